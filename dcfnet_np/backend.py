@@ -1,0 +1,133 @@
+"""NumPy or CuPy: the only module that imports cupy.
+
+The mathematics in `ops` is written once, against "the array module of its arguments"::
+
+    xp = array_module(x, w)
+    y = xp.empty(...)
+
+A NumPy array next to a CuPy one is an error, never a silent copy.
+"""
+
+import functools
+import importlib
+import os
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, not a base class
+
+
+class DeviceError(RuntimeError):
+    """A GPU was asked for and cannot be used; the message says why and what to do."""
+
+
+class Device(NamedTuple):
+    """Where arrays live: kind "cpu" or "cuda", index of the GPU, and why the choice fell so."""
+
+    kind: str
+    index: int = 0
+    note: str = ""
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+
+@functools.cache
+def _probe_cupy() -> tuple[ModuleType | None, str]:
+    """Import CuPy and run one small kernel; (module, "") or (None, reason)."""
+    try:
+        cp = importlib.import_module("cupy")
+    except ImportError as error:
+        return None, f"CuPy is not installed ({error}); install dcfnet_np[gpu12] or dcfnet_np[gpu13]"
+    except Exception as error:  # a broken installation raises all sorts of things while it loads
+        return None, f"CuPy is installed but does not load ({_one_line(error)})"
+    try:
+        count = cp.cuda.runtime.getDeviceCount()
+        if count == 0:
+            return None, "CuPy finds no CUDA device"
+        # One elementwise kernel needs the driver, NVRTC and a little memory: all that we need later.
+        if int((cp.arange(3, dtype=cp.float32) * 2).sum()) != 6:
+            return None, "CuPy computes a wrong sum on this GPU"
+    except Exception as error:  # driver, NVRTC and memory errors have no common base class
+        return None, f"CuPy is installed but no GPU can be used ({_one_line(error)})"
+    return cp, ""
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def cupy() -> ModuleType:
+    """The CuPy module, proven usable.  Raises DeviceError with the reason when it is not."""
+    module, reason = _probe_cupy()
+    if module is None:
+        raise DeviceError(reason)
+    return module
+
+
+def select_device(name: str = "auto") -> Device:
+    """Turn "auto", "cpu", "cuda" or "cuda:N" into a Device.
+
+    "auto" takes the first GPU that works and otherwise the CPU, with the reason in `.note`.
+    Raises ValueError for another name, DeviceError when a GPU was asked for and there is none.
+    """
+    if name == "cpu":
+        return Device("cpu")
+    if name == "auto":
+        module, reason = _probe_cupy()
+        return Device("cpu", note=reason) if module is None else Device("cuda")
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number.isdigit() or name == "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
+    try:
+        count = cupy().cuda.runtime.getDeviceCount()
+    except DeviceError as error:
+        raise DeviceError(f"device {name!r} was asked for, but {error}; use --device cpu") from None
+    index = int(number or 0)
+    if index >= count:
+        raise DeviceError(f"device {name!r} was asked for, but there are {count} GPUs: cuda:0 to cuda:{count - 1}")
+    return Device("cuda", index)
+
+
+def is_numpy(array: Array) -> bool:
+    """True for numpy.ndarray, false for cupy.ndarray; TypeError for anything else."""
+    if isinstance(array, np.ndarray):
+        return True
+    if type(array).__module__.split(".")[0] == "cupy":
+        return False
+    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def array_module(*arrays: Array) -> Any:
+    """numpy or cupy, whichever made all of `arrays` (None is skipped).  TypeError when they are mixed."""
+    kinds = {is_numpy(array) for array in arrays if array is not None}
+    if len(kinds) > 1:
+        raise TypeError("NumPy and CuPy arrays are mixed: move them to one device first (backend.to_device)")
+    return cupy() if kinds == {False} else np
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """Copy a CuPy array to the host; a NumPy array comes back as it is."""
+    return array if is_numpy(array) else array.get()
+
+
+def to_device(array: Array, device: Device) -> Array:
+    """Copy an array to `device`; it comes back as it is when it is there already."""
+    if device.kind == "cpu":
+        return to_numpy(array)
+    cp = cupy()
+    with cp.cuda.Device(device.index):
+        return cp.asarray(array)
+
+
+def fft_module(xp: Any) -> Any:
+    """The FFT library of an array module.  SciPy's is five times as fast as NumPy's and keeps float32."""
+    return importlib.import_module("scipy.fft") if xp is np else xp.fft
+
+
+def fft_workers(xp: Any) -> dict[str, int]:
+    """Keyword arguments that let a CPU transform use every core; a GPU transform takes none."""
+    return {"workers": os.cpu_count() or 1} if xp is np else {}

@@ -1,0 +1,163 @@
+"""The two-dimensional real Fourier transform, full or band-limited, and the two conventions for its gradients.
+
+Transforms are unnormalised forward, 1/(HW) backward, over the last two axes, and keep half of the spectrum: columns
+v = 0 .. W//2, since X[-u, -v] = conj X[u, v] for a real image.
+
+**The paper's gradients (Eqs. 5-6).**  For a real image z with transform Z = rfft2(z), and dz = dL/dz, the paper's
+"dL/dZ*" is
+
+    dZ = rfft2(dz)            dz = irfft2(dZ)                                                            (Eq. 5)
+
+with no normalisation and no weights: the very transforms of the forward pass.  It is not the gradient by the real and
+imaginary part of the stored bins, but a multiple of it:
+
+    dZ[u, v] = (H W / c_v) * (dL/dRe Z[u, v] + i dL/dIm Z[u, v])
+    c_v = 2, but 1 in column 0 and, for even W, in the last column
+
+c_v counts how often the bin stands in the full spectrum: the half spectrum keeps one of each conjugate pair, so moving
+a stored bin moves its mirror image as well.  `ops.dcf` uses the paper's convention throughout; `gradcheck` converts.
+`rfft2_adjoint` and `irfft2_adjoint` are the true adjoints, weights included: <rfft2(x), d> = <x, rfft2_adjoint(d)> with
+<a, b> = Re sum conj(a) b over the stored bins.
+
+**The band.**  A Gaussian label is narrow in frequency, and the response is the label's transform times a ratio that is
+bounded by about one, so bins beyond some |u|, |v| > K carry nothing.  Keeping 2K+1 rows and K+1 columns is exact to
+rounding, costs a fifth at K = 28 and turns the transform into two small matrix products (see `Band`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backend import Array, array_module, fft_module, fft_workers
+
+# |Y| of a Gaussian label falls to 3.7e-8 of its peak at 5.85 standard deviations in frequency, to 1e-15 at 8.3; the
+# rounding of the label's own transform is a few 1e-16.
+NEGLIGIBLE = {np.dtype(np.float32): 3.7e-8, np.dtype(np.float64): 1e-15}
+
+
+class Band(NamedTuple):
+    """The kept part of a half spectrum: rows u = 0..KU, -KU..-1 and columns v = 0..KV, and its DFT matrices.
+
+    rows:    (2(KU+1), H)  cos(2 pi u r / H) over sin(2 pi u r / H),  u = 0..KU
+    columns: (W, 2(KV+1))  cos(2 pi v s / W) beside -sin(2 pi v s / W),  v = 0..KV
+    """
+
+    shape: tuple[int, int]  # (H, W) of the image
+    limits: tuple[int, int]  # (KU, KV)
+    rows: Array
+    columns: Array
+
+    @property
+    def spectrum_shape(self) -> tuple[int, int]:
+        return 2 * self.limits[0] + 1, self.limits[1] + 1
+
+
+def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: object = np.float32, xp: object = np) -> Band:
+    """Keep |u| <= KU and v <= KV of a spectrum of an image of `shape` (H, W).
+
+    `limits` is (KU, KV) or one number for both.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W: then no
+    kept bin but those of column 0 is its own mirror image.  `xp` is the array module of the matrices.
+    """
+    height, width = shape
+    ku, kv = (limits, limits) if isinstance(limits, int) else limits
+    if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
+        raise ValueError(f"make_band: limits must satisfy 2 K + 1 <= size, got {(ku, kv)} for an image of {shape}")
+    # Angles are reduced modulo the size in exact integers, so that the matrices are right to the last bit.
+    row_angle = 2 * np.pi / height * (np.outer(np.arange(ku + 1), np.arange(height)) % height)
+    column_angle = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(kv + 1)) % width)
+    rows = np.vstack([np.cos(row_angle), np.sin(row_angle)]).astype(dtype)
+    columns = np.hstack([np.cos(column_angle), -np.sin(column_angle)]).astype(dtype)
+    return Band((height, width), (ku, kv), xp.asarray(rows), xp.asarray(columns))  # type: ignore[attr-defined]
+
+
+def label_band(label: Array, dtype: object = np.float32) -> Band | None:
+    """The band that a label needs in arithmetic of `dtype`; None when it needs (nearly) the full spectrum.
+
+    Taken from the label's own spectrum, so that a random label gets None and a Gaussian one of standard deviation s
+    at size N gets K = ceil(5.85 N / (2 pi s)) in float32: 28 at padding 2, 24 at padding 1.5.  label: (H, W).
+    """
+    xp = array_module(label)
+    height, width = label.shape
+    magnitude = abs(rfft2(label.astype(np.float64)))
+    kept = magnitude > NEGLIGIBLE[np.dtype(dtype)] * magnitude.max()  # type: ignore[call-overload]
+    rows, columns = xp.nonzero(kept)
+    limits = int(xp.minimum(rows, height - rows).max()) + 1, int(columns.max()) + 1
+    if 2 * limits[0] + 1 >= height or 2 * limits[1] + 1 >= width:
+        return None
+    return make_band((height, width), limits, dtype, xp)
+
+
+def rfft2(x: Array, band: Band | None = None) -> Array:
+    """X[u, v] = sum over r, s of x[r, s] exp(-2 pi i (u r / H + v s / W)), the kept bins.
+
+    x: (..., H, W) real.  Returns (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band, complex.
+    """
+    xp = array_module(x)
+    if band is None:
+        return fft_module(xp).rfft2(x, **fft_workers(xp))
+    if x.shape[-2:] != band.shape:
+        raise ValueError(f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}")
+    ku, kv = band.limits
+    # First along s: [Re | Im] of the column transform.  Then along r: P, Q, R, S are the four products of the cosines
+    # and sines with Re and Im; exp(-i a)(Re + i Im) = (P + S) + i (R - Q), and Q, S change sign for -u.
+    product = band.rows @ (x @ band.columns)
+    p, r = product[..., : ku + 1, : kv + 1], product[..., : ku + 1, kv + 1 :]
+    q, s = product[..., ku + 1 :, : kv + 1], product[..., ku + 1 :, kv + 1 :]
+    out = xp.empty((*x.shape[:-2], 2 * ku + 1, kv + 1), xp.result_type(x.dtype, np.complex64))
+    xp.add(p, s, out=out.real[..., : ku + 1, :])
+    xp.subtract(r, q, out=out.imag[..., : ku + 1, :])
+    xp.subtract(p[..., :0:-1, :], s[..., :0:-1, :], out=out.real[..., ku + 1 :, :])
+    xp.add(r[..., :0:-1, :], q[..., :0:-1, :], out=out.imag[..., ku + 1 :, :])
+    return out
+
+
+def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
+    """The real image of `shape` (H, W) whose half spectrum is `xf`; dropped bins count as zero.
+
+    xf: (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band.  `shape` has no default on purpose: a half
+    spectrum does not tell an odd width from an even one, and NumPy's default is even (121 would come back as 120).
+    """
+    xp = array_module(xf)
+    if band is None:
+        return fft_module(xp).irfft2(xf, s=shape, **fft_workers(xp))
+    if shape != band.shape or xf.shape[-2:] != band.spectrum_shape:
+        raise ValueError(f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}")
+    ku, kv = band.limits
+    # A sum over +u and -u of exp(i a) X: cosines meet the even part E = X[u] + X[-u], sines the odd part O = X[u] - X[-u]:
+    #   sum = cos E + i sin O,   Re = cos Re E - sin Im O,   Im = cos Im E + sin Re O
+    positive, negative = xf[..., 1 : ku + 1, :], xf[..., :ku:-1, :]
+    parts = xp.zeros((*xf.shape[:-2], 2 * (ku + 1), 2 * (kv + 1)), xf.real.dtype)
+    parts[..., 0, : kv + 1], parts[..., 0, kv + 1 :] = xf[..., 0, :].real, xf[..., 0, :].imag
+    even, odd = positive + negative, positive - negative
+    parts[..., 1 : ku + 1, : kv + 1], parts[..., 1 : ku + 1, kv + 1 :] = even.real, even.imag
+    parts[..., ku + 2 :, : kv + 1], parts[..., ku + 2 :, kv + 1 :] = -odd.imag, odd.real
+    weights = mirror_count(shape, band, xf.real.dtype, xp) / (shape[0] * shape[1])
+    inverse_columns = band.columns * xp.concatenate([weights, weights])
+    return (band.rows.T @ parts) @ inverse_columns.T
+
+
+def mirror_count(shape: tuple[int, int], band: Band | None, dtype: object, xp: object = np) -> Array:
+    """c_v of the module's docstring: how often a bin of stored column v stands in the full spectrum.  (columns,)"""
+    columns = shape[1] // 2 + 1 if band is None else band.limits[1] + 1
+    count = xp.full(columns, 2, dtype)  # type: ignore[attr-defined]
+    count[0] = 1
+    if band is None and shape[1] % 2 == 0:
+        count[-1] = 1
+    return count
+
+
+def rfft2_adjoint(dxf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
+    """True adjoint of `rfft2`: dL/dx from dxf = dL/dRe X + i dL/dIm X of the stored bins.
+
+    Each stored bin counts once here and c_v times in `irfft2`: dx = H W irfft2(dxf / c).  Returns (..., H, W).
+    """
+    xp = array_module(dxf)
+    count = mirror_count(shape, band, dxf.real.dtype, xp)
+    return irfft2(dxf / count, shape, band) * dxf.real.dtype.type(shape[0] * shape[1])
+
+
+def irfft2_adjoint(dx: Array, band: Band | None = None) -> Array:
+    """True adjoint of `irfft2`: dL/dRe X + i dL/dIm X of the stored bins from dx = dL/dx: c / (H W) * rfft2(dx)."""
+    xp = array_module(dx)
+    shape = dx.shape[-2:]
+    return rfft2(dx, band) * (mirror_count(shape, band, dx.dtype, xp) / dx.dtype.type(shape[0] * shape[1]))

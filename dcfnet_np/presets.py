@@ -1,0 +1,117 @@
+"""Frozen tracking settings: what the paper says, what each released code does, and our own default.
+
+The sources disagree in small ways that change scores, and each is a named preset here.  docs/presets.md goes through
+every constant, row by row.  Two things that the sources also differ in, the mean and the channel order, belong to the
+weights (`weights.Weights`), since a network is only right with its own.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of the tracker.  Sizes are in pixels.  An unknown field raises TypeError, a bad value ValueError."""
+
+    name: str
+    input_size: int = 125  # network input and, padded, feature map
+    padding: float = 2.0  # the window is (1 + padding) times the target
+    sigma_factor: float = 0.1  # label sigma = sigma_factor * input_size / (1 + padding)
+    lam: float = 1e-4  # lambda of Eqs. 1-2
+    # "none": as in Eq. 2.  "elements": energies are divided by H W D before lambda is added (MATLAB), the same as
+    # multiplying lambda by H W D.
+    lam_divisor: Literal["none", "elements"] = "none"
+    learning_rate: float = 0.01  # weight of the newest frame in the model
+    update_rule: Literal["ratio", "averages"] = "averages"  # Eq. 13, or the released codes' (see `filter`)
+    update_crop: Literal["clamped", "window"] = "clamped"  # size of the template crop after a scale change
+    num_scales: int = 3
+    scale_step: float = 1.0275
+    scale_penalty: float = 0.9925  # factor on the peak of scale s, to the power of |s|
+    # exponents -1, 0, 1, or n - 3/2 = -1.5, -0.5, 0.5: what num_scale / 2 became under Python 3
+    scale_exponents: Literal["centred", "python3"] = "centred"
+    min_scale: float = 0.2  # smallest size over the first one, at least min_size pixels
+    min_size: float = 4.0
+    max_scale: float = 5.0  # largest size over the first one, at most the frame
+    swapped_clamp: bool = False  # the PyTorch code compares (w, h) with the frame's (h, w)
+    rounded_crop: bool = True  # crop rounded to whole grey levels
+    cosine_window: bool = True
+    column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
+    wrap_before_half: bool = False  # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
+
+    def __post_init__(self) -> None:
+        if self.input_size < 8 or self.num_scales < 1 or self.num_scales % 2 == 0:
+            raise ValueError("Preset: input_size must be >= 8 and num_scales odd and positive")
+        if min(self.padding, self.sigma_factor, self.scale_step, self.scale_penalty, self.min_size) <= 0 or self.lam < 0:
+            raise ValueError("Preset: padding, sigma, scale step, scale penalty and min_size must be positive, lam >= 0")
+        if not 0 <= self.learning_rate <= 1:
+            raise ValueError(f"Preset: learning_rate must lie in [0, 1], got {self.learning_rate}")
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the label in pixels of the feature map."""
+        return self.sigma_factor * self.input_size / (1 + self.padding)
+
+    @property
+    def exponents(self) -> np.ndarray:
+        """Scale exponents s of Sec. 4.1, (num_scales,)."""
+        half = self.num_scales // 2 if self.scale_exponents == "centred" else self.num_scales / 2
+        return np.arange(self.num_scales) - half
+
+    @property
+    def scale_factors(self) -> np.ndarray:
+        """a^s of Sec. 4.1, (num_scales,)."""
+        return self.scale_step**self.exponents
+
+    @property
+    def scale_penalties(self) -> np.ndarray:
+        """Factors on the peaks of the scales, (num_scales,)."""
+        return self.scale_penalty ** abs(self.exponents)
+
+
+_PYTORCH = Preset("pytorch", swapped_clamp=True)
+
+_MATLAB_V1 = Preset(
+    "matlab-v1",
+    padding=1.5,
+    lam_divisor="elements",
+    learning_rate=0.002,
+    scale_step=1.03,
+    scale_penalty=1.0,  # the code says .9925, but multiplies all scales by it: no effect
+    update_crop="window",
+    rounded_crop=False,
+    column_major_ties=True,
+    wrap_before_half=True,
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        dataclasses.replace(_PYTORCH, name="default", swapped_clamp=False),
+        # What the paper is silent about is v1's, the code of the paper.
+        dataclasses.replace(
+            _MATLAB_V1,
+            name="paper",
+            lam_divisor="none",
+            learning_rate=0.008,
+            scale_step=1.0375,
+            update_rule="ratio",
+        ),
+        _MATLAB_V1,
+        # The values in the released .mat file's meta, which override the script's (0.01, 1.0275, 0.9925).
+        dataclasses.replace(_MATLAB_V1, name="matlab-v2", padding=2.0, learning_rate=0.011, scale_step=1.015),
+        _PYTORCH,
+        dataclasses.replace(_PYTORCH, name="pytorch-py3", scale_exponents="python3"),
+    )
+}
+
+
+def get_preset(preset: "str | Preset") -> Preset:
+    """A preset by name; a Preset comes back as it is.  ValueError names the known ones."""
+    if isinstance(preset, Preset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[preset]
