@@ -8,11 +8,12 @@ The mathematics in `ops` is written once, against "the array module of its argum
 A NumPy array next to a CuPy one is an error, never a silent copy.
 """
 
+import dataclasses
 import functools
 import importlib
 import os
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class DeviceError(RuntimeError):
     """A GPU was asked for and cannot be used; the message says why and what to do."""
 
 
-class Device(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Device:
     """Where arrays live: kind "cpu" or "cuda", index of the GPU, and why the choice fell so."""
 
     kind: str

@@ -44,7 +44,7 @@ class OnlineFilter:
             new_numerator, new_denominator = template_f * self.label_f.conj(), energy
         else:
             new_numerator, new_denominator = template_f, self.label_f / energy
-        if self.numerator is None:
+        if self.numerator is None or self.denominator is None:
             self.numerator, self.denominator = new_numerator.copy(), new_denominator.copy()
             return
         for model, new in ((self.numerator, new_numerator), (self.denominator, new_denominator)):

@@ -44,8 +44,13 @@ class Preset:
     def __post_init__(self) -> None:
         if self.input_size < 8 or self.num_scales < 1 or self.num_scales % 2 == 0:
             raise ValueError("Preset: input_size must be >= 8 and num_scales odd and positive")
-        if min(self.padding, self.sigma_factor, self.scale_step, self.scale_penalty, self.min_size) <= 0 or self.lam < 0:
-            raise ValueError("Preset: padding, sigma, scale step, scale penalty and min_size must be positive, lam >= 0")
+        if (
+            min(self.padding, self.sigma_factor, self.scale_step, self.scale_penalty, self.min_size) <= 0
+            or self.lam < 0
+        ):
+            raise ValueError(
+                "Preset: padding, sigma, scale step, scale penalty and min_size must be positive, lam >= 0"
+            )
         if not 0 <= self.learning_rate <= 1:
             raise ValueError(f"Preset: learning_rate must lie in [0, 1], got {self.learning_rate}")
 

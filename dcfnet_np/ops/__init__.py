@@ -1,0 +1,1 @@
+"""The mathematics: in each module the forward stands right above its backward."""

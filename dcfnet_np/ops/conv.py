@@ -8,7 +8,8 @@ side copies of xp, each shifted by one column of the kernel, are stacked as the 
     stack[c*KW + j, r*OW + s] = xp[c, r, s + j*dilation]
 
 and kernel row i reads the columns of that matrix from i*dilation*OW on.  So a 3x3 kernel needs three copies of the
-input, not the nine of plain im2col, and three BLAS calls.  `conv2d_forward_loops` in tests/naive.py is the definition.
+input, not the nine of plain im2col, and three BLAS calls.  `conv2d` in tests/naive.py is the definition, and
+kernels/conv.cu does the same on a GPU.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import kernels
 from ..backend import Array, array_module
+from ..kernels import conv as conv_kernels
 
 
 class ConvCache(NamedTuple):
@@ -68,9 +71,7 @@ def output_size(size: int, kernel: int, padding: int, dilation: int) -> int:
     return size + 2 * padding - dilation * (kernel - 1)
 
 
-def conv2d_forward(
-    x: Array, w: Array, b: Array, *, padding: int = 1, dilation: int = 1
-) -> tuple[Array, ConvCache]:
+def conv2d_forward(x: Array, w: Array, b: Array, *, padding: int = 1, dilation: int = 1) -> tuple[Array, ConvCache]:
     """y = w * x + b, stride 1.
 
     x: (N, C, H, W); w: (O, C, KH, KW); b: (O,); all one float dtype.  y: (N, O, OH, OW) with
@@ -91,21 +92,22 @@ def conv2d_forward(
     if oh < 1 or ow < 1:
         raise ValueError(f"conv2d_forward: a {kh}x{kw} kernel with dilation {dilation} does not fit into {x.shape}")
 
+    if xp is not np and kernels.enabled() and (kh, kw) == (3, 3):
+        y = conv_kernels.forward(*map(xp.ascontiguousarray, (x, w, b)), padding=padding, dilation=dilation)
+        return y, ConvCache(x, w, padding, dilation)
+
     y = xp.empty((n, o, oh * ow), x.dtype)
     kernel_rows = _rows(w)
     for images in _blocks(xp, n):
         stack = _stack_columns(x[images], kw, ow, padding, dilation)
-        total = b[:, None]
+        y[images] = b[:, None]
         for i in range(kh):
             first = i * dilation * ow
-            total = total + kernel_rows[i] @ stack[:, :, first : first + oh * ow]
-        y[images] = total
+            y[images] += kernel_rows[i] @ stack[:, :, first : first + oh * ow]
     return y.reshape(n, o, oh, ow), ConvCache(x, w, padding, dilation)
 
 
-def conv2d_backward(
-    dy: Array, cache: ConvCache, *, input_gradient: bool = True
-) -> tuple[Array | None, Array, Array]:
+def conv2d_backward(dy: Array, cache: ConvCache, *, input_gradient: bool = True) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv2d_forward`: each of its steps in reverse order.
 
         db = sum of dy over images and pixels
@@ -122,20 +124,31 @@ def conv2d_backward(
     if dy.shape != (n, o, oh, ow):
         raise ValueError(f"conv2d_backward: dy must have the shape of y, {(n, o, oh, ow)}, got {dy.shape}")
 
-    dy = xp.ascontiguousarray(dy).reshape(n, o, oh * ow)
+    dy = xp.ascontiguousarray(dy)
+    if xp is not np and kernels.enabled() and (kh, kw) == (3, 3):
+        x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
+        dw, db = conv_kernels.weight_gradient(dy, x, padding=padding, dilation=dilation)
+        if not input_gradient:
+            return None, dw, db
+        return conv_kernels.input_gradient(dy, w, (h, width), padding=padding, dilation=dilation), dw, db
+
+    dy = dy.reshape(n, o, oh * ow)
     db = dy.sum((0, 2))
     drows = xp.zeros((kh, o, c * kw), w.dtype)
-    dx = xp.empty_like(x) if input_gradient else None
-    kernel_rows = _rows(w)
+    columns = [slice(i * dilation * ow, i * dilation * ow + oh * ow) for i in range(kh)]
     for images in _blocks(xp, n):
         stack = _stack_columns(x[images], kw, ow, padding, dilation)
-        dstack = xp.zeros_like(stack) if input_gradient else None
         for i in range(kh):
-            columns = slice(i * dilation * ow, i * dilation * ow + oh * ow)
-            drows[i] += (dy[images] @ stack[:, :, columns].transpose(0, 2, 1)).sum(0)
-            if input_gradient:
-                dstack[:, :, columns] += kernel_rows[i].T @ dy[images]
-        if input_gradient:
-            dx[images] = _unstack_columns(dstack, x[images].shape, kw, padding, dilation)
+            drows[i] += (dy[images] @ stack[:, :, columns[i]].transpose(0, 2, 1)).sum(0)
     dw = xp.ascontiguousarray(drows.reshape(kh, o, c, kw).transpose(1, 2, 0, 3))
+    if not input_gradient:
+        return None, dw, db
+
+    dx = xp.empty_like(x)
+    kernel_rows = _rows(w)
+    for images in _blocks(xp, n):
+        dstack = xp.zeros((len(x[images]), c * kw, (h + 2 * padding) * ow), x.dtype)
+        for i in range(kh):
+            dstack[:, :, columns[i]] += kernel_rows[i].T @ dy[images]
+        dx[images] = _unstack_columns(dstack, x[images].shape, kw, padding, dilation)
     return dx, dw, db

@@ -24,7 +24,7 @@ bounded by about one, so bins beyond some |u|, |v| > K carry nothing.  Keeping 2
 rounding, costs a fifth at K = 28 and turns the transform into two small matrix products (see `Band`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,9 @@ class Band(NamedTuple):
         return 2 * self.limits[0] + 1, self.limits[1] + 1
 
 
-def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: object = np.float32, xp: object = np) -> Band:
+def make_band(
+    shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any = np.float32, xp: Any = np
+) -> Band:
     """Keep |u| <= KU and v <= KV of a spectrum of an image of `shape` (H, W).
 
     `limits` is (KU, KV) or one number for both.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W: then no
@@ -67,10 +69,10 @@ def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: obje
     column_angle = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(kv + 1)) % width)
     rows = np.vstack([np.cos(row_angle), np.sin(row_angle)]).astype(dtype)
     columns = np.hstack([np.cos(column_angle), -np.sin(column_angle)]).astype(dtype)
-    return Band((height, width), (ku, kv), xp.asarray(rows), xp.asarray(columns))  # type: ignore[attr-defined]
+    return Band((height, width), (ku, kv), xp.asarray(rows), xp.asarray(columns))
 
 
-def label_band(label: Array, dtype: object = np.float32) -> Band | None:
+def label_band(label: Array, dtype: Any = np.float32) -> Band | None:
     """The band that a label needs in arithmetic of `dtype`; None when it needs (nearly) the full spectrum.
 
     Taken from the label's own spectrum, so that a random label gets None and a Gaussian one of standard deviation s
@@ -79,7 +81,7 @@ def label_band(label: Array, dtype: object = np.float32) -> Band | None:
     xp = array_module(label)
     height, width = label.shape
     magnitude = abs(rfft2(label.astype(np.float64)))
-    kept = magnitude > NEGLIGIBLE[np.dtype(dtype)] * magnitude.max()  # type: ignore[call-overload]
+    kept = magnitude > NEGLIGIBLE[np.dtype(dtype)] * magnitude.max()
     rows, columns = xp.nonzero(kept)
     limits = int(xp.minimum(rows, height - rows).max()) + 1, int(columns.max()) + 1
     if 2 * limits[0] + 1 >= height or 2 * limits[1] + 1 >= width:
@@ -123,7 +125,8 @@ def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None) -> Array
     if shape != band.shape or xf.shape[-2:] != band.spectrum_shape:
         raise ValueError(f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}")
     ku, kv = band.limits
-    # A sum over +u and -u of exp(i a) X: cosines meet the even part E = X[u] + X[-u], sines the odd part O = X[u] - X[-u]:
+    # A sum over +u and -u of exp(i a) X: cosines meet the even part E = X[u] + X[-u], sines the odd part
+    # O = X[u] - X[-u]:
     #   sum = cos E + i sin O,   Re = cos Re E - sin Im O,   Im = cos Im E + sin Re O
     positive, negative = xf[..., 1 : ku + 1, :], xf[..., :ku:-1, :]
     parts = xp.zeros((*xf.shape[:-2], 2 * (ku + 1), 2 * (kv + 1)), xf.real.dtype)
@@ -136,10 +139,10 @@ def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None) -> Array
     return (band.rows.T @ parts) @ inverse_columns.T
 
 
-def mirror_count(shape: tuple[int, int], band: Band | None, dtype: object, xp: object = np) -> Array:
+def mirror_count(shape: tuple[int, int], band: Band | None, dtype: Any, xp: Any = np) -> Array:
     """c_v of the module's docstring: how often a bin of stored column v stands in the full spectrum.  (columns,)"""
     columns = shape[1] // 2 + 1 if band is None else band.limits[1] + 1
-    count = xp.full(columns, 2, dtype)  # type: ignore[attr-defined]
+    count = xp.full(columns, 2, dtype)
     count[0] = 1
     if band is None and shape[1] % 2 == 0:
         count[-1] = 1

@@ -11,14 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import kernels
 from ..backend import Array, array_module
+from ..kernels import lrn as lrn_kernels
 
 
 class LrnCache(NamedTuple):
     x: Array  # (N, C, H, W)
     y: Array  # (N, C, H, W)
-    s: Array  # (N, C, H, W)
+    s: Array | None  # (N, C, H, W); the GPU kernel computes it again instead
     n: int
+    k: float
     alpha: float
     beta: float
 
@@ -59,11 +62,15 @@ def lrn_forward(
         raise ValueError(f"lrn_forward: x must be (N, C, H, W), got shape {x.shape}")
     if n < 1 or n % 2 == 0:
         raise ValueError(f"lrn_forward: n must be odd and positive, got {n}")
+    xp = array_module(x)
+    if xp is not np and kernels.enabled():
+        y = lrn_kernels.forward(xp.ascontiguousarray(x), n=n, k=k, alpha=alpha, beta=beta)
+        return y, LrnCache(x, y, None, n, k, alpha, beta)
     s = channel_sum(x * x, n)
     s *= alpha
     s += k
     y = x * power(s, beta)
-    return y, LrnCache(x, y, s, n, alpha, beta)
+    return y, LrnCache(x, y, s, n, k, alpha, beta)
 
 
 def lrn_backward(dy: Array, cache: LrnCache) -> Array:
@@ -75,10 +82,13 @@ def lrn_backward(dy: Array, cache: LrnCache) -> Array:
 
     dy, dx: (N, C, H, W).
     """
-    x, y, s, n, alpha, beta = cache
-    array_module(dy, x)
+    x, y, s, n, k, alpha, beta = cache
+    xp = array_module(dy, x)
     if dy.shape != x.shape:
         raise ValueError(f"lrn_backward: dy must have the shape of x, {x.shape}, got {dy.shape}")
+    if s is None:
+        dy, x = xp.ascontiguousarray(dy), xp.ascontiguousarray(x)
+        return lrn_kernels.backward(dy, x, n=n, k=k, alpha=alpha, beta=beta)
     through_s = channel_sum(dy * y / s, n)
     through_s *= x
     through_s *= 2 * alpha * beta

@@ -1,6 +1,5 @@
 """From a frame of any kind to the network's input: colour conversion and the crop of a scale pyramid."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,9 +45,7 @@ def _taps(start: float, length: float, size: int, limit: int) -> tuple[np.ndarra
     return low_index, high_index, low_weight, high_weight
 
 
-def crop_patches(
-    frame: np.ndarray, centre: Sequence[float], windows: np.ndarray, size: int, *, rounded: bool
-) -> np.ndarray:
+def crop_patches(frame: np.ndarray, centre: Any, windows: np.ndarray, size: int, *, rounded: bool) -> np.ndarray:
     """Cut windows of several sizes around one centre and scale each to size x size pixels.
 
     frame: (H, W, 3) uint8; centre: (x, y) in pixels, 0-based; windows: (S, 2) widths and heights in pixels.

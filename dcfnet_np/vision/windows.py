@@ -20,7 +20,7 @@ def gaussian_label(shape: tuple[int, int], sigma: float, dtype: Any = np.float32
 
 
 def wrapped_index(n: int) -> np.ndarray:
-    """Signed distance from index 0 on a circle of n: 0, 1, ..., n//2, then -(n-1)//2, ..., -1 (for even n, n/2 itself)."""
+    """Signed distance from index 0 on a circle of n: 0, 1, ..., n//2, then negative ones up to -1."""
     index = np.arange(n, dtype=np.float64)
     return np.where(index > n // 2, index - n, index)
 

@@ -1,0 +1,322 @@
+"""Times the convolution, LRN and SGD kernels alone, each beside its floor, on the GPU.
+
+    python benchmarks/gpu_kernels.py [--json FILE] [--quick] [--only TEXT]
+
+Every kernel and variant is first checked against NumPy in float64; a wrong one is not timed and the exit code is
+1.  A time is the median over replays of a CUDA graph of launches, so Python's own time is not in it.  The floor is
+the larger of FLOPs over the peak rate and bytes (each array once) over the bandwidth, both measured in this run.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np import backend, kernels
+from dcfnet_np.kernels import conv, lrn, sgd
+from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
+from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
+
+TOLERANCE = 3e-6  # float32, over the largest value
+CHECKED = 2  # images that are checked; all of them are timed
+
+
+class Ceiling(NamedTuple):
+    """What the GPU can do, measured."""
+
+    flops: float  # float32 operations per second in a large matrix product
+    bytes: float  # bytes per second, read plus written, in a large copy
+
+
+def median_us(cp, call, launches=20, replays=15):
+    """Microseconds per call: `launches` of them captured in one graph, the median over its replays."""
+    stream = cp.cuda.Stream(non_blocking=True)
+    with stream:
+        call()
+        stream.synchronize()
+        stream.begin_capture()
+        for _ in range(launches):
+            call()
+        graph = stream.end_capture()
+        graph.launch(stream)
+        stream.synchronize()
+        times = []
+        for _ in range(replays):
+            start, end = cp.cuda.Event(), cp.cuda.Event()
+            start.record(stream)
+            graph.launch(stream)
+            end.record(stream)
+            end.synchronize()
+            times.append(cp.cuda.get_elapsed_time(start, end))
+    return float(np.median(times)) * 1000 / launches
+
+
+def measure_ceiling(cp):
+    """A 256 MB copy, and multiply-adds in registers: what memory and arithmetic give on this card."""
+    source = cp.ones(1 << 26, cp.float32)
+    target = cp.empty_like(source)
+
+    def copy_all():
+        target.data.copy_from_device_async(source.data, source.nbytes, cp.cuda.get_current_stream())
+
+    copy = median_us(cp, copy_all)
+    code = r"""
+extern "C" __global__ void multiply_adds(float* out, int steps) {
+    float a[8];
+    for (int i = 0; i < 8; ++i) a[i] = threadIdx.x + i;
+    for (int s = 0; s < steps; ++s)
+#pragma unroll
+        for (int k = 0; k < 16; ++k)
+#pragma unroll
+            for (int i = 0; i < 8; ++i) a[i] = a[i] * 0.999f + 1.f;
+    float sum = 0;
+    for (int i = 0; i < 8; ++i) sum += a[i];
+    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}"""
+    kernel = cp.RawKernel(code, "multiply_adds")
+    count, steps = cp.cuda.Device().attributes["MultiProcessorCount"] * 8, 200
+    out = cp.empty(count * 256, cp.float32)
+    us = median_us(cp, lambda: kernel((count,), (256,), (out, np.int32(steps))))
+    flops = count * 256 * steps * 16 * 8 * 2
+    return Ceiling(flops / us * 1e6, 2 * source.nbytes / copy * 1e6)
+
+
+def compile_one(file_and_name):
+    """Compile one kernel; CuPy keeps it on disk, so that other processes find it."""
+    kernels._kernel(backend.cupy(), 0, *file_and_name)
+
+
+def compile_ahead(few, large, weights, chunks):
+    """Compile all variants on all cores: one after another they take minutes."""
+    names = [
+        ("conv.cu", conv._name("float", tile._replace(c_step=min(c_step, tile.c_step)), 1, after))
+        for tiles, afters in ((few, ()), (large, (conv.MASK,)))
+        for tile in tiles
+        for c_step, after in ((3, conv.RELU), (8, conv.BIAS), *((8, after) for after in afters))
+    ]
+    names += [("conv.cu", conv._weights_name("float", tile, 1)) for tile in weights]
+    names += [
+        ("lrn.cu", lrn._name(kernel, "float", 2, chunk, window))
+        for kernel, window in (("lrn_forward", True), ("lrn_forward", False), ("lrn_backward", False))
+        for chunk in chunks
+    ]
+    with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, 16)) as pool:
+        pool.map(compile_one, names, chunksize=1)
+
+
+class Bench:
+    """Checks, times and prints one case after another."""
+
+    def __init__(self, cp, ceiling, only):
+        self.cp, self.ceiling, self.only = cp, ceiling, only
+        self.rows: list[dict[str, Any]] = []
+        self.wrong = 0
+        self.rng = np.random.default_rng(0)
+
+    def random(self, *shape):
+        return self.cp.asarray(self.rng.standard_normal(shape, dtype=np.float32))
+
+    def case(self, kernel, shape, variant, call, check, flops, arrays):
+        """Time call() after check() gave the error of its result; `arrays` are all that it must move."""
+        if self.only and self.only not in f"{kernel} {shape} {variant}":
+            return
+        try:
+            error = float(check())
+            us = median_us(self.cp, call) if error <= TOLERANCE else float("nan")
+        except Exception as reason:  # one variant that cannot launch must not hide the others
+            print(f"{kernel:20} {shape:26} {variant:24} {type(reason).__name__}: {reason}", flush=True)
+            self.rows.append({"kernel": kernel, "shape": shape, "variant": variant, "failed": str(reason)})
+            self.wrong += 1
+            return
+        self.wrong += not error <= TOLERANCE
+        size = sum(array.nbytes for array in arrays)
+        floor = 1e6 * max(flops / self.ceiling.flops, size / self.ceiling.bytes)
+        row = {
+            "kernel": kernel, "shape": shape, "variant": variant, "us": us, "floor_us": floor, "error": error,
+            "tflops": flops / us / 1e6, "gb_per_s": size / us / 1e3,
+        }  # fmt: skip
+        self.rows.append(row)
+        print(
+            f"{kernel:20} {shape:26} {variant:24} {us:9.1f} us  floor {floor:8.1f}  x{us / floor:5.2f} "
+            f"{row['tflops']:6.1f} TFLOP/s {row['gb_per_s']:7.0f} GB/s  error {error:.1e}",
+            flush=True,
+        )
+
+    def error(self, got, want):
+        got = self.cp.asnumpy(got)
+        return np.abs(got - want).max() / np.abs(want).max()
+
+
+def label(tile):
+    return "/".join(map(str, tile))
+
+
+def bench_forward(bench, n, c, o, padding, relu, tiles, size=125):
+    x, w, b = bench.random(n, c, size, size), bench.random(o, c, 3, 3), bench.random(o)
+    packed = conv.pack(w)
+    y = bench.cp.empty((n, o, *conv.output_shape(size, size, padding, 1)), np.float32)
+    few = min(n, CHECKED)
+    want = conv2d_forward(*(bench.cp.asnumpy(a).astype(np.float64) for a in (x[:few], w, b)), padding=padding)[0]
+    want = np.maximum(want, 0) if relu else want
+    for tile in tiles:
+        tile = tile._replace(c_step=min(c, tile.c_step))
+
+        def run(tile=tile):
+            return conv.forward(x, w, b, padding=padding, relu=relu, packed=packed, out=y, tile=tile)
+
+        flops = 2 * 9 * c * y.size
+        bench.case(
+            "conv forward", f"{n}x{c}->{o} {size} p{padding}", label(tile), run,
+            lambda run=run: bench.error(run()[:few], want), flops, (x, y),
+        )  # fmt: skip
+
+
+def bench_input_gradient(bench, n, c, o, padding, tiles, size=123):
+    dy = bench.random(n, o, *conv.output_shape(size, size, padding, 1))
+    w, x = bench.random(o, c, 3, 3), bench.random(n, c, size, size)
+    packed, dx = conv.pack(w, flipped=True), bench.cp.empty_like(x)
+    few = min(n, CHECKED)
+    host = [bench.cp.asnumpy(a).astype(np.float64) for a in (x[:few], w, dy[:few])]
+    _, cache = conv2d_forward(host[0], host[1], np.zeros(o), padding=padding)
+    want = conv2d_backward(host[2], cache)[0] * (host[0] > 0)
+    for tile in tiles:
+
+        def run(tile=tile):
+            return conv.input_gradient(
+                dy, w, (size, size), padding=padding, relu_output=x, packed=packed, out=dx, tile=tile
+            )
+
+        bench.case(
+            "conv input gradient", f"{n}x{o}->{c} {size} p{padding}", label(tile), run,
+            lambda run=run: bench.error(run()[:few], want), 2 * 9 * c * dy.size, (dy, x, dx),
+        )  # fmt: skip
+
+
+def bench_weight_gradient(bench, n, c, o, padding, tiles, counts, size):
+    x, dy = bench.random(n, c, size, size), bench.random(n, o, *conv.output_shape(size, size, padding, 1))
+    few = min(n, CHECKED)
+    host = [bench.cp.asnumpy(a[:few]).astype(np.float64) for a in (x, dy)]
+    _, cache = conv2d_forward(host[0], np.zeros((o, c, 3, 3)), np.zeros(o), padding=padding)
+    want = conv2d_backward(host[1], cache, input_gradient=False)[1]
+    out = (bench.cp.empty((o, c, 3, 3), np.float32), bench.cp.empty(o, np.float32))
+    for tile in tiles:
+        for count in counts:
+            part = bench.cp.empty((count, 9 * c + 1, o), np.float32)
+
+            def run(tile=tile, part=part, images=n):
+                return conv.weight_gradient(dy[:images], x[:images], padding=padding, out=out, part=part, tile=tile)
+
+            bench.case(
+                "conv weight gradient", f"{n}x{c}->{o} {size} p{padding}", f"{label(tile)} parts {count}", run,
+                lambda run=run: bench.error(run(images=few)[0], want), 2 * 9 * c * dy.size, (x, dy),
+            )  # fmt: skip
+
+
+def bench_lrn(bench, n, size, window, backward, chunks):
+    x, dy = bench.random(n, 32, size, size) * 50, bench.random(n, 32, size, size)
+    hann = bench.cp.asarray(np.outer(np.hanning(size), np.hanning(size)).astype(np.float32)) if window else None
+    out = bench.cp.empty_like(x)
+    few = min(n, CHECKED)
+    factor = 1.0 if hann is None else bench.cp.asnumpy(hann).astype(np.float64)
+    want, cache = lrn_forward(bench.cp.asnumpy(x[:few]).astype(np.float64))
+    want = lrn_backward(bench.cp.asnumpy(dy[:few]) * factor, cache) if backward else want * factor
+    for chunk in chunks:
+
+        def run(chunk=chunk):
+            if backward:
+                return lrn.backward(dy, x, window=hann, out=out, chunk=chunk)
+            return lrn.forward(x, window=hann, out=out, chunk=chunk)
+
+        bench.case(
+            f"lrn {'backward' if backward else 'forward'}{' window' if window else ''}", f"{n}x32 {size}",
+            f"chunk {chunk}", run, lambda run=run: bench.error(run()[:few], want),
+            (30 if backward else 15) * x.size, (x, dy, out) if backward else (x, out),
+        )  # fmt: skip
+
+
+def bench_sgd(bench, size):
+    p, g, v = bench.random(size), bench.random(size), bench.random(size)
+
+    def run():
+        sgd.step(p, g, v, lr=0.0, momentum=0.5, weight_decay=0.0)
+
+    def check():
+        want = 0.5 * bench.cp.asnumpy(v).astype(np.float64) + bench.cp.asnumpy(g)
+        run()
+        return bench.error(v, want)
+
+    bench.case("sgd", f"{size}", "", run, check, 6 * size, (p, p, g, v, v))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="write all rows to this file")
+    parser.add_argument("--quick", action="store_true", help="only the tiles that the library uses")
+    parser.add_argument("--only", help="only cases with this text in their line")
+    arguments = parser.parse_args()
+    try:
+        cp = backend.cupy()
+    except backend.DeviceError as error:
+        sys.exit(f"gpu_kernels: {error}")
+    properties = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)
+    ceiling = measure_ceiling(cp)
+    about = {
+        "device": properties["name"].decode(), "cupy": cp.__version__,
+        "cuda": cp.cuda.runtime.runtimeGetVersion(), "driver": cp.cuda.runtime.driverGetVersion(),
+        "numpy": np.__version__, "tflops": ceiling.flops / 1e12, "gb_per_s": ceiling.bytes / 1e9,
+    }  # fmt: skip
+    print(json.dumps(about), flush=True)
+    bench = Bench(cp, ceiling, arguments.only)
+
+    T, W = conv.Tile, conv.WeightTile
+    few, large, weights = [conv.FEW], [conv.LARGE], [W(8, 8, 1, 2)]
+    counts, counts_first, chunks = [264], [1056], [lrn.CHUNK]
+    if not arguments.quick:
+        few += [T(4, 1, 8, 4, 1, 4), T(4, 1, 4, 8, 1, 3), T(4, 2, 4, 8, 1, 3), T(4, 2, 8, 4, 1, 4)]
+        few += [T(2, 1, 8, 4, 1, 5), T(4, 1, 4, 4, 2, 3), T(8, 1, 8, 4, 1, 5), T(8, 1, 8, 4, 1, 4)]
+        few += [T(4, 1, 8, 2, 2, 4), T(4, 1, 8, 4, 2, 2), T(4, 1, 8, 4, 1, 5, 1), T(4, 1, 8, 4, 1, 4, 1)]
+        few += [T(2, 1, 8, 4, 1, 5, 1), T(2, 2, 8, 4, 1, 3, 1)]
+        large += [T(4, 2, 8, 4, 1, 3), T(4, 1, 16, 2, 1, 4), T(4, 1, 16, 2, 2, 4), T(4, 2, 8, 4, 2, 2)]
+        large += [T(4, 1, 8, 4, 1, 5), T(4, 2, 8, 2, 2, 4), T(4, 1, 16, 2, 2, 3), T(8, 2, 8, 4, 1, 4)]
+        large += [T(8, 2, 8, 4, 1, 3), T(2, 2, 8, 4, 1, 4), T(4, 2, 8, 4, 1, 3, 1), T(2, 2, 8, 4, 1, 4, 1)]
+        large += [T(2, 2, 8, 4, 1, 3, 1), T(4, 1, 8, 4, 1, 4, 1), T(2, 2, 8, 4, 2, 2, 1)]
+        weights += [W(8, 4, 1, 4), W(8, 4, 1, 3), W(8, 8, 1, 1), W(4, 8, 1, 3), W(8, 2, 1, 8)]
+        counts, counts_first, chunks = [132, 264, 528], [528, 1056, 2112], [4, 8, 16, 32]
+
+    first = [W(3, 1, 2, 8), W(3, 1, 1, 8)][: 1 if arguments.quick else 2]
+    if not arguments.only:
+        compile_ahead(few, large, weights + first, chunks)
+
+    # tracking: three scales, one template, 64 targets
+    for n in (3, 1):
+        bench_forward(bench, n, 3, 32, 1, True, few)
+        bench_forward(bench, n, 32, 32, 1, False, few)
+        bench_lrn(bench, n, 125, True, False, chunks)
+    bench_forward(bench, 192, 3, 32, 1, True, large)
+    bench_forward(bench, 192, 32, 32, 1, False, large)
+    bench_lrn(bench, 192, 125, True, False, chunks)
+    bench_forward(bench, 3, 3, 64, 1, True, few[:3])
+    bench_forward(bench, 3, 64, 32, 1, False, few[:3])
+    # training: 16 pairs, no padding
+    bench_forward(bench, 32, 3, 64, 0, True, large)
+    bench_forward(bench, 32, 64, 32, 0, False, large, size=123)
+    bench_input_gradient(bench, 32, 64, 32, 0, large)
+    bench_weight_gradient(bench, 32, 64, 32, 0, weights, counts, 123)
+    bench_weight_gradient(bench, 32, 3, 64, 0, first, counts_first, 125)
+    bench_lrn(bench, 32, 121, False, False, chunks)
+    bench_lrn(bench, 32, 121, False, True, chunks)
+    bench_sgd(bench, 20256)
+
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({**about, "rows": bench.rows}, file, indent=1)
+    print(f"{len(bench.rows)} timed, {bench.wrong} wrong")
+    return 1 if bench.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

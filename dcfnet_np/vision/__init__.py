@@ -1,0 +1,1 @@
+"""Images and boxes: crops, windows, sources of frames, drawing."""

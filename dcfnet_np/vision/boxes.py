@@ -1,0 +1,236 @@
+"""Boxes: checks, conversions, overlap, and the files they are kept in.
+
+A box is `(x, y, w, h)` in pixels: floats, (x, y) the top-left corner counted from 0, the centre at
+(x + w/2, y + h/2).  OTB files count from 1: only `from_otb` and `to_otb` shift, and only the readers and
+writers of OTB files call them.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+SUFFIXES = (".txt", ".csv", ".json")
+COLUMNS = ("frame", "x", "y", "w", "h", "score", "ok", "time")
+
+
+class BoxRow(NamedTuple):
+    """One frame of a tracking run; the columns of a .csv or .json file.
+
+    frame: counted from 0.  box: 0-based.  score: peak of the response, NaN for the first frame, whose box
+    was given.  ok: whether the tracker trusts the box.  time: seconds of tracking alone for this frame.
+    """
+
+    frame: int
+    box: Box
+    score: float = math.nan
+    ok: bool = True
+    time: float = 0.0
+
+
+def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "check_box") -> Box:
+    """Return `box` as four Python floats, or raise ValueError with one line that says what is wrong.
+
+    box: (x, y, w, h), pixels, 0-based.  frame_shape: (height, width, ...).  where: opens the message.
+    A box may reach out of the frame, and may be as small as 1x1 or less; it may not hold NaN or infinity,
+    have no area, lie entirely outside the frame, or be wider or higher than the frame.
+    """
+    height, width = int(frame_shape[0]), int(frame_shape[1])
+    try:
+        x, y, w, h = (float(value) for value in box)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: box must be four numbers x, y, w, h, got {box!r}") from None
+    text = f"({x:g}, {y:g}, {w:g}, {h:g})"
+    if not all(math.isfinite(value) for value in (x, y, w, h)):
+        raise ValueError(f"{where}: box must be finite, got {text}")
+    if w <= 0 or h <= 0:
+        raise ValueError(f"{where}: box must have a positive width and height, got {text}")
+    if w > width or h > height:
+        raise ValueError(f"{where}: box must be no larger than the frame ({width}x{height} pixels), got {text}")
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise ValueError(f"{where}: box must overlap the frame ({width}x{height} pixels), got {text}")
+    return x, y, w, h
+
+
+def from_otb(boxes: Any) -> np.ndarray:
+    """OTB's 1-based corner to a 0-based one.  boxes: (..., 4), any float; the size does not change."""
+    return np.asarray(boxes, float) - (1.0, 1.0, 0.0, 0.0)
+
+
+def to_otb(boxes: Any) -> np.ndarray:
+    """A 0-based corner to OTB's 1-based one; the inverse of `from_otb`."""
+    return np.asarray(boxes, float) + (1.0, 1.0, 0.0, 0.0)
+
+
+def polygon_to_box(polygon: Any) -> np.ndarray:
+    """The smallest upright box around polygons: x1, y1, ..., x4, y4 (..., 8) -> x, y, w, h (..., 4).
+
+    The corner keeps the polygon's origin (0- or 1-based).  NaN stays NaN.
+    """
+    points = np.asarray(polygon, float)
+    if points.ndim == 0 or points.shape[-1] != 8:
+        raise ValueError(f"polygon_to_box: polygon must be 8 numbers in its last axis, got shape {points.shape}")
+    points = points.reshape(*points.shape[:-1], 4, 2)
+    low, high = points.min(axis=-2), points.max(axis=-2)
+    return np.concatenate([low, high - low], axis=-1)
+
+
+def iou(a: Any, b: Any) -> np.ndarray:
+    """Overlap of boxes, area of the intersection over area of the union: (..., 4), (..., 4) -> (...), 0 to 1.
+
+    Areas are continuous (w * h, no +1 a side).  Two boxes of no area overlap by 0.  NaN gives NaN.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    intersection = np.maximum(high - low, 0.0).prod(axis=-1)
+    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - intersection
+    return np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union))
+
+
+def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
+    """Rows of numbers parted by commas, tabs or spaces -> (rows, columns) float64; empty lines are skipped.
+
+    Raises ValueError, naming file and line, for a word that is no number, for rows of different lengths
+    and for an empty file.
+    """
+    rows: list[list[float]] = []
+    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.replace(",", " ").split()
+        if not words:
+            continue
+        try:
+            row = [float(word) for word in words]
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: expected numbers, got {line.strip()[:60]!r}") from None
+        if rows and len(row) != len(rows[0]):
+            raise ValueError(f"{path}, line {number}: expected {len(rows[0])} numbers as above, got {len(row)}")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: holds no boxes")
+    return np.array(rows)
+
+
+def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
+    """Boxes of a .txt (OTB rows, 1-based), .csv or .json file (0-based) -> (n, 4) float64, 0-based.
+
+    Raises ValueError for another suffix or a malformed file, OSError when it cannot be read.
+    """
+    path = Path(path)
+    suffix = _check_suffix(path)
+    if suffix == ".txt":
+        rows = read_numbers(path)
+        if rows.shape[1] != 4:
+            raise ValueError(f"{path}: expected 4 numbers a row, got {rows.shape[1]}")
+        return from_otb(rows)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            records: Any = json.load(file) if suffix == ".json" else list(csv.DictReader(file))
+        boxes = [[_number(record[name]) for name in ("x", "y", "w", "h")] for record in records]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not a {suffix} file with columns x, y, w, h ({type(error).__name__}: {error})"
+        ) from None
+    return np.array(boxes, float).reshape(-1, 4)
+
+
+def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
+    """Write `rows` as .txt (OTB: `x,y,w,h`, 1-based, four decimals), .csv or .json (0-based, all columns).
+
+    A file appears under its name only when it is complete.  Raises ValueError for another suffix.
+    """
+    path = Path(path)
+    text = _FORMATS[_check_suffix(path)](list(rows))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class BoxWriter(AbstractContextManager["BoxWriter"]):
+    """Collects rows and writes them when the `with` block ends, also when it ends by an exception.
+
+    ::
+
+        with BoxWriter("boxes.csv") as writer:
+            writer.add(BoxRow(0, box))
+
+    The suffix and the folder are checked when it is made, before any tracking.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.rows: list[BoxRow] = []
+        _check_suffix(self.path)
+        check_output(self.path)
+
+    def add(self, row: BoxRow) -> None:
+        self.rows.append(row)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.rows or error is None:  # a run that failed before its first box leaves an older file alone
+            write_boxes(self.path, self.rows)
+
+
+def check_output(path: Path) -> None:
+    """Raise ValueError when no file can be written at `path`: no folder, no permission, a folder itself."""
+    if not path.parent.is_dir():
+        raise ValueError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder; name a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def _check_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: a file of boxes must end in {', '.join(SUFFIXES)}, got {path.suffix or 'nothing'!r}")
+    return suffix
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _otb_text(rows: list[BoxRow]) -> str:
+    boxes = to_otb([row.box for row in rows]).reshape(-1, 4) if rows else ()
+    return "".join(",".join(f"{value:.4f}" for value in box) + "\n" for box in boxes)
+
+
+def _csv_text(rows: list[BoxRow]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        score = "" if math.isnan(row.score) else f"{row.score:.6f}"
+        writer.writerow([row.frame, *(f"{v:.6f}" for v in row.box), score, int(row.ok), f"{row.time:.6f}"])
+    return text.getvalue()
+
+
+def _json_text(rows: list[BoxRow]) -> str:
+    records = []
+    for row in rows:
+        numbers = [float(value) for value in (*row.box, row.score)]
+        plain = [value if math.isfinite(value) else None for value in numbers]  # JSON knows no NaN
+        values = [int(row.frame), *plain, bool(row.ok), float(row.time)]
+        records.append(json.dumps(dict(zip(COLUMNS, values, strict=True))))
+    return "[\n" + ",\n".join(records) + "\n]\n"
+
+
+_FORMATS = {".txt": _otb_text, ".csv": _csv_text, ".json": _json_text}

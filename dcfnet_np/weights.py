@@ -1,0 +1,548 @@
+"""Weights: HDF5 files in and out, and importers for the released MatConvNet and PyTorch files.
+
+An HDF5 file holds one group per convolution with the datasets `weight` (O, I, 3, 3) and `bias` (O,), float32,
+and these attributes at its root:
+
+    format, format_version   "dcfnet_np weights", 1
+    architecture             a name of network.ARCHITECTURES
+    channel_order, mean      what the network expects: image in "bgr" or "rgb" order, 0..255, minus the mean
+    lrn_n, _k, _alpha, _beta constants of the final LRN; they must be the architecture's
+    training                 how the weights came about, as JSON
+    data_digest              digest of the training data, where training["data_digest"] gives one, else ""
+    parameter_digest         SHA-256 of the parameters (`digest`); `load` computes it again
+
+Nothing read here can run code: HDF5 and .mat hold data only, and the pickle inside a .pth file passes through
+an unpickler that knows the few names a table of tensors needs and refuses all others.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import pickletools
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .network import (
+    ARCHITECTURES,
+    Architecture,
+    Conv,
+    Lrn,
+    Parameters,
+    check_parameters,
+    get_architecture,
+    parameter_shapes,
+)
+
+FORMAT = "dcfnet_np weights"
+FORMAT_VERSION = 1
+MEAN_BGR = (104.0, 117.0, 123.0)  # of the released codes, grey levels (PEERS.md 4.2)
+MEAN_RGB = MEAN_BGR[::-1]
+LARGEST_FILE = 64 << 20  # bytes; the files in question have 40 to 500 KB
+LARGEST_PICKLE = 64 << 10  # bytes; the table of a state dict has 1 KB
+
+
+class WeightsError(ValueError):
+    """A weights file cannot be used; the message is one line that says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Parameters of one network with all that is needed to use them.  Checked when made: WeightsError.
+
+    architecture: a name of network.ARCHITECTURES.  parameters: float32 NumPy arrays, finite.
+    channel_order, mean: the network's input is the image, 0..255, in this order, minus the mean (three grey
+    levels in the same order).  training: data, settings, seed: anything JSON can hold.  name: for people.
+    """
+
+    architecture: str
+    parameters: Parameters
+    channel_order: str = "bgr"
+    mean: tuple[float, ...] = MEAN_BGR
+    training: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.architecture, str):
+            raise WeightsError(f"architecture must be a name, got {type(self.architecture).__name__}")
+        for name, parameter in self.parameters.items():
+            if not isinstance(parameter, np.ndarray):
+                kind = f"{type(parameter).__module__}.{type(parameter).__name__}"
+                raise WeightsError(f"{name} must be a NumPy array (backend.to_numpy makes one), got {kind}")
+        try:
+            check_parameters(self.architecture, self.parameters)
+        except ValueError as error:
+            raise WeightsError(str(error)) from None
+        for name, parameter in self.parameters.items():
+            if parameter.dtype != np.float32:
+                raise WeightsError(f"{name} must be float32, got {parameter.dtype}")
+            if not np.isfinite(parameter).all():
+                raise WeightsError(f"{name} holds NaN or infinite values")
+        if self.channel_order not in ("bgr", "rgb"):
+            raise WeightsError(f"channel_order must be 'bgr' or 'rgb', got {self.channel_order!r}")
+        numbers = [value for value in self.mean if isinstance(value, (int, float)) and math.isfinite(value)]
+        if len(self.mean) != 3 or len(numbers) != 3:
+            raise WeightsError(f"mean must be three finite numbers, got {self.mean!r}")
+        try:
+            json.dumps(self.training, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"training must be JSON: {error}") from None
+
+
+def digest(parameters: Parameters) -> str:
+    """SHA-256, in hexadecimal, of names, shapes and little-endian float32 values, ordered by name."""
+    total = hashlib.sha256()
+    for name in sorted(parameters):
+        total.update(f"{name} {parameters[name].shape}\n".encode())
+        total.update(np.ascontiguousarray(parameters[name], "<f4").tobytes())
+    return total.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- HDF5
+
+
+def _packaged() -> Any:
+    """The folder of the packaged weights."""
+    import importlib.resources  # here: it costs more start-up time than the rest of this module
+
+    return importlib.resources.files("dcfnet_np") / "data"
+
+
+def names() -> list[str]:
+    """Names of the packaged weights, as `load` takes them."""
+    folder = _packaged()
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name.removesuffix(".h5") for entry in folder.iterdir() if entry.name.endswith(".h5"))
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Weights:
+    """Packaged weights by name ("light"), or those of an .h5 file; .mat and .pth files are imported.
+
+    Raises WeightsError (a ValueError) for a file that is missing, not HDF5, truncated, foreign, of a newer
+    format or an unknown architecture, with wrong shapes, dtypes or values, or changed since it was saved.
+    """
+    if str(name_or_path) in names():
+        return _load_hdf5(Path(str(_packaged() / f"{name_or_path}.h5")))
+    path = Path(name_or_path)
+    if not path.exists():
+        known = ", ".join(names()) or "none installed"
+        raise WeightsError(f"load: {str(path)!r} is neither a file nor a packaged name ({known})")
+    if path.suffix in _IMPORTERS:
+        return import_weights(path)
+    return _load_hdf5(path)
+
+
+def save(path: str | os.PathLike[str], weights: Weights) -> None:
+    """Write an HDF5 file.  It appears complete or not at all: written under another name, then renamed.
+
+    The same weights give the same bytes (no time stamps).  Raises WeightsError when the folder is missing.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise WeightsError(f"save: folder {str(path.parent)!r} does not exist")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # This version of the format puts a checksum on all metadata; the older default has none, and the HDF5
+        # library may crash on a damaged file.  Texts have fixed length: others lie in a heap without one.
+        with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
+            for name, value in _attributes(weights).items():
+                file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
+            for name, parameter in weights.parameters.items():
+                file[name.replace(".", "/")] = parameter
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _attributes(weights: Weights) -> dict[str, Any]:
+    lrn = _lrn(weights.architecture)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "architecture": weights.architecture,
+        "channel_order": weights.channel_order,
+        "mean": np.array(weights.mean, np.float64),
+        **{f"lrn_{constant}": value for constant, value in lrn._asdict().items()},
+        "training": json.dumps(weights.training, sort_keys=True),
+        "data_digest": str(weights.training.get("data_digest", "")),
+        "parameter_digest": digest(weights.parameters),
+    }
+
+
+def _lrn(architecture: str) -> Lrn:
+    """The only LRN of an architecture, its last layer."""
+    last = get_architecture(architecture)[-1]
+    assert isinstance(last, Lrn)
+    return last
+
+
+def _load_hdf5(path: Path) -> Weights:
+    import h5py
+
+    _check_file(path, "load")
+    if not h5py.is_hdf5(path):
+        raise WeightsError(f"load: {path} is not an HDF5 file")
+    with _one_line("load", path, "a readable HDF5 file"), h5py.File(path, "r") as file:
+        return _from_hdf5(file, path.stem)
+
+
+def _from_hdf5(file: Any, name: str) -> Weights:
+    attributes = dict(file.attrs)
+    if _text(attributes.get("format")) != FORMAT or "format_version" not in attributes:
+        raise WeightsError("HDF5, but not weights of dcfnet_np (it lacks their format attribute)")
+    version = int(attributes["format_version"])
+    if version > FORMAT_VERSION:
+        raise WeightsError(f"format version {version} is newer than {FORMAT_VERSION}: update dcfnet_np")
+    for key in ("architecture", "channel_order", "mean", "training", "parameter_digest", *_LRN_ATTRIBUTES):
+        if key not in attributes:
+            raise WeightsError(f"attribute {key!r} is missing")
+    architecture = _text(attributes["architecture"])
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(f"unknown architecture {architecture!r}, known: {', '.join(ARCHITECTURES)}")
+    lrn = tuple(float(attributes[key]) for key in _LRN_ATTRIBUTES)
+    expected_lrn = tuple(_lrn(architecture))
+    if not np.allclose(lrn, expected_lrn, rtol=1e-12, atol=0):
+        raise WeightsError(f"LRN constants must be {expected_lrn} for {architecture!r}, got {lrn}")
+
+    parameters = {}
+    for key, shape in parameter_shapes(architecture).items():
+        dataset = file.get(key.replace(".", "/"))
+        if dataset is None:
+            raise WeightsError(f"{key} is missing or damaged")
+        # Look before reading: a forged shape must not make us allocate.
+        if dataset.shape != shape or dataset.dtype != np.float32:
+            raise WeightsError(f"{key} must be float32 {shape}, got {dataset.dtype} {dataset.shape}")
+        parameters[key] = dataset[()]
+    mean = tuple(float(value) for value in attributes["mean"])
+    training = json.loads(_text(attributes["training"]))
+    weights = Weights(architecture, parameters, _text(attributes["channel_order"]), mean, training, name)
+    if digest(parameters) != _text(attributes["parameter_digest"]):
+        raise WeightsError("the values do not match their digest: the file was changed or damaged")
+    return weights
+
+
+def _text(value: Any) -> str:
+    """An HDF5 text attribute, of fixed length (bytes) or variable length (str)."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+_LRN_ATTRIBUTES = tuple(f"lrn_{constant}" for constant in Lrn._fields)
+
+
+# -------------------------------------------------------------------------------------------- importers
+
+
+def import_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
+    """Weights of a released file: MatConvNet (.mat) or PyTorch (.pth, .pt), by its suffix.
+
+    architecture: name to use instead of the first one that fits (a .pth file does not say whether a
+    convolution is dilated).  Raises WeightsError (a ValueError).
+    """
+    path = Path(path)
+    if path.suffix not in _IMPORTERS:
+        known = ", ".join(_IMPORTERS)
+        raise WeightsError(f"import_weights: the name must end in one of {known}, got {str(path)!r}")
+    return _IMPORTERS[path.suffix](path, architecture)
+
+
+def import_mat(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
+    """Weights of a MatConvNet file: a `net` structure, or the arrays conv1_w, conv1_b, ... of net_param.mat.
+
+    MatConvNet stores kernels as (height, width, in, out) and sees RGB images, 0..255, minus
+    net.meta.normalization.averageImage (123, 117, 104 where the file has none).  Raises WeightsError.
+    (SciPy's reader itself may crash on a damaged file that is not compressed; the released ones are, and zlib's
+    checksum finds the damage first.)
+    """
+    from scipy.io import loadmat
+
+    path = Path(path)
+    _check_file(path, "import_mat")
+    with _one_line("import_mat", path, "a MATLAB file with a network"):
+        content = loadmat(path, appendmat=False, squeeze_me=True, struct_as_record=False)
+        if "net" in content:
+            network = _read_net(content["net"])
+        elif "conv1_w" in content:
+            count = sum(key.startswith("conv") and key.endswith("_w") for key in content)
+            network = _Network([(content[f"conv{i}_w"], content[f"conv{i}_b"]) for i in range(1, count + 1)])
+        else:
+            raise WeightsError("no network: neither a 'net' structure nor 'conv1_w'")
+        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.asarray(b)) for w, b in network.convolutions]
+        network = network._replace(convolutions=oihw)
+        training = {"imported_from": path.name, **network.training}
+        return _assemble(network, architecture, "rgb", network.mean or MEAN_RGB, training, path.stem)
+
+
+def import_pth(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
+    """Weights of a PyTorch state dict, in the old format or the zip format, with no torch and no code run.
+
+    The tensors must come in pairs, NAME.weight (O, I, 3, 3) and NAME.bias (O,), in the order of the network;
+    a checkpoint that holds them under "state_dict" will do.  The images are BGR, 0..255, minus 104, 117, 123.
+    Raises WeightsError, also for a pickle that asks for any global but the few a state dict needs.
+    """
+    path = Path(path)
+    _check_file(path, "import_pth")
+    with _one_line("import_pth", path, "a PyTorch file"):
+        data = path.read_bytes()
+        state, storages = _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)
+        if isinstance(state, dict):
+            state = state.get("state_dict", state)
+        if not isinstance(state, dict):
+            raise WeightsError("the file holds no state dict")
+        layers: dict[str, dict[str, np.ndarray]] = {}
+        for key, tensor in state.items():
+            if not isinstance(key, str) or not isinstance(tensor, _Tensor):
+                raise WeightsError("the file holds no state dict: not every entry is a named tensor")
+            layer, _, kind = key.rpartition(".")
+            layers.setdefault(layer, {})[kind] = _tensor_values(tensor, storages)
+        for layer, tensors in layers.items():
+            if set(tensors) != {"weight", "bias"}:
+                raise WeightsError(f"{layer!r} must have a weight and a bias, got {sorted(tensors)}")
+        pairs = [(tensors["weight"], tensors["bias"]) for tensors in layers.values()]
+        training = {"imported_from": path.name}
+        return _assemble(_Network(pairs), architecture, "bgr", MEAN_BGR, training, path.stem)
+
+
+_IMPORTERS = {".mat": import_mat, ".pth": import_pth, ".pt": import_pth}
+
+
+class _Network(NamedTuple):
+    """What a foreign file tells of its network; None where it does not say."""
+
+    convolutions: list[tuple[np.ndarray, np.ndarray]]  # (weight, bias)
+    dilations: list[int] | None = None
+    kinds: list[str] | None = None  # of all layers: "conv", "relu", "lrn"
+    mean: tuple[float, ...] | None = None
+    training: dict[str, Any] = {}
+
+
+def _read_net(net: Any) -> _Network:
+    """MatConvNet's `net`: a list of layers and, in `meta`, the mean image and the settings of its tracker."""
+    convolutions = [layer for layer in net.layers if layer.type == "conv"]
+    for layer in net.layers:
+        if layer.type == "lrn" and not np.allclose(layer.param, Lrn(), rtol=1e-6, atol=0):
+            raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {layer.param}")
+    meta = {key: getattr(net.meta, key) for key in net.meta._fieldnames}
+    settings = {key: value for key, value in meta.items() if isinstance(value, (int, float, str))}
+    return _Network(
+        convolutions=[(layer.weights[0], layer.weights[1]) for layer in convolutions],
+        dilations=[int(np.max(getattr(layer, "dilate", 1))) for layer in convolutions],
+        kinds=[str(layer.type) for layer in net.layers],
+        mean=tuple(float(value) for value in net.meta.normalization.averageImage),
+        training={"meta": settings} if settings else {},
+    )
+
+
+def _assemble(
+    network: _Network,
+    architecture: str | None,
+    channel_order: str,
+    mean: tuple[float, ...],
+    training: dict[str, Any],
+    name: str,
+) -> Weights:
+    """Weights of the first architecture that agrees with all the file tells; kernels are OIHW by now."""
+    widths = [(w.shape[1], w.shape[0]) for w, _ in network.convolutions if w.ndim == 4]
+    candidates = [architecture] if architecture else list(ARCHITECTURES)
+    fitting = [candidate for candidate in candidates if _fits(network, widths, get_architecture(candidate))]
+    if not fitting:
+        found = ", ".join(f"{c_in} to {c_out}" for c_in, c_out in widths) or "none"
+        found += f", dilations {network.dilations}" if network.dilations else ""
+        found += f", layers {network.kinds}" if network.kinds else ""
+        raise WeightsError(f"the network is not {' or '.join(candidates)}: its convolutions are {found}")
+    parameters = {}
+    for i, (w, b) in enumerate(network.convolutions, start=1):
+        parameters[f"conv{i}.weight"] = np.ascontiguousarray(w, np.float32)
+        parameters[f"conv{i}.bias"] = np.ascontiguousarray(b, np.float32)
+    return Weights(fitting[0], parameters, channel_order, mean, training, name)
+
+
+def _fits(network: _Network, widths: list[tuple[int, int]], specs: Architecture) -> bool:
+    convolutions = [spec for spec in specs if isinstance(spec, Conv)]
+    return (
+        widths == [(spec.c_in, spec.c_out) for spec in convolutions]
+        and network.dilations in (None, [spec.dilation for spec in convolutions])
+        and network.kinds in (None, [type(spec).__name__.lower() for spec in specs])
+    )
+
+
+# ------------------------------------------------------------------- PyTorch files, without PyTorch
+
+
+class _Storage(NamedTuple):
+    """A run of numbers that tensors look into."""
+
+    key: str
+    dtype: str
+    length: int  # in elements
+
+
+class _Tensor(NamedTuple):
+    """A strided view of a storage, all in elements, as the pickle describes it: not yet checked."""
+
+    storage: Any
+    offset: Any
+    shape: Any
+    strides: Any
+
+
+_STORAGES = {
+    "torch.HalfStorage": "<f2",
+    "torch.FloatStorage": "<f4",
+    "torch.DoubleStorage": "<f8",
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+}
+
+
+class _StateDictUnpickler(pickle.Unpickler):
+    """Knows the names a table of tensors needs, each mapped to something harmless of ours, and no other.
+
+    A pickle is a program; what it can do is call the globals it asks for.  So `find_class` is the gate.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full in _STORAGES:
+            return _STORAGES[full]
+        if full == "collections.OrderedDict":
+            return OrderedDict
+        if full == "torch._utils._rebuild_tensor_v2":
+            return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
+        if full == "torch._utils._rebuild_parameter":
+            return lambda tensor, *_: tensor
+        raise WeightsError(f"forbidden global {full[:80]!r} in the pickle; nothing was run")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Storages lie outside the pickle, which calls them ("storage", type, key, device, length, ...)."""
+        kind, dtype, key, _, length, *_ = pid
+        known = kind == "storage" and dtype in _STORAGES.values()
+        if not known or not isinstance(key, str) or not _natural(length):
+            raise WeightsError("a malformed or unknown kind of storage")
+        self.storages[key] = _Storage(key, dtype, length)
+        return self.storages[key]
+
+
+def _natural(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _unpickle(data: bytes, start: int = 0) -> tuple[Any, dict[str, _Storage], int]:
+    """The pickle at data[start:], the storages it refers to, and the offset behind it.
+
+    A first walk over the opcodes, which executes none, finds the end and refuses what could exhaust the
+    memory: the unpickler's memo is an array as long as the largest index that the pickle stores to.
+    """
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    for opcode, argument, _ in pickletools.genops(stream):
+        index = int(argument or 0) if opcode.name.endswith("PUT") else 0
+        if stream.tell() - start > LARGEST_PICKLE or index > LARGEST_PICKLE:
+            raise WeightsError("its pickle is too large for a state dict of these networks")
+    end = stream.tell()
+    unpickler = _StateDictUnpickler(data[start:end])
+    return unpickler.load(), unpickler.storages, end
+
+
+def _read_legacy(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
+    """Old format: five pickles (magic number, protocol, system, state, storage keys), then the storages.
+
+    Each storage is its length in elements (8 bytes) and its values, in the order of the keys, little-endian.
+    """
+    magic, _, at = _unpickle(data)
+    if magic != 0x1950A86A20F9469CFC6C:
+        raise WeightsError("not a PyTorch file: wrong magic number")
+    protocol, _, at = _unpickle(data, at)
+    system, _, at = _unpickle(data, at)
+    if protocol != 1001 or system.get("little_endian") is not True:
+        raise WeightsError("its protocol is not 1001 or its byte order not little-endian")
+    state, storages, at = _unpickle(data, at)
+    keys, _, at = _unpickle(data, at)
+    values = {}
+    for key in keys:
+        if key not in storages:
+            raise WeightsError("a storage that no tensor uses")
+        storage = storages[key]
+        stated = int.from_bytes(data[at : at + 8], "little")
+        at += 8
+        size = storage.length * np.dtype(storage.dtype).itemsize
+        if stated != storage.length or at + size > len(data):
+            raise WeightsError(f"truncated or damaged: storage {key!r} needs {size} bytes, {len(data) - at} left")
+        values[key] = np.frombuffer(data, storage.dtype, storage.length, at)
+        at += size
+    return state, values
+
+
+def _read_zip(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
+    """Zip format: FOLDER/data.pkl is the state, FOLDER/data/KEY the storages, uncompressed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise WeightsError(f"compressed member {info.filename!r}: torch.save writes none")
+        tables = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(tables) != 1:
+            raise WeightsError("a zip archive without the data.pkl of torch.save")
+        folder = tables[0].removesuffix("data.pkl")
+        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+            raise WeightsError("big-endian values are not supported")
+        state, storages, _ = _unpickle(archive.read(f"{folder}data.pkl"))
+        values = {}
+        for key, storage in storages.items():
+            raw = archive.read(f"{folder}data/{key}")
+            if len(raw) != storage.length * np.dtype(storage.dtype).itemsize:
+                raise WeightsError(f"storage {key!r} must have {storage.length} values, got {len(raw)} bytes")
+            values[key] = np.frombuffer(raw, storage.dtype)
+        return state, values
+
+
+def _tensor_values(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarray:
+    """Copy a strided view out of its storage, after making sure that it stays inside."""
+    storage, offset, shape, strides = tensor
+    if not isinstance(storage, _Storage) or storage.key not in storages:
+        raise WeightsError("a tensor without a storage")
+    numbers = (offset, *shape, *strides)
+    if len(shape) != len(strides) or len(shape) > 4 or not all(_natural(number) for number in numbers):
+        raise WeightsError("a tensor with malformed shape, strides or offset")
+    values = storages[storage.key]
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if 0 in shape or last >= len(values) or math.prod(shape) > len(values):
+        raise WeightsError(f"a tensor of shape {shape} reaches beyond the {len(values)} values of its storage")
+    bytes_per_step = [stride * values.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(values[offset:], shape, bytes_per_step).copy()
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+def _check_file(path: Path, function: str) -> None:
+    if not path.is_file():
+        raise WeightsError(f"{function}: {str(path)!r} is not a file")
+    if path.stat().st_size > LARGEST_FILE:
+        raise WeightsError(f"{function}: {path} is too large for weights, over {LARGEST_FILE >> 20} MiB")
+
+
+@contextlib.contextmanager
+def _one_line(function: str, path: Path, kind: str) -> Iterator[None]:
+    """Whatever goes wrong with the file inside the block becomes a WeightsError of one line."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{function}: {path}: {error}") from None
+    except Exception as error:  # h5py, SciPy, pickle and zipfile raise almost anything on a damaged file
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise WeightsError(f"{function}: {path} is damaged or not {kind} ({reason})") from error

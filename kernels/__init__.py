@@ -1,0 +1,130 @@
+"""The CUDA kernels: where their sources are, how they are compiled, checked and launched.
+
+Each family has a source and the Python functions that launch it, side by side: `conv.cu` and `conv.py`, and
+so on.  A launch function validates its arrays, allocates what it returns, and calls `launch`; nothing is
+compiled before a kernel is first launched on a device.  The array code of `dcfnet_np.ops` is the
+specification of every kernel, and `DCFNET_KERNELS=0` runs that code on the GPU instead.
+
+A RawKernel converts nothing: a Python int arrives as 64 bits, a stride is ignored, an array of another type
+is read as garbage.  So `require` is called on every array, and `launch` takes NumPy scalars only.
+"""
+
+import functools
+import importlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from dcfnet_np import backend
+from dcfnet_np.backend import Array
+
+FOLDER = pathlib.Path(__file__).parent  # the .cu files lie beside this file, in a wheel as in a checkout
+OPTIONS = ("-std=c++17", f"-I{FOLDER}")
+C_TYPES = {"float32": "float", "float64": "double"}  # what the kernels' first template argument can be
+
+
+def enabled() -> bool:
+    """False when DCFNET_KERNELS=0 asks for array code (CuPy) in place of the kernels."""
+    return os.environ.get("DCFNET_KERNELS", "1") != "0"
+
+
+def sources() -> list[str]:
+    """Names of the .cu files, sorted."""
+    return sorted(path.name for path in FOLDER.glob("*.cu"))
+
+
+def source(file: str) -> str:
+    """Text of one .cu file, marked so that messages of the compiler carry its name and lines."""
+    path = FOLDER / file
+    if not path.is_file():
+        raise ValueError(f"kernels.source: file must be one of {', '.join(sources())}, got {file!r}")
+    return f'#line 1 "{file}"\n{path.read_text()}'
+
+
+def expressions() -> dict[str, tuple[str, ...]]:
+    """Per .cu file the name expressions that the library launches, e.g. "lrn_forward<float, 2, false>".
+
+    For `dcfnet doctor --compile` and tests, which compile everything ahead.
+    """
+    found = {}
+    for file in sources():
+        family = importlib.import_module(f"{__name__}.{pathlib.Path(file).stem}")
+        found[file] = tuple(family.EXPRESSIONS)
+    return found
+
+
+@functools.cache
+def _kernel(cp: Any, device: int, file: str, name: str) -> Any:
+    """The compiled kernel on one device.  One module per expression, so any template argument works."""
+    module = cp.RawModule(code=source(file), options=OPTIONS, name_expressions=(name,))
+    return module.get_function(name)
+
+
+def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: int = 0) -> None:
+    """Run one kernel on the device of its arrays, on the current stream.
+
+    file    the source, "conv.cu"
+    name    the C++ name expression, "conv3x3_forward<float, 3, true>"
+    grid, block   up to three numbers each; an empty grid is nothing to do, and nothing is launched
+    args    arrays and NumPy scalars of exactly the kernel's types
+    shared  bytes of dynamic shared memory
+    Raises TypeError for a Python number, ValueError when the arrays are on several devices.
+    """
+    cp = backend.cupy()
+    devices = set()
+    for number, arg in enumerate(args):
+        if isinstance(arg, cp.ndarray):
+            devices.add(device_of(arg))
+        elif not isinstance(arg, np.generic):
+            raise TypeError(
+                f"launch {name}: argument {number} must be an array on the GPU or a NumPy scalar, "
+                f"got {type(arg).__name__}"
+            )
+    if len(devices) != 1:
+        raise ValueError(f"launch {name}: the arrays must be on one device, got {sorted(devices)}")
+    if 0 in grid:
+        return
+    (device,) = devices
+    with cp.cuda.Device(device):
+        _kernel(cp, device, file, name)(tuple(grid), tuple(block), args, shared_mem=shared)
+
+
+def device_of(array: Array) -> int:
+    """Index of the GPU that holds a CuPy array."""
+    return int(getattr(array.device, "id", 0))
+
+
+def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
+    """Check one array before it goes to a kernel; None in `shape` stands for any length.
+
+    `name` says whose and which: "conv.forward: x".  Raises TypeError for another type or dtype, ValueError
+    for another shape and for an array whose elements do not lie one after another.
+    """
+    cp = backend.cupy()
+    if not isinstance(array, cp.ndarray):
+        raise TypeError(f"{name} must be an array on the GPU, got {type(array).__name__}")
+    if array.dtype != np.dtype(dtype):
+        raise TypeError(f"{name} must be {np.dtype(dtype)}, got {array.dtype}")
+    fits = len(array.shape) == len(shape) and all(
+        want is None or want == got for want, got in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        wanted += "," * (len(shape) == 1)
+        raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous (use ascontiguousarray), got strides {array.strides}")
+
+
+def c_type(array: Array, name: str) -> str:
+    """The kernels' template argument for the array's dtype, "float" or "double"; TypeError for another."""
+    if str(array.dtype) not in C_TYPES:
+        raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
+    return C_TYPES[str(array.dtype)]
+
+
+def blocks(count: int, size: int) -> int:
+    """How many blocks of `size` cover `count` elements: the quotient, rounded up."""
+    return -(-count // size)

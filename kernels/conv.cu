@@ -1,0 +1,355 @@
+// 3x3 convolution (cross-correlation), stride 1, NCHW, with its gradients.
+//
+// Formulas    y[n,o,r,s]  = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, r + i D - p, s + j D - p]
+//             dx          = the same sum with the kernel flipped, its channels exchanged and the padding 2 D - p
+//             dw[o,c,i,j] = sum over n,r,s of dy[n,o,r,s] x[n,c, r + i D - p, s + j D - p]
+//             db[o]       = sum over n,r,s of dy[n,o,r,s]
+//             D: dilation, p: padding (negative: that many pixels are left out); x is 0 outside the image.
+// Paper       Sec. 4.1 and Table 1: the layers of the feature extractor.
+// Layout      x N x C x H x W, y N x O x OH x OW, w O x C x 3 x 3; packed weights C x 9 x OP, OP = O rounded up to 32s.
+// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward
+// Launch      conv.py; each kernel says its grid and block.
+//
+// Version ladder
+//   1  one output pixel and four channels per thread, one input channel at a time (the prototype): bound by shared memory
+//   2  (this one) 4 x HIGH pixels and MANY channels per thread in registers: for HIGH = 1, MANY = 8 twelve loads of
+//      16 bytes feed 96 multiplications a kernel row; weights are packed once so that they load as they lie;
+//      the gradient to the weights keeps 9 x CHANNELS sums per thread and reads x by broadcasts
+
+// Four values, aligned as one or two 16-byte loads.
+template <class T>
+struct alignas(16) Four {
+    T v[4];
+};
+
+// --- forward, and the gradient to the data --------------------------------------------------------------------------
+
+// What becomes of a sum on its way out.
+enum After {
+    PLAIN,  // y = sum
+    BIAS,   // y = sum + b
+    RELU,   // y = max(sum + b, 0)
+    MASK    // y = sum where extra > 0, else 0: the gradient through a ReLU, extra is its output
+};
+
+// A block makes 32 x 4 HIGH WARPS_Y pixels of WARPS_O * MANY output channels of one image, C_STEP input channels at a
+// time.  Each thread has 4 x HIGH pixels and MANY channels in registers; the lanes of a warp share their weights.
+// RESIDENT blocks are to find room on a multiprocessor: the compiler keeps to the registers that this leaves.  AHEAD:
+// the next step's values are loaded, into registers, while this step's are multiplied.
+//
+// grid = (ceil(OW / 32), ceil(OH / (4 * HIGH * WARPS_Y)), N * OP / (WARPS_O * MANY))
+// block = 32 * WARPS_O * WARPS_Y
+template <class T, int C_STEP, int HIGH, int MANY, int WARPS_O, int WARPS_Y, int RESIDENT, bool AHEAD, int DILATION,
+          int AFTER>
+__global__ void __launch_bounds__(32 * WARPS_O * WARPS_Y, RESIDENT)
+conv3x3(const T* __restrict__ x,       // N x C x H x W
+        const T* __restrict__ packed,  // C x 9 x OP
+        const T* __restrict__ extra,   // b: O; or the mask: N x O x OH x OW; or not read
+        T* __restrict__ y,             // N x O x OH x OW
+        int C, int H, int W, int O, int OP, int OH, int OW, int pad)
+{
+    constexpr int LANES_X = 8, LANES_Y = 4;                      // a warp covers 8 x 4 threads,
+    constexpr int WIDE = 4;                                      // each of them 4 pixels side by side
+    constexpr int TILE_X = LANES_X * WIDE;
+    constexpr int THREADS = 32 * WARPS_O * WARPS_Y;
+    constexpr int TILE_O = WARPS_O * MANY;
+    constexpr int TILE_Y = LANES_Y * HIGH * WARPS_Y;
+    constexpr int ROWS = TILE_Y + 2 * DILATION;
+    constexpr int LOADS = (WIDE + 2 * DILATION + 3) / 4;         // fours that a thread reads of a row
+    constexpr int COLUMNS = TILE_X - WIDE + 4 * LOADS;           // of the tile and its border, in fours
+    constexpr int THREAD_ROWS = HIGH + 2 * DILATION;
+
+    alignas(16) __shared__ T input[C_STEP][ROWS][COLUMNS];
+    alignas(16) __shared__ T weight[C_STEP][9][TILE_O];
+
+    const int groups = OP / TILE_O;
+    const int n = blockIdx.z / groups;
+    const int o_block = (blockIdx.z % groups) * TILE_O;
+    const int x_block = blockIdx.x * TILE_X, y_block = blockIdx.y * TILE_Y;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int o_thread = (warp % WARPS_O) * MANY;                // the thread's place in the tile
+    const int x_thread = (lane % LANES_X) * WIDE;
+    const int y_thread = ((warp / WARPS_O) * LANES_Y + lane / LANES_X) * HIGH;
+
+    // The pixels of the input tile that this thread loads, the same of every channel: where they are, -1 for a zero.
+    constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;
+    constexpr int FOURS = (C_STEP * 9 * TILE_O / 4 + THREADS - 1) / THREADS;  // and of the weights
+    int from[PIXELS];
+#pragma unroll
+    for (int k = 0; k < PIXELS; ++k) {
+        const int i = threadIdx.x + k * THREADS;
+        const int in_y = y_block + i / COLUMNS - pad, in_x = x_block + i % COLUMNS - pad;
+        from[k] = in_y >= 0 && in_y < H && in_x >= 0 && in_x < W ? in_y * W + in_x : -1;
+    }
+    const int HW = H * W;
+    const T* image = x + static_cast<size_t>(n) * C * HW;
+
+    T sum[HIGH][WIDE][MANY];
+#pragma unroll
+    for (int q = 0; q < MANY; ++q) {
+        const int o = o_block + o_thread + q;
+        const T first = (AFTER == BIAS || AFTER == RELU) && o < O ? extra[o] : T(0);
+#pragma unroll
+        for (int h = 0; h < HIGH; ++h)
+#pragma unroll
+            for (int v = 0; v < WIDE; ++v) sum[h][v][q] = first;
+    }
+
+    // All loads of a step are under way together; they end in registers, and go to shared memory later.
+    T pixel[C_STEP][PIXELS];
+    Four<T> four[FOURS];
+    auto load = [&](int c_block) {
+#pragma unroll
+        for (int c = 0; c < C_STEP; ++c)
+#pragma unroll
+            for (int k = 0; k < PIXELS; ++k)
+                pixel[c][k] = from[k] >= 0 && c_block + c < C ? image[(c_block + c) * HW + from[k]] : T(0);
+#pragma unroll
+        for (int k = 0; k < FOURS; ++k) {
+            const int i = threadIdx.x + k * THREADS;
+            const int row = c_block * 9 + i / (TILE_O / 4), o = i % (TILE_O / 4) * 4;  // row = channel * 9 + tap
+            four[k] = i < C_STEP * 9 * TILE_O / 4 && row < C * 9
+                ? *reinterpret_cast<const Four<T>*>(packed + row * OP + o_block + o) : Four<T>{};
+        }
+    };
+
+    if (AHEAD) load(0);
+    for (int c_block = 0; c_block < C; c_block += C_STEP) {
+        if (!AHEAD) load(c_block);
+#pragma unroll
+        for (int k = 0; k < PIXELS; ++k) {
+            const int i = threadIdx.x + k * THREADS;
+            if (i < ROWS * COLUMNS)
+#pragma unroll
+                for (int c = 0; c < C_STEP; ++c) input[c][i / COLUMNS][i % COLUMNS] = pixel[c][k];
+        }
+#pragma unroll
+        for (int k = 0; k < FOURS; ++k) {
+            const int i = threadIdx.x + k * THREADS;
+            if (i < C_STEP * 9 * TILE_O / 4) *reinterpret_cast<Four<T>*>(&weight[0][0][0] + 4 * i) = four[k];
+        }
+        __syncthreads();
+        if (AHEAD && c_block + C_STEP < C) load(c_block + C_STEP);
+
+#pragma unroll 1
+        for (int c = 0; c < C_STEP; ++c) {
+            T value[THREAD_ROWS][4 * LOADS];
+#pragma unroll
+            for (int r = 0; r < THREAD_ROWS; ++r) {
+                if (HIGH < DILATION && r % DILATION >= HIGH) continue;  // no kernel row needs it
+#pragma unroll
+                for (int k = 0; k < LOADS; ++k)
+                    *reinterpret_cast<Four<T>*>(&value[r][4 * k]) =
+                        *reinterpret_cast<const Four<T>*>(&input[c][y_thread + r][x_thread + 4 * k]);
+            }
+#pragma unroll
+            for (int i = 0; i < 3; ++i)
+#pragma unroll
+                for (int j = 0; j < 3; ++j) {
+                    T w[MANY];
+#pragma unroll
+                    for (int q = 0; q < MANY; q += 4)
+                        *reinterpret_cast<Four<T>*>(&w[q]) =
+                            *reinterpret_cast<const Four<T>*>(&weight[c][i * 3 + j][o_thread + q]);
+#pragma unroll
+                    for (int h = 0; h < HIGH; ++h)
+#pragma unroll
+                        for (int v = 0; v < WIDE; ++v)
+#pragma unroll
+                            for (int q = 0; q < MANY; ++q)
+                                sum[h][v][q] += w[q] * value[h + i * DILATION][v + j * DILATION];
+                }
+        }
+        __syncthreads();
+    }
+
+#pragma unroll
+    for (int q = 0; q < MANY; ++q) {
+        const int o = o_block + o_thread + q;
+        if (o >= O) break;
+#pragma unroll
+        for (int h = 0; h < HIGH; ++h) {
+            const int out_y = y_block + y_thread + h;
+            if (out_y >= OH) break;
+            const size_t row = ((static_cast<size_t>(n) * O + o) * OH + out_y) * OW;
+#pragma unroll
+            for (int v = 0; v < WIDE; ++v) {
+                const int out_x = x_block + x_thread + v;
+                if (out_x >= OW) break;
+                T out = sum[h][v][q];
+                if (AFTER == RELU) out = out > T(0) ? out : T(0);
+                if (AFTER == MASK) out = extra[row + out_x] > T(0) ? out : T(0);
+                y[row + out_x] = out;
+            }
+        }
+    }
+}
+
+// Weights as conv3x3 reads them.  FLIPPED: for the gradient to the data, kernel turned by 180 degrees and channels
+// exchanged, so that `in` counts the channels of dy and `out` those of dx.
+//
+// packed[in][tap][out] = FLIPPED ? w[in][out][8 - tap] : w[out][in][tap], 0 for out >= OUT
+// grid = ceil(IN * 9 * OUT_PADDED / 256), block = 256
+template <class T, bool FLIPPED>
+__global__ void conv3x3_pack(const T* __restrict__ w, T* __restrict__ packed, int IN, int OUT, int OUT_PADDED)
+{
+    const int i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= IN * 9 * OUT_PADDED) return;
+    const int out = i % OUT_PADDED, tap = i / OUT_PADDED % 9, in = i / OUT_PADDED / 9;
+    T v = T(0);
+    if (out < OUT) v = FLIPPED ? w[(in * OUT + out) * 9 + 8 - tap] : w[(out * IN + in) * 9 + tap];
+    packed[i] = v;
+}
+
+// --- gradient to the weights and the bias ---------------------------------------------------------------------------
+
+// Stage 1.  A lane has one output channel, a warp CHANNELS input channels: 9 * CHANNELS sums per thread, over every
+// gridDim.x-th tile of pixels.  All lanes read the same x (a broadcast) and each its own dy.
+//
+// part[block][row][o]: rows 9 c + tap of the sums, then one row for the bias
+// grid = (number of partial sums, ceil(C / (CHANNELS * WARPS_C)), ceil(O / (32 * WARPS_O))), block = 32 * WARPS_C * WARPS_O
+template <class T, int CHANNELS, int WARPS_C, int WARPS_O, int RESIDENT, int DILATION>
+__global__ void __launch_bounds__(32 * WARPS_C * WARPS_O, RESIDENT)
+conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
+                const T* __restrict__ dy,  // N x O x OH x OW
+                T* __restrict__ part,      // gridDim.x x (9 C + 1) x O
+                int N, int C, int H, int W, int O, int OH, int OW, int pad)
+{
+    constexpr int STRIP_X = 32, STRIP_Y = 2;      // pixels of dy that a block takes at a time
+    constexpr int STEP = 8;                       // and a thread
+    constexpr int WARPS = WARPS_C * WARPS_O;
+    constexpr int TILE_C = CHANNELS * WARPS_C, TILE_O = 32 * WARPS_O;
+    constexpr int ROWS = STRIP_Y + 2 * DILATION;
+    constexpr int LOADS = (STEP + 2 * DILATION + 3) / 4;
+    constexpr int COLUMNS = STRIP_X - STEP + 4 * LOADS;
+    constexpr int PIXELS = (ROWS * COLUMNS + 31) / 32;  // of a channel's tile that a lane loads
+    constexpr int BATCH_C = CHANNELS < 4 ? CHANNELS : 4;        // channels whose loads are under way together
+    constexpr int BATCH_O = TILE_O / WARPS < 8 ? TILE_O / WARPS : 8;
+    constexpr int PITCH = STRIP_X * STRIP_Y + 4;  // eight lanes' 16 bytes fall into different banks
+
+    alignas(16) __shared__ T input[TILE_C][ROWS][COLUMNS];
+    alignas(16) __shared__ T error[TILE_O][PITCH];
+
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int c_block = blockIdx.y * TILE_C, o_block = blockIdx.z * TILE_O;
+    const int c_thread = (warp % WARPS_C) * CHANNELS, o_thread = (warp / WARPS_C) * 32 + lane;
+    const int tiles_x = (OW + STRIP_X - 1) / STRIP_X, tiles_y = (OH + STRIP_Y - 1) / STRIP_Y;
+    const int tiles = N * tiles_x * tiles_y, HW = H * W, OHW = OH * OW;
+
+    T sum[CHANNELS][9] = {};
+    T bias = T(0);
+
+    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        const int n = tile / (tiles_x * tiles_y);
+        const int x_block = tile % tiles_x * STRIP_X, y_block = tile / tiles_x % tiles_y * STRIP_Y;
+        const T* image = x + static_cast<size_t>(n) * C * HW;
+        const T* map = dy + static_cast<size_t>(n) * O * OHW;
+        int from[PIXELS];
+#pragma unroll
+        for (int k = 0; k < PIXELS; ++k) {
+            const int i = lane + 32 * k;
+            const int in_y = y_block + i / COLUMNS - pad, in_x = x_block + i % COLUMNS - pad;
+            from[k] = in_y >= 0 && in_y < H && in_x >= 0 && in_x < W ? in_y * W + in_x : -1;
+        }
+        for (int first = warp; first < TILE_C; first += BATCH_C * WARPS) {
+            T pixel[BATCH_C][PIXELS];
+#pragma unroll
+            for (int b = 0; b < BATCH_C; ++b)
+#pragma unroll
+                for (int k = 0; k < PIXELS; ++k) {
+                    const int c = first + b * WARPS;
+                    const bool inside = from[k] >= 0 && c < TILE_C && c_block + c < C;
+                    pixel[b][k] = inside ? image[(c_block + c) * HW + from[k]] : T(0);
+                }
+#pragma unroll
+            for (int b = 0; b < BATCH_C; ++b)
+#pragma unroll
+                for (int k = 0; k < PIXELS; ++k) {
+                    const int c = first + b * WARPS, i = lane + 32 * k;
+                    if (c < TILE_C && i < ROWS * COLUMNS) input[c][i / COLUMNS][i % COLUMNS] = pixel[b][k];
+                }
+        }
+        const int out_x = x_block + lane;
+        for (int first = warp; first < TILE_O; first += BATCH_O * WARPS) {
+            T pixel[BATCH_O][STRIP_Y];
+#pragma unroll
+            for (int b = 0; b < BATCH_O; ++b)
+#pragma unroll
+                for (int r = 0; r < STRIP_Y; ++r) {
+                    const int o = o_block + first + b * WARPS;
+                    const bool inside = o < O && y_block + r < OH && out_x < OW;
+                    pixel[b][r] = inside ? map[o * OHW + (y_block + r) * OW + out_x] : T(0);
+                }
+#pragma unroll
+            for (int b = 0; b < BATCH_O; ++b)
+#pragma unroll
+                for (int r = 0; r < STRIP_Y; ++r) error[first + b * WARPS][r * STRIP_X + lane] = pixel[b][r];
+        }
+        __syncthreads();
+
+#pragma unroll 1
+        for (int r = 0; r < STRIP_Y; ++r)
+#pragma unroll 1
+            for (int s = 0; s < STRIP_X; s += STEP) {
+                T e[STEP];
+#pragma unroll
+                for (int k = 0; k < STEP; k += 4)
+                    *reinterpret_cast<Four<T>*>(&e[k]) =
+                        *reinterpret_cast<const Four<T>*>(&error[o_thread][r * STRIP_X + s + k]);
+#pragma unroll
+                for (int k = 0; k < STEP; ++k) bias += e[k];
+#pragma unroll
+                for (int c = 0; c < CHANNELS; ++c)
+#pragma unroll
+                    for (int i = 0; i < 3; ++i) {
+                        __syncwarp(0xffffffffu);  // or the compiler loads far ahead, and registers spill
+                        T value[4 * LOADS];
+#pragma unroll
+                        for (int k = 0; k < LOADS; ++k)
+                            *reinterpret_cast<Four<T>*>(&value[4 * k]) =
+                                *reinterpret_cast<const Four<T>*>(&input[c_thread + c][r + i * DILATION][s + 4 * k]);
+#pragma unroll
+                        for (int k = 0; k < STEP; ++k)
+#pragma unroll
+                            for (int j = 0; j < 3; ++j) sum[c][i * 3 + j] += e[k] * value[k + j * DILATION];
+                    }
+            }
+        __syncthreads();
+    }
+
+    const int o = o_block + o_thread;
+    if (o >= O) return;
+    T* mine = part + static_cast<size_t>(blockIdx.x) * (9 * C + 1) * O + o;
+#pragma unroll
+    for (int c = 0; c < CHANNELS; ++c) {
+        if (c_block + c_thread + c >= C) break;
+#pragma unroll
+        for (int tap = 0; tap < 9; ++tap)
+            mine[static_cast<size_t>((c_block + c_thread + c) * 9 + tap) * O] = sum[c][tap];
+    }
+    if (c_block + c_thread == 0) mine[static_cast<size_t>(9 * C) * O] = bias;
+}
+
+// Stage 2.  Adds the partial sums in a fixed order, so the result is the same at every run.
+//
+// grid = ceil((9 C + 1) O / 32), block = (32, 8)
+template <class T>
+__global__ void conv3x3_weights_sum(const T* __restrict__ part,  // parts x (9 C + 1) x O
+                                    T* __restrict__ dw,          // O x C x 3 x 3
+                                    T* __restrict__ db,          // O
+                                    int parts, int C, int O)
+{
+    __shared__ T sums[8][32];
+    const int size = (9 * C + 1) * O;
+    const int i = blockIdx.x * 32 + threadIdx.x;
+    T sum = T(0);
+    if (i < size)
+        for (int p = threadIdx.y; p < parts; p += 8) sum += part[static_cast<size_t>(p) * size + i];
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y > 0 || i >= size) return;
+    for (int k = 1; k < 8; ++k) sum += sums[k][threadIdx.x];
+    const int row = i / O, o = i % O;
+    if (row == 9 * C) db[o] = sum;
+    else dw[o * 9 * C + row] = sum;
+}

@@ -1,0 +1,281 @@
+"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.  Reference: `dcfnet_np.ops.conv`.
+
+Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or ValueError says what else came); outputs are
+allocated, or written to `out`, so that a captured step allocates nothing.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dcfnet_np import backend
+from dcfnet_np.backend import Array
+
+from . import blocks, c_type, launch, require
+
+FILE = "conv.cu"
+PLAIN, BIAS, RELU, MASK = range(4)  # what becomes of a sum: as in conv.cu
+LANE_OUTPUTS = 32  # packed weights are padded to a multiple of this many outputs
+
+
+class Tile(NamedTuple):
+    """How the work of `conv3x3` is cut: its template arguments, named as there."""
+
+    c_step: int = 4
+    high: int = 1
+    many: int = 8
+    warps_o: int = 4
+    warps_y: int = 1
+    resident: int = 5
+    ahead: int = 0
+
+    @property
+    def outputs(self) -> int:
+        return self.many * self.warps_o
+
+    @property
+    def rows(self) -> int:
+        return 4 * self.high * self.warps_y
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps_o * self.warps_y
+
+
+COLUMNS = 32  # pixels of a tile, in x
+FEW = Tile()  # 128 pixels x 32 channels a block: as many blocks as possible, for a few images
+LARGE = Tile(high=2, resident=4)  # 256 pixels x 32 channels a block: less traffic for each multiplication
+DOUBLE = Tile(resident=2)
+MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
+
+
+class WeightTile(NamedTuple):
+    """How the work of `conv3x3_weights` is cut: its template arguments, named as there."""
+
+    channels: int
+    warps_c: int
+    warps_o: int
+    resident: int
+
+
+def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
+    """Tile for an output of shape (N, O, OH, OW) made of `channels` input channels."""
+    n, o, oh, ow = shape
+    count = n * blocks(o, LANE_OUTPUTS) * blocks(ow, COLUMNS) * blocks(oh, LARGE.rows)
+    if dtype == "double":
+        tile = DOUBLE
+    else:
+        tile = LARGE if count >= MANY_BLOCKS else FEW
+    return tile._replace(c_step=min(channels, tile.c_step))
+
+
+def _weight_tile(channels: int, dtype: str, dilation: int) -> WeightTile:
+    """Tile for the gradient to the weights of a convolution with so many input channels."""
+    if dtype == "double":
+        return WeightTile(min(channels, 3), 1, 1, 2)
+    if channels <= 4:
+        return WeightTile(channels, 1, 2, 8)
+    warps = min(blocks(channels, 8), 8 if dilation == 1 else 4)  # shared memory ends at 48 KB
+    return WeightTile(8, warps, 1, (16 if dilation == 1 else 12) // warps)
+
+
+def _name(dtype: str, tile: Tile, dilation: int, after: int) -> str:
+    return f"conv3x3<{dtype}, {', '.join(map(str, tile))}, {dilation}, {after}>"
+
+
+def _weights_name(dtype: str, tile: WeightTile, dilation: int) -> str:
+    return f"conv3x3_weights<{dtype}, {', '.join(map(str, tile))}, {dilation}>"
+
+
+def output_shape(h: int, w: int, padding: int, dilation: int) -> tuple[int, int]:
+    """Height and width of the output of a 3x3 convolution."""
+    return h + 2 * padding - 2 * dilation, w + 2 * padding - 2 * dilation
+
+
+def pack(w: Array, *, flipped: bool = False, out: Array | None = None) -> Array:
+    """Weights as the kernels read them: (O, C, 3, 3) -> (C, 9, O rounded up to 32s).
+
+    flipped=True packs for the gradient to the data instead: (O, 9, C rounded up to 32s).  Pack once while the
+    weights stay the same.
+    """
+    dtype = c_type(w, "conv.pack: w")
+    require(w, "conv.pack: w", w.dtype, (None, None, 3, 3))
+    o, c = w.shape[:2]
+    inputs, outputs = (o, c) if flipped else (c, o)
+    padded = LANE_OUTPUTS * blocks(outputs, LANE_OUTPUTS)
+    out = _output(out, "conv.pack: out", (inputs, 9, padded), w.dtype)
+    name = f"conv3x3_pack<{dtype}, {str(flipped).lower()}>"
+    launch(
+        FILE, name, (blocks(out.size, 256),), (256,), w, out,
+        np.int32(inputs), np.int32(outputs), np.int32(padded),
+    )  # fmt: skip
+    return out
+
+
+def forward(
+    x: Array,
+    w: Array,
+    b: Array,
+    *,
+    padding: int = 1,
+    dilation: int = 1,
+    relu: bool = False,
+    packed: Array | None = None,
+    out: Array | None = None,
+    tile: Tile | None = None,
+) -> Array:
+    """y = w * x + b, and max(y, 0) with relu=True.
+
+    x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `packed` is pack(w), made here if not given.
+    """
+    c_type(x, "conv.forward: x")
+    require(w, "conv.forward: w", x.dtype, (None, None, 3, 3))
+    o, c = w.shape[:2]
+    require(x, "conv.forward: x", x.dtype, (None, c, None, None))
+    require(b, "conv.forward: b", x.dtype, (o,))
+    packed = pack(w) if packed is None else packed
+    after = RELU if relu else BIAS
+    n, _, height, width = x.shape
+    shape = (n, o, *output_shape(height, width, padding, dilation))
+    return _convolve("conv.forward", x, packed, b, shape, padding, dilation, after, out, tile)
+
+
+def input_gradient(
+    dy: Array,
+    w: Array,
+    size: tuple[int, int],
+    *,
+    padding: int = 1,
+    dilation: int = 1,
+    relu_output: Array | None = None,
+    packed: Array | None = None,
+    out: Array | None = None,
+    tile: Tile | None = None,
+) -> Array:
+    """dx of `forward` without its ReLU: dy (N, O, OH, OW), w (O, C, 3, 3) and the size (H, W) of x -> dx.
+
+    When x came out of a ReLU, `relu_output=x` takes the gradient through it as well: dx is 0 where x is 0.
+    `packed` is pack(w, flipped=True), made here when not given.
+    """
+    c_type(dy, "conv.input_gradient: dy")
+    require(w, "conv.input_gradient: w", dy.dtype, (None, None, 3, 3))
+    o, c = w.shape[:2]
+    require(dy, "conv.input_gradient: dy", dy.dtype, (None, o, *output_shape(*size, padding, dilation)))
+    shape = (dy.shape[0], c, *size)
+    if relu_output is not None:
+        require(relu_output, "conv.input_gradient: relu_output", dy.dtype, shape)
+    packed = pack(w, flipped=True) if packed is None else packed
+    after, extra = (PLAIN, packed) if relu_output is None else (MASK, relu_output)
+    return _convolve(
+        "conv.input_gradient", dy, packed, extra, shape, 2 * dilation - padding, dilation, after, out, tile
+    )
+
+
+def _convolve(
+    who: str,
+    x: Array,
+    packed: Array,
+    extra: Array,
+    shape: tuple[int, int, int, int],
+    padding: int,
+    dilation: int,
+    after: int,
+    out: Array | None,
+    tile: Tile | None,
+) -> Array:
+    dtype = c_type(x, f"{who}: x")
+    (n, c, h, w), (_, o, oh, ow) = x.shape, shape
+    if min(c, o, oh, ow, dilation) < 1:
+        raise ValueError(
+            f"{who}: a 3x3 kernel with dilation {dilation}, {c} input and {o} output channels does not fit: "
+            f"the output would be {oh} x {ow}"
+        )
+    padded = LANE_OUTPUTS * blocks(o, LANE_OUTPUTS)
+    require(packed, f"{who}: packed", x.dtype, (c, 9, padded))
+    y = _output(out, f"{who}: out", shape, x.dtype)
+    tile = tile or _tile(shape, dtype, c)
+    grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows), n * (padded // tile.outputs))
+    sizes = map(np.int32, (c, h, w, o, padded, oh, ow, padding))
+    launch(FILE, _name(dtype, tile, dilation, after), grid, (tile.threads,), x, packed, extra, y, *sizes)
+    return y
+
+
+def weight_gradient(
+    dy: Array,
+    x: Array,
+    *,
+    padding: int = 1,
+    dilation: int = 1,
+    out: tuple[Array, Array] | None = None,
+    part: Array | None = None,
+    tile: WeightTile | None = None,
+) -> tuple[Array, Array]:
+    """dw (O, C, 3, 3) and db (O,) of `forward` without its ReLU, from dy (N, O, OH, OW) and x (N, C, H, W).
+
+    The same sum in the same order at every run.  `part` is room for any number of partial sums, of shape
+    (number, 9 C + 1, O); parts(...) of them are allocated here if it is not given.
+    """
+    dtype = c_type(x, "conv.weight_gradient: x")
+    require(x, "conv.weight_gradient: x", x.dtype, (None, None, None, None))
+    n, c, h, w = x.shape
+    oh, ow = output_shape(h, w, padding, dilation)
+    require(dy, "conv.weight_gradient: dy", x.dtype, (n, None, oh, ow))
+    o = dy.shape[1]
+    if min(c, o, oh, ow, dilation) < 1:
+        raise ValueError(f"conv.weight_gradient: x and dy must not be empty, got {x.shape} and {dy.shape}")
+    tile = tile or _weight_tile(c, dtype, dilation)
+    if part is None:
+        part = backend.cupy().empty((parts(dy.shape, c), 9 * c + 1, o), x.dtype)
+    require(part, "conv.weight_gradient: part", x.dtype, (None, 9 * c + 1, o))
+    count = part.shape[0]
+    if count == 0:
+        raise ValueError("conv.weight_gradient: part must have room for at least one partial sum, got 0")
+    dw, db = out or (None, None)
+    dw = _output(dw, "conv.weight_gradient: dw", (o, c, 3, 3), x.dtype)
+    db = _output(db, "conv.weight_gradient: db", (o,), x.dtype)
+    grid = (count, blocks(c, tile.channels * tile.warps_c), blocks(o, 32 * tile.warps_o))
+    launch(
+        FILE, _weights_name(dtype, tile, dilation), grid, (32 * tile.warps_c * tile.warps_o,), x, dy, part,
+        *map(np.int32, (n, c, h, w, o, oh, ow, padding)),
+    )  # fmt: skip
+    launch(
+        FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db,
+        np.int32(count), np.int32(c), np.int32(o),
+    )  # fmt: skip
+    return dw, db
+
+
+def parts(shape: tuple[int, ...], channels: int) -> int:
+    """How many partial sums `weight_gradient` makes for dy of this shape and so many input channels."""
+    n, _, oh, ow = shape
+    tiles = n * blocks(ow, 32) * blocks(oh, 2)
+    return max(1, min(tiles, 1056 if channels <= 4 else 528 if channels <= 32 else 264))
+
+
+def _output(out: Array | None, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    if out is None:
+        return backend.cupy().empty(shape, dtype)
+    require(out, name, dtype, shape)
+    return out
+
+
+def _expressions() -> tuple[str, ...]:
+    """Everything that the networks of `network.ARCHITECTURES` launch, for few images and for many."""
+    first = [(3, 1, RELU)]  # c_step, dilation, what becomes of a sum
+    others = [(4, dilation, after) for dilation in (1, 2) for after in (PLAIN, BIAS, MASK)] + [(4, 1, RELU)]
+    names = []
+    for dtype, tiles in (("float", (FEW, LARGE)), ("double", (DOUBLE,))):
+        names += [f"conv3x3_pack<{dtype}, {flipped}>" for flipped in ("false", "true")]
+        names += [
+            _name(dtype, tile._replace(c_step=c_step), dilation, after)
+            for tile in tiles
+            for c_step, dilation, after in first + others
+        ]
+        layers = [(3, 1), (32, 1), (64, 1), (128, 1), (64, 2)]  # input channels, dilation
+        weight_tiles = {(_weight_tile(channels, dtype, dilation), dilation) for channels, dilation in layers}
+        names += [_weights_name(dtype, *pair) for pair in sorted(weight_tiles)]
+        names.append(f"conv3x3_weights_sum<{dtype}>")
+    return tuple(names)
+
+
+EXPRESSIONS = _expressions()

@@ -1,0 +1,56 @@
+"""Launch function of `crop.cu`: the windows of a frame, scaled to the network's input."""
+
+import numpy as np
+
+from dcfnet_np import backend
+from dcfnet_np.backend import Array
+
+from . import blocks, c_type, launch, require
+
+EXPRESSIONS = tuple(f"crop<{ctype}, {rounded}>" for ctype in ("float", "double") for rounded in ("false", "true"))
+
+
+def crop_patches(
+    frame: Array,
+    windows: Array,
+    mean: Array,
+    size: int,
+    *,
+    rounded: bool,
+    reverse: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Every window of `frame`, scaled to size x size, minus `mean`: `vision.crop.crop_patches` for many centres.
+
+    frame: (H, W, 3) uint8 BGR; windows: (P, 4) float64 rows of centre x, y, width, height in pixels, 0-based;
+    mean: (3,) float32 or float64, in the order of the output's channels, which is the frame's or, with `reverse`, RGB.
+    `rounded` rounds to whole grey levels.  Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
+    """
+    require(frame, "crop_patches: frame", np.uint8, (None, None, 3))
+    require(windows, "crop_patches: windows", np.float64, (None, 4))
+    require(mean, "crop_patches: mean", mean.dtype, (3,))
+    ctype = c_type(mean, "crop_patches: mean")
+    if size < 2:
+        raise ValueError(f"crop_patches: size must be at least 2, got {size}")
+    height, width, _ = frame.shape
+    if height * width == 0:
+        raise ValueError(f"crop_patches: frame must not be empty, got {frame.shape}")
+    shape = (len(windows), 3, size, size)
+    if out is None:
+        out = backend.cupy().empty(shape, mean.dtype)
+    require(out, "crop_patches: out", mean.dtype, shape)
+    launch(
+        "crop.cu",
+        f"crop<{ctype}, {str(rounded).lower()}>",
+        (blocks(size, 32), blocks(size, 8), len(windows)),
+        (32, 8),
+        frame,
+        windows,
+        mean,
+        out,
+        np.int32(height),
+        np.int32(width),
+        np.int32(size),
+        np.int32(reverse),
+    )
+    return out

@@ -1,0 +1,137 @@
+"""Launch functions of `dft.cu`: the band-limited real Fourier transform and its inverse."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np import backend
+from dcfnet_np.backend import Array
+
+from . import blocks, launch, require
+
+EXPRESSIONS = tuple(
+    f"{kernel}<{ctype}, {tile}{sign}>"
+    for kernel, sign in (
+        ("rows_forward", ""),
+        ("columns_transform", ", -1"),
+        ("columns_transform", ", 1"),
+        ("rows_inverse", ""),
+    )
+    for ctype in ("float", "double")
+    for tile in (2, 4, 8)
+)
+COMPLEX = {np.dtype(np.float32): np.dtype(np.complex64), np.dtype(np.float64): np.dtype(np.complex128)}
+C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+COLUMNS = 32  # columns of a block's tile
+
+
+class DftTables(NamedTuple):
+    """Cosines and sines of one band on the device: (inner index, output index) complex, cos + i sin in each entry."""
+
+    shape: tuple[int, int]  # (H, W) of the image
+    limits: tuple[int, int]  # (KU, KV)
+    dtype: np.dtype  # of the image
+    rows_forward: Array  # (W//2 + 1, KV + 1)
+    columns_forward: Array  # (H//2 + 1, KU + 1)
+    columns_inverse: Array  # (KU + 1, H//2 + 1)
+    rows_inverse: Array  # (KV + 1, W//2 + 1), times c_v / (H W)
+
+    @property
+    def spectrum_shape(self) -> tuple[int, int]:
+        return 2 * self.limits[0] + 1, self.limits[1] + 1
+
+
+def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> DftTables:
+    """Tables for images of `shape` (H, W) and the band |u| <= KU, v <= KV (the shape and limits of a `fourier.Band`).
+
+    Made once per band, on the current device.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W.
+    """
+    (height, width), (ku, kv) = shape, limits
+    if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
+        raise ValueError(f"make_tables: limits must satisfy 2 K + 1 <= size, got {limits} for an image of {shape}")
+    if np.dtype(dtype) not in COMPLEX:
+        raise TypeError(f"make_tables: dtype must be float32 or float64, got {np.dtype(dtype)}")
+    rows = _table(width // 2 + 1, kv + 1, width)
+    columns = _table(height // 2 + 1, ku + 1, height)
+    mirror_count = np.where(np.arange(kv + 1) == 0, 1.0, 2.0)  # c_v of ops.fourier
+    rows_inverse = rows.T * (mirror_count / (height * width))[:, None]
+    tables = (
+        backend.cupy().asarray(np.ascontiguousarray(table, COMPLEX[np.dtype(dtype)]))
+        for table in (rows, columns, columns.T, rows_inverse)
+    )
+    return DftTables(shape, limits, np.dtype(dtype), *tables)
+
+
+def _table(inner: int, outputs: int, length: int) -> np.ndarray:
+    """exp(2 pi i k j / length) for k < inner, j < outputs; the angle is reduced in exact integers first."""
+    angle = 2 * np.pi / length * (np.outer(np.arange(inner), np.arange(outputs)) % length)
+    return np.cos(angle) + 1j * np.sin(angle)
+
+
+def rfft2(x: Array, tables: DftTables, *, out: Array | None = None, work: Array | None = None) -> Array:
+    """The kept bins of the transform of real images, as `ops.fourier.rfft2` with a band.
+
+    x: (..., H, W) of the tables' dtype.  Returns (..., 2 KU + 1, KV + 1) complex, in `out` if given.
+    `work`, if given, is (..., H, KV + 1) complex: the transform along rows only.
+    """
+    height, width = tables.shape
+    lead = x.shape[:-2]
+    _, kv = tables.limits
+    require(x, "rfft2: x", tables.dtype, (*lead, height, width))
+    out = _buffer(out, "rfft2: out", tables, (*lead, *tables.spectrum_shape))
+    work = _buffer(work, "rfft2: work", tables, (*lead, height, kv + 1))
+    maps = _count(lead)
+    _product("rows_forward", "", maps * height, kv + 1, tables, x, tables.rows_forward, work,
+             maps * height, width, kv + 1)  # fmt: skip
+    _columns(-1, maps, height, tables, work, tables.columns_forward, out)
+    return out
+
+
+def irfft2(xf: Array, tables: DftTables, *, out: Array | None = None, work: Array | None = None) -> Array:
+    """The real images of these bins, as `ops.fourier.irfft2` with a band.
+
+    xf: (..., 2 KU + 1, KV + 1) complex.  Returns (..., H, W), in `out` if given; `work` as for `rfft2`.
+    """
+    height, width = tables.shape
+    lead = xf.shape[:-2]
+    _, kv = tables.limits
+    require(xf, "irfft2: xf", COMPLEX[tables.dtype], (*lead, *tables.spectrum_shape))
+    if out is None:
+        out = backend.cupy().empty((*lead, height, width), tables.dtype)
+    require(out, "irfft2: out", tables.dtype, (*lead, height, width))
+    work = _buffer(work, "irfft2: work", tables, (*lead, height, kv + 1))
+    maps = _count(lead)
+    _columns(1, maps, tables.spectrum_shape[0], tables, xf, tables.columns_inverse, work)
+    _product("rows_inverse", "", maps * height, width // 2 + 1, tables, work, tables.rows_inverse, out,
+             maps * height, kv + 1, width)  # fmt: skip
+    return out
+
+
+def _columns(sign: int, maps: int, length: int, tables: DftTables, x: Array, table: Array, out: Array) -> None:
+    """Transform along the columns, `length` positions to as many as `out` has; sign -1 forward, 1 inverse."""
+    bins = tables.limits[1] + 1
+    rows = 2 * maps * bins
+    _product("columns_transform", f", {sign}", rows, table.shape[1], tables, x, table, out,
+             rows, length, out.shape[-2], bins)  # fmt: skip
+
+
+def _product(
+    kernel: str, sign: str, rows: int, columns: int, tables: DftTables, x: Array, table: Array, out: Array, *sizes: int
+) -> None:
+    """One matrix product of rows x columns.  Small ones take small tiles, so that there are blocks for every SM."""
+    tile = 8 if rows >= 1 << 16 else 4 if rows >= 1 << 13 else 2
+    name = f"{kernel}<{C_TYPES[tables.dtype]}, {tile}{sign}>"
+    grid = (blocks(rows, 16 * tile), blocks(columns, COLUMNS))
+    launch("dft.cu", name, grid, (128,), x, table, out, *(np.int32(size) for size in sizes))
+
+
+def _buffer(array: Array | None, name: str, tables: DftTables, shape: tuple[int, ...]) -> Array:
+    """`array` checked, or a new complex one."""
+    if array is None:
+        array = backend.cupy().empty(shape, COMPLEX[tables.dtype])
+    require(array, name, COMPLEX[tables.dtype], shape)
+    return array
+
+
+def _count(lead: tuple[int, ...]) -> int:
+    return int(np.prod(lead, dtype=np.int64))

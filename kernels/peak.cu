@@ -1,0 +1,190 @@
+// From responses to boxes, on the device: the peak of every map, the best scale, the move (Sec. 4.1 of the paper).
+//
+//   best scale = the first with the largest peak * penalty,  (row, column) = its peak, past the middle negative
+//   centre += (column, row) * window / N,   size = clip(window / (1 + padding), smallest, largest)
+//
+// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; penalties, factors (S) double;
+// windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h, what crop.cu reads; the state of a target 8 doubles:
+//   0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
+// and its result 8 doubles:
+//   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale
+// Reference: dcfnet_np.tracker.Tracker.update (`_peak`, `peak_to_sidelobe`, `_window_sizes`), to the bit but for psr.
+//
+// Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target; nothing comes back
+// but the result, so that a frame is one chain of launches.
+#include "rounding.cuh"
+
+constexpr int PEAK_THREADS = 512;
+constexpr int EXCLUDE = 5;  // rows and columns around the peak that are not sidelobe, either side
+
+// One candidate for the maximum: a larger value wins, then the smaller rank; NaN wins over all, as in NumPy.
+template <class T> struct Candidate {
+    T value;
+    int rank;
+};
+
+template <class T> __device__ __forceinline__ bool wins(const Candidate<T>& a, const Candidate<T>& b)
+{
+    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+    if (a_nan != b_nan) return a_nan;
+    if (!a_nan && a.value != b.value) return a.value > b.value;
+    return a.rank < b.rank;
+}
+
+// Per map: the largest value, its row-major index, and the sums of all values and of their squares.
+// BY_COLUMNS: of several equal peaks the first of a walk down the columns wins (MATLAB), else along the rows.
+// grid = (M), block = 512
+template <class T, bool BY_COLUMNS>
+__global__ void __launch_bounds__(PEAK_THREADS)
+map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ indices, double* __restrict__ sums,
+          int H, int W)
+{
+    __shared__ T values[PEAK_THREADS];
+    __shared__ int ranks[PEAK_THREADS];
+    __shared__ double totals[PEAK_THREADS], squares[PEAK_THREADS];
+    const int t = threadIdx.x, pixels = H * W;
+    const T* map = maps + static_cast<size_t>(blockIdx.x) * pixels;
+    Candidate<T> best{map[0], 0};  // for every thread: it cannot win twice
+    double total = 0, square = 0;
+    for (int i = t; i < pixels; i += PEAK_THREADS) {
+        const T value = map[i];
+        const Candidate<T> here{value, BY_COLUMNS ? i % W * H + i / W : i};
+        if (wins(here, best)) best = here;
+        total += value;
+        square += static_cast<double>(value) * value;
+    }
+    values[t] = best.value;
+    ranks[t] = best.rank;
+    totals[t] = total;
+    squares[t] = square;
+    for (int half = PEAK_THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (t < half) {
+            const Candidate<T> other{values[t + half], ranks[t + half]};
+            if (wins(other, Candidate<T>{values[t], ranks[t]})) {
+                values[t] = other.value;
+                ranks[t] = other.rank;
+            }
+            totals[t] += totals[t + half];
+            squares[t] += squares[t + half];
+        }
+    }
+    if (t > 0) return;
+    const int rank = ranks[0];
+    peaks[blockIdx.x] = values[0];
+    indices[blockIdx.x] = BY_COLUMNS ? rank % H * W + rank / H : rank;
+    sums[2 * blockIdx.x] = totals[0];
+    sums[2 * blockIdx.x + 1] = squares[0];
+}
+
+__device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }
+
+// Vertex of the parabola through three neighbours, relative to the middle one, which is the largest: in [-1/2, 1/2].
+__device__ __forceinline__ double vertex(double before, double at, double after)
+{
+    const double bend = 2 * at - before - after;
+    return bend > 0 ? 0.5 * (after - before) / bend : 0.;
+}
+
+// Per target: choose, move, clamp, and leave the windows of the update and of the next frame behind. A target whose
+// responses hold NaN or infinity or nothing above zero is lost: it stays where it is and its rate becomes 0.
+// grid = (T), block = 128; the threads share out the peak's neighbourhood, then the first one does the rest.
+template <class T, bool SUBPIXEL>
+__global__ void __launch_bounds__(128)
+move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int* __restrict__ indices,
+             const double* __restrict__ sums, const double* __restrict__ penalties, const double* __restrict__ factors,
+             double* __restrict__ state, double* __restrict__ windows, double* __restrict__ update_windows,
+             T* __restrict__ rates, double* __restrict__ results, int S, int H, int W, double padding, T rate,
+             int wrap_before_half, int update_on_window)
+{
+    __shared__ double totals[128], squares[128];
+    const int t = threadIdx.x, first = blockIdx.x * S;
+    int best = 0;
+    double highest = peaks[first] * penalties[0];
+    bool ok = is_finite(highest);
+    for (int s = 1; s < S; ++s) {
+        const double value = peaks[first + s] * penalties[s];
+        ok = ok && is_finite(value);
+        if (value > highest) {
+            highest = value;
+            best = s;
+        }
+    }
+    ok = ok && highest > 0;
+
+    // The sum over the peak's neighbourhood, which wraps around.
+    const T* map = maps + static_cast<size_t>(first + best) * H * W;
+    const int index = indices[first + best], row = index / W, column = index % W;
+    constexpr int SIDE = 2 * EXCLUDE + 1;
+    const int count = H * W - SIDE * SIDE;
+    double total = 0, square = 0;
+    if (ok && count > 0)
+        for (int i = t; i < SIDE * SIDE; i += 128) {
+            const int r = (row + i / SIDE - EXCLUDE + EXCLUDE * H) % H, c = (column + i % SIDE - EXCLUDE + EXCLUDE * W) % W;
+            const double value = map[r * W + c];
+            total += value;
+            square += value * value;
+        }
+    totals[t] = total;
+    squares[t] = square;
+    for (int half = 64; half > 0; half /= 2) {
+        __syncthreads();
+        if (t < half) {
+            totals[t] += totals[t + half];
+            squares[t] += squares[t + half];
+        }
+    }
+    if (t > 0) return;
+
+    double* target = state + 8 * static_cast<size_t>(blockIdx.x);
+    double* result = results + 8 * static_cast<size_t>(blockIdx.x);
+    const double* window = windows + 4 * static_cast<size_t>(first + best);
+    double cx = target[0], cy = target[1], w = target[2], h = target[3];
+    double psr = 0;
+    double update_w = product(w, 1 + padding), update_h = product(h, 1 + padding);
+    if (ok) {
+        double dx = column > (wrap_before_half ? W / 2 - 1 : W / 2) ? column - W : column;
+        double dy = row > (wrap_before_half ? H / 2 - 1 : H / 2) ? row - H : row;
+        if (SUBPIXEL) {
+            const T* line = map + row * W;
+            dx += vertex(line[(column + W - 1) % W], line[column], line[(column + 1) % W]);
+            dy += vertex(map[(row + H - 1) % H * W + column], line[column], map[(row + 1) % H * W + column]);
+        }
+        cx = sum(cx, product(dx, window[2]) / W);
+        cy = sum(cy, product(dy, window[3]) / H);
+        w = fmin(fmax(window[2] / (1 + padding), target[4]), target[6]);
+        h = fmin(fmax(window[3] / (1 + padding), target[5]), target[7]);
+        update_w = update_on_window ? window[2] : product(w, 1 + padding);
+        update_h = update_on_window ? window[3] : product(h, 1 + padding);
+        if (count > 0) {
+            const double mean = (sums[2 * (first + best)] - totals[0]) / count;
+            const double variance = (sums[2 * (first + best) + 1] - squares[0]) / count - mean * mean;
+            if (variance > 0) psr = (peaks[first + best] - mean) / sqrt(variance);
+        }
+    }
+    target[0] = cx;
+    target[1] = cy;
+    target[2] = w;
+    target[3] = h;
+    rates[blockIdx.x] = ok ? rate : T(0);
+    result[0] = cx - w / 2;
+    result[1] = cy - h / 2;
+    result[2] = w;
+    result[3] = h;
+    result[4] = ok;
+    result[5] = ok ? static_cast<double>(peaks[first + best]) : 0.;
+    result[6] = psr;
+    result[7] = best;
+    double* update = update_windows + 4 * static_cast<size_t>(blockIdx.x);
+    update[0] = cx;
+    update[1] = cy;
+    update[2] = update_w;
+    update[3] = update_h;
+    for (int s = 0; s < S; ++s) {
+        double* next = windows + 4 * static_cast<size_t>(first + s);
+        next[0] = cx;
+        next[1] = cy;
+        next[2] = product(product(factors[s], w), 1 + padding);
+        next[3] = product(product(factors[s], h), 1 + padding);
+    }
+}

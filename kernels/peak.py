@@ -1,0 +1,108 @@
+"""Launch functions of `peak.cu`: from responses to boxes, without leaving the device."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np import backend
+from dcfnet_np.backend import Array
+
+from . import c_type, launch, require
+
+_FLAGS = ("false", "true")
+EXPRESSIONS = tuple(
+    f"{kernel}<{ctype}, {flag}>"
+    for kernel in ("map_peaks", "move_targets")
+    for ctype in ("float", "double")
+    for flag in _FLAGS
+)
+
+# Columns of a target's state and of its result; see peak.cu.
+STATE = ("cx", "cy", "w", "h", "smallest_w", "smallest_h", "largest_w", "largest_h")
+RESULT = ("x", "y", "w", "h", "ok", "score", "psr", "scale")
+
+
+class Peaks(NamedTuple):
+    """What `map_peaks` finds in M maps."""
+
+    values: Array  # (M,) largest value
+    indices: Array  # (M,) int32, where it is, row-major
+    sums: Array  # (M, 2) float64, sum of the values and of their squares
+
+
+class Targets(NamedTuple):
+    """T targets on the device, what `move_targets` reads and writes."""
+
+    state: Array  # (T, 8) float64, columns as in STATE
+    windows: Array  # (T * S, 4) float64: centre x, y, width, height of the search windows
+    update_windows: Array  # (T, 4) float64, the same for learning
+    rates: Array  # (T,) float32 or float64: weight of the newest frame in the model, 0 for a lost target
+    results: Array  # (T, 8) float64, columns as in RESULT
+
+
+def make_peaks(maps: int, dtype: Any) -> Peaks:
+    """Uninitialised arrays for the peaks of `maps` maps."""
+    cp = backend.cupy()
+    return Peaks(cp.empty(maps, dtype), cp.empty(maps, np.int32), cp.empty((maps, 2), np.float64))
+
+
+def map_peaks(maps: Array, *, by_columns: bool = False, out: Peaks | None = None) -> Peaks:
+    """Largest value of every map and where it is.  Of equal ones the first wins, along rows or (`by_columns`) columns.
+
+    maps: (M, H, W) float32 or float64, at least one pixel.  A NaN counts as the largest, as it does in NumPy.
+    """
+    require(maps, "map_peaks: maps", maps.dtype, (None, None, None))
+    ctype = c_type(maps, "map_peaks: maps")
+    count, height, width = maps.shape
+    if height * width == 0:
+        raise ValueError(f"map_peaks: maps must hold at least one pixel, got {maps.shape}")
+    out = make_peaks(count, maps.dtype) if out is None else out
+    _require_peaks(out, "map_peaks: out", count, maps.dtype)
+    launch("peak.cu", f"map_peaks<{ctype}, {_FLAGS[by_columns]}>", (count,), (512,), maps, *out,
+           np.int32(height), np.int32(width))  # fmt: skip
+    return out
+
+
+def move_targets(
+    maps: Array,
+    peaks: Peaks,
+    penalties: Array,
+    factors: Array,
+    targets: Targets,
+    *,
+    padding: float,
+    learning_rate: float,
+    wrap_before_half: bool = False,
+    update_on_window: bool = False,
+    subpixel: bool = False,
+) -> None:
+    """Choose every target's scale, move its box, and write the windows of its update and of the next frame.
+
+    maps: (T * S, H, W) responses, the scales of a target together; peaks: of these maps; penalties, factors: (S,)
+    float64.  padding, learning_rate, wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is
+    "window".  `subpixel` refines the peak by a parabola along each axis.  `targets` is changed in place.
+    """
+    require(maps, "move_targets: maps", maps.dtype, (None, None, None))
+    ctype = c_type(maps, "move_targets: maps")
+    count, height, width = maps.shape
+    scales = len(factors)
+    if scales < 1 or count % scales:
+        raise ValueError(f"move_targets: maps must hold {scales} scales of every target, got {count} maps")
+    t = count // scales
+    _require_peaks(peaks, "move_targets: peaks", count, maps.dtype)
+    require(penalties, "move_targets: penalties", np.float64, (scales,))
+    require(factors, "move_targets: factors", np.float64, (scales,))
+    require(targets.state, "move_targets: state", np.float64, (t, len(STATE)))
+    require(targets.windows, "move_targets: windows", np.float64, (count, 4))
+    require(targets.update_windows, "move_targets: update_windows", np.float64, (t, 4))
+    require(targets.rates, "move_targets: rates", maps.dtype, (t,))
+    require(targets.results, "move_targets: results", np.float64, (t, len(RESULT)))
+    launch("peak.cu", f"move_targets<{ctype}, {_FLAGS[subpixel]}>", (t,), (128,), maps, *peaks, penalties, factors,
+           *targets, np.int32(scales), np.int32(height), np.int32(width), np.float64(padding),
+           maps.dtype.type(learning_rate), np.int32(wrap_before_half), np.int32(update_on_window))  # fmt: skip
+
+
+def _require_peaks(peaks: Peaks, name: str, count: int, dtype: Any) -> None:
+    require(peaks.values, f"{name}.values", dtype, (count,))
+    require(peaks.indices, f"{name}.indices", np.int32, (count,))
+    require(peaks.sums, f"{name}.sums", np.float64, (count, 2))

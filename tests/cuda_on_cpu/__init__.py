@@ -1,0 +1,187 @@
+"""A stand-in for CuPy that runs CUDA kernels on the CPU, for tests on machines without a GPU.
+
+RawModule compiles the very same CUDA source with g++ and calls it on NumPy arrays, watching for races and accesses
+outside the arrays: see cuda_on_cpu.cpp.  `empty` and `empty_like` fill with NaN, so an output that a kernel forgets,
+or reads before it is written, shows.  Streams and devices do nothing.  Every other name is NumPy's.
+
+`cuda_on_cpu.unwatched` is the same without the watching, about five times as fast: for large arrays.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import types
+
+import numpy
+
+HERE = pathlib.Path(__file__).parent
+FLAGS = [
+    "-std=c++17",
+    "-O2",
+    "-gdwarf-4",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-gnu-unique",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+    f"-I{HERE}",
+]
+WATCH = ["-fsanitize=thread,bounds", "-fno-sanitize-recover"]
+# _FORTIFY_SOURCE's check of longjmp takes fibers for a broken stack
+ENGINE = ["-U_FORTIFY_SOURCE", str(HERE / "cuda_on_cpu.cpp")]
+
+
+class Device:
+    """The one device there is: cupy.cuda.Device."""
+
+    def __init__(self, device=0):
+        self.id = int(device)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+class Stream:
+    """Kernels run when they are launched, so a stream has nothing to do: cupy.cuda.Stream."""
+
+    ptr = 0
+
+    def __init__(self, null=False, non_blocking=False, ptds=False):
+        pass
+
+    __enter__, __exit__, synchronize = Device.__enter__, Device.__exit__, Device.synchronize
+
+
+cuda = types.SimpleNamespace(
+    Device=Device, Stream=Stream, is_available=lambda: True, alloc_pinned_memory=bytearray
+)  # all memory is the host's
+
+
+def __getattr__(name):
+    return getattr(numpy, name)
+
+
+def asnumpy(array):
+    return numpy.asarray(array)
+
+
+def empty(shape, dtype=float):
+    """Nothing that could pass for a result: every byte is 255, which makes floats NaN and integers -1."""
+    array = numpy.empty(shape, dtype)
+    array.reshape(-1).view(numpy.uint8)[...] = 255
+    return array
+
+
+def empty_like(prototype, dtype=None):
+    return empty(prototype.shape, dtype or prototype.dtype)
+
+
+class _Unwatched:
+    """The same stand-in without its checks, five times as fast: for large arrays."""
+
+    RawModule = staticmethod(lambda code, **options: RawModule(code, watched=False, **options))
+
+    def __getattr__(self, name):
+        return globals()[name] if name in globals() else getattr(numpy, name)
+
+
+unwatched = _Unwatched()
+
+
+class LaunchError(RuntimeError):
+    """The kernel could not be launched, or it did what it must not."""
+
+
+class RawModule:
+    def __init__(self, code, *, options=(), name_expressions=(), watched=True):
+        self._names = list(name_expressions)
+        source = "\n".join(
+            ['#include "cuda_on_cpu.h"', code]
+            + [f"CUDA_ON_CPU_KERNEL({i}, {name})" for i, name in enumerate(self._names)]
+            + [""]
+        )
+        includes = [o for o in options if o[:2] == "-I"]
+        self._path = library(source, includes, watched)
+        self._library = ctypes.CDLL(str(self._path))
+
+    def get_function(self, name):
+        return Kernel(self._library, self._path, self._names.index(name), name)
+
+
+def library(source, includes, watched):
+    """Path of the shared library made of this source; it is kept for the next run."""
+    engine = build("engine.o", ENGINE + FLAGS + ["-c"], "", HERE.glob("*.*"))
+    headers = [p for o in includes for p in pathlib.Path(o[2:]).glob("*.cuh")]
+    kernels = build(
+        "kernels.o",
+        FLAGS + WATCH * watched + includes + ["-c", "-x", "c++", "-"],
+        source,
+        [HERE / "cuda_on_cpu.h", *headers],
+    )
+    return build("kernels.so", ["-shared", str(kernels), str(engine)], "", [])
+
+
+def build(name, command, source, files):
+    key = hashlib.sha256(repr([command, source, [p.read_text() for p in sorted(files) if p.suffix != ".pyc"]]).encode())
+    folder = pathlib.Path(tempfile.gettempdir(), f"cuda_on_cpu-{os.getuid()}")
+    path = folder / f"{key.hexdigest()[:24]}-{name}"
+    if not path.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        subprocess.run([os.environ.get("CXX", "g++"), *command, "-o", new], check=True, input=source, text=True)
+        new.rename(path)
+    return path
+
+
+class Kernel:
+    seed = 0  # the order of blocks and threads: 0 ascending, 1 descending, others shuffled
+
+    def __init__(self, dll, path, number, name):
+        self.name, self._path = name, path
+        self._launch, signature = (getattr(dll, f"{f}_{number}") for f in ("launch", "signature"))
+        self._launch.restype = signature.restype = ctypes.c_char_p
+        self.signature = signature().decode().split()
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        if shared_mem:
+            raise LaunchError(f"{self.name}: dynamic shared memory is not supported")
+        if len(args) != len(self.signature):
+            raise TypeError(f"{self.name} takes {len(self.signature)} arguments, not {len(args)}")
+        values, arrays = [], []
+        for i, (arg, want) in enumerate(zip(args, self.signature)):
+            if not isinstance(arg, (numpy.ndarray, numpy.generic)):
+                raise TypeError(f"{self.name}: argument {i} is a {type(arg).__name__}; CuPy would not convert it")
+            array = isinstance(arg, numpy.ndarray)
+            got = "P" * array + f"{arg.dtype.kind}{arg.dtype.itemsize}"
+            if got != want:
+                raise TypeError(f"{self.name}: argument {i} is {got}, the kernel takes {want}")
+            if array:
+                if not arg.flags.c_contiguous:
+                    raise TypeError(f"{self.name}: argument {i} is not contiguous")
+                arrays += [arg.ctypes.data, arg.nbytes]
+            values.append(ctypes.c_void_p(arg.ctypes.data) if array else ctypes.create_string_buffer(arg.tobytes()))
+        pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        grid, block = ((ctypes.c_uint * 3)(*(tuple(d) + (1, 1, 1))[:3]) for d in (grid, block))
+        arrays = (ctypes.c_uint64 * len(arrays))(*arrays)
+        error = self._launch(grid, block, self.seed, arrays, len(arrays) // 2, pointers)
+        if error:
+            error = re.sub("@(0x[0-9a-f]+)", lambda m: line_of(self._path, m[1]), error.decode())
+            raise LaunchError(f"{self.name}: {error}")
+
+
+@functools.cache
+def line_of(path, address):
+    run = subprocess.run(["addr2line", "-e", path, address], capture_output=True, text=True)
+    return run.stdout.split(" ")[0].strip() or address

@@ -1,0 +1,53 @@
+"""Where kernels are tested: on the CPU, run by the stand-in `cuda_on_cpu`, and on a GPU where there is one.
+
+    from kernel_device import device, full_size_device  # noqa: F401
+
+A test takes the fixture `device` and gives its arrays through it: `device(x)` is a copy on the device.
+"""
+
+import shutil
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+from dcfnet_np import backend
+
+ORDERS = {"ascending": 0, "descending": 1, "shuffled": 2}
+
+
+def on_gpu():
+    try:
+        return backend.cupy().asarray
+    except backend.DeviceError as error:
+        pytest.skip(str(error))
+
+
+def on_cpu(monkeypatch, stand_in, order="ascending"):
+    if not shutil.which("g++"):
+        pytest.skip("no g++ to compile kernels for the CPU")
+    monkeypatch.setattr(backend, "cupy", lambda: stand_in)
+    monkeypatch.setattr(cuda_on_cpu.Kernel, "seed", ORDERS[order])
+    return np.ascontiguousarray
+
+
+@pytest.fixture(params=["ascending", "shuffled", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """A GPU, or the CPU with threads and blocks in one of several orders and every access watched."""
+    return on_gpu() if request.param == "gpu" else on_cpu(monkeypatch, cuda_on_cpu, request.param)
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def full_size_device(request, monkeypatch):
+    """The same for large arrays: on the CPU nothing is watched, which is five times as fast."""
+    return on_gpu() if request.param == "gpu" else on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+
+
+def relative_error(got, want, scale=None):
+    """Largest error over the largest value, or over what the sums would be without cancellation."""
+    got = got.get() if hasattr(got, "get") else got
+    assert got.shape == want.shape
+    if want.size == 0:
+        return 0.0
+    largest = np.abs(want if scale is None else scale).max()
+    return float(np.abs(got - want).max() / (largest if largest > 0 else 1))

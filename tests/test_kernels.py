@@ -1,0 +1,66 @@
+"""dcfnet_np.kernels: finding, validating and launching, whatever the kernel."""
+
+import numpy as np
+import pytest
+from kernel_device import device  # noqa: F401
+
+from dcfnet_np import backend, kernels
+
+
+def test_sources_and_headers_are_found():
+    assert {"conv.cu", "lrn.cu", "sgd.cu"} <= set(kernels.sources())
+    for file in kernels.sources():
+        assert kernels.source(file).startswith(f'#line 1 "{file}"\n//')
+    with pytest.raises(ValueError, match="file must be one of conv.cu.*got 'convolution.cu'"):
+        kernels.source("convolution.cu")
+
+
+@pytest.mark.parametrize("value, answer", [("0", False), ("1", True), (None, True)])
+def test_the_environment_switches_kernels_off(monkeypatch, value, answer):
+    monkeypatch.delenv("DCFNET_KERNELS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("DCFNET_KERNELS", value)
+    assert kernels.enabled() is answer
+
+
+def test_without_a_gpu_a_launch_says_why(monkeypatch):
+    def nothing():
+        raise backend.DeviceError("CuPy is not installed")
+
+    monkeypatch.setattr(backend, "cupy", nothing)
+    with pytest.raises(backend.DeviceError, match="CuPy is not installed"):
+        kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), np.zeros(1, np.float32))
+
+
+def test_launch_converts_nothing(device):  # noqa: F811
+    p, g, v = (device(np.ones(3, np.float32)) for _ in range(3))
+    constants = [np.float32(0.5)] * 3
+    with pytest.raises(TypeError, match=r"launch sgd_step<float>: argument 3 must be an array .* got int"):
+        kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, 3, *constants)
+    kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, np.int32(3), *constants)
+    assert float(v[0]) == 2.0 and float(p[0]) == 0.0
+    kernels.launch("sgd.cu", "sgd_step<float>", (0,), (256,), p, g, v, np.int32(3), *constants)
+    assert float(v[0]) == 2.0
+
+
+def test_require(device):  # noqa: F811
+    array = device(np.zeros((2, 3), np.float32))
+    kernels.require(array, "f: x", np.float32, (2, None))
+    with pytest.raises(TypeError, match="f: x must be float64, got float32"):
+        kernels.require(array, "f: x", np.float64, (2, 3))
+    with pytest.raises(ValueError, match=r"f: x must have shape \(any, 4\), got \(2, 3\)"):
+        kernels.require(array, "f: x", np.float32, (None, 4))
+    with pytest.raises(ValueError, match=r"f: x must have shape \(6,\), got \(2, 3\)"):
+        kernels.require(array, "f: x", np.float32, (6,))
+    with pytest.raises(ValueError, match="f: x must be C-contiguous .* got strides"):
+        kernels.require(array.T, "f: x", np.float32, (3, 2))
+    with pytest.raises(TypeError, match="f: x must be an array on the GPU, got float"):
+        kernels.require(1.0, "f: x", np.float32, ())
+    assert kernels.c_type(array, "f: x") == "float"
+    with pytest.raises(TypeError, match="f: x must be float32 or float64, got int64"):
+        kernels.c_type(array.astype(np.int64), "f: x")
+
+
+@pytest.mark.parametrize("count, size, answer", [(0, 4, 0), (1, 4, 1), (4, 4, 1), (5, 4, 2)])
+def test_blocks(count, size, answer):
+    assert kernels.blocks(count, size) == answer

@@ -1,0 +1,75 @@
+"""crop.cu against vision.crop, on the CPU stand-in and on a GPU."""
+
+import numpy as np
+import pytest
+from kernel_device import device  # noqa: F401
+
+from dcfnet_np.backend import to_numpy
+from dcfnet_np.kernels.crop import crop_patches
+from dcfnet_np.vision import crop as array_crop
+
+MEAN = (104.0, 117.0, 123.0)
+WINDOWS = [  # centre x, y, width, height: inside, larger than the frame, partly and wholly outside, thin, tiny, far
+    (20.3, 15.7, 12.0, 9.5),
+    (20.0, 15.0, 90.0, 70.0),
+    (0.25, 29.9, 11.1, 30.0),
+    (-40.0, 10.0, 20.0, 20.0),
+    (17.5, 12.5, 0.5, 33.3),
+    (5.0, 5.0, 1.0, 1.0),
+    (1e7, -1e7, 8.0, 8.0),
+    (19.0, 14.0, 38.0, 28.0),
+]
+
+
+def reference(frame, size, rounded, reverse, dtype):
+    patches = np.concatenate(
+        [array_crop.crop_patches(frame, w[:2], np.array([w[2:]]), size, rounded=rounded) for w in WINDOWS]
+    )
+    patches = patches[:, ::-1] if reverse else patches
+    return patches.astype(dtype) - np.array(MEAN, dtype).reshape(3, 1, 1)
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size, reverse", [(33, False), (8, True)])
+def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
+    frame = rng.integers(0, 256, (31, 41, 3), np.uint8)
+    got = crop_patches(
+        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size, rounded=rounded, reverse=reverse
+    )
+    want = reference(frame, size, rounded, reverse, dtype)
+    assert got.dtype == dtype and got.shape == want.shape
+    assert (to_numpy(got) == want).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 2)])
+def test_tiny_frames(device, rng, shape):  # noqa: F811
+    frame = rng.integers(0, 256, (*shape, 3), np.uint8)
+    windows, mean = np.array([(0.0, 0.0, 3.0, 3.0), (1.0, 1.0, 9.0, 2.0)]), np.zeros(3, np.float32)
+    got = to_numpy(crop_patches(device(frame), device(windows), device(mean), 9, rounded=False))
+    for patch, window in zip(got, windows):
+        want = array_crop.crop_patches(frame, window[:2], window[None, 2:], 9, rounded=False)[0]
+        assert (patch == want).all()
+
+
+def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
+    frame, mean = device(rng.integers(0, 256, (6, 7, 3), np.uint8)), device(np.zeros(3, np.float32))
+    assert crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True).shape == (0, 3, 5, 5)
+    out, windows = device(np.full((1, 3, 5, 5), np.nan, np.float32)), device(np.array([[3.0, 3.0, 4.0, 4.0]]))
+    assert crop_patches(frame, windows, mean, 5, rounded=True, out=out) is out
+    assert (to_numpy(out) == to_numpy(crop_patches(frame, windows, mean, 5, rounded=True))).all()
+
+
+def test_errors_come_before_the_launch(device):  # noqa: F811
+    frame, windows = device(np.zeros((4, 4, 3), np.uint8)), device(np.ones((2, 4)))
+    mean = device(np.zeros(3, np.float32))
+    with pytest.raises(TypeError, match="frame must be uint8, got float64"):
+        crop_patches(device(np.zeros((4, 4, 3))), windows, mean, 5, rounded=True)
+    with pytest.raises(ValueError, match=r"frame must have shape \(any, any, 3\), got \(4, 4, 4\)"):
+        crop_patches(device(np.zeros((4, 4, 4), np.uint8)), windows, mean, 5, rounded=True)
+    with pytest.raises(TypeError, match="windows must be float64"):
+        crop_patches(frame, device(np.ones((2, 4), np.float32)), mean, 5, rounded=True)
+    with pytest.raises(ValueError, match="size must be at least 2"):
+        crop_patches(frame, windows, mean, 1, rounded=True)
+    with pytest.raises(ValueError, match="frame must not be empty"):
+        crop_patches(device(np.zeros((0, 4, 3), np.uint8)), windows, mean, 5, rounded=True)

@@ -1,0 +1,140 @@
+"""dcf.cu against the array code of ops.dcf, ops.loss and filter, on the CPU stand-in and on a GPU."""
+
+import numpy as np
+import pytest
+from kernel_device import device  # noqa: F401
+
+from dcfnet_np.backend import to_numpy
+from dcfnet_np.filter import OnlineFilter
+from dcfnet_np.kernels import dcf, dft
+from dcfnet_np.ops import dcf as array_dcf
+from dcfnet_np.ops.fourier import make_band, rfft2
+from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+
+EXACT = {np.float32: 3e-6, np.float64: 1e-14}
+SHAPES = [(2, 3, (5, 7)), (3, 1, (1, 1)), (1, 32, (9, 11)), (2, 9, (4, 8)), (1, 2, (65,)), (0, 3, (3, 3))]  # N, D, bins
+
+
+def cplx(rng, shape, dtype):
+    values = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    return values.astype(np.result_type(dtype, np.complex64))
+
+
+def error(got, want):
+    got, want = to_numpy(got), np.asarray(want)
+    assert got.shape == want.shape
+    return abs(got - want).max() / abs(want).max() if want.size else 0.0
+
+
+def wide(*arrays):
+    return [a.astype(np.result_type(a.dtype, np.float64)) for a in arrays]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n, d, bins", SHAPES)
+def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
+    x, y, z = (cplx(rng, shape, dtype) for shape in ((n, d, *bins), bins, (2 * n, d, *bins)))
+    filter_f, energy = dcf.learn_filter(device(x), device(y), 0.3)
+    wide_x, wide_y, wide_z = wide(x, y, z)
+    assert error(filter_f, array_dcf.learn_filter(wide_x, wide_y, 0.3)) < EXACT[dtype]
+    assert error(energy, array_dcf.template_energy(wide_x, 0.3)[:, 0]) < EXACT[dtype]
+    assert filter_f.dtype == x.dtype and energy.dtype == dtype
+
+    model = np.repeat(to_numpy(filter_f).astype(complex), 2, axis=0)  # two scales a target
+    want = array_dcf.correlate(model, wide_z)
+    assert error(dcf.respond(filter_f, device(z), scales=2), want) < EXACT[dtype]
+    gain = cplx(rng, (n, *bins), dtype)
+    out = dcf.respond(filter_f, device(z), device(gain), scales=2)
+    assert error(out, want * np.repeat(gain, 2, axis=0)) < EXACT[dtype]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rule", ["ratio", "averages"])
+@pytest.mark.parametrize("d, bins", [(3, (5, 7)), (1, (1,)), (32, (3, 13))])
+def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  # noqa: F811
+    """Two targets over four frames: one learns in every frame, one is lost in the third and keeps its model."""
+    y = cplx(rng, bins, dtype)
+    filters = [OnlineFilter(y.astype(complex), 0.2, 0.1, rule) for _ in range(2)]
+    garbage = np.full((2, d, *bins), np.nan, y.dtype)  # the first update must not read what was there
+    model, gain, energy = device(garbage), device(garbage[:, 0].copy()), device(garbage[:, 0].real.copy())
+    label = device(y)
+    for frame in range(4):
+        x, z = cplx(rng, (2, d, *bins), dtype), cplx(rng, (2, d, *bins), dtype)
+        lost = frame == 2
+        rates = np.array([1, 1] if frame == 0 else [0.1, 0 if lost else 0.1], dtype)
+        if lost:
+            x[1] = np.nan
+        dcf.update_model(device(x), label, device(rates), model, gain, energy, 0.2, rule)
+        for target, online in enumerate(filters):
+            if not (lost and target == 1):
+                online.update(x[target].astype(complex))
+        want = np.stack([online.response_f(zt[None].astype(complex))[0] for online, zt in zip(filters, z)])
+        assert error(dcf.respond(model, device(z), gain), want) < EXACT[dtype]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n, d, bins", SHAPES)
+def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F811
+    """A random label, which is not real in the Fourier domain: it shows a wrong conjugate."""
+    x, z, y, dg = (cplx(rng, s, dtype) for s in ((n, d, *bins), (n, d, *bins), bins, (n, *bins)))
+    response_f, energy = dcf.dcf_forward(device(x), device(z), device(y), 0.3)
+    wx, wz, wy, wdg = wide(x, z, y, dg)
+    want_energy = array_dcf.template_energy(wx, 0.3)
+    want_filter = array_dcf.learn_filter(wx, wy, 0.3)
+    want_response = array_dcf.correlate(want_filter, wz)
+    assert error(response_f, want_response) < EXACT[dtype]
+    assert error(energy, want_energy[:, 0]) < EXACT[dtype]
+
+    dx, dz = dcf.dcf_backward(device(dg), device(x), device(z), device(y), response_f, energy)
+    by_template = array_dcf.template_gradient_f(wdg, wx, wz, wy, want_response, want_energy)
+    by_conjugate = array_dcf.template_conj_gradient_f(wdg, wx, want_response, want_energy)
+    assert error(dx, by_conjugate + by_template.conj()) < EXACT[dtype]
+    assert error(dz, array_dcf.search_gradient_f(wdg, want_filter)) < EXACT[dtype]
+
+
+@pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
+def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):  # noqa: F811
+    """Transform, layer, loss, and back (Eqs. 2-11) by kernels alone, against dcf_forward and dcf_backward."""
+    band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, np.float64)
+    template, search = rng.standard_normal((2, 3, 4, *shape))
+    label = rng.standard_normal(shape)
+    label_f = rfft2(label, band)
+    response, cache = array_dcf.dcf_forward(template, search, label_f, 0.1, band)
+    _, loss_cache = response_loss_forward(response, label)
+    dtemplate, dsearch = array_dcf.dcf_backward(response_loss_backward(loss_cache), cache)
+
+    template_f, search_f = dft.rfft2(device(template), tables), dft.rfft2(device(search), tables)
+    response_f, energy = dcf.dcf_forward(template_f, search_f, device(label_f), 0.1)
+    got = dft.irfft2(response_f, tables)
+    assert error(got, response) < 1e-13
+    _, dresponse = dcf.response_loss(got, device(label))
+    gradients = dcf.dcf_backward(
+        dft.rfft2(dresponse, tables), template_f, search_f, device(label_f), response_f, energy
+    )
+    assert error(dft.irfft2(gradients[0], tables), dtemplate) < 1e-13
+    assert error(dft.irfft2(gradients[1], tables), dsearch) < 1e-13
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n, shape", [(3, (5, 7)), (1, (1, 1)), (2, (20, 17)), (0, (4, 4))])
+def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
+    for label_shape in (shape, (n, *shape)):
+        response, label = rng.standard_normal((n, *shape)).astype(dtype), rng.standard_normal(label_shape).astype(dtype)
+        losses, dresponse = dcf.response_loss(device(response), device(label))
+        want, cache = response_loss_forward(*wide(response, label))
+        assert float(to_numpy(losses).sum()) == pytest.approx(want, rel=EXACT[dtype])
+        assert error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
+
+
+def test_errors_come_before_the_launch(device, rng):  # noqa: F811
+    x, y = device(cplx(rng, (2, 3, 4), np.float32)), device(cplx(rng, (4,), np.float32))
+    with pytest.raises(TypeError, match="learn_filter: template_f must be complex64 or complex128, got float32"):
+        dcf.learn_filter(device(np.ones((2, 3, 4), np.float32)), y, 0.1)
+    with pytest.raises(ValueError, match=r"label_f must have shape \(4,\), got \(5,\)"):
+        dcf.learn_filter(x, device(cplx(rng, (5,), np.float32)), 0.1)
+    with pytest.raises(TypeError, match="label_f must be complex64, got complex128"):
+        dcf.dcf_forward(x, x, device(cplx(rng, (4,), np.float64)), 0.1)
+    with pytest.raises(ValueError, match="scales"):
+        dcf.respond(x, x, scales=3)
+    with pytest.raises(ValueError, match="rule"):
+        dcf.update_model(x, y, y, x, x, x, 0.1, "average")

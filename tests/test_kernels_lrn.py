@@ -1,0 +1,86 @@
+"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu against dcfnet_np.train.sgd."""
+
+import numpy as np
+import pytest
+from kernel_device import device, full_size_device, relative_error  # noqa: F401
+
+from dcfnet_np.kernels import lrn, sgd
+from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
+from dcfnet_np.train.sgd import sgd_step
+
+TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
+CONSTANTS = [  # alpha near 1, so that the sum over channels matters; beta with and without the short cut
+    pytest.param({"n": 5, "k": 1.0, "alpha": 0.7, "beta": 0.75}, id="beta-3/4"),
+    pytest.param({"n": 3, "k": 2.0, "alpha": 1.1, "beta": 0.6}, id="n-3"),
+    pytest.param({"n": 1, "k": 0.5, "alpha": 0.3, "beta": 1.0}, id="n-1"),
+]
+SHAPES = [(2, 9, 5, 7), (1, 32, 16, 8), (1, 1, 1, 1), (3, 2, 11, 13), (0, 4, 3, 3), (2, 3, 0, 5)]
+
+
+@pytest.mark.parametrize("window", [False, True])
+@pytest.mark.parametrize("constants", CONSTANTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_forward_and_backward(device, rng, dtype, constants, window):  # noqa: F811
+    for shape in SHAPES:
+        x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        hann = rng.random(shape[2:]).astype(dtype) if window else None
+        factor = np.float64(1) if hann is None else hann.astype(np.float64)
+        want, cache = lrn_forward(x.astype(np.float64), **constants)
+        want_dx = lrn_backward(dy * factor, cache)
+        options = constants if hann is None else {**constants, "window": device(hann)}
+        y = lrn.forward(device(x), **options)
+        assert y.dtype == dtype
+        assert relative_error(y, want * factor) < TOLERANCE[dtype]
+        assert relative_error(lrn.backward(device(dy), device(x), **options), want_dx) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 32])
+def test_every_chunk_is_correct(device, rng, chunk):  # noqa: F811
+    x, dy = (rng.standard_normal((2, 7, 3, 5)) for _ in range(2))
+    want, cache = lrn_forward(x, alpha=0.9)
+    y = lrn.forward(device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan)))
+    assert relative_error(y, want) < 1e-14
+    dx = lrn.backward(device(dy), device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan)))
+    assert relative_error(dx, lrn_backward(dy, cache)) < 1e-14
+
+
+def test_full_size(full_size_device, rng):  # noqa: F811
+    x, dy = (rng.standard_normal((2, 32, 125, 125)).astype(np.float32) * 50 for _ in range(2))
+    want, cache = lrn_forward(x.astype(np.float64))
+    assert relative_error(lrn.forward(full_size_device(x)), want) < 2e-6
+    dx = lrn.backward(full_size_device(dy), full_size_device(x))
+    assert relative_error(dx, lrn_backward(dy.astype(np.float64), cache)) < 2e-6
+
+
+def test_what_lrn_refuses(device, rng):  # noqa: F811
+    x = device(rng.standard_normal((2, 4, 6, 5)))
+    with pytest.raises(ValueError, match="lrn_forward: x must be C-contiguous"):
+        lrn.forward(x.transpose(0, 1, 3, 2))
+    with pytest.raises(ValueError, match="n must be odd"):
+        lrn.forward(x, n=4)
+    with pytest.raises(ValueError, match=r"lrn_forward: window must have shape \(6, 5\), got \(5, 6\)"):
+        lrn.forward(x, window=device(np.ones((5, 6))))
+    with pytest.raises(TypeError, match="lrn_backward: dy must be float64, got float32"):
+        lrn.backward(x.astype(np.float32), x)
+    with pytest.raises(ValueError, match=r"lrn_backward: dy must have shape \(2, 4, 6, 5\)"):
+        lrn.backward(device(np.ones((2, 4, 5, 6))), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 256, 300])
+def test_sgd_step(device, rng, size, dtype):  # noqa: F811
+    p, v, g = (rng.standard_normal(size).astype(dtype) for _ in range(3))
+    want_p, want_v = {"w": p.astype(np.float64)}, {"w": v.astype(np.float64)}
+    sgd_step(want_p, {"w": g.astype(np.float64)}, want_v, lr=0.1, momentum=0.9, weight_decay=0.05)
+    on_device = [device(a.copy()) for a in (p, g, v)]
+    sgd.step(*on_device, lr=0.1, momentum=0.9, weight_decay=0.05)
+    assert relative_error(on_device[0], want_p["w"]) < TOLERANCE[dtype]
+    assert relative_error(on_device[2], want_v["w"]) < TOLERANCE[dtype]
+
+
+def test_what_sgd_refuses(device):  # noqa: F811
+    p, v = device(np.ones(5)), device(np.ones(6))
+    with pytest.raises(ValueError, match=r"sgd.step: gradient must have shape \(5,\), got \(6,\)"):
+        sgd.step(p, v, p, lr=0.1, momentum=0.9, weight_decay=0.0)
+    with pytest.raises(TypeError, match="sgd.step: velocity must be float64"):
+        sgd.step(p, p, p.astype(np.float32), lr=0.1, momentum=0.9, weight_decay=0.0)

@@ -1,0 +1,155 @@
+"""peak.cu against the tracker's array code, on the CPU stand-in and on a GPU."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from kernel_device import device  # noqa: F401
+
+from dcfnet_np.backend import to_numpy
+from dcfnet_np.kernels import peak
+from dcfnet_np.presets import PRESETS
+from dcfnet_np.tracker import Tracker, peak_to_sidelobe
+
+SMALLEST, LARGEST = (4.0, 5.0), (60.0, 45.0)
+
+
+def unravel(index, shape):
+    return int(index) // shape[1], int(index) % shape[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 5, 7), (1, 1, 1), (2, 24, 25), (2, 40, 23), (0, 4, 4)])
+def test_map_peaks(device, rng, shape, dtype):  # noqa: F811
+    maps = rng.standard_normal(shape).astype(dtype)
+    values, indices, sums = map(to_numpy, peak.map_peaks(device(maps)))
+    flat = maps.reshape(len(maps), shape[1] * shape[2])
+    assert (values == flat.max(1)).all() and (indices == flat.argmax(1)).all()
+    wide = flat.astype(np.float64)
+    np.testing.assert_allclose(sums, np.stack([wide.sum(1), (wide**2).sum(1)], 1), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (30, 23)])
+def test_ties(device, rng, shape):  # noqa: F811
+    maps = rng.integers(0, 3, (6, *shape)).astype(np.float32)  # many equal peaks
+    rows = to_numpy(peak.map_peaks(device(maps)).indices)
+    columns = to_numpy(peak.map_peaks(device(maps), by_columns=True).indices)
+    for image, by_row, by_column in zip(maps, rows, columns):
+        assert by_row == image.argmax()
+        row, column = np.unravel_index(image.ravel(order="F").argmax(), shape, order="F")
+        assert unravel(by_column, shape) == (row, column)
+
+
+def test_nan_is_the_largest(device, rng):  # noqa: F811
+    maps = rng.standard_normal((3, 9, 8)).astype(np.float32)
+    maps[1, 4, 2] = maps[1, 7, 7] = np.nan
+    maps[2, 3, 3] = np.inf
+    values, indices, _ = map(to_numpy, peak.map_peaks(device(maps)))
+    assert np.isfinite(values[0]) and np.isnan(values[1]) and values[2] == np.inf
+    assert indices[1] == 4 * 8 + 2
+
+
+def make_targets(put, preset, boxes, dtype):
+    """T targets at rest, and the windows of their search, as the tracker has them before a frame."""
+    centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
+    state = np.hstack([centre, size, np.tile(SMALLEST, (len(boxes), 1)), np.tile(LARGEST, (len(boxes), 1))])
+    sizes = preset.scale_factors[None, :, None] * size[:, None] * (1 + preset.padding)
+    centres = np.broadcast_to(centre[:, None], sizes.shape)
+    windows = np.concatenate([centres, sizes], axis=2).reshape(-1, 4)
+    t = len(boxes)
+    return peak.Targets(put(state), put(windows), put(np.empty((t, 4))), put(np.empty(t, dtype)), put(np.empty((t, 8))))
+
+
+def expected(preset, response, box, frame_shape=(80, 90)):
+    """What Tracker.update does between response and learning, by its own functions, for one target."""
+    size = np.array(box[2:])
+    centre = np.array(box[:2]) + size / 2
+    windows = preset.scale_factors[:, None] * size * (1 + preset.padding)
+    peaks = response.reshape(len(response), -1).max(1) * preset.scale_penalties
+    if not np.isfinite(peaks).all() or peaks.max() <= 0:
+        return centre, size, size * (1 + preset.padding), False, 0.0, 0.0, None
+    best = int(peaks.argmax())
+    tracker = Tracker.__new__(Tracker)
+    tracker.preset = preset
+    row, column = tracker._peak(response[best])
+    centre = centre + np.array([column, row]) * windows[best] / response.shape[1]
+    new = np.clip(windows[best] / (1 + preset.padding), SMALLEST, LARGEST)
+    update = windows[best] if preset.update_crop == "window" else new * (1 + preset.padding)
+    return centre, new, update, True, response[best].max(), peak_to_sidelobe(response[best]), best
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("dtype, size", [(np.float32, 25), (np.float64, 16), (np.float32, 9)])
+def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
+    preset = dataclasses.replace(PRESETS[name], input_size=size)
+    s = preset.num_scales
+    boxes = np.array([(30.2, 20.4, 20.0, 12.5), (5.0, 6.0, 4.2, 44.9), (60.1, 50.7, 30.0, 7.7), (1.0, 2.0, 9.0, 9.0)])
+    maps = rng.standard_normal((len(boxes), s, size, size)).astype(dtype)
+    maps[0, :, size - 2, 1] = 9.0  # the same in all scales: the penalties decide, then the first wins
+    maps[1, s - 1, size // 2, size // 2 + 1] = 12.0  # the middle of the map, where a sign changes
+    maps[2] = -abs(maps[2])  # nothing above zero: lost
+    maps[3, 0, 2, 2] = np.nan
+    targets = make_targets(device, preset, boxes, dtype)
+    peaks = peak.map_peaks(device(maps.reshape(-1, size, size)), by_columns=preset.column_major_ties)
+    peak.move_targets(
+        device(maps.reshape(-1, size, size)),
+        peaks,
+        device(preset.scale_penalties),
+        device(preset.scale_factors),
+        targets,
+        padding=preset.padding,
+        learning_rate=preset.learning_rate,
+        wrap_before_half=preset.wrap_before_half,
+        update_on_window=preset.update_crop == "window",
+    )
+    state, windows, updates, rates, results = map(to_numpy, targets)
+    for t, box in enumerate(boxes):
+        centre, new, update, ok, score, psr, best = expected(preset, maps[t], box)
+        assert (state[t, :4] == [*centre, *new]).all()
+        assert (state[t, 4:] == [*SMALLEST, *LARGEST]).all()
+        assert (updates[t] == [*centre, *update]).all()
+        sizes = preset.scale_factors[:, None] * new * (1 + preset.padding)
+        assert (windows[t * s : (t + 1) * s] == np.hstack([np.tile(centre, (s, 1)), sizes])).all()
+        assert rates[t] == (dtype(preset.learning_rate) if ok else 0)
+        assert (results[t, :6] == [*(centre - new / 2), *new, ok, score]).all()
+        assert results[t, 6] == pytest.approx(psr, rel=1e-9)
+        if ok:
+            assert results[t, 7] == best
+
+
+def test_subpixel(device):  # noqa: F811
+    """The vertex of a paraboloid between the pixels comes back, across the edge of the map too."""
+    size, preset = 15, dataclasses.replace(PRESETS["default"], num_scales=1)
+    rows = np.arange(size)
+    for true_row, true_column in [(3.25, 1.6), (-0.4, 0.3), (-5.5001, 6.875)]:
+        dr = (rows - true_row + size / 2) % size - size / 2
+        dc = (rows - true_column + size / 2) % size - size / 2
+        maps = 100 - dr[:, None] ** 2 - 2 * dc**2
+        targets = make_targets(device, preset, np.array([(10.0, 20.0, 30.0, 15.0)]), np.float64)
+        peak.move_targets(
+            device(maps[None]),
+            peak.map_peaks(device(maps[None])),
+            device(np.ones(1)),
+            device(np.ones(1)),
+            targets,
+            padding=2.0,
+            learning_rate=0.01,
+            subpixel=True,
+        )
+        moved = (to_numpy(targets.state)[0, :2] - [25.0, 27.5]) * size / np.array([90.0, 45.0])
+        np.testing.assert_allclose(moved, [true_column, true_row], rtol=1e-10)
+
+
+def test_errors_come_before_the_launch(device):  # noqa: F811
+    maps = device(np.zeros((4, 5, 5), np.float32))
+    preset = PRESETS["default"]
+    targets = make_targets(device, preset, np.ones((2, 4)), np.float32)
+    with pytest.raises(ValueError, match="at least one pixel"):
+        peak.map_peaks(device(np.zeros((2, 0, 3), np.float32)))
+    with pytest.raises(TypeError, match="float32 or float64"):
+        peak.map_peaks(device(np.zeros((2, 3, 3), np.int32)))
+    with pytest.raises(ValueError, match="3 scales of every target, got 4"):
+        peak.move_targets(
+            maps, peak.make_peaks(4, np.float32), device(np.ones(3)), device(np.ones(3)), targets,
+            padding=1.0, learning_rate=0.1,
+        )  # fmt: skip

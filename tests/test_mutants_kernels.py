@@ -1,0 +1,52 @@
+"""Planted mistakes: the tests of the kernels must fail on every mistake of mutants_kernels.MUTANTS."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from mutants_kernels import MUTANTS
+
+TESTS = pathlib.Path(__file__).parent
+# A few in every run, all of them in `make proof`.
+OFTEN = {
+    "conv: no barrier after the tile is loaded",
+    "conv: reads channels that are not there",
+    "conv weights: the last partial sum is left out",
+    "conv.py: height and width exchanged",
+    "lrn: pixels that are not there",
+}
+
+
+def run(mutant):
+    """Run the tests with the mistake planted; returns pytest's exit code and output."""
+    family = mutant.name.split(":")[0].split(".")[0].split()[0]
+    file = {"sgd": "test_kernels_lrn.py"}.get(family, f"test_kernels_{family}.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "mutants_kernels", "-p", "no:cacheprovider"]
+    command += ["--tb=line", str(TESTS / file), "-k", f"({mutant.tests}) and ascending"]
+    paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "DCFNET_MUTANT": mutant.name, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++ to compile kernels for the CPU")
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        pytest.param(mutant, id=mutant.name, marks=() if mutant.name in OFTEN else pytest.mark.slow)
+        for mutant in MUTANTS
+    ],
+)
+def test_a_planted_mistake_is_noticed(mutant):
+    code, output = run(mutant)
+    assert code == 1, f"exit code {code}, so the mistake was not noticed:\n{output[-2000:]}"
+    assert "1 failed" in output, output[-2000:]
+
+
+def test_the_list():
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(set(names)) == len(names)
+    assert set(names) >= OFTEN

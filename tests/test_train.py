@@ -1,0 +1,560 @@
+"""train/: pairs, SGD, crops, one whole step against finite differences, checkpoints and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from dcfnet_np import network, weights
+from dcfnet_np.backend import Device, to_device, to_numpy
+from dcfnet_np.network import Conv, Lrn, Relu
+from dcfnet_np.train import checkpoint, loop, pairs, prepare, sgd
+
+CPU = Device("cpu")
+SIZE = 24  # of the crops here; 20 x 20 feature maps
+# LRN with an alpha near 1, so that its cross-channel term counts.
+TINY = (Conv(3, 4), Relu(), Conv(4, 3), Lrn(n=3, k=1.0, alpha=0.8, beta=0.75))
+
+
+def write_sequence(folder, frames=6, first=1, seed=0, boxes=None):
+    """A textured square moving over noise, 1-based boxes; frame numbers in the file names."""
+    rng = np.random.default_rng(seed)
+    background = rng.integers(0, 120, (60, 80, 3), np.uint8)
+    texture = cv2.resize(rng.integers(100, 256, (5, 5, 3), np.uint8), (16, 20))
+    (folder / "img").mkdir(parents=True)
+    rows = []
+    for index in range(frames):
+        x, y = 20 + 2 * index, 15 + index
+        frame = background.copy()
+        frame[y : y + 20, x : x + 16] = texture
+        cv2.imwrite(str(folder / "img" / f"{first + index:05d}.png"), frame)
+        rows.append([x + 1, y + 1, 16, 20])
+    rows = rows if boxes is None else boxes(rows)
+    text = "".join(",".join(str(value) for value in row) + "\n" for row in rows)
+    (folder / "groundtruth_rect.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crops_file(tmp_path_factory):
+    """Three sequences of 8, 9 and 10 frames; the third is held out with held_out_every=3."""
+    root = tmp_path_factory.mktemp("sequences")
+    folders = [write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    out = root / "crops.h5"
+    assert prepare.prepare(folders, out, size=SIZE) == {"crops": 27}
+    return out
+
+
+def config(**changes):
+    settings = {"epochs": 3, "batch": 5, "held_out_every": 3, "lr_end": 1e-3, "validation_pairs": 6, "seed": 7}
+    return loop.Config(**(settings | changes))
+
+
+# ------------------------------------------------------------------------------------------------- pairs
+
+SEQUENCE = np.repeat([0, 1, 2, 3], [30, 7, 1, 25])
+FRAME = np.concatenate([np.arange(30), [1, 2, 3, 40, 41, 55, 99], [0], np.arange(5, 130, 5)])
+
+
+@pytest.mark.parametrize("max_gap", [1, 4, 10])
+def test_pairs_obey_the_rules(max_gap):
+    drawn = pairs.epoch_pairs(SEQUENCE, FRAME, seed=3, epoch=0, max_gap=max_gap)
+    template, search = drawn.T
+    gap = FRAME[search] - FRAME[template]
+    assert (SEQUENCE[template] == SEQUENCE[search]).all()
+    assert (gap != 0).all() and (abs(gap) <= max_gap).all()
+    assert (gap > 0).any() and (gap < 0).any()
+    # By brute force: who has a partner is a template, once.
+    near = (SEQUENCE[:, None] == SEQUENCE) & (abs(FRAME[:, None] - FRAME) <= max_gap)
+    assert sorted(template) == list(np.flatnonzero(near.sum(1) > 1))
+
+
+def test_every_allowed_partner_is_drawn():
+    seen = set()
+    for epoch in range(200):
+        seen |= set(map(tuple, pairs.epoch_pairs(SEQUENCE, FRAME, seed=0, epoch=epoch, max_gap=4).tolist()))
+    near = (SEQUENCE[:, None] == SEQUENCE) & (abs(FRAME[:, None] - FRAME) <= 4)
+    np.fill_diagonal(near, False)
+    assert seen == set(map(tuple, np.argwhere(near).tolist()))
+
+
+def test_pairs_are_a_function_of_seed_and_epoch():
+    def draw(seed, epoch):
+        return pairs.epoch_pairs(SEQUENCE, FRAME, seed=seed, epoch=epoch)
+
+    assert np.array_equal(draw(1, 2), draw(1, 2))
+    assert not np.array_equal(draw(1, 2), draw(1, 3))
+    assert not np.array_equal(draw(1, 2), draw(2, 2))
+
+
+def test_pairs_count():
+    for count in (1, 10, 300):
+        drawn = pairs.epoch_pairs(SEQUENCE, FRAME, seed=0, epoch=0, count=count)
+        assert drawn.shape == (count, 2)
+    uses = np.bincount(drawn[:, 0])
+    assert uses[uses > 0].max() - uses[uses > 0].min() <= 1
+
+
+def test_pairs_bad_input():
+    with pytest.raises(ValueError, match="no two crops of one sequence are at most 10"):
+        pairs.epoch_pairs(np.arange(5), np.arange(5), seed=0, epoch=0)
+    with pytest.raises(ValueError, match="sorted"):
+        pairs.partners(np.array([0, 0, 0]), np.array([1, 3, 2]))
+    with pytest.raises(ValueError, match="each frame once"):
+        pairs.partners(np.array([0, 0]), np.array([3, 3]))
+    with pytest.raises(ValueError, match="max_gap must be at least 1"):
+        pairs.partners(np.array([0]), np.array([0]), 0)
+
+
+# --------------------------------------------------------------------------------------------------- SGD
+
+
+def test_sgd_two_steps_by_hand(xp):
+    parameters = {"w": xp.array([1.0, -2.0], xp.float32)}
+    velocity = sgd.zero_velocity(parameters)
+    settings = {"momentum": 0.5, "weight_decay": 0.1}
+    sgd.sgd_step(parameters, {"w": xp.array([1.0, 3.0], xp.float32)}, velocity, lr=0.1, **settings)
+    # v = g + 0.1 theta = 1.1, 2.8;  theta - 0.1 v = 0.89, -2.28
+    np.testing.assert_allclose(to_numpy(velocity["w"]), [1.1, 2.8], rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(parameters["w"]), [0.89, -2.28], rtol=1e-6)
+    sgd.sgd_step(parameters, {"w": xp.array([-1.0, 0.0], xp.float32)}, velocity, lr=0.2, **settings)
+    # v = 0.5 v + g + 0.1 theta = 0.55 - 1 + 0.089, 1.4 + 0 - 0.228;  theta - 0.2 v
+    np.testing.assert_allclose(to_numpy(velocity["w"]), [-0.361, 1.172], rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(parameters["w"]), [0.9622, -2.5144], rtol=1e-6)
+    assert parameters["w"].dtype == velocity["w"].dtype == np.float32
+
+
+def test_sgd_refuses_what_does_not_fit():
+    parameters = {"w": np.zeros(3)}
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+    with pytest.raises(ValueError, match=r"gradients must have 'w' of shape \(3,\), got nothing"):
+        sgd.sgd_step(parameters, {}, {"w": np.zeros(3)}, **settings)
+    with pytest.raises(ValueError, match=r"velocity must have 'w' of shape \(3,\), got \(2,\)"):
+        sgd.sgd_step(parameters, {"w": np.zeros(3)}, {"w": np.zeros(2)}, **settings)
+
+
+def test_learning_rate_is_logspace():
+    rates = [sgd.learning_rate(1e-2, 1e-5, 50, epoch) for epoch in range(50)]
+    np.testing.assert_allclose(rates, np.logspace(-2, -5, 50))
+    assert sgd.learning_rate(1e-2, 1e-5, 1, 0) == 1e-2
+
+
+# ----------------------------------------------------------------------------------------------- prepare
+
+
+def test_prepare_crops_the_target(tmp_path):
+    folder = write_sequence(tmp_path / "ant", frames=3, first=41)
+    prepare.prepare([folder], tmp_path / "crops.h5", size=49)
+    data = prepare.read_crops(tmp_path / "crops.h5")
+    assert data.crops.shape == (3, 3, 49, 49) and data.crops.dtype == np.uint8
+    assert list(data.frame) == [41, 42, 43] and data.sequences == ("ant",)
+    assert (data.padding, data.size) == (2.0, 49)
+    assert len(np.unique(data.crops.reshape(3, -1), axis=0)) == 3
+
+
+def test_prepare_centres_the_target(tmp_path):
+    """A white target on black: it fills the middle third of the crop, whatever its shape, less 0.5 px by sampling."""
+    folder = write_sequence(tmp_path / "ant", frames=1)
+    frame = np.zeros((60, 80, 3), np.uint8)
+    frame[15:35, 20:36] = 255
+    cv2.imwrite(str(folder / "img" / "00001.png"), frame)
+    prepare.prepare([folder], tmp_path / "crops.h5", size=121)
+    white = prepare.read_crops(tmp_path / "crops.h5").crops[0, 0] / 255
+    assert white.sum() == pytest.approx(40 * 40, rel=0.02)
+    rows, columns = white.sum(1), white.sum(0)
+    middle = [(line * np.arange(121)).sum() / line.sum() for line in (rows, columns)]
+    # The centre of the box is x + w/2 and pixels are sampled at whole numbers: half a pixel towards 0.
+    np.testing.assert_allclose(middle, [60 - 0.5 * 120 / 60, 60 - 0.5 * 120 / 48], atol=0.1)
+
+
+def test_prepare_skips_and_counts(tmp_path):
+    def spoil(rows):
+        rows[1] = ["NaN"] * 4
+        rows[2][2] = 0
+        rows[3][0] = 500
+        return rows
+
+    folder = write_sequence(tmp_path / "ant", frames=7, boxes=spoil)
+    (folder / "img" / "00005.png").write_bytes(b"no image")
+    (folder / "img" / "00006.png").write_bytes(b"")
+    counts = prepare.prepare([folder], tmp_path / "crops.h5", size=SIZE)
+    assert counts == {
+        "crops": 2,
+        "box is not finite": 1,
+        "box is smaller than a pixel": 1,
+        "box is outside the frame": 1,
+        "frame does not decode": 2,
+    }
+    data = prepare.read_crops(tmp_path / "crops.h5")
+    assert list(data.frame) == [1, 7] and len(data.crops) == 2
+
+
+def test_prepare_is_reproducible(tmp_path, crops_file):
+    again = tmp_path / "again.h5"
+    prepare.prepare([crops_file.parent / name for name in ("cat", "ant", "bee")], again, size=SIZE)
+    first, second = prepare.read_crops(crops_file), prepare.read_crops(again)
+    assert first.digest == second.digest and first.sequences == ("ant", "bee", "cat")
+    assert np.array_equal(first.sequence, np.repeat([0, 1, 2], [8, 9, 10]))
+
+
+def test_prepare_bad_input(tmp_path, capsys):
+    def failure(*folders, **settings):
+        with pytest.raises(ValueError) as info:
+            prepare.prepare(list(folders), tmp_path / "crops.h5", **settings)
+        assert not list(tmp_path.glob("crops.h5*"))
+        assert "\n" not in str(info.value)
+        return str(info.value)
+
+    good = write_sequence(tmp_path / "ant")
+    (tmp_path / "empty").mkdir()
+    short = write_sequence(tmp_path / "short", boxes=lambda rows: rows[:-1])
+    lost = write_sequence(tmp_path / "lost", boxes=lambda rows: [[float("nan")] * 4] * len(rows))
+    nameless = write_sequence(tmp_path / "nameless")
+    (nameless / "img" / "00001.png").rename(nameless / "img" / "first.png")
+    assert "frames in img/, found none" in failure(tmp_path / "empty")
+    assert "5 rows, 6 frames" in failure(short)
+    assert "different names" in failure(good, good)
+    assert "at least one" in failure()
+    assert "no frame can be used" in failure(lost)
+    assert "number in their name" in failure(nameless)
+    assert "padding must be > 0" in failure(good, padding=-1)
+    (good / "groundtruth_rect.txt").unlink()
+    assert "groundtruth_rect.txt, found none" in failure(good)
+    assert prepare.main([str(tmp_path / "empty"), "--out", str(tmp_path / "crops.h5")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_read_crops_refuses_other_files(tmp_path):
+    path = tmp_path / "crops.h5"
+    with pytest.raises(ValueError, match="must be a file made by prepare"):
+        prepare.read_crops(path)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(ValueError, match="must be a file made by prepare"):
+        prepare.read_crops(path)
+    with h5py.File(path, "w") as file:
+        file["crops"] = np.zeros(3)
+    with pytest.raises(ValueError, match="its format is None"):
+        prepare.read_crops(path)
+
+
+def test_prepare_real_frames(data_dir, tmp_path):
+    folder = data_dir / "train" / "segtrack_girl"
+    assert prepare.prepare([folder], tmp_path / "crops.h5") == {"crops": 21}
+    data = prepare.read_crops(tmp_path / "crops.h5")
+    assert data.crops.shape == (21, 3, 125, 125)
+    assert 20 < data.crops.mean() < 200
+
+
+# ------------------------------------------------------------------------------------------- a whole step
+
+
+def random_step(rng, dtype=np.float64, n=3, size=(13, 12)):
+    """Images, parameters and an asymmetric random label: a Gaussian one could not see a wrong conjugate."""
+    images = rng.standard_normal((2 * n, 3, *size)).astype(dtype)
+    parameters = network.initialise(TINY, 5, dtype)
+    for value in parameters.values():
+        value += 0.1 * rng.standard_normal(value.shape)
+    label = rng.standard_normal((size[0] - 4, size[1] - 4)).astype(dtype)
+    return images, parameters, loop.Objective(label, loop.rfft2(label), None, 0.3)
+
+
+@pytest.mark.parametrize("size", [(13, 12), (12, 15)])
+def test_gradient_of_a_whole_step(rng, size):
+    images, parameters, objective = random_step(rng, size=size)
+    loss, caches = loop.pair_loss(images, parameters, TINY, objective)
+    gradients = loop.pair_gradients(caches)
+    assert list(gradients) == list(parameters)
+    for name, theta in parameters.items():
+        numeric = np.zeros_like(theta)
+        step = 1e-5
+        for index in np.ndindex(theta.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = {**parameters, name: theta.copy()}
+                moved[name][index] += sign * step
+                ends.append(loop.pair_loss(images, moved, TINY, objective)[0])
+            numeric[index] = (ends[0] - ends[1]) / (2 * step)
+        error = abs(numeric - gradients[name]).max() / abs(gradients[name]).max()
+        assert error < 1e-6, name
+
+
+def test_loss_of_a_step_is_the_mean_over_pairs(rng):
+    images, parameters, objective = random_step(rng)
+    loss = loop.pair_loss(images, parameters, TINY, objective)[0]
+    singles = [loop.pair_loss(images[[i, 3 + i]], parameters, TINY, objective)[0] for i in range(3)]
+    np.testing.assert_allclose(loss, np.mean(singles), rtol=1e-12)
+
+
+def test_parts_of_a_batch_add_up(rng, monkeypatch, xp):
+    crops = rng.integers(0, 256, (9, 3, 13, 12), dtype=np.uint8)
+    _, parameters, objective = random_step(rng)
+    device = Device("cpu" if xp is np else "cuda")
+    parameters = {name: to_device(value, device) for name, value in parameters.items()}
+    label = to_device(objective.label, device)
+    objective = loop.Objective(label, loop.rfft2(label), None, 0.3)
+    batches = loop.Batches(to_device(crops, device), (104.0, 117.0, 123.0), np.float64)
+    index = rng.integers(0, 9, (5, 2))
+
+    images = batches.images(index)
+    expected = crops[np.concatenate([index[:, 0], index[:, 1]])] - np.reshape([104.0, 117.0, 123.0], (3, 1, 1))
+    np.testing.assert_array_equal(to_numpy(images), expected)
+    loss, caches = loop.pair_loss(images, parameters, TINY, objective)
+    whole = loop.pair_gradients(caches)
+    for at_once in (1, 2, 5):
+        monkeypatch.setattr(loop, "PAIRS_AT_ONCE", at_once)
+        part_loss, gradients = loop.batch_gradients(batches, index, parameters, TINY, objective)
+        assert part_loss == pytest.approx(loss, rel=1e-10)
+        for name in whole:
+            np.testing.assert_allclose(to_numpy(gradients[name]), to_numpy(whole[name]), rtol=1e-8, atol=1e-11)
+
+
+def test_objective_band_is_exact_enough(rng):
+    images = (60 * rng.standard_normal((4, 3, 65, 65))).astype(np.float32)
+    parameters = network.initialise("light", 0)
+    full = loop.make_objective((61, 61), 4.0, 1e-4, band=False, device=CPU)
+    banded = loop.make_objective((61, 61), 4.0, 1e-4, band=True, device=CPU)
+    assert full.band is None and banded.band is not None
+    loss, caches = loop.pair_loss(images, parameters, "light", full)
+    band_loss, band_caches = loop.pair_loss(images, parameters, "light", banded)
+    assert band_loss == pytest.approx(loss, rel=1e-5)
+    gradients, band_gradients = loop.pair_gradients(caches), loop.pair_gradients(band_caches)
+    for name, gradient in gradients.items():
+        assert abs(band_gradients[name] - gradient).max() <= 1e-4 * abs(gradient).max()
+
+
+def test_training_overfits_one_batch(crops_file):
+    data = prepare.read_crops(crops_file)
+    batches = loop.Batches(data.crops, (104.0, 117.0, 123.0))
+    objective = loop.make_objective((SIZE - 4, SIZE - 4), 1.0, 1e-4, device=CPU)
+    parameters = network.initialise("light", 0)
+    velocity = sgd.zero_velocity(parameters)
+    batch = pairs.epoch_pairs(data.sequence, data.frame, seed=0, epoch=0, count=4)
+    losses = []
+    for _ in range(60):
+        loss, gradients = loop.batch_gradients(batches, batch, parameters, "light", objective)
+        sgd.sgd_step(parameters, gradients, velocity, lr=0.01, momentum=0.9, weight_decay=0.0)
+        losses.append(loss)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# ------------------------------------------------------------------------------------- runs and checkpoints
+
+
+@pytest.fixture(scope="module")
+def whole_run(crops_file, tmp_path_factory):
+    """RUN_DIR of an uninterrupted run."""
+    return loop.train(crops_file, config(), tmp_path_factory.mktemp("runs") / "whole", device="cpu").parent
+
+
+def read_log(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_train_writes_log_checkpoint_and_weights(crops_file, whole_run):
+    assert {path.name for path in whole_run.iterdir()} == {"checkpoint.npz", "log.jsonl", "weights.h5"}
+    records = read_log(whole_run)
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    np.testing.assert_allclose([record["lr"] for record in records], np.logspace(-2, -3, 3))
+    assert all(record["pairs_per_second"] > 0 and record["validation_loss"] > 0 for record in records)
+
+    result = weights.load(str(whole_run / "weights.h5"))
+    assert (result.architecture, result.channel_order) == ("light", "bgr")
+    assert result.training["config"] == config().as_dict()
+    assert result.training["sequences"] == ["ant", "bee"]
+    assert result.training["validation_sequences"] == ["cat"]
+    assert result.training["data_digest"] == prepare.read_crops(crops_file).digest
+    assert result.training["loss"] == [record["loss"] for record in records]
+    state = checkpoint.load_checkpoint(whole_run / "checkpoint.npz")
+    assert state.epoch == 3
+    for name, value in result.parameters.items():
+        np.testing.assert_array_equal(value, state.parameters[name])
+        assert not np.array_equal(value, network.initialise("light", 7)[name])
+
+
+def test_held_out_sequences_are_never_learnt_from(crops_file):
+    data = prepare.read_crops(crops_file)
+    held, names = loop.split(data, config())
+    assert names == ("cat",) and np.array_equal(held, data.sequence == 2)
+    drawn = loop.draw(data, ~held, config(), 0, 0, 500)
+    assert set(data.sequence[drawn].ravel()) == {0, 1}
+    assert set(data.sequence[loop.draw(data, held, config(), 0, 0, 500)].ravel()) == {2}
+    assert loop.split(data, config(held_out_every=0))[1] == ()
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the library catches it."""
+
+
+@pytest.mark.parametrize("moment", ["before the log", "before the checkpoint", "in the next epoch"])
+def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, moment):
+    broken = tmp_path / "broken"
+    calls = {"count": 0}
+    name = {"before the log": "mean_loss", "before the checkpoint": "save_checkpoint"}.get(moment, "sgd_step")
+    after = 8 if name == "sgd_step" else 2  # 17 crops, 4 steps an epoch: in the third
+    real = getattr(loop, name)
+
+    def interrupted(*arguments, **settings):
+        calls["count"] += 1
+        if calls["count"] > after:
+            raise Killed
+        return real(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, name, interrupted)
+        with pytest.raises(Killed):
+            loop.train(crops_file, config(), broken, device="cpu")
+    assert checkpoint.load_checkpoint(broken / "checkpoint.npz").epoch == 2
+    with open(broken / "log.jsonl", "a") as stream:
+        stream.write('{"epoch": 3, "lo')
+    loop.train(crops_file, config(), broken, device="cpu", resume=True)
+
+    first, second = (checkpoint.load_checkpoint(run / "checkpoint.npz") for run in (whole_run, broken))
+    for name, value in first.parameters.items():
+        np.testing.assert_array_equal(value, second.parameters[name])
+        np.testing.assert_array_equal(first.velocity[name], second.velocity[name])
+    for key in ("epoch", "lr", "loss", "validation_loss"):
+        assert [r[key] for r in read_log(whole_run)] == [r[key] for r in read_log(broken)]
+
+
+def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
+    results = []
+    for cores in (1, 3):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        loop.train(crops_file, config(epochs=1), tmp_path / str(cores), device="cpu")
+        results.append(checkpoint.load_checkpoint(tmp_path / str(cores) / "checkpoint.npz").parameters)
+    for name, value in results[0].items():
+        np.testing.assert_array_equal(value, results[1][name])
+
+
+def state_of(epoch):
+    parameters = network.initialise("light", epoch)
+    return checkpoint.Checkpoint(epoch, parameters, sgd.zero_velocity(parameters), {"seed": epoch}, "abc")
+
+
+def test_checkpoint_round_trip(tmp_path):
+    state = state_of(4)
+    checkpoint.save_checkpoint(tmp_path / "c.npz", state)
+    back = checkpoint.load_checkpoint(tmp_path / "c.npz")
+    assert (back.epoch, back.config, back.digest) == (4, {"seed": 4}, "abc")
+    for group, expected in ((back.parameters, state.parameters), (back.velocity, state.velocity)):
+        assert list(group) == list(expected)
+        for name, value in group.items():
+            np.testing.assert_array_equal(value, expected[name])
+            assert value.dtype == np.float32
+    assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.parametrize("moment", ["numpy.savez", "os.fsync", "os.replace"])
+def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path, moment):
+    """The process kills itself inside the write of a second checkpoint: half a file, unflushed, or not yet moved."""
+    path = tmp_path / "c.npz"
+    checkpoint.save_checkpoint(path, state_of(1))
+    program = f"""
+        import os, signal, numpy
+        from dcfnet_np.train.checkpoint import Checkpoint, save_checkpoint
+        def die(*arguments, **named):
+            if hasattr(arguments[0], "write"):
+                arguments[0].write(b"PK half a file")
+                arguments[0].flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        {moment} = die
+        save_checkpoint({str(path)!r}, Checkpoint(2, {{"w": numpy.ones(3)}}, {{"w": numpy.ones(3)}}, {{}}, "abc"))
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2  # it was writing
+    assert checkpoint.load_checkpoint(path).epoch == 1
+    checkpoint.save_checkpoint(path, state_of(2))
+    assert checkpoint.load_checkpoint(path).epoch == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c.npz"]
+
+
+def test_torn_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "c.npz"
+    checkpoint.save_checkpoint(path, state_of(1))
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(checkpoint.CheckpointError, match="is no readable checkpoint") as info:
+            checkpoint.load_checkpoint(path)
+        assert "\n" not in str(info.value)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(checkpoint.CheckpointError, match="is no readable checkpoint"):
+        checkpoint.load_checkpoint(path)
+
+
+def test_train_bad_input(crops_file, tmp_path, capsys):
+    with pytest.raises(TypeError, match="momentun"):
+        loop.Config(momentun=0.9)
+    for name, bad in [
+        ("arch", "vgg"),
+        ("batch", 0),
+        ("epochs", 0),
+        ("lr_start", 0.0),
+        ("lr_end", float("nan")),
+        ("momentum", 1.0),
+        ("weight_decay", -1.0),
+        ("sigma_factor", 0.0),
+        ("held_out_every", 1),
+        ("seed", -1),
+        ("mean", (1.0, 2.0)),
+    ]:
+        with pytest.raises(ValueError, match=f"Config: {name} must be"):
+            loop.Config(**{name: bad})
+    with pytest.raises(ValueError, match="padding must be that of .*crops.h5, 2, got 1.5"):
+        loop.train(crops_file, config(padding=1.5), tmp_path / "run", device="cpu")
+    with pytest.raises(ValueError, match="there is no checkpoint"):
+        loop.train(crops_file, config(), tmp_path / "run", device="cpu", resume=True)
+    assert not (tmp_path / "run").exists()
+
+    loop.train(crops_file, config(epochs=1), tmp_path / "run", device="cpu")
+    with pytest.raises(ValueError, match="already holds a run"):
+        loop.train(crops_file, config(epochs=1), tmp_path / "run", device="cpu")
+    with pytest.raises(ValueError, match="made with seed 7; give the same"):
+        loop.train(crops_file, config(epochs=1, seed=8), tmp_path / "run", device="cpu", resume=True)
+    other = tmp_path / "other.h5"
+    prepare.prepare([crops_file.parent / "ant"], other, size=SIZE)
+    with pytest.raises(ValueError, match="other crops"):
+        loop.train(other, config(epochs=1), tmp_path / "run", device="cpu", resume=True)
+
+    assert loop.main([str(tmp_path / "none.h5"), "--out", str(tmp_path / "new")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "must be a file made by prepare" in error
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_divergence_stops_the_run(crops_file, tmp_path):
+    with pytest.raises(loop.TrainingError, match="lower lr_start"):
+        loop.train(crops_file, config(lr_start=1e30, lr_end=1e30), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "weights.h5").exists()
+
+
+def test_command(crops_file, tmp_path):
+    run = tmp_path / "run"
+    arguments = [str(crops_file), "--out", str(run), "--device", "cpu", "--epochs", "1", "--batch", "8"]
+    assert loop.main([*arguments, "--held-out-every", "0", "--lr-start", "1e-3"]) == 0
+    training = weights.load(str(Path(run) / "weights.h5")).training
+    assert training["config"]["lr_start"] == 1e-3
+    assert training["validation_loss"] == [None]
+
+
+@pytest.mark.gpu
+def test_gpu_run_agrees_with_the_cpu(crops_file, tmp_path, xp):
+    if xp is np:
+        pytest.skip("the CuPy half of this pair is the test")
+    settings = config(epochs=1)
+    paths = [loop.train(crops_file, settings, tmp_path / name, device=name) for name in ("cpu", "cuda")]
+    cpu, cuda = (weights.load(str(path)).parameters for path in paths)
+    for name, value in cpu.items():
+        np.testing.assert_allclose(cuda[name], value, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,643 @@
+"""weights.py: HDF5 round trips, the released files, and files that are damaged, foreign or hostile."""
+
+import io
+import os
+import pickle
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import dcfnet_np
+from dcfnet_np import network, weights
+from dcfnet_np.ops.conv import conv2d_forward
+from dcfnet_np.ops.lrn import lrn_forward
+from dcfnet_np.ops.relu import relu_forward
+from dcfnet_np.weights import Weights, WeightsError
+
+TRAINING = {"epochs": 20, "seed": 3, "data": ["a", "b"], "data_digest": "f00d", "lr": 1e-5}
+FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def make(architecture="light", seed=0, **changes):
+    """Weights with random values everywhere: biases too, so that none can get lost unseen."""
+    rng = np.random.default_rng(seed)
+    parameters = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in network.parameter_shapes(architecture).items()
+    }
+    fields = dict(parameters=parameters, mean=(1.5, 2.25, 1 / 3), training=TRAINING, name="test")
+    return Weights(architecture, **(fields | changes))
+
+
+def assert_same(a, b):
+    assert list(a) == list(b)
+    for name in a:
+        assert a[name].dtype == b[name].dtype == np.float32
+        assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def one_line(error):
+    """The message of a caught error, after making sure that it is one line of reasonable length."""
+    message = str(error.value)
+    assert isinstance(error.value, ValueError)
+    assert "\n" not in message and 10 < len(message) < 500
+    return message
+
+
+# ---------------------------------------------------------------------------------------------------- HDF5
+
+
+@pytest.mark.parametrize("architecture", network.ARCHITECTURES)
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_round_trip_is_exact(tmp_path, architecture, order):
+    path = tmp_path / "some.h5"
+    before = make(architecture, channel_order=order)
+    weights.save(path, before)
+    after = weights.load(str(path))
+    assert_same(before.parameters, after.parameters)
+    assert (after.architecture, after.channel_order, after.mean) == (architecture, order, before.mean)
+    assert (after.training, after.name) == (TRAINING, "some")
+    assert os.listdir(tmp_path) == ["some.h5"]  # no temporary file stays behind
+
+
+def test_same_weights_same_bytes(tmp_path):
+    for name in ("a.h5", "b.h5"):
+        weights.save(tmp_path / name, make())
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_long_training_record(tmp_path):
+    """A loss curve longer than the 64 KB that older HDF5 files give an attribute."""
+    training = {"loss": [i / 7 for i in range(20_000)], "who": "Zoë"}
+    weights.save(tmp_path / "a.h5", make(training=training))
+    assert weights.load(tmp_path / "a.h5").training == training
+
+
+def test_file_layout(tmp_path):
+    """What DESIGN.md promises, read with h5py alone."""
+    weights.save(tmp_path / "a.h5", make("conv1-dilation"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert sorted(file) == ["conv1", "conv2"]
+        assert sorted(file["conv2"]) == ["bias", "weight"]
+        assert file["conv2/weight"].shape == (32, 64, 3, 3)
+        a = {key: value.decode() if isinstance(value, bytes) else value for key, value in file.attrs.items()}
+    assert (a["format"], a["format_version"], a["architecture"]) == ("dcfnet_np weights", 1, "conv1-dilation")
+    assert (a["channel_order"], a["data_digest"]) == ("bgr", "f00d")
+    assert (a["lrn_n"], a["lrn_k"], a["lrn_alpha"], a["lrn_beta"]) == (5, 1.0, 2e-5, 0.75)
+    np.testing.assert_array_equal(a["mean"], [1.5, 2.25, 1 / 3])
+
+
+def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    weights.save(path, make(seed=1))
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        weights.save(path, make(seed=2))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
+def test_packaged_names():
+    folder = Path(dcfnet_np.__file__).parent / "data"
+    assert weights.names() == sorted(path.stem for path in folder.glob("*.h5"))
+    for name in weights.names():
+        assert weights.load(name).name == name
+
+
+def edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def set_attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def replace(name, value):
+    def change(file):
+        del file[name]
+        if value is not None:
+            file[name] = value
+
+    return change
+
+
+def poke(file):
+    file["conv2/bias"][7] += np.float32(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.attrs.pop("format"), "not weights of dcfnet_np"),
+        (set_attribute("format", "keras"), "not weights of dcfnet_np"),
+        (lambda file: file.attrs.pop("format_version"), "not weights of dcfnet_np"),
+        (set_attribute("format_version", 2), "format version 2 is newer than 1"),
+        (set_attribute("format_version", "two"), "damaged"),
+        (set_attribute("architecture", "resnet"), "unknown architecture 'resnet', known: conv1"),
+        (set_attribute("architecture", "conv1"), r"conv1.weight must be float32 \(64, 3, 3, 3\)"),
+        (lambda file: file.attrs.pop("mean"), "attribute 'mean' is missing"),
+        (set_attribute("mean", [1.0, 2.0]), "three finite numbers"),
+        (set_attribute("mean", [1.0, 2.0, np.nan]), "three finite numbers"),
+        (set_attribute("channel_order", "gbr"), "'bgr' or 'rgb', got 'gbr'"),
+        (set_attribute("lrn_alpha", 1e-4), "LRN constants"),
+        (set_attribute("training", "{"), "damaged"),
+        (set_attribute("training", "[" * 100_000), "damaged"),
+        (replace("conv2/bias", None), "conv2.bias is missing"),
+        (replace("conv1", None), "conv1.weight is missing"),
+        (replace("conv1", np.zeros(3)), "conv1"),
+        (replace("conv1/bias", np.zeros(33, np.float32)), r"conv1.bias must be float32 \(32,\), got float32"),
+        (replace("conv1/bias", np.zeros(32)), r"must be float32 \(32,\), got float64"),
+        (replace("conv1/bias", np.full(32, np.inf, np.float32)), "conv1.bias holds NaN or infinite"),
+        (poke, "do not match their digest"),
+    ],
+)
+def test_bad_hdf5(tmp_path, change, message):
+    path = tmp_path / "bad.h5"
+    weights.save(path, make())
+    weights.load(path)
+    edit(path, change)
+    with pytest.raises(WeightsError, match=message) as error:
+        weights.load(path)
+    assert str(path) in one_line(error)
+
+
+def test_huge_dataset_is_not_allocated(tmp_path):
+    """A forged file may claim a terabyte that takes no room on disk."""
+    path = tmp_path / "bad.h5"
+    weights.save(path, make())
+
+    def claim(file):
+        del file["conv1/weight"]
+        file["conv1"].create_dataset("weight", (2**20, 2**20), np.float32, chunks=(64, 64))
+
+    edit(path, claim)
+    with pytest.raises(WeightsError, match="conv1.weight must be float32"):
+        weights.load(path)
+
+
+def test_not_hdf5(tmp_path):
+    for content in (b"", b"\x89HDF", b"hello, this is text\n" * 100):
+        path = tmp_path / "a.h5"
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="is not an HDF5 file") as error:
+            weights.load(path)
+        one_line(error)
+
+
+def test_missing_and_directory(tmp_path):
+    with pytest.raises(WeightsError, match="'nothing' is neither a file nor a packaged name") as error:
+        weights.load("nothing")
+    message = one_line(error)
+    assert all(name in message for name in weights.names())
+    with pytest.raises(WeightsError, match="is not a file"):
+        weights.load(tmp_path)
+    with pytest.raises(WeightsError, match="does not exist"):
+        weights.save(tmp_path / "no" / "a.h5", make())
+    for function in (weights.import_pth, weights.import_mat):
+        with pytest.raises(WeightsError, match="is not a file"):
+            function(tmp_path / "nothing")
+
+
+def test_truncated_hdf5(tmp_path):
+    path = tmp_path / "a.h5"
+    weights.save(path, make())
+    whole = path.read_bytes()
+    for length in (8, 9, 100, 512, 2048, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError, match="damaged") as error:
+            weights.load(path)
+        one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "heavy"}, "must be one of"),
+        ({"architecture": network.ARCHITECTURES["light"]}, "must be a name"),
+        ({"channel_order": "BGR"}, "channel_order"),
+        ({"mean": (1.0, 2.0)}, "mean"),
+        ({"mean": (1.0, 2.0, float("inf"))}, "mean"),
+        ({"mean": ("a", "b", "c")}, "mean"),
+        ({"training": {"x": np.zeros(3)}}, "training must be JSON"),
+        ({"training": {"x": float("nan")}}, "training must be JSON"),
+        ({"parameters": {}}, "conv1.weight"),
+        ({"parameters": {"conv1.weight": [1.0]}}, "must be a NumPy array"),
+        ({"parameters": network.initialise("light", 0, np.float64)}, "must be float32, got float64"),
+        ({"parameters": network.initialise("conv1", 0)}, r"\(32, 3, 3, 3\)"),
+    ],
+)
+def test_weights_are_checked_when_made(changes, message):
+    architecture = changes.pop("architecture", "light")
+    fields = {"parameters": network.initialise("light", 0)} | changes
+    with pytest.raises(WeightsError, match=message) as error:
+        Weights(architecture, **fields)
+    one_line(error)
+
+
+# --------------------------------------------------------------- PyTorch files, written here opcode by opcode
+
+
+def p_string(text):
+    return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
+
+
+def p_int(number):
+    return b"\x8a\x08" + struct.pack("<q", number)  # LONG1
+
+
+def p_tuple(*items):
+    return b"(" + b"".join(items) + b"t"
+
+
+def p_tensor(key, shape, strides, length, offset=0, storage=b"ctorch\nFloatStorage\n"):
+    pid = p_tuple(p_string("storage"), storage, p_string(key), p_string("cpu"), p_int(length)) + b"Q"
+    sizes, steps = p_tuple(*map(p_int, shape)), p_tuple(*map(p_int, strides))
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + p_tuple(pid, p_int(offset), sizes, steps, b"\x89N") + b"R"
+
+
+def p_state(entries):
+    """Pickle of an OrderedDict from (name, pickled tensor) pairs."""
+    body = b"".join(p_string(name) + tensor for name, tensor in entries)
+    return b"\x80\x02ccollections\nOrderedDict\n)R(" + body + b"u."
+
+
+def state_of(parameters):
+    """(pickle, storages) of parameters under the names of a torch.nn.Sequential."""
+    entries, storages = [], {}
+    for i, (name, value) in enumerate(parameters.items()):
+        layer, kind = name.removeprefix("conv").split(".")
+        steps = [stride // value.itemsize for stride in value.strides]
+        tensor = p_tensor(str(i), value.shape, steps, value.size)
+        entries.append((f"feature.{2 * int(layer) - 2}.{kind}", tensor))
+        storages[str(i)] = value.tobytes()
+    return p_state(entries), storages
+
+
+def legacy(state, storages):
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True, "protocol_version": 1001}]
+    parts = [pickle.dumps(item, 2) for item in head] + [state, pickle.dumps(list(storages), 2)]
+    parts += [struct.pack("<q", len(raw) // 4) + raw for raw in storages.values()]
+    return b"".join(parts)
+
+
+def zipped(state, storages, compression=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", state)
+        archive.writestr("archive/byteorder", "little")
+        for key, raw in storages.items():
+            archive.writestr(f"archive/data/{key}", raw)
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
+
+
+CONTAINERS = pytest.mark.parametrize("container", [legacy, zipped])
+
+
+@CONTAINERS
+@pytest.mark.parametrize("architecture", ["light", "conv1", "conv2"])
+def test_pth(tmp_path, container, architecture):
+    expected = make(architecture).parameters
+    path = tmp_path / "net.pth"
+    path.write_bytes(container(*state_of(expected)))
+    for read in (weights.import_pth, weights.import_weights, weights.load):
+        found = read(path)
+        assert_same(found.parameters, expected)
+        assert (found.architecture, found.name) == (architecture, "net")
+        assert (found.channel_order, found.mean) == ("bgr", (104.0, 117.0, 123.0))
+    if architecture == "conv1":
+        assert weights.import_weights(path, "conv1-dilation").architecture == "conv1-dilation"
+    with pytest.raises(WeightsError, match="not conv1-dilation" if architecture != "conv1" else "not light"):
+        weights.import_pth(path, "conv1-dilation" if architecture != "conv1" else "light")
+
+
+@CONTAINERS
+def test_pth_strides_and_offsets(tmp_path, container):
+    """A tensor may be a transposed view into a storage that it shares with another one."""
+    expected = make("light").parameters
+    w = expected["conv1.weight"]
+    state, storages = state_of(expected)
+    storages["0"] = expected["conv1.bias"].tobytes() + w.transpose(3, 2, 1, 0).tobytes()
+    entries = [("0.weight", p_tensor("0", w.shape, (1, 32, 96, 288), 896, 32))]
+    entries.append(("0.bias", p_tensor("0", (32,), (1,), 896)))
+    entries += [("2.weight", p_tensor("2", (32, 32, 3, 3), (288, 9, 3, 1), 9216))]
+    entries += [("2.bias", p_tensor("3", (32,), (1,), 32))]
+    del storages["1"]
+    path = tmp_path / "a.pth"
+    path.write_bytes(container(p_state(entries), storages))
+    assert_same(weights.import_pth(path).parameters, expected)
+
+
+class Evil:
+    """Pickles into a call of any function: the attack that an allow-list is for."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+@pytest.mark.parametrize("place", ["alone", "legacy", "zipped"])
+def test_malicious_pickle_does_not_run(tmp_path, protocol, place):
+    marker = tmp_path / "marker"
+    evil = pickle.dumps({"state_dict": Evil(os.system, f"touch '{marker}'")}, protocol)
+    pickle.loads(evil)
+    assert marker.exists()  # the attack is a live one
+    marker.unlink()
+
+    path = tmp_path / "evil.pth"
+    path.write_bytes({"alone": evil, "legacy": legacy(evil, {}), "zipped": zipped(evil, {})}[place])
+    with pytest.raises(WeightsError, match=r"forbidden global '(posix|nt)\.system'") as error:
+        weights.import_pth(path)
+    one_line(error)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "function", [eval, exec, getattr, __import__, pickle.loads, np.frombuffer, sys.exit, type(lambda: 0)]
+)
+def test_no_other_global_passes(tmp_path, function):
+    path = tmp_path / "evil.pth"
+    module, name = function.__module__, function.__name__
+    path.write_bytes(b"\x80\x02c" + f"{module}\n{name}\n".encode() + b")R.")
+    with pytest.raises(WeightsError, match="forbidden global") as error:
+        weights.import_pth(path)
+    assert name in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (pickle.dumps([1, 2], 2), "no state dict"),
+        (pickle.dumps({"a": 1}, 2), "no state dict"),
+        (p_state([]), "its convolutions are none"),
+        (p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 16))]), "must have a weight and a bias"),
+        (p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 17))]), "storage"),
+        (p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 16, 1))]), "reaches beyond"),
+        (p_state([("a.weight", p_tensor("0", (4, 4), (5, 1), 16))]), "reaches beyond"),
+        (p_state([("a.weight", p_tensor("0", (2**40,), (0,), 16))]), "reaches beyond"),
+        (p_state([("a.weight", p_tensor("0", (1,), (1,), 16, -1))]), "malformed"),
+        (p_state([("a.weight", p_tensor("0", (4, 4), (4, -1), 16, 15))]), "malformed"),
+        (p_state([("a.weight", p_tensor("0", (1,) * 40, (1,) * 40, 16))]), "malformed"),
+        (p_state([("a.weight", p_tensor("0", (4,), (1,), -16))]), "malformed"),
+        (p_state([("a.weight", p_tensor("0", (4,), (1,), 16, 0, b"ctorch\nCharStorage\n"))]), "CharStorage"),
+        (b"\x80\x02Nr\xff\xff\xff\xff.", "too large"),  # a memo of 32 GB in ten bytes
+        (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "too large"),  # would overflow the C stack
+    ],
+)
+@CONTAINERS
+def test_bad_state_dict(tmp_path, container, state, message):
+    path = tmp_path / "bad.pth"
+    path.write_bytes(container(state, {"0": bytes(64)} if b"Storage" in state else {}))
+    with pytest.raises(WeightsError, match=message) as error:
+        weights.import_pth(path)
+    one_line(error)
+
+
+@CONTAINERS
+def test_truncated_pth(tmp_path, container):
+    whole = container(*state_of(make().parameters))
+    path = tmp_path / "a.pth"
+    for length in (0, 1, 3, 14, 20, 100, 400, 700, 5000, len(whole) // 2, len(whole) - 5, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        inside_values = container is legacy and length > 2000
+        with pytest.raises(WeightsError, match="truncated or damaged: storage" if inside_values else None) as error:
+            weights.import_pth(path)
+        one_line(error)
+
+
+def test_storage_length_must_agree(tmp_path):
+    state, storages = state_of(make().parameters)
+    whole = legacy(state, storages)
+    at = whole.index(storages["2"]) - 8
+    assert whole[at : at + 8] == struct.pack("<q", 9216)
+    path = tmp_path / "a.pth"
+    path.write_bytes(whole[:at] + struct.pack("<q", 9215) + whole[at + 8 :])
+    with pytest.raises(WeightsError, match="truncated or damaged: storage '2'"):
+        weights.import_pth(path)
+
+
+def test_foreign_zip(tmp_path):
+    path = tmp_path / "a.pth"
+    path.write_bytes(zipped(*state_of(make().parameters), zipfile.ZIP_DEFLATED))
+    with pytest.raises(WeightsError, match="compressed"):
+        weights.import_pth(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(WeightsError, match="without the data.pkl"):
+        weights.import_pth(path)
+
+
+def test_suffix(tmp_path):
+    with pytest.raises(WeightsError, match=r"must end in one of .mat, .pth, .pt"):
+        weights.import_weights(tmp_path / "a.onnx")
+
+
+def only_weights_error(read, path, content):
+    path.write_bytes(content)
+    try:
+        read(path)
+    except WeightsError as error:
+        assert "\n" not in str(error)
+
+
+@FUZZ
+@given(content=st.binary(max_size=300), start=st.sampled_from([b"", b"\x80\x02", b"PK\x03\x04", b"\x80\x04\x95"]))
+def test_random_bytes_as_pth(tmp_path, content, start):
+    only_weights_error(weights.import_pth, tmp_path / "a.pth", start + content)
+
+
+@FUZZ
+@given(data=st.data())
+@pytest.mark.parametrize("container", [legacy, zipped])
+def test_damaged_pth(tmp_path, container, data):
+    content = bytearray(container(*state_of(make().parameters)))
+    where = data.draw(st.integers(0, 1500) | st.integers(-800, -1))
+    content[where] = data.draw(st.integers(0, 255))
+    only_weights_error(weights.import_pth, tmp_path / "a.pth", bytes(content))
+
+
+@FUZZ
+@given(data=st.data())
+def test_damaged_hdf5(tmp_path, data):
+    """A changed byte is noticed by a checksum of HDF5's metadata or of ours, or it does not matter."""
+    path, original = tmp_path / "a.h5", make()
+    weights.save(path, original)
+    content = bytearray(path.read_bytes())
+    where = data.draw(st.integers(0, 3000) | st.integers(0, len(content) - 1))
+    content[where] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        assert_same(weights.load(path).parameters, original.parameters)
+    except WeightsError as error:
+        assert "\n" not in str(error)
+
+
+@FUZZ
+@given(content=st.binary(max_size=300), signature=st.booleans())
+def test_random_bytes_as_hdf5(tmp_path, content, signature):
+    only_weights_error(weights.load, tmp_path / "a.h5", b"\x89HDF\r\n\x1a\n" * signature + content)
+
+
+@FUZZ
+@given(content=st.binary(max_size=300), header=st.booleans())
+def test_random_bytes_as_mat(tmp_path, content, header):
+    start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" if header else b""
+    only_weights_error(weights.import_mat, tmp_path / "a.mat", start + content)
+
+
+# ----------------------------------------------------------------------------------------- MatConvNet files
+
+
+def write_net(path, parameters, dilations=(1, 1), lrn=(5, 1, 2e-5, 0.75), mean=(123.0, 117.0, 104.0)):
+    """A MatConvNet file with two convolutions, as the authors' scripts save it."""
+    layers = []
+    for i, dilation in enumerate(dilations, start=1):
+        cell = np.empty((1, 2), object)
+        cell[0, 0] = parameters[f"conv{i}.weight"].transpose(2, 3, 1, 0)
+        cell[0, 1] = parameters[f"conv{i}.bias"][:, None]
+        dilate = np.uint8([[dilation, dilation]])
+        layers.append({"name": f"conv{i}", "type": "conv", "weights": cell, "dilate": dilate})
+        layers.append({"name": f"relu{i}", "type": "relu"})
+    layers[-1] = {"name": "norm1", "type": "lrn", "param": np.array([lrn], float)}
+    cells = np.empty((1, len(layers)), object)
+    cells[0] = layers
+    normalization = {"averageImage": np.float32(mean).reshape(1, 1, 3)}
+    meta = {"normalization": normalization, "interp_factor": 0.011, "arch": "DCFNet"}
+    scipy.io.savemat(path, {"net": {"layers": cells, "meta": meta}})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "dilations"), [("conv1", (1, 1)), ("conv1-dilation", (1, 2)), ("light", (1, 1))]
+)
+def test_mat(tmp_path, architecture, dilations):
+    expected = make(architecture).parameters
+    path = tmp_path / "net.mat"
+    write_net(path, expected, dilations, mean=(120, 119, 118))
+    found = weights.import_weights(path)
+    assert_same(found.parameters, expected)
+    assert (found.architecture, found.channel_order, found.mean) == (
+        architecture,
+        "rgb",
+        (120.0, 119.0, 118.0),
+    )
+    assert found.training == {
+        "imported_from": "net.mat",
+        "meta": {"interp_factor": 0.011, "arch": "DCFNet"},
+    }
+    weights.save(tmp_path / "net.h5", found)  # its numbers fit into JSON
+    assert weights.load(tmp_path / "net.h5").training == found.training
+
+
+def test_bad_mat(tmp_path):
+    path = tmp_path / "net.mat"
+    light = make("light").parameters
+    write_net(path, light, lrn=(5, 1, 1e-4, 0.75))
+    with pytest.raises(WeightsError, match="LRN constants"):
+        weights.import_mat(path)
+    write_net(path, light, dilations=(1, 3))
+    with pytest.raises(WeightsError, match=r"3 to 32, 32 to 32, dilations \[1, 3\]"):
+        weights.import_mat(path)
+    wide = light | {"conv1.weight": np.zeros((96, 3, 3, 3), np.float32)}
+    write_net(path, wide)
+    with pytest.raises(WeightsError, match="the network is not conv1 or .*: its convolutions are 3 to 96"):
+        weights.import_mat(path)
+    write_net(path, light | {"conv2.bias": np.full(32, np.nan, np.float32)})
+    with pytest.raises(WeightsError, match="conv2.bias holds NaN"):
+        weights.import_mat(path)
+    scipy.io.savemat(path, {"something": np.eye(3)})
+    with pytest.raises(WeightsError, match="no network"):
+        weights.import_mat(path)
+    scipy.io.savemat(path, {"net": np.eye(3)})
+    with pytest.raises(WeightsError, match="not a MATLAB file with a network"):
+        weights.import_mat(path)
+    write_net(path, light)
+    whole = path.read_bytes()
+    for length in (0, 10, 127, 200, 5000, len(whole) - 20):  # the very last bytes are padding
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError) as error:
+            weights.import_mat(path)
+        one_line(error)
+
+
+# -------------------------------------------------------------------------------------- the released files
+
+
+def test_golden_activations(data_dir):
+    """The authors' activations of a 10x10 RGB image in [0, 1]: channel order, padding and LRN are theirs."""
+    found = weights.import_mat(data_dir / "weights" / "net_param.mat")
+    golden = scipy.io.loadmat(data_dir / "weights" / "net_param.mat")["res"].ravel()
+    x, *expected = [np.ascontiguousarray(a.transpose(2, 0, 1))[None] for a in golden]
+    p = found.parameters
+    assert x.shape == (1, 3, 10, 10) and len(expected) == 4
+
+    conv1, _ = conv2d_forward(x, p["conv1.weight"], p["conv1.bias"], padding=1)
+    relu1, _ = relu_forward(conv1)
+    conv2, _ = conv2d_forward(relu1, p["conv2.weight"], p["conv2.bias"], padding=1)
+    norm1, _ = lrn_forward(conv2, n=5, k=1.0, alpha=1e-4 / 5, beta=0.75)
+    for ours, theirs in zip([conv1, relu1, conv2, norm1], expected):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    # The LRN changes these values by 1e-4 only: make sure that the comparison sees it.
+    assert abs(expected[2] - expected[3]).max() > 5e-5
+
+    np.testing.assert_allclose(network.features(x, p, "light"), expected[3], rtol=0, atol=1e-5)
+    bgr = p | {"conv1.weight": np.ascontiguousarray(p["conv1.weight"][:, ::-1])}
+    assert abs(network.features(x, bgr, "light") - expected[3]).max() > 0.1
+
+
+def test_released_pth_is_the_mat_in_bgr(data_dir):
+    pth = weights.import_weights(data_dir / "weights" / "param.pth")
+    mat = weights.import_weights(data_dir / "weights" / "DCFNet-net-7-125-2.mat")
+    assert (pth.channel_order, pth.mean) == ("bgr", (104.0, 117.0, 123.0))
+    assert (mat.channel_order, mat.mean) == ("rgb", (123.0, 117.0, 104.0))
+    assert pth.architecture == mat.architecture == "light"
+    flipped = {name: value for name, value in mat.parameters.items()}
+    flipped["conv1.weight"] = mat.parameters["conv1.weight"][:, ::-1]
+    assert_same(pth.parameters, flipped)
+    golden = weights.import_weights(data_dir / "weights" / "net_param.mat")
+    assert_same(golden.parameters, mat.parameters)
+    meta = mat.training["meta"]
+    assert (meta["interp_factor"], meta["scale_step"], meta["padding"]) == (0.011, 1.015, 2)
+
+    # Either file makes the same features of the same image.
+    image = np.random.default_rng(0).uniform(0, 255, (1, 3, 20, 17)).astype(np.float32)  # BGR
+    by_pth = network.features(image - np.float32(pth.mean).reshape(3, 1, 1), pth.parameters, "light")
+    rgb = np.ascontiguousarray(image[:, ::-1])
+    by_mat = network.features(rgb - np.float32(mat.mean).reshape(3, 1, 1), mat.parameters, "light")
+    np.testing.assert_allclose(by_pth, by_mat, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("epoch", ["50", "20-vot"])
+def test_released_paper_weights(data_dir, tmp_path, epoch):
+    path = data_dir / "weights" / f"DCFNet-dataset-3-net-21-loss-1-epoch-{epoch}.mat"
+    found = weights.import_weights(path)
+    assert (found.architecture, found.channel_order) == ("conv1", "rgb")
+    assert found.mean == (123.0, 117.0, 104.0)
+    weights.save(tmp_path / "paper.h5", found)
+    assert_same(weights.load(tmp_path / "paper.h5").parameters, found.parameters)
+
+
+def test_truncated_released_pth(data_dir, tmp_path):
+    whole = (data_dir / "weights" / "param.pth").read_bytes()
+    path = tmp_path / "a.pth"
+    for length in (15, 119, 300, 544, 623, 700, 20_000, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError) as error:
+            weights.import_pth(path)
+        one_line(error)

@@ -1,0 +1,1 @@
+"""Training: sequences -> crops (`prepare`), `pairs`, the `loop`, `sgd` and checkpoints."""
