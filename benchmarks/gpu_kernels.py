@@ -11,7 +11,10 @@ import argparse
 import json
 import multiprocessing
 import os
+import platform
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +86,29 @@ extern "C" __global__ void multiply_adds(float* out, int steps) {
     us = median_us(cp, lambda: kernel((count,), (256,), (out, np.int32(steps))))
     flops = count * 256 * steps * 16 * 8 * 2
     return Ceiling(flops / us * 1e6, 2 * source.nbytes / copy * 1e6)
+
+
+def environment(cp):
+    """What was measured and where: for the JSON of every benchmark on a GPU."""
+    device = cp.cuda.Device()
+    ceiling = measure_ceiling(cp)
+    root = Path(__file__).resolve().parent.parent
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=True)
+        commit = git.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        commit = os.environ.get("DCFNET_COMMIT", "unknown")
+    return {
+        "device": cp.cuda.runtime.getDeviceProperties(device.id)["name"].decode(),
+        "driver": cp.cuda.runtime.driverGetVersion(),
+        "runtime": cp.cuda.runtime.runtimeGetVersion(),
+        "cupy": cp.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "commit": commit,
+        "float32_tflops": ceiling.flops / 1e12,
+        "gigabytes_per_s": ceiling.bytes / 1e9,
+    }
 
 
 def compile_one(file_and_name):
@@ -262,13 +288,8 @@ def main():
         cp = backend.cupy()
     except backend.DeviceError as error:
         sys.exit(f"gpu_kernels: {error}")
-    properties = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)
-    ceiling = measure_ceiling(cp)
-    about = {
-        "device": properties["name"].decode(), "cupy": cp.__version__,
-        "cuda": cp.cuda.runtime.runtimeGetVersion(), "driver": cp.cuda.runtime.driverGetVersion(),
-        "numpy": np.__version__, "tflops": ceiling.flops / 1e12, "gb_per_s": ceiling.bytes / 1e9,
-    }  # fmt: skip
+    about = environment(cp)
+    ceiling = Ceiling(about["float32_tflops"] * 1e12, about["gigabytes_per_s"] * 1e9)
     print(json.dumps(about), flush=True)
     bench = Bench(cp, ceiling, arguments.only)
 
@@ -312,8 +333,9 @@ def main():
     bench_sgd(bench, 20256)
 
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump({**about, "rows": bench.rows}, file, indent=1)
+        path = Path(arguments.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"what": "kernels", "environment": about, "rows": bench.rows}, indent=1) + "\n")
     print(f"{len(bench.rows)} timed, {bench.wrong} wrong")
     return 1 if bench.wrong else 0
 

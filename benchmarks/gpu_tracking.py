@@ -5,8 +5,8 @@
 1. The boxes of the captured step, of the same kernels launched one by one and of the NumPy tracker must agree; if
    they do not, nothing is timed and the exit code is 1.
 2. Frames per second, frame upload included, for 1, 8 and 64 targets, as a CUDA graph and launch by launch.
-3. Milliseconds per stage, by events, beside the floor: the larger of its arithmetic at the GPU's float32 peak and its
-   traffic at the GPU's memory bandwidth.
+3. Milliseconds per stage, from captured graphs, beside the floor: the larger of its arithmetic at the float32 peak and
+   its traffic at the GPU's memory bandwidth.
 4. The same tracker in PyTorch eager, where torch is installed, its crops on the CPU (OpenCV) and on the GPU.
 
 Without --frames it makes a sequence of its own: a textured patch that moves over noise.
@@ -15,15 +15,13 @@ Without --frames it makes a sequence of its own: a textured patch that moves ove
 import argparse
 import importlib
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from gpu_kernels import measure_ceiling
+from gpu_kernels import environment, measure_ceiling, median_us
 
 from dcfnet_np import backend, network
 from dcfnet_np.device_tracker import DeviceStep
@@ -63,7 +61,7 @@ def main() -> int:
             report["fps"][key]["target_updates_per_s"] = report["fps"][key]["fps"] * targets
             say(f"{key}: {report['fps'][key]}")
             if not graph:
-                report.setdefault("stages", {})[str(targets)] = stages = measure_stages(cp, step, frames)
+                report.setdefault("stages", {})[str(targets)] = stages = measure_stages(cp, step)
                 for row in stages:
                     say(f"    {row['stage']:22s} {row['ms']:.4f} ms, floor {row['floor_ms']:.4f}")
             del step
@@ -139,25 +137,6 @@ def synthetic_frames(count: int, shape: tuple[int, int] = (480, 640)) -> tuple[l
     return frames, (280.0, 290.0, float(patch.shape[1]), float(patch.shape[0]))
 
 
-def environment(cp) -> dict:
-    device = cp.cuda.Device()
-    name = cp.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
-    ceiling = measure_ceiling(cp)
-    root = Path(__file__).resolve().parent.parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root)
-    return {
-        "device": name,
-        "driver": cp.cuda.runtime.driverGetVersion(),
-        "runtime": cp.cuda.runtime.runtimeGetVersion(),
-        "cupy": cp.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "commit": git.stdout.strip(),
-        "float32_tflops": ceiling.flops / 1e12,
-        "gigabytes_per_s": ceiling.bytes / 1e9,
-    }
-
-
 def make_step(weights, preset, frames, box, targets, graph) -> DeviceStep:
     """A step whose targets are the given box, each moved a little."""
     step = DeviceStep(weights, preset, frames[0].shape, targets, graph=graph)
@@ -201,63 +180,52 @@ def measure_fps(step, frames, seconds) -> dict:
     return {"fps": statistics.median(runs), "runs": [round(run, 1) for run in runs]}
 
 
-def measure_stages(cp, step: DeviceStep, frames, repeats: int = 30) -> list[dict]:
-    """GPU time of every stage, median; each is run ten times between two events, which hides the launch."""
-    stream, inner = step._stream, 10
-    costs = [(0.0, 0.0), *stage_costs(step)]  # of the upload: none on the GPU
+def measure_stages(cp, step: DeviceStep) -> list[dict]:
+    """GPU time of every stage: the median over replays of a graph of twenty, so Python's own time is not in it."""
     ceiling = measure_ceiling(cp)
-    rows = []
-    stages = [("upload", lambda: step._set(step._frame, step.frame)), *step.stages]
     before = [array.copy() for array in step._targets]
-    for (name, run), (flop, moved) in zip(stages, costs):
-        times = []
-        with stream:
-            for _ in range(repeats):
-                begin, end = cp.cuda.Event(), cp.cuda.Event()
-                begin.record(stream)
-                for _ in range(inner):
-                    run()
-                end.record(stream)
-                end.synchronize()
-                times.append(cp.cuda.get_elapsed_time(begin, end) / inner)
-            for array, value in zip(step._targets, before):  # ten moves would carry the targets away
-                array[...] = value
+    rows = []
+    for stage, (flop, moved) in zip(step.stages, stage_costs(step)):
+        ms = median_us(cp, stage.run) / 1e3
+        for array, value in zip(step._targets, before):  # so many moves would carry the targets away
+            array[...] = value
+        cp.cuda.Device().synchronize()
         floor = max(flop / ceiling.flops, moved / ceiling.bytes) * 1e3
-        row = {"stage": name, "ms": statistics.median(times), "mflop": flop / 1e6, "mbyte": moved / 1e6}
-        rows.append({**row, "floor_ms": floor})
+        rows.append({"stage": stage.name, "ms": ms, "mflop": flop / 1e6, "mbyte": moved / 1e6, "floor_ms": floor})
     return rows
 
 
 def stage_costs(step: DeviceStep) -> list[tuple[float, float]]:
-    """Per stage after the upload: floating-point operations, and bytes that must move (float32)."""
+    """Per stage: floating-point operations, and bytes that must move (float32)."""
     preset, size = step.preset, step.preset.input_size
     pixels, d = size * size, step._channels
     rows, columns = step._tables.spectrum_shape
     bins, targets = rows * columns, step.targets
     batch = targets * preset.num_scales
-
-    def features(n):
-        costs = [(30.0 * n * pixels, n * pixels * 3 * (1 + 4))]
-        for _, spec in step._specs:
-            if isinstance(spec, network.Conv):
-                flop = 2.0 * 9 * spec.c_in * spec.c_out * n * pixels
-                costs.append((flop, 4.0 * n * pixels * (spec.c_in + spec.c_out)))
-            elif isinstance(spec, network.Lrn):
-                costs.append((10.0 * n * d * pixels, 8.0 * n * d * pixels))
-        return [*costs, (n * d * transform, 4.0 * n * d * (pixels + 2 * bins))]
-
     # Two products with mirror images folded: sums over half the positions for cosines and for sines.
     half = size // 2 + 1
     transform = 2.0 * 2 * columns * half * size + 2.0 * 4 * columns * half * (rows // 2 + 1)
-    return [
-        *features(batch),
-        (8.0 * batch * d * bins, 8.0 * bins * (batch * d + targets * d + batch)),
-        (batch * transform, 4.0 * batch * (pixels + 2 * bins)),
-        (4.0 * batch * pixels, 4.0 * batch * pixels),
-        (0.0, 0.0),
-        *features(targets),
-        (8.0 * targets * d * bins, 24.0 * targets * d * bins),
-    ]
+    specs = dict(step._specs)
+
+    def cost(name, n):
+        parts = [specs[part] for part in name.split("+") if part in specs]
+        flop = sum(2.0 * 9 * s.c_in * s.c_out if isinstance(s, network.Conv) else 10.0 * d for s in parts) * n * pixels
+        if parts:
+            first = parts[0]
+            channels = first.c_in + first.c_out if isinstance(first, network.Conv) else 2 * d
+            return flop, 4.0 * n * pixels * channels
+        return {
+            "crop": (30.0 * n * pixels, n * pixels * 3.0 * (1 + 4)),
+            "DFT": (n * d * transform, 4.0 * n * d * (pixels + 2 * bins)),
+            "response": (8.0 * n * d * bins, 8.0 * bins * (n * d + targets * d + n)),
+            "inverse DFT": (n * transform, 4.0 * n * (pixels + 2 * bins)),
+            "peaks": (4.0 * n * pixels, 4.0 * n * pixels),
+            "move": (0.0, 0.0),
+            "filter": (8.0 * n * d * bins, 24.0 * n * d * bins),
+        }[name]
+
+    titles = (stage.name.split(": ") for stage in step.stages)
+    return [cost(name, batch if title == "search" else targets) for title, name in titles]
 
 
 def torch_eager(weights, preset, frames, box, seconds) -> dict:

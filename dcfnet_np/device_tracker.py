@@ -2,8 +2,8 @@
 
 `Tracker` is the specification of every number here.  A step is
 
-    upload -> crop -> conv+ReLU -> conv -> LRN x window -> band DFT -> response -> inverse DFT -> peak -> move
-           -> crop at the new place -> conv+ReLU -> conv -> LRN x window -> band DFT -> filter update -> result
+    upload -> crop -> conv+ReLU -> conv+LRN x window -> band DFT -> response -> inverse DFT -> peak -> move
+           -> crop at the new place -> conv+ReLU -> conv+LRN x window -> band DFT -> filter update -> result
 
 in buffers that are made once.  Nothing in it is allocated, waits for the host or depends on a value that the host would
 have to read, so the chain is captured once as a CUDA graph and replayed for every frame.  Without a graph the same
@@ -255,15 +255,23 @@ class DeviceStep:
             )
         ]  # fmt: skip
         for depth, (name, spec) in enumerate(self._specs):
-            if isinstance(spec, network.Relu):
+            follower = self._specs[depth + 1][1] if depth + 1 < len(self._specs) else None
+            before = self._specs[depth - 1][1] if depth else None
+            if isinstance(spec, network.Relu) or _fused(before, spec):
                 continue  # the convolution before it did that
             channels = spec.c_out if isinstance(spec, network.Conv) else x.shape[1]
             out = self._layers[len(stages) % 2][: n * channels * size * size].reshape(n, channels, size, size)
             if isinstance(spec, network.Conv):
-                relu = isinstance(self._specs[depth + 1][1], network.Relu)
+                normalise = None
+                if isinstance(follower, network.Lrn) and _fused(spec, follower):
+                    window = self._window if depth + 2 == len(self._specs) else None
+                    normalise = conv.Normalise(follower.k, follower.alpha, window)
+                    name = f"{name}+{self._specs[depth + 1][0]}"
+                layer = self._specs[depth][0]
                 run = partial(
-                    conv.forward, x, self._parameters[f"{name}.weight"], self._parameters[f"{name}.bias"],
-                    padding=spec.dilation, dilation=spec.dilation, relu=relu, packed=self._packed[name], out=out,
+                    conv.forward, x, self._parameters[f"{layer}.weight"], self._parameters[f"{layer}.bias"],
+                    padding=spec.dilation, dilation=spec.dilation, relu=isinstance(follower, network.Relu),
+                    normalise=normalise, packed=self._packed[layer], out=out,
                 )  # fmt: skip
             else:
                 window = self._window if depth == len(self._specs) - 1 else None
@@ -314,6 +322,16 @@ class DeviceStep:
         count = int(np.prod(shape))
         memory = self._cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
         return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def _fused(before: network.Spec | None, spec: network.Spec) -> bool:
+    """Does the kernel of the convolution `before` this layer do the layer as well?  Other than ReLU, some LRNs."""
+    return (
+        isinstance(before, network.Conv)
+        and isinstance(spec, network.Lrn)
+        and (spec.n, spec.beta) == (5, 0.75)
+        and before.c_out <= conv.LANE_OUTPUTS
+    )
 
 
 def size_limits(size: np.ndarray, frame_shape: tuple[int, ...], preset: Preset) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import network
-from .backend import Array, select_device, to_device, to_numpy
+from .backend import Array, Cores, select_device, to_device, to_numpy
 from .filter import OnlineFilter
 from .ops.fourier import irfft2, label_band, rfft2
 from .presets import Preset, get_preset
@@ -65,6 +65,7 @@ class Tracker:
             )
         self._label_f = rfft2(self._to_device(label), self._band)
         self._filter: OnlineFilter | None = None
+        self._cores = Cores()
 
     def _to_device(self, array: np.ndarray) -> Array:
         return to_device(array, self.device)
@@ -80,7 +81,7 @@ class Tracker:
         self._centre = np.array([x + w / 2, y + h / 2])
         self._size = self._first_size = np.array([w, h])
         self._set_size_limits()
-        template_f = self._features_f(frame, self._window_sizes(1.0))[0]
+        template_f = self._features_f(self._crop(frame, self._window_sizes(1.0)))[0]
         lam = self.preset.lam
         if self.preset.lam_divisor == "elements":
             lam *= len(template_f) * self.preset.input_size**2
@@ -106,7 +107,10 @@ class Tracker:
 
         # Detection: Eq. 3 at every scale of the pyramid around the last position.
         windows = self._window_sizes(preset.scale_factors)
-        search_f = self._features_f(frame, windows)
+        patches = self._crop(frame, windows)
+        if np.ptp(patches) == 0:  # black, white, or wholly outside the frame
+            return self._result(False, 0.0, 0.0, np.zeros((size, size), np.float32) if response else None)
+        search_f = self._features_f(patches)
         maps = to_numpy(irfft2(self._filter.response_f(search_f), (size, size), self._band))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
         if not np.isfinite(peaks).all() or peaks.max() <= 0:
@@ -121,8 +125,7 @@ class Tracker:
 
         # Learning: the template at the new place.
         window = windows[best] if preset.update_crop == "window" else self._window_sizes(1.0)[0]
-        template_f = self._features_f(frame, window[None])[0]
-        self._filter.update(template_f)
+        self._filter.update(self._features_f(self._crop(frame, window[None]))[0])
         score = float(maps[best].max())
         return self._result(True, score, peak_to_sidelobe(maps[best]), maps[best] if response else None)
 
@@ -138,16 +141,23 @@ class Tracker:
         self._min_size = np.maximum(preset.min_scale * self._first_size, preset.min_size)
         self._max_size = np.maximum(np.minimum(frame_size, preset.max_scale * self._first_size), self._min_size)
 
-    def _features_f(self, frame: np.ndarray, windows: np.ndarray) -> Array:
-        """Crop, extract features, multiply the cosine window, transform: (S, D, bins)."""
-        preset = self.preset
-        patches = crop_patches(frame, self._centre, windows, preset.input_size, rounded=preset.rounded_crop)
-        if self.weights.channel_order == "rgb":
-            patches = patches[:, ::-1]
-        x = self._to_device(np.ascontiguousarray(patches)) - self._mean
-        features = network.features(x, self._parameters, self.weights.architecture)
-        features *= self._window
-        return rfft2(features, self._band)
+    def _crop(self, frame: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """Windows (S, 2) around the target as network inputs: (S, 3, N, N), 0..255, in the weights' channel order."""
+        size, rounded = self.preset.input_size, self.preset.rounded_crop
+        patches = crop_patches(frame, self._centre, windows, size, rounded=rounded)
+        return np.ascontiguousarray(patches[:, ::-1]) if self.weights.channel_order == "rgb" else patches
+
+    def _features_f(self, patches: np.ndarray) -> Array:
+        """Subtract the mean, extract features, multiply the cosine window, transform: (S, D, bins)."""
+
+        def features_f(x: Array) -> Array:
+            features = network.features(x - self._mean, self._parameters, self.weights.architecture)
+            features *= self._window
+            return rfft2(features, self._band)
+
+        if self.device.kind == "cuda":
+            return features_f(self._to_device(patches))
+        return np.concatenate(self._cores.map(features_f, patches[:, None]))  # a patch on each core
 
     def _peak(self, response: np.ndarray) -> tuple[int, ...]:
         """Displacement (row, column) of the maximum, in map pixels; indices past the middle are negative ones."""

@@ -7,14 +7,19 @@
 //             D: dilation, p: padding (negative: that many pixels are left out); x is 0 outside the image.
 // Paper       Sec. 4.1 and Table 1: the layers of the feature extractor.
 // Layout      x N x C x H x W, y N x O x OH x OW, w O x C x 3 x 3; packed weights C x 9 x OP, OP = O rounded up to 32s.
-// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward
+// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward; dcfnet_np.ops.lrn: lrn_forward for NORMALISE
 // Launch      conv.py; each kernel says its grid and block.
 //
 // Version ladder
 //   1  one output pixel and four channels per thread, one input channel at a time (the prototype): bound by shared memory
-//   2  (this one) 4 x HIGH pixels and MANY channels per thread in registers: for HIGH = 1, MANY = 8 twelve loads of
+//   2  4 x HIGH pixels and MANY channels per thread in registers: for HIGH = 1, MANY = 8 twelve loads of
 //      16 bytes feed 96 multiplications a kernel row; weights are packed once so that they load as they lie;
-//      the gradient to the weights keeps 9 x CHANNELS sums per thread and reads x by broadcasts
+//      the gradient to the weights keeps sums of CHANNELS input channels per thread and reads x by broadcasts
+//   3  (this one) sums go out through shared memory, so that a warp writes 32 neighbours (straight from the registers
+//      its 4-byte pieces lie 16 bytes apart); the last layer's LRN x window is done there, where all channels meet:
+//      this saves reading and writing all features once; the gradient to the weights has two outputs per thread,
+//      so that an x read from shared memory feeds twice as many multiplications
+#include "power.cuh"
 
 // Four values, aligned as one or two 16-byte loads.
 template <class T>
@@ -26,10 +31,12 @@ struct alignas(16) Four {
 
 // What becomes of a sum on its way out.
 enum After {
-    PLAIN,  // y = sum
-    BIAS,   // y = sum + b
-    RELU,   // y = max(sum + b, 0)
-    MASK    // y = sum where extra > 0, else 0: the gradient through a ReLU, extra is its output
+    PLAIN,            // y = sum
+    BIAS,             // y = sum + b
+    RELU,             // y = max(sum + b, 0)
+    MASK,             // y = sum where extra > 0, else 0: the gradient through a ReLU, extra is its output
+    NORMALISE,        // y = v (k + alpha * sum of v^2 over five channels)^-3/4, v = sum + b: see lrn.cu
+    NORMALISE_WINDOW  // the same times window
 };
 
 // A block makes 32 x 4 HIGH WARPS_Y pixels of WARPS_O * MANY output channels of one image, C_STEP input channels at a
@@ -45,8 +52,9 @@ __global__ void __launch_bounds__(32 * WARPS_O * WARPS_Y, RESIDENT)
 conv3x3(const T* __restrict__ x,       // N x C x H x W
         const T* __restrict__ packed,  // C x 9 x OP
         const T* __restrict__ extra,   // b: O; or the mask: N x O x OH x OW; or not read
+        const T* __restrict__ window,  // OH x OW, or not read
         T* __restrict__ y,             // N x O x OH x OW
-        int C, int H, int W, int O, int OP, int OH, int OW, int pad)
+        int C, int H, int W, int O, int OP, int OH, int OW, int pad, T k, T alpha)
 {
     constexpr int LANES_X = 8, LANES_Y = 4;                      // a warp covers 8 x 4 threads,
     constexpr int WIDE = 4;                                      // each of them 4 pixels side by side
@@ -58,9 +66,22 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
     constexpr int LOADS = (WIDE + 2 * DILATION + 3) / 4;         // fours that a thread reads of a row
     constexpr int COLUMNS = TILE_X - WIDE + 4 * LOADS;           // of the tile and its border, in fours
     constexpr int THREAD_ROWS = HIGH + 2 * DILATION;
+    constexpr int STAGE = TILE_X * LANES_Y * WARPS_Y;            // pixels that go out together: one of HIGH rows
+    constexpr int LRN_RADIUS = 2;
+    constexpr bool WINDOWED = AFTER == NORMALISE_WINDOW, NORMALISED = AFTER == NORMALISE || WINDOWED;
+    static_assert(STAGE % THREADS == 0 || (THREADS % STAGE == 0 && !NORMALISED), "");
 
-    alignas(16) __shared__ T input[C_STEP][ROWS][COLUMNS];
-    alignas(16) __shared__ T weight[C_STEP][9][TILE_O];
+    struct Step {
+        alignas(16) T input[C_STEP][ROWS][COLUMNS];
+        alignas(16) T weight[C_STEP][9][TILE_O];
+    };
+    union Tiles {  // first the one, then the other
+        Step step;
+        alignas(16) T result[TILE_O][STAGE];
+    };
+    __shared__ Tiles tiles;
+    auto& input = tiles.step.input;
+    auto& weight = tiles.step.weight;
 
     const int groups = OP / TILE_O;
     const int n = blockIdx.z / groups;
@@ -88,7 +109,7 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
 #pragma unroll
     for (int q = 0; q < MANY; ++q) {
         const int o = o_block + o_thread + q;
-        const T first = (AFTER == BIAS || AFTER == RELU) && o < O ? extra[o] : T(0);
+        const T first = AFTER != PLAIN && AFTER != MASK && o < O ? extra[o] : T(0);
 #pragma unroll
         for (int h = 0; h < HIGH; ++h)
 #pragma unroll
@@ -163,25 +184,54 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         __syncthreads();
     }
 
+    // A row of each thread at a time: pixel i of the stage lies in row i / 32 * HIGH + h of the tile.
+    constexpr int SOME_O = THREADS > STAGE ? THREADS / STAGE : 1;  // channels that all threads write together
+    constexpr int STAGE_PIXELS = STAGE > THREADS ? STAGE / THREADS : 1;
+    const int o_first = SOME_O > 1 ? threadIdx.x / STAGE : 0;
 #pragma unroll
-    for (int q = 0; q < MANY; ++q) {
-        const int o = o_block + o_thread + q;
-        if (o >= O) break;
+    for (int h = 0; h < HIGH; ++h) {
+        const int stage_thread = y_thread / HIGH * TILE_X + x_thread;
 #pragma unroll
-        for (int h = 0; h < HIGH; ++h) {
-            const int out_y = y_block + y_thread + h;
-            if (out_y >= OH) break;
-            const size_t row = ((static_cast<size_t>(n) * O + o) * OH + out_y) * OW;
+        for (int q = 0; q < MANY; ++q) {
+            Four<T> side;
 #pragma unroll
-            for (int v = 0; v < WIDE; ++v) {
-                const int out_x = x_block + x_thread + v;
-                if (out_x >= OW) break;
-                T out = sum[h][v][q];
-                if (AFTER == RELU) out = out > T(0) ? out : T(0);
-                if (AFTER == MASK) out = extra[row + out_x] > T(0) ? out : T(0);
-                y[row + out_x] = out;
+            for (int v = 0; v < WIDE; ++v) side.v[v] = sum[h][v][q];
+            *reinterpret_cast<Four<T>*>(&tiles.result[o_thread + q][stage_thread]) = side;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < STAGE_PIXELS; ++i) {
+            const int pixel_out = threadIdx.x % STAGE + i * THREADS;
+            const int out_y = y_block + pixel_out / TILE_X * HIGH + h, out_x = x_block + pixel_out % TILE_X;
+            if (out_y >= OH || out_x >= OW) continue;
+            const int OHW = OH * OW;
+            const size_t start = (static_cast<size_t>(n) * O + o_block) * OHW + out_y * OW + out_x;
+            const T scale = WINDOWED ? window[out_y * OW + out_x] : T(1);
+            T value[TILE_O + 2 * LRN_RADIUS] = {};  // unrolled, only a few are alive at a time
+#pragma unroll
+            for (int o = 0; o < (NORMALISED ? LRN_RADIUS : 0); ++o)
+                value[o + LRN_RADIUS] = tiles.result[o][pixel_out];
+#pragma unroll
+            for (int o = o_first; o < TILE_O; o += SOME_O) {
+                if (o_block + o >= O) break;
+                T out;
+                if (NORMALISED) {
+                    if (o + LRN_RADIUS < TILE_O)
+                        value[o + 2 * LRN_RADIUS] = tiles.result[o + LRN_RADIUS][pixel_out];
+                    T square = T(0);
+#pragma unroll
+                    for (int d = 0; d <= 2 * LRN_RADIUS; ++d) square += value[o + d] * value[o + d];
+                    out = value[o + LRN_RADIUS] * power34(k + alpha * square);
+                    if (WINDOWED) out *= scale;
+                } else {
+                    out = tiles.result[o][pixel_out];
+                    if (AFTER == RELU) out = out > T(0) ? out : T(0);
+                    if (AFTER == MASK) out = extra[start + o * OHW] > T(0) ? out : T(0);
+                }
+                y[start + o * OHW] = out;
             }
         }
+        if (h + 1 < HIGH) __syncthreads();
     }
 }
 
@@ -203,12 +253,13 @@ __global__ void conv3x3_pack(const T* __restrict__ w, T* __restrict__ packed, in
 
 // --- gradient to the weights and the bias ---------------------------------------------------------------------------
 
-// Stage 1.  A lane has one output channel, a warp CHANNELS input channels: 9 * CHANNELS sums per thread, over every
-// gridDim.x-th tile of pixels.  All lanes read the same x (a broadcast) and each its own dy.
+// Stage 1.  A thread has two output and CHANNELS input channels, 18 * CHANNELS sums over every gridDim.x-th tile of
+// pixels.  LANES_O lanes of a warp, 32 or 16, share their input channels: they read the same x, and each its own dy.
 //
 // part[block][row][o]: rows 9 c + tap of the sums, then one row for the bias
-// grid = (number of partial sums, ceil(C / (CHANNELS * WARPS_C)), ceil(O / (32 * WARPS_O))), block = 32 * WARPS_C * WARPS_O
-template <class T, int CHANNELS, int WARPS_C, int WARPS_O, int RESIDENT, int DILATION>
+// grid = (number of partial sums, ceil(C / (CHANNELS * 32 / LANES_O * WARPS_C)), ceil(O / (2 * LANES_O * WARPS_O)))
+// block = 32 * WARPS_C * WARPS_O
+template <class T, int CHANNELS, int LANES_O, int WARPS_C, int WARPS_O, int RESIDENT, int DILATION>
 __global__ void __launch_bounds__(32 * WARPS_C * WARPS_O, RESIDENT)
 conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
                 const T* __restrict__ dy,  // N x O x OH x OW
@@ -218,7 +269,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
     constexpr int STRIP_X = 32, STRIP_Y = 2;      // pixels of dy that a block takes at a time
     constexpr int STEP = 8;                       // and a thread
     constexpr int WARPS = WARPS_C * WARPS_O;
-    constexpr int TILE_C = CHANNELS * WARPS_C, TILE_O = 32 * WARPS_O;
+    constexpr int OUTPUTS = 2;                    // of a thread, LANES_O apart
+    constexpr int TILE_C = CHANNELS * (32 / LANES_O) * WARPS_C, TILE_O = OUTPUTS * LANES_O * WARPS_O;
     constexpr int ROWS = STRIP_Y + 2 * DILATION;
     constexpr int LOADS = (STEP + 2 * DILATION + 3) / 4;
     constexpr int COLUMNS = STRIP_X - STEP + 4 * LOADS;
@@ -232,12 +284,13 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int c_block = blockIdx.y * TILE_C, o_block = blockIdx.z * TILE_O;
-    const int c_thread = (warp % WARPS_C) * CHANNELS, o_thread = (warp / WARPS_C) * 32 + lane;
+    const int c_thread = (warp % WARPS_C * (32 / LANES_O) + lane / LANES_O) * CHANNELS;
+    const int o_thread = warp / WARPS_C * OUTPUTS * LANES_O + lane % LANES_O;
     const int tiles_x = (OW + STRIP_X - 1) / STRIP_X, tiles_y = (OH + STRIP_Y - 1) / STRIP_Y;
     const int tiles = N * tiles_x * tiles_y, HW = H * W, OHW = OH * OW;
 
-    T sum[CHANNELS][9] = {};
-    T bias = T(0);
+    T sum[OUTPUTS][CHANNELS][9] = {};
+    T bias[OUTPUTS] = {};
 
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         const int n = tile / (tiles_x * tiles_y);
@@ -283,7 +336,9 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 #pragma unroll
             for (int b = 0; b < BATCH_O; ++b)
 #pragma unroll
-                for (int r = 0; r < STRIP_Y; ++r) error[first + b * WARPS][r * STRIP_X + lane] = pixel[b][r];
+                for (int r = 0; r < STRIP_Y; ++r)
+                    if (TILE_O % WARPS == 0 || first + b * WARPS < TILE_O)
+                        error[first + b * WARPS][r * STRIP_X + lane] = pixel[b][r];
         }
         __syncthreads();
 
@@ -291,13 +346,16 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
         for (int r = 0; r < STRIP_Y; ++r)
 #pragma unroll 1
             for (int s = 0; s < STRIP_X; s += STEP) {
-                T e[STEP];
+                T e[OUTPUTS][STEP];
 #pragma unroll
-                for (int k = 0; k < STEP; k += 4)
-                    *reinterpret_cast<Four<T>*>(&e[k]) =
-                        *reinterpret_cast<const Four<T>*>(&error[o_thread][r * STRIP_X + s + k]);
+                for (int m = 0; m < OUTPUTS; ++m) {
 #pragma unroll
-                for (int k = 0; k < STEP; ++k) bias += e[k];
+                    for (int k = 0; k < STEP; k += 4)
+                        *reinterpret_cast<Four<T>*>(&e[m][k]) =
+                            *reinterpret_cast<const Four<T>*>(&error[o_thread + m * LANES_O][r * STRIP_X + s + k]);
+#pragma unroll
+                    for (int k = 0; k < STEP; ++k) bias[m] += e[m][k];
+                }
 #pragma unroll
                 for (int c = 0; c < CHANNELS; ++c)
 #pragma unroll
@@ -311,23 +369,29 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 #pragma unroll
                         for (int k = 0; k < STEP; ++k)
 #pragma unroll
-                            for (int j = 0; j < 3; ++j) sum[c][i * 3 + j] += e[k] * value[k + j * DILATION];
+                            for (int j = 0; j < 3; ++j)
+#pragma unroll
+                                for (int m = 0; m < OUTPUTS; ++m)
+                                    sum[m][c][i * 3 + j] += e[m][k] * value[k + j * DILATION];
                     }
             }
         __syncthreads();
     }
 
-    const int o = o_block + o_thread;
-    if (o >= O) return;
-    T* mine = part + static_cast<size_t>(blockIdx.x) * (9 * C + 1) * O + o;
 #pragma unroll
-    for (int c = 0; c < CHANNELS; ++c) {
-        if (c_block + c_thread + c >= C) break;
+    for (int m = 0; m < OUTPUTS; ++m) {
+        const int o = o_block + o_thread + m * LANES_O;
+        if (o >= O) break;
+        T* mine = part + static_cast<size_t>(blockIdx.x) * (9 * C + 1) * O + o;
 #pragma unroll
-        for (int tap = 0; tap < 9; ++tap)
-            mine[static_cast<size_t>((c_block + c_thread + c) * 9 + tap) * O] = sum[c][tap];
+        for (int c = 0; c < CHANNELS; ++c) {
+            if (c_block + c_thread + c >= C) break;
+#pragma unroll
+            for (int tap = 0; tap < 9; ++tap)
+                mine[static_cast<size_t>((c_block + c_thread + c) * 9 + tap) * O] = sum[m][c][tap];
+        }
+        if (c_block + c_thread == 0) mine[static_cast<size_t>(9 * C) * O] = bias[m];
     }
-    if (c_block + c_thread == 0) mine[static_cast<size_t>(9 * C) * O] = bias;
 }
 
 // Stage 2.  Adds the partial sums in a fixed order, so the result is the same at every run.

@@ -14,7 +14,7 @@ from dcfnet_np.backend import Array
 from . import blocks, c_type, launch, require
 
 FILE = "conv.cu"
-PLAIN, BIAS, RELU, MASK = range(4)  # what becomes of a sum: as in conv.cu
+PLAIN, BIAS, RELU, MASK, NORMALISE, NORMALISE_WINDOW = range(6)  # what becomes of a sum: as in conv.cu
 LANE_OUTPUTS = 32  # packed weights are padded to a multiple of this many outputs
 
 
@@ -49,13 +49,30 @@ DOUBLE = Tile(resident=2)
 MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
 
 
+class Normalise(NamedTuple):
+    """Local response normalisation to follow a convolution: see `lrn.forward`, with n = 5 and beta = 0.75."""
+
+    k: float = 1.0
+    alpha: float = 2e-5
+    window: Array | None = None  # (OH, OW), multiplied in
+
+
 class WeightTile(NamedTuple):
     """How the work of `conv3x3_weights` is cut: its template arguments, named as there."""
 
     channels: int
+    lanes_o: int
     warps_c: int
     warps_o: int
     resident: int
+
+    @property
+    def inputs(self) -> int:
+        return self.channels * (32 // self.lanes_o) * self.warps_c
+
+    @property
+    def outputs(self) -> int:
+        return 2 * self.lanes_o * self.warps_o
 
 
 def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
@@ -69,14 +86,15 @@ def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
     return tile._replace(c_step=min(channels, tile.c_step))
 
 
-def _weight_tile(channels: int, dtype: str, dilation: int) -> WeightTile:
-    """Tile for the gradient to the weights of a convolution with so many input channels."""
+def _weight_tile(channels: int, outputs: int, dtype: str, dilation: int) -> WeightTile:
+    """Tile for the gradient to the weights of a convolution with so many input and output channels."""
+    lanes = 16 if outputs <= LANE_OUTPUTS else 32
     if dtype == "double":
-        return WeightTile(min(channels, 3), 1, 1, 2)
+        return WeightTile(min(channels, 2), lanes, 1, 1, 2)
     if channels <= 4:
-        return WeightTile(channels, 1, 2, 8)
-    warps = min(blocks(channels, 8), 8 if dilation == 1 else 4)  # shared memory ends at 48 KB
-    return WeightTile(8, warps, 1, (16 if dilation == 1 else 12) // warps)
+        return WeightTile(channels if lanes == 32 else blocks(channels, 2), lanes, 1, 1, 8)
+    warps = min(blocks(channels, 4 * 32 // lanes), 8 if dilation == 1 else 4)  # shared memory ends at 48 KB
+    return WeightTile(4, lanes, warps, 1, (16 if dilation == 1 else 12) // warps)
 
 
 def _name(dtype: str, tile: Tile, dilation: int, after: int) -> str:
@@ -120,13 +138,15 @@ def forward(
     padding: int = 1,
     dilation: int = 1,
     relu: bool = False,
+    normalise: Normalise | None = None,
     packed: Array | None = None,
     out: Array | None = None,
     tile: Tile | None = None,
 ) -> Array:
-    """y = w * x + b, and max(y, 0) with relu=True.
+    """y = w * x + b; max(y, 0) with relu=True; with `normalise`, y after LRN and times a window.
 
     x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `packed` is pack(w), made here if not given.
+    A block normalises what it made, so `normalise` takes at most 32 output channels.
     """
     c_type(x, "conv.forward: x")
     require(w, "conv.forward: w", x.dtype, (None, None, 3, 3))
@@ -137,7 +157,14 @@ def forward(
     after = RELU if relu else BIAS
     n, _, height, width = x.shape
     shape = (n, o, *output_shape(height, width, padding, dilation))
-    return _convolve("conv.forward", x, packed, b, shape, padding, dilation, after, out, tile)
+    if normalise is not None:
+        if relu or o > LANE_OUTPUTS:
+            raise ValueError(f"conv.forward: normalise takes no relu and at most 32 outputs, got {relu} and {o}")
+        after = NORMALISE
+        if normalise.window is not None:
+            require(normalise.window, "conv.forward: window", x.dtype, shape[2:])
+            after = NORMALISE_WINDOW
+    return _convolve("conv.forward", x, packed, b, shape, padding, dilation, after, out, tile, normalise)
 
 
 def input_gradient(
@@ -182,6 +209,7 @@ def _convolve(
     after: int,
     out: Array | None,
     tile: Tile | None,
+    normalise: Normalise | None = None,
 ) -> Array:
     dtype = c_type(x, f"{who}: x")
     (n, c, h, w), (_, o, oh, ow) = x.shape, shape
@@ -196,7 +224,11 @@ def _convolve(
     tile = tile or _tile(shape, dtype, c)
     grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows), n * (padded // tile.outputs))
     sizes = map(np.int32, (c, h, w, o, padded, oh, ow, padding))
-    launch(FILE, _name(dtype, tile, dilation, after), grid, (tile.threads,), x, packed, extra, y, *sizes)
+    *factors, window = normalise or Normalise()
+    launch(
+        FILE, _name(dtype, tile, dilation, after), grid, (tile.threads,), x, packed, extra,
+        extra if window is None else window, y, *sizes, *map(x.dtype.type, factors),
+    )  # fmt: skip
     return y
 
 
@@ -223,7 +255,7 @@ def weight_gradient(
     o = dy.shape[1]
     if min(c, o, oh, ow, dilation) < 1:
         raise ValueError(f"conv.weight_gradient: x and dy must not be empty, got {x.shape} and {dy.shape}")
-    tile = tile or _weight_tile(c, dtype, dilation)
+    tile = tile or _weight_tile(c, o, dtype, dilation)
     if part is None:
         part = backend.cupy().empty((parts(dy.shape, c), 9 * c + 1, o), x.dtype)
     require(part, "conv.weight_gradient: part", x.dtype, (None, 9 * c + 1, o))
@@ -233,7 +265,7 @@ def weight_gradient(
     dw, db = out or (None, None)
     dw = _output(dw, "conv.weight_gradient: dw", (o, c, 3, 3), x.dtype)
     db = _output(db, "conv.weight_gradient: db", (o,), x.dtype)
-    grid = (count, blocks(c, tile.channels * tile.warps_c), blocks(o, 32 * tile.warps_o))
+    grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
     launch(
         FILE, _weights_name(dtype, tile, dilation), grid, (32 * tile.warps_c * tile.warps_o,), x, dy, part,
         *map(np.int32, (n, c, h, w, o, oh, ow, padding)),
@@ -262,7 +294,8 @@ def _output(out: Array | None, name: str, shape: tuple[int, ...], dtype: np.dtyp
 def _expressions() -> tuple[str, ...]:
     """Everything that the networks of `network.ARCHITECTURES` launch, for few images and for many."""
     first = [(3, 1, RELU)]  # c_step, dilation, what becomes of a sum
-    others = [(4, dilation, after) for dilation in (1, 2) for after in (PLAIN, BIAS, MASK)] + [(4, 1, RELU)]
+    afters = (PLAIN, BIAS, MASK, NORMALISE, NORMALISE_WINDOW)
+    others = [(4, dilation, after) for dilation in (1, 2) for after in afters] + [(4, 1, RELU)]
     names = []
     for dtype, tiles in (("float", (FEW, LARGE)), ("double", (DOUBLE,))):
         names += [f"conv3x3_pack<{dtype}, {flipped}>" for flipped in ("false", "true")]
@@ -271,8 +304,17 @@ def _expressions() -> tuple[str, ...]:
             for tile in tiles
             for c_step, dilation, after in first + others
         ]
-        layers = [(3, 1), (32, 1), (64, 1), (128, 1), (64, 2)]  # input channels, dilation
-        weight_tiles = {(_weight_tile(channels, dtype, dilation), dilation) for channels, dilation in layers}
+        layers = [
+            (3, 32, 1),
+            (3, 64, 1),
+            (32, 32, 1),
+            (64, 32, 1),
+            (64, 64, 1),
+            (64, 128, 1),
+            (128, 32, 1),
+            (64, 32, 2),
+        ]
+        weight_tiles = {(_weight_tile(c, o, dtype, dilation), dilation) for c, o, dilation in layers}
         names += [_weights_name(dtype, *pair) for pair in sorted(weight_tiles)]
         names.append(f"conv3x3_weights_sum<{dtype}>")
     return tuple(names)

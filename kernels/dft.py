@@ -17,10 +17,10 @@ EXPRESSIONS = tuple(
         ("columns_transform", ", 1"),
         ("rows_inverse", ""),
     )
-    for ctype in ("float", "double")
-    for tile in (2, 4, 8)
+    for ctype, tiles in (("float", (2, 4, 8)), ("double", (2,)))
+    for tile in tiles
 )
-COMPLEX = {np.dtype(np.float32): np.dtype(np.complex64), np.dtype(np.float64): np.dtype(np.complex128)}
+COMPLEX: dict[Any, Any] = {np.dtype(np.float32): np.dtype(np.complex64), np.dtype(np.float64): np.dtype(np.complex128)}
 C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 COLUMNS = 32  # columns of a block's tile
 
@@ -49,15 +49,15 @@ def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> 
     (height, width), (ku, kv) = shape, limits
     if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
         raise ValueError(f"make_tables: limits must satisfy 2 K + 1 <= size, got {limits} for an image of {shape}")
-    if np.dtype(dtype) not in COMPLEX:
+    complex_ = COMPLEX.get(np.dtype(dtype))
+    if complex_ is None:
         raise TypeError(f"make_tables: dtype must be float32 or float64, got {np.dtype(dtype)}")
     rows = _table(width // 2 + 1, kv + 1, width)
     columns = _table(height // 2 + 1, ku + 1, height)
     mirror_count = np.where(np.arange(kv + 1) == 0, 1.0, 2.0)  # c_v of ops.fourier
     rows_inverse = rows.T * (mirror_count / (height * width))[:, None]
     tables = (
-        backend.cupy().asarray(np.ascontiguousarray(table, COMPLEX[np.dtype(dtype)]))
-        for table in (rows, columns, columns.T, rows_inverse)
+        backend.cupy().asarray(table.astype(complex_, order="C")) for table in (rows, columns, columns.T, rows_inverse)
     )
     return DftTables(shape, limits, np.dtype(dtype), *tables)
 
@@ -119,7 +119,7 @@ def _product(
     kernel: str, sign: str, rows: int, columns: int, tables: DftTables, x: Array, table: Array, out: Array, *sizes: int
 ) -> None:
     """One matrix product of rows x columns.  Small ones take small tiles, so that there are blocks for every SM."""
-    tile = 8 if rows >= 1 << 16 else 4 if rows >= 1 << 13 else 2
+    tile = 2 if tables.dtype == np.float64 or rows < 1 << 13 else 4 if rows < 1 << 16 else 8
     name = f"{kernel}<{C_TYPES[tables.dtype]}, {tile}{sign}>"
     grid = (blocks(rows, 16 * tile), blocks(columns, COLUMNS))
     launch("dft.cu", name, grid, (128,), x, table, out, *(np.int32(size) for size in sizes))

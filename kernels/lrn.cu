@@ -14,20 +14,7 @@
 //   2  (this one) a thread walks CHUNK channels and carries what the window needs in registers: x is read once, plus
 //      R (forward) or 2 R (backward) channels at each end of a chunk; s is recomputed backward, not stored
 
-// s^-beta.  For beta = 3/4 from square roots, several times as fast as a power.
-__device__ __forceinline__ float power(float s, float beta)
-{
-    if (beta != 0.75f) return powf(s, -beta);
-    const float r = rsqrtf(s);
-    return r * sqrtf(r);
-}
-
-__device__ __forceinline__ double power(double s, double beta)
-{
-    if (beta != 0.75) return pow(s, -beta);
-    const double r = sqrt(s);
-    return 1.0 / (r * sqrt(r));
-}
+#include "power.cuh"
 
 template <class T, int R, int CHUNK, bool WINDOW>
 __global__ void __launch_bounds__(128)

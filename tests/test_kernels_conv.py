@@ -6,6 +6,7 @@ from kernel_device import device, full_size_device, relative_error  # noqa: F401
 
 from dcfnet_np.kernels import conv
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
+from dcfnet_np.ops.lrn import lrn_forward
 
 TOLERANCE = {np.float32: 1e-6, np.float64: 1e-14}
 SHAPES = [  # N, C, H, W, O, padding, dilation: no multiple of a tile, more than one tile, less than one
@@ -62,6 +63,20 @@ def test_backward(device, rng, shape, dtype):  # noqa: F811
     assert relative_error(got_b, db, db_scale) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("outputs", [1, 7, 32])
+def test_forward_with_normalisation(device, rng, dtype, windowed, outputs):  # noqa: F811
+    (x, w, b, _), options = inputs(rng, (2, 5, 9, 35, outputs, 1, 1), dtype)
+    window = rng.standard_normal((9, 35)).astype(dtype) if windowed else None
+    wide = [a.astype(np.float64) for a in (x, w, b)]
+    want = lrn_forward(conv2d_forward(*wide, **options)[0], k=1.5, alpha=0.3)[0] * (window if windowed else 1)
+    normalise = conv.Normalise(1.5, 0.3, device(window) if windowed else None)
+    y = conv.forward(device(x), device(w), device(b), normalise=normalise, **options)
+    assert y.dtype == dtype
+    assert relative_error(y, want) < 4 * TOLERANCE[dtype]
+
+
 def test_gradient_through_a_relu(device, rng):  # noqa: F811
     (x, w, b, dy), options = inputs(rng, (2, 6, 9, 7, 3, 1, 1), np.float64)
     x = np.maximum(x, 0)
@@ -79,7 +94,7 @@ def test_every_tile_is_correct(device, rng, tile):  # noqa: F811
 
 
 @pytest.mark.parametrize("sums", [1, 7, 30])  # of 18 tiles of pixels: some blocks have several, others none
-@pytest.mark.parametrize("tile", [conv.WeightTile(8, 2, 1, 2), conv.WeightTile(4, 1, 2, 2)])
+@pytest.mark.parametrize("tile", [conv.WeightTile(4, 16, 2, 1, 2), conv.WeightTile(4, 32, 1, 2, 2)])
 def test_every_weight_tile_is_correct(device, rng, tile, sums):  # noqa: F811
     (x, w, b, dy), options = inputs(rng, (3, 9, 5, 37, 33, 1, 1), np.float32)
     _, cache = conv2d_forward(*(a.astype(np.float64) for a in (x, w, b)), **options)
@@ -136,5 +151,10 @@ def test_what_is_refused(device, rng):  # noqa: F811
         conv.input_gradient(dy, w, (6, 8))
     with pytest.raises(ValueError, match=r"weight_gradient: dy must have shape \(2, any, 4, 5\)"):
         conv.weight_gradient(dy, x, padding=0)
+    with pytest.raises(ValueError, match="forward: normalise takes no relu and at most 32 outputs, got True and 4"):
+        conv.forward(x, w, b, relu=True, normalise=conv.Normalise())
+    with pytest.raises(ValueError, match=r"forward: window must have shape \(6, 7\), got \(7, 6\)"):
+        window = device(np.ones((7, 6), np.float32))
+        conv.forward(x, w, b, normalise=conv.Normalise(window=window))
     with pytest.raises(ValueError, match=r"forward: out must have shape"):
         conv.forward(x, w, b, out=x)

@@ -15,23 +15,22 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from dcfnet_np import network, weights
-from dcfnet_np.backend import Array, Device, array_module, select_device, to_device, to_numpy
+from dcfnet_np.backend import Array, Cores, Device, array_module, select_device, to_device, to_numpy
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+from dcfnet_np.train.augment import Augmentation, augment
 from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.train.prepare import Crops, read_crops
 from dcfnet_np.train.sgd import learning_rate, sgd_step, zero_velocity
-from dcfnet_np.vision.windows import gaussian_label
+from dcfnet_np.vision.windows import gaussian_label, hann
 
 VALIDATION_SEED = 20170413  # one draw of validation pairs for every run, so that runs compare
 PAIRS_AT_ONCE = 1  # on a CPU: so few that most of a pass stays in cache; their gradients are added up
@@ -57,15 +56,15 @@ class Config:
     epochs: int = 50
     pairs_per_epoch: int = 0  # 0: every crop is the template once
     max_gap: int = 10  # frames between template and search
+    initial_scale: float = 1.0  # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
+    cosine_window: bool = False  # multiply the features by a Hann window, as in tracking
+    flip: bool = False  # mirror half of the pairs, see train.augment
+    light: float = 0.0  # change contrast and brightness by up to exp(+-light), see train.augment
     lr_start: float = 1e-2
     lr_end: float = 1e-5
     momentum: float = 0.9
     weight_decay: float = 5e-5  # gamma/2 ||theta||^2, see train.sgd; the MATLAB codes have 5e-4
-    mean: tuple[float, float, float] = (
-        104.0,
-        117.0,
-        123.0,
-    )  # B, G, R, as in tracking (the code trained with 109, 120, 119)
+    mean: tuple[float, ...] = weights.MEAN_BGR  # as in tracking; the released code trained with 109, 120, 119
     held_out_every: int = 10  # every tenth sequence gives validation pairs only; 0: none
     validation_pairs: int = 512  # the same in every epoch and run
     band: bool = True  # only the frequencies that the label needs, exact to rounding
@@ -81,6 +80,8 @@ class Config:
             "epochs": (self.epochs >= 1, ">= 1"),
             "pairs_per_epoch": (self.pairs_per_epoch >= 0, ">= 0"),
             "max_gap": (self.max_gap >= 1, ">= 1"),
+            "initial_scale": (self.initial_scale > 0, "> 0"),
+            "light": (self.light >= 0, ">= 0"),
             "lr_start": (self.lr_start > 0, "> 0"),
             "lr_end": (self.lr_end > 0, "> 0"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
@@ -106,6 +107,7 @@ class Objective(NamedTuple):
     label_f: Array  # its spectrum, all of it or `band`
     band: Band | None
     lam: float
+    window: Array | None = None  # (H, W), times the features
 
 
 def make_objective(
@@ -114,13 +116,14 @@ def make_objective(
     lam: float,
     *,
     band: bool = True,
+    window: bool = False,
     dtype: Any = np.float32,
     device: Device,
 ) -> Objective:
-    """The Gaussian label of standard deviation sigma (pixels) on maps of `shape`, and its spectrum."""
+    """The Gaussian label of standard deviation sigma (pixels) on maps of `shape`, its spectrum, and a Hann window."""
     label = to_device(gaussian_label(shape, sigma, dtype), device)
     kept = label_band(label, dtype) if band else None
-    return Objective(label, rfft2(label, kept), kept, lam)
+    return Objective(label, rfft2(label, kept), kept, lam, to_device(hann(shape, dtype), device) if window else None)
 
 
 def pair_loss(
@@ -132,52 +135,66 @@ def pair_loss(
     """
     n = len(images) // 2
     features, network_caches = network.forward(images, parameters, architecture, padding="valid")
+    if objective.window is not None:
+        features = features * objective.window  # a new array: the network's caches hold the old one
     response, dcf_cache = dcf_forward(features[:n], features[n:], objective.label_f, objective.lam, objective.band)
     loss, loss_cache = response_loss_forward(response, objective.label)
-    return loss, (network_caches, dcf_cache, loss_cache)
+    return loss, (network_caches, dcf_cache, loss_cache, objective.window)
 
 
 def pair_gradients(caches: Any, share: float = 1.0) -> network.Parameters:
     """Backward pass of `pair_loss`: gradient of share * loss by every parameter."""
-    network_caches, dcf_cache, loss_cache = caches
+    network_caches, dcf_cache, loss_cache, window = caches
     dresponse = response_loss_backward(loss_cache, share)
     dtemplate, dsearch = dcf_backward(dresponse, dcf_cache)
     xp = array_module(dtemplate)
-    _, dparameters = network.backward(xp.concatenate([dtemplate, dsearch]), network_caches, input_gradient=False)
+    dfeatures = xp.concatenate([dtemplate, dsearch])
+    if window is not None:
+        dfeatures *= window
+    _, dparameters = network.backward(dfeatures, network_caches, input_gradient=False)
     return dparameters
 
 
 class Batches:
     """Crops on their device, the pairs of a step as normalised images, and the threads that work on them.
 
-    On a CPU a step is done in parts of PAIRS_AT_ONCE pairs, a thread for each core with one BLAS thread each:
-    most of a part stays in cache, and what is not BLAS runs on all cores too.  Parts do not depend on the
-    number of cores and are added in order, so neither does the result.  On a GPU there is one part.
+    On a CPU a step is done in parts of PAIRS_AT_ONCE pairs, spread over the cores (see `backend.Cores`).  Parts do not
+    depend on the number of cores and are added in order, so neither does the result.  On a GPU there is one part.
     """
 
-    def __init__(self, crops: Array, mean: tuple[float, ...], dtype: Any = np.float32) -> None:
+    def __init__(
+        self,
+        crops: Array,
+        mean: tuple[float, ...],
+        dtype: Any = np.float32,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  a NamedTuple does not change
+    ) -> None:
         xp = array_module(crops)
         self.crops = crops
         self.mean = xp.asarray(mean, dtype).reshape(1, 3, 1, 1)
+        self.augmentation = augmentation
         self.on_cpu = xp is np
+        self.cores = Cores()
 
-    def images(self, pairs: np.ndarray) -> Array:
-        """(N, 2) index pairs -> (2N, 3, size, size), templates first, the mean taken off."""
-        index = array_module(self.crops).asarray(pairs.T.reshape(-1))
-        return self.crops[index] - self.mean
+    def images(self, pairs: np.ndarray, epoch: int | None = None) -> Array:
+        """(N, 2) index pairs -> (2N, 3, size, size), templates first, the mean taken off; augmented in an epoch."""
+        images = self.crops[array_module(self.crops).asarray(pairs.T.reshape(-1))].astype(self.mean.dtype)
+        if epoch is not None:
+            images = augment(images, pairs, epoch, self.augmentation)
+        images -= self.mean
+        return images
 
-    def map(self, function: Callable[[Array, float], Any], pairs: np.ndarray) -> list[Any]:
+    def map(self, function: Callable[[Array, float], Any], pairs: np.ndarray, epoch: int | None = None) -> list[Any]:
         """function(images, share of the batch) of every part of the batch, results in order."""
         at_once = PAIRS_AT_ONCE if self.on_cpu else len(pairs)
         parts = [pairs[start : start + at_once] for start in range(0, len(pairs), at_once)]
 
         def work(part: np.ndarray) -> Any:
-            return function(self.images(part), len(part) / len(pairs))
+            return function(self.images(part, epoch), len(part) / len(pairs))
 
         if not self.on_cpu:
             return [work(part) for part in parts]
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(work, parts))
+        return self.cores.map(work, parts)
 
 
 def batch_gradients(
@@ -186,15 +203,19 @@ def batch_gradients(
     parameters: network.Parameters,
     architecture: Any,
     objective: Objective,
+    epoch: int | None = None,
 ) -> tuple[float, network.Parameters]:
-    """Loss (mean over the pairs) and its gradient by every parameter, for one batch of index pairs (N, 2)."""
+    """Loss (mean over the pairs) and its gradient by every parameter, for one batch of index pairs (N, 2).
+
+    With the number of an epoch the images are augmented.
+    """
 
     def part(images: Array, share: float) -> tuple[float, network.Parameters]:
         loss, caches = pair_loss(images, parameters, architecture, objective)
         return share * loss, pair_gradients(caches, share)
 
     total, gradients = 0.0, zero_velocity(parameters)
-    for loss, dparameters in batches.map(part, pairs):
+    for loss, dparameters in batches.map(part, pairs, epoch):
         total += loss
         for name, gradient in dparameters.items():
             gradients[name] += gradient
@@ -254,6 +275,7 @@ def train(
         raise ValueError(f"train: {out} already holds a run; resume it, or choose another folder")
 
     start, parameters, velocity = 0, network.initialise(config.arch, config.seed), {}
+    parameters = {name: value * np.float32(config.initial_scale) for name, value in parameters.items()}
     if resume:
         state = load_checkpoint(checkpoint_path)
         check_resume(state, config, data.digest)
@@ -261,10 +283,13 @@ def train(
     parameters = {name: to_device(value, place) for name, value in parameters.items()}
     velocity = {name: to_device(value, place) for name, value in velocity.items()} or zero_velocity(parameters)
 
-    batches = Batches(to_device(data.crops, place), config.mean)
+    augmentation = Augmentation(config.flip, config.light, config.seed)
+    batches = Batches(to_device(data.crops, place), config.mean, augmentation=augmentation)
     map_size = network.feature_size(data.size, config.arch, "valid")
     sigma = config.sigma_factor * data.size / (1 + config.padding)
-    objective = make_objective((map_size, map_size), sigma, config.lam, band=config.band, device=place)
+    objective = make_objective(
+        (map_size, map_size), sigma, config.lam, band=config.band, window=config.cosine_window, device=place
+    )
     validation = draw(data, held, config, VALIDATION_SEED, 0, config.validation_pairs) if held.any() else None
 
     out.mkdir(parents=True, exist_ok=True)
@@ -273,7 +298,7 @@ def train(
         began = time.perf_counter()
         lr = learning_rate(config.lr_start, config.lr_end, config.epochs, epoch)
         pairs = draw(data, ~held, config, config.seed, epoch, config.pairs_per_epoch or None)
-        loss = run_epoch(batches, pairs, parameters, velocity, config, objective, lr)
+        loss = run_epoch(batches, pairs, parameters, velocity, config, objective, lr, epoch)
         seconds = time.perf_counter() - began
         validation_loss = None
         if validation is not None:
@@ -314,12 +339,13 @@ def run_epoch(
     config: Config,
     objective: Objective,
     lr: float,
+    epoch: int,
 ) -> float:
     """One SGD step for every batch of the pairs (n, 2); writes parameters and velocity.  Returns the mean loss."""
     total = 0.0
     for first in range(0, len(pairs), config.batch):
         batch = pairs[first : first + config.batch]
-        loss, gradients = batch_gradients(batches, batch, parameters, config.arch, objective)
+        loss, gradients = batch_gradients(batches, batch, parameters, config.arch, objective, epoch)
         if not math.isfinite(loss):
             raise TrainingError(f"train: the loss is {loss} at learning rate {lr:.2g}; lower lr_start")
         sgd_step(
@@ -363,7 +389,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true")
     fields = [field for field in dataclasses.fields(Config) if field.name not in ("mean", "band")]
     for field in fields:
-        parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, default=field.default)
+        kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
+        parser.add_argument("--" + field.name.replace("_", "-"), default=field.default, **kind)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -5,10 +5,10 @@ The window is the target's box times 1 + padding on each axis (padding 2: three 
 always peaks at 0.
 
     crops     (n, 3, size, size) uint8, BGR
-    sequence  (n,) int32, index into the attribute `sequences`
+    sequence  (n,) int32, index into `sequences`
     frame     (n,) int32, number in the frame's file name: the distance in time of two crops
-    attributes: format, padding, size, sequences (names), skipped (JSON: reason -> count), and
-                digest (SHA-256 over crops, in order)
+    sequences (m,) names, sorted
+    attributes: format, padding, size, skipped (JSON: reason -> count), digest (SHA-256 over crops, in order)
 """
 
 import argparse
@@ -128,13 +128,13 @@ def prepare(folders: list[Path], out: str | Path, *, padding: float = 2.0, size:
             if not number:
                 raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
             crops.resize(len(number), axis=0)
+            file.create_dataset("sequences", data=names, dtype=h5py.string_dtype())
             file["sequence"] = np.array(sequence, np.int32)
             file["frame"] = np.array(number, np.int32)
             file.attrs.update(
                 format=FORMAT_VERSION,
                 padding=padding,
                 size=size,
-                sequences=names,
                 skipped=json.dumps(skipped),
                 digest=digest.hexdigest(),
             )
@@ -157,7 +157,7 @@ def read_crops(path: str | Path) -> Crops:
                 file["crops"][:],
                 file["sequence"][:],
                 file["frame"][:],
-                tuple(str(name) for name in attributes["sequences"]),
+                tuple(file["sequences"].asstr()[:].tolist()),
                 float(attributes["padding"]),
                 int(attributes["size"]),
                 str(attributes["digest"]),

@@ -52,9 +52,7 @@ class Band(NamedTuple):
         return 2 * self.limits[0] + 1, self.limits[1] + 1
 
 
-def make_band(
-    shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any = np.float32, xp: Any = np
-) -> Band:
+def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any = np.float32, xp: Any = np) -> Band:
     """Keep |u| <= KU and v <= KV of a spectrum of an image of `shape` (H, W).
 
     `limits` is (KU, KV) or one number for both.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W: then no

@@ -1,0 +1,55 @@
+"""Every preset against table rows written out by hand, and that a preset cannot be misspelt or changed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dcfnet_np.presets import PRESETS, Preset, get_preset
+
+TABLE = {
+    #               padding  sigma   lam    divisor     rate   step    penalty  rule        crop      rounded
+    "paper":       (1.5, 5.0,    1e-4, "none",     0.008, 1.0375, 1.0,    "ratio",    "window",  False),
+    "matlab-v1":   (1.5, 5.0,    1e-4, "elements", 0.002, 1.03,   1.0,    "averages", "window",  False),
+    "matlab-v2":   (2.0, 4.1667, 1e-4, "elements", 0.011, 1.015,  1.0,    "averages", "window",  False),
+    "pytorch":     (2.0, 4.1667, 1e-4, "none",     0.01,  1.0275, 0.9925, "averages", "clamped", True),
+    "pytorch-py3": (2.0, 4.1667, 1e-4, "none",     0.01,  1.0275, 0.9925, "averages", "clamped", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_constants(name):
+    preset = get_preset(name)
+    names = "padding sigma lam lam_divisor learning_rate scale_step scale_penalty update_rule update_crop rounded_crop"
+    got = tuple(getattr(preset, field) for field in names.split())
+    assert (got[0], round(got[1], 4), *got[2:]) == TABLE[name]
+    assert preset.name == name and preset.input_size == 125 and preset.num_scales == 3
+
+
+def test_matlab_walks_down_columns_and_wraps_early():
+    for name in ("paper", "matlab-v1", "matlab-v2"):
+        assert PRESETS[name].column_major_ties and PRESETS[name].wrap_before_half
+    for name in ("pytorch", "pytorch-py3", "default"):
+        assert not PRESETS[name].column_major_ties and not PRESETS[name].wrap_before_half
+    assert PRESETS["pytorch"].swapped_clamp and not PRESETS["default"].swapped_clamp
+
+
+def test_scales():
+    np.testing.assert_allclose(PRESETS["pytorch"].scale_factors, [1.0275**-1, 1, 1.0275])
+    np.testing.assert_allclose(PRESETS["pytorch"].scale_penalties, [0.9925, 1, 0.9925])
+    np.testing.assert_allclose(PRESETS["pytorch-py3"].scale_factors, [0.960, 0.987, 1.014], atol=1e-3)
+    np.testing.assert_allclose(PRESETS["pytorch-py3"].scale_penalties, [0.9888, 0.9962, 0.9962], atol=1e-4)
+
+
+def test_a_preset_is_frozen_and_knows_its_fields():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PRESETS["paper"].padding = 2.0
+    with pytest.raises(TypeError, match="paddding"):
+        Preset("mine", paddding=2.0)
+    for wrong in ({"padding": 0}, {"num_scales": 2}, {"learning_rate": 1.5}, {"lam": -1}, {"input_size": 4}):
+        with pytest.raises(ValueError, match="Preset"):
+            Preset("mine", **wrong)
+    with pytest.raises(ValueError, match="unknown preset 'papr'; known: default, paper"):
+        get_preset("papr")
+    mine = Preset("mine", padding=1.0)
+    assert get_preset(mine) is mine

@@ -1,0 +1,230 @@
+"""The tracker of one target: on images made here, at borders, on bad input, and against the yardstick's boxes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcfnet_np import network
+from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.tracker import Tracker, peak_to_sidelobe
+from dcfnet_np.vision.boxes import from_otb, iou, read_boxes
+from dcfnet_np.vision.sources import open_source
+from dcfnet_np.weights import Weights, import_weights
+
+GOLDEN = Path(__file__).parent / "golden"
+SMALL = Preset("small", input_size=45)
+
+
+def random_weights(seed=1, order="bgr"):
+    return Weights("light", network.initialise("light", seed), order, (104.0, 117.0, 123.0), {}, "random")
+
+
+@pytest.fixture
+def scene(rng):
+    """A textured patch on a textured background: scene(x, y, w, h) is the frame with the patch's corner at (x, y)."""
+    cv2 = pytest.importorskip("cv2")
+    background = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
+    texture = rng.integers(0, 256, (5, 6, 3), np.uint8)
+
+    def draw(x, y, w=30, h=24):
+        frame = background.copy()
+        patch = cv2.resize(texture, (w, h), interpolation=cv2.INTER_NEAREST)
+        frame[y : y + h, x : x + w] = patch[: 120 - y, : 160 - x]
+        return frame
+
+    return draw
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "pytorch-py3"])
+def test_a_still_target_stays_put(scene, preset):
+    tracker = Tracker(random_weights(), preset)
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    for _ in range(3):
+        result = tracker.update(scene(60, 40))
+    assert result.box == pytest.approx((60, 40, 30, 24), abs=1e-9) and result.ok and result.scale == pytest.approx(1)
+    assert result.score == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("dx, dy", [(7, 0), (0, -6), (-5, 8)])
+@pytest.mark.parametrize("rule", ["ratio", "averages"])
+def test_it_follows_in_the_right_direction(scene, dx, dy, rule):
+    tracker = Tracker(random_weights(), Preset("small", input_size=45, update_rule=rule))
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    box = tracker.update(scene(60 + dx, 40 + dy)).box
+    pixel = 30 * 3 / 45  # one pixel of the response in the frame
+    assert abs(box[0] - 60 - dx) <= pixel and abs(box[1] - 40 - dy) <= pixel
+
+
+def test_it_follows_a_growing_target(scene):
+    tracker = Tracker(random_weights(), Preset("many scales", num_scales=5, learning_rate=0.02))
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    for growth in range(1, 6):
+        result = tracker.update(scene(60 - growth, 40 - growth, 30 + 2 * growth, 24 + 2 * growth))
+    assert result.scale > 1.15
+    assert iou(result.box, (55, 35, 40, 34)) > 0.7
+
+
+def test_channel_order_of_the_weights_is_respected(scene):
+    """Weights with reversed input channels, said to be RGB, are the same network."""
+    bgr = random_weights()
+    flipped = dict(bgr.parameters)
+    flipped["conv1.weight"] = np.ascontiguousarray(flipped["conv1.weight"][:, ::-1])
+    rgb = Weights("light", flipped, "rgb", (123.0, 117.0, 104.0), {}, "rgb")
+    results = []
+    for weights in (bgr, rgb):
+        tracker = Tracker(weights, SMALL)
+        tracker.init(scene(60, 40), (60, 40, 30, 24))
+        results.append(tracker.update(scene(66, 43), response=True))
+    assert results[0].box == results[1].box
+    np.testing.assert_allclose(results[0].response, results[1].response, atol=1e-5)
+
+
+def test_response_is_given_on_request_with_the_still_peak_in_the_middle(scene):
+    tracker = Tracker(random_weights(), SMALL)
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    assert tracker.update(scene(60, 40)).response is None
+    response = tracker.update(scene(60, 40), response=True).response
+    assert response.shape == (45, 45) and np.unravel_index(response.argmax(), (45, 45)) == (22, 22)
+
+
+def test_a_lost_target_changes_nothing(scene):
+    """A black frame has no response: the box stays, the model is not updated, and the target is found again."""
+    tracker = Tracker(random_weights(), SMALL)
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    before = tracker.update(scene(60, 40))
+    model = tracker._filter.numerator.copy()
+    lost = tracker.update(np.zeros((120, 160, 3), np.uint8))
+    assert not lost.ok and lost.box == before.box and lost.score == lost.psr == 0
+    np.testing.assert_array_equal(tracker._filter.numerator, model)
+    assert tracker.update(scene(60, 40)).ok
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 20, 20), (150, 110, 30, 30), (-10, 50, 30, 20), (80, 60, 1, 1), (5, 5, 150, 2), (0, 0, 160, 120)],
+    ids=["corner", "across the far corner", "across the left", "one pixel", "thin", "whole frame"],
+)
+def test_targets_at_borders_and_of_odd_sizes(scene, box):
+    tracker = Tracker(random_weights(), SMALL)
+    tracker.init(scene(60, 40), box)
+    for shift in range(4):
+        result = tracker.update(scene(60 + shift, 40))
+        assert np.isfinite(result.box).all() and min(result.box[2:]) > 0
+
+
+def test_a_target_that_runs_out_of_the_frame(scene):
+    tracker = Tracker(random_weights(), SMALL)
+    tracker.init(scene(120, 80), (120, 80, 30, 24))
+    for shift in range(0, 40, 4):
+        result = tracker.update(scene(120 + shift, min(80 + shift, 119)))
+        assert np.isfinite(result.box).all()
+
+
+@pytest.mark.parametrize(
+    "box", [(np.nan, 0, 5, 5), (0, 0, -5, 5), (0, 0, 0, 5), (200, 10, 5, 5), (0, 0, 500, 5), (1, 2)]
+)
+def test_bad_boxes(scene, box):
+    with pytest.raises(ValueError, match="Tracker.init"):
+        Tracker(random_weights(), SMALL).init(scene(60, 40), box)
+
+
+def test_bad_calls(scene):
+    tracker = Tracker(random_weights(), SMALL)
+    with pytest.raises(RuntimeError, match=r"call init\(frame, box\) first"):
+        tracker.update(scene(60, 40))
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    with pytest.raises(ValueError, match="must be 160x120 as the first one, got 80x120"):
+        tracker.update(scene(60, 40)[:, ::2])
+    with pytest.raises(ValueError, match="band must be"):
+        Tracker(random_weights(), SMALL, band="some")
+    with pytest.raises(ValueError, match="unknown preset"):
+        Tracker(random_weights(), "fast")
+
+
+def test_peak_to_sidelobe_ratio(rng):
+    response = rng.normal(0.1, 0.05, (45, 45))
+    response[:6, :6] = response[-5:, :6] = response[:6, -5:] = response[-5:, -5:] = 0.7
+    response[0, 0] = 1.0
+    outside = np.ones((45, 45), bool)
+    outside[np.ix_([*range(6), *range(40, 45)], [*range(6), *range(40, 45)])] = False
+    expected = (1 - response[outside].mean()) / response[outside].std()
+    assert peak_to_sidelobe(response) == pytest.approx(expected)
+    assert peak_to_sidelobe(np.ones((45, 45))) == 0
+    assert peak_to_sidelobe(np.ones((5, 5))) == 0
+
+
+# --- real frames ---
+
+
+@pytest.mark.parametrize("size", [63, 125, 251])
+@pytest.mark.parametrize("padding", [1.5, 2.0])
+@pytest.mark.parametrize("cosine_window", [True, False])
+def test_band_and_full_spectrum_give_one_response(data_dir, size, padding, cosine_window):
+    """Float32, real frames: the two responses differ by at most 1e-6 of the peak."""
+    weights = import_weights(data_dir / "weights" / "param.pth")
+    preset = Preset("band", input_size=size, padding=padding, cosine_window=cosine_window)
+    responses = []
+    for band in ("auto", None):
+        tracker = Tracker(weights, preset, band=band)
+        with open_source(str(data_dir / "sequences" / "David"), max_frames=2) as source:
+            first, second = source
+            tracker.init(first, source.first_box)
+            responses.append(tracker.update(second, response=True).response)
+    assert abs(responses[0] - responses[1]).max() <= 1e-6 * abs(responses[1]).max()
+
+
+def track_sequence(folder, weights, preset, frames=None):
+    """Boxes (n, 4), 0-based, of a run on one sequence."""
+    tracker = Tracker(import_weights(weights), preset)
+    boxes = []
+    with open_source(str(folder), max_frames=frames) as source:
+        for frame in source:
+            if not boxes:
+                tracker.init(frame, source.first_box)
+                boxes.append(source.first_box)
+            else:
+                boxes.append(tracker.update(frame).box)
+    return np.array(boxes)
+
+
+def auc(boxes, truth):
+    """OTB's success AUC: the share of frames with an overlap above t, mean over 21 thresholds 0, .05, ..., 1."""
+    overlap = iou(boxes, truth)
+    return np.mean([(overlap > threshold).mean() for threshold in np.linspace(0, 1, 21)])
+
+
+SEQUENCES = sorted(path.stem for path in (GOLDEN / "pytorch").glob("*.txt"))
+
+
+def golden(preset, name):
+    return from_otb(np.loadtxt(GOLDEN / preset / f"{name}.txt", delimiter=","))
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_boxes_agree_with_the_yardstick(data_dir, name):
+    """Preset pytorch, the released param.pth, a hundred frames: boxes of the PyTorch tracker (benchmarks/parity.py)."""
+    boxes = track_sequence(data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch", 100)
+    expected = golden("pytorch", name)[: len(boxes)]
+    distance = np.hypot(*(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T)
+    assert distance.mean() <= 0.5
+    assert iou(boxes, expected).mean() >= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_whole_sequences_score_as_the_yardstick(data_dir, name):
+    folder = data_dir / "sequences" / name
+    truth = read_boxes(folder / "groundtruth_rect.txt")
+    boxes = track_sequence(folder, data_dir / "weights" / "param.pth", "pytorch")
+    expected = auc(golden("pytorch", name), truth)
+    assert auc(boxes, truth) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_paper_s_david(data_dir):
+    folder = data_dir / "sequences" / "David"
+    weights = data_dir / "weights" / "DCFNet-dataset-3-net-21-loss-1-epoch-50.mat"
+    truth = read_boxes(folder / "groundtruth_rect.txt")
+    assert auc(track_sequence(folder, weights, "paper"), truth) == pytest.approx(0.795, abs=0.03)
+    assert auc(golden("paper", "David"), truth) == pytest.approx(0.795, abs=0.001)

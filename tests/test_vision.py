@@ -1,0 +1,99 @@
+"""Crop, frame conversion, Gaussian label, Hann window."""
+
+import cv2
+import naive
+import numpy as np
+import pytest
+
+from dcfnet_np.vision.crop import crop_patches, to_bgr
+from dcfnet_np.vision.windows import gaussian_label, hann
+
+# centre and window: inside, larger than the frame, across a corner, outside, one pixel, thin
+CROPS = [
+    ((20.3, 15.7), (12.0, 9.5)),
+    ((20.0, 15.0), (90.0, 70.0)),
+    ((1.5, 0.25), (20.0, 12.0)),
+    ((-30.0, 80.0), (10.0, 10.0)),
+    ((10.5, 10.5), (1.0, 1.0)),
+    ((12.0, 9.0), (3.0, 40.0)),
+]
+
+
+@pytest.fixture
+def frame(rng):
+    return rng.integers(0, 256, (31, 42, 3), np.uint8)
+
+
+@pytest.mark.parametrize("centre, window", CROPS)
+def test_crop_is_its_definition(frame, centre, window):
+    patch = crop_patches(frame, centre, np.array([window]), 11, rounded=False)
+    assert patch.dtype == np.float32 and patch.shape == (1, 3, 11, 11)
+    np.testing.assert_allclose(patch[0], naive.crop(frame, centre, window, 11), atol=1e-3)
+
+
+@pytest.mark.parametrize("centre, window", CROPS)
+def test_rounded_crop_is_opencv_s(frame, centre, window):
+    """cv2.warpAffine by the matrix of the released PyTorch code: the same grey levels but for ties of rounding."""
+    size = 25
+    x0, y0 = centre[0] - window[0] / 2, centre[1] - window[1] / 2
+    a, b = (size - 1) / window[0], (size - 1) / window[1]
+    matrix = np.array([[a, 0, -a * x0], [0, b, -b * y0]])
+    expected = cv2.warpAffine(frame, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
+    patch = crop_patches(frame, centre, np.array([window]), size, rounded=True)[0].transpose(1, 2, 0)
+    assert (patch == np.rint(patch)).all()
+    difference = abs(patch - expected)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.03
+
+
+def test_scales_are_cropped_one_by_one(frame):
+    windows = np.array([[10.0, 8.0], [20.0, 16.0]])
+    both = crop_patches(frame, (20, 15), windows, 9, rounded=False)
+    for window, patch in zip(windows, both, strict=True):
+        np.testing.assert_array_equal(patch, crop_patches(frame, (20, 15), window[None], 9, rounded=False)[0])
+
+
+def test_frames_of_every_kind(rng):
+    bgr = rng.integers(0, 256, (5, 4, 3), np.uint8)
+    gray = bgr[..., 0]
+    assert to_bgr(bgr) is bgr or np.shares_memory(to_bgr(bgr), bgr)
+    np.testing.assert_array_equal(to_bgr(gray), np.repeat(gray[..., None], 3, 2))
+    np.testing.assert_array_equal(to_bgr(gray[..., None]), to_bgr(gray))
+    np.testing.assert_array_equal(to_bgr(np.dstack([bgr, gray])), bgr)
+    np.testing.assert_array_equal(to_bgr(bgr.astype(np.uint16) * 257), bgr)
+    np.testing.assert_array_equal(to_bgr(bgr.astype(np.float32) / 255), bgr)
+
+
+@pytest.mark.parametrize(
+    "frame, error",
+    [
+        (np.zeros((4, 4, 2), np.uint8), ValueError),
+        (np.zeros((0, 4, 3), np.uint8), ValueError),
+        (np.zeros((4,), np.uint8), ValueError),
+        (np.zeros((4, 4, 3), np.int32), TypeError),
+        (np.full((4, 4), np.nan), ValueError),
+        (np.full((4, 4), 255.0), ValueError),
+        (None, ValueError),
+    ],
+)
+def test_what_is_no_frame(frame, error):
+    with pytest.raises(error, match="frame"):
+        to_bgr(frame)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 8), (125, 121)])
+def test_label_peaks_at_the_origin_and_wraps(shape):
+    label = gaussian_label(shape, 2.0, np.float64)
+    assert label[0, 0] == 1 and label.argmax() == 0
+    for row, column in [(1, 0), (0, 2), (2, 1)]:
+        if row < (shape[0] + 1) // 2 and column < (shape[1] + 1) // 2:
+            expected = np.exp(-(row**2 + column**2) / 8)
+            assert label[row, column] == pytest.approx(expected)
+            assert label[-row, -column] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="sigma"):
+        gaussian_label(shape, 0.0)
+
+
+def test_hann_window():
+    window = hann((5, 7))
+    assert window.dtype == np.float32 and window[2, 3] == 1
+    assert not window[0].any() and not window[:, -1].any()
