@@ -43,7 +43,7 @@ format: $(VENV)/.test
 proof: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
-parity: $(VENV)/.test
+parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py
 
 clean:
@@ -57,8 +57,9 @@ distclean: clean
 
 $(VENV)/.demo: EXTRAS := demo
 $(VENV)/.test: EXTRAS := test,demo
+$(VENV)/.bench: EXTRAS := test,demo,bench
 
-$(VENV)/.demo $(VENV)/.test: setup.py pyproject.toml
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: setup.py pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found; name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "dcfnet_np needs Python 3.10 or newer, this is $$($(PYTHON) --version 2>&1);" \

@@ -1,4 +1,4 @@
-"""Times the convolution, LRN and SGD kernels alone, each beside its floor, on the GPU.
+"""Times the convolution, LRN, band DFT and SGD kernels alone, each beside its floor, on the GPU.
 
     python benchmarks/gpu_kernels.py [--json FILE] [--quick] [--only TEXT]
 
@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import backend, kernels
-from dcfnet_np.kernels import conv, lrn, sgd
+from dcfnet_np.kernels import conv, dft, lrn, sgd
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
+from dcfnet_np.ops.fourier import irfft2, make_band, rfft2
 from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
 
 TOLERANCE = 3e-6  # float32, over the largest value
@@ -124,7 +125,11 @@ def compile_ahead(few, large, weights, chunks):
         for tile in tiles
         for c_step, after in ((3, conv.RELU), (8, conv.BIAS), *((8, after) for after in afters))
     ]
+    names += [
+        ("conv.cu", conv._name("float", tile, 1, conv.NORMALISE_WINDOW)) for tile in few + large if can_normalise(tile)
+    ]
     names += [("conv.cu", conv._weights_name("float", tile, 1)) for tile in weights]
+    names += [("dft.cu", name) for name in dft.EXPRESSIONS if "float" in name]
     names += [
         ("lrn.cu", lrn._name(kernel, "float", 2, chunk, window))
         for kernel, window in (("lrn_forward", True), ("lrn_forward", False), ("lrn_backward", False))
@@ -132,6 +137,11 @@ def compile_ahead(few, large, weights, chunks):
     ]
     with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, 16)) as pool:
         pool.map(compile_one, names, chunksize=1)
+
+
+def can_normalise(tile):
+    """Does a block of this tile have all 32 channels, and a thread all channels of a pixel?"""
+    return tile.outputs == conv.LANE_OUTPUTS and tile.warps_o <= 4
 
 
 class Bench:
@@ -181,22 +191,29 @@ def label(tile):
     return "/".join(map(str, tile))
 
 
-def bench_forward(bench, n, c, o, padding, relu, tiles, size=125):
+def bench_forward(bench, n, c, o, padding, relu, tiles, size=125, normalise=False):
     x, w, b = bench.random(n, c, size, size), bench.random(o, c, 3, 3), bench.random(o)
     packed = conv.pack(w)
     y = bench.cp.empty((n, o, *conv.output_shape(size, size, padding, 1)), np.float32)
     few = min(n, CHECKED)
     want = conv2d_forward(*(bench.cp.asnumpy(a).astype(np.float64) for a in (x[:few], w, b)), padding=padding)[0]
     want = np.maximum(want, 0) if relu else want
+    follow = None
+    if normalise:
+        window = np.outer(np.hanning(size), np.hanning(size)).astype(np.float32)
+        want = lrn_forward(want)[0] * window
+        follow = conv.Normalise(window=bench.cp.asarray(window))
     for tile in tiles:
         tile = tile._replace(c_step=min(c, tile.c_step))
+        if normalise and not can_normalise(tile):
+            continue
 
         def run(tile=tile):
-            return conv.forward(x, w, b, padding=padding, relu=relu, packed=packed, out=y, tile=tile)
+            return conv.forward(x, w, b, padding=padding, relu=relu, normalise=follow, packed=packed, out=y, tile=tile)
 
         flops = 2 * 9 * c * y.size
         bench.case(
-            "conv forward", f"{n}x{c}->{o} {size} p{padding}", label(tile), run,
+            "conv+lrn forward" if normalise else "conv forward", f"{n}x{c}->{o} {size} p{padding}", label(tile), run,
             lambda run=run: bench.error(run()[:few], want), flops, (x, y),
         )  # fmt: skip
 
@@ -264,6 +281,31 @@ def bench_lrn(bench, n, size, window, backward, chunks):
         )  # fmt: skip
 
 
+def bench_dft(bench, maps, size, limit, inverse):
+    """Both passes of the transform of `maps` maps, or of its inverse."""
+    tables = dft.make_tables((size, size), (limit, limit), np.float32)
+    band = make_band((size, size), (limit, limit), np.float64)
+    x, xf = bench.random(maps, size, size), bench.cp.empty((maps, *tables.spectrum_shape), np.complex64)
+    work = bench.cp.empty((maps, size, limit + 1), np.complex64)
+    few = min(maps, CHECKED)
+    want = rfft2(bench.cp.asnumpy(x[:few]).astype(np.float64), band)
+    dft.rfft2(x, tables, out=xf, work=work)
+    if inverse:
+        want = irfft2(bench.cp.asnumpy(xf[:few]).astype(np.complex128), (size, size), band)
+
+    def run():
+        if inverse:
+            return dft.irfft2(xf, tables, out=x, work=work)
+        return dft.rfft2(x, tables, out=xf, work=work)
+
+    half = size // 2 + 1
+    flops = maps * 4 * (limit + 1) * half * (size + 2 * (limit + 1))
+    bench.case(
+        f"dft {'inverse' if inverse else 'forward'}", f"{maps} {size} K{limit}", "", run,
+        lambda: bench.error(run()[:few], want), flops, (x, xf),
+    )  # fmt: skip
+
+
 def bench_sgd(bench, size):
     p, g, v = bench.random(size), bench.random(size), bench.random(size)
 
@@ -294,21 +336,18 @@ def main():
     bench = Bench(cp, ceiling, arguments.only)
 
     T, W = conv.Tile, conv.WeightTile
-    few, large, weights = [conv.FEW], [conv.LARGE], [W(8, 8, 1, 2)]
+    few, large, weights, first = [conv.FEW], [conv.LARGE], [W(4, 16, 8, 1, 2)], [W(3, 32, 1, 1, 8)]
     counts, counts_first, chunks = [264], [1056], [lrn.CHUNK]
     if not arguments.quick:
-        few += [T(4, 1, 8, 4, 1, 4), T(4, 1, 4, 8, 1, 3), T(4, 2, 4, 8, 1, 3), T(4, 2, 8, 4, 1, 4)]
-        few += [T(2, 1, 8, 4, 1, 5), T(4, 1, 4, 4, 2, 3), T(8, 1, 8, 4, 1, 5), T(8, 1, 8, 4, 1, 4)]
-        few += [T(4, 1, 8, 2, 2, 4), T(4, 1, 8, 4, 2, 2), T(4, 1, 8, 4, 1, 5, 1), T(4, 1, 8, 4, 1, 4, 1)]
-        few += [T(2, 1, 8, 4, 1, 5, 1), T(2, 2, 8, 4, 1, 3, 1)]
-        large += [T(4, 2, 8, 4, 1, 3), T(4, 1, 16, 2, 1, 4), T(4, 1, 16, 2, 2, 4), T(4, 2, 8, 4, 2, 2)]
-        large += [T(4, 1, 8, 4, 1, 5), T(4, 2, 8, 2, 2, 4), T(4, 1, 16, 2, 2, 3), T(8, 2, 8, 4, 1, 4)]
-        large += [T(8, 2, 8, 4, 1, 3), T(2, 2, 8, 4, 1, 4), T(4, 2, 8, 4, 1, 3, 1), T(2, 2, 8, 4, 1, 4, 1)]
-        large += [T(2, 2, 8, 4, 1, 3, 1), T(4, 1, 8, 4, 1, 4, 1), T(2, 2, 8, 4, 2, 2, 1)]
-        weights += [W(8, 4, 1, 4), W(8, 4, 1, 3), W(8, 8, 1, 1), W(4, 8, 1, 3), W(8, 2, 1, 8)]
+        few += [T(4, 1, 8, 4, 1, 4), T(4, 1, 4, 8, 1, 3), T(4, 2, 4, 8, 1, 3), T(8, 1, 8, 4, 1, 5)]
+        few += [T(4, 1, 4, 4, 2, 3), T(8, 1, 4, 8, 1, 3), T(2, 1, 8, 4, 1, 5, 1)]
+        large += [T(8, 2, 8, 4, 1, 4), T(4, 2, 8, 4, 1, 3), T(8, 2, 8, 4, 1, 3), T(4, 2, 8, 4, 2, 2)]
+        large += [T(8, 2, 8, 4, 2, 2), T(4, 4, 4, 8, 1, 2), T(8, 4, 4, 8, 1, 2), T(4, 4, 8, 4, 1, 2)]
+        large += [T(4, 1, 8, 4, 1, 5), T(4, 1, 8, 4, 1, 7), T(4, 2, 8, 2, 2, 4), T(2, 2, 8, 4, 1, 4, 1)]
+        large += [T(4, 2, 8, 4, 1, 3, 1), T(2, 2, 8, 4, 2, 2, 1)]
+        weights += [W(4, 16, 4, 1, 4), W(4, 16, 4, 1, 3), W(4, 16, 2, 1, 6), W(2, 16, 8, 1, 3)]
+        first += [W(3, 32, 1, 1, 6), W(3, 32, 2, 1, 4), W(3, 16, 1, 2, 4)]
         counts, counts_first, chunks = [132, 264, 528], [528, 1056, 2112], [4, 8, 16, 32]
-
-    first = [W(3, 1, 2, 8), W(3, 1, 1, 8)][: 1 if arguments.quick else 2]
     if not arguments.only:
         compile_ahead(few, large, weights + first, chunks)
 
@@ -316,9 +355,15 @@ def main():
     for n in (3, 1):
         bench_forward(bench, n, 3, 32, 1, True, few)
         bench_forward(bench, n, 32, 32, 1, False, few)
+        bench_forward(bench, n, 32, 32, 1, False, few, normalise=True)
         bench_lrn(bench, n, 125, True, False, chunks)
+        bench_dft(bench, 32 * n, 125, 28, False)
+        bench_dft(bench, n, 125, 28, True)
     bench_forward(bench, 192, 3, 32, 1, True, large)
     bench_forward(bench, 192, 32, 32, 1, False, large)
+    bench_forward(bench, 192, 32, 32, 1, False, large, normalise=True)
+    bench_dft(bench, 192 * 32, 125, 28, False)
+    bench_dft(bench, 192, 125, 28, True)
     bench_lrn(bench, 192, 125, True, False, chunks)
     bench_forward(bench, 3, 3, 64, 1, True, few[:3])
     bench_forward(bench, 3, 64, 32, 1, False, few[:3])
@@ -330,6 +375,8 @@ def main():
     bench_weight_gradient(bench, 32, 3, 64, 0, first, counts_first, 125)
     bench_lrn(bench, 32, 121, False, False, chunks)
     bench_lrn(bench, 32, 121, False, True, chunks)
+    bench_dft(bench, 32 * 32, 121, 28, False)
+    bench_dft(bench, 32 * 32, 121, 28, True)
     bench_sgd(bench, 20256)
 
     if arguments.json:

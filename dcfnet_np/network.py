@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .backend import Array
+from .backend import Array, array_module
 from .ops.conv import conv2d_backward, conv2d_forward, output_size
 from .ops.lrn import lrn_backward, lrn_forward
 from .ops.relu import relu_backward, relu_forward
@@ -200,7 +200,10 @@ def features(x: Array, parameters: Parameters, architecture: str | Architecture,
     """The features of `forward`, for tracking: caches are dropped at once, memory stays at a layer or two."""
     _check_input(x, parameters, architecture, padding)
     for name, spec in layers(architecture):
-        x = _layer_forward(x, name, spec, parameters, padding)[0]
+        if isinstance(spec, Relu):
+            x = array_module(x).maximum(x, 0)  # relu_forward would also keep where x was positive
+        else:
+            x = _layer_forward(x, name, spec, parameters, padding)[0]
     return x
 
 

@@ -95,14 +95,23 @@ def update_model(
            template_f, label_f, rates, model_f, gain_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
 
 
-def dcf_forward(template_f: Array, search_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
-    """Eqs. 2 and 3 fused.  Returns response_f (N, bins) and the energy (N, bins), which `dcf_backward` needs."""
+def dcf_forward(
+    template_f: Array, search_f: Array, label_f: Array, lam: float, *, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
+    """Eqs. 2 and 3 fused.  Returns response_f (N, bins) and the energy (N, bins), which `dcf_backward` needs.
+
+    `out`, if given, is these two.
+    """
     real, ctype = _real(template_f, "dcf_forward: template_f")
     n, d, bins = _sizes(template_f, "dcf_forward: template_f")
     require(template_f, "dcf_forward: template_f", template_f.dtype, template_f.shape)
     require(search_f, "dcf_forward: search_f", template_f.dtype, template_f.shape)
     require(label_f, "dcf_forward: label_f", template_f.dtype, bins)
-    response_f, energy = backend.cupy().empty((n, *bins), template_f.dtype), backend.cupy().empty((n, *bins), real)
+    if out is None:
+        out = backend.cupy().empty((n, *bins), template_f.dtype), backend.cupy().empty((n, *bins), real)
+    response_f, energy = out
+    require(response_f, "dcf_forward: response_f", template_f.dtype, (n, *bins))
+    require(energy, "dcf_forward: energy", real, (n, *bins))
     p = _count(bins)
     launch("dcf.cu", f"dcf_forward<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, search_f, label_f,
            response_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
@@ -110,12 +119,20 @@ def dcf_forward(template_f: Array, search_f: Array, label_f: Array, lam: float) 
 
 
 def dcf_backward(
-    dresponse_f: Array, template_f: Array, search_f: Array, label_f: Array, response_f: Array, energy: Array
+    dresponse_f: Array,
+    template_f: Array,
+    search_f: Array,
+    label_f: Array,
+    response_f: Array,
+    energy: Array,
+    *,
+    out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
     """Eqs. 7, 9, 10 and the sum of Eq. 11, fused, by the paper's convention (`ops.fourier`).
 
     dresponse_f = rfft2(dresponse): (N, bins); the others as `dcf_forward` took and gave them.
     Returns the transforms of dtemplate and dsearch, (N, D, bins) each: `irfft2` of them is Eqs. 11 and 8.
+    `out`, if given, is these two.
     """
     real, ctype = _real(template_f, "dcf_backward: template_f")
     n, d, bins = _sizes(template_f, "dcf_backward: template_f")
@@ -125,17 +142,22 @@ def dcf_backward(
     require(dresponse_f, "dcf_backward: dresponse_f", template_f.dtype, (n, *bins))
     require(response_f, "dcf_backward: response_f", template_f.dtype, (n, *bins))
     require(energy, "dcf_backward: energy", real, (n, *bins))
-    dtemplate_f, dsearch_f = backend.cupy().empty_like(template_f), backend.cupy().empty_like(template_f)
+    if out is None:
+        out = backend.cupy().empty_like(template_f), backend.cupy().empty_like(template_f)
+    dtemplate_f, dsearch_f = out
+    require(dtemplate_f, "dcf_backward: dtemplate_f", template_f.dtype, template_f.shape)
+    require(dsearch_f, "dcf_backward: dsearch_f", template_f.dtype, template_f.shape)
     p = _count(bins)
     launch("dcf.cu", f"dcf_backward<{ctype}>", (blocks(p, 128), n), (128,), template_f, search_f, label_f,
            response_f, energy, dresponse_f, dtemplate_f, dsearch_f, np.int32(d), np.int32(p))  # fmt: skip
     return dtemplate_f, dsearch_f
 
 
-def response_loss(response: Array, label: Array) -> tuple[Array, Array]:
+def response_loss(response: Array, label: Array, *, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
     """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and dresponse (N, H, W).
 
     response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W).  Nothing comes back to the host.
+    `out`, if given, is these two.
     """
     if response.dtype not in (np.float32, np.float64):
         raise TypeError(f"response_loss: response must be float32 or float64, got {response.dtype}")
@@ -144,7 +166,11 @@ def response_loss(response: Array, label: Array) -> tuple[Array, Array]:
     per_map = len(label.shape) == 3
     require(label, "response_loss: label", response.dtype, response.shape if per_map else response.shape[1:])
     n = len(response)
-    losses, dresponse = backend.cupy().empty(n, response.dtype), backend.cupy().empty_like(response)
+    if out is None:
+        out = backend.cupy().empty(n, response.dtype), backend.cupy().empty_like(response)
+    losses, dresponse = out
+    require(losses, "response_loss: losses", response.dtype, (n,))
+    require(dresponse, "response_loss: dresponse", response.dtype, response.shape)
     launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, losses, dresponse,
            np.int32(_count(response.shape[1:])), np.int32(per_map))  # fmt: skip
     return losses, dresponse

@@ -63,9 +63,24 @@ class Stream:
 
     __enter__, __exit__, synchronize = Device.__enter__, Device.__exit__, Device.synchronize
 
+    def wait_event(self, event):
+        pass
+
+
+class Event:
+    """Everything before it is over when it is recorded: cupy.cuda.Event."""
+
+    def __init__(self, block=False, disable_timing=False):
+        pass
+
+    def record(self, stream=None):
+        pass
+
+    synchronize = Device.synchronize
+
 
 cuda = types.SimpleNamespace(
-    Device=Device, Stream=Stream, is_available=lambda: True, alloc_pinned_memory=bytearray
+    Device=Device, Stream=Stream, Event=Event, is_available=lambda: True, alloc_pinned_memory=bytearray
 )  # all memory is the host's
 
 

@@ -1,0 +1,317 @@
+"""One step of training as one chain of kernels: crops -> loss -> gradients -> SGD, all on one GPU.
+
+`train.loop.batch_gradients` and `train.sgd.sgd_step` are the specification of every number here.  A step is
+
+    gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN -> band DFT -> correlation filter -> inverse DFT -> loss
+    -> band DFT -> filter, backward -> inverse DFT -> LRN, backward -> conv, backward -> ... -> SGD]
+
+in buffers that are made once, what stands in brackets captured as a CUDA graph.  The host hands over which pairs come
+next and never waits for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np import backend, network
+from dcfnet_np.backend import Array
+from dcfnet_np.kernels import batch, conv, dcf, dft, lrn, sgd
+from dcfnet_np.ops.fourier import label_band, make_band, rfft2
+from dcfnet_np.train.loop import Config
+from dcfnet_np.vision.windows import gaussian_label
+
+SLOTS = 4  # steps that can be under way
+
+
+class Slot(NamedTuple):
+    """What one step under way needs of the host: page-locked memory, and its event."""
+
+    index: np.ndarray  # (2 batch,) int32, templates first
+    losses: np.ndarray  # (batch,): each pair's share of the loss
+    crops: np.ndarray | None  # (2 batch, 3, size, size) uint8, when crops are streamed
+    device_index: Array
+    device_crops: Array | None
+    uploaded: Any  # event: crops and index are on the device
+    over: Any  # event: the step is done and its losses are here
+
+
+class Layer(NamedTuple):
+    """A convolution with its ReLU, if any, and its buffers."""
+
+    spec: network.Conv
+    relu: bool
+    weight: Array
+    bias: Array
+    dweight: Array
+    dbias: Array
+    packed: Array
+    flipped: Array
+    output: Array
+    doutput: Array
+    part: Array  # room for partial sums of the gradient to the weights
+
+
+class TrainStep:
+    """SGD steps of a network on one GPU, `config.batch` pairs each.
+
+        step = TrainStep(config, crops)
+        for pairs in ...:                     # (batch, 2) indices into crops: template, search
+            step.step(pairs, lr)
+        losses = step.losses()                # of all these steps; waits for the last one
+        trained = step.parameters()
+
+    crops: (n, 3, size, size) uint8.  parameters: those to start with, else initialised from config.seed.
+    resident: keep all crops on the GPU; else every batch is streamed from page-locked memory while the step before it
+    computes.  dtype: float32, or float64 for checks.  graph: capture the step as a CUDA graph; else launch its kernels
+    one by one.  Raises `backend.DeviceError` when there is no usable GPU, ValueError when the label needs the full
+    spectrum of an even size, which has no band, or the network is not convolutions and one LRN behind them.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        crops: np.ndarray,
+        parameters: network.Parameters | None = None,
+        *,
+        device: int = 0,
+        dtype: Any = np.float32,
+        graph: bool = True,
+        resident: bool = True,
+    ) -> None:
+        if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3] or crops.dtype != np.uint8:
+            raise ValueError(f"TrainStep: crops must be (n, 3, size, size) uint8, got {crops.shape} {crops.dtype}")
+        parameters = network.initialise(config.arch, config.seed) if parameters is None else parameters
+        network.check_parameters(config.arch, parameters)
+        self.config = config
+        self.dtype = np.dtype(dtype)
+        self._cp = backend.cupy()
+        self._device = self._cp.cuda.Device(device)
+        self._graph_wanted = graph
+        self._graph: Any = None
+        self._lr: float | None = None  # of the captured graph
+        self._compiled = False
+        self._steps = 0  # since the losses were last asked for
+        self._losses: list[float] = []
+        self._crops_host = crops
+        with self._device:
+            # Streams of their own: the default stream cannot be captured.
+            self._stream = self._cp.cuda.Stream(non_blocking=True)
+            self._uploads = self._cp.cuda.Stream(non_blocking=True)
+            with self._stream:
+                self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
+                self._make_network(parameters, crops.shape[-1])
+                self._make_objective()
+                self._slots = [self._make_slot(crops.shape[-1]) for _ in range(SLOTS)]
+            self._stream.synchronize()
+
+    def step(self, pairs: np.ndarray, lr: float) -> None:
+        """One SGD step on `pairs`, (batch, 2) indices into the crops, at learning rate `lr`.  Does not wait for it."""
+        pairs = np.asarray(pairs)
+        if pairs.shape != (self.config.batch, 2):
+            raise ValueError(f"TrainStep.step: pairs must be ({self.config.batch}, 2), got {pairs.shape}")
+        if pairs.min() < 0 or pairs.max() >= len(self._crops_host):
+            raise ValueError(f"TrainStep.step: pairs must be indices below {len(self._crops_host)}, got others")
+        slot = self._slots[self._steps % SLOTS]
+        with self._device:
+            if self._steps >= SLOTS:
+                self._finish(slot)
+            index = pairs.T.reshape(-1)
+            with self._uploads:
+                if slot.crops is None:
+                    slot.index[...] = index
+                    self._copy(slot.device_index, slot.index, self._uploads)
+                else:
+                    np.take(self._crops_host, index, axis=0, out=slot.crops)
+                    self._copy(slot.device_crops, slot.crops, self._uploads)
+                slot.uploaded.record(self._uploads)
+            with self._stream:
+                self._stream.wait_event(slot.uploaded)
+                crops = self._crops if slot.crops is None else slot.device_crops
+                batch.gather(crops, slot.device_index, self._mean, out=self._images)
+                self._replay(float(lr))
+                self._fetch(self._map_losses, slot.losses)
+                slot.over.record(self._stream)
+        self._steps += 1
+
+    def losses(self) -> np.ndarray:
+        """The loss of every step since the last call, (steps,) float64, in order.  Waits for the last step."""
+        first = max(0, self._steps - SLOTS)
+        for number in range(first, self._steps):
+            self._finish(self._slots[number % SLOTS])
+        result, self._losses, self._steps = np.array(self._losses), [], 0
+        return result
+
+    def parameters(self) -> network.Parameters:
+        """A copy of the parameters, NumPy arrays.  Waits for the last step."""
+        return self._unflatten(self._flat)
+
+    def gradients(self) -> network.Parameters:
+        """The gradients of the last step, NumPy arrays; for tests."""
+        return self._unflatten(self._dflat)
+
+    def _unflatten(self, flat: Array) -> network.Parameters:
+        self._stream.synchronize()
+        values = backend.to_numpy(flat).copy()
+        return {name: self._view(values, name) for name in self._places}
+
+    def _view(self, flat: Array, name: str) -> Array:
+        start, shape = self._places[name]
+        return flat[start : start + int(np.prod(shape))].reshape(shape)
+
+    def _finish(self, slot: Slot) -> None:
+        """Wait until the step in this slot is over, and keep its loss."""
+        slot.over.synchronize()
+        self._losses.append(float(slot.losses.sum(dtype=np.float64)))
+
+    def _replay(self, lr: float) -> None:
+        if not self._graph_wanted or not self._compiled:  # the first step compiles kernels, which is no capture
+            self._run(lr)
+            self._compiled = True
+            return
+        if (
+            self._graph is None or lr != self._lr
+        ):  # the learning rate is a number in the graph; it changes once an epoch
+            self._stream.begin_capture()
+            self._run(lr)
+            self._graph, self._lr = self._stream.end_capture(), lr
+        self._graph.launch(self._stream)
+
+    def _make_network(self, parameters: network.Parameters, size: int) -> None:
+        """The layers, with all parameters, their gradients and their velocity in one flat buffer each."""
+        cp, dtype, n = self._cp, self.dtype, 2 * self.config.batch
+        specs = [spec for _, spec in network.layers(self.config.arch)]
+        lrns = [spec for spec in specs if isinstance(spec, network.Lrn)]
+        if specs[-1:] != lrns:
+            raise ValueError(f"TrainStep: the last layer, and no other, must be Lrn, got {specs}")
+        self._lrn = lrns[0]
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
+        start = 0
+        for name, value in parameters.items():
+            self._places[name] = (start, value.shape)
+            start += value.size
+        flat = np.concatenate([np.asarray(value, dtype).reshape(-1) for value in parameters.values()])
+        self._flat, self._dflat, self._velocity = cp.asarray(flat), cp.zeros(start, dtype), cp.zeros(start, dtype)
+        self._images = cp.empty((n, 3, size, size), dtype)
+        self._mean = cp.asarray(np.asarray(self.config.mean, dtype))
+        self._layers: list[Layer] = []
+        height = size
+        for i, (name, spec) in enumerate(network.layers(self.config.arch)):
+            if not isinstance(spec, network.Conv):
+                continue
+            height, _ = conv.output_shape(height, height, 0, spec.dilation)
+            weight, bias = (self._view(self._flat, f"{name}.{kind}") for kind in ("weight", "bias"))
+            dweight, dbias = (self._view(self._dflat, f"{name}.{kind}") for kind in ("weight", "bias"))
+            output = cp.empty((n, spec.c_out, height, height), dtype)
+            part = cp.empty((conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype)
+            self._layers.append(
+                Layer(
+                    spec, isinstance(specs[i + 1], network.Relu), weight, bias, dweight, dbias, conv.pack(weight),
+                    conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
+                )
+            )  # fmt: skip
+
+    def _make_objective(self) -> None:
+        """The label, the band's tables, and the buffers between the last layer and the loss."""
+        cp, config, dtype, n = self._cp, self.config, self.dtype, self.config.batch
+        features = self._layers[-1].output
+        size, d = features.shape[-1], features.shape[1]
+        sigma = config.sigma_factor * self._images.shape[-1] / (1 + config.padding)
+        label = gaussian_label((size, size), sigma, dtype)
+        band = label_band(label, dtype) if config.band else None
+        if band is None:
+            if size % 2 == 0:
+                raise ValueError(f"TrainStep: this label needs the full spectrum, so maps of odd size, got {size}")
+            band = make_band((size, size), size // 2, dtype)
+        self._tables = dft.make_tables(band.shape, band.limits, dtype)
+        self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
+        bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
+        self._features = cp.empty(features.shape, dtype)  # after LRN, and later their gradient
+        self._features_f = cp.empty((2 * n, d, *bins), complex_)
+        self._dfeatures_f = cp.empty((2 * n, d, *bins), complex_)
+        self._work = cp.empty((2 * n, d, size, bins[1]), complex_)
+        self._response_f, self._dresponse_f = cp.empty((n, *bins), complex_), cp.empty((n, *bins), complex_)
+        self._energy = cp.empty((n, *bins), dtype)
+        self._response, self._dresponse = cp.empty((n, size, size), dtype), cp.empty((n, size, size), dtype)
+        self._response_work = cp.empty((n, size, bins[1]), complex_)
+        self._map_losses = cp.empty(n, dtype)
+
+    def _make_slot(self, size: int) -> Slot:
+        cp, n = self._cp, 2 * self.config.batch
+        index = self._pinned((n,), np.int32)
+        index[...] = np.arange(n)  # streamed crops come in order
+        crops = None if self._crops is not None else self._pinned((n, 3, size, size), np.uint8)
+        return Slot(
+            index,
+            self._pinned((self.config.batch,), self.dtype),
+            crops,
+            cp.asarray(index.copy()),
+            None if crops is None else cp.empty(crops.shape, np.uint8),
+            cp.cuda.Event(disable_timing=True),
+            cp.cuda.Event(disable_timing=True),
+        )
+
+    def _run(self, lr: float) -> None:
+        """All kernels of a step after `gather`."""
+        n, layers, spec = self.config.batch, self._layers, self._lrn
+        x = self._images
+        for layer in layers:
+            conv.pack(layer.weight, out=layer.packed)
+            conv.pack(layer.weight, flipped=True, out=layer.flipped)
+            x = conv.forward(
+                x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
+                packed=layer.packed, out=layer.output,
+            )  # fmt: skip
+        normalise = {"n": spec.n, "k": spec.k, "alpha": spec.alpha, "beta": spec.beta}
+        lrn.forward(x, **normalise, out=self._features)
+
+        dft.rfft2(self._features, self._tables, out=self._features_f, work=self._work)
+        template_f, search_f = self._features_f[:n], self._features_f[n:]
+        found = dcf.dcf_forward(
+            template_f, search_f, self._label_f, self.config.lam, out=(self._response_f, self._energy)
+        )
+        dft.irfft2(self._response_f, self._tables, out=self._response, work=self._response_work)
+        dcf.response_loss(self._response, self._label, out=(self._map_losses, self._dresponse))
+        dft.rfft2(self._dresponse, self._tables, out=self._dresponse_f, work=self._response_work)
+        dcf.dcf_backward(
+            self._dresponse_f, template_f, search_f, self._label_f, *found,
+            out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
+        )  # fmt: skip
+        dft.irfft2(self._dfeatures_f, self._tables, out=self._features, work=self._work)
+
+        lrn.backward(self._features, x, **normalise, out=layers[-1].doutput)
+        for i in reversed(range(len(layers))):
+            layer, below = layers[i], layers[i - 1] if i else None
+            x = self._images if below is None else below.output
+            conv.weight_gradient(
+                layer.doutput, x, padding=0, dilation=layer.spec.dilation, out=(layer.dweight, layer.dbias),
+                part=layer.part,
+            )  # fmt: skip
+            if below is not None:
+                conv.input_gradient(
+                    layer.doutput, layer.weight, x.shape[2:], padding=0, dilation=layer.spec.dilation,
+                    relu_output=x if below.relu else None, packed=layer.flipped, out=below.doutput,
+                )  # fmt: skip
+        sgd.step(
+            self._flat, self._dflat, self._velocity, lr=lr, momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )  # fmt: skip
+
+    def _copy(self, array: Array, values: np.ndarray, stream: Any) -> None:
+        """Upload page-locked `values` in this stream."""
+        if backend.is_numpy(array):  # kernels on the CPU
+            array[...] = values
+        else:
+            array.set(values, stream=stream)
+
+    def _fetch(self, array: Array, out: np.ndarray) -> None:
+        """Copy an array into page-locked memory, in this stream, without waiting."""
+        if backend.is_numpy(array):
+            out[...] = array
+        else:
+            array.get(stream=self._stream, out=out, blocking=False)
+
+    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """A host array in page-locked memory, which the GPU copies without the CPU's help."""
+        count = int(np.prod(shape))
+        memory = self._cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
+        return np.frombuffer(memory, dtype, count).reshape(shape)
