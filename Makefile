@@ -10,7 +10,7 @@ OUT ?= out/demo
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity clean distclean
+.PHONY: help test demo lint format gradcheck proof parity gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make gradcheck  every gradient against finite differences"
 	@echo "make lint       ruff and mypy       make format   rewrite with ruff"
 	@echo "make proof      the slow tests      make parity   remake the golden boxes (needs torch)"
+	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV) too"
 
 test: lint
@@ -45,6 +46,27 @@ proof: $(VENV)/.test
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py
+
+# A part that fails does not hide the others; the exit code tells. DCFNET_DATA may name a folder with sequences/David.
+RESULTS ?= benchmarks/results
+SANITIZER := compute-sanitizer --error-exitcode 1 --tool
+
+gpu:
+	@failed=; part() { echo "== $$1"; shift; "$$@" || failed="$$failed [$$*]"; }; \
+	part install $(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .; \
+	part tests $(PYTHON) -m pytest -q -m gpu; \
+	if command -v compute-sanitizer >/dev/null; then \
+	  part memcheck timeout 120 $(SANITIZER) memcheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
+	    tests/test_kernels_dft.py -k "(3-channels or given or empty_batch) and gpu"; \
+	  part racecheck timeout 120 $(SANITIZER) racecheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
+	    tests/test_kernels_dft.py -k "(given or empty_batch) and gpu"; \
+	else echo "== memcheck, racecheck: skipped, no compute-sanitizer here"; fi; \
+	part kernels $(PYTHON) benchmarks/gpu_kernels.py --quick --json $(RESULTS)/gpu-kernels.json; \
+	weights=$$($(PYTHON) -c "from dcfnet_np import weights; print('light' if 'light' in weights.names() else 'random:light')"); \
+	frames=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then frames="--frames $$DCFNET_DATA/sequences/David"; fi; \
+	part tracking $(PYTHON) benchmarks/gpu_tracking.py --weights $$weights $$frames --out $(RESULTS)/gpu-tracking.json; \
+	part training $(PYTHON) benchmarks/gpu_training.py --out $(RESULTS)/gpu-training.json; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

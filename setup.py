@@ -65,7 +65,7 @@ setup(
         "demo": DEMO,
         "test": TEST,
         "bench": BENCH,
-        "dev": [*DEMO, *TEST, "matplotlib"],
+        "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},
 )

@@ -89,19 +89,25 @@ extern "C" __global__ void multiply_adds(float* out, int steps) {
     return Ceiling(flops / us * 1e6, 2 * source.nbytes / copy * 1e6)
 
 
+def says(*command):
+    """What a command prints, one line; nothing where there is no such command or it fails."""
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return lines[0].strip()
+
+
 def environment(cp):
     """What was measured and where: for the JSON of every benchmark on a GPU."""
     device = cp.cuda.Device()
     ceiling = measure_ceiling(cp)
-    root = Path(__file__).resolve().parent.parent
-    try:
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=True)
-        commit = git.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
-        commit = os.environ.get("DCFNET_COMMIT", "unknown")
+    root = str(Path(__file__).resolve().parent.parent)
+    commit = says("git", "-C", root, "rev-parse", "HEAD") or os.environ.get("DCFNET_COMMIT", "unknown")
     return {
         "device": cp.cuda.runtime.getDeviceProperties(device.id)["name"].decode(),
-        "driver": cp.cuda.runtime.driverGetVersion(),
+        "driver": says("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "driver_cuda": cp.cuda.runtime.driverGetVersion(),
         "runtime": cp.cuda.runtime.runtimeGetVersion(),
         "cupy": cp.__version__,
         "numpy": np.__version__,
@@ -337,7 +343,7 @@ def main():
 
     T, W = conv.Tile, conv.WeightTile
     few, large, weights, first = [conv.FEW], [conv.LARGE], [W(4, 16, 8, 1, 2)], [W(3, 32, 1, 1, 8)]
-    counts, counts_first, chunks = [264], [1056], [lrn.CHUNK]
+    counts, counts_first, chunks = [264], [1584], [lrn.CHUNK]
     if not arguments.quick:
         few += [T(4, 1, 8, 4, 1, 4), T(4, 1, 4, 8, 1, 3), T(4, 2, 4, 8, 1, 3), T(8, 1, 8, 4, 1, 5)]
         few += [T(4, 1, 4, 4, 2, 3), T(8, 1, 4, 8, 1, 3), T(2, 1, 8, 4, 1, 5, 1)]
@@ -347,7 +353,7 @@ def main():
         large += [T(4, 2, 8, 4, 1, 3, 1), T(2, 2, 8, 4, 2, 2, 1)]
         weights += [W(4, 16, 4, 1, 4), W(4, 16, 4, 1, 3), W(4, 16, 2, 1, 6), W(2, 16, 8, 1, 3)]
         first += [W(3, 32, 1, 1, 6), W(3, 32, 2, 1, 4), W(3, 16, 1, 2, 4)]
-        counts, counts_first, chunks = [132, 264, 528], [528, 1056, 2112], [4, 8, 16, 32]
+        counts, counts_first, chunks = [132, 264, 528], [1056, 1584, 2112], [4, 8, 16, 32]
     if not arguments.only:
         compile_ahead(few, large, weights + first, chunks)
 

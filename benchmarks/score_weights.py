@@ -10,6 +10,7 @@ On a GPU `DeviceStep` tracks, which gives the boxes of `Tracker` (tests/test_dev
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 import dcfnet_np
 from dcfnet_np import network, weights
-from dcfnet_np.backend import select_device
+from dcfnet_np.backend import describe, select_device
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -65,8 +66,14 @@ def main() -> None:
         with open_source(str(path)) as source:
             videos[path.name] = (list(source), np.array(source.boxes))
 
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    report = {"set": args.set, "device": device, "version": dcfnet_np.__version__, "commit": commit, "scores": []}
+    git = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    report = {
+        "set": args.set,
+        "device": describe(select_device(args.device)) if device == "cuda" else platform.processor() or "cpu",
+        "version": dcfnet_np.__version__,
+        "commit": git.stdout.strip() if git.returncode == 0 else "not a git checkout",
+        "scores": [],
+    }
     for name in weights.names():
         trained = weights.load(name)
         for preset in args.preset:

@@ -96,6 +96,17 @@ def select_device(name: str = "auto") -> Device:
     return Device("cuda", index)
 
 
+def describe(device: Device) -> str:
+    """A GPU in one line: name, memory, compute capability, versions of driver and runtime."""
+    cp = cupy()
+    properties = cp.cuda.runtime.getDeviceProperties(device.index)
+    return (
+        f"{device}: {properties['name'].decode()}, {properties['totalGlobalMem'] / 2**30:.0f} GiB, "
+        f"compute capability {properties['major']}.{properties['minor']}, CUDA driver "
+        f"{cp.cuda.runtime.driverGetVersion()}, runtime {cp.cuda.runtime.runtimeGetVersion()}"
+    )
+
+
 def is_numpy(array: Array) -> bool:
     """True for numpy.ndarray, false for cupy.ndarray; TypeError for anything else."""
     if isinstance(array, np.ndarray):
@@ -127,6 +138,11 @@ def to_device(array: Array, device: Device) -> Array:
         return cp.asarray(array)
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use: fewer than the machine has under taskset and in many containers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Cores:
     """All CPU cores, each at work on items of its own, with one BLAS thread in each.
 
@@ -139,7 +155,7 @@ class Cores:
         import threadpoolctl
 
         self._blas = threadpoolctl.ThreadpoolController()
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._pool = ThreadPoolExecutor(usable_cores())
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in order; BLAS has its threads back afterwards."""
@@ -154,4 +170,4 @@ def fft_module(xp: Any) -> Any:
 
 def fft_workers(xp: Any) -> dict[str, int]:
     """Keyword arguments that let a CPU transform use every core; a GPU transform takes none."""
-    return {"workers": os.cpu_count() or 1} if xp is np else {}
+    return {"workers": usable_cores()} if xp is np else {}

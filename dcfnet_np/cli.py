@@ -460,10 +460,13 @@ def _doctor_lines() -> Iterator[tuple[str, str]]:
     for name, module in (("numpy", "numpy"), ("scipy", "scipy"), ("opencv", "cv2"), ("h5py", "h5py")):
         yield name, _version_of_module(module)
     yield "cupy", _version_of_package(("cupy-cuda12x", "cupy-cuda13x", "cupy"))
-    yield "cores", f"{_usable_cores()} usable of {os.cpu_count()}"
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield "cores", f"{usable} usable of {os.cpu_count()}"
     yield from (("blas", line) for line in _blas_lines())
-    variables = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("OPENBLAS_"))
-    yield "variables", ", ".join(variables) or "no OPENBLAS_* variable is set"
+    variables = sorted(
+        f"{name}={value}" for name, value in os.environ.items() if name.startswith(("OPENBLAS_", "DCFNET_"))
+    )
+    yield "variables", ", ".join(variables) or "no OPENBLAS_* or DCFNET_* variable is set"
     yield "gpu", _gpu_line()
     yield from (("weights", line) for line in _weights_lines())
 
@@ -480,10 +483,6 @@ def _version_of_package(names: Sequence[str]) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return f"{importlib.metadata.version(name)} ({name})"
     return "not installed"
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blas_lines() -> Iterator[str]:
@@ -506,14 +505,14 @@ def _blas_lines() -> Iterator[str]:
 
 def _gpu_line() -> str:
     try:
-        from .backend import select_device
+        from .backend import describe, select_device
 
         device = select_device("auto")
     except Exception as error:
         return f"unknown ({type(error).__name__}: {error})"
     if device.kind == "cpu":
         return f"none is used, everything runs on the CPU: {device.note}"
-    return f"{device}"
+    return describe(device)
 
 
 def _weights_lines() -> Iterator[str]:

@@ -42,17 +42,21 @@ class Preset:
     wrap_before_half: bool = False  # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
 
     def __post_init__(self) -> None:
-        if self.input_size < 8 or self.num_scales < 1 or self.num_scales % 2 == 0:
-            raise ValueError("Preset: input_size must be >= 8 and num_scales odd and positive")
-        if (
-            min(self.padding, self.sigma_factor, self.scale_step, self.scale_penalty, self.min_size) <= 0
-            or self.lam < 0
-        ):
-            raise ValueError(
-                "Preset: padding, sigma, scale step, scale penalty and min_size must be positive, lam >= 0"
-            )
-        if not 0 <= self.learning_rate <= 1:
-            raise ValueError(f"Preset: learning_rate must lie in [0, 1], got {self.learning_rate}")
+        rules = {
+            "input_size": (self.input_size >= 8, ">= 8"),
+            "num_scales": (self.num_scales >= 1 and self.num_scales % 2 == 1, "odd and positive"),
+            "learning_rate": (0 <= self.learning_rate <= 1, "in [0, 1]"),
+            "lam": (self.lam >= 0, ">= 0"),
+            "lam_divisor": (self.lam_divisor in ("none", "elements"), "'none' or 'elements'"),
+            "update_rule": (self.update_rule in ("ratio", "averages"), "'ratio' or 'averages'"),
+            "update_crop": (self.update_crop in ("clamped", "window"), "'clamped' or 'window'"),
+            "scale_exponents": (self.scale_exponents in ("centred", "python3"), "'centred' or 'python3'"),
+        }
+        for name in ("padding", "sigma_factor", "scale_step", "scale_penalty", "min_scale", "min_size", "max_scale"):
+            rules[name] = (getattr(self, name) > 0, "> 0")
+        for name, (good, expected) in rules.items():
+            if not good:
+                raise ValueError(f"Preset: {name} must be {expected}, got {getattr(self, name)!r}")
 
     @property
     def sigma(self) -> float:

@@ -81,7 +81,10 @@ class Tracker:
         self._centre = np.array([x + w / 2, y + h / 2])
         self._size = self._first_size = np.array([w, h])
         self._set_size_limits()
-        template_f = self._features_f(self._crop(frame, self._window_sizes(1.0)))[0]
+        patch = self._crop(frame, self._window_sizes(1.0))
+        if is_flat(patch):
+            raise ValueError("Tracker.init: the window around the box holds nothing to track: its pixels are all equal")
+        template_f = self._features_f(patch)[0]
         lam = self.preset.lam
         if self.preset.lam_divisor == "elements":
             lam *= len(template_f) * self.preset.input_size**2
@@ -108,7 +111,7 @@ class Tracker:
         # Detection: Eq. 3 at every scale of the pyramid around the last position.
         windows = self._window_sizes(preset.scale_factors)
         patches = self._crop(frame, windows)
-        if np.ptp(patches) == 0:  # black, white, or wholly outside the frame
+        if is_flat(patches):
             return self._result(False, 0.0, 0.0, np.zeros((size, size), np.float32) if response else None)
         search_f = self._features_f(patches)
         maps = to_numpy(irfft2(self._filter.response_f(search_f), (size, size), self._band))
@@ -121,11 +124,13 @@ class Tracker:
         # One map pixel is window / size frame pixels, as in the released codes (their crop samples window / (size-1)).
         self._centre = self._centre + np.array([column, row]) * windows[best] / size
         wanted = windows[best] / (1 + preset.padding)
-        self._size = np.clip(wanted, self._min_size, self._max_size)
+        self._size = np.minimum(np.maximum(wanted, self._min_size), self._max_size)
 
         # Learning: the template at the new place.
         window = windows[best] if preset.update_crop == "window" else self._window_sizes(1.0)[0]
-        self._filter.update(self._features_f(self._crop(frame, window[None]))[0])
+        patch = self._crop(frame, window[None])
+        if not is_flat(patch):
+            self._filter.update(self._features_f(patch)[0])
         score = float(maps[best].max())
         return self._result(True, score, peak_to_sidelobe(maps[best]), maps[best] if response else None)
 
@@ -139,7 +144,7 @@ class Tracker:
         height, width = self._frame_shape[:2]
         frame_size = np.array([height, width] if preset.swapped_clamp else [width, height])
         self._min_size = np.maximum(preset.min_scale * self._first_size, preset.min_size)
-        self._max_size = np.maximum(np.minimum(frame_size, preset.max_scale * self._first_size), self._min_size)
+        self._max_size = np.minimum(frame_size, preset.max_scale * self._first_size)
 
     def _crop(self, frame: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """Windows (S, 2) around the target as network inputs: (S, 3, N, N), 0..255, in the weights' channel order."""
@@ -173,6 +178,14 @@ class Tracker:
         scale = float(np.sqrt((self._size / self._first_size).prod()))
         box = (float(x), float(y), float(self._size[0]), float(self._size[1]))
         return TrackResult(box, ok, score, psr, scale, None if response is None else np.fft.fftshift(response))
+
+
+def is_flat(patches: np.ndarray) -> bool:
+    """Whether there is nothing to track: black, white, or wholly outside the frame.
+
+    Half a grey level of tolerance, since interpolation between equal pixels is exact only to rounding.
+    """
+    return float(np.ptp(patches)) < 0.5
 
 
 def peak_to_sidelobe(response: np.ndarray, exclude: int = 5) -> float:

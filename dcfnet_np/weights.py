@@ -45,7 +45,7 @@ from .network import (
 
 FORMAT = "dcfnet_np weights"
 FORMAT_VERSION = 1
-MEAN_BGR = (104.0, 117.0, 123.0)  # of the released codes, grey levels (PEERS.md 4.2)
+MEAN_BGR = (104.0, 117.0, 123.0)  # of the released codes, grey levels
 MEAN_RGB = MEAN_BGR[::-1]
 LARGEST_FILE = 64 << 20  # bytes; the files in question have 40 to 500 KB
 LARGEST_PICKLE = 64 << 10  # bytes; the table of a state dict has 1 KB

@@ -103,7 +103,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         from[k] = in_y >= 0 && in_y < H && in_x >= 0 && in_x < W ? in_y * W + in_x : -1;
     }
     const int HW = H * W;
-    const T* image = x + static_cast<size_t>(n) * C * HW;
+    const T* planes = x + static_cast<size_t>(n) * C * HW;  // of this step's channels
+    const T* taps = packed + o_block;
 
     T sum[HIGH][WIDE][MANY];
 #pragma unroll
@@ -124,14 +125,16 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         for (int c = 0; c < C_STEP; ++c)
 #pragma unroll
             for (int k = 0; k < PIXELS; ++k)
-                pixel[c][k] = from[k] >= 0 && c_block + c < C ? image[(c_block + c) * HW + from[k]] : T(0);
+                pixel[c][k] = from[k] >= 0 && c_block + c < C ? planes[c * HW + from[k]] : T(0);
 #pragma unroll
         for (int k = 0; k < FOURS; ++k) {
             const int i = threadIdx.x + k * THREADS;
-            const int row = c_block * 9 + i / (TILE_O / 4), o = i % (TILE_O / 4) * 4;  // row = channel * 9 + tap
-            four[k] = i < C_STEP * 9 * TILE_O / 4 && row < C * 9
-                ? *reinterpret_cast<const Four<T>*>(packed + row * OP + o_block + o) : Four<T>{};
+            const int row = i / (TILE_O / 4), o = i % (TILE_O / 4) * 4;  // row = channel * 9 + tap, of this step
+            four[k] = i < C_STEP * 9 * TILE_O / 4 && row < (C - c_block) * 9
+                ? *reinterpret_cast<const Four<T>*>(taps + row * OP + o) : Four<T>{};
         }
+        planes += C_STEP * HW;
+        taps += C_STEP * 9 * OP;
     };
 
     if (AHEAD) load(0);

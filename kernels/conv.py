@@ -281,7 +281,7 @@ def parts(shape: tuple[int, ...], channels: int) -> int:
     """How many partial sums `weight_gradient` makes for dy of this shape and so many input channels."""
     n, _, oh, ow = shape
     tiles = n * blocks(ow, 32) * blocks(oh, 2)
-    return max(1, min(tiles, 1056 if channels <= 4 else 528 if channels <= 32 else 264))
+    return max(1, min(tiles, 1584 if channels <= 4 else 528 if channels <= 32 else 264))
 
 
 def _output(out: Array | None, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:

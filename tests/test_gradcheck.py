@@ -464,7 +464,7 @@ def _lrn_backward_without_sum(dy, cache):
 
 
 def _lrn_backward_own_channel_only(dy, cache):
-    x, y, s, _, alpha, beta = cache
+    x, y, s, *_, alpha, beta = cache
     return dy * lrn.power(s, beta) - 2 * alpha * beta * x * dy * y / s
 
 
@@ -679,4 +679,5 @@ def test_broken_code_is_seen(monkeypatch, mutant):
     monkeypatch.setattr(gradcheck, "GEOMETRIES", MUTANT_GEOMETRIES)
     monkeypatch.setattr(module, function, broken(getattr(module, function)))
     for case in cases:
-        assert not all(row.ok for row in run_all(only=[case])), f"{case} does not see it"
+        # A row without a shape is an exception: the mutant itself is broken, and nothing was compared.
+        assert any(not row.ok and row.shape for row in run_all(only=[case])), f"{case} does not see it"

@@ -1,4 +1,4 @@
-"""A training step by kernels alone against the NumPy loop, on the CPU stand-in and on a GPU; and batch.cu."""
+"""A training step by kernels alone against the NumPy loop, on the CPU stand-in and on a GPU; and gather.cu."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from kernel_device import device, full_size_device, on_gpu, relative_error  # no
 
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Device, to_numpy
-from dcfnet_np.kernels import batch
+from dcfnet_np.kernels import gather
 from dcfnet_np.train.device_step import SLOTS, TrainStep
 from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
@@ -104,7 +104,7 @@ def test_graph_launches_and_streaming_agree(rng):
 def test_gather(device, rng, shape, dtype):  # noqa: F811
     crops, mean = rng.integers(0, 256, shape).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
     index = rng.integers(0, shape[0], 7).astype(np.int32)
-    got = batch.gather(device(crops), device(index), device(mean))
+    got = gather.gather(device(crops), device(index), device(mean))
     assert got.dtype == dtype
     assert (to_numpy(got) == crops[index] - mean.reshape(3, 1, 1)).all()
 

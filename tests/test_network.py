@@ -54,7 +54,7 @@ def test_parameter_counts():
     def count(name):
         return sum(p.size for p in network.initialise(name, 0).values())
 
-    assert count("conv1") == 20_256  # PEERS and the released file of the paper
+    assert count("conv1") == 20_256  # as the released file of the paper
     assert count("light") == 10_144
 
 

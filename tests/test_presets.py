@@ -46,9 +46,10 @@ def test_a_preset_is_frozen_and_knows_its_fields():
         PRESETS["paper"].padding = 2.0
     with pytest.raises(TypeError, match="paddding"):
         Preset("mine", paddding=2.0)
-    for wrong in ({"padding": 0}, {"num_scales": 2}, {"learning_rate": 1.5}, {"lam": -1}, {"input_size": 4}):
-        with pytest.raises(ValueError, match="Preset"):
-            Preset("mine", **wrong)
+    wrong = {"padding": 0, "num_scales": 2, "learning_rate": 1.5, "lam": -1, "input_size": 4, "update_crop": "clampd"}
+    for field, value in wrong.items():
+        with pytest.raises(ValueError, match=f"Preset: {field} must be"):
+            Preset("mine", **{field: value})
     with pytest.raises(ValueError, match="unknown preset 'papr'; known: default, paper"):
         get_preset("papr")
     mine = Preset("mine", padding=1.0)

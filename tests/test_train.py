@@ -1,7 +1,6 @@
 """train/: pairs, SGD, crops, one whole step against finite differences, checkpoints and resume."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dcfnet_np import network, weights
+from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_device, to_numpy
 from dcfnet_np.network import Conv, Lrn, Relu
 from dcfnet_np.train import checkpoint, loop, pairs, prepare, sgd
@@ -427,7 +426,7 @@ def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, m
 def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
     results = []
     for cores in (1, 3):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(backend, "usable_cores", lambda cores=cores: cores)
         loop.train(crops_file, config(epochs=1), tmp_path / str(cores), device="cpu")
         results.append(checkpoint.load_checkpoint(tmp_path / str(cores) / "checkpoint.npz").parameters)
     for name, value in results[0].items():

@@ -82,7 +82,7 @@ def test_long_training_record(tmp_path):
 
 
 def test_file_layout(tmp_path):
-    """What DESIGN.md promises, read with h5py alone."""
+    """One group a layer and the attributes, read with h5py alone."""
     weights.save(tmp_path / "a.h5", make("conv1-dilation"))
     with h5py.File(tmp_path / "a.h5") as file:
         assert sorted(file) == ["conv1", "conv2"]

@@ -38,12 +38,13 @@ def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmenta
         """(N, 2 * k), template's and search's, -> (2N, k, 1, 1)."""
         return xp.asarray(np.concatenate(np.hsplit(columns, 2)), images.dtype)[:, :, None, None]
 
-    level = images.mean((1, 2, 3), keepdims=True)
-    contrast = xp.exp(augmentation.light * by_image(draws[:, 1:3]))
-    brightness = xp.exp(augmentation.light * by_image(draws[:, 3:5]))
-    colour = xp.exp(augmentation.light / 3 * by_image(draws[:, 5:11]))
-    images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)
+    if augmentation.light > 0:
+        level = images.mean((1, 2, 3), keepdims=True)
+        contrast = xp.exp(augmentation.light * by_image(draws[:, 1:3]))
+        brightness = xp.exp(augmentation.light * by_image(draws[:, 3:5]))
+        colour = xp.exp(augmentation.light / 3 * by_image(draws[:, 5:11]))
+        images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)
     if augmentation.flip:
-        mirrored = np.tile(draws[:, 0] < 0, 2)
-        images[mirrored] = images[mirrored][..., ::-1]
+        mirrored = xp.asarray(np.tile(draws[:, 0] < 0, 2))[:, None, None, None]
+        images = xp.where(mirrored, images[..., ::-1], images)
     return images

@@ -15,7 +15,7 @@ import numpy as np
 
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Array
-from dcfnet_np.kernels import batch, conv, dcf, dft, lrn, sgd
+from dcfnet_np.kernels import conv, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.train.loop import Config
 from dcfnet_np.vision.windows import gaussian_label
@@ -26,10 +26,10 @@ SLOTS = 4  # steps that can be under way
 class Slot(NamedTuple):
     """What one step under way needs of the host: page-locked memory, and its event."""
 
-    index: np.ndarray  # (2 batch,) int32, templates first
+    chosen: np.ndarray  # (2 batch,) int32, which crops: templates first
     losses: np.ndarray  # (batch,): each pair's share of the loss
     crops: np.ndarray | None  # (2 batch, 3, size, size) uint8, when crops are streamed
-    device_index: Array
+    device_chosen: Array
     device_crops: Array | None
     uploaded: Any  # event: crops and index are on the device
     over: Any  # event: the step is done and its losses are here
@@ -118,8 +118,8 @@ class TrainStep:
             index = pairs.T.reshape(-1)
             with self._uploads:
                 if slot.crops is None:
-                    slot.index[...] = index
-                    self._copy(slot.device_index, slot.index, self._uploads)
+                    slot.chosen[...] = index
+                    self._copy(slot.device_chosen, slot.chosen, self._uploads)
                 else:
                     np.take(self._crops_host, index, axis=0, out=slot.crops)
                     self._copy(slot.device_crops, slot.crops, self._uploads)
@@ -127,7 +127,7 @@ class TrainStep:
             with self._stream:
                 self._stream.wait_event(slot.uploaded)
                 crops = self._crops if slot.crops is None else slot.device_crops
-                batch.gather(crops, slot.device_index, self._mean, out=self._images)
+                gather.gather(crops, slot.device_chosen, self._mean, out=self._images)
                 self._replay(float(lr))
                 self._fetch(self._map_losses, slot.losses)
                 slot.over.record(self._stream)
@@ -261,8 +261,7 @@ class TrainStep:
                 x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
                 packed=layer.packed, out=layer.output,
             )  # fmt: skip
-        normalise = {"n": spec.n, "k": spec.k, "alpha": spec.alpha, "beta": spec.beta}
-        lrn.forward(x, **normalise, out=self._features)
+        lrn.forward(x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, out=self._features)
 
         dft.rfft2(self._features, self._tables, out=self._features_f, work=self._work)
         template_f, search_f = self._features_f[:n], self._features_f[n:]
@@ -278,7 +277,7 @@ class TrainStep:
         )  # fmt: skip
         dft.irfft2(self._dfeatures_f, self._tables, out=self._features, work=self._work)
 
-        lrn.backward(self._features, x, **normalise, out=layers[-1].doutput)
+        lrn.backward(self._features, x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, out=layers[-1].doutput)
         for i in reversed(range(len(layers))):
             layer, below = layers[i], layers[i - 1] if i else None
             x = self._images if below is None else below.output

@@ -45,13 +45,14 @@ class Crops(NamedTuple):
 
 
 def list_frames(folder: Path) -> tuple[list[Path], np.ndarray]:
-    """Frames of a sequence folder (img/*.jpg …, sorted by name) and their boxes: (n, 4), 0-based x, y, w, h.
+    """Frames of a sequence folder (img/*.jpg …, in order of their numbers) and their boxes: (n, 4), 0-based x, y, w, h.
 
     Raises ValueError when there are no frames, or not one row of groundtruth_rect.txt for each.
     """
-    frames = sorted(path for path in (folder / "img").glob("*") if path.suffix.lower() in FRAME_SUFFIXES)
+    frames = [path for path in (folder / "img").glob("*") if path.suffix.lower() in FRAME_SUFFIXES]
     if not frames:
         raise ValueError(f"prepare: {folder} must be a sequence folder with frames in img/, found none")
+    frames.sort(key=frame_number)
     truth = folder / "groundtruth_rect.txt"
     if not truth.is_file():
         raise ValueError(f"prepare: {folder} must have a groundtruth_rect.txt, found none")

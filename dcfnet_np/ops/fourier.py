@@ -70,16 +70,17 @@ def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any 
     return Band((height, width), (ku, kv), xp.asarray(rows), xp.asarray(columns))
 
 
-def label_band(label: Array, dtype: Any = np.float32) -> Band | None:
-    """The band that a label needs in arithmetic of `dtype`; None when it needs (nearly) the full spectrum.
+def label_band(label: Array, dtype: Any = None) -> Band | None:
+    """The band that a label needs in arithmetic of `dtype`, its own by default; None when (nearly) the full spectrum.
 
     Taken from the label's own spectrum, so that a random label gets None and a Gaussian one of standard deviation s
     at size N gets K = ceil(5.85 N / (2 pi s)) in float32: 28 at padding 2, 24 at padding 1.5.  label: (H, W).
     """
     xp = array_module(label)
+    dtype = np.dtype(label.dtype if dtype is None else dtype)
     height, width = label.shape
     magnitude = abs(rfft2(label.astype(np.float64)))
-    kept = magnitude > NEGLIGIBLE[np.dtype(dtype)] * magnitude.max()
+    kept = magnitude > NEGLIGIBLE[dtype] * magnitude.max()
     rows, columns = xp.nonzero(kept)
     limits = int(xp.minimum(rows, height - rows).max()) + 1, int(columns.max()) + 1
     if 2 * limits[0] + 1 >= height or 2 * limits[1] + 1 >= width:

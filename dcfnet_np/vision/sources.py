@@ -123,7 +123,7 @@ def _match(pattern: str) -> list[Path]:
     """Files of a pattern with `*`, `?`, `[...]`, or with a printf number such as %04d."""
 
     def digits(found: re.Match[str]) -> str:
-        return "[0-9]" * int(found[1]) if found[1] else "[0-9]*"
+        return "[0-9]" * int(found[1] or 1) + "*"  # %04d writes 10000 with five digits
 
     matches = glob.glob(re.sub(r"%0?(\d*)d", digits, pattern))
     files = [Path(match) for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]

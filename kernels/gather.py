@@ -1,4 +1,4 @@
-"""Launch function of `batch.cu`: crops gathered to a training batch."""
+"""Launch function of `gather.cu`: crops gathered to a training batch."""
 
 import numpy as np
 
@@ -25,6 +25,6 @@ def gather(crops: Array, index: Array, mean: Array, *, out: Array | None = None)
         out = backend.cupy().empty(shape, mean.dtype)
     require(out, "gather: out", mean.dtype, shape)
     pixels = shape[2] * shape[3]
-    launch("batch.cu", f"gather<{ctype}>", (blocks(pixels, 256), len(index)), (256,), crops, index, mean, out,
+    launch("gather.cu", f"gather<{ctype}>", (blocks(pixels, 256), len(index)), (256,), crops, index, mean, out,
            np.int32(pixels))  # fmt: skip
     return out

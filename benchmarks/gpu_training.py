@@ -1,0 +1,216 @@
+"""Training on a real GPU: correct first, then fast.  Writes one JSON file.
+
+    python benchmarks/gpu_training.py --out results.json [--crops crops.h5] [--arch conv1 light]
+
+1. Losses and parameters of the captured step, of its kernels launched one by one and of the NumPy loop must agree; if
+   they do not, nothing is timed and the exit code is 1.
+2. Pairs per second: crops on the GPU or streamed from page-locked memory, as a CUDA graph and launch by launch, beside
+   the floor, the arithmetic of all convolutions and transforms at the GPU's float32 peak.
+3. The same step by PyTorch's autograd, TF32 off, where torch is installed.
+
+Without --crops it makes crops of its own; the time of a step does not depend on what is in them.
+"""
+
+import argparse
+import importlib
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from gpu_kernels import environment
+from gpu_tracking import save, say
+
+from dcfnet_np import backend, network
+from dcfnet_np.backend import Device
+from dcfnet_np.train.device_step import TrainStep
+from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective
+from dcfnet_np.train.prepare import read_crops
+from dcfnet_np.train.sgd import sgd_step, zero_velocity
+from dcfnet_np.vision.windows import gaussian_label
+
+LR = 1e-5
+TOLERANCE = 1e-3  # of the loss, and of how far a parameter moved
+
+
+def main() -> int:
+    args = arguments()
+    try:
+        cp = backend.cupy()
+    except backend.DeviceError as error:
+        sys.exit(f"gpu_training: {error}")
+    crops = read_crops(args.crops).crops if args.crops else make_crops()
+    report: dict = {"what": "training", "batch": args.batch, "size": crops.shape[-1], "crops": len(crops)}
+    report["environment"] = environment(cp)
+    failed = False
+    for arch in args.arch:
+        config = Config(arch=arch, batch=args.batch, weight_decay=5e-4)
+        row = report[arch] = {"correctness": correctness(config, crops)}
+        say(f"{arch}: {row['correctness']}")
+        if not row["correctness"]["agree"]:
+            failed = True
+            continue
+        for resident in (True, False):
+            for graph in (True, False):
+                key = f"{'resident' if resident else 'streamed'}, {'graph' if graph else 'launches'}"
+                step = TrainStep(config, crops, graph=graph, resident=resident)
+                row[key] = measure(lambda pairs, step=step: step.step(pairs, LR), step.losses, crops, args)
+                say(f"{arch}, {key}: {row[key]}")
+                del step
+                cp.get_default_memory_pool().free_all_blocks()
+        peak = report["environment"]["float32_tflops"] * 1e12
+        row["floor_pairs_per_s"] = args.batch * peak / step_flops(config, crops.shape[-1])
+        row["torch"] = torch_step(config, crops, args)
+        if "pairs_per_s" in row["torch"]:
+            row["times_torch"] = row["resident, graph"]["pairs_per_s"] / row["torch"]["pairs_per_s"]
+        say(f"{arch}: floor {row['floor_pairs_per_s']:.0f} pairs/s, torch {row['torch']}, {row.get('times_torch')}")
+    save(args.out, report)
+    return int(failed)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--crops", type=Path, help="crops.h5 of `prepare`")
+    parser.add_argument("--arch", nargs="+", default=["conv1", "light"], choices=sorted(network.ARCHITECTURES))
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    return parser.parse_args()
+
+
+def make_crops(count: int = 512, size: int = 125) -> np.ndarray:
+    """Squares of random grey levels, each crop a little different from the one before."""
+    rng = np.random.default_rng(0)
+    squares = -(-size // 5)
+    first = rng.uniform(0, 256, (3, squares, squares))
+    frames = [first := 0.9 * first + 0.1 * rng.uniform(0, 256, first.shape) for _ in range(count)]
+    return np.array(frames, np.uint8).repeat(5, 2).repeat(5, 3)[..., :size, :size]
+
+
+def draw(crops: np.ndarray, batch: int, seed: int) -> np.ndarray:
+    """Pairs of neighbours."""
+    template = np.random.default_rng(seed).integers(0, len(crops) - 1, batch)
+    return np.stack([template, template + 1], 1)
+
+
+def sigma_of(config: Config, crops: np.ndarray) -> float:
+    return config.sigma_factor * crops.shape[-1] / (1 + config.padding)
+
+
+def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
+    """Ours against the NumPy loop on the same pairs."""
+    parameters = network.initialise(config.arch, config.seed)
+    start = {name: value.copy() for name, value in parameters.items()}
+    size = network.feature_size(crops.shape[-1], config.arch, "valid")
+    cpu = Device("cpu", 0, "")
+    objective = make_objective((size, size), sigma_of(config, crops), config.lam, device=cpu)
+    batches, velocity, want = Batches(crops, config.mean), zero_velocity(parameters), []
+    for seed in range(steps):
+        pairs = draw(crops, config.batch, seed)
+        loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective)
+        sgd_step(parameters, gradients, velocity, lr=LR, momentum=config.momentum, weight_decay=config.weight_decay)
+        want.append(loss)
+    report: dict = {"steps": steps, "losses": want}
+    for name, graph in (("graph", True), ("launches", False)):
+        step = TrainStep(config, crops, graph=graph)
+        for seed in range(steps):
+            step.step(draw(crops, config.batch, seed), LR)
+        losses, got = step.losses(), step.parameters()
+        report[f"{name}_loss_error"] = float((abs(losses - want) / want).max())
+        report[f"{name}_parameter_error"] = max(
+            float(abs(got[key] - value).max() / abs(value - start[key]).max()) for key, value in parameters.items()
+        )
+    errors = [value for key, value in report.items() if key.endswith("error")]
+    report["agree"] = max(errors) <= TOLERANCE
+    return report
+
+
+def measure(step, finish, crops: np.ndarray, args: argparse.Namespace) -> dict:
+    """Median pairs per second of five runs, drawing pairs and reading the losses included."""
+    for seed in range(5):
+        step(draw(crops, args.batch, seed))
+    finish()
+    runs = []
+    for _ in range(5):
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < args.seconds / 5:
+            step(draw(crops, args.batch, count))
+            count += 1
+        finish()
+        runs.append(args.batch * count / (time.perf_counter() - start))
+    return {"pairs_per_s": statistics.median(runs), "runs": [round(run) for run in runs]}
+
+
+def step_flops(config: Config, size: int) -> float:
+    """Floating-point operations of all convolutions and band transforms of one step."""
+    images, total, first, d = 2 * config.batch, 0.0, True, network.output_channels(config.arch)
+    for spec in network.get_architecture(config.arch):
+        if isinstance(spec, network.Conv):
+            size -= 2 * spec.dilation
+            total += 2.0 * 9 * spec.c_in * spec.c_out * size * size * images * (2 if first else 3)
+            first = False
+    limit = round(5.85 * size / (2 * np.pi * config.sigma_factor * size / (1 + config.padding)))
+    transform = 4.0 * (limit + 1) * (size // 2 + 1) * (size + 2 * (limit + 1))
+    return total + 2 * images * d * transform
+
+
+def torch_step(config: Config, crops: np.ndarray, args: argparse.Namespace) -> dict:
+    """The same step on the same pairs by autograd, crops on the GPU, no wait for the loss."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        return {"skipped": str(error)}
+    if not torch.cuda.is_available():
+        return {"skipped": "torch finds no GPU"}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    functional = torch.nn.functional
+    parameters = {
+        name: torch.from_numpy(value).cuda().requires_grad_()
+        for name, value in network.initialise(config.arch, config.seed).items()
+    }
+    optimiser = torch.optim.SGD(parameters.values(), LR, momentum=config.momentum, weight_decay=config.weight_decay)
+    size = network.feature_size(crops.shape[-1], config.arch, "valid")
+    label = torch.from_numpy(gaussian_label((size, size), sigma_of(config, crops))).cuda()
+    label_f, mean = torch.fft.rfft2(label), torch.tensor(config.mean, device="cuda").reshape(3, 1, 1)
+    resident, losses = torch.from_numpy(crops).cuda(), []
+
+    def step(pairs):
+        x = resident[torch.from_numpy(pairs.T.reshape(-1).copy()).cuda()].float() - mean
+        for name, spec in network.layers(config.arch):
+            if isinstance(spec, network.Conv):
+                x = functional.conv2d(
+                    x, parameters[f"{name}.weight"], parameters[f"{name}.bias"], dilation=spec.dilation
+                )
+            elif isinstance(spec, network.Relu):
+                x = functional.relu(x)
+            else:
+                x = functional.local_response_norm(x, spec.n, spec.alpha * spec.n, spec.beta, spec.k)
+        template_f, search_f = torch.fft.rfft2(x).chunk(2)
+        gain = label_f / ((template_f.real**2 + template_f.imag**2).sum(1) + config.lam)
+        response = torch.fft.irfft2((search_f * template_f.conj()).sum(1) * gain, s=label.shape)
+        loss = ((response - label) ** 2).sum() / len(pairs)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+
+    first = [draw(crops, config.batch, seed) for seed in range(2)]
+    for pairs in first:
+        step(pairs)
+    ours = TrainStep(config, crops)
+    for pairs in first:
+        ours.step(pairs, LR)
+    want = torch.stack(losses).cpu().numpy()
+    error = float((abs(ours.losses() - want) / want).max())
+
+    def finish():
+        torch.cuda.synchronize()
+        losses.clear()
+
+    return {"version": torch.__version__, "loss_error": error, **measure(step, finish, crops, args)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
