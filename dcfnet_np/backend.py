@@ -44,7 +44,7 @@ def _probe_cupy() -> tuple[ModuleType | None, str]:
     try:
         cp = importlib.import_module("cupy")
     except ImportError as error:
-        return None, f"CuPy is not installed ({error}); install dcfnet_np[gpu12] or dcfnet_np[gpu13]"
+        return None, f"CuPy is not installed ({error}); install the extra gpu12 or gpu13"
     except Exception as error:  # a broken installation raises all sorts of things while it loads
         return None, f"CuPy is installed but does not load ({_one_line(error)})"
     try:
@@ -78,6 +78,8 @@ def select_device(name: str = "auto") -> Device:
     "auto" takes the first GPU that works and otherwise the CPU, with the reason in `.note`.
     Raises ValueError for another name, DeviceError when a GPU was asked for and there is none.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
     if name == "cpu":
         return Device("cpu")
     if name == "auto":

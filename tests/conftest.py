@@ -43,11 +43,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "data_dir" in item.fixturenames:
             item.add_marker(pytest.mark.needs_data)
+        if "compiler" in item.fixturenames:
+            item.add_marker(pytest.mark.needs_nvrtc)
 
 
 def pytest_terminal_summary(terminalreporter):
     """Say how many tests of a kind ran and why the others did not: a skipped test proves nothing."""
-    for marker, kind in (("needs_data", "data"), ("gpu", "GPU")):
+    for marker, kind in (("needs_data", "data"), ("gpu", "GPU"), ("needs_nvrtc", "NVRTC")):
         ran = failed = 0
         reasons = Counter()
         for outcome in ("passed", "failed", "error", "skipped"):

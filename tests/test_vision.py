@@ -72,7 +72,8 @@ def test_frames_of_every_kind(rng):
         (np.zeros((4, 4, 3), np.int32), TypeError),
         (np.full((4, 4), np.nan), ValueError),
         (np.full((4, 4), 255.0), ValueError),
-        (None, ValueError),
+        (None, TypeError),
+        ("frame.png", TypeError),
     ],
 )
 def test_what_is_no_frame(frame, error):

@@ -8,11 +8,12 @@ import numpy as np
 def to_bgr(frame: Any) -> np.ndarray:
     """A frame as uint8 BGR (H, W, 3), converted here and nowhere else.
 
-    Takes uint8, uint16 (full range 0..65535) or float (range 0..1) frames of shape (H, W), (H, W, 1), (H, W, 3) BGR or
-    (H, W, 4) BGRA (alpha is dropped).  A uint8 BGR frame comes back as it is.
-    Raises TypeError for another dtype, ValueError for another shape, an empty frame or NaN.
+    Takes uint8, uint16 (full range 0..65535: scale the values of a 10- or 12-bit camera up) or float (0..1) frames of
+    shape (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is dropped).  A uint8 BGR frame comes back as it is.
+    Raises TypeError for another type or dtype, ValueError for another shape, an empty frame or NaN.
     """
-    frame = np.asarray(frame)
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(f"frame must be a NumPy array, got {type(frame).__name__}")
     if frame.ndim == 2:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or frame.size == 0:
@@ -20,8 +21,13 @@ def to_bgr(frame: Any) -> np.ndarray:
     if frame.dtype == np.uint16:
         frame = (frame // 257).astype(np.uint8)
     elif frame.dtype in (np.float32, np.float64):
-        if not np.isfinite(frame).all() or frame.min() < 0 or frame.max() > 1:
-            raise ValueError("a float frame must hold values from 0 to 1, got NaN, infinity or values beyond")
+        if not np.isfinite(frame).all():
+            raise ValueError("a float frame must be finite, got NaN or infinity")
+        if frame.min() < 0 or frame.max() > 1:
+            raise ValueError(
+                f"a float frame must hold values from 0 to 1, got {frame.min():g} to {frame.max():g}; "
+                "divide by 255, or convert it to uint8"
+            )
         frame = np.rint(frame * 255).astype(np.uint8)
     elif frame.dtype != np.uint8:
         raise TypeError(f"frame must be uint8, uint16, float32 or float64, got {frame.dtype}")
