@@ -13,13 +13,17 @@ import itertools
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from .files import WriteError, check_output, part_of, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,17 +55,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
-        args = _parser().parse_args(_join_negative_box(arguments))
-        code: int = args.run(args)
-        return code
+        with _sigterm_as_ctrl_c():
+            try:
+                args = _parser().parse_args(_join_negative_box(arguments))
+                code: int = args.run(args)
+                return code
+            finally:
+                print(end="", flush=True)  # here, where a stdout that has gone can be dealt with
     except KeyboardInterrupt:
-        return _complain("stopped from the keyboard", 1, debug)
+        return _complain("stopped", 1, debug)
+    except BrokenPipeError:  # whoever read stdout has gone, as `head` does: no error worth a line
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
+        return 1
+    except WriteError as error:
+        return _complain(str(error), 1, debug)
     except (ValueError, OSError) as error:
         return _complain(str(error), 2, debug)
     except Failed as error:
         return _complain(str(error), 1, debug)
     except Exception as error:
         return _complain(f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there Python lets handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(message: str, code: int, debug: bool) -> int:
@@ -187,12 +212,18 @@ def _track(args: argparse.Namespace) -> int:
     from .vision.draw import VideoWriter
     from .vision.sources import open_source
 
+    for path in filter(None, (args.save_boxes, args.save_video)):
+        _check_overwrite(path, args.source)
     with contextlib.ExitStack() as stack:
         boxes = stack.enter_context(BoxWriter(args.save_boxes)) if args.save_boxes else None
         for option, wanted in (("--select", args.select), ("--show", args.show)):
             if wanted:
                 _check_display(option)
-        source = stack.enter_context(open_source(args.source, args.max_frames))
+        need_truth = not args.box and not args.select
+        source = stack.enter_context(open_source(args.source, args.max_frames, need_truth=need_truth))
+        if source.truth_error:
+            warning = f"{source.truth_error}; going on without mean IoU"
+            print(f"dcfnet: warning: {warning}", file=sys.stderr)
         frames = iter(source)
         first = next(frames)
         viewers: list[Callable[[np.ndarray], None]] = []
@@ -209,6 +240,17 @@ def _track(args: argparse.Namespace) -> int:
     return 1 if stopped and source.length is not None else 0
 
 
+def _check_overwrite(output: Path, source: str) -> None:
+    """Refuse an output that is an input: the source itself or ground truth.  Frames have other suffixes."""
+    from .vision.sources import GROUND_TRUTH
+
+    for name in (output, part_of(output)):
+        is_source = name.exists() and Path(source).exists() and name.samefile(source)
+        if is_source or (name.exists() and name.name.lower() in GROUND_TRUTH):
+            what = "the source itself" if is_source else "ground truth"
+            raise ValueError(f"cannot write {output}: {name} is {what} and would be lost; choose another name")
+
+
 def _demo(args: argparse.Namespace) -> int:
     import cv2
 
@@ -217,7 +259,10 @@ def _demo(args: argparse.Namespace) -> int:
     from .vision.sources import open_source
 
     clip = _demo_clip()
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {args.out}: {error.strerror}; choose another --out") from None
     boxes_path, video_path = args.out / "boxes.csv", args.out / "carphone.mp4"
     sheet_path = args.out / "contact_sheet.png"
     pictures: list[np.ndarray] = []
@@ -231,8 +276,9 @@ def _demo(args: argparse.Namespace) -> int:
     last = len(pictures) - 1
     chosen = sorted({round(i * last / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)})
     sheet = contact_sheet([pictures[i] for i in chosen], SHEET_COLUMNS)
-    if not cv2.imwrite(str(sheet_path), sheet):
-        raise Failed(f"OpenCV cannot write {sheet_path}")
+    with replacing(sheet_path) as part:
+        if not cv2.imwrite(str(part), sheet):
+            raise WriteError(f"cannot write {sheet_path}; make room or choose another folder")
     print(_summary(source, rows))
     print(f"wrote {boxes_path}, {video_path} and {sheet_path}")
     return 1 if stopped else 0
@@ -310,8 +356,8 @@ def _run(
         print(f"dcfnet: stopped after {len(rows)} frames", file=sys.stderr)
         return rows, True
     except Exception as error:
-        kept = f"; the {len(rows)} boxes before it are in {boxes.path}" if boxes is not None and rows else ""
-        name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        kept = f"; the {boxes.count} boxes before it are in {boxes.path}" if boxes is not None and boxes.count else ""
+        name = "" if isinstance(error, (ValueError, WriteError)) else f"{type(error).__name__}: "
         raise Failed(f"{name}{error}{kept}") from error
     finally:
         bar.close()
@@ -383,8 +429,10 @@ def _summary(source: "Source", rows: "Sequence[BoxRow]") -> str:
 
 def _convert(args: argparse.Namespace) -> int:
     from . import weights
-    from .vision.boxes import check_output
+    from .network import ARCHITECTURES
 
+    if args.arch is not None and args.arch not in ARCHITECTURES:
+        raise ValueError(f"--arch must be one of {', '.join(ARCHITECTURES)}, got {args.arch!r}")
     if args.output.suffix.lower() != ".h5":
         raise ValueError(f"{args.output}: the output must end in .h5")
     check_output(args.output)

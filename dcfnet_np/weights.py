@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .files import replacing
 from .network import (
     ARCHITECTURES,
     Architecture,
@@ -136,7 +137,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Weights:
     path = Path(name_or_path)
     if not path.exists():
         known = ", ".join(names()) or "none installed"
-        raise WeightsError(f"load: {str(path)!r} is neither a file nor a packaged name ({known})")
+        raise WeightsError(f"{str(path)!r} is neither a file nor a packaged name ({known})")
     if path.suffix in _IMPORTERS:
         return import_weights(path)
     return _load_hdf5(path)
@@ -145,25 +146,26 @@ def load(name_or_path: str | os.PathLike[str]) -> Weights:
 def save(path: str | os.PathLike[str], weights: Weights) -> None:
     """Write an HDF5 file.  It appears complete or not at all: written under another name, then renamed.
 
-    The same weights give the same bytes (no time stamps).  Raises WeightsError when the folder is missing.
+    The same weights give the same bytes (no time stamps).  Raises WeightsError when the folder is missing,
+    files.WriteError (an OSError) when the disk is full.
     """
     import h5py
 
     path = Path(path)
     if not path.parent.is_dir():
-        raise WeightsError(f"save: folder {str(path.parent)!r} does not exist")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # This version of the format puts a checksum on all metadata; the older default has none, and the HDF5
-        # library may crash on a damaged file.  Texts have fixed length: others lie in a heap without one.
-        with h5py.File(temporary, "w", libver=("v108", "v108")) as file:
-            for name, value in _attributes(weights).items():
-                file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
-            for name, parameter in weights.parameters.items():
-                file[name.replace(".", "/")] = parameter
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"folder {str(path.parent)!r} does not exist; create it first")
+    # This version of the format puts a checksum on all metadata; the older default has none, and the HDF5
+    # library may crash on a damaged file.  Texts have fixed length: others lie in a heap without one.
+    # The file is made in memory, since the library also crashes on a full disk.
+    with h5py.File(path.name, "w", driver="core", backing_store=False, libver=("v108", "v108")) as file:
+        for name, value in _attributes(weights).items():
+            file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
+        for name, parameter in weights.parameters.items():
+            file[name.replace(".", "/")] = parameter
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path) as part:
+        part.write_bytes(image)
 
 
 def _attributes(weights: Weights) -> dict[str, Any]:
@@ -191,23 +193,25 @@ def _lrn(architecture: str) -> Lrn:
 def _load_hdf5(path: Path) -> Weights:
     import h5py
 
-    _check_file(path, "load")
+    _check_file(path)
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: {INCOMPLETE}")
     if not h5py.is_hdf5(path):
-        raise WeightsError(f"load: {path} is not an HDF5 file")
-    with _one_line("load", path, "a readable HDF5 file"), h5py.File(path, "r") as file:
+        raise WeightsError(f"{path}: {FOREIGN}")
+    with _one_line(path), h5py.File(path, "r") as file:
         return _from_hdf5(file, path.stem)
 
 
 def _from_hdf5(file: Any, name: str) -> Weights:
     attributes = dict(file.attrs)
     if _text(attributes.get("format")) != FORMAT or "format_version" not in attributes:
-        raise WeightsError("HDF5, but not weights of dcfnet_np (it lacks their format attribute)")
+        raise WeightsError(FOREIGN)
     version = int(attributes["format_version"])
     if version > FORMAT_VERSION:
         raise WeightsError(f"format version {version} is newer than {FORMAT_VERSION}: update dcfnet_np")
     for key in ("architecture", "channel_order", "mean", "training", "parameter_digest", *_LRN_ATTRIBUTES):
         if key not in attributes:
-            raise WeightsError(f"attribute {key!r} is missing")
+            raise WeightsError(f"it does not say its {key.replace('_', ' ')}; {INCOMPLETE}")
     architecture = _text(attributes["architecture"])
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"unknown architecture {architecture!r}, known: {', '.join(ARCHITECTURES)}")
@@ -220,7 +224,7 @@ def _from_hdf5(file: Any, name: str) -> Weights:
     for key, shape in parameter_shapes(architecture).items():
         dataset = file.get(key.replace(".", "/"))
         if dataset is None:
-            raise WeightsError(f"{key} is missing or damaged")
+            raise WeightsError(f"{key} is missing; {INCOMPLETE}")
         # Look before reading: a forged shape must not make us allocate.
         if dataset.shape != shape or dataset.dtype != np.float32:
             raise WeightsError(f"{key} must be float32 {shape}, got {dataset.dtype} {dataset.shape}")
@@ -229,7 +233,7 @@ def _from_hdf5(file: Any, name: str) -> Weights:
     training = json.loads(_text(attributes["training"]))
     weights = Weights(architecture, parameters, _text(attributes["channel_order"]), mean, training, name)
     if digest(parameters) != _text(attributes["parameter_digest"]):
-        raise WeightsError("the values do not match their digest: the file was changed or damaged")
+        raise WeightsError("the values are not those that were saved: copy or download the file again")
     return weights
 
 
@@ -253,7 +257,7 @@ def import_weights(path: str | os.PathLike[str], architecture: str | None = None
     path = Path(path)
     if path.suffix not in _IMPORTERS:
         known = ", ".join(_IMPORTERS)
-        raise WeightsError(f"import_weights: the name must end in one of {known}, got {str(path)!r}")
+        raise WeightsError(f"{path}: the name of released weights must end in one of {known}")
     return _IMPORTERS[path.suffix](path, architecture)
 
 
@@ -268,8 +272,8 @@ def import_mat(path: str | os.PathLike[str], architecture: str | None = None) ->
     from scipy.io import loadmat
 
     path = Path(path)
-    _check_file(path, "import_mat")
-    with _one_line("import_mat", path, "a MATLAB file with a network"):
+    _check_file(path)
+    with _one_line(path, "not a MATLAB file with a network, or "):
         content = loadmat(path, appendmat=False, squeeze_me=True, struct_as_record=False)
         if "net" in content:
             network = _read_net(content["net"])
@@ -292,18 +296,18 @@ def import_pth(path: str | os.PathLike[str], architecture: str | None = None) ->
     Raises WeightsError, also for a pickle that asks for any global but the few a state dict needs.
     """
     path = Path(path)
-    _check_file(path, "import_pth")
-    with _one_line("import_pth", path, "a PyTorch file"):
+    _check_file(path)
+    with _one_line(path, "not a PyTorch file, or "):
         data = path.read_bytes()
         state, storages = _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)
         if isinstance(state, dict):
             state = state.get("state_dict", state)
         if not isinstance(state, dict):
-            raise WeightsError("the file holds no state dict")
+            raise WeightsError(f"the file holds no state dict; {SAVE_AGAIN}")
         layers: dict[str, dict[str, np.ndarray]] = {}
         for key, tensor in state.items():
             if not isinstance(key, str) or not isinstance(tensor, _Tensor):
-                raise WeightsError("the file holds no state dict: not every entry is a named tensor")
+                raise WeightsError(f"no state dict: not every entry is a named tensor; {SAVE_AGAIN}")
             layer, _, kind = key.rpartition(".")
             layers.setdefault(layer, {})[kind] = _tensor_values(tensor, storages)
         for layer, tensors in layers.items():
@@ -426,7 +430,7 @@ class _StateDictUnpickler(pickle.Unpickler):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
         if full == "torch._utils._rebuild_parameter":
             return lambda tensor, *_: tensor
-        raise WeightsError(f"forbidden global {full[:80]!r} in the pickle; nothing was run")
+        raise WeightsError(f"forbidden global {full[:80]!r} in the pickle; nothing was run; {SAVE_AGAIN}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Storages lie outside the pickle, which calls them ("storage", type, key, device, length, ...)."""
@@ -466,23 +470,23 @@ def _read_legacy(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     """
     magic, _, at = _unpickle(data)
     if magic != 0x1950A86A20F9469CFC6C:
-        raise WeightsError("not a PyTorch file: wrong magic number")
+        raise WeightsError(f"not a PyTorch file; {SAVE_AGAIN}")
     protocol, _, at = _unpickle(data, at)
     system, _, at = _unpickle(data, at)
     if protocol != 1001 or system.get("little_endian") is not True:
-        raise WeightsError("its protocol is not 1001 or its byte order not little-endian")
+        raise WeightsError(f"an unknown version of PyTorch's format, or big-endian; {SAVE_AGAIN}")
     state, storages, at = _unpickle(data, at)
     keys, _, at = _unpickle(data, at)
     values = {}
     for key in keys:
         if key not in storages:
-            raise WeightsError("a storage that no tensor uses")
+            raise WeightsError(INCOMPLETE)
         storage = storages[key]
         stated = int.from_bytes(data[at : at + 8], "little")
         at += 8
         size = storage.length * np.dtype(storage.dtype).itemsize
         if stated != storage.length or at + size > len(data):
-            raise WeightsError(f"truncated or damaged: storage {key!r} needs {size} bytes, {len(data) - at} left")
+            raise WeightsError(INCOMPLETE)
         values[key] = np.frombuffer(data, storage.dtype, storage.length, at)
         at += size
     return state, values
@@ -493,19 +497,19 @@ def _read_zip(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED:
-                raise WeightsError(f"compressed member {info.filename!r}: torch.save writes none")
+                raise WeightsError(f"a compressed archive, which torch.save does not write; {SAVE_AGAIN}")
         tables = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(tables) != 1:
-            raise WeightsError("a zip archive without the data.pkl of torch.save")
+            raise WeightsError(f"a zip archive without the data.pkl of torch.save; {SAVE_AGAIN}")
         folder = tables[0].removesuffix("data.pkl")
         if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise WeightsError("big-endian values are not supported")
+            raise WeightsError(f"big-endian values are not supported; {SAVE_AGAIN}")
         state, storages, _ = _unpickle(archive.read(f"{folder}data.pkl"))
         values = {}
         for key, storage in storages.items():
             raw = archive.read(f"{folder}data/{key}")
             if len(raw) != storage.length * np.dtype(storage.dtype).itemsize:
-                raise WeightsError(f"storage {key!r} must have {storage.length} values, got {len(raw)} bytes")
+                raise WeightsError(INCOMPLETE)
             values[key] = np.frombuffer(raw, storage.dtype)
         return state, values
 
@@ -529,20 +533,27 @@ def _tensor_values(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarr
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def _check_file(path: Path, function: str) -> None:
+INCOMPLETE = "the file is incomplete or damaged: copy or download it again"
+FOREIGN = "not a dcfnet_np weights file; convert .mat or .pth with dcfnet convert"
+SAVE_AGAIN = "save it with torch.save(model.state_dict(), FILE)"
+
+
+def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise WeightsError(f"{function}: {str(path)!r} is not a file")
+        raise WeightsError(f"{str(path)!r} is not a file; check the name")
     if path.stat().st_size > LARGEST_FILE:
-        raise WeightsError(f"{function}: {path} is too large for weights, over {LARGEST_FILE >> 20} MiB")
+        raise WeightsError(f"{path} is too large for weights, over {LARGEST_FILE >> 20} MiB")
 
 
 @contextlib.contextmanager
-def _one_line(function: str, path: Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong with the file inside the block becomes a WeightsError of one line."""
+def _one_line(path: Path, or_else: str = "") -> Iterator[None]:
+    """Whatever goes wrong with the file inside the block becomes a WeightsError of one line.
+
+    What a library says of it is in `__cause__`, which `--debug` shows.
+    """
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{function}: {path}: {error}") from None
+        raise WeightsError(f"{path}: {error}") from None
     except Exception as error:  # h5py, SciPy, pickle and zipfile raise almost anything on a damaged file
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise WeightsError(f"{function}: {path} is damaged or not {kind} ({reason})") from error
+        raise WeightsError(f"{path}: {or_else}{INCOMPLETE}") from error

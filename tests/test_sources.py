@@ -160,6 +160,32 @@ def test_bad_ground_truth(tmp_path, rng, text, message):
     fails(tmp_path, f"groundtruth_rect.txt.*{message}")
 
 
+@pytest.mark.parametrize("text", ["m 1 2 3\n" * 3, "1,2,3,4\n1,2,3,4\n", ""])
+def test_bad_ground_truth_that_nobody_needs(tmp_path, rng, text):
+    write_images(tmp_path / "img", make_frames(rng, 3))
+    (tmp_path / "groundtruth_rect.txt").write_text(text)
+    with open_source(tmp_path, need_truth=False) as source:
+        assert source.boxes is None and "groundtruth_rect.txt" in source.truth_error
+        assert len(list(source)) == 3
+    (tmp_path / "groundtruth_rect.txt").write_text("1,2,3,4\n" * 3)
+    with open_source(tmp_path, need_truth=False) as source:
+        assert source.boxes.shape == (3, 4) and source.truth_error == ""
+
+
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_a_closed_source_says_so(tmp_path, rng, kind):
+    path = tmp_path / ("walk" if kind == "folder" else "walk.avi")
+    frames = make_frames(rng, 3)
+    write_images(path, frames) if kind == "folder" else write_video(path, frames, "MJPG")
+    source = open_source(path)
+    running = iter(source)
+    next(running)
+    source.close()
+    for frames in (running, iter(source)):
+        with pytest.raises(SourceError, match="^walk is closed; open it again"):
+            next(frames)
+
+
 def test_missing_ground_truth(tmp_path):
     with pytest.raises(SourceError, match="cannot be read"):
         read_ground_truth(tmp_path / "groundtruth.txt")

@@ -208,7 +208,7 @@ def test_prepare_bad_input(tmp_path, capsys):
     def failure(*folders, **settings):
         with pytest.raises(ValueError) as info:
             prepare.prepare(list(folders), tmp_path / "crops.h5", **settings)
-        assert not list(tmp_path.glob("crops.h5*"))
+        assert not list(tmp_path.glob("crops*"))
         assert "\n" not in str(info.value)
         return str(info.value)
 
@@ -227,20 +227,30 @@ def test_prepare_bad_input(tmp_path, capsys):
     assert "padding must be > 0" in failure(good, padding=-1)
     (good / "groundtruth_rect.txt").unlink()
     assert "groundtruth_rect.txt, found none" in failure(good)
-    assert prepare.main([str(tmp_path / "empty"), "--out", str(tmp_path / "crops.h5")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    assert prepare.main([str(tmp_path / "empty"), "--out", str(tmp_path / "crops.h5")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    with pytest.raises(ValueError, match="out must end in .h5"):  # and the ground truth is still there
+        prepare.prepare([short], short / "groundtruth_rect.txt")
+    with pytest.raises(ValueError, match="there is no folder"):
+        prepare.prepare([lost], tmp_path / "no" / "crops.h5")
 
 
 def test_read_crops_refuses_other_files(tmp_path):
     path = tmp_path / "crops.h5"
-    with pytest.raises(ValueError, match="must be a file made by prepare"):
+    with pytest.raises(ValueError, match="there is no file .*crops.h5; make one with"):
         prepare.read_crops(path)
-    path.write_bytes(b"no HDF5")
-    with pytest.raises(ValueError, match="must be a file made by prepare"):
-        prepare.read_crops(path)
+    for content in (b"no HDF5", b"\x89HDF\r\n\x1a\n" * 9):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="made by prepare, and it is incomplete or something else; make it again"):
+            prepare.read_crops(path)
     with h5py.File(path, "w") as file:
         file["crops"] = np.zeros(3)
-    with pytest.raises(ValueError, match="its format is None"):
+    with pytest.raises(ValueError, match="incomplete or something else"):
+        prepare.read_crops(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["format"] = 99
+    with pytest.raises(ValueError, match="its format is 99"):
         prepare.read_crops(path)
 
 
@@ -527,9 +537,9 @@ def test_train_bad_input(crops_file, tmp_path, capsys):
     with pytest.raises(ValueError, match="other crops"):
         loop.train(other, config(epochs=1), tmp_path / "run", device="cpu", resume=True)
 
-    assert loop.main([str(tmp_path / "none.h5"), "--out", str(tmp_path / "new")]) == 1
+    assert loop.main([str(tmp_path / "none.h5"), "--out", str(tmp_path / "new")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "must be a file made by prepare" in error
+    assert error.startswith("error: there is no file") and error.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -551,7 +561,7 @@ def test_command(crops_file, tmp_path):
 @pytest.mark.gpu
 def test_gpu_run_agrees_with_the_cpu(crops_file, tmp_path, xp):
     if xp is np:
-        pytest.skip("the CuPy half of this pair is the test")
+        pytest.skip("compares a run on the GPU with one on the CPU, once: in the variant of this test for CuPy")
     settings = config(epochs=1)
     paths = [loop.train(crops_file, settings, tmp_path / name, device=name) for name in ("cpu", "cuda")]
     cpu, cuda = (weights.load(str(path)).parameters for path in paths)

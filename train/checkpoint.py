@@ -6,13 +6,13 @@ moved to its place, so a process killed at any moment leaves the previous checkp
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dcfnet_np.backend import Array, to_numpy
+from dcfnet_np.files import replacing
 
 FORMAT_VERSION = 1
 
@@ -31,29 +31,14 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit the run; the message is one line."""
 
 
-def sync_and_move(temporary: Path, path: Path) -> None:
-    """Flush `temporary` to the disk, then move it to `path`, which so is always the old file or the new one."""
-    with open(temporary, "rb+") as stream:
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":  # the new name must reach the disk too; a folder cannot be opened on Windows
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def save_checkpoint(path: str | Path, state: Checkpoint) -> None:
     """Write `state` to `path` (.npz), whole or not at all."""
     path = Path(path)
     meta = {"format": FORMAT_VERSION, "epoch": state.epoch, "config": state.config, "digest": state.digest}
     arrays: dict[str, Any] = {f"parameters/{name}": to_numpy(value) for name, value in state.parameters.items()}
     arrays |= {f"velocity/{name}": to_numpy(value) for name, value in state.velocity.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as stream:
+    with replacing(path) as part, open(part, "wb") as stream:
         np.savez(stream, meta=np.array(json.dumps(meta)), **arrays)
-    sync_and_move(temporary, path)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import network, weights
-from dcfnet_np.backend import Array, Cores, Device, array_module, select_device, to_device, to_numpy
+from dcfnet_np.backend import Array, Cores, Device, DeviceError, array_module, select_device, to_device, to_numpy
+from dcfnet_np.files import WriteError, replacing, write_errors
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
@@ -312,7 +312,7 @@ def train(
             "seconds": seconds,
         }
         records.append(record)
-        with open(log_path, "a", encoding="utf-8") as stream:
+        with write_errors(log_path), open(log_path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         save_checkpoint(checkpoint_path, Checkpoint(epoch + 1, parameters, velocity, config.as_dict(), data.digest))
         log.info("%s", json.dumps(record))
@@ -374,9 +374,8 @@ def check_resume(state: Checkpoint, config: Config, digest: str) -> None:
 def keep_log(path: Path, epochs: int) -> list[dict[str, Any]]:
     """The log's first `epochs` records.  The file is cut to them: a killed run may have written half a line."""
     lines = path.read_text(encoding="utf-8").splitlines()[:epochs] if path.exists() else []
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return [json.loads(line) for line in lines]
 
 
@@ -397,8 +396,9 @@ def main(arguments: list[str] | None = None) -> int:
         config = Config(**{field.name: getattr(options, field.name) for field in fields})
         train(options.crops, config, options.out, device=options.device, resume=options.resume)
     except (ValueError, RuntimeError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        sys.stderr.write(f"error: {error}\n")
+        bad_input = isinstance(error, (ValueError, DeviceError, OSError)) and not isinstance(error, WriteError)
+        return 2 if bad_input else 1
     return 0
 
 

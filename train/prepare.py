@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np.train.checkpoint import sync_and_move
+from dcfnet_np.files import WriteError, check_output, replacing
 from dcfnet_np.vision.boxes import read_boxes
 from dcfnet_np.vision.crop import crop_patches
 
@@ -93,55 +93,53 @@ def prepare(folders: list[Path], out: str | Path, *, padding: float = 2.0, size:
 
     if padding <= 0 or size < 8:
         raise ValueError(f"prepare: padding must be > 0 and size >= 8, got {padding} and {size}")
+    out = Path(out)
+    if out.suffix != ".h5":  # and so it is no frame and no ground truth
+        raise ValueError(f"prepare: out must end in .h5, got {out}")
+    check_output(out)
     folders = sorted((Path(folder) for folder in folders), key=lambda folder: folder.resolve().name)
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"prepare: sequences must have different names, at least one, got {names}")
     listed = [list_frames(folder) for folder in folders]
 
-    out = Path(out)
-    temporary = out.with_name(out.name + ".tmp")
     skipped: Counter[str] = Counter()
     digest = hashlib.sha256()
     sequence: list[int] = []
     number: list[int] = []
-    try:
-        with h5py.File(temporary, "w") as file:
-            capacity = sum(len(frames) for frames, _ in listed)
-            crops = file.create_dataset("crops", (capacity, 3, size, size), "u1", chunks=(1, 3, size, size))
-            for index, (frames, boxes) in enumerate(listed):
-                for path, box in zip(frames, boxes, strict=True):
-                    data = np.frombuffer(path.read_bytes(), np.uint8)
-                    frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-                    reason = "frame does not decode" if frame is None else fault(box, frame.shape)
-                    if frame is None or reason is not None:
-                        skipped[str(reason)] += 1
-                        log.info("%s skipped: %s", path, reason)
-                        continue
-                    centre = tuple(box[:2] + box[2:] / 2)
-                    window = box[2:] * (1 + padding)
-                    crop = crop_patches(frame, centre, window[None], size, rounded=True)[0].astype(np.uint8)
-                    crops[len(number)] = crop
-                    digest.update(crop.tobytes())
-                    sequence.append(index)
-                    number.append(frame_number(path))
-                log.info("%s: %d frames", names[index], len(frames))
-            if not number:
-                raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
-            crops.resize(len(number), axis=0)
-            file.create_dataset("sequences", data=names, dtype=h5py.string_dtype())
-            file["sequence"] = np.array(sequence, np.int32)
-            file["frame"] = np.array(number, np.int32)
-            file.attrs.update(
-                format=FORMAT_VERSION,
-                padding=padding,
-                size=size,
-                skipped=json.dumps(skipped),
-                digest=digest.hexdigest(),
-            )
-        sync_and_move(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)  # only there when something failed
+    with replacing(out) as part, h5py.File(part, "w") as file:
+        capacity = sum(len(frames) for frames, _ in listed)
+        crops = file.create_dataset("crops", (capacity, 3, size, size), "u1", chunks=(1, 3, size, size))
+        for index, (frames, boxes) in enumerate(listed):
+            for path, box in zip(frames, boxes, strict=True):
+                data = np.frombuffer(path.read_bytes(), np.uint8)
+                frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+                reason = "frame does not decode" if frame is None else fault(box, frame.shape)
+                if frame is None or reason is not None:
+                    skipped[str(reason)] += 1
+                    log.info("%s skipped: %s", path, reason)
+                    continue
+                centre = tuple(box[:2] + box[2:] / 2)
+                window = box[2:] * (1 + padding)
+                crop = crop_patches(frame, centre, window[None], size, rounded=True)[0].astype(np.uint8)
+                crops[len(number)] = crop
+                digest.update(crop.tobytes())
+                sequence.append(index)
+                number.append(frame_number(path))
+            log.info("%s: %d frames", names[index], len(frames))
+        if not number:
+            raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
+        crops.resize(len(number), axis=0)
+        file.create_dataset("sequences", data=names, dtype=h5py.string_dtype())
+        file["sequence"] = np.array(sequence, np.int32)
+        file["frame"] = np.array(number, np.int32)
+        file.attrs.update(
+            format=FORMAT_VERSION,
+            padding=padding,
+            size=size,
+            skipped=json.dumps(skipped),
+            digest=digest.hexdigest(),
+        )
     return {"crops": len(number), **skipped}
 
 
@@ -149,11 +147,15 @@ def read_crops(path: str | Path) -> Crops:
     """Read crops.h5 into memory.  Raises ValueError, one line, when it is no such file."""
     import h5py
 
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}; make one with python -m dcfnet_np.train.prepare")
+    form: Any = None
     try:
         with h5py.File(path, "r") as file:
             attributes: dict[str, Any] = dict(file.attrs)
-            if attributes.get("format") != FORMAT_VERSION:
-                raise ValueError(f"its format is {attributes.get('format')}, this version reads {FORMAT_VERSION}")
+            form = attributes.get("format")
+            if form != FORMAT_VERSION:
+                raise ValueError("another format")
             return Crops(
                 file["crops"][:],
                 file["sequence"][:],
@@ -163,9 +165,10 @@ def read_crops(path: str | Path) -> Crops:
                 int(attributes["size"]),
                 str(attributes["digest"]),
             )
-    except (OSError, KeyError, ValueError) as error:
-        line = str(error).splitlines()[0]
-        raise ValueError(f"read_crops: {path} must be a file made by prepare ({line})") from None
+    except (OSError, KeyError, ValueError, AttributeError) as error:  # what HDF5 says of it is in __cause__
+        found = "it is incomplete or something else" if form in (None, FORMAT_VERSION) else f"its format is {form}"
+        advice = "make it again with python -m dcfnet_np.train.prepare"
+        raise ValueError(f"{path} must be a file made by prepare, and {found}; {advice}") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -180,8 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         counts = prepare(options.folders, options.out, padding=options.padding, size=options.size)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        sys.stderr.write(f"error: {error}\n")
+        return 1 if isinstance(error, WriteError) else 2
     log.info("%s: %s", options.out, ", ".join(f"{count} {what}" for what, count in counts.items()))
     return 0
 

@@ -6,17 +6,18 @@ writers of OTB files call them.
 """
 
 import csv
-import io
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from ..files import WriteError, check_output, part_of, replacing, sync_and_move, write_errors
 
 Box = tuple[float, float, float, float]
 
@@ -42,8 +43,8 @@ def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "ch
     """Return `box` as four Python floats, or raise ValueError with one line that says what is wrong.
 
     box: (x, y, w, h), pixels, 0-based.  frame_shape: (height, width, ...).  where: opens the message.
-    A box may reach out of the frame, and may be as small as 1x1 or less; it may not hold NaN or infinity,
-    have no area, lie entirely outside the frame, or be wider or higher than the frame.
+    A box may reach out of the frame, and may be as small as 1x1; it may not hold NaN or infinity, be thinner
+    than a pixel, lie entirely outside the frame, or be wider or higher than the frame.
     """
     height, width = int(frame_shape[0]), int(frame_shape[1])
     try:
@@ -53,8 +54,8 @@ def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "ch
     text = f"({x:g}, {y:g}, {w:g}, {h:g})"
     if not all(math.isfinite(value) for value in (x, y, w, h)):
         raise ValueError(f"{where}: box must be finite, got {text}")
-    if w <= 0 or h <= 0:
-        raise ValueError(f"{where}: box must have a positive width and height, got {text}")
+    if w < 1 or h < 1:
+        raise ValueError(f"{where}: box must be at least 1 pixel wide and high, got {text}")
     if w > width or h > height:
         raise ValueError(f"{where}: box must be no larger than the frame ({width}x{height} pixels), got {text}")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
@@ -101,8 +102,8 @@ def iou(a: Any, b: Any) -> np.ndarray:
 def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
     """Rows of numbers parted by commas, tabs or spaces -> (rows, columns) float64; empty lines are skipped.
 
-    Raises ValueError, naming file and line, for a word that is no number, for rows of different lengths
-    and for an empty file.
+    Raises ValueError, naming file and line, for a word that is no number, for rows of different lengths, for a
+    lone nan and for an empty file.
     """
     rows: list[list[float]] = []
     text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
@@ -114,6 +115,8 @@ def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
             row = [float(word) for word in words]
         except ValueError:
             raise ValueError(f"{path}, line {number}: expected numbers, got {line.strip()[:60]!r}") from None
+        if len(row) == 1 and math.isnan(row[0]):
+            raise ValueError(f"{path}, line {number}: a lone nan; write nan for every number, like nan,nan,nan,nan")
         if rows and len(row) != len(rows[0]):
             raise ValueError(f"{path}, line {number}: expected {len(rows[0])} numbers as above, got {len(row)}")
         rows.append(row)
@@ -151,50 +154,72 @@ def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
     A file appears under its name only when it is complete.  Raises ValueError for another suffix.
     """
     path = Path(path)
-    text = _FORMATS[_check_suffix(path)](list(rows))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    form = _FORMATS[_check_suffix(path)]
+    text = form.head + form.between.join(form.row(row) for row in rows) + form.tail
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
 
 
 class BoxWriter(AbstractContextManager["BoxWriter"]):
-    """Collects rows and writes them when the `with` block ends, also when it ends by an exception.
+    """Writes rows as they come; the file gets its name when the `with` block ends, also when by an exception.
 
     ::
 
         with BoxWriter("boxes.csv") as writer:
             writer.add(BoxRow(0, box))
 
-    The suffix and the folder are checked when it is made, before any tracking.
+    Until then the rows are in boxes.part.csv, where they stay when the process is killed (a .json then lacks its
+    last line, `]`).  Suffix and folder are checked when the writer is made, before any tracking.  WriteError when
+    the disk is full; the rows up to there are kept.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.rows: list[BoxRow] = []
-        _check_suffix(self.path)
+        self.count = 0  # rows in the file
+        self._format = _FORMATS[_check_suffix(self.path)]
+        self._part = part_of(self.path)
         check_output(self.path)
 
+    def __enter__(self) -> "BoxWriter":
+        with write_errors(self.path):
+            self._file = open(self._part, "wb", buffering=0)
+        self._write(self._format.head)
+        return self
+
     def add(self, row: BoxRow) -> None:
-        self.rows.append(row)
+        """Write one row, which is in the file when this returns."""
+        between = self._format.between if self.count else ""
+        self._write(between + self._format.row(row))
+        self.count += 1
+
+    def _write(self, text: str) -> None:
+        end = self._file.tell()
+        data = text.encode()
+        with write_errors(self.path):
+            try:
+                while data:  # a disk that fills up takes a part first
+                    data = data[self._file.write(data) :]
+            except OSError:
+                self._file.seek(end)
+                self._file.truncate()  # no half rows
+                raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.rows or error is None:  # a run that failed before its first box leaves an older file alone
-            write_boxes(self.path, self.rows)
-
-
-def check_output(path: Path) -> None:
-    """Raise ValueError when no file can be written at `path`: no folder, no permission, a folder itself."""
-    if not path.parent.is_dir():
-        raise ValueError(f"cannot write {path}: there is no folder {path.parent}; create it first")
-    if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder; name a file in it")
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"cannot write {path}: no permission to write in {path.parent}")
+        keep = self.count > 0 or error is None  # a run that failed before its first box leaves an older file alone
+        try:
+            if keep:
+                self._write(self._format.tail)
+        except WriteError as full:
+            raise WriteError(f"{full}; the {self.count} boxes are in {self._part}") from full
+        finally:
+            self._file.close()
+        if keep:
+            with write_errors(self.path):
+                sync_and_move(self._part, self.path)
+        else:
+            self._part.unlink(missing_ok=True)
 
 
 def _check_suffix(path: Path) -> str:
@@ -208,29 +233,32 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _otb_text(rows: list[BoxRow]) -> str:
-    boxes = to_otb([row.box for row in rows]).reshape(-1, 4) if rows else ()
-    return "".join(",".join(f"{value:.4f}" for value in box) + "\n" for box in boxes)
+def _otb_row(row: BoxRow) -> str:
+    return ",".join(f"{value:.4f}" for value in to_otb(row.box)) + "\n"
 
 
-def _csv_text(rows: list[BoxRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        score = "" if math.isnan(row.score) else f"{row.score:.6f}"
-        writer.writerow([row.frame, *(f"{v:.6f}" for v in row.box), score, int(row.ok), f"{row.time:.6f}"])
-    return text.getvalue()
+def _csv_row(row: BoxRow) -> str:
+    score = "" if math.isnan(row.score) else f"{row.score:.6f}"
+    words = [str(row.frame), *(f"{v:.6f}" for v in row.box), score, str(int(row.ok)), f"{row.time:.6f}"]
+    return ",".join(words) + "\n"
 
 
-def _json_text(rows: list[BoxRow]) -> str:
-    records = []
-    for row in rows:
-        numbers = [float(value) for value in (*row.box, row.score)]
-        plain = [value if math.isfinite(value) else None for value in numbers]  # JSON knows no NaN
-        values = [int(row.frame), *plain, bool(row.ok), float(row.time)]
-        records.append(json.dumps(dict(zip(COLUMNS, values, strict=True))))
-    return "[\n" + ",\n".join(records) + "\n]\n"
+def _json_row(row: BoxRow) -> str:
+    numbers = [float(value) for value in (*row.box, row.score)]
+    plain = [value if math.isfinite(value) else None for value in numbers]  # JSON knows no NaN
+    values = [int(row.frame), *plain, bool(row.ok), float(row.time)]
+    return json.dumps(dict(zip(COLUMNS, values, strict=True)))
 
 
-_FORMATS = {".txt": _otb_text, ".csv": _csv_text, ".json": _json_text}
+class _Format(NamedTuple):
+    head: str
+    row: Callable[[BoxRow], str]
+    between: str
+    tail: str
+
+
+_FORMATS = {
+    ".txt": _Format("", _otb_row, "", ""),
+    ".csv": _Format(",".join(COLUMNS) + "\n", _csv_row, "", ""),
+    ".json": _Format("[\n", _json_row, ",\n", "\n]\n"),
+}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .boxes import check_output
+from ..files import WriteError, check_output, part_of, replacing
 
 GREEN = (64, 220, 64)
 RED = (60, 60, 230)
@@ -106,7 +106,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             raise ValueError(f"VideoWriter: fps must be positive and finite, got {fps}")
         check_output(self.path)
         self._fps = float(fps)
-        self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.tmp{self.path.suffix.lower()}")
+        self._part = part_of(self.path)
         self._shape: tuple[int, ...] = ()
         self._writer: Any = None
 
@@ -128,7 +128,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         import cv2
 
         size = (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)
-        writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)  # type: ignore[attr-defined]
+        writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)  # type: ignore[attr-defined]
         if not writer.isOpened():
             raise ValueError(f"{self.path}: OpenCV cannot write this video (mp4v, {size[0]}x{size[1]}); try .avi")
         return writer
@@ -140,7 +140,23 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             return
         self._writer.release()
         self._writer = None
-        os.replace(self._temporary, self.path)
+        with replacing(self.path):
+            self._check()
+
+    def _check(self) -> None:
+        """OpenCV says nothing about a disk that is full: look whether the frames are there."""
+        import cv2
+
+        video = cv2.VideoCapture(str(self._part))
+        there = 0
+        while video.grab():  # the header of an .avi promises frames that are not there
+            there += 1
+        video.release()
+        if there < self.frames:
+            raise WriteError(
+                f"cannot write {self.path}: only {there} of {self.frames} frames are there; "
+                "is the disk full? make room or choose another folder"
+            )
 
 
 def _check_frame(where: str, frame: np.ndarray) -> None:

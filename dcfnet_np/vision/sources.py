@@ -34,12 +34,15 @@ class Source(AbstractContextManager["Source"]):
     name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of
     frames (an estimate for a video), None for a camera.  first_box: ground truth of the first frame, or None.
     boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.  0-based.
+    truth_error: why there are no boxes although there is a file of them, else "".
     """
 
     name: str = ""
     fps: float = DEFAULT_FPS
     length: int | None = None
     boxes: np.ndarray | None = None
+    truth_error: str = ""
+    closed: bool = False
 
     @property
     def first_box(self) -> Box | None:
@@ -52,7 +55,12 @@ class Source(AbstractContextManager["Source"]):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Free the file or the camera.  A closed source is not read again."""
+        """Free the file or the camera.  A closed source is not read again: its iterator raises SourceError."""
+        self.closed = True
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise SourceError(f"{self.name} is closed; open it again to read it")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -60,7 +68,9 @@ class Source(AbstractContextManager["Source"]):
         self.close()
 
 
-def open_source(spec: str | int | os.PathLike[str], max_frames: int | None = None) -> Source:
+def open_source(
+    spec: str | int | os.PathLike[str], max_frames: int | None = None, *, need_truth: bool = True
+) -> Source:
     """Open a source of frames.
 
     spec: a video file; a camera index (an int, or a string of digits: write `./0` for a folder of that name);
@@ -69,6 +79,7 @@ def open_source(spec: str | int | os.PathLike[str], max_frames: int | None = Non
     8-number polygon a row, beside the frames, `color/` or `img/`).  Images are read in natural order of their
     names (2 before 10).  groundtruth_rect.txt is 1-based, as in OTB; VOT's files are 0-based.
     max_frames: stop after so many, the first one counted.
+    need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
 
     Raises SourceError (a ValueError) with one line when the source is missing, empty or undecodable.
     """
@@ -79,7 +90,7 @@ def open_source(spec: str | int | os.PathLike[str], max_frames: int | None = Non
         return _VideoSource(int(text), f"camera {text}", max_frames)
     path = Path(text)
     if path.is_dir():
-        return _open_folder(path, max_frames)
+        return _open_folder(path, max_frames, need_truth)
     if path.is_file():
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
@@ -92,8 +103,8 @@ def open_source(spec: str | int | os.PathLike[str], max_frames: int | None = Non
 def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
     """Ground truth of a sequence -> (n, 4) float64, 0-based; rows of NaN mark frames without a target.
 
-    A row has four numbers, or eight for a polygon, which becomes its min/max box; a lone `nan` is an absent
-    target.  Only a file called groundtruth_rect.txt counts from 1.  Raises SourceError.
+    A row has four numbers, or eight for a polygon, which becomes its min/max box; all of them are nan where there
+    is no target.  Only a file called groundtruth_rect.txt counts from 1.  Raises SourceError.
     """
     path = Path(path)
     try:
@@ -132,12 +143,25 @@ def _match(pattern: str) -> list[Path]:
     return sorted(files, key=_natural)
 
 
-def _open_folder(folder: Path, max_frames: int | None) -> Source:
+def _open_folder(folder: Path, max_frames: int | None, need_truth: bool) -> Source:
     files = next((found for sub in FRAME_FOLDERS if (found := _images(folder / sub))), [])
     if not files:
         raise SourceError(
             f"{folder} holds no images, neither directly nor in img/ or color/; expected {', '.join(IMAGE_SUFFIXES)}"
         )
+    boxes, truth_error = None, ""
+    try:
+        boxes = _read_truth(folder, files)
+    except SourceError as error:
+        if need_truth:
+            raise
+        truth_error = str(error)
+    source = _ImageSource(folder.resolve().name, files, max_frames, boxes)
+    source.truth_error = truth_error
+    return source
+
+
+def _read_truth(folder: Path, files: list[Path]) -> np.ndarray | None:
     truth = next((folder / name for name in GROUND_TRUTH if (folder / name).is_file()), None)
     boxes = None if truth is None else read_ground_truth(truth)
     if boxes is not None and 1 < len(boxes) < len(files):
@@ -146,7 +170,7 @@ def _open_folder(folder: Path, max_frames: int | None) -> Source:
             f"{truth} has {len(boxes)} rows for {len(files)} frames, and does not say for which; "
             f"remove the other frames, or give {files[0].parent} and a box"
         )
-    return _ImageSource(folder.resolve().name, files, max_frames, boxes)
+    return boxes
 
 
 class _ImageSource(Source):
@@ -161,6 +185,7 @@ class _ImageSource(Source):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for number, file in enumerate(self.files, start=1):
+            self._check_open()
             frame = _read_image(file, number)
             _check_size(frame, self._shape, number, str(file))
             yield frame
@@ -214,12 +239,14 @@ class _VideoSource(Source):
         return to_bgr(frame) if there else None
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        self._check_open()
         if self._first is None and isinstance(self._target, str):
             self._capture.release()
             self._capture = self._open()
         number = 0
         shape = None
         while self._max_frames is None or number < self._max_frames:
+            self._check_open()
             frame, self._first = self._first, None
             if frame is None:
                 frame = self._read(self._capture)
@@ -242,6 +269,7 @@ class _VideoSource(Source):
             )
 
     def close(self) -> None:
+        super().close()
         self._capture.release()
 
 
