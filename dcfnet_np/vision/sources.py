@@ -8,6 +8,7 @@ the iterator at that frame, so that its user keeps everything up to it.  All err
 import glob
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -51,8 +52,9 @@ class Source(AbstractContextManager["Source"]):
         x, y, w, h = self.boxes[0].tolist()
         return x, y, w, h
 
+    @abstractmethod
     def __iter__(self) -> Iterator[np.ndarray]:
-        raise NotImplementedError
+        """The frames from the first on.  Raises SourceError at one that cannot be had."""
 
     def close(self) -> None:
         """Free the file or the camera.  A closed source is not read again: its iterator raises SourceError."""
