@@ -13,7 +13,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any
 
@@ -157,12 +157,23 @@ class Cores:
         import threadpoolctl
 
         self._blas = threadpoolctl.ThreadpoolController()
-        self._pool = ThreadPoolExecutor(usable_cores())
+        # The calling thread works too; it would only wait otherwise.
+        self._pool = ThreadPoolExecutor(max(usable_cores() - 1, 1))
+
+    def one_blas_thread(self) -> Any:
+        """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while."""
+        return self._blas.limit(limits=1, user_api="blas")
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in order; BLAS has its threads back afterwards."""
-        with self._blas.limit(limits=1, user_api="blas"):
-            return list(self._pool.map(function, items))
+        with self.one_blas_thread():
+            tasks = [(item, self._pool.submit(function, item)) for item in items]
+            try:
+                # What no other thread has begun is cancelled there and done here.
+                results = [function(item) if task.cancel() else task for item, task in tasks]
+            finally:
+                wait([task for _, task in tasks])
+            return [result.result() if isinstance(result, Future) else result for result in results]
 
 
 def fft_module(xp: Any) -> Any:

@@ -4,14 +4,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import network
-from .backend import Array, Cores, select_device, to_device, to_numpy
+from .backend import Cores, select_device, to_device, to_numpy
+from .extractor import make_extractor
 from .filter import OnlineFilter
-from .ops.fourier import irfft2, label_band, rfft2
+from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
 from .vision.boxes import check_box
-from .vision.crop import crop_patches, to_bgr
-from .vision.windows import gaussian_label, hann
+from .vision.crop import to_bgr
+from .vision.windows import gaussian_label
 from .weights import Weights
 from .weights import load as load_weights
 
@@ -51,24 +51,21 @@ class Tracker:
         self.preset = get_preset(preset)
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.device = select_device(device)
-        self._parameters = {name: self._to_device(p) for name, p in self.weights.parameters.items()}
-        self._mean = self._to_device(np.array(self.weights.mean, np.float32).reshape(3, 1, 1))
 
         size = self.preset.input_size
         label = gaussian_label((size, size), self.preset.sigma)
-        window = hann((size, size)) if self.preset.cosine_window else np.ones((size, size), np.float32)
-        self._window = self._to_device(window)
         self._band = label_band(label) if band == "auto" else None
-        if self._band is not None and self.device.kind == "cuda":
-            self._band = self._band._replace(
-                rows=self._to_device(self._band.rows), columns=self._to_device(self._band.columns)
-            )
-        self._label_f = rfft2(self._to_device(label), self._band)
+        self._inverse: InverseWork | None = None
+        if self._band is not None:
+            rows, columns = (to_device(matrix, self.device) for matrix in (self._band.rows, self._band.columns))
+            self._band = self._band._replace(rows=rows, columns=columns)
+            if self.device.kind == "cpu":
+                self._inverse = make_inverse_work(self._band, (self.preset.num_scales,), np.float32)
+        self._label_f = rfft2(to_device(label, self.device), self._band)
+        self._extract = make_extractor(self.weights, self.preset, self._band, self.device)
         self._filter: OnlineFilter | None = None
         self._cores = Cores()
-
-    def _to_device(self, array: np.ndarray) -> Array:
-        return to_device(array, self.device)
+        self._doubles = np.empty((size, size))  # memory for `peak_to_sidelobe`
 
     def init(self, frame: Any, box: Any) -> None:
         """Learn the target inside `box` = (x, y, w, h), pixels, 0-based, of `frame`.
@@ -81,15 +78,14 @@ class Tracker:
         self._centre = np.array([x + w / 2, y + h / 2])
         self._size = self._first_size = np.array([w, h])
         self._set_size_limits()
-        patch = self._crop(frame, self._window_sizes(1.0))
-        if is_flat(patch):
+        spectra, flat = self._extract(frame, self._centre, self._window_sizes(1.0))
+        if flat:
             raise ValueError("Tracker.init: the window around the box holds nothing to track: its pixels are all equal")
-        template_f = self._features_f(patch)[0]
         lam = self.preset.lam
         if self.preset.lam_divisor == "elements":
-            lam *= len(template_f) * self.preset.input_size**2
+            lam *= spectra.shape[1] * self.preset.input_size**2
         self._filter = OnlineFilter(self._label_f, lam, self.preset.learning_rate, self.preset.update_rule)
-        self._filter.update(template_f)
+        self._filter.update(spectra[0])
 
     def update(self, frame: Any, response: bool = False) -> TrackResult:
         """Find the target in the next frame and learn from it.
@@ -105,16 +101,20 @@ class Tracker:
                 f"Tracker.update: the frame must be {self._frame_shape[1]}x{self._frame_shape[0]} as the first one, "
                 f"got {frame.shape[1]}x{frame.shape[0]}"
             )
+        with self._cores.one_blas_thread():
+            return self._find_and_learn(frame, response)
+
+    def _find_and_learn(self, frame: np.ndarray, response: bool) -> TrackResult:
+        assert self._filter is not None
         preset = self.preset
         size = preset.input_size
 
         # Detection: Eq. 3 at every scale of the pyramid around the last position.
         windows = self._window_sizes(preset.scale_factors)
-        patches = self._crop(frame, windows)
-        if is_flat(patches):
+        search_f, flat = self._extract(frame, self._centre, windows)
+        if flat:
             return self._result(False, 0.0, 0.0, np.zeros((size, size), np.float32) if response else None)
-        search_f = self._features_f(patches)
-        maps = to_numpy(irfft2(self._filter.response_f(search_f), (size, size), self._band))
+        maps = to_numpy(irfft2(self._filter.response_f(search_f), (size, size), self._band, self._inverse))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
         if not np.isfinite(peaks).all() or peaks.max() <= 0:
             return self._result(False, 0.0, 0.0, maps[0] if response else None)
@@ -128,11 +128,13 @@ class Tracker:
 
         # Learning: the template at the new place.
         window = windows[best] if preset.update_crop == "window" else self._window_sizes(1.0)[0]
-        patch = self._crop(frame, window[None])
-        if not is_flat(patch):
-            self._filter.update(self._features_f(patch)[0])
+        template_f, flat = self._extract(frame, self._centre, window[None])
+        if not flat:
+            self._filter.update(template_f[0])
         score = float(maps[best].max())
-        return self._result(True, score, peak_to_sidelobe(maps[best]), maps[best] if response else None)
+        return self._result(
+            True, score, peak_to_sidelobe(maps[best], work=self._doubles), maps[best] if response else None
+        )
 
     def _window_sizes(self, factors: Any) -> np.ndarray:
         """Widths and heights of the search windows, (S, 2) pixels."""
@@ -145,24 +147,6 @@ class Tracker:
         frame_size = np.array([height, width] if preset.swapped_clamp else [width, height])
         self._min_size = np.maximum(preset.min_scale * self._first_size, preset.min_size)
         self._max_size = np.minimum(frame_size, preset.max_scale * self._first_size)
-
-    def _crop(self, frame: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        """Windows (S, 2) around the target as network inputs: (S, 3, N, N), 0..255, in the weights' channel order."""
-        size, rounded = self.preset.input_size, self.preset.rounded_crop
-        patches = crop_patches(frame, self._centre, windows, size, rounded=rounded)
-        return np.ascontiguousarray(patches[:, ::-1]) if self.weights.channel_order == "rgb" else patches
-
-    def _features_f(self, patches: np.ndarray) -> Array:
-        """Subtract the mean, extract features, multiply the cosine window, transform: (S, D, bins)."""
-
-        def features_f(x: Array) -> Array:
-            features = network.features(x - self._mean, self._parameters, self.weights.architecture)
-            features *= self._window
-            return rfft2(features, self._band)
-
-        if self.device.kind == "cuda":
-            return features_f(self._to_device(patches))
-        return np.concatenate(self._cores.map(features_f, patches[:, None]))  # a patch on each core
 
     def _peak(self, response: np.ndarray) -> tuple[int, ...]:
         """Displacement (row, column) of the maximum, in map pixels; indices past the middle are negative ones."""
@@ -180,28 +164,23 @@ class Tracker:
         return TrackResult(box, ok, score, psr, scale, None if response is None else np.fft.fftshift(response))
 
 
-def is_flat(patches: np.ndarray) -> bool:
-    """Whether there is nothing to track: black, white, or wholly outside the frame.
-
-    Half a grey level of tolerance, since interpolation between equal pixels is exact only to rounding.
-    """
-    return float(np.ptp(patches)) < 0.5
-
-
-def peak_to_sidelobe(response: np.ndarray, exclude: int = 5) -> float:
+def peak_to_sidelobe(response: np.ndarray, exclude: int = 5, work: np.ndarray | None = None) -> float:
     """Peak-to-sidelobe ratio: (peak - mean) / standard deviation, both of the map without the peak's neighbourhood.
 
     response: (N, N), circular; left out are the pixels up to `exclude` rows and columns away from the peak (11x11), as
-    in Bolme et al., "Visual object tracking using adaptive correlation filters" (MOSSE), CVPR 2010.
+    in Bolme et al., "Visual object tracking using adaptive correlation filters" (MOSSE), CVPR 2010.  work: (N, N)
+    float64, for a caller that wants no new array.
     """
     height, width = response.shape
-    row, column = np.unravel_index(response.argmax(), response.shape)
+    work = np.empty(response.shape) if work is None else work
+    work[...] = response  # sums in double precision
+    row, column = divmod(int(response.argmax()), width)
     near_rows = np.arange(row - exclude, row + exclude + 1) % height
     near_columns = np.arange(column - exclude, column + exclude + 1) % width
-    near = response[np.ix_(near_rows, near_columns)].astype(np.float64)
-    count = response.size - near.size
-    total = response.sum(dtype=np.float64) - near.sum()
-    squares = np.einsum("ij,ij->", response, response, dtype=np.float64) - (near**2).sum()
+    near = work[near_rows[:, None], near_columns]
+    count = work.size - near.size
+    total = work.sum() - near.sum()
+    squares = np.vdot(work, work) - np.vdot(near, near)
     if count <= 0:
         return 0.0
     mean = total / count

@@ -1,6 +1,6 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend, files < kernels < ops < network, vision < filter, presets, weights < tracker
+backend, files < kernels < ops < network, tiled, vision < filter, presets, weights, extractor < tracker
 < evaluation, train, gradcheck < adapters, trace, serve, explain < cli
 """
 
@@ -20,8 +20,8 @@ LAYERS = [
     ["backend", "files"],
     ["kernels"],
     ["ops"],
-    ["network", "vision"],
-    ["filter", "presets", "weights"],
+    ["network", "tiled", "vision"],
+    ["filter", "presets", "weights", "extractor"],
     ["tracker", "device_tracker"],
     ["evaluation", "train", "gradcheck"],
     ["adapters", "trace", "serve", "explain"],

@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dcfnet_np import network
+from dcfnet_np.backend import Cores
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker, peak_to_sidelobe
 from dcfnet_np.vision.boxes import from_otb, iou, read_boxes
+from dcfnet_np.vision.crop import window_taps
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.weights import Weights, import_weights
 
@@ -157,8 +160,10 @@ def test_a_size_stops_at_its_limit_and_the_template_crop_follows_or_not(scene, p
     tracker = Tracker(random_weights(), limited)
     tracker.init(scene(60, 40), (60, 40, 30, 24))
     cut = []
-    crop = tracker._crop
-    monkeypatch.setattr(tracker, "_crop", lambda frame, windows: cut.append(windows) or crop(frame, windows))
+    extract = tracker._extract
+    monkeypatch.setattr(
+        tracker, "_extract", lambda frame, centre, size: cut.append(size) or extract(frame, centre, size)
+    )
     result = tracker.update(scene(57, 38, 36, 28))
     assert result.box[2:] == (30, 24)  # found larger, held at the first size
     wanted = 1.2 if preset == "matlab-v1" else 1.0
@@ -199,7 +204,8 @@ def test_crop_is_rounded_where_the_preset_says_so(scene):
     for preset, whole in (("pytorch", True), ("matlab-v1", False)):
         tracker = Tracker(random_weights(), preset)
         tracker.init(scene(60, 40), (60, 40, 30, 24))
-        patch = tracker._crop(scene(60, 40), np.array([[77.7, 51.3]]))
+        cropper = tracker._extract._croppers[0]
+        patch = cropper(scene(60, 40), *window_taps((120, 160), (75.3, 52), np.array([[77.7, 51.3]]), 125), 0)
         assert (patch == np.rint(patch)).all() == whole
 
 
@@ -354,3 +360,30 @@ def test_packaged_light_scores_as_the_model_card_says(data_dir):
         folder = data_dir / "sequences" / name
         scores.append(auc(track_sequence(folder, "light", "pytorch"), read_boxes(folder / "groundtruth_rect.txt")))
     assert np.mean(scores) == pytest.approx(0.638, abs=0.01)
+
+
+def test_a_frame_allocates_no_array(scene, monkeypatch):
+    """In steady state all memory is there: what an update has at any moment beyond what was there before is 32 KB.
+
+    That is small objects and vectors of one number a row, each below 4 KB.  A patch or a map has 60 KB, a spectrum 400.
+
+    Ufuncs have buffers of their own when they walk over strided arrays, of a fixed number of elements.  These are no
+    arrays; they are made small here, in the one thread that the test runs on, so that arrays would be seen.
+    """
+    tracker = Tracker(random_weights(), "pytorch")
+    frames = [scene(60 + i % 3, 40) for i in range(8)]
+    tracker.init(frames[0], (60, 40, 30, 24))
+    monkeypatch.setattr(Cores, "map", lambda cores, function, items: [function(item) for item in items])
+    peaks = []
+    size = np.setbufsize(128)
+    tracemalloc.start()
+    try:
+        for frame in frames:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            tracker.update(frame)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+        np.setbufsize(size)
+    assert max(peaks[2:]) < 32 * 1024

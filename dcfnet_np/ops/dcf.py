@@ -44,9 +44,17 @@ def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Ar
     return ((response - label) ** 2).sum((1, 2)) + lam * (w**2).sum((1, 2, 3))
 
 
-def template_energy(template_f: Array, lam: float) -> Array:
-    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  (N, D, bins) -> (N, 1, bins), real."""
-    return (template_f.real**2 + template_f.imag**2).sum(1, keepdims=True) + template_f.real.dtype.type(lam)
+def template_energy(template_f: Array, lam: float, work: Array | None = None, out: Array | None = None) -> Array:
+    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  (N, D, bins) -> (N, 1, bins), real.
+
+    For a caller that wants no new arrays: work, like template_f, and out, like the result.
+    """
+    xp = array_module(template_f)
+    product = xp.conj(template_f, out=work)
+    product *= template_f
+    energy = product.real.sum(1, keepdims=True, out=out)
+    energy += energy.dtype.type(lam)
+    return energy
 
 
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> Array:

@@ -98,13 +98,21 @@ def rfft2(x: Array, band: Band | None = None) -> Array:
         return fft_module(xp).rfft2(x, **fft_workers(xp))
     if x.shape[-2:] != band.shape:
         raise ValueError(f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}")
+    out = xp.empty((*x.shape[:-2], *band.spectrum_shape), xp.result_type(x.dtype, np.complex64))
+    return join_parts(band.rows @ (x @ band.columns), band, out)
+
+
+def join_parts(parts: Array, band: Band, out: Array) -> Array:
+    """The kept bins from the products of the image with cosines and sines, `parts` = band.rows @ (x @ band.columns).
+
+    x @ band.columns is [Re | Im] of the transform along s.  Then along r: p, q, r, s are the four products of the
+    cosines and sines with Re and Im; exp(-i a)(Re + i Im) = (p + s) + i (r - q), and q, s change sign for -u.
+    parts: (..., 2(KU+1), 2(KV+1)); out: (..., 2 KU + 1, KV + 1) complex, written and returned.
+    """
+    xp = array_module(parts)
     ku, kv = band.limits
-    # First along s: [Re | Im] of the column transform.  Then along r: P, Q, R, S are the four products of the cosines
-    # and sines with Re and Im; exp(-i a)(Re + i Im) = (P + S) + i (R - Q), and Q, S change sign for -u.
-    product = band.rows @ (x @ band.columns)
-    p, r = product[..., : ku + 1, : kv + 1], product[..., : ku + 1, kv + 1 :]
-    q, s = product[..., ku + 1 :, : kv + 1], product[..., ku + 1 :, kv + 1 :]
-    out = xp.empty((*x.shape[:-2], 2 * ku + 1, kv + 1), xp.result_type(x.dtype, np.complex64))
+    p, r = parts[..., : ku + 1, : kv + 1], parts[..., : ku + 1, kv + 1 :]
+    q, s = parts[..., ku + 1 :, : kv + 1], parts[..., ku + 1 :, kv + 1 :]
     xp.add(p, s, out=out.real[..., : ku + 1, :])
     xp.subtract(r, q, out=out.imag[..., : ku + 1, :])
     xp.subtract(p[..., :0:-1, :], s[..., :0:-1, :], out=out.real[..., ku + 1 :, :])
@@ -112,30 +120,68 @@ def rfft2(x: Array, band: Band | None = None) -> Array:
     return out
 
 
-def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
+class InverseWork(NamedTuple):
+    """Memory for a band-limited `irfft2` that is done again and again, and its second matrix."""
+
+    parts: Array  # (..., 2(KU+1), 2(KV+1)), see `split_parts`
+    lines: Array  # (..., H, 2(KV+1))
+    image: Array  # (..., H, W), the result
+    inverse_columns: Array  # (2(KV+1), W), mirror images counted, 1 / (H W)
+
+
+def make_inverse_work(band: Band, lead: tuple[int, ...], dtype: Any, xp: Any = np) -> InverseWork:
+    """For spectra of shape (*lead, 2 KU + 1, KV + 1); dtype: of the images."""
+    height, width = band.shape
+    rows, columns = len(band.rows), band.columns.shape[1]
+    weights = mirror_count(band.shape, band, dtype, xp) / (height * width)
+    return InverseWork(
+        xp.empty((*lead, rows, columns), dtype),
+        xp.empty((*lead, height, columns), dtype),
+        xp.empty((*lead, height, width), dtype),
+        xp.ascontiguousarray((band.columns * xp.concatenate([weights, weights])).T),
+    )
+
+
+def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None, work: InverseWork | None = None) -> Array:
     """The real image of `shape` (H, W) whose half spectrum is `xf`; dropped bins count as zero.
 
     xf: (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band.  `shape` has no default on purpose: a half
     spectrum does not tell an odd width from an even one, and NumPy's default is even (121 would come back as 120).
+    With `work` the result lies in its memory, and nothing is allocated.
     """
     xp = array_module(xf)
     if band is None:
         return fft_module(xp).irfft2(xf, s=shape, **fft_workers(xp))
     if shape != band.shape or xf.shape[-2:] != band.spectrum_shape:
         raise ValueError(f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}")
+    if work is None:
+        work = make_inverse_work(band, xf.shape[:-2], xf.real.dtype, xp)
+    split_parts(xf, band, work.parts)
+    xp.matmul(band.rows.T, work.parts, out=work.lines)
+    return xp.matmul(work.lines, work.inverse_columns, out=work.image)
+
+
+def split_parts(xf: Array, band: Band, out: Array) -> Array:
+    """What cosines and sines are to be multiplied with, so that x = band.rows^T @ parts @ (weighted band.columns)^T.
+
+    A sum over +u and -u of exp(i a) X: cosines meet the even part E = X[u] + X[-u], sines the odd part
+    O = X[u] - X[-u]:
+
+        sum = cos E + i sin O,   Re = cos Re E - sin Im O,   Im = cos Im E + sin Re O
+
+    xf: (..., 2 KU + 1, KV + 1); out: (..., 2(KU+1), 2(KV+1)), written and returned.
+    """
+    xp = array_module(xf)
     ku, kv = band.limits
-    # A sum over +u and -u of exp(i a) X: cosines meet the even part E = X[u] + X[-u], sines the odd part
-    # O = X[u] - X[-u]:
-    #   sum = cos E + i sin O,   Re = cos Re E - sin Im O,   Im = cos Im E + sin Re O
     positive, negative = xf[..., 1 : ku + 1, :], xf[..., :ku:-1, :]
-    parts = xp.zeros((*xf.shape[:-2], 2 * (ku + 1), 2 * (kv + 1)), xf.real.dtype)
-    parts[..., 0, : kv + 1], parts[..., 0, kv + 1 :] = xf[..., 0, :].real, xf[..., 0, :].imag
-    even, odd = positive + negative, positive - negative
-    parts[..., 1 : ku + 1, : kv + 1], parts[..., 1 : ku + 1, kv + 1 :] = even.real, even.imag
-    parts[..., ku + 2 :, : kv + 1], parts[..., ku + 2 :, kv + 1 :] = -odd.imag, odd.real
-    weights = mirror_count(shape, band, xf.real.dtype, xp) / (shape[0] * shape[1])
-    inverse_columns = band.columns * xp.concatenate([weights, weights])
-    return (band.rows.T @ parts) @ inverse_columns.T
+    re, im = out[..., : kv + 1], out[..., kv + 1 :]
+    re[..., 0, :], im[..., 0, :] = xf[..., 0, :].real, xf[..., 0, :].imag
+    xp.add(positive.real, negative.real, out=re[..., 1 : ku + 1, :])
+    xp.add(positive.imag, negative.imag, out=im[..., 1 : ku + 1, :])
+    out[..., ku + 1, :] = 0  # sin 0
+    xp.subtract(negative.imag, positive.imag, out=re[..., ku + 2 :, :])
+    xp.subtract(positive.real, negative.real, out=im[..., ku + 2 :, :])
+    return out
 
 
 def mirror_count(shape: tuple[int, int], band: Band | None, dtype: Any, xp: Any = np) -> Array:

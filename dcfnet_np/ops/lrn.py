@@ -7,7 +7,7 @@
 is 2e-5 here.  The paper puts this layer at the end of the network "to restrict the magnitude of feature map values".
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,18 +26,21 @@ class LrnCache(NamedTuple):
     beta: float
 
 
+def banded_matrix(channels: int, n: int, dtype: Any, xp: Any = np) -> Array:
+    """B[c, q] = 1 where |q - c| <= n // 2, else 0; (channels, channels).  B @ x sums the n channels around each one."""
+    index = xp.arange(channels)
+    return (abs(index[:, None] - index[None, :]) <= n // 2).astype(dtype)
+
+
 def channel_sum(x: Array, n: int) -> Array:
     """Sum over the n channels around each one, fewer at the ends.  x: (N, C, ...); the result likewise.
 
-    The sum is a product with the banded C x C matrix B, B[c, q] = 1 where |q - c| <= n // 2: one BLAS call.  B is
-    symmetric, so the same function is its own adjoint: the backward pass uses it too.
+    A product with `banded_matrix`: one BLAS call.  That matrix is symmetric, so the same function is its own adjoint:
+    the backward pass uses it too.
     """
     xp = array_module(x)
-    channels = x.shape[1]
-    index = xp.arange(channels)
-    banded = (abs(index[:, None] - index[None, :]) <= n // 2).astype(x.dtype)
-    flat = xp.ascontiguousarray(x).reshape(x.shape[0], channels, int(np.prod(x.shape[2:])))
-    return (banded @ flat).reshape(x.shape)
+    flat = xp.ascontiguousarray(x).reshape(x.shape[0], x.shape[1], int(np.prod(x.shape[2:])))
+    return (banded_matrix(x.shape[1], n, x.dtype, xp) @ flat).reshape(x.shape)
 
 
 def power(s: Array, beta: float) -> Array:

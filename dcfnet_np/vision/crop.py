@@ -1,6 +1,6 @@
 """From a frame of any kind to the network's input: colour conversion and the crop of a scale pyramid."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,44 +36,99 @@ def to_bgr(frame: Any) -> np.ndarray:
     return frame[:, :, :3]
 
 
-def _taps(start: float, length: float, size: int, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Bilinear interpolation along one axis: two source indices and two weights for each of `size` output pixels.
+class Taps(NamedTuple):
+    """Bilinear interpolation along one axis, S windows: the two pixels that each of n output pixels is mixed from."""
 
-    Output pixel j samples start + j * length / (size - 1).  A tap outside 0 .. limit - 1 gets weight 0.
+    indices: np.ndarray  # (S, 2, n) int32: the pixel before and the pixel behind its position
+    weights: np.ndarray  # (S, 2, n) float32; 0 for a pixel outside the frame
+
+
+def make_taps(centre: float, lengths: np.ndarray, size: int, limit: int) -> Taps:
+    """Output pixel j of `size` samples centre - length / 2 + j * length / (size - 1), of pixels 0 .. limit - 1.
+
+    lengths: (S,), of the windows along this axis.
     """
-    position = start + np.arange(size) * (length / (size - 1))
+    lengths = np.asarray(lengths, np.float64)[:, None]
+    position = centre - lengths / 2 + np.arange(size) * (lengths / (size - 1))
     low = np.floor(position)
-    high_weight = position - low
-    low_weight = np.where((low >= 0) & (low < limit), 1 - high_weight, 0).astype(np.float32)
-    high_weight = np.where((low >= -1) & (low < limit - 1), high_weight, 0).astype(np.float32)
-    low_index = np.clip(low, 0, limit - 1).astype(np.intp)
-    high_index = np.clip(low + 1, 0, limit - 1).astype(np.intp)
-    return low_index, high_index, low_weight, high_weight
+    indices = np.empty((len(lengths), 2, size), np.int32)
+    indices[:, 0], indices[:, 1] = low, low + 1
+    weight = np.empty(indices.shape, np.float32)
+    weight[:, 1] = position - low
+    weight[:, 0] = 1 - (position - low)
+    weight *= (indices >= 0) & (indices < limit)
+    return Taps(np.clip(indices, 0, limit - 1, out=indices), weight)
+
+
+class Cropper:
+    """Cuts windows of several sizes out of a frame and scales each to size x size pixels; rows `rows` of these.
+
+    Pixel (i, j) of a patch samples the frame at x = cx - w/2 + j w / (size - 1), likewise y, bilinearly, with zeros
+    outside the frame; `rounded` rounds to whole grey levels, as an 8-bit image resampler does.  Interpolation is
+    separable: rows first, of just the columns that are needed, then columns.
+    Source: the crop of the released PyTorch code (rounded) and of the MATLAB codes (not rounded).
+
+    Memory is made for the first frame and used again.  One object works for one thread.
+    """
+
+    def __init__(self, size: int, rounded: bool, rows: slice = slice(None)) -> None:
+        self.rounded, self.rows = rounded, rows
+        height = len(range(size)[rows])
+        self._taken = np.empty((height, 3, 2 * size), np.float32)
+        self._pixels = np.empty((height, 3, size), np.float32)
+        self._frame_size = (0, 0)
+
+    def __call__(self, frame: np.ndarray, down: Taps, across: Taps, number: int) -> np.ndarray:
+        """Window `number` of the taps along both axes.  frame: (H, W, 3) uint8.
+
+        Returns (rows, 3, size) float32, 0..255, rows before channels; the next call overwrites it.
+        """
+        n, (height, width, _) = len(self._pixels), frame.shape
+        if (height, width) != self._frame_size:
+            self._frame_size = height, width
+            self._copy = np.empty(height * width * 3, np.uint8)
+            self._bytes = np.empty(2 * n * width * 3, np.uint8)
+            self._lines = np.empty(2 * n * width * 3, np.float32)
+            self._planes = np.empty(n * width * 3, np.float32)
+        columns, rows = across.indices[number], down.indices[number, :, self.rows]
+        left, right = int(columns[0, 0]), int(columns[1, -1]) + 1
+        top, bottom = int(rows[0, 0]), int(rows[1, -1]) + 1
+        count = n * (right - left) * 3
+
+        region = self._copy[: (bottom - top) * (right - left) * 3].reshape(bottom - top, right - left, 3)
+        region[...] = frame[top:bottom, left:right]
+        taken = self._bytes[: 2 * count].reshape(2 * n, -1, 3)
+        np.take(region, (rows - top).reshape(-1), axis=0, out=taken, mode="clip")
+        lines = self._lines[: 2 * count].reshape(2 * n, -1)
+        lines[...] = taken.reshape(2 * n, -1)
+        lines *= down.weights[number, :, self.rows].reshape(-1, 1)
+        mixed = lines[:n]
+        mixed += lines[n:]
+
+        planes = self._planes[:count].reshape(n, 3, -1)
+        planes[...] = mixed.reshape(n, -1, 3).transpose(0, 2, 1)
+        before_and_behind = np.take(planes, (columns - left).reshape(-1), axis=2, out=self._taken, mode="clip")
+        before_and_behind *= across.weights[number].reshape(-1)
+        size = self._pixels.shape[2]
+        pixels = np.add(before_and_behind[..., :size], before_and_behind[..., size:], out=self._pixels)
+        return np.rint(pixels, out=pixels) if self.rounded else pixels
+
+
+def window_taps(frame_shape: tuple[int, ...], centre: Any, windows: np.ndarray, size: int) -> tuple[Taps, Taps]:
+    """Taps down and across for windows (S, 2), widths and heights in pixels, around one centre (x, y), 0-based."""
+    windows = np.asarray(windows)
+    height, width = frame_shape[:2]
+    return make_taps(centre[1], windows[:, 1], size, height), make_taps(centre[0], windows[:, 0], size, width)
 
 
 def crop_patches(frame: np.ndarray, centre: Any, windows: np.ndarray, size: int, *, rounded: bool) -> np.ndarray:
-    """Cut windows of several sizes around one centre and scale each to size x size pixels.
+    """Patches of several windows around one centre, see `Cropper`.  windows: (S, 2) widths and heights in pixels.
 
-    frame: (H, W, 3) uint8; centre: (x, y) in pixels, 0-based; windows: (S, 2) widths and heights in pixels.
-    Pixel (i, j) of a patch samples the frame at x = cx - w/2 + j w / (size - 1), likewise y, bilinearly, with zeros
-    outside the frame; `rounded` rounds to whole grey levels, as an 8-bit image resampler does.
     Returns (S, 3, size, size) float32, 0..255, channels as in the frame.
-
-    Interpolation is separable: rows first, of just the columns that are needed, then columns.
-    Source: the crop of the released PyTorch code (rounded) and of the MATLAB codes (not rounded).
     """
-    height, width = frame.shape[:2]
+    crop = Cropper(size, rounded)
+    down, across = window_taps(frame.shape, centre, windows, size)
     patches = np.empty((len(windows), 3, size, size), np.float32)
-    for patch, (window_w, window_h) in zip(patches, windows, strict=True):
-        x0, x1, wx0, wx1 = _taps(centre[0] - window_w / 2, window_w, size, width)
-        y0, y1, wy0, wy1 = _taps(centre[1] - window_h / 2, window_h, size, height)
-        left = x0[0]
-        strip = frame[:, left : x1[-1] + 1]
-        rows = strip[y0] * wy0[:, None, None]
-        rows += strip[y1] * wy1[:, None, None]
-        pixels = rows[:, x0 - left] * wx0[:, None]
-        pixels += rows[:, x1 - left] * wx1[:, None]
-        if rounded:
-            np.rint(pixels, out=pixels)
-        patch[...] = pixels.transpose(2, 0, 1)
+    for number, patch in enumerate(patches):
+        patch[...] = crop(frame, down, across, number).transpose(1, 0, 2)
     return patches

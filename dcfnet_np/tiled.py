@@ -1,0 +1,223 @@
+"""The network and the band-limited transform on one CPU core, fast: the same numbers as `network` and `ops.fourier`.
+
+`network.forward` is the definition; this is how it is computed where time counts, in tracking and in training:
+
+- convolutions by Winograd's F(4, 3) on images cut into tiles (`ops.winograd`), the first one, of 3 channels, plainly;
+- the cosine window costs nothing: it is an outer product, so it is multiplied into the matrices of the band's DFT;
+- every array is made once and used again: memory that is fresh has to be mapped and cleared by the system first;
+- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of an image is the sum of
+  the spectra of its strips, so strips share nothing.
+
+docs/speed.md has the ladder of versions and what each step gained.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from . import network
+from .ops import winograd
+from .ops.fourier import Band, join_parts, mirror_count, split_parts
+from .ops.lrn import banded_matrix
+
+
+def supports(architecture: "str | network.Architecture") -> bool:
+    """Whether a network is convolutions without dilation, ReLU between them, and one LRN at the end."""
+    specs = network.get_architecture(architecture)
+    convolutions = specs[:-1:2]
+    return (
+        all(isinstance(spec, network.Conv) and spec.dilation == 1 for spec in convolutions)
+        and all(isinstance(spec, network.Relu) for spec in specs[1:-1:2])
+        and len(specs) % 2 == 0
+        and isinstance(specs[-1], network.Lrn)
+    )
+
+
+class Kernels(NamedTuple):
+    """Parameters in the form in which `Strip` multiplies them; made once for many images."""
+
+    first: np.ndarray  # (O, 3(3C + 1)): the first convolution, its columns (i, (j, c) and the bias)
+    transformed: list[np.ndarray]  # of every later convolution: U, (6, 1, O, 3C)
+    biases: list[np.ndarray]  # (O, 1)
+
+
+def make_kernels(parameters: network.Parameters, architecture: "str | network.Architecture") -> Kernels:
+    """Transform the parameters of `architecture` for `Strip`."""
+    names = [name for name, spec in network.layers(architecture) if isinstance(spec, network.Conv)]
+    w = parameters[f"{names[0]}.weight"]
+    o, c = w.shape[:2]
+    first = np.zeros((o, 3, 3 * c + 1), w.dtype)
+    first[:, :, :-1] = w.transpose(0, 2, 3, 1).reshape(o, 3, 3 * c)
+    first[:, 1, -1] = parameters[f"{names[0]}.bias"]  # times the ones of the middle one of three rows
+    return Kernels(
+        first.reshape(o, -1),
+        [winograd.kernel_transform(parameters[f"{name}.weight"]) for name in names[1:]],
+        [parameters[f"{name}.bias"][:, None] for name in names[1:]],
+    )
+
+
+class BandDft:
+    """The band-limited transform of a windowed feature map, and its inverse, as matrices for `Strip`.
+
+    band: of the map (h, w).  The map lies in the middle of an image of `shape` (H, W), (H - h) / 2 rows from its edge:
+    0 with "same" padding; with "valid" padding the outer features are computed all the same, and left out here.
+    windows: two vectors, (h,) and (w,), whose outer product is the window.
+
+        parts = rows @ (features * window) @ columns                 dfeatures = rows^T @ parts @ inverse_columns
+
+    `parts` are the products with cosines and sines of both axes, see `ops.fourier.join_parts`; the window stands in
+    rows and columns.
+    """
+
+    def __init__(self, band: Band, shape: tuple[int, int], windows: tuple[np.ndarray, np.ndarray]) -> None:
+        self.band = band
+        (height, width), (h, w) = shape, band.shape
+        top, left = (height - h) // 2, (width - w) // 2
+        dtype = band.rows.dtype
+        self.rows = np.zeros((len(band.rows), height), dtype)
+        self.rows[:, top : top + h] = band.rows * windows[0].astype(dtype)
+        columns = np.zeros((4 * -(-width // 4), band.columns.shape[1]), dtype)
+        columns[left : left + w] = band.columns * windows[1].astype(dtype)[:, None]
+        # Tiles keep column 4t + k of an image at place k T + t.
+        self.columns = columns.reshape(-1, 4, columns.shape[1]).transpose(1, 0, 2).reshape(columns.shape)
+        weights = mirror_count(band.shape, band, dtype) / (h * w)
+        self.inverse_columns = np.ascontiguousarray((self.columns * np.concatenate([weights, weights])).T)
+
+    def parts_shape(self, channels: int) -> tuple[int, int, int]:
+        """Shape of `parts` for D channels: (rows, D, columns)."""
+        return len(self.rows), channels, self.columns.shape[1]
+
+    def join(self, parts: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Spectrum from parts: (rows, D, columns) -> out, (D, bins) complex."""
+        return join_parts(parts.transpose(1, 0, 2), self.band, out)
+
+    def split(self, xf: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Parts from a spectrum: (D, bins) complex -> out, (rows, D, columns)."""
+        split_parts(xf, self.band, out.transpose(1, 0, 2))
+        return out
+
+
+class Strip:
+    """Rows `first` to `last` of the features of an image, and all the arrays that are needed to compute them.
+
+    shape: (H, W) of images and maps ("same" padding).  One object works for one thread, on one image at a time; what
+    `forward` leaves in it is what `backward` needs.
+    """
+
+    def __init__(
+        self,
+        architecture: "str | network.Architecture",
+        dft: BandDft,
+        shape: tuple[int, int],
+        rows: tuple[int, int] | None = None,
+        dtype: Any = np.float32,
+        backward: bool = False,
+    ) -> None:
+        if not supports(architecture):
+            raise ValueError(f"Strip: {architecture!r} is not an architecture that `tiled.supports` takes")
+        specs = network.get_architecture(architecture)
+        convolutions = [spec for spec in specs if isinstance(spec, network.Conv)]
+        (self.lrn,) = [spec for spec in specs if isinstance(spec, network.Lrn)]
+        height, width = shape
+        self.dft, self.dtype = dft, dtype
+        self.first, self.last = rows or (0, height)
+        self.width = width
+        tiles = -(-width // 4)
+
+        # Every convolution but the last makes rows beyond the strip, for the next ones to use: a halo.
+        # Those beyond the image stay zero: that is the padding.
+        depth = len(convolutions)
+        halos = range(depth - 1, -1, -1)
+        heights = [self.last - self.first + 2 * halo for halo in halos]
+        self.inside = [
+            slice(max(0, halo - self.first), min(n, height - self.first + halo)) for halo, n in zip(halos, heights)
+        ]
+
+        # The first convolution: the image with its padding, and im2col but for its rows: columns (j, c), and ones for
+        # the bias.
+        c = convolutions[0].c_in
+        self.padded = np.zeros((heights[0] + 2, c, 4 * tiles + 2), dtype)
+        self.stack = np.zeros((4, heights[0] + 2, 3 * c + 1, tiles), dtype)
+        for k in range(4):
+            self.stack[k, :, -1, : len(range(k, width, 4))] = 1
+        self.stack_rows = winograd.kernel_rows(self.stack, heights[0])
+
+        # The later ones: input, zeros for its ReLU, V, M.
+        self.maps = [winograd.make_tiles(n, spec.c_out, width, dtype) for n, spec in zip(heights, convolutions[:-1])]
+        self.zeros = [np.zeros(x.shape[1:], dtype) for x in self.maps]
+        self.v = [np.zeros((6, *x.shape[1:]), dtype) for x in self.maps]
+        self.v_rows = [winograd.kernel_rows(v[..., 1:], n) for v, n in zip(self.v, heights[1:])]
+        self.m = [np.empty((6, n, spec.c_out, tiles), dtype) for n, spec in zip(heights[1:], convolutions[1:])]
+        self.work = [np.empty(x.shape[1:], dtype) for x in self.maps]
+
+        # Features before LRN, its s, s**beta; features after it, for the transform in the order rows, D, (k, t).  What
+        # is not needed any more gives its memory: the less there is, the more of it stays in the core's cache.
+        n, d = heights[-1], convolutions[-1].c_out
+        self.y, self.s = np.empty((2, 4, n, d, tiles), dtype)
+        self.power = self.m[-1][:4]
+        spare = np.empty(self.y.size, dtype) if backward else self.v[-1].reshape(-1)[: self.y.size]
+        self.features = spare.reshape(n, d, 4, tiles)
+        self.banded = banded_matrix(d, self.lrn.n, dtype) * np.dtype(dtype).type(self.lrn.alpha)
+        self.dft_rows = np.ascontiguousarray(dft.rows[:, self.first : self.last])
+        self.product = np.empty((n * d, dft.columns.shape[1]), dtype)
+
+    @property
+    def reads(self) -> slice:
+        """The rows of the image that the strip depends on."""
+        halo = len(self.maps) + 1
+        return slice(max(self.first - halo, 0), min(self.last + halo, self.dft.rows.shape[1]))
+
+    def forward(self, pixels: np.ndarray, mean: np.ndarray, kernels: Kernels, parts: np.ndarray) -> None:
+        """Parts of the spectrum of the strip's features, (rows, D, columns) of `BandDft`, into `parts`.
+
+        pixels: (R, C, W), rows `reads` of the image, rows before channels; mean: (C, 1), taken off them.
+        """
+        self._read(pixels, mean)
+        np.matmul(kernels.first, self.stack_rows[:, self.inside[0]], out=self._inside(0))
+        for layer, (u, bias) in enumerate(zip(kernels.transformed, kernels.biases)):
+            x, m = self.maps[layer], self.m[layer]
+            if self.width % 4:  # the last tile's columns beyond the image
+                x[self.width % 4 :, ..., -1] = 0
+            for phase in x:  # ReLU.  An array of zeros is three times as fast as the number 0
+                np.maximum(phase, self.zeros[layer], out=phase)
+            winograd.input_transform(x, self.v[layer], self.work[layer])
+            np.matmul(u, self.v_rows[layer], out=m)
+            m[1] += bias
+            if layer + 1 < len(self.m):
+                winograd.output_transform(m[:, self.inside[layer + 1]], self._inside(layer + 1))
+        winograd.output_transform(m, self.y)
+        self._lrn()
+        n = len(self.features)
+        np.matmul(self.features.reshape(len(self.product), -1), self.dft.columns, out=self.product)
+        np.matmul(self.dft_rows, self.product.reshape(n, -1), out=parts.reshape(len(parts), -1))
+
+    def _inside(self, layer: int) -> np.ndarray:
+        """The part of a map that a convolution writes: rows of the image, all tiles."""
+        return self.maps[layer][:, self.inside[layer], :, 1:]
+
+    def _read(self, pixels: np.ndarray, mean: np.ndarray) -> None:
+        """stack[k, r, (j, c), t] = pixels[r, c, 4t + k + j - 1] - mean[c], zeros beyond the image."""
+        n, c, width = pixels.shape
+        top = self.reads.start - (self.first - len(self.maps) - 1)  # rows of padding above
+        np.subtract(pixels, mean, out=self.padded[top : top + n, :, 1 : 1 + width])
+        row, channel, column = self.padded.strides
+        tiles = self.stack.shape[-1]
+        columns = as_strided(
+            self.padded, (4, len(self.padded), 3, c, tiles), (column, row, column, channel, 4 * column)
+        )
+        self.stack[:, :, :-1].reshape(columns.shape)[...] = columns
+
+    def _lrn(self) -> None:
+        """y * s**-beta, s = k + alpha * sum of y**2 over n channels: `ops.lrn.lrn_forward`."""
+        lrn, y, s, power = self.lrn, self.y, self.s, self.power
+        np.multiply(y, y, out=power)
+        np.matmul(self.banded, power, out=s)
+        s += lrn.k
+        if lrn.beta == 0.75:  # two square roots: several times as fast as a power
+            np.sqrt(s, out=power)
+            power *= s
+            np.sqrt(power, out=power)
+        else:
+            np.power(s, lrn.beta, out=power)
+        np.divide(y, power, out=self.features.transpose(2, 0, 1, 3))

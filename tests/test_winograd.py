@@ -1,0 +1,82 @@
+"""Winograd's transforms against their matrices, and as adjoints; the whole convolution against the plain one."""
+
+import numpy as np
+import pytest
+
+from dcfnet_np.ops import winograd
+from dcfnet_np.ops.conv import conv2d_forward
+
+
+def to_tiles(x, rows_around=1):
+    """(C, H, W) -> tiles with zero rows above and below."""
+    c, height, width = x.shape
+    tiles = winograd.make_tiles(height + 2 * rows_around, c, width, x.dtype)
+    for k in range(4):
+        columns = x[:, :, k::4].transpose(1, 0, 2)
+        tiles[k, rows_around : rows_around + height, :, 1 : 1 + columns.shape[2]] = columns
+    return tiles
+
+
+def from_tiles(y, width):
+    """(4, R, C, T) -> (C, R, width)."""
+    return y.transpose(2, 1, 3, 0).reshape(y.shape[2], y.shape[1], -1)[:, :, :width]
+
+
+def test_the_three_matrices_make_a_convolution_of_three_taps(rng):
+    d, g = rng.standard_normal(6), rng.standard_normal(3)
+    y = winograd.OUTPUT @ ((winograd.KERNEL @ g) * (winograd.INPUT @ d))
+    np.testing.assert_allclose(y, np.convolve(d, g[::-1], "valid"), atol=1e-13)
+
+
+def test_transforms_spell_their_matrices(rng):
+    tiles = to_tiles(rng.standard_normal((2, 3, 10)), 0)
+    v, work = np.empty((6, *tiles.shape[1:])), np.empty(tiles.shape[1:])
+    winograd.input_transform(tiles, v, work)
+    d = np.stack([tiles[3, :, :, :-1], *tiles[:, :, :, 1:], np.append(tiles[0, :, :, 2:], np.zeros((3, 2, 1)), 2)])
+    np.testing.assert_allclose(v[..., 1:], np.tensordot(winograd.INPUT, d, 1), atol=1e-13)
+
+    m = rng.standard_normal((6, 3, 2, 4))
+    y = np.empty((4, 3, 2, 4))
+    expected = np.tensordot(winograd.OUTPUT, m, 1)
+    winograd.output_transform(m.copy(), y)
+    np.testing.assert_allclose(y, expected, atol=1e-13)
+
+    dm = np.empty_like(m)
+    winograd.output_transform_backward(y, dm)
+    np.testing.assert_allclose(dm, np.tensordot(winograd.OUTPUT.T, y, 1), atol=1e-12)
+
+
+def test_input_transform_backward_is_the_adjoint(rng):
+    tiles = to_tiles(rng.standard_normal((2, 3, 12)), 0)  # a width that fills its tiles
+    v, work = np.empty((6, *tiles.shape[1:])), np.empty(tiles.shape[1:])
+    winograd.input_transform(tiles, v, work)
+    dv = np.zeros_like(v)
+    dv[..., 1:] = rng.standard_normal(dv[..., 1:].shape)
+    expected = (v[..., 1:] * dv[..., 1:]).sum()
+    dtiles = winograd.make_tiles(3, 2, 12, float)
+    winograd.input_transform_backward(dv, dtiles, work)
+    assert (tiles[..., 1:] * dtiles[..., 1:]).sum() == pytest.approx(expected)
+
+
+def test_kernel_transform_backward_is_the_adjoint(rng):
+    w = rng.standard_normal((5, 2, 3, 3))
+    du = rng.standard_normal((6, 5, 6))
+    expected = (winograd.kernel_transform(w)[:, 0] * du).sum()
+    assert (w * winograd.kernel_transform_backward(du)).sum() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("width", [5, 8, 10, 11])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-5)])
+def test_convolution_is_the_plain_one(rng, width, dtype, tolerance):
+    x = rng.standard_normal((3, 7, width)).astype(dtype)
+    w = rng.standard_normal((5, 3, 3, 3)).astype(dtype)
+    b = rng.standard_normal(5).astype(dtype)
+    tiles = to_tiles(x)
+    v, work = np.empty((6, *tiles.shape[1:]), dtype), np.empty(tiles.shape[1:], dtype)
+    winograd.input_transform(tiles, v, work)
+    m = winograd.kernel_transform(w) @ winograd.kernel_rows(v[..., 1:], 7)
+    m[1] += b[:, None]
+    y = np.empty((4, *m.shape[1:]), dtype)
+    winograd.output_transform(m, y)
+    expected = conv2d_forward(x[None], w, b)[0][0]
+    np.testing.assert_allclose(from_tiles(y, width), expected, atol=tolerance * abs(expected).max())
