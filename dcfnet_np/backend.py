@@ -8,6 +8,7 @@ The mathematics in `ops` is written once, against "the array module of its argum
 A NumPy array next to a CuPy one is an error, never a silent copy.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -15,10 +16,11 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, not a base class
 
 
@@ -138,6 +140,22 @@ def to_device(array: Array, device: Device) -> Array:
     cp = cupy()
     with cp.cuda.Device(device.index):
         return cp.asarray(array)
+
+
+def current(device: Device) -> contextlib.AbstractContextManager[Any]:
+    """For `with`: new arrays and kernels go to this device.  On the CPU nothing changes."""
+    return contextlib.nullcontext() if device.kind == "cpu" else cupy().cuda.Device(device.index)
+
+
+def on_own_device(method: Method) -> Method:
+    """A method that runs with its object's `device` as the current one."""
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        with current(self.device):
+            return method(self, *args, **options)
+
+    return cast(Method, run)
 
 
 def usable_cores() -> int:

@@ -68,6 +68,7 @@ def update_model(
     template_f: Array,
     label_f: Array,
     rates: Array,
+    ranges: Array,
     model_f: Array,
     gain_f: Array,
     energy: Array,
@@ -77,8 +78,9 @@ def update_model(
     """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see `filter.OnlineFilter`.
 
     template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1 starts a target anew,
-    0 leaves it alone.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that the
-    response is `respond(model_f, search_f, gain_f)`.
+    0 leaves it alone; ranges: (T, 2) float32, smallest and largest pixel behind template_f, equal ones leave it alone
+    too.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that the response is
+    `respond(model_f, search_f, gain_f)`.
     """
     if rule not in ("ratio", "averages"):
         raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
@@ -87,12 +89,14 @@ def update_model(
     require(template_f, "update_model: template_f", template_f.dtype, template_f.shape)
     require(label_f, "update_model: label_f", template_f.dtype, bins)
     require(rates, "update_model: rates", real, (t,))
+    require(ranges, "update_model: ranges", np.float32, (t, 2))
     require(model_f, "update_model: model_f", template_f.dtype, template_f.shape)
     require(gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
     require(energy, "update_model: energy", real, (t, *bins))
     p = _count(bins)
     launch("dcf.cu", f"update_model<{ctype}, {str(rule == 'ratio').lower()}>", (blocks(p, 32), t), (32, 8),
-           template_f, label_f, rates, model_f, gain_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
+           template_f, label_f, rates, ranges, model_f, gain_f, energy,
+           np.int32(d), np.int32(p), real(lam))  # fmt: skip
 
 
 def dcf_forward(

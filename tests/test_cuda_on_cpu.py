@@ -216,3 +216,41 @@ def test_empty_arrays_are_full_of_nan():
     assert cuda_on_cpu.empty((), np.float64).shape == ()
     assert cuda_on_cpu.empty_like(np.zeros((2, 2), np.int32), np.float64).dtype == np.float64
     assert cuda_on_cpu.zeros(2).tolist() == [0, 0] and cuda_on_cpu.cuda.is_available()
+
+
+def test_a_capture_runs_later_with_the_arrays_of_the_capture(kernel):
+    x, stream = np.arange(64, dtype=np.float32), cuda_on_cpu.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        kernel("reverse<true>")((1,), (64,), (x,))
+        for forbidden in (stream.synchronize, lambda: cuda_on_cpu.empty(3), lambda: cuda_on_cpu.RawModule("")):
+            with pytest.raises(cuda_on_cpu.LaunchError, match="in a capture"):
+                forbidden()
+        graph = stream.end_capture()
+        assert (x == np.arange(64)).all()
+        graph.launch(stream)
+        assert (x == np.arange(64)[::-1]).all()
+        x[...] = 7 * np.arange(64)
+        graph.launch(stream)
+        assert (x == 7 * np.arange(64)[::-1]).all()
+    with pytest.raises(cuda_on_cpu.LaunchError, match="default stream"):
+        cuda_on_cpu.cuda.get_current_stream().begin_capture()
+
+
+def test_the_current_device_and_what_happened_on_which():
+    cuda_on_cpu.devices_used.clear()
+    assert cuda_on_cpu.cuda.Device().id == 0
+    with cuda_on_cpu.cuda.Device(3), cuda_on_cpu.cuda.Device(1):
+        cuda_on_cpu.zeros(3)
+        assert cuda_on_cpu.cuda.Device().id == 1
+    assert cuda_on_cpu.devices_used == {1} and cuda_on_cpu.cuda.Device().id == 0
+
+
+def test_memory_of_others_comes_in_as_it_is():
+    x = np.arange(6.0).reshape(2, 3)
+
+    class Other:
+        __cuda_array_interface__ = x.T.__array_interface__
+
+    array = cuda_on_cpu.asarray(Other())
+    assert (array == x.T).all() and np.shares_memory(array, x)

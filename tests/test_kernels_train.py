@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernel_device import device, full_size_device, on_gpu, relative_error  # noqa: F401
 
-from dcfnet_np import backend, network
+from dcfnet_np import network
 from dcfnet_np.backend import Device, to_numpy
 from dcfnet_np.kernels import gather
 from dcfnet_np.train.device_step import SLOTS, TrainStep
@@ -24,11 +24,6 @@ def make_crops(rng, count=7):
 
 def make_config(arch="light", **settings):
     return Config(arch=arch, batch=3, momentum=0.9, weight_decay=5e-3, lam=1e-2, **settings)
-
-
-def graphs():
-    """Can steps be captured here?  On the stand-in there is nothing to capture."""
-    return hasattr(backend.cupy().cuda, "Graph")
 
 
 def numpy_steps(config, crops, steps, dtype):
@@ -63,9 +58,7 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
     lrs = [1e-6] * 2 + [3e-7] * (SLOTS if arch == "light" and dtype == np.float32 else 1)  # a rate changes
     steps = [(rng.integers(0, len(crops), (3, 2)), lr) for lr in lrs]
     losses, start, want, gradients = numpy_steps(config, crops, steps, dtype)
-    step = TrainStep(
-        config, crops, network.initialise(arch, config.seed, dtype), dtype=dtype, graph=graphs(), resident=resident
-    )
+    step = TrainStep(config, crops, network.initialise(arch, config.seed, dtype), dtype=dtype, resident=resident)
     for pairs, lr in steps[:-1]:
         step.step(pairs, lr)
     got = [*step.losses()]

@@ -171,6 +171,15 @@ template <class T> T max(T a, T b) { return a < b ? b : a; }
 template <class T> T min(T a, T b) { return b < a ? b : a; }
 template <class T> T __ldg(const T* p) { return *p; }
 inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
+template <class To, class From> To same_bits(From from)
+{
+    static_assert(sizeof(To) == sizeof(From), "");
+    To to;
+    memcpy(&to, &from, sizeof to);
+    return to;
+}
+inline int __float_as_int(float x) { return same_bits<int>(x); }
+inline float __int_as_float(int x) { return same_bits<float>(x); }
 template <class T> T atomicAdd(T* p, std::common_type_t<T> v)
 {
     return cuda_on_cpu::atomic(p, [=](T old) -> T { return old + v; });
