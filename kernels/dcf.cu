@@ -166,16 +166,17 @@ dcf_backward(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ z,
     }
 }
 
-// Eq. 4's data term and its gradient: loss[n] = sum (g - label)^2 / N of one map, dg = 2 (g - label) / N.
-// The label is (H, W) for all maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
+// Eq. 4's data term and its gradient: loss[n] = share[n] sum (g - label)^2 of one map, dg = 2 share[n] (g - label).
+// The loss is the mean over maps when every share is 1/N; a share of 0 takes a map out of it. The label is (H, W) for all
+// maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
 template <class T>
 __global__ void __launch_bounds__(256)
-response_loss(const T* __restrict__ g, const T* __restrict__ label, T* __restrict__ loss, T* __restrict__ dg,
-              int pixels, int per_map)
+response_loss(const T* __restrict__ g, const T* __restrict__ label, const T* __restrict__ shares,
+              T* __restrict__ loss, T* __restrict__ dg, int pixels, int per_map)
 {
     __shared__ T part[256];
     const size_t base = static_cast<size_t>(blockIdx.x) * pixels;
-    const T share = T(1) / T(gridDim.x);
+    const T share = shares[blockIdx.x];
     T sum = T(0);
     for (int i = threadIdx.x; i < pixels; i += 256) {
         const T residual = g[base + i] - label[per_map ? base + i : i];

@@ -157,11 +157,13 @@ def dcf_backward(
     return dtemplate_f, dsearch_f
 
 
-def response_loss(response: Array, label: Array, *, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+def response_loss(
+    response: Array, label: Array, *, shares: Array | None = None, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
     """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and dresponse (N, H, W).
 
-    response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W).  Nothing comes back to the host.
-    `out`, if given, is these two.
+    response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W); shares: (N,), how much each map counts, 1 / N
+    when not given.  Nothing comes back to the host.  `out`, if given, is these two.
     """
     if response.dtype not in (np.float32, np.float64):
         raise TypeError(f"response_loss: response must be float32 or float64, got {response.dtype}")
@@ -170,12 +172,15 @@ def response_loss(response: Array, label: Array, *, out: tuple[Array, Array] | N
     per_map = len(label.shape) == 3
     require(label, "response_loss: label", response.dtype, response.shape if per_map else response.shape[1:])
     n = len(response)
+    if shares is None:
+        shares = backend.cupy().full(n, 1 / max(n, 1), response.dtype)
+    require(shares, "response_loss: shares", response.dtype, (n,))
     if out is None:
         out = backend.cupy().empty(n, response.dtype), backend.cupy().empty_like(response)
     losses, dresponse = out
     require(losses, "response_loss: losses", response.dtype, (n,))
     require(dresponse, "response_loss: dresponse", response.dtype, response.shape)
-    launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, losses, dresponse,
+    launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, shares, losses, dresponse,
            np.int32(_count(response.shape[1:])), np.int32(per_map))  # fmt: skip
     return losses, dresponse
 

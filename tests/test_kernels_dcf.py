@@ -126,6 +126,13 @@ def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
         want, cache = response_loss_forward(*wide(response, label))
         assert float(to_numpy(losses).sum()) == pytest.approx(want, rel=EXACT[dtype])
         assert error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
+        shares = rng.uniform(0, 2, n).astype(dtype)
+        shares[1:2] = 0
+        losses, dresponse = dcf.response_loss(device(response), device(label), shares=device(shares))
+        residual = wide(response)[0] - label
+        by_share = shares.astype(float)[:, None, None]
+        assert error(losses, (by_share * residual**2).sum((1, 2))) < EXACT[dtype]
+        assert error(dresponse, 2 * by_share * residual) < EXACT[dtype]
 
 
 def test_errors_come_before_the_launch(device, rng):  # noqa: F811

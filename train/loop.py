@@ -20,7 +20,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import network, weights
-from dcfnet_np.backend import Array, Cores, Device, DeviceError, array_module, select_device, to_device, to_numpy
+from dcfnet_np.backend import (
+    Array,
+    Cores,
+    Device,
+    DeviceError,
+    array_module,
+    current,
+    select_device,
+    to_device,
+    to_numpy,
+)
 from dcfnet_np.files import WriteError, replacing, write_errors
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
@@ -265,6 +275,13 @@ def train(
     longer finite.
     """
     place = select_device(device)
+    with current(place):
+        return _train(crops_path, config, out, place, resume)
+
+
+def _train(crops_path: str | Path, config: Config, out: str | Path, place: Device, resume: bool) -> Path:
+    from dcfnet_np.train.device_step import device_step  # which imports this module
+
     data = read_crops(crops_path)
     if data.padding != config.padding:
         raise ValueError(f"train: padding must be that of {crops_path}, {data.padding:g}, got {config.padding:g}")
@@ -280,6 +297,9 @@ def train(
         state = load_checkpoint(checkpoint_path)
         check_resume(state, config, data.digest)
         start, parameters, velocity = state.epoch, state.parameters, state.velocity
+    by_kernels = device_step(config, data.crops, parameters, velocity, place)
+    if by_kernels is not None:
+        place = Device("cpu")  # what is left to do here
     parameters = {name: to_device(value, place) for name, value in parameters.items()}
     velocity = {name: to_device(value, place) for name, value in velocity.items()} or zero_velocity(parameters)
 
@@ -298,10 +318,16 @@ def train(
         began = time.perf_counter()
         lr = learning_rate(config.lr_start, config.lr_end, config.epochs, epoch)
         pairs = draw(data, ~held, config, config.seed, epoch, config.pairs_per_epoch or None)
-        loss = run_epoch(batches, pairs, parameters, velocity, config, objective, lr, epoch)
+        if by_kernels is None:
+            loss = run_epoch(batches, pairs, parameters, velocity, config, objective, lr, epoch)
+        else:
+            loss = by_kernels.epoch(pairs, lr, epoch)
+            parameters, velocity = by_kernels.parameters(), by_kernels.velocity()
         seconds = time.perf_counter() - began
         validation_loss = None
-        if validation is not None:
+        if validation is not None and by_kernels is not None:
+            validation_loss = by_kernels.mean_loss(validation)
+        elif validation is not None:
             validation_loss = mean_loss(batches, validation, parameters, config, objective)
         record = {
             "epoch": epoch + 1,
