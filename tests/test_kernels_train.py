@@ -8,7 +8,7 @@ from test_train import write_sequence
 
 from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_numpy
-from dcfnet_np.kernels import gather
+from dcfnet_np.kernels import conv_tf32, gather
 from dcfnet_np.train import loop, prepare
 from dcfnet_np.train.augment import Augmentation, augment, draw_changes
 from dcfnet_np.train.device_step import SLOTS, TrainStep, device_step
@@ -166,6 +166,36 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
     for key, value in want.parameters.items():
         moved = np.abs(value - start[key] * np.float32(config.initial_scale)).max()
         assert moved > 0 and np.abs(got.parameters[key] - value).max() < 1e-3 * moved + 1e-7, key
+
+
+def test_a_step_in_tf32(full_size_device, rng):  # noqa: F811
+    """Loss and gradients are near those in float32, and not the same: the second convolution is in TF32."""
+    config, crops, pairs = make_config(), make_crops(rng), rng.integers(0, 7, (3, 2))
+    losses, gradients = [], []
+    for tf32 in (False, True):
+        step = TrainStep(config, crops, tf32=tf32)
+        step.step(pairs, 1e-6)
+        losses.append(step.losses()[0])
+        gradients.append(step.gradients())
+    assert 0 < abs(losses[1] / losses[0] - 1) < 1e-3
+    for name, want in gradients[0].items():
+        assert 0 < relative_error(gradients[1][name], want) < 1e-2, name
+
+
+def test_where_there_is_no_tf32(monkeypatch, rng):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    crops, config = make_crops(rng), make_config()
+    parameters = network.initialise(config.arch, 0)
+    with pytest.raises(ValueError, match="tf32 is for a GPU"):
+        device_step(config, crops, parameters, {}, Device("cpu"), tf32=True)
+    monkeypatch.setenv("DCFNET_KERNELS", "0")
+    with pytest.raises(ValueError, match="tf32 is for the kernels, but DCFNET_KERNELS=0"):
+        device_step(config, crops, parameters, {}, Device("cuda"), tf32=True)
+    monkeypatch.delenv("DCFNET_KERNELS")
+    conv_tf32.check_device.cache_clear()
+    monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
+    with pytest.raises(backend.DeviceError, match="TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
+        device_step(config, crops, parameters, {}, Device("cuda", 1), tf32=True)
 
 
 def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):  # noqa: F811

@@ -17,7 +17,7 @@ import numpy as np
 
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
-from dcfnet_np.kernels import conv, dcf, dft, gather, lrn, sgd
+from dcfnet_np.kernels import conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.train.augment import Augmentation, draw_changes
 from dcfnet_np.train.loop import Config, TrainingError
@@ -48,6 +48,7 @@ class Layer(NamedTuple):
 
     spec: network.Conv
     relu: bool
+    tf32: bool
     weight: Array
     bias: Array
     dweight: Array
@@ -71,8 +72,10 @@ class TrainStep:
     crops: (n, 3, size, size) uint8.  parameters, velocity: those to start with, else initialised from config.seed, and
     zeros.  resident: keep all crops on the GPU; else every batch is streamed from page-locked memory while the step
     before it computes.  dtype: float32, or float64 for checks.  graph: capture the step as a CUDA graph; else launch
-    its kernels one by one.  Raises `backend.DeviceError` when there is no usable GPU, ValueError when the label needs
-    the full spectrum of an even size, which has no band, or the network is not convolutions and one LRN behind them.
+    its kernels one by one.  tf32: convolutions of more than a few channels on tensor cores, which are fast and round
+    every factor to 10 bits of fraction (docs/kernels.md says what that costs).  Raises `backend.DeviceError` when there
+    is no usable GPU, or no TF32 on it, ValueError when the label needs the full spectrum of an even size, which has no
+    band, or the network is not convolutions and one LRN behind them.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class TrainStep:
         dtype: Any = np.float32,
         graph: bool = True,
         resident: bool = True,
+        tf32: bool = False,
     ) -> None:
         if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3] or crops.dtype != np.uint8:
             raise ValueError(f"TrainStep: crops must be (n, 3, size, size) uint8, got {crops.shape} {crops.dtype}")
@@ -102,6 +106,7 @@ class TrainStep:
         self._steps = 0  # since the losses were last asked for
         self._losses: list[float] = []
         self._crops_host = crops
+        self._tf32 = tf32
         self._augmentation = Augmentation(config.flip, config.light, config.seed)
         with self._device:
             # Streams of their own: the default stream cannot be captured.
@@ -257,14 +262,15 @@ class TrainStep:
             if not isinstance(spec, network.Conv):
                 continue
             height, _ = conv.output_shape(height, height, 0, spec.dilation)
+            tf32 = self._tf32 and spec.c_in >= conv_tf32.CHANNELS
             weight, bias = (self._view(self._flat, f"{name}.{kind}") for kind in ("weight", "bias"))
             dweight, dbias = (self._view(self._dflat, f"{name}.{kind}") for kind in ("weight", "bias"))
             output = cp.empty((n, spec.c_out, height, height), dtype)
             part = cp.empty((conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype)
             self._layers.append(
                 Layer(
-                    spec, isinstance(specs[i + 1], network.Relu), weight, bias, dweight, dbias, conv.pack(weight),
-                    conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
+                    spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
+                    conv.pack(weight), conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
                 )
             )  # fmt: skip
 
@@ -335,7 +341,7 @@ class TrainStep:
             conv.pack(layer.weight, flipped=True, out=layer.flipped)
             x = conv.forward(
                 x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
-                packed=layer.packed, out=layer.output,
+                packed=layer.packed, out=layer.output, tf32=layer.tf32,
             )  # fmt: skip
         lrn.forward(
             x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=self._window, out=self._features
@@ -371,12 +377,13 @@ class TrainStep:
             x = self._images if below is None else below.output
             conv.weight_gradient(
                 layer.doutput, x, padding=0, dilation=layer.spec.dilation, out=(layer.dweight, layer.dbias),
-                part=layer.part,
+                part=layer.part, tf32=layer.tf32,
             )  # fmt: skip
             if below is not None:
                 conv.input_gradient(
                     layer.doutput, layer.weight, x.shape[2:], padding=0, dilation=layer.spec.dilation,
                     relu_output=x if below.relu else None, packed=layer.flipped, out=below.doutput,
+                    tf32=layer.tf32,
                 )  # fmt: skip
 
     def _copy(self, array: Array, values: np.ndarray) -> None:
@@ -406,8 +413,14 @@ def device_step(
     parameters: network.Parameters,
     velocity: network.Parameters,
     device: Device,
+    tf32: bool = False,
 ) -> TrainStep | None:
-    """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is to do it."""
+    """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is to do it.
+
+    Raises ValueError when TF32 was asked for and array code is all there is, DeviceError when the GPU has none.
+    """
+    if tf32 and device.kind == "cpu":
+        raise ValueError("train: tf32 is for a GPU, and this run is on the CPU; leave tf32 off")
     if device.kind == "cpu":
         return None
     size = network.feature_size(crops.shape[-1], config.arch, "valid")
@@ -417,7 +430,11 @@ def device_step(
         reason = "DCFNET_KERNELS=0"
     elif size % 2 == 0 and (not config.band or label_band(label) is None):
         reason = f"maps of {size} pixels need the full spectrum of an even size, which the kernels do not have"
+    if reason and tf32:
+        raise ValueError(f"train: tf32 is for the kernels, but {reason}; leave tf32 off")
     if reason:
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
         return None
-    return TrainStep(config, crops, parameters, velocity, device=device.index, resident=False)
+    if tf32:
+        conv_tf32.check_device(device.index)
+    return TrainStep(config, crops, parameters, velocity, device=device.index, resident=False, tf32=tf32)

@@ -264,22 +264,29 @@ def draw(data: Crops, chosen: np.ndarray, config: Config, seed: int, epoch: int,
 
 
 def train(
-    crops_path: str | Path, config: Config, out: str | Path, *, device: str = "auto", resume: bool = False
+    crops_path: str | Path,
+    config: Config,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    tf32: bool = False,
 ) -> Path:
     """Train a network; returns the path of the weights, RUN_DIR/weights.h5.
 
     crops_path: made by `prepare`.  out: RUN_DIR, made when missing; it gets log.jsonl (a line an epoch),
     checkpoint.npz (after every epoch) and at the end weights.h5.  resume: go on after the last checkpoint;
-    on a CPU the result is that of an uninterrupted run, bit for bit.  Raises ValueError when settings, crops
+    on a CPU the result is that of an uninterrupted run, bit for bit.  tf32: on a GPU, convolutions in TF32, faster and
+    less exact.  Raises ValueError when settings, crops
     and folder do not fit together, DeviceError for a GPU that is not there, TrainingError when the loss is no
     longer finite.
     """
     place = select_device(device)
     with current(place):
-        return _train(crops_path, config, out, place, resume)
+        return _train(crops_path, config, out, place, resume, tf32)
 
 
-def _train(crops_path: str | Path, config: Config, out: str | Path, place: Device, resume: bool) -> Path:
+def _train(crops_path: str | Path, config: Config, out: str | Path, place: Device, resume: bool, tf32: bool) -> Path:
     from dcfnet_np.train.device_step import device_step  # which imports this module
 
     data = read_crops(crops_path)
@@ -297,7 +304,7 @@ def _train(crops_path: str | Path, config: Config, out: str | Path, place: Devic
         state = load_checkpoint(checkpoint_path)
         check_resume(state, config, data.digest)
         start, parameters, velocity = state.epoch, state.parameters, state.velocity
-    by_kernels = device_step(config, data.crops, parameters, velocity, place)
+    by_kernels = device_step(config, data.crops, parameters, velocity, place, tf32)
     if by_kernels is not None:
         place = Device("cpu")  # what is left to do here
     parameters = {name: to_device(value, place) for name, value in parameters.items()}
@@ -412,6 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="RUN_DIR")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--tf32", action="store_true", help="on a GPU: convolutions in TF32, faster and less exact")
     fields = [field for field in dataclasses.fields(Config) if field.name not in ("mean", "band")]
     for field in fields:
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
@@ -420,7 +428,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = Config(**{field.name: getattr(options, field.name) for field in fields})
-        train(options.crops, config, options.out, device=options.device, resume=options.resume)
+        train(options.crops, config, options.out, device=options.device, resume=options.resume, tf32=options.tf32)
     except (ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         bad_input = isinstance(error, (ValueError, DeviceError, OSError)) and not isinstance(error, WriteError)
