@@ -21,7 +21,7 @@ help:
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV) too"
 
-test: lint
+test: lint $(VENV)/.cupy
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 demo: $(VENV)/.demo
@@ -74,6 +74,12 @@ clean:
 
 distclean: clean
 	rm -rf $(VENV)
+
+# CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
+$(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
+	@echo "Setting up $(VENV)/cupy with dcfnet_np[gpu12] ..."
+	@$(BIN)/python tests/cupy_environment.py
+	@touch $@
 
 # --- the virtual environment: a stamp file for each set of packages, so that a second run is quick ---
 

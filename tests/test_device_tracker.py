@@ -221,7 +221,7 @@ def test_another_gpu_than_the_first(monkeypatch, rng):
         tracker.init(images[0], box)
         tracker.update(images[1], response=True)
         assert cuda_on_cpu.devices_used == {1}
-    with pytest.raises(backend.DeviceError, match="there are 2 GPUs: cuda:0 to cuda:1"):
+    with pytest.raises(backend.DeviceError, match="the GPUs are cuda:0 to cuda:1"):
         Tracker(make_weights(), make_preset("default"), device="cuda:2")
 
 

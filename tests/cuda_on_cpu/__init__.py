@@ -147,7 +147,7 @@ cuda = types.SimpleNamespace(
     get_current_stream=lambda: Stream.entered[-1],
     is_available=lambda: True,
     alloc_pinned_memory=bytearray,  # all memory is the host's
-    runtime=types.SimpleNamespace(getDeviceCount=lambda: 2),
+    runtime=types.SimpleNamespace(getDeviceCount=lambda: 2, memGetInfo=lambda: (1 << 30, 1 << 30)),
 )
 zeros, zeros_like, from_dlpack = map(on_this_device, (numpy.zeros, numpy.zeros_like, numpy.from_dlpack))
 
