@@ -86,12 +86,13 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
     preset = dataclasses.replace(PRESETS[name], input_size=size)
     s = preset.num_scales
     boxes = np.array([(30.2, 20.4, 20.0, 12.5), (5.0, 6.0, 4.2, 44.9), (60.1, 50.7, 30.0, 7.7), (1.0, 2.0, 9.0, 9.0)])
-    boxes = np.vstack([boxes, boxes[:2]])
+    boxes = np.vstack([boxes, boxes[:1], [(20.0, 30.0, 59.9, 5.05)]])
     maps = rng.standard_normal((len(boxes), s, size, size)).astype(dtype)
     maps[0, :, size - 2, 1] = 9.0  # the same in all scales: the penalties decide, then the first wins
     maps[1, s - 1, size // 2, size // 2 + 1] = 12.0  # the middle of the map, where a sign changes
     maps[2] = -abs(maps[2])  # nothing above zero: lost
     maps[3, 0, 2, 2] = np.nan
+    maps[5, 0, size // 2 + 1, size // 2] = 12.0  # the middle again, and a scale that is too small
     targets = make_targets(device, preset, boxes, dtype)
     targets.ranges[4 * s : 5 * s, 1] = 3.25  # flat windows
     targets.ranges[5 * s : 6 * s, 1] = 3.25  # but for the last
