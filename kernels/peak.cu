@@ -11,6 +11,7 @@
 // ranges (M, 2) and update_ranges (T, 2) float: smallest and largest pixel of the windows, see ranges.cuh.
 // Reference: dcfnet_np.tracker.Tracker.update (`is_flat`, `_peak`, `peak_to_sidelobe`, `_window_sizes`), to the bit but
 // for psr.
+// Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
 // Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target; nothing comes back
 // but the result, so that a frame is one chain of launches.

@@ -2,8 +2,9 @@
 
     python tests/cupy_environment.py        run by the Python of .venv; it makes .venv/cupy
 
-There dcfnet_np is installed from this folder with all that its extra gpu12 names: CuPy itself, 131 MB.  Everything else
-is what .venv has, by a .pth file.  Where that fails, .venv/cupy.why says why in one line, and the tests are skipped.
+There dcfnet_np is installed from this folder with all that its extra gpu12 names: CuPy itself, 131 MB; and NVRTC of
+CUDA 12, 90 MB, since that of .venv is the newest.  Everything else is what .venv has, by a .pth file.
+Where that fails, .venv/cupy.why says why in one line, and the tests are skipped.
 """
 
 import json
@@ -42,7 +43,7 @@ def make() -> None:
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", str(ROOT))
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # or the next wheel is made of these files
-    run(*pip, *json.loads(run("-c", EXTRA)))
+    run(*pip, *json.loads(run("-c", EXTRA)), "nvidia-cuda-nvrtc-cu12")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scenes import PATCH, make_frames, write_images
 
-from dcfnet_np import Tracker
+from dcfnet_np import Tracker, kernels
 
 PYTHON = Path(sys.prefix, "cupy", "bin", "python")
 WHY = Path(sys.prefix, "cupy.why")
@@ -115,3 +115,28 @@ def test_training_works(tmp_path):
     done = run(*command, tmp_path / "a", "--device", "auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a" / "weights.h5").exists()
+
+
+COMPILE = """
+from cupy_backends.cuda.libs import nvrtc
+from dcfnet_np import kernels
+assert nvrtc.getVersion()[0] == 12, nvrtc.getVersion()
+for file, names in kernels.expressions().items():
+    program = nvrtc.createProgram(kernels.source(file), file, (), ())
+    for name in names:
+        nvrtc.addNameExpression(program, name)
+    options = (*kernels.OPTIONS, "--gpu-architecture=compute_80", "--device-as-default-execution-space")
+    try:
+        nvrtc.compileProgram(program, options)
+    except Exception:
+        raise SystemExit(nvrtc.getProgramLog(program))
+    code = nvrtc.getPTX(program).decode()
+    print(file, len(names), all(nvrtc.getLoweredName(program, name) in code for name in names))
+"""
+
+
+def test_cuda_12_compiles_every_kernel(tmp_path):
+    """By CuPy's own way to the compiler; test_kernels_compile.py does it with the newest CUDA."""
+    done = run("-c", COMPILE, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [f"{file} {len(names)} True" for file, names in kernels.expressions().items()]
