@@ -258,7 +258,7 @@ def check_cufft(cp: Any, shape: tuple[int, ...], dtype: Any) -> None:
 def _check_cufft(cp: Any, shape: tuple[int, ...], dtype: np.dtype, device: int) -> None:
     image = np.random.default_rng(0).standard_normal(shape[-2:])
     factors = np.linspace(1, 2, int(np.prod(shape[:-2], dtype=np.int64)))  # one an image, so that no two are alike
-    images = cp.asarray((image * factors[:, None, None]).reshape(shape).astype(dtype))
+    images = cp.asarray((image.astype(dtype) * factors.astype(dtype)[:, None, None]).reshape(shape))
     spectrum = np.fft.rfft2(image)
     tolerance = 1e3 * np.finfo(dtype).eps * abs(spectrum).max()
     for use in ("first", "second"):

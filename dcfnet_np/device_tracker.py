@@ -448,7 +448,8 @@ def frame_on_device(cp: Any, frame: Any) -> Array:
     if isinstance(frame, cp.ndarray):
         array = frame
     else:
-        array = cp.asarray(frame) if hasattr(frame, "__cuda_array_interface__") else cp.from_dlpack(frame)
+        # DLPack first: by it the producer orders its stream before ours.
+        array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
     current = cp.cuda.Device().id
     if kernels.device_of(array) != current:
         raise ValueError(f"the frame is on cuda:{kernels.device_of(array)}, the tracker on cuda:{current}")

@@ -10,7 +10,7 @@ from dcfnet_np import backend
 from dcfnet_np.kernels import conv, conv_tf32
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
 
-EXACT = 1e-6  # of what the sums would be without cancellation, once the factors are rounded
+EXACT = 4e-6  # of what the sums would be without cancellation, once the factors are rounded
 ROUNDING = 2.0**-11  # the largest relative error of rounding to TF32
 SHAPES = [  # N, C, H, W, O, padding, dilation: no multiple of a tile, more than one tile, less than one
     pytest.param((2, 9, 7, 35, 5, 1, 1), id="9-channels"),
