@@ -6,11 +6,13 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernel_device import full_size_device, on_cpu, on_gpu  # noqa: F401
+from test_tracker import SEQUENCES, golden, track_sequence
 
 from dcfnet_np import backend, network
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import Tracker
+from dcfnet_np.vision.boxes import iou
 from dcfnet_np.weights import Weights
 
 SIZE = 31  # of the network's input: every kernel needs more than one block, or a part of one
@@ -282,3 +284,15 @@ def test_errors(full_size_device, rng):  # noqa: F811
         step.step(np.zeros((50, 40, 3), np.uint8))
     with pytest.raises(ValueError, match="target"):
         DeviceStep(weights, preset, (40, 50), targets=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_boxes_of_the_development_sequences(data_dir, name):
+    """As test_tracker.test_boxes_agree_with_the_yardstick, whole sequences, by kernels on a GPU."""
+    on_gpu()
+    boxes = track_sequence(data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch")
+    expected = golden("pytorch", name)[: len(boxes)]
+    distance = np.hypot(*(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T)
+    assert distance.mean() <= 0.5
+    assert iou(boxes, expected).mean() >= 0.98
