@@ -97,7 +97,7 @@ MUTANTS = [
     Mutant("conv weights: no barrier in the sum of partial sums", "conv.cu", "test_backward and 3-channels",
            "= sum;\n    __syncthreads();\n    if (threadIdx.y > 0", "= sum;\n    if (threadIdx.y > 0"),
     Mutant("conv.py: height and width exchanged", "conv.py", "test_forward and 3-channels",
-           "map(np.int32, (c, h, w, o,", "map(np.int32, (c, w, h, o,"),
+           "sizes = map(np.int32, (c, h, w, o,", "sizes = map(np.int32, (c, w, h, o,"),
     Mutant("conv.py: grid one block short", "conv.py", "test_forward and 3-channels",
            "grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows)", "grid = (ow // COLUMNS, blocks(oh, tile.rows)"),
     Mutant("conv.py: Python numbers as arguments", "conv.py", "test_forward and 3-channels",

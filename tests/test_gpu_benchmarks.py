@@ -103,3 +103,9 @@ def test_training(script):
     got = module.measure(lambda pairs: None, lambda: None, crops, args)
     assert got["pairs_per_s"] > 0
     assert np.array_equal(module.draw(crops, 2, 1), module.draw(crops, 2, 1))
+
+
+def test_the_documentation_shows_these_floors(script):
+    floors, text = script("floors"), (FOLDER.parent / "docs" / "kernels.md").read_text()
+    assert floors.table(floors.tracking("light", "default")) in text
+    assert floors.table(floors.training("conv1", 16)) in text
