@@ -478,7 +478,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _compile(archs: Sequence[str]) -> int:
-    from .kernels.compile import CompileError, compile_all
+    from .kernels import sources
+    from .kernels.compile import CompileError, compile_all, too_old
 
     line = "{:<8} {:<6} {:>9} {:>7} {:>6} {:>7}  {}"
     count = 0
@@ -492,6 +493,9 @@ def _compile(archs: Sequence[str]) -> int:
             count += 1
     except CompileError as error:
         raise Failed(str(error)) from error
+    for arch, file in itertools.product(archs, sources()):
+        if too_old(arch, file):
+            print(f"{file} is left out for {arch}, which is too old for it")
     print(f"{count} kernels compiled for {', '.join(archs)}; shared, stack and spilled in bytes")
     return 0
 
