@@ -9,6 +9,7 @@ from kernel_device import full_size_device, on_cpu, on_gpu  # noqa: F401
 from test_tracker import SEQUENCES, golden, track_sequence
 
 from dcfnet_np import backend, network
+from dcfnet_np import tracker as tracker_module
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import Tracker
@@ -215,13 +216,14 @@ def test_another_gpu_than_the_first(monkeypatch, rng):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     images, box = sequence(rng)
     cuda_on_cpu.devices_used.clear()
-    forward = network.forward
-    monkeypatch.setattr(network, "forward", cuda_on_cpu.on_this_device(forward))
+    for function in ("rfft2", "irfft2"):  # of the array code: what it makes, it makes on the current device
+        spy = cuda_on_cpu.on_this_device(getattr(tracker_module, function))
+        monkeypatch.setattr(tracker_module, function, spy)
     for band in ("auto", None):
-        tracker = Tracker(make_weights(), make_preset("default"), device="cuda:1", band=band)
-        assert str(tracker.device) == "cuda:1"
-        tracker.init(images[0], box)
-        tracker.update(images[1], response=True)
+        follower = Tracker(make_weights(), make_preset("default"), device="cuda:1", band=band)
+        assert str(follower.device) == "cuda:1"
+        follower.init(images[0], box)
+        follower.update(images[1], response=True)
         assert cuda_on_cpu.devices_used == {1}
     with pytest.raises(backend.DeviceError, match="the GPUs are cuda:0 to cuda:1"):
         Tracker(make_weights(), make_preset("default"), device="cuda:2")

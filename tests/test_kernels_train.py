@@ -204,6 +204,16 @@ def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):  # noqa: F
         step.epoch(rng.integers(0, 7, (9, 2)), 1e30, 0)
 
 
+def test_array_code_trains_on_the_gpu_that_was_asked_for(monkeypatch, tmp_path):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    monkeypatch.setenv("DCFNET_KERNELS", "0")
+    monkeypatch.setattr(loop, "pair_loss", cuda_on_cpu.on_this_device(loop.pair_loss))
+    prepare.prepare([write_sequence(tmp_path / "ant", 5)], tmp_path / "crops.h5", size=SIZE)
+    cuda_on_cpu.devices_used.clear()
+    loop.train(tmp_path / "crops.h5", Config(batch=8, epochs=1, held_out_every=0), tmp_path / "run", device="cuda:1")
+    assert cuda_on_cpu.devices_used == {1}
+
+
 @pytest.mark.parametrize("off, why", [("kernels", "DCFNET_KERNELS=0"), ("size", "even size"), ("band", "even size")])
 def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, why):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
