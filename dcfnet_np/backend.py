@@ -127,11 +127,13 @@ def select_device(name: str = "auto") -> Device:
     if name == "cpu":
         return Device("cpu")
     if name == "auto":
-        devices = usable_devices()
-        working = [index for index, reason in devices.items() if not reason]
-        if working:
-            return Device("cuda", working[0])
-        return Device("cpu", note="; ".join(devices.values()) or _load_cupy()[2])
+        _, count, reason = _load_cupy()
+        reasons = [reason] if reason else []
+        for index in range(count):  # no further than needed: a probe takes memory on its GPU
+            reasons.append(_device_reason(index))
+            if not reasons[-1]:
+                return Device("cuda", index)
+        return Device("cpu", note="; ".join(reasons))
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number.isdigit() or name == "cuda"):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")

@@ -136,6 +136,10 @@ def test_a_cupy_that_does_not_load(install, monkeypatch):
 def test_the_first_gpu_that_works(install, capsys):
     install(make_cupy(devices=[("61", 8000), ("90", 30), ("75", 16000)]))
     assert backend.select_device("auto") == Device("cuda", 2)
+    install(make_cupy(devices=[("90", 8000), ("90", 8000)]))
+    assert backend.select_device("auto") == Device("cuda", 0)
+    assert backend._device_reason.cache_info().currsize == 1  # the second was left alone
+    install(make_cupy(devices=[("61", 8000), ("90", 30), ("75", 16000)]))
     assert backend.select_device("cuda:2") == Device("cuda", 2)
     with pytest.raises(DeviceError, match="'cuda:1' was asked for, but cuda:1 has 30 of its 80000 MiB"):
         backend.select_device("cuda:1")
