@@ -21,7 +21,7 @@ help:
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV) too"
 
-test: lint
+test: lint $(VENV)/.cupy
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 demo: $(VENV)/.demo
@@ -47,25 +47,35 @@ proof: $(VENV)/.test
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py
 
-# A part that fails does not hide the others; the exit code tells. DCFNET_DATA may name a folder with sequences/David.
+# A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS.
+# DCFNET_DATA may name a folder with sequences/David.
 RESULTS ?= benchmarks/results
+GPU_SECONDS ?= 590
 SANITIZER := compute-sanitizer --error-exitcode 1 --tool
 
 gpu:
-	@failed=; part() { echo "== $$1"; shift; "$$@" || failed="$$failed [$$*]"; }; \
+	@failed=; end=$$(($$(date +%s) + $(GPU_SECONDS))); \
+	part() { echo "== $$1"; shift; left=$$((end - $$(date +%s))); \
+	  if [ $$left -lt 5 ]; then failed="$$failed [no time left for $$*]"; \
+	  else timeout $$left "$$@" || failed="$$failed [$$*]"; fi; }; \
 	part install $(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .; \
-	part tests $(PYTHON) -m pytest -q -m gpu; \
-	if command -v compute-sanitizer >/dev/null; then \
-	  part memcheck timeout 120 $(SANITIZER) memcheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
-	    tests/test_kernels_dft.py -k "(3-channels or given or empty_batch) and gpu"; \
-	  part racecheck timeout 120 $(SANITIZER) racecheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
-	    tests/test_kernels_dft.py -k "(given or empty_batch) and gpu"; \
-	else echo "== memcheck, racecheck: skipped, no compute-sanitizer here"; fi; \
+	part compile $(PYTHON) benchmarks/gpu_kernels.py --compile; \
+	part tests $(PYTHON) -m pytest -q -m gpu --durations=5; \
 	part kernels $(PYTHON) benchmarks/gpu_kernels.py --quick --json $(RESULTS)/gpu-kernels.json; \
 	weights=$$($(PYTHON) -c "from dcfnet_np import weights; print('light' if 'light' in weights.names() else 'random:light')"); \
-	frames=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then frames="--frames $$DCFNET_DATA/sequences/David"; fi; \
+	frames=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then frames="--frames $$DCFNET_DATA/sequences/David"; \
+	else echo "== David's frames: skipped, no DCFNET_DATA; made-up ones in their place"; fi; \
 	part tracking $(PYTHON) benchmarks/gpu_tracking.py --weights $$weights $$frames --out $(RESULTS)/gpu-tracking.json; \
 	part training $(PYTHON) benchmarks/gpu_training.py --out $(RESULTS)/gpu-training.json; \
+	if $(PYTHON) -m dcfnet_np bench --help >/dev/null 2>&1; then \
+	  part bench $(PYTHON) -m dcfnet_np bench --device cuda --json $(RESULTS)/gpu-bench.json; \
+	else echo "== bench: skipped, there is no dcfnet bench yet"; fi; \
+	if command -v compute-sanitizer >/dev/null; then \
+	  part memcheck $(SANITIZER) memcheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
+	    tests/test_kernels_dft.py tests/test_kernels_tf32.py -k "(3-channels or 9-channels or given or empty_batch) and gpu"; \
+	  part racecheck $(SANITIZER) racecheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
+	    tests/test_kernels_dft.py tests/test_kernels_tf32.py -k "(9-channels or given or empty_batch) and gpu"; \
+	else echo "== memcheck, racecheck: skipped, no compute-sanitizer here"; fi; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:
@@ -74,6 +84,12 @@ clean:
 
 distclean: clean
 	rm -rf $(VENV)
+
+# CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
+$(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
+	@echo "Setting up $(VENV)/cupy with dcfnet_np[gpu12] ..."
+	@$(BIN)/python tests/cupy_environment.py
+	@touch $@
 
 # --- the virtual environment: a stamp file for each set of packages, so that a second run is quick ---
 

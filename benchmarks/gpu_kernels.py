@@ -1,10 +1,12 @@
-"""Times the convolution, LRN, band DFT and SGD kernels alone, each beside its floor, on the GPU.
+"""Times every kernel of training and most of tracking alone, each beside its floor, on the GPU.
 
     python benchmarks/gpu_kernels.py [--json FILE] [--quick] [--only TEXT]
+    python benchmarks/gpu_kernels.py --compile      compile all that the library launches, on all cores; time nothing
 
 Every kernel and variant is first checked against NumPy in float64; a wrong one is not timed and the exit code is
 1.  A time is the median over replays of a CUDA graph of launches, so Python's own time is not in it.  The floor is
-the larger of FLOPs over the peak rate and bytes (each array once) over the bandwidth, both measured in this run.
+the larger of FLOPs over the peak rate and bytes (each array once) over the bandwidth, both measured in this run: for
+kernels in TF32 the peak of the tensor cores, the rest of them in float32.
 """
 
 import argparse
@@ -20,20 +22,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import backend, kernels
-from dcfnet_np.kernels import conv, dft, lrn, sgd
+from dcfnet_np.kernels import conv, conv_tf32, crop, dcf, dft, gather, lrn, sgd
+from dcfnet_np.kernels.compile import minimum_arch
+from dcfnet_np.ops import dcf as array_dcf
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
 from dcfnet_np.ops.fourier import irfft2, make_band, rfft2
+from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
+from dcfnet_np.vision.crop import crop_patches
 
 TOLERANCE = 3e-6  # float32, over the largest value
+TF32_TOLERANCE = 2e-3
 CHECKED = 2  # images that are checked; all of them are timed
 
 
 class Ceiling(NamedTuple):
     """What the GPU can do, measured."""
 
-    flops: float  # float32 operations per second in a large matrix product
+    flops: float  # float32 operations per second, multiply-adds in registers
     bytes: float  # bytes per second, read plus written, in a large copy
+    tf32: float  # operations per second of tensor cores in TF32, by mma.m16n8k8 in registers; 0 where there are none
 
 
 def median_us(cp, call, launches=20, replays=15):
@@ -84,9 +92,26 @@ extern "C" __global__ void multiply_adds(float* out, int steps) {
     kernel = cp.RawKernel(code, "multiply_adds")
     count, steps = cp.cuda.Device().attributes["MultiProcessorCount"] * 8, 200
     out = cp.empty(count * 256, cp.float32)
-    us = median_us(cp, lambda: kernel((count,), (256,), (out, np.int32(steps))))
+    us_float32 = median_us(cp, lambda: kernel((count,), (256,), (out, np.int32(steps))))
     flops = count * 256 * steps * 16 * 8 * 2
-    return Ceiling(flops / us * 1e6, 2 * source.nbytes / copy * 1e6)
+    tf32 = 0.0
+    if int(cp.cuda.Device().compute_capability) >= conv_tf32.MINIMUM_ARCH:
+        code = r"""
+#include "mma.cuh"
+extern "C" __global__ void products(float* out, int steps) {
+    float d[8][4] = {};
+    const unsigned a[4] = {to_tf32(threadIdx.x), 0u, to_tf32(1.f), 0u}, b[2] = {to_tf32(0.5f), 0u};
+    for (int s = 0; s < steps; ++s)
+#pragma unroll
+        for (int i = 0; i < 8; ++i) multiply_add(d[i], a, b);
+    float sum = 0;
+    for (int i = 0; i < 8; ++i) sum += d[i][0] + d[i][1] + d[i][2] + d[i][3];
+    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}"""
+        products = cp.RawKernel(code, "products", options=kernels.OPTIONS)
+        us = median_us(cp, lambda: products((count,), (256,), (out, np.int32(steps))))
+        tf32 = count * 256 / 32 * steps * 8 * 2 * 16 * 8 * 8 / us * 1e6
+    return Ceiling(flops / us_float32 * 1e6, 2 * source.nbytes / copy * 1e6, tf32)
 
 
 def says(*command):
@@ -114,6 +139,7 @@ def environment(cp):
         "python": platform.python_version(),
         "commit": commit,
         "float32_tflops": ceiling.flops / 1e12,
+        "tf32_tflops": ceiling.tf32 / 1e12,
         "gigabytes_per_s": ceiling.bytes / 1e9,
     }
 
@@ -141,6 +167,24 @@ def compile_ahead(few, large, weights, chunks):
         for kernel, window in (("lrn_forward", True), ("lrn_forward", False), ("lrn_backward", False))
         for chunk in chunks
     ]
+    in_parallel(names)
+
+
+def compile_everything(cp):
+    """Compile what the library launches on this GPU; returns how many kernels that are."""
+    capability = int(cp.cuda.Device().compute_capability)
+    names = [
+        (file, name)
+        for file, expressions in kernels.expressions().items()
+        if capability >= minimum_arch(file)
+        for name in expressions
+    ]
+    in_parallel(names)
+    return len(names)
+
+
+def in_parallel(names):
+    """Compile kernels (file, name) on all cores; CuPy keeps them on disk."""
     with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, 16)) as pool:
         pool.map(compile_one, names, chunksize=1)
 
@@ -162,21 +206,22 @@ class Bench:
     def random(self, *shape):
         return self.cp.asarray(self.rng.standard_normal(shape, dtype=np.float32))
 
-    def case(self, kernel, shape, variant, call, check, flops, arrays):
+    def case(self, kernel, shape, variant, call, check, flops, arrays, tf32=False):
         """Time call() after check() gave the error of its result; `arrays` are all that it must move."""
+        tolerance = TF32_TOLERANCE if tf32 else TOLERANCE
         if self.only and self.only not in f"{kernel} {shape} {variant}":
             return
         try:
             error = float(check())
-            us = median_us(self.cp, call) if error <= TOLERANCE else float("nan")
+            us = median_us(self.cp, call) if error <= tolerance else float("nan")
         except Exception as reason:  # one variant that cannot launch must not hide the others
             print(f"{kernel:20} {shape:26} {variant:24} {type(reason).__name__}: {reason}", flush=True)
             self.rows.append({"kernel": kernel, "shape": shape, "variant": variant, "failed": str(reason)})
             self.wrong += 1
             return
-        self.wrong += not error <= TOLERANCE
+        self.wrong += not error <= tolerance
         size = sum(array.nbytes for array in arrays)
-        floor = 1e6 * max(flops / self.ceiling.flops, size / self.ceiling.bytes)
+        floor = 1e6 * max(flops / (self.ceiling.tf32 if tf32 else self.ceiling.flops), size / self.ceiling.bytes)
         row = {
             "kernel": kernel, "shape": shape, "variant": variant, "us": us, "floor_us": floor, "error": error,
             "tflops": flops / us / 1e6, "gb_per_s": size / us / 1e3,
@@ -312,6 +357,94 @@ def bench_dft(bench, maps, size, limit, inverse):
     )  # fmt: skip
 
 
+def bench_tf32(bench, n, c, o, size):
+    """The three kernels of a convolution without padding on tensor cores."""
+    out = size - 2
+    x, w, b, dy = (bench.random(*s) for s in ((n, c, size, size), (o, c, 3, 3), (o,), (n, o, out, out)))
+    packed, flipped = conv.pack(w), conv.pack(w, flipped=True)
+    y, dx = bench.cp.empty_like(dy), bench.cp.empty_like(x)
+    gradients = bench.cp.empty_like(w), bench.cp.empty_like(b)
+    part = bench.cp.empty((conv.parts(dy.shape, c), 9 * c + 1, o), np.float32)
+    few, flops, shape = min(n, CHECKED), 2 * 9 * c * dy.size, f"{n}x{c}->{o} {size} p0"
+    host = [bench.cp.asnumpy(a).astype(np.float64) for a in (x[:few], w, b, dy[:few])]
+    want, cache = conv2d_forward(*host[:3], padding=0)
+    want_dx, want_dw, _ = conv2d_backward(host[3], cache)
+
+    def forward():
+        return conv.forward(x, w, b, padding=0, packed=packed, out=y, tf32=True)
+
+    def to_data():
+        return conv.input_gradient(dy, w, (size, size), padding=0, packed=flipped, out=dx, tf32=True)
+
+    def to_weights(images=n):
+        return conv.weight_gradient(dy[:images], x[:images], padding=0, out=gradients, part=part, tf32=True)
+
+    for kernel, run, check, arrays in (
+        ("conv tf32 forward", forward, lambda: bench.error(forward()[:few], want), (x, y)),
+        ("conv tf32 input grad", to_data, lambda: bench.error(to_data()[:few], want_dx), (dy, dx)),
+        ("conv tf32 weight grad", to_weights, lambda: bench.error(to_weights(few)[0], want_dw), (x, dy)),
+    ):
+        bench.case(kernel, shape, "", run, check, flops, arrays, tf32=True)
+
+
+def bench_dcf(bench, n, d, size, limit):
+    """The fused filter layer and the loss, forward and backward, at the bins of a band."""
+    cp, bins = bench.cp, (2 * limit + 1, limit + 1)
+    x, z = (bench.random(n, d, *bins) + 1j * bench.random(n, d, *bins) for _ in range(2))
+    y, dg = (bench.random(*s) + 1j * bench.random(*s) for s in (bins, (n, *bins)))
+    out, gradients = dcf.dcf_forward(x, z, y, 0.1), (cp.empty_like(x), cp.empty_like(z))
+    few, shape = min(n, CHECKED), f"{n}x{d} K{limit}"
+    wide = [cp.asnumpy(a).astype(np.complex128) for a in (x[:few], z[:few], y, dg[:few])]
+    energy, filter_f = array_dcf.template_energy(wide[0], 0.1), array_dcf.learn_filter(wide[0], wide[2], 0.1)
+    response = array_dcf.correlate(filter_f, wide[1])
+    dx = array_dcf.template_conj_gradient_f(wide[3], wide[0], response, energy)
+    dx = dx + array_dcf.template_gradient_f(wide[3], wide[0], wide[1], wide[2], response, energy).conj()
+
+    def forward():
+        return dcf.dcf_forward(x, z, y, 0.1, out=out)
+
+    def backward():
+        return dcf.dcf_backward(dg, x, z, y, *out, out=gradients)
+
+    bench.case("dcf forward", shape, "", forward, lambda: bench.error(forward()[0][:few], response), 16 * x.size,
+               (x, z, *out))  # fmt: skip
+    bench.case("dcf backward", shape, "", backward, lambda: bench.error(backward()[0][:few], dx), 26 * x.size,
+               (x, z, dg, *out, *gradients))  # fmt: skip
+
+    maps, label = bench.random(n, size, size), bench.random(size, size)
+    shares, both = cp.full(n, 1 / n, np.float32), (cp.empty(n, np.float32), cp.empty_like(maps))
+    _, cache = response_loss_forward(*(cp.asnumpy(a).astype(np.float64) for a in (maps, label)))
+
+    def loss():
+        return dcf.response_loss(maps, label, shares=shares, out=both)
+
+    bench.case("response loss", f"{n} {size}", "", loss, lambda: bench.error(loss()[1], response_loss_backward(cache)),
+               5 * maps.size, (maps, both[1]))  # fmt: skip
+
+
+def bench_images(bench, n, size):
+    """The crop of n windows of a frame, and the gathering of n crops of many."""
+    cp, rng = bench.cp, bench.rng
+    frame, mean = rng.integers(0, 256, (480, 640, 3), np.uint8), np.array([104, 117, 123], np.float32)
+    windows = np.column_stack([rng.uniform(100, 400, (n, 2)), rng.uniform(60, 300, (n, 2))])
+    out, ranges = cp.empty((n, 3, size, size), np.float32), crop.empty_ranges(n)
+    want = crop_patches(frame, windows[0, :2], windows[:1, 2:], size, rounded=True) - mean.reshape(3, 1, 1)
+    crops = rng.integers(0, 256, (512, 3, size, size), np.uint8)
+    index = rng.integers(0, len(crops), n).astype(np.int32)
+    device = [cp.asarray(array) for array in (frame, windows, mean, crops, index)]
+
+    def cut():
+        return crop.crop_patches(*device[:3], size, rounded=True, out=out, ranges=ranges)
+
+    def collect():
+        return gather.gather(device[3], device[4], device[2], out=out)
+
+    bench.case("crop", f"{n} {size}", "", cut, lambda: bench.error(cut()[:1], want), 30 * n * size**2, (out,))
+    want_crops = crops[index[:CHECKED]] - mean.reshape(3, 1, 1)
+    bench.case("gather", f"{n} {size}", "", collect, lambda: bench.error(collect()[: len(want_crops)], want_crops),
+               3 * n * size**2, (out, out.view(np.uint8)[..., :size]))  # fmt: skip
+
+
 def bench_sgd(bench, size):
     p, g, v = bench.random(size), bench.random(size), bench.random(size)
 
@@ -331,13 +464,18 @@ def main():
     parser.add_argument("--json", help="write all rows to this file")
     parser.add_argument("--quick", action="store_true", help="only the tiles that the library uses")
     parser.add_argument("--only", help="only cases with this text in their line")
+    parser.add_argument("--compile", action="store_true", help="only compile, all that the library launches")
     arguments = parser.parse_args()
     try:
         cp = backend.cupy()
     except backend.DeviceError as error:
         sys.exit(f"gpu_kernels: {error}")
+    if arguments.compile:
+        count = compile_everything(cp)
+        print(f"{count} kernels compiled")
+        return 0
     about = environment(cp)
-    ceiling = Ceiling(about["float32_tflops"] * 1e12, about["gigabytes_per_s"] * 1e9)
+    ceiling = Ceiling(about["float32_tflops"] * 1e12, about["gigabytes_per_s"] * 1e9, about["tf32_tflops"] * 1e12)
     print(json.dumps(about), flush=True)
     bench = Bench(cp, ceiling, arguments.only)
 
@@ -383,7 +521,12 @@ def main():
     bench_lrn(bench, 32, 121, False, True, chunks)
     bench_dft(bench, 32 * 32, 121, 28, False)
     bench_dft(bench, 32 * 32, 121, 28, True)
+    bench_dcf(bench, 16, 32, 121, 28)
+    bench_images(bench, 3, 125)
+    bench_images(bench, 192, 125)
     bench_sgd(bench, 20256)
+    if about["tf32_tflops"]:
+        bench_tf32(bench, 32, 64, 32, 123)
 
     if arguments.json:
         path = Path(arguments.json)

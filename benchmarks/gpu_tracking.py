@@ -7,7 +7,8 @@
 2. Frames per second, frame upload included, for 1, 8 and 64 targets, as a CUDA graph and launch by launch.
 3. Milliseconds per stage, from captured graphs, beside the floor: the larger of its arithmetic at the float32 peak and
    its traffic at the GPU's memory bandwidth.
-4. The same tracker in PyTorch eager, where torch is installed, its crops on the CPU (OpenCV) and on the GPU.
+4. The same tracker in PyTorch, where torch is installed: its crops on the CPU (OpenCV) and on the GPU, the network
+   eager and compiled.
 
 Without --frames it makes a sequence of its own: a textured patch that moves over noise.
 """
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from floors import tracking as tracking_costs
 from gpu_kernels import environment, measure_ceiling, median_us
 
 from dcfnet_np import backend, network
@@ -36,7 +38,10 @@ TOLERANCE = 0.01  # pixels that two ways to the same box may differ
 
 def main() -> int:
     args = arguments()
-    cp = backend.cupy()
+    try:
+        cp = backend.cupy()
+    except backend.DeviceError as error:
+        sys.exit(f"gpu_tracking: {error}")
     frames, box = read_frames(args)
     weights = make_weights(args.weights)
     report = {
@@ -66,14 +71,41 @@ def main() -> int:
                     say(f"    {row['stage']:22s} {row['ms']:.4f} ms, floor {row['floor_ms']:.4f}")
             del step
             cp.get_default_memory_pool().free_all_blocks()
-    report["torch"] = torch_eager(weights, args.preset, frames, box, args.seconds)
+    tracker = Tracker(weights, args.preset, device="cuda")
+    tracker.init(frames[0], box)
+    report["fps"]["Tracker"] = measure_fps(tracker.update, frames, args.seconds)
+    report["fps"]["Tracker, frames on the GPU"] = measure_fps(
+        tracker.update, [cp.asarray(frame) for frame in frames], args.seconds
+    )
+    report["torch"] = torch_trackers(weights, args.preset, frames, box, args.seconds)
     ours = report["fps"].get("1 targets, graph", {}).get("fps")
-    theirs = [row["fps"] for row in report["torch"].values() if isinstance(row, dict) and "fps" in row]
-    if ours and theirs:
-        report["times_torch_eager"] = ours / max(theirs)
-    say(f"torch eager: {report['torch']}, ratio {report.get('times_torch_eager')}")
+    for kind in ("eager", "compiled"):
+        theirs = [row["fps"] for key, row in report["torch"].items() if kind in key and "fps" in row]
+        if ours and theirs:
+            report[f"times_torch_{kind}"] = ours / max(theirs)
+    say(f"torch: {report['torch']}")
+    report["goals"] = goals(
+        {
+            "frames per second of one target, upload included": (ours, 2000),
+            "target-updates per second of 64 targets": (
+                report["fps"].get("64 targets, graph", {}).get("target_updates_per_s"), 20000,
+            ),
+            "times PyTorch eager": (report.get("times_torch_eager"), 6),
+        }
+    )  # fmt: skip
     save(args.out, report)
     return 0
+
+
+def goals(figures: dict) -> dict:
+    """{what: (figure or None, goal)} as rows that say whether the goal is met, printed and returned."""
+    rows = {
+        what: {"figure": figure, "goal": goal, "met": None if figure is None else figure >= goal}
+        for what, (figure, goal) in figures.items()
+    }
+    for what, row in rows.items():
+        say(f"goal: {what}: {row}")
+    return rows
 
 
 def arguments() -> argparse.Namespace:
@@ -185,51 +217,21 @@ def measure_stages(cp, step: DeviceStep) -> list[dict]:
     ceiling = measure_ceiling(cp)
     before = [array.copy() for array in step._targets]
     rows = []
-    for stage, (flop, moved) in zip(step.stages, stage_costs(step)):
+    costs = {cost.kernel: cost for cost in tracking_costs(step.weights.architecture, step.preset, step.targets)}
+    for stage in step.stages:
         ms = median_us(cp, stage.run) / 1e3
         for array, value in zip(step._targets, before):  # so many moves would carry the targets away
             array[...] = value
         cp.cuda.Device().synchronize()
-        floor = max(flop / ceiling.flops, moved / ceiling.bytes) * 1e3
-        rows.append({"stage": stage.name, "ms": ms, "mflop": flop / 1e6, "mbyte": moved / 1e6, "floor_ms": floor})
+        cost = costs[stage.name]
+        floor = cost.floor_us(ceiling.flops, ceiling.bytes) / 1e3
+        row = {"stage": stage.name, "ms": ms, "mflop": cost.flops / 1e6, "mbyte": cost.bytes / 1e6, "floor_ms": floor}
+        rows.append(row)
     return rows
 
 
-def stage_costs(step: DeviceStep) -> list[tuple[float, float]]:
-    """Per stage: floating-point operations, and bytes that must move (float32)."""
-    preset, size = step.preset, step.preset.input_size
-    pixels, d = size * size, step._channels
-    rows, columns = step._tables.spectrum_shape
-    bins, targets = rows * columns, step.targets
-    batch = targets * preset.num_scales
-    # Two products with mirror images folded: sums over half the positions for cosines and for sines.
-    half = size // 2 + 1
-    transform = 2.0 * 2 * columns * half * size + 2.0 * 4 * columns * half * (rows // 2 + 1)
-    specs = dict(step._specs)
-
-    def cost(name, n):
-        parts = [specs[part] for part in name.split("+") if part in specs]
-        flop = sum(2.0 * 9 * s.c_in * s.c_out if isinstance(s, network.Conv) else 10.0 * d for s in parts) * n * pixels
-        if parts:
-            first = parts[0]
-            channels = first.c_in + first.c_out if isinstance(first, network.Conv) else 2 * d
-            return flop, 4.0 * n * pixels * channels
-        return {
-            "crop": (30.0 * n * pixels, n * pixels * 3.0 * (1 + 4)),
-            "DFT": (n * d * transform, 4.0 * n * d * (pixels + 2 * bins)),
-            "response": (8.0 * n * d * bins, 8.0 * bins * (n * d + targets * d + n)),
-            "inverse DFT": (n * transform, 4.0 * n * (pixels + 2 * bins)),
-            "peaks": (4.0 * n * pixels, 4.0 * n * pixels),
-            "move": (0.0, 0.0),
-            "filter": (8.0 * n * d * bins, 24.0 * n * d * bins),
-        }[name]
-
-    titles = (stage.name.split(": ") for stage in step.stages)
-    return [cost(name, batch if title == "search" else targets) for title, name in titles]
-
-
-def torch_eager(weights, preset, frames, box, seconds) -> dict:
-    """The tracker in PyTorch, launch by launch, its crops by OpenCV as in the released code, or on the GPU."""
+def torch_trackers(weights, preset, frames, box, seconds) -> dict:
+    """The tracker in PyTorch, its crops by OpenCV as in the released code, or on the GPU; its network also compiled."""
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
@@ -237,18 +239,20 @@ def torch_eager(weights, preset, frames, box, seconds) -> dict:
     if not torch.cuda.is_available():
         return {"skipped": "torch finds no GPU"}
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32, as ours
-    report: dict = {"version": torch.__version__}
-    for where in ("cpu crop", "gpu crop"):
+    report: dict = {"version": {"torch": torch.__version__}}
+    for where in ("eager, cpu crop", "eager, gpu crop", "compiled, gpu crop"):
         try:
-            tracker = TorchTracker(torch, weights, get_preset(preset), gpu_crop=where == "gpu crop")
+            tracker = TorchTracker(torch, weights, get_preset(preset), gpu_crop="gpu crop" in where)
+            if "compiled" in where:
+                tracker.network = torch.compile(tracker.network)
             tracker.init(frames[0], box)
             first = [tracker.update(frame) for frame in frames[1:11]]
             ours = Tracker(weights, preset, device="cpu")
             ours.init(frames[0], box)
             difference = max(abs(np.array(ours.update(f).box) - b).max() for f, b in zip(frames[1:11], first))
             report[where] = {**measure_fps(tracker.update, frames, seconds), "largest_difference_px": float(difference)}
-        except ImportError as error:  # OpenCV is not installed
-            report[where] = {"skipped": str(error)}
+        except Exception as error:  # no OpenCV, or no compiler that can do it; the others must still run
+            report[where] = {"skipped": f"{type(error).__name__}: {error}"[:300]}
     return report
 
 
@@ -289,7 +293,10 @@ class TorchTracker:
         return (out.flip(1) if self.rgb else out) - self.mean
 
     def features(self, frame, windows):
-        functional, x = self.torch.nn.functional, self.crops(frame, windows)
+        return self.network(self.crops(frame, windows))
+
+    def network(self, x):
+        functional = self.torch.nn.functional
         for name, spec in self.layers:
             if isinstance(spec, network.Conv):
                 w, b = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]

@@ -4,26 +4,29 @@
 
 1. Losses and parameters of the captured step, of its kernels launched one by one and of the NumPy loop must agree; if
    they do not, nothing is timed and the exit code is 1.
-2. Pairs per second: crops on the GPU or streamed from page-locked memory, as a CUDA graph and launch by launch, beside
-   the floor, the arithmetic of all convolutions and transforms at the GPU's float32 peak.
-3. The same step by PyTorch's autograd, TF32 off, where torch is installed.
+2. Pairs per second: crops on the GPU or streamed from page-locked memory, as a CUDA graph and launch by launch, in
+   float32 and in TF32, beside the floor: of every kernel the larger of its arithmetic at the GPU's peak and its bytes.
+3. The same step by PyTorch's autograd, eager and compiled, in float32 and in TF32, where torch is installed.
 
 Without --crops it makes crops of its own; the time of a step does not depend on what is in them.
 """
 
 import argparse
 import importlib
+import itertools
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from floors import training as training_costs
 from gpu_kernels import environment
-from gpu_tracking import save, say
+from gpu_tracking import goals, save, say
 
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Device
+from dcfnet_np.kernels import conv_tf32
 from dcfnet_np.train.device_step import TrainStep
 from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective
 from dcfnet_np.train.prepare import read_crops
@@ -32,6 +35,7 @@ from dcfnet_np.vision.windows import gaussian_label
 
 LR = 1e-5
 TOLERANCE = 1e-3  # of the loss, and of how far a parameter moved
+TF32_TOLERANCE = 5e-3  # of the loss
 
 
 def main() -> int:
@@ -51,20 +55,34 @@ def main() -> int:
         if not row["correctness"]["agree"]:
             failed = True
             continue
-        for resident in (True, False):
-            for graph in (True, False):
-                key = f"{'resident' if resident else 'streamed'}, {'graph' if graph else 'launches'}"
-                step = TrainStep(config, crops, graph=graph, resident=resident)
-                row[key] = measure(lambda pairs, step=step: step.step(pairs, LR), step.losses, crops, args)
-                say(f"{arch}, {key}: {row[key]}")
-                del step
-                cp.get_default_memory_pool().free_all_blocks()
-        peak = report["environment"]["float32_tflops"] * 1e12
-        row["floor_pairs_per_s"] = args.batch * peak / step_flops(config, crops.shape[-1])
-        row["torch"] = torch_step(config, crops, args)
-        if "pairs_per_s" in row["torch"]:
-            row["times_torch"] = row["resident, graph"]["pairs_per_s"] / row["torch"]["pairs_per_s"]
-        say(f"{arch}: floor {row['floor_pairs_per_s']:.0f} pairs/s, torch {row['torch']}, {row.get('times_torch')}")
+        about = report["environment"]
+        precisions = ["float32", "tf32"] if about["tf32_tflops"] else ["float32"]
+        for resident, graph, precision in itertools.product((True, False), (True, False), precisions):
+            where = "resident" if resident else "streamed"
+            key = f"{where}, {'graph' if graph else 'launches'}, {precision}"
+            step = TrainStep(config, crops, graph=graph, resident=resident, tf32=precision == "tf32")
+            row[key] = measure(lambda pairs, step=step: step.step(pairs, LR), step.losses, crops, args)
+            say(f"{arch}, {key}: {row[key]}")
+            del step
+            cp.get_default_memory_pool().free_all_blocks()
+        bytes_, row["floor_pairs_per_s"] = about["gigabytes_per_s"] * 1e9, {}
+        for precision in precisions:
+            us = 0.0
+            for cost in training_costs(arch, args.batch, crops.shape[-1], sigma_of(config, crops)):
+                peak = about["tf32_tflops" if precision == "tf32" and cost.tf32 else "float32_tflops"] * 1e12
+                us += cost.floor_us(peak, bytes_)
+            row["floor_pairs_per_s"][precision] = args.batch * 1e6 / us
+        row["torch"] = torch_steps(config, crops, args, precisions)
+        say(f"{arch}: floor {row['floor_pairs_per_s']}, torch {row['torch']}")
+        figures = {}
+        for precision, goal in zip(precisions, (5000, 10000)):
+            ours = row[f"resident, graph, {precision}"]["pairs_per_s"]
+            theirs = [r["pairs_per_s"] for k, r in row["torch"].items() if precision in k and "pairs_per_s" in r]
+            row[f"times_torch_{precision}"] = ours / max(theirs) if theirs else None
+            if arch == "conv1":
+                figures[f"pairs per second in {precision}"] = (ours, goal)
+            figures[f"{arch}: times PyTorch in {precision}"] = (row[f"times_torch_{precision}"], 1)
+        row["goals"] = goals(figures)
     save(args.out, report)
     return int(failed)
 
@@ -112,8 +130,11 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
         sgd_step(parameters, gradients, velocity, lr=LR, momentum=config.momentum, weight_decay=config.weight_decay)
         want.append(loss)
     report: dict = {"steps": steps, "losses": want}
-    for name, graph in (("graph", True), ("launches", False)):
-        step = TrainStep(config, crops, graph=graph)
+    ways = {"graph": {"graph": True}, "launches": {"graph": False}}
+    if int(backend.cupy().cuda.Device().compute_capability) >= conv_tf32.MINIMUM_ARCH:
+        ways["tf32"] = {"tf32": True}
+    for name, options in ways.items():
+        step = TrainStep(config, crops, **options)
         for seed in range(steps):
             step.step(draw(crops, config.batch, seed), LR)
         losses, got = step.losses(), step.parameters()
@@ -121,8 +142,9 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
         report[f"{name}_parameter_error"] = max(
             float(abs(got[key] - value).max() / abs(value - start[key]).max()) for key, value in parameters.items()
         )
-    errors = [value for key, value in report.items() if key.endswith("error")]
-    report["agree"] = max(errors) <= TOLERANCE
+    # In TF32 a parameter that hardly moves may move otherwise: only its loss is judged.
+    exact = [report[f"{name}_{what}_error"] for name in ("graph", "launches") for what in ("loss", "parameter")]
+    report["agree"] = max(exact) <= TOLERANCE and report.get("tf32_loss_error", 0.0) <= TF32_TOLERANCE
     return report
 
 
@@ -142,28 +164,28 @@ def measure(step, finish, crops: np.ndarray, args: argparse.Namespace) -> dict:
     return {"pairs_per_s": statistics.median(runs), "runs": [round(run) for run in runs]}
 
 
-def step_flops(config: Config, size: int) -> float:
-    """Floating-point operations of all convolutions and band transforms of one step."""
-    images, total, first, d = 2 * config.batch, 0.0, True, network.output_channels(config.arch)
-    for spec in network.get_architecture(config.arch):
-        if isinstance(spec, network.Conv):
-            size -= 2 * spec.dilation
-            total += 2.0 * 9 * spec.c_in * spec.c_out * size * size * images * (2 if first else 3)
-            first = False
-    limit = round(5.85 * size / (2 * np.pi * config.sigma_factor * size / (1 + config.padding)))
-    transform = 4.0 * (limit + 1) * (size // 2 + 1) * (size + 2 * (limit + 1))
-    return total + 2 * images * d * transform
-
-
-def torch_step(config: Config, crops: np.ndarray, args: argparse.Namespace) -> dict:
-    """The same step on the same pairs by autograd, crops on the GPU, no wait for the loss."""
+def torch_steps(config: Config, crops: np.ndarray, args: argparse.Namespace, precisions: list[str]) -> dict:
+    """The same step by autograd, eager and compiled."""
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
-        return {"skipped": str(error)}
+        return {"torch": {"skipped": str(error)}}
     if not torch.cuda.is_available():
-        return {"skipped": "torch finds no GPU"}
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        return {"torch": {"skipped": "torch finds no GPU"}}
+    rows = {}
+    for kind, precision in itertools.product(("eager", "compiled"), precisions):
+        try:
+            rows[f"{kind}, {precision}"] = torch_step(
+                torch, config, crops, args, kind == "compiled", precision == "tf32"
+            )
+        except Exception as error:  # a compiler that cannot do it; the others must still run
+            rows[f"{kind}, {precision}"] = {"skipped": f"{type(error).__name__}: {error}"[:300]}
+    return rows
+
+
+def torch_step(torch, config: Config, crops: np.ndarray, args: argparse.Namespace, compiled: bool, tf32: bool) -> dict:
+    """The same step on the same pairs, crops on the GPU, no wait for the loss."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     functional = torch.nn.functional
     parameters = {
@@ -176,8 +198,7 @@ def torch_step(config: Config, crops: np.ndarray, args: argparse.Namespace) -> d
     label_f, mean = torch.fft.rfft2(label), torch.tensor(config.mean, device="cuda").reshape(3, 1, 1)
     resident, losses = torch.from_numpy(crops).cuda(), []
 
-    def step(pairs):
-        x = resident[torch.from_numpy(pairs.T.reshape(-1).copy()).cuda()].float() - mean
+    def loss_of(x):
         for name, spec in network.layers(config.arch):
             if isinstance(spec, network.Conv):
                 x = functional.conv2d(
@@ -190,7 +211,13 @@ def torch_step(config: Config, crops: np.ndarray, args: argparse.Namespace) -> d
         template_f, search_f = torch.fft.rfft2(x).chunk(2)
         gain = label_f / ((template_f.real**2 + template_f.imag**2).sum(1) + config.lam)
         response = torch.fft.irfft2((search_f * template_f.conj()).sum(1) * gain, s=label.shape)
-        loss = ((response - label) ** 2).sum() / len(pairs)
+        return ((response - label) ** 2).sum() / len(response)
+
+    objective = torch.compile(loss_of) if compiled else loss_of
+
+    def step(pairs):
+        x = resident[torch.from_numpy(pairs.T.reshape(-1).copy()).cuda()].float() - mean
+        loss = objective(x)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -199,7 +226,7 @@ def torch_step(config: Config, crops: np.ndarray, args: argparse.Namespace) -> d
     first = [draw(crops, config.batch, seed) for seed in range(2)]
     for pairs in first:
         step(pairs)
-    ours = TrainStep(config, crops)
+    ours = TrainStep(config, crops, tf32=tf32)
     for pairs in first:
         ours.step(pairs, LR)
     want = torch.stack(losses).cpu().numpy()

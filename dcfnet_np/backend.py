@@ -8,6 +8,7 @@ The mathematics in `ops` is written once, against "the array module of its argum
 A NumPy array next to a CuPy one is an error, never a silent copy.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -15,10 +16,13 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+MINIMUM_CAPABILITY = (7, 5)  # Turing: the oldest that the kernels are compiled for, see kernels.compile
+NEEDED_MEMORY = 256  # MiB: what a tracker of one target takes, and some
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, not a base class
 
 
@@ -39,24 +43,64 @@ class Device:
 
 
 @functools.cache
-def _probe_cupy() -> tuple[ModuleType | None, str]:
-    """Import CuPy and run one small kernel; (module, "") or (None, reason)."""
+def _load_cupy() -> tuple[ModuleType | None, int, str]:
+    """Import CuPy and count GPUs: (module, how many, "") or (None, 0, why there is none)."""
     try:
         cp = importlib.import_module("cupy")
     except ImportError as error:
-        return None, f"CuPy is not installed ({error}); install the extra gpu12 or gpu13"
+        return None, 0, f"CuPy is not installed ({error}); install the extra gpu12 or gpu13"
     except Exception as error:  # a broken installation raises all sorts of things while it loads
-        return None, f"CuPy is installed but does not load ({_one_line(error)})"
+        return None, 0, f"CuPy is installed but does not load ({_one_line(error)})"
     try:
-        count = cp.cuda.runtime.getDeviceCount()
-        if count == 0:
-            return None, "CuPy finds no CUDA device"
-        # One elementwise kernel needs the driver, NVRTC and a little memory: all that we need later.
-        if int((cp.arange(3, dtype=cp.float32) * 2).sum()) != 6:
-            return None, "CuPy computes a wrong sum on this GPU"
+        count = int(cp.cuda.runtime.getDeviceCount())
+    except Exception as error:
+        return None, 0, f"CuPy is installed but no GPU can be used: {_driver_reason(cp, error)}"
+    return (cp, count, "") if count else (None, 0, "CuPy is installed but the driver finds no GPU")
+
+
+def _driver_reason(cp: ModuleType, error: Exception) -> str:
+    """Why GPUs cannot even be counted."""
+    if "InsufficientDriver" in str(error):
+        driver, needed = cp.cuda.runtime.driverGetVersion(), cp.cuda.runtime.runtimeGetVersion()
+        if driver == 0:
+            return "there is no NVIDIA driver"
+        return (
+            f"the NVIDIA driver is too old, it is made for CUDA {_cuda_version(driver)} and this CuPy for "
+            f"{_cuda_version(needed)}; update the driver, or install the extra of the older CUDA"
+        )
+    if "NoDevice" in str(error):
+        return "the driver finds none"
+    return _one_line(error)
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@functools.cache
+def _device_reason(index: int) -> str:
+    """Why a GPU that there is cannot be used; "" when it can.  It runs one small kernel there."""
+    cp, name = cupy(), f"cuda:{index}"
+    try:
+        with cp.cuda.Device(index) as device:
+            major, minor = int(device.compute_capability[:-1]), int(device.compute_capability[-1])
+            if (major, minor) < MINIMUM_CAPABILITY:
+                needed = ".".join(map(str, MINIMUM_CAPABILITY))
+                return f"{name} is too old, its compute capability is {major}.{minor}, the kernels need {needed}"
+            free, total = (bytes_ // 2**20 for bytes_ in cp.cuda.runtime.memGetInfo())
+            if free < NEEDED_MEMORY:
+                return f"{name} has {free} of its {total} MiB of memory free, {NEEDED_MEMORY} MiB are needed"
+            # One elementwise kernel needs the driver, NVRTC and a little memory: all that we need later.
+            if int((cp.arange(3, dtype=cp.float32) * 2).sum()) != 6:
+                return f"{name} computes a wrong sum"
     except Exception as error:  # driver, NVRTC and memory errors have no common base class
-        return None, f"CuPy is installed but no GPU can be used ({_one_line(error)})"
-    return cp, ""
+        text = f"{type(error).__name__} {error}".lower()
+        if "nvrtc" in text:
+            return f"NVRTC, which compiles kernels, is missing or broken ({_one_line(error)}); install the CUDA toolkit"
+        if "outofmemory" in text or "memoryallocation" in text:
+            return f"{name} has no memory free ({_one_line(error)})"
+        return f"{name} does not work ({_one_line(error)})"
+    return ""
 
 
 def _one_line(error: BaseException) -> str:
@@ -65,8 +109,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def cupy() -> ModuleType:
-    """The CuPy module, proven usable.  Raises DeviceError with the reason when it is not."""
-    module, reason = _probe_cupy()
+    """The CuPy module of a machine with a GPU.  Raises DeviceError with the reason where there is none."""
+    module, _, reason = _load_cupy()
     if module is None:
         raise DeviceError(reason)
     return module
@@ -76,26 +120,37 @@ def select_device(name: str = "auto") -> Device:
     """Turn "auto", "cpu", "cuda" or "cuda:N" into a Device.
 
     "auto" takes the first GPU that works and otherwise the CPU, with the reason in `.note`.
-    Raises ValueError for another name, DeviceError when a GPU was asked for and there is none.
+    Raises ValueError for another name, DeviceError when a GPU was asked for that cannot be used.
     """
     if not isinstance(name, str):
         raise TypeError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
     if name == "cpu":
         return Device("cpu")
     if name == "auto":
-        module, reason = _probe_cupy()
-        return Device("cpu", note=reason) if module is None else Device("cuda")
+        _, count, reason = _load_cupy()
+        reasons = [reason] if reason else []
+        for index in range(count):  # no further than needed: a probe takes memory on its GPU
+            reasons.append(_device_reason(index))
+            if not reasons[-1]:
+                return Device("cuda", index)
+        return Device("cpu", note="; ".join(reasons))
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number.isdigit() or name == "cuda"):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {name!r}")
-    try:
-        count = cupy().cuda.runtime.getDeviceCount()
-    except DeviceError as error:
-        raise DeviceError(f"device {name!r} was asked for, but {error}; use --device cpu") from None
+    _, count, reason = _load_cupy()
     index = int(number or 0)
-    if index >= count:
-        raise DeviceError(f"device {name!r} was asked for, but there are {count} GPUs: cuda:0 to cuda:{count - 1}")
+    if count and index >= count:
+        there = "the only GPU is cuda:0" if count == 1 else f"the GPUs are cuda:0 to cuda:{count - 1}"
+        raise DeviceError(f"device {name!r} was asked for, but {there}")
+    reason = reason or _device_reason(index)
+    if reason:
+        raise DeviceError(f"device {name!r} was asked for, but {reason}; use --device cpu")
     return Device("cuda", index)
+
+
+def usable_devices() -> dict[int, str]:
+    """For every GPU that there is, why it cannot be used, or "" when it can."""
+    return {index: _device_reason(index) for index in range(_load_cupy()[1])}
 
 
 def describe(device: Device) -> str:
@@ -138,6 +193,22 @@ def to_device(array: Array, device: Device) -> Array:
     cp = cupy()
     with cp.cuda.Device(device.index):
         return cp.asarray(array)
+
+
+def current(device: Device) -> contextlib.AbstractContextManager[Any]:
+    """For `with`: new arrays and kernels go to this device.  On the CPU nothing changes."""
+    return contextlib.nullcontext() if device.kind == "cpu" else cupy().cuda.Device(device.index)
+
+
+def on_own_device(method: Method) -> Method:
+    """A method that runs with its object's `device` as the current one."""
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        with current(self.device):
+            return method(self, *args, **options)
+
+    return cast(Method, run)
 
 
 def usable_cores() -> int:
@@ -184,3 +255,32 @@ def fft_module(xp: Any) -> Any:
 def fft_workers(xp: Any) -> dict[str, int]:
     """Keyword arguments that let a CPU transform use every core; a GPU transform takes none."""
     return {"workers": usable_cores()} if xp is np else {}
+
+
+def check_cufft(cp: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise DeviceError when cuFFT transforms images of `shape` (..., H, W) wrongly on the current device.
+
+    CuPy makes a plan once per shape and device and uses it again.  The second use once gave something else, for
+    some odd sizes (CuPy issue 5022); so each is tried twice, forward and back, before it is trusted, once.
+    """
+    if min(shape) > 0:
+        _check_cufft(cp, tuple(shape), np.dtype(dtype), cp.cuda.Device().id)
+
+
+@functools.cache
+def _check_cufft(cp: Any, shape: tuple[int, ...], dtype: np.dtype, device: int) -> None:
+    image = np.random.default_rng(0).standard_normal(shape[-2:])
+    factors = np.linspace(1, 2, int(np.prod(shape[:-2], dtype=np.int64)))  # one an image, so that no two are alike
+    images = cp.asarray((image.astype(dtype) * factors.astype(dtype)[:, None, None]).reshape(shape))
+    spectrum = np.fft.rfft2(image)
+    tolerance = 1e3 * np.finfo(dtype).eps * abs(spectrum).max()
+    for use in ("first", "second"):
+        transformed = cp.fft.rfft2(images)
+        back = cp.fft.irfft2(transformed, s=shape[-2:])
+        maps = transformed.reshape(-1, *spectrum.shape)
+        errors = [abs(to_numpy(maps[number]) - factors[number] * spectrum).max() for number in (0, -1)]
+        if not max(*errors, float(abs(back - images).max())) <= tolerance:
+            raise DeviceError(
+                f"cuFFT gives a wrong transform at the {use} use of its plan for {shape} {dtype} on cuda:{device}; "
+                "use band='auto', which does without, or another version of CUDA"
+            )

@@ -478,7 +478,8 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _compile(archs: Sequence[str]) -> int:
-    from .kernels.compile import CompileError, compile_all
+    from .kernels import sources
+    from .kernels.compile import CompileError, compile_all, too_old
 
     line = "{:<8} {:<6} {:>9} {:>7} {:>6} {:>7}  {}"
     count = 0
@@ -492,6 +493,9 @@ def _compile(archs: Sequence[str]) -> int:
             count += 1
     except CompileError as error:
         raise Failed(str(error)) from error
+    for arch, file in itertools.product(archs, sources()):
+        if too_old(arch, file):
+            print(f"{file} is left out for {arch}, which is too old for it")
     print(f"{count} kernels compiled for {', '.join(archs)}; shared, stack and spilled in bytes")
     return 0
 
@@ -515,7 +519,7 @@ def _doctor_lines() -> Iterator[tuple[str, str]]:
         f"{name}={value}" for name, value in os.environ.items() if name.startswith(("OPENBLAS_", "DCFNET_"))
     )
     yield "variables", ", ".join(variables) or "no OPENBLAS_* or DCFNET_* variable is set"
-    yield "gpu", _gpu_line()
+    yield from (("gpu", line) for line in _gpu_lines())
     yield from (("weights", line) for line in _weights_lines())
 
 
@@ -551,16 +555,20 @@ def _blas_lines() -> Iterator[str]:
         yield "none that threadpoolctl knows"
 
 
-def _gpu_line() -> str:
+def _gpu_lines() -> Iterator[str]:
     try:
-        from .backend import describe, select_device
+        from .backend import Device, describe, select_device, usable_devices
+        from .kernels import enabled
 
-        device = select_device("auto")
+        chosen, reasons = select_device("auto"), usable_devices()
+        if chosen.kind == "cpu":
+            yield f"none is used, everything runs on the CPU: {chosen.note}"
+        for index, reason in reasons.items():
+            yield f"{describe(Device('cuda', index))}: {reason or 'usable'}"
+        if reasons and not enabled():
+            yield "DCFNET_KERNELS=0: array code by CuPy in place of the kernels"
     except Exception as error:
-        return f"unknown ({type(error).__name__}: {error})"
-    if device.kind == "cpu":
-        return f"none is used, everything runs on the CPU: {device.note}"
-    return describe(device)
+        yield f"unknown ({type(error).__name__}: {error})"
 
 
 def _weights_lines() -> Iterator[str]:

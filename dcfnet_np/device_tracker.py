@@ -10,21 +10,25 @@ have to read, so the chain is captured once as a CUDA graph and replayed for eve
 launches go out one by one.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, network
-from .backend import Array
+from . import backend, kernels, network
+from .backend import Array, Device
 from .kernels import conv, crop, dcf, dft, lrn, peak
 from .ops.fourier import label_band, make_band, rfft2
 from .presets import Preset, get_preset
 from .vision.boxes import check_box
+from .vision.crop import to_bgr
 from .vision.windows import gaussian_label, hann
 from .weights import Weights
 from .weights import load as load_weights
+
+log = logging.getLogger(__name__)
 
 
 class Stage(NamedTuple):
@@ -62,7 +66,7 @@ class DeviceStep:
         self.preset = get_preset(preset)
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
-        self.frame_shape = (*frame_shape[:2], 3)
+        self.frame_shape = (frame_shape[0], frame_shape[1], 3)
         self.dtype = np.dtype(dtype)
         if targets < 1 or min(self.frame_shape) < 1:
             raise ValueError(f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}")
@@ -75,6 +79,9 @@ class DeviceStep:
         with self._device:
             # A stream of its own: the default stream cannot be captured.
             self._stream = self._cp.cuda.Stream(non_blocking=True)
+            self._caller_ready, self._uploaded, self._done = (
+                self._cp.cuda.Event(disable_timing=True) for _ in range(3)
+            )
             with self._stream:
                 self._make_constants()
                 self._make_buffers()
@@ -84,63 +91,103 @@ class DeviceStep:
             self._learn = self.stages[self._learn_from :]
             self._stream.synchronize()
 
-    def start(self, frame: Any, boxes: Any) -> None:
-        """Learn targets in `frame`, uint8 BGR (H, W, 3): row t of `boxes` (x, y, w, h; pixels, 0-based) is target t.
+    def start(self, frame: Any, boxes: Any, who: str = "DeviceStep.start") -> None:
+        """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h; pixels, 0-based) is target t.
 
         A row of NaN leaves that target as it is, so that targets can come one by one; one that never came does nothing.
-        Raises ValueError for a bad box or frame.
+        Raises ValueError, in the name of `who`, for a bad box or frame, and when the window around a box is flat: then
+        no target has changed.
         """
         boxes = np.asarray(boxes, np.float64)
         if boxes.shape != (self.targets, 4):
-            raise ValueError(f"DeviceStep.start: boxes must be ({self.targets}, 4), got {boxes.shape}")
+            raise ValueError(f"{who}: boxes must be ({self.targets}, 4), got {boxes.shape}")
         new = ~np.isnan(boxes).all(axis=1)
-        with self._device, self._stream:
-            state, windows, updates = (
-                backend.to_numpy(array).copy()
-                for array in (self._targets.state, self._targets.windows, self._targets.update_windows)
-            )
+        geometry = self._targets.state, self._targets.windows, self._targets.update_windows
+        with self._device, self._ordered():
+            before = [backend.to_numpy(array).copy() for array in geometry]
+            state, windows, updates = (array.copy() for array in before)
             scales, grow = self.preset.num_scales, 1 + self.preset.padding
             for target in np.flatnonzero(new):
-                x, y, w, h = check_box(boxes[target], self.frame_shape, "DeviceStep.start")
+                x, y, w, h = check_box(boxes[target], self.frame_shape, who)
                 centre, size = np.array([x + w / 2, y + h / 2]), np.array([w, h])
                 state[target] = [*centre, *size, *size_limits(size, self.frame_shape, self.preset)]
                 own = windows[target * scales : (target + 1) * scales]
                 own[:, :2] = centre
                 own[:, 2:] = self.preset.scale_factors[:, None] * size * grow
                 updates[target] = [*centre, *(size * grow)]
-            self._set(self._targets.state, state)
-            self._set(self._targets.windows, windows)
-            self._set(self._targets.update_windows, updates)
+            for array, values in zip(geometry, (state, windows, updates)):
+                self._set(array, values)
             self._set(self._targets.rates, new.astype(self.dtype))  # 1 for a first frame, 0 for who stays as it is
+            for ranges in (self._targets.ranges, self._targets.update_ranges):
+                self._set(ranges, np.tile(np.array(crop.EMPTY_RANGE, np.float32), (len(ranges), 1)))
             self._put_frame(frame)
             for stage in self._learn:
                 stage.run()
-            self._stream.synchronize()
+            smallest, largest = backend.to_numpy(self._targets.update_ranges).T
+            if (new & (largest - smallest < 0.5)).any():  # such a target has no model: the kernel left it alone
+                for array, values in zip(geometry, before):
+                    self._set(array, values)
+                raise ValueError(f"{who}: the window around the box holds nothing to track: its pixels are all equal")
 
     def step(self, frame: Any = None) -> np.ndarray:
         """Follow every target into the next frame.  Returns (targets, 8) float64, columns as in `kernels.peak.RESULT`.
 
-        `frame` is uint8 BGR (H, W, 3): a NumPy array, an array on the GPU (CuPy, `__cuda_array_interface__` or DLPack)
-        or None when the caller has written it into the page-locked `step.frame`, which saves a copy.
+        `frame` is a NumPy array that `vision.crop.to_bgr` takes; an array on the GPU (`frame_on_device`); or
+        None when the caller has written uint8 BGR (H, W, 3) into the page-locked `step.frame`, which saves a copy.
         The array returned is the same one every time.
         """
-        with self._device, self._stream:
+        with self._device, self._ordered():
             self._put_frame(frame)
-            if self._graph is not None:
-                self._graph.launch(self._stream)
-            elif self._graph_wanted and self._steps > 0:  # the first step compiled all kernels; compiling is no capture
-                self._stream.begin_capture()
-                self._run()
-                self._graph = self._stream.end_capture()
-                self._graph.launch(self._stream)
-            else:
-                self._run()
-            self._steps += 1
+            self._run()
             self._fetch()
             self._stream.synchronize()
         return self.results
 
+    def submit(self, frame: Any) -> Array:
+        """As `step`, but nothing comes back to the host and nothing waits: the results stay on the GPU.
+
+        Returns the array of the results there, the same one every time.  What the caller does with it in the stream
+        that is current now comes after this step and before the next one.  `step.frame` is not for the caller to write
+        while a submitted frame may still be on its way.
+        """
+        with self._device:
+            with self._ordered():
+                self._put_frame(frame)
+                self._run()
+                self._done.record(self._stream)
+            self._cp.cuda.get_current_stream().wait_event(self._done)
+        return self._targets.results
+
+    def response(self, target: int = 0) -> np.ndarray:
+        """The response of the best scale in the last step, (N, N), on the host, its peak at (0, 0) when nothing moved.
+
+        Zeros for a flat window, the first scale's map for another lost target.
+        """
+        with self._device, self._stream:
+            scale = int(backend.to_numpy(self._targets.results[target])[peak.RESULT.index("scale")])
+            maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
+            return np.zeros(maps.shape, self.dtype) if scale < 0 else backend.to_numpy(maps).copy()
+
+    def _ordered(self) -> Any:
+        """This step's stream, for `with`: what goes into it comes after all that the caller has queued in its own."""
+        self._caller_ready.record(self._cp.cuda.get_current_stream())
+        self._stream.wait_event(self._caller_ready)
+        return self._stream
+
     def _run(self) -> None:
+        """The whole chain, from the frame buffer to the results, all on the device."""
+        if self._graph is None and self._graph_wanted and self._steps > 0:
+            # Not the first step: that one compiles kernels, which cannot be captured.
+            self._stream.begin_capture()
+            self._run_stages()
+            self._graph = self._stream.end_capture()
+        if self._graph is not None:
+            self._graph.launch(self._stream)
+        else:
+            self._run_stages()
+        self._steps += 1
+
+    def _run_stages(self) -> None:
         for stage in self.stages:
             stage.run()
 
@@ -192,6 +239,8 @@ class DeviceStep:
             update_windows=cp.zeros((targets, 4)),
             rates=cp.zeros(targets, dtype),
             results=cp.zeros((targets, len(peak.RESULT))),
+            ranges=crop.empty_ranges(batch),
+            update_ranges=crop.empty_ranges(targets),
         )
         self._model_f = cp.zeros((targets, d, *bins), complex_)
         self._gain_f = cp.zeros((targets, *bins), complex_)
@@ -204,7 +253,7 @@ class DeviceStep:
         response_work = response_work.reshape(batch, preset.input_size, -1)
         search_f, template_f = self._features_f, self._features_f[:targets]
         detection = [
-            *self._feature_stages("search", self._targets.windows, batch),
+            *self._feature_stages("search", self._targets.windows, self._targets.ranges, batch),
             Stage(
                 "search: response",
                 partial(dcf.respond, self._model_f, search_f, self._gain_f, scales=preset.num_scales,
@@ -229,19 +278,19 @@ class DeviceStep:
             ),
         ]  # fmt: skip
         learning = [
-            *self._feature_stages("update", self._targets.update_windows, targets),
+            *self._feature_stages("update", self._targets.update_windows, self._targets.update_ranges, targets),
             Stage(
                 "update: filter",
                 partial(
-                    dcf.update_model, template_f, self._label_f, self._targets.rates, self._model_f, self._gain_f,
-                    self._energy, self._lam, preset.update_rule,
+                    dcf.update_model, template_f, self._label_f, self._targets.rates, self._targets.update_ranges,
+                    self._model_f, self._gain_f, self._energy, self._lam, preset.update_rule,
                 ),
             ),
         ]  # fmt: skip
         self._learn_from = len(detection)
         return [*detection, *learning]
 
-    def _feature_stages(self, title: str, windows: Array, n: int) -> list[Stage]:
+    def _feature_stages(self, title: str, windows: Array, ranges: Array, n: int) -> list[Stage]:
         """Crop n windows, run the network, multiply the cosine window and transform."""
         size = self.preset.input_size
         x = self._patches[:n]
@@ -250,7 +299,7 @@ class DeviceStep:
                 f"{title}: crop",
                 partial(
                     crop.crop_patches, self._frame, windows, self._mean, size, rounded=self.preset.rounded_crop,
-                    reverse=self.weights.channel_order == "rgb", out=x,
+                    reverse=self.weights.channel_order == "rgb", out=x, ranges=ranges,
                 ),
             )
         ]  # fmt: skip
@@ -297,17 +346,19 @@ class DeviceStep:
         """Bring a frame into the fixed buffer that the step reads."""
         if isinstance(frame, np.ndarray) or frame is None:
             if frame is not None:
-                self._check_frame(frame)
+                frame = to_bgr(frame)
+                self._check_shape(frame)
+                self._uploaded.synchronize()  # the last frame has left the page-locked memory
                 np.copyto(self.frame, frame)
             self._set(self._frame, self.frame)
+            self._uploaded.record(self._stream)
             return
-        cp = self._cp
-        frame = cp.asarray(frame) if hasattr(frame, "__cuda_array_interface__") else cp.from_dlpack(frame)
-        self._check_frame(frame)
-        self._frame[...] = frame
+        array = frame_on_device(self._cp, frame)
+        self._check_shape(array)
+        self._frame[...] = array  # three times, a gray one
 
-    def _check_frame(self, frame: Array) -> None:
-        if frame.shape != self.frame_shape or frame.dtype != np.uint8:
+    def _check_shape(self, frame: Array) -> None:
+        if frame.shape[:2] != self.frame_shape[:2]:
             raise ValueError(f"DeviceStep: the frame must be {self.frame_shape} uint8, got {frame.shape} {frame.dtype}")
 
     def _fetch(self) -> None:
@@ -322,6 +373,92 @@ class DeviceStep:
         count = int(np.prod(shape))
         memory = self._cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
         return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+class DeviceTracker:
+    """One target on a GPU, with the manners of `Tracker`: frames of every kind come in, numbers come back.
+
+    It makes a `DeviceStep` for the size of the first frame.  Arguments as there; `device` is a cuda `backend.Device`.
+    """
+
+    def __init__(self, weights: Weights, preset: Preset, device: Device) -> None:
+        self._make_step = partial(DeviceStep, weights, preset, device=device.index)
+        self._cp = backend.cupy()
+        self._device = self._cp.cuda.Device(device.index)
+        self._step: DeviceStep | None = None
+        self._first_size = 1.0
+
+    def init(self, frame: Any, box: Any) -> None:
+        """`Tracker.init`: learn the target inside `box` (x, y, w, h)."""
+        frame, shape = self._look_at(frame)
+        _, _, w, h = box = check_box(box, shape, "Tracker.init")
+        step = self._step
+        if step is None or step.frame_shape != shape:
+            step = self._make_step(shape)
+        step.start(frame, [box], "Tracker.init")
+        self._step, self._first_size = step, float(np.sqrt(w * h))
+
+    def update(self, frame: Any, response: bool) -> tuple[Any, ...]:
+        """`Tracker.update`: the fields of a `TrackResult`, in order."""
+        if self._step is None:
+            raise RuntimeError("Tracker.update: call init(frame, box) first")
+        (frame, shape), wanted = self._look_at(frame), self._step.frame_shape
+        if shape != wanted:
+            raise ValueError(
+                f"Tracker.update: the frame must be {wanted[1]}x{wanted[0]} as the first one, got {shape[1]}x{shape[0]}"
+            )
+        x, y, w, h, ok, score, psr, _ = self._step.step(frame)[0].tolist()
+        scale = float(np.sqrt(w * h)) / self._first_size
+        return (x, y, w, h), bool(ok), score, psr, scale, np.fft.fftshift(self._step.response()) if response else None
+
+    def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
+        """What the step takes of a frame, and the shape of its BGR image; errors for what is no frame."""
+        if isinstance(frame, np.ndarray):
+            frame = to_bgr(frame)
+            return frame, frame.shape
+        with self._device:
+            return frame, (*frame_on_device(self._cp, frame).shape[:2], 3)
+
+
+def device_tracker(weights: Weights, preset: Preset, device: Device, band: str | None) -> DeviceTracker | None:
+    """What tracks by kernels for a `Tracker` on `device`; None when its array code is to do it, on CPU or GPU."""
+    if device.kind == "cpu":
+        return None
+    reason = ""
+    if not kernels.enabled():
+        reason = "DCFNET_KERNELS=0"
+    elif band is None:
+        reason = "band=None is the full spectrum, by CuPy's FFT"
+    elif preset.input_size % 2 == 0 and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None:
+        reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
+    if reason:
+        log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
+        return None
+    return DeviceTracker(weights, preset, device)
+
+
+def frame_on_device(cp: Any, frame: Any) -> Array:
+    """A frame that lies on the current GPU as uint8 (H, W, 3) or gray (H, W, 1), without a copy.
+
+    It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or (H, W, 1) gray,
+    (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for others.
+    """
+    if not (hasattr(frame, "__cuda_array_interface__") or hasattr(frame, "__dlpack__")):
+        raise TypeError(f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}")
+    if isinstance(frame, cp.ndarray):
+        array = frame
+    else:
+        # DLPack first: by it the producer orders its stream before ours.
+        array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
+    current = cp.cuda.Device().id
+    if kernels.device_of(array) != current:
+        raise ValueError(f"the frame is on cuda:{kernels.device_of(array)}, the tracker on cuda:{current}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"a frame on the GPU must be uint8, got {array.dtype}")
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {array.shape}")
+    return array[:, :, :3]
 
 
 def _fused(before: network.Spec | None, spec: network.Spec) -> bool:
@@ -339,5 +476,5 @@ def size_limits(size: np.ndarray, frame_shape: tuple[int, ...], preset: Preset) 
     height, width = frame_shape[:2]
     frame_size = np.array([height, width] if preset.swapped_clamp else [width, height])
     smallest = np.maximum(preset.min_scale * size, preset.min_size)
-    largest = np.maximum(np.minimum(frame_size, preset.max_scale * size), smallest)
+    largest = np.minimum(frame_size, preset.max_scale * size)
     return (*smallest, *largest)

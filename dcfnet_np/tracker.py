@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import Cores, select_device, to_device, to_numpy
+from .backend import Cores, current, on_own_device, select_device, to_device, to_numpy
+from .device_tracker import device_tracker
 from .extractor import make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
@@ -36,6 +37,7 @@ class Tracker:
 
     weights: a packaged name, a path to an .h5 file, or a `Weights`.  preset: a name or a `Preset`.
     band: "auto" keeps the bins of the spectrum that the label needs (see `ops.fourier`), None keeps all.
+    On a GPU a frame may lie there already (CuPy, `__cuda_array_interface__` or DLPack; uint8): then no host copies it.
     Raises ValueError for unknown names or wrong files, `backend.DeviceError` for a GPU that cannot be used.
     """
 
@@ -51,6 +53,9 @@ class Tracker:
         self.preset = get_preset(preset)
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.device = select_device(device)
+        self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
+        if self._by_kernels is not None:
+            return  # on a GPU kernels do all that follows, see there
 
         size = self.preset.input_size
         label = gaussian_label((size, size), self.preset.sigma)
@@ -61,17 +66,21 @@ class Tracker:
             self._band = self._band._replace(rows=rows, columns=columns)
             if self.device.kind == "cpu":
                 self._inverse = make_inverse_work(self._band, (self.preset.num_scales,), np.float32)
-        self._label_f = rfft2(to_device(label, self.device), self._band)
-        self._extract = make_extractor(self.weights, self.preset, self._band, self.device)
+        with current(self.device):
+            self._label_f = rfft2(to_device(label, self.device), self._band)
+            self._extract = make_extractor(self.weights, self.preset, self._band, self.device)
         self._filter: OnlineFilter | None = None
         self._cores = Cores()
         self._doubles = np.empty((size, size))  # memory for `peak_to_sidelobe`
 
+    @on_own_device
     def init(self, frame: Any, box: Any) -> None:
         """Learn the target inside `box` = (x, y, w, h), pixels, 0-based, of `frame`.
 
         Raises ValueError when the box is not finite, not positive, outside the frame or larger than it.
         """
+        if self._by_kernels is not None:
+            return self._by_kernels.init(frame, box)
         frame = to_bgr(frame)
         x, y, w, h = check_box(box, frame.shape, "Tracker.init")
         self._frame_shape = frame.shape
@@ -87,12 +96,15 @@ class Tracker:
         self._filter = OnlineFilter(self._label_f, lam, self.preset.learning_rate, self.preset.update_rule)
         self._filter.update(spectra[0])
 
+    @on_own_device
     def update(self, frame: Any, response: bool = False) -> TrackResult:
         """Find the target in the next frame and learn from it.
 
         The response map comes back only when `response` is true.  Raises RuntimeError before `init`, ValueError when
         the frame's size is not the first one's.
         """
+        if self._by_kernels is not None:
+            return TrackResult(*self._by_kernels.update(frame, response))
         if self._filter is None:
             raise RuntimeError("Tracker.update: call init(frame, box) first")
         frame = to_bgr(frame)

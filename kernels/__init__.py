@@ -22,6 +22,7 @@ from dcfnet_np.backend import Array
 
 FOLDER = pathlib.Path(__file__).parent  # the .cu files lie beside this file, in a wheel as in a checkout
 OPTIONS = ("-std=c++17", f"-I{FOLDER}")
+MOST_BLOCKS = 65535  # of a grid, in y and in z: CUDA's limit
 C_TYPES = {"float32": "float", "float64": "double"}  # what the kernels' first template argument can be
 
 
@@ -70,7 +71,8 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
     grid, block   up to three numbers each; an empty grid is nothing to do, and nothing is launched
     args    arrays and NumPy scalars of exactly the kernel's types
     shared  bytes of dynamic shared memory
-    Raises TypeError for a Python number, ValueError when the arrays are on several devices.
+    Raises TypeError for a Python number, ValueError when the arrays are on several devices or there are more blocks
+    than a GPU takes.
     """
     cp = backend.cupy()
     devices = set()
@@ -86,6 +88,8 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
         raise ValueError(f"launch {name}: the arrays must be on one device, got {sorted(devices)}")
     if 0 in grid:
         return
+    if grid[0] >= 1 << 31 or max(grid[1:], default=0) > MOST_BLOCKS:
+        raise ValueError(f"launch {name}: a grid is at most (2**31 - 1, {MOST_BLOCKS}, {MOST_BLOCKS}), got {grid}")
     (device,) = devices
     with cp.cuda.Device(device):
         _kernel(cp, device, file, name)(tuple(grid), tuple(block), args, shared_mem=shared)
@@ -93,7 +97,8 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
 
 def device_of(array: Array) -> int:
     """Index of the GPU that holds a CuPy array."""
-    return int(getattr(array.device, "id", 0))
+    current = backend.cupy().cuda.Device()  # of an array of the tests' stand-in, which says no device
+    return int(getattr(array.device, "id", current.id))
 
 
 def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:

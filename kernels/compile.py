@@ -46,15 +46,27 @@ def compiler() -> ModuleType:
 def compile_all(archs: Sequence[str] = ARCHITECTURES) -> Iterator[Row]:
     """Compile everything that the library launches for each of `archs`, e.g. ("sm_75", "sm_90").
 
-    One row per kernel and architecture, as they get done (about a second per file and architecture).  Raises
-    CompileError when there is no compiler or a kernel does not compile.
+    One row per kernel and architecture, as they get done (about a second per file and architecture); files that an
+    architecture is too old for (`too_old`) are left out.  Raises CompileError when there is no compiler or a
+    kernel does not compile.
     """
     for arch in archs:
         if not re.fullmatch(r"sm_\d+[af]?", arch):
             raise ValueError(f"compile_all: archs must be names like sm_90, got {arch!r}")
     for file, names in expressions().items():
         for arch in archs:
-            yield from compile_file(file, names, arch)
+            if not too_old(arch, file):
+                yield from compile_file(file, names, arch)
+
+
+def minimum_arch(file: str) -> int:
+    """The oldest architecture that the kernels of a .cu file run on, 80 for sm_80; 0 where any of CUDA's does."""
+    return getattr(importlib.import_module(f"{__package__}.{file.removesuffix('.cu')}"), "MINIMUM_ARCH", 0)
+
+
+def too_old(arch: str, file: str) -> bool:
+    """Whether the kernels of a .cu file do not run on this architecture, "sm_75"."""
+    return int(re.sub(r"\D", "", arch)) < minimum_arch(file)
 
 
 def compile_file(file: str, names: Sequence[str], arch: str) -> list[Row]:

@@ -11,7 +11,7 @@ import numpy as np
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import blocks, c_type, launch, require
+from . import blocks, c_type, conv_tf32, launch, require
 
 FILE = "conv.cu"
 PLAIN, BIAS, RELU, MASK, NORMALISE, NORMALISE_WINDOW = range(6)  # what becomes of a sum: as in conv.cu
@@ -142,11 +142,13 @@ def forward(
     packed: Array | None = None,
     out: Array | None = None,
     tile: Tile | None = None,
+    tf32: bool = False,
 ) -> Array:
     """y = w * x + b; max(y, 0) with relu=True; with `normalise`, y after LRN and times a window.
 
     x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `packed` is pack(w), made here if not given.
-    A block normalises what it made, so `normalise` takes at most 32 output channels.
+    A block normalises what it made, so `normalise` takes at most 32 output channels.  `tf32`, here and below: on tensor
+    cores, factors rounded to TF32, see conv_tf32.cu.
     """
     c_type(x, "conv.forward: x")
     require(w, "conv.forward: w", x.dtype, (None, None, 3, 3))
@@ -158,13 +160,15 @@ def forward(
     n, _, height, width = x.shape
     shape = (n, o, *output_shape(height, width, padding, dilation))
     if normalise is not None:
-        if relu or o > LANE_OUTPUTS:
-            raise ValueError(f"conv.forward: normalise takes no relu and at most 32 outputs, got {relu} and {o}")
+        if relu or tf32 or o > LANE_OUTPUTS:
+            raise ValueError(
+                f"conv.forward: normalise takes no relu, no tf32 and at most 32 outputs, got {relu}, {tf32} and {o}"
+            )
         after = NORMALISE
         if normalise.window is not None:
             require(normalise.window, "conv.forward: window", x.dtype, shape[2:])
             after = NORMALISE_WINDOW
-    return _convolve("conv.forward", x, packed, b, shape, padding, dilation, after, out, tile, normalise)
+    return _convolve("conv.forward", x, packed, b, shape, padding, dilation, after, out, tile, tf32, normalise)
 
 
 def input_gradient(
@@ -178,6 +182,7 @@ def input_gradient(
     packed: Array | None = None,
     out: Array | None = None,
     tile: Tile | None = None,
+    tf32: bool = False,
 ) -> Array:
     """dx of `forward` without its ReLU: dy (N, O, OH, OW), w (O, C, 3, 3) and the size (H, W) of x -> dx.
 
@@ -194,7 +199,7 @@ def input_gradient(
     packed = pack(w, flipped=True) if packed is None else packed
     after, extra = (PLAIN, packed) if relu_output is None else (MASK, relu_output)
     return _convolve(
-        "conv.input_gradient", dy, packed, extra, shape, 2 * dilation - padding, dilation, after, out, tile
+        "conv.input_gradient", dy, packed, extra, shape, 2 * dilation - padding, dilation, after, out, tile, tf32
     )
 
 
@@ -209,6 +214,7 @@ def _convolve(
     after: int,
     out: Array | None,
     tile: Tile | None,
+    tf32: bool,
     normalise: Normalise | None = None,
 ) -> Array:
     dtype = c_type(x, f"{who}: x")
@@ -221,6 +227,15 @@ def _convolve(
     padded = LANE_OUTPUTS * blocks(o, LANE_OUTPUTS)
     require(packed, f"{who}: packed", x.dtype, (c, 9, padded))
     y = _output(out, f"{who}: out", shape, x.dtype)
+    if tf32:
+        conv_tf32.check(x)
+        wide, high, outputs = conv_tf32.TILE
+        grid = (blocks(ow, wide), blocks(oh, high), n * (padded // outputs))
+        launch(
+            conv_tf32.FILE, conv_tf32.forward_name(dilation, after), grid, (256,), x, packed, extra, y,
+            *map(np.int32, (c, h, w, o, padded, oh, ow, padding)),
+        )  # fmt: skip
+        return y
     tile = tile or _tile(shape, dtype, c)
     grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows), n * (padded // tile.outputs))
     sizes = map(np.int32, (c, h, w, o, padded, oh, ow, padding))
@@ -241,6 +256,7 @@ def weight_gradient(
     out: tuple[Array, Array] | None = None,
     part: Array | None = None,
     tile: WeightTile | None = None,
+    tf32: bool = False,
 ) -> tuple[Array, Array]:
     """dw (O, C, 3, 3) and db (O,) of `forward` without its ReLU, from dy (N, O, OH, OW) and x (N, C, H, W).
 
@@ -265,11 +281,15 @@ def weight_gradient(
     dw, db = out or (None, None)
     dw = _output(dw, "conv.weight_gradient: dw", (o, c, 3, 3), x.dtype)
     db = _output(db, "conv.weight_gradient: db", (o,), x.dtype)
-    grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
-    launch(
-        FILE, _weights_name(dtype, tile, dilation), grid, (32 * tile.warps_c * tile.warps_o,), x, dy, part,
-        *map(np.int32, (n, c, h, w, o, oh, ow, padding)),
-    )  # fmt: skip
+    if tf32:
+        conv_tf32.check(x)
+        warps = conv_tf32.weight_warps(c, dilation)
+        file, name, threads = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation), 32 * warps
+        grid = (count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS))
+    else:
+        file, name, threads = FILE, _weights_name(dtype, tile, dilation), 32 * tile.warps_c * tile.warps_o
+        grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
+    launch(file, name, grid, (threads,), x, dy, part, *map(np.int32, (n, c, h, w, o, oh, ow, padding)))
     launch(
         FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db,
         np.int32(count), np.int32(c), np.int32(o),

@@ -4,13 +4,20 @@
 //
 // Outside the frame are zeros (before the mean is subtracted). ROUNDED rounds to the nearest grey level, ties to even,
 // as the released PyTorch code's 8-bit resampler does; the MATLAB codes do not. `reversed` turns BGR into RGB.
+// The smallest and the largest pixel of each window, before the mean is subtracted, widen its `ranges`: who crops
+// again resets them first. A window whose pixels are all equal holds nothing to track, and this is how the rest of a
+// step knows (ranges.cuh).
 //
-// Layout: frame (H, W, 3) uint8 BGR; windows (P, 4) double: cx, cy, w, h in pixels, 0-based; out (P, 3, size, size).
+// Paper: Sec. 4.1, the search windows of the scale pyramid; the released codes' rules of sampling and rounding.
+// Layout: frame (H, W, 3) uint8 BGR; windows (P, 4) double: cx, cy, w, h in pixels, 0-based; out (P, 3, size, size);
+// ranges (P, 2) float: smallest, largest.
 // Launch: grid = (ceil(size / 32), ceil(size / 8), P), block = (32, 8), one thread a pixel of three channels.
 // Reference: dcfnet_np.vision.crop.crop_patches, to the bit: positions in double, weights and sums in float, nothing
-// fused, vertical before horizontal.
+// fused, vertical before horizontal; ranges: dcfnet_np.tracker.is_flat.
 //
-// Version 1, and the only one so far: for a frame in the cache the reads cost little, and the writes are in order.
+// Version 1: one thread a pixel; for a frame in the cache the reads cost little, and the writes are in order.
+// Version 2, this one: the ranges, by a reduction in each warp and one atomic operation for each end of a warp's.
+#include "ranges.cuh"
 #include "rounding.cuh"
 
 // Bilinear interpolation along one axis: two indices and their weights. A tap outside 0 .. limit - 1 gets weight 0.
@@ -34,10 +41,10 @@ __device__ __forceinline__ Taps taps(double centre, double length, int j, int si
 template <class T, bool ROUNDED>
 __global__ void __launch_bounds__(256)
 crop(const unsigned char* __restrict__ frame, const double* __restrict__ windows, const T* __restrict__ mean,
-     T* __restrict__ out, int height, int width, int size, int reversed)
+     T* __restrict__ out, float* __restrict__ ranges, int height, int width, int size, int reversed)
 {
     const int j = blockIdx.x * 32 + threadIdx.x, i = blockIdx.y * 8 + threadIdx.y;
-    if (i >= size || j >= size) return;
+    const bool inside = i < size && j < size;  // the others take part in the reduction
     const double* window = windows + 4 * static_cast<size_t>(blockIdx.z);
     const Taps x = taps(window[0], window[2], j, size, width);
     const Taps y = taps(window[1], window[3], i, size, height);
@@ -45,8 +52,9 @@ crop(const unsigned char* __restrict__ frame, const double* __restrict__ windows
     const unsigned char* high = frame + 3 * static_cast<size_t>(y.high) * width;
     const size_t plane = static_cast<size_t>(size) * size;
     T* to = out + 3 * plane * blockIdx.z + static_cast<size_t>(i) * size + j;
+    Range range = empty_range();
 #pragma unroll
-    for (int c = 0; c < 3; ++c) {
+    for (int c = 0; c < (inside ? 3 : 0); ++c) {
         const int from = reversed ? 2 - c : c, left = 3 * x.low + from, right = 3 * x.high + from;
         const float left_column = sum(product(float(low[left]), y.low_weight), product(float(high[left]), y.high_weight));
         const float right_column =
@@ -54,5 +62,8 @@ crop(const unsigned char* __restrict__ frame, const double* __restrict__ windows
         float pixel = sum(product(left_column, x.low_weight), product(right_column, x.high_weight));
         if (ROUNDED) pixel = rintf(pixel);
         to[c * plane] = T(pixel) - mean[c];
+        range.smallest = fminf(range.smallest, pixel);
+        range.largest = fmaxf(range.largest, pixel);
     }
+    widen(ranges + 2 * static_cast<size_t>(blockIdx.z), range);
 }

@@ -7,6 +7,7 @@ from dcfnet_np.backend import Array
 
 from . import blocks, c_type, launch, require
 
+EMPTY_RANGE = (np.inf, 0.0)  # smallest and largest pixel of none: see ranges.cuh
 EXPRESSIONS = tuple(f"crop<{ctype}, {rounded}>" for ctype in ("float", "double") for rounded in ("false", "true"))
 
 
@@ -19,12 +20,14 @@ def crop_patches(
     rounded: bool,
     reverse: bool = False,
     out: Array | None = None,
+    ranges: Array | None = None,
 ) -> Array:
     """Every window of `frame`, scaled to size x size, minus `mean`: `vision.crop.crop_patches` for many centres.
 
     frame: (H, W, 3) uint8 BGR; windows: (P, 4) float64 rows of centre x, y, width, height in pixels, 0-based;
     mean: (3,) float32 or float64, in the order of the output's channels, which is the frame's or, with `reverse`, RGB.
-    `rounded` rounds to whole grey levels.  Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
+    `rounded` rounds to whole grey levels.  `ranges`, if given, (P, 2) float32, is widened by each window's smallest and
+    largest pixel; begin with `empty_ranges`.  Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
     """
     require(frame, "crop_patches: frame", np.uint8, (None, None, 3))
     require(windows, "crop_patches: windows", np.float64, (None, 4))
@@ -39,6 +42,8 @@ def crop_patches(
     if out is None:
         out = backend.cupy().empty(shape, mean.dtype)
     require(out, "crop_patches: out", mean.dtype, shape)
+    ranges = empty_ranges(len(windows)) if ranges is None else ranges
+    require(ranges, "crop_patches: ranges", np.float32, (len(windows), 2))
     launch(
         "crop.cu",
         f"crop<{ctype}, {str(rounded).lower()}>",
@@ -48,9 +53,15 @@ def crop_patches(
         windows,
         mean,
         out,
+        ranges,
         np.int32(height),
         np.int32(width),
         np.int32(size),
         np.int32(reverse),
     )
     return out
+
+
+def empty_ranges(windows: int) -> Array:
+    """(windows, 2) float32: the range of no pixel, which every pixel widens, on the current device."""
+    return backend.cupy().asarray(np.tile(np.array(EMPTY_RANGE, np.float32), (windows, 1)))

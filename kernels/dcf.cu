@@ -15,6 +15,7 @@
 // Version 1: one thread a bin, all channels in turn: too few threads for one target. Version 2: one warp a bin, lane =
 // channel, shuffles: reads 32 lines of memory for 32 numbers. Version 3, this one.
 #include "complex.cuh"
+#include "ranges.cuh"
 
 constexpr int BINS = 32, GROUPS = 8;
 
@@ -76,7 +77,8 @@ respond(const Complex<T>* __restrict__ model, const Complex<T>* __restrict__ gai
             WITH_GAIN ? multiply(gain[static_cast<size_t>(target) * P + p], sum) : sum;
 }
 
-// The online update of target t with rate[t]; 0 leaves it alone and 1 (the first frame) forgets what was there.
+// The online update of target t with rate[t]; 0 leaves it alone and 1 (the first frame) forgets what was there. A flat
+// window (ranges.cuh) leaves it alone too.
 // Both rules keep model = the running average of x and answer with gain * sum conj(model) z. They differ in the gain:
 //   RATIO false, the released codes: the running average of y / k
 //   RATIO true, Eq. 13: y / (the running average of k), so that model conj(y) is its numerator
@@ -85,6 +87,7 @@ __global__ void __launch_bounds__(BINS * GROUPS)
 update_model(const Complex<T>* __restrict__ x,  // (T, D, P)
              const Complex<T>* __restrict__ y,  // (P)
              const T* __restrict__ rate,        // (T)
+             const float* __restrict__ ranges,  // (T, 2), of the pixels behind x
              Complex<T>* __restrict__ model,    // (T, D, P)
              Complex<T>* __restrict__ gain,     // (T, P)
              T* __restrict__ energy,            // (T, P), the running average of k
@@ -92,7 +95,7 @@ update_model(const Complex<T>* __restrict__ x,  // (T, D, P)
 {
     const int p = blockIdx.x * BINS + threadIdx.x;
     const T now = rate[blockIdx.y], before = T(1) - now;
-    if (now == T(0)) return;
+    if (now == T(0) || is_flat({ranges[2 * blockIdx.y], ranges[2 * blockIdx.y + 1]})) return;
     const bool first = now == T(1);
     const size_t base = static_cast<size_t>(blockIdx.y) * D * P + p;
     T sum = T(0);
@@ -163,16 +166,17 @@ dcf_backward(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ z,
     }
 }
 
-// Eq. 4's data term and its gradient: loss[n] = sum (g - label)^2 / N of one map, dg = 2 (g - label) / N.
-// The label is (H, W) for all maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
+// Eq. 4's data term and its gradient: loss[n] = share[n] sum (g - label)^2 of one map, dg = 2 share[n] (g - label).
+// The loss is the mean over maps when every share is 1/N; a share of 0 takes a map out of it. The label is (H, W) for all
+// maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
 template <class T>
 __global__ void __launch_bounds__(256)
-response_loss(const T* __restrict__ g, const T* __restrict__ label, T* __restrict__ loss, T* __restrict__ dg,
-              int pixels, int per_map)
+response_loss(const T* __restrict__ g, const T* __restrict__ label, const T* __restrict__ shares,
+              T* __restrict__ loss, T* __restrict__ dg, int pixels, int per_map)
 {
     __shared__ T part[256];
     const size_t base = static_cast<size_t>(blockIdx.x) * pixels;
-    const T share = T(1) / T(gridDim.x);
+    const T share = shares[blockIdx.x];
     T sum = T(0);
     for (int i = threadIdx.x; i < pixels; i += 256) {
         const T residual = g[base + i] - label[per_map ? base + i : i];

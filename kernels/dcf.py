@@ -68,6 +68,7 @@ def update_model(
     template_f: Array,
     label_f: Array,
     rates: Array,
+    ranges: Array,
     model_f: Array,
     gain_f: Array,
     energy: Array,
@@ -77,8 +78,9 @@ def update_model(
     """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see `filter.OnlineFilter`.
 
     template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1 starts a target anew,
-    0 leaves it alone.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that the
-    response is `respond(model_f, search_f, gain_f)`.
+    0 leaves it alone; ranges: (T, 2) float32, smallest and largest pixel behind template_f, equal ones leave it alone
+    too.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that the response is
+    `respond(model_f, search_f, gain_f)`.
     """
     if rule not in ("ratio", "averages"):
         raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
@@ -87,12 +89,14 @@ def update_model(
     require(template_f, "update_model: template_f", template_f.dtype, template_f.shape)
     require(label_f, "update_model: label_f", template_f.dtype, bins)
     require(rates, "update_model: rates", real, (t,))
+    require(ranges, "update_model: ranges", np.float32, (t, 2))
     require(model_f, "update_model: model_f", template_f.dtype, template_f.shape)
     require(gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
     require(energy, "update_model: energy", real, (t, *bins))
     p = _count(bins)
     launch("dcf.cu", f"update_model<{ctype}, {str(rule == 'ratio').lower()}>", (blocks(p, 32), t), (32, 8),
-           template_f, label_f, rates, model_f, gain_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
+           template_f, label_f, rates, ranges, model_f, gain_f, energy,
+           np.int32(d), np.int32(p), real(lam))  # fmt: skip
 
 
 def dcf_forward(
@@ -153,11 +157,13 @@ def dcf_backward(
     return dtemplate_f, dsearch_f
 
 
-def response_loss(response: Array, label: Array, *, out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+def response_loss(
+    response: Array, label: Array, *, shares: Array | None = None, out: tuple[Array, Array] | None = None
+) -> tuple[Array, Array]:
     """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and dresponse (N, H, W).
 
-    response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W).  Nothing comes back to the host.
-    `out`, if given, is these two.
+    response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W); shares: (N,), how much each map counts, 1 / N
+    when not given.  Nothing comes back to the host.  `out`, if given, is these two.
     """
     if response.dtype not in (np.float32, np.float64):
         raise TypeError(f"response_loss: response must be float32 or float64, got {response.dtype}")
@@ -166,12 +172,15 @@ def response_loss(response: Array, label: Array, *, out: tuple[Array, Array] | N
     per_map = len(label.shape) == 3
     require(label, "response_loss: label", response.dtype, response.shape if per_map else response.shape[1:])
     n = len(response)
+    if shares is None:
+        shares = backend.cupy().full(n, 1 / max(n, 1), response.dtype)
+    require(shares, "response_loss: shares", response.dtype, (n,))
     if out is None:
         out = backend.cupy().empty(n, response.dtype), backend.cupy().empty_like(response)
     losses, dresponse = out
     require(losses, "response_loss: losses", response.dtype, (n,))
     require(dresponse, "response_loss: dresponse", response.dtype, response.shape)
-    launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, losses, dresponse,
+    launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, shares, losses, dresponse,
            np.int32(_count(response.shape[1:])), np.int32(per_map))  # fmt: skip
     return losses, dresponse
 

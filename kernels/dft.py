@@ -1,5 +1,6 @@
 """Launch functions of `dft.cu`: the band-limited real Fourier transform and its inverse."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,16 @@ def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> 
         backend.cupy().asarray(table.astype(complex_, order="C")) for table in (rows, columns, columns.T, rows_inverse)
     )
     return DftTables(shape, limits, np.dtype(dtype), *tables)
+
+
+def kept_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> DftTables:
+    """`make_tables` on the current device, made once for each."""
+    return _kept_tables(shape, limits, np.dtype(dtype), backend.cupy().cuda.Device().id)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: np.dtype, device: int) -> DftTables:
+    return make_tables(shape, limits, dtype)
 
 
 def _table(inner: int, outputs: int, length: int) -> np.ndarray:

@@ -7,11 +7,15 @@
 // windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h, what crop.cu reads; the state of a target 8 doubles:
 //   0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
 // and its result 8 doubles:
-//   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale
-// Reference: dcfnet_np.tracker.Tracker.update (`_peak`, `peak_to_sidelobe`, `_window_sizes`), to the bit but for psr.
+//   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for a flat window
+// ranges (M, 2) and update_ranges (T, 2) float: smallest and largest pixel of the windows, see ranges.cuh.
+// Reference: dcfnet_np.tracker.Tracker.update (`is_flat`, `_peak`, `peak_to_sidelobe`, `_window_sizes`), to the bit but
+// for psr.
+// Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
 // Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target; nothing comes back
 // but the result, so that a frame is one chain of launches.
+#include "ranges.cuh"
 #include "rounding.cuh"
 
 constexpr int PEAK_THREADS = 512;
@@ -86,19 +90,27 @@ __device__ __forceinline__ double vertex(double before, double at, double after)
     return bend > 0 ? 0.5 * (after - before) / bend : 0.;
 }
 
-// Per target: choose, move, clamp, and leave the windows of the update and of the next frame behind. A target whose
-// responses hold NaN or infinity or nothing above zero is lost: it stays where it is and its rate becomes 0.
+// Per target: choose, move, clamp, and leave the windows of the update and of the next frame behind, their ranges empty.
+// A target whose windows are flat, or whose responses hold NaN or infinity or nothing above zero, is lost: it stays where
+// it is and its rate becomes 0.
 // grid = (T), block = 128; the threads share out the peak's neighbourhood, then the first one does the rest.
 template <class T, bool SUBPIXEL>
 __global__ void __launch_bounds__(128)
 move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int* __restrict__ indices,
              const double* __restrict__ sums, const double* __restrict__ penalties, const double* __restrict__ factors,
              double* __restrict__ state, double* __restrict__ windows, double* __restrict__ update_windows,
-             T* __restrict__ rates, double* __restrict__ results, int S, int H, int W, double padding, T rate,
+             T* __restrict__ rates, double* __restrict__ results, float* __restrict__ ranges,
+             float* __restrict__ update_ranges, int S, int H, int W, double padding, T rate,
              int wrap_before_half, int update_on_window)
 {
     __shared__ double totals[128], squares[128];
     const int t = threadIdx.x, first = blockIdx.x * S;
+    Range range = empty_range();
+    for (int s = 0; s < S; ++s) {
+        range.smallest = fminf(range.smallest, ranges[2 * (first + s)]);
+        range.largest = fmaxf(range.largest, ranges[2 * (first + s) + 1]);
+    }
+    const bool flat = is_flat(range);
     int best = 0;
     double highest = peaks[first] * penalties[0];
     bool ok = is_finite(highest);
@@ -110,7 +122,7 @@ move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int*
             best = s;
         }
     }
-    ok = ok && highest > 0;
+    ok = ok && highest > 0 && !flat;
 
     // The sum over the peak's neighbourhood, which wraps around.
     const T* map = maps + static_cast<size_t>(first + best) * H * W;
@@ -174,7 +186,7 @@ move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int*
     result[4] = ok;
     result[5] = ok ? static_cast<double>(peaks[first + best]) : 0.;
     result[6] = psr;
-    result[7] = best;
+    result[7] = flat ? -1 : ok ? best : 0;
     double* update = update_windows + 4 * static_cast<size_t>(blockIdx.x);
     update[0] = cx;
     update[1] = cy;
@@ -186,5 +198,9 @@ move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int*
         next[1] = cy;
         next[2] = product(product(factors[s], w), 1 + padding);
         next[3] = product(product(factors[s], h), 1 + padding);
+        ranges[2 * (first + s)] = empty_range().smallest;
+        ranges[2 * (first + s) + 1] = empty_range().largest;
     }
+    update_ranges[2 * blockIdx.x] = empty_range().smallest;
+    update_ranges[2 * blockIdx.x + 1] = empty_range().largest;
 }

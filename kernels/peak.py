@@ -37,7 +37,9 @@ class Targets(NamedTuple):
     windows: Array  # (T * S, 4) float64: centre x, y, width, height of the search windows
     update_windows: Array  # (T, 4) float64, the same for learning
     rates: Array  # (T,) float32 or float64: weight of the newest frame in the model, 0 for a lost target
-    results: Array  # (T, 8) float64, columns as in RESULT
+    results: Array  # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for a flat window
+    ranges: Array  # (T * S, 2) float32: smallest and largest pixel of the search windows, as `crop` left them
+    update_ranges: Array  # (T, 2) float32, the same of the windows for learning
 
 
 def make_peaks(maps: int, dtype: Any) -> Peaks:
@@ -97,6 +99,8 @@ def move_targets(
     require(targets.update_windows, "move_targets: update_windows", np.float64, (t, 4))
     require(targets.rates, "move_targets: rates", maps.dtype, (t,))
     require(targets.results, "move_targets: results", np.float64, (t, len(RESULT)))
+    require(targets.ranges, "move_targets: ranges", np.float32, (count, 2))
+    require(targets.update_ranges, "move_targets: update_ranges", np.float32, (t, 2))
     launch("peak.cu", f"move_targets<{ctype}, {_FLAGS[subpixel]}>", (t,), (128,), maps, *peaks, penalties, factors,
            *targets, np.int32(scales), np.int32(height), np.int32(width), np.float64(padding),
            maps.dtype.type(learning_rate), np.int32(wrap_before_half), np.int32(update_on_window))  # fmt: skip

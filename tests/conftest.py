@@ -28,6 +28,7 @@ def xp(request):
     if request.param == "numpy":
         return np
     try:
+        backend.select_device("cuda")
         return backend.cupy()
     except backend.DeviceError as error:
         pytest.skip(str(error))

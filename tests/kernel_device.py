@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from dcfnet_np import backend
+from dcfnet_np.kernels import conv_tf32
 
 ORDERS = {"ascending": 0, "descending": 1, "shuffled": 2}
 
 
 def on_gpu():
     try:
+        backend.select_device("cuda")
         return backend.cupy().asarray
     except backend.DeviceError as error:
         pytest.skip(str(error))
@@ -26,7 +28,9 @@ def on_gpu():
 def on_cpu(monkeypatch, stand_in, order="ascending"):
     if not shutil.which("g++"):
         pytest.skip("no g++ to compile kernels for the CPU")
-    monkeypatch.setattr(backend, "cupy", lambda: stand_in)
+    monkeypatch.setattr(backend, "_load_cupy", lambda: (stand_in, 2, ""))
+    backend._device_reason.cache_clear()
+    conv_tf32.check_device.cache_clear()
     monkeypatch.setattr(cuda_on_cpu.Kernel, "seed", ORDERS[order])
     return np.ascontiguousarray
 

@@ -68,13 +68,33 @@ template <int N> __global__ void local(float* x)
     for (int i = 0; i < N; ++i) a[i] += x[i];
     x[0] = a[0] + a[3];
 }
+extern "C" __global__ void tensor_core(const float* a, const float* b, float* d)  // 16 x 8, 8 x 8, 16 x 8
+{
+    const int g = threadIdx.x / 4, t = threadIdx.x % 4;
+    const unsigned af[4] = {cuda_on_cpu::to_tf32(a[g * 8 + t]), cuda_on_cpu::to_tf32(a[(g + 8) * 8 + t]),
+                            cuda_on_cpu::to_tf32(a[g * 8 + t + 4]), cuda_on_cpu::to_tf32(a[(g + 8) * 8 + t + 4])};
+    const unsigned bf[2] = {cuda_on_cpu::to_tf32(b[t * 8 + g]), cuda_on_cpu::to_tf32(b[(t + 4) * 8 + g])};
+    float df[4] = {d[g * 8 + 2 * t], d[g * 8 + 2 * t + 1], d[(g + 8) * 8 + 2 * t], d[(g + 8) * 8 + 2 * t + 1]};
+    cuda_on_cpu::mma_m16n8k8_tf32("here", df, af, bf);
+    d[g * 8 + 2 * t] = df[0];
+    d[g * 8 + 2 * t + 1] = df[1];
+    d[(g + 8) * 8 + 2 * t] = df[2];
+    d[(g + 8) * 8 + 2 * t + 1] = df[3];
+}
+extern "C" __global__ void half_a_product() { float d[4] = {}; unsigned a[4] = {}, b[2] = {};
+    if (threadIdx.x < 16) cuda_on_cpu::mma_m16n8k8_tf32("here", d, a, b); }
+extern "C" __global__ void bits(const float* x, int* y, float* z)
+{
+    y[threadIdx.x] = __float_as_int(x[threadIdx.x]);
+    z[threadIdx.x] = __int_as_float(y[threadIdx.x]);
+}
 extern "C" __global__ void roots(const float* x, float* y) { y[threadIdx.x] = rsqrtf(x[threadIdx.x]); }
 """
 NAMES = [
     "shuffles", "neighbours", "histogram<10>", "reverse<true>", "reverse<false>", "sum", "outside", "divergent",
     "half_a_warp", "unset", "reverse_fours<float, true>", "reverse_fours<double, true>",
     "reverse_fours<double, false>", "sum_fours<0>", "sum_fours<1>", "sum_fours<4>", "sum_fours<-4>",
-    "local<4>", "local<5>", "roots",
+    "local<4>", "local<5>", "roots", "tensor_core", "half_a_product", "bits",
 ]  # fmt: skip
 
 
@@ -164,7 +184,9 @@ def test_writing_outside_an_array(kernel):
         kernel("outside")((1,), (11,), (x[10:20],))
 
 
-@pytest.mark.parametrize("name, block, args", [("divergent", 64, (np.uint32(40),)), ("half_a_warp", 32, ())])
+@pytest.mark.parametrize(
+    "name, block, args", [("divergent", 64, (np.uint32(40),)), ("half_a_warp", 32, ()), ("half_a_product", 32, ())]
+)
 def test_barriers_not_all_threads_reach(kernel, name, block, args):
     with pytest.raises(cuda_on_cpu.LaunchError, match="not all"):
         kernel(name)((1,), (block,), args)
@@ -201,6 +223,27 @@ def test_mathematics(kernel):
     assert np.allclose(y, x**-0.5, rtol=1e-6)
 
 
+def test_a_product_on_a_tensor_core(kernel):
+    rng = np.random.default_rng(0)
+    a, b, d = (rng.standard_normal(shape, np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
+    a[0, 0], b[0, 0] = 1 + 2.0**-11, -1 - 2.0**-12  # a tie goes away from zero, less than half a step is dropped
+
+    def rounded(x):  # to 11 bits, the first of which is not stored
+        fraction, exponent = np.frexp(x.astype(np.float64))
+        return np.ldexp(np.trunc(fraction * 2**11 + np.copysign(0.5, x)), exponent - 11)
+
+    assert rounded(a)[0, 0] == 1 + 2.0**-10 and rounded(b)[0, 0] == -1
+    want = d + rounded(a) @ rounded(b)
+    kernel("tensor_core")((1,), (32,), (a, b, d))
+    assert np.abs(d - want).max() < 1e-6
+
+
+def test_bits_of_numbers(kernel):
+    x, y, z = np.array([1.5, -0.0, np.inf], np.float32), np.zeros(3, np.int32), np.zeros(3, np.float32)
+    kernel("bits")((1,), (3,), (x, y, z))
+    assert (y == x.view(np.int32)).all() and (z == x).all()
+
+
 def test_unwatched_computes_the_same_and_notices_nothing():
     kernel = cuda_on_cpu.unwatched.RawModule(SOURCE, name_expressions=NAMES).get_function
     x = np.arange(64, dtype=np.float32)
@@ -216,3 +259,41 @@ def test_empty_arrays_are_full_of_nan():
     assert cuda_on_cpu.empty((), np.float64).shape == ()
     assert cuda_on_cpu.empty_like(np.zeros((2, 2), np.int32), np.float64).dtype == np.float64
     assert cuda_on_cpu.zeros(2).tolist() == [0, 0] and cuda_on_cpu.cuda.is_available()
+
+
+def test_a_capture_runs_later_with_the_arrays_of_the_capture(kernel):
+    x, stream = np.arange(64, dtype=np.float32), cuda_on_cpu.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        kernel("reverse<true>")((1,), (64,), (x,))
+        for forbidden in (stream.synchronize, lambda: cuda_on_cpu.empty(3), lambda: cuda_on_cpu.RawModule("")):
+            with pytest.raises(cuda_on_cpu.LaunchError, match="in a capture"):
+                forbidden()
+        graph = stream.end_capture()
+        assert (x == np.arange(64)).all()
+        graph.launch(stream)
+        assert (x == np.arange(64)[::-1]).all()
+        x[...] = 7 * np.arange(64)
+        graph.launch(stream)
+        assert (x == 7 * np.arange(64)[::-1]).all()
+    with pytest.raises(cuda_on_cpu.LaunchError, match="default stream"):
+        cuda_on_cpu.cuda.get_current_stream().begin_capture()
+
+
+def test_the_current_device_and_what_happened_on_which():
+    cuda_on_cpu.devices_used.clear()
+    assert cuda_on_cpu.cuda.Device().id == 0
+    with cuda_on_cpu.cuda.Device(3), cuda_on_cpu.cuda.Device(1):
+        cuda_on_cpu.zeros(3)
+        assert cuda_on_cpu.cuda.Device().id == 1
+    assert cuda_on_cpu.devices_used == {1} and cuda_on_cpu.cuda.Device().id == 0
+
+
+def test_memory_of_others_comes_in_as_it_is():
+    x = np.arange(6.0).reshape(2, 3)
+
+    class Other:
+        __cuda_array_interface__ = x.T.__array_interface__
+
+    array = cuda_on_cpu.asarray(Other())
+    assert (array == x.T).all() and np.shares_memory(array, x)

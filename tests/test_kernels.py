@@ -1,5 +1,7 @@
 """dcfnet_np.kernels: finding, validating and launching, whatever the kernel."""
 
+import re
+
 import numpy as np
 import pytest
 from kernel_device import device  # noqa: F401
@@ -13,6 +15,22 @@ def test_sources_and_headers_are_found():
         assert kernels.source(file).startswith(f'#line 1 "{file}"\n//')
     with pytest.raises(ValueError, match="file must be one of conv.cu.*got 'convolution.cu'"):
         kernels.source("convolution.cu")
+
+
+@pytest.mark.parametrize("file", kernels.sources())
+def test_a_header_says_what_one_needs(file):
+    """Formula, equation, layout, launch, reference and versions stand in the comment at the top."""
+    lines = kernels.source(file).splitlines()[1:]
+    header = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("//"))])
+    for word in (
+        r"\bLayout\b",
+        r"\bReference\b",
+        r"dcfnet_np\.",
+        r"[Gg]rid|Launch",
+        r"[Vv]ersion",
+        r"Sec\. 4\.1|Eqs?\. \d",
+    ):
+        assert re.search(word, header), (file, word)
 
 
 @pytest.mark.parametrize("value, answer", [("0", False), ("1", True), (None, True)])
@@ -40,6 +58,9 @@ def test_launch_converts_nothing(device):  # noqa: F811
     kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, np.int32(3), *constants)
     assert float(v[0]) == 2.0 and float(p[0]) == 0.0
     kernels.launch("sgd.cu", "sgd_step<float>", (0,), (256,), p, g, v, np.int32(3), *constants)
+    for grid in ((1, 65536), (1, 1, 65536), (2**31, 1)):
+        with pytest.raises(ValueError, match=r"a grid is at most \(2\*\*31 - 1, 65535, 65535\), got"):
+            kernels.launch("sgd.cu", "sgd_step<float>", grid, (256,), p, g, v, np.int32(3), *constants)
     assert float(v[0]) == 2.0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcfnet_np import kernels
+from dcfnet_np import cli, kernels
 from dcfnet_np.kernels import compile as compiling
 
 SPILLS = 64  # bytes per thread: a few are harmless and depend on the compiler's version
@@ -16,8 +16,15 @@ def compiler():
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("arch", compiling.ARCHITECTURES)
-@pytest.mark.parametrize("file", kernels.sources())
+@pytest.mark.parametrize(
+    "file, arch",
+    [
+        (file, arch)
+        for file in kernels.sources()
+        for arch in compiling.ARCHITECTURES
+        if not compiling.too_old(arch, file)
+    ],
+)
 def test_compiles(compiler, file, arch):
     names = kernels.expressions()[file]
     rows = compiling.compile_file(file, names, arch)
@@ -32,6 +39,20 @@ def test_compiles(compiler, file, arch):
 def test_a_kernel_that_does_not_compile_is_named(compiler):
     with pytest.raises(compiling.CompileError, match=r"sgd\.cu does not compile for sm_90.*no_such_kernel"):
         compiling.compile_file("sgd.cu", ["no_such_kernel<float>"], "sm_90")
+
+
+def test_an_architecture_too_old_for_a_file(compiler, monkeypatch, capsys):
+    assert compiling.minimum_arch("conv_tf32.cu") == 80 and compiling.minimum_arch("conv.cu") == 0
+    with pytest.raises(compiling.CompileError, match="TF32 needs compute capability 8.0 or newer"):
+        compiling.compile_file("conv_tf32.cu", ["conv3x3_tf32<1, 0>"], "sm_75")
+    only = {"conv_tf32.cu": ("conv3x3_tf32<1, 0>",), "sgd.cu": ("sgd_step<float>",)}
+    monkeypatch.setattr(compiling, "expressions", lambda: only)
+    rows = [(row.file, row.arch) for row in compiling.compile_all(["sm_75", "sm_80"])]
+    assert rows == [("conv_tf32.cu", "sm_80"), ("sgd.cu", "sm_75"), ("sgd.cu", "sm_80")]
+    assert cli.main(["doctor", "--compile", "sm_75,sm_80"]) == 0
+    *_, note, summary = capsys.readouterr().out.splitlines()
+    assert note == "conv_tf32.cu is left out for sm_75, which is too old for it"
+    assert summary.startswith("3 kernels compiled for sm_75, sm_80")
 
 
 @pytest.mark.parametrize("arch", ["90", "sm90", "compute_90", ""])

@@ -151,7 +151,9 @@ def test_what_is_refused(device, rng):  # noqa: F811
         conv.input_gradient(dy, w, (6, 8))
     with pytest.raises(ValueError, match=r"weight_gradient: dy must have shape \(2, any, 4, 5\)"):
         conv.weight_gradient(dy, x, padding=0)
-    with pytest.raises(ValueError, match="forward: normalise takes no relu and at most 32 outputs, got True and 4"):
+    with pytest.raises(
+        ValueError, match="normalise takes no relu, no tf32 and at most 32 outputs, got True, False and 4"
+    ):
         conv.forward(x, w, b, relu=True, normalise=conv.Normalise())
     with pytest.raises(ValueError, match=r"forward: window must have shape \(6, 7\), got \(7, 6\)"):
         window = device(np.ones((7, 6), np.float32))

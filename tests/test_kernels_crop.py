@@ -5,7 +5,7 @@ import pytest
 from kernel_device import device  # noqa: F401
 
 from dcfnet_np.backend import to_numpy
-from dcfnet_np.kernels.crop import crop_patches
+from dcfnet_np.kernels.crop import crop_patches, empty_ranges
 from dcfnet_np.vision import crop as array_crop
 
 MEAN = (104.0, 117.0, 123.0)
@@ -21,12 +21,12 @@ WINDOWS = [  # centre x, y, width, height: inside, larger than the frame, partly
 ]
 
 
-def reference(frame, size, rounded, reverse, dtype):
+def reference(frame, size, rounded, reverse, dtype, mean=MEAN):
     patches = np.concatenate(
         [array_crop.crop_patches(frame, w[:2], np.array([w[2:]]), size, rounded=rounded) for w in WINDOWS]
     )
     patches = patches[:, ::-1] if reverse else patches
-    return patches.astype(dtype) - np.array(MEAN, dtype).reshape(3, 1, 1)
+    return patches.astype(dtype) - np.array(mean, dtype).reshape(3, 1, 1)
 
 
 @pytest.mark.parametrize("rounded", [True, False])
@@ -34,10 +34,14 @@ def reference(frame, size, rounded, reverse, dtype):
 @pytest.mark.parametrize("size, reverse", [(33, False), (8, True)])
 def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
     frame = rng.integers(0, 256, (31, 41, 3), np.uint8)
+    ranges = empty_ranges(len(WINDOWS))
     got = crop_patches(
-        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size, rounded=rounded, reverse=reverse
-    )
+        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size, rounded=rounded, reverse=reverse,
+        ranges=ranges,
+    )  # fmt: skip
     want = reference(frame, size, rounded, reverse, dtype)
+    pixels = reference(frame, size, rounded, reverse, dtype, mean=(0, 0, 0))
+    assert (to_numpy(ranges) == np.stack([pixels.min((1, 2, 3)), pixels.max((1, 2, 3))], 1)).all()
     assert got.dtype == dtype and got.shape == want.shape
     assert (to_numpy(got) == want).all()
 

@@ -52,7 +52,7 @@ def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
 @pytest.mark.parametrize("rule", ["ratio", "averages"])
 @pytest.mark.parametrize("d, bins", [(3, (5, 7)), (1, (1,)), (32, (3, 13))])
 def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  # noqa: F811
-    """Two targets over four frames: one learns in every frame, one is lost in the third and keeps its model."""
+    """Two targets, four frames: one keeps its model in the second, its window being flat, one in the third, lost."""
     y = cplx(rng, bins, dtype)
     filters = [OnlineFilter(y.astype(complex), 0.2, 0.1, rule) for _ in range(2)]
     garbage = np.full((2, d, *bins), np.nan, y.dtype)  # the first update must not read what was there
@@ -64,9 +64,11 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
         rates = np.array([1, 1] if frame == 0 else [0.1, 0 if lost else 0.1], dtype)
         if lost:
             x[1] = np.nan
-        dcf.update_model(device(x), label, device(rates), model, gain, energy, 0.2, rule)
+        skipped = frame == 1  # the first target's window is flat
+        ranges = np.array([[9.0, 9.25 if skipped else 10.0], [3.0, 200.0]], np.float32)
+        dcf.update_model(device(x), label, device(rates), device(ranges), model, gain, energy, 0.2, rule)
         for target, online in enumerate(filters):
-            if not (lost and target == 1):
+            if not (lost and target == 1 or skipped and target == 0):
                 online.update(x[target].astype(complex))
         want = np.stack([online.response_f(zt[None].astype(complex))[0] for online, zt in zip(filters, z)])
         assert error(dcf.respond(model, device(z), gain), want) < EXACT[dtype]
@@ -124,6 +126,13 @@ def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
         want, cache = response_loss_forward(*wide(response, label))
         assert float(to_numpy(losses).sum()) == pytest.approx(want, rel=EXACT[dtype])
         assert error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
+        shares = rng.uniform(0, 2, n).astype(dtype)
+        shares[1:2] = 0
+        losses, dresponse = dcf.response_loss(device(response), device(label), shares=device(shares))
+        residual = wide(response)[0] - label
+        by_share = shares.astype(float)[:, None, None]
+        assert error(losses, (by_share * residual**2).sum((1, 2))) < EXACT[dtype]
+        assert error(dresponse, 2 * by_share * residual) < EXACT[dtype]
 
 
 def test_errors_come_before_the_launch(device, rng):  # noqa: F811
@@ -137,4 +146,4 @@ def test_errors_come_before_the_launch(device, rng):  # noqa: F811
     with pytest.raises(ValueError, match="scales"):
         dcf.respond(x, x, scales=3)
     with pytest.raises(ValueError, match="rule"):
-        dcf.update_model(x, y, y, x, x, x, 0.1, "average")
+        dcf.update_model(x, y, y, y, x, x, x, 0.1, "average")

@@ -57,16 +57,18 @@ def make_targets(put, preset, boxes, dtype):
     centres = np.broadcast_to(centre[:, None], sizes.shape)
     windows = np.concatenate([centres, sizes], axis=2).reshape(-1, 4)
     t = len(boxes)
-    return peak.Targets(put(state), put(windows), put(np.empty((t, 4))), put(np.empty(t, dtype)), put(np.empty((t, 8))))
+    ranges = np.tile(np.array([3, 250], np.float32), (len(windows), 1))
+    arrays = state, windows, np.empty((t, 4)), np.empty(t, dtype), np.empty((t, 8)), ranges, ranges[:t].copy()
+    return peak.Targets(*map(put, arrays))
 
 
-def expected(preset, response, box, frame_shape=(80, 90)):
+def expected(preset, response, box, flat):
     """What Tracker.update does between response and learning, by its own functions, for one target."""
     size = np.array(box[2:])
     centre = np.array(box[:2]) + size / 2
     windows = preset.scale_factors[:, None] * size * (1 + preset.padding)
     peaks = response.reshape(len(response), -1).max(1) * preset.scale_penalties
-    if not np.isfinite(peaks).all() or peaks.max() <= 0:
+    if flat or not np.isfinite(peaks).all() or peaks.max() <= 0:
         return centre, size, size * (1 + preset.padding), False, 0.0, 0.0, None
     best = int(peaks.argmax())
     tracker = Tracker.__new__(Tracker)
@@ -84,12 +86,17 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
     preset = dataclasses.replace(PRESETS[name], input_size=size)
     s = preset.num_scales
     boxes = np.array([(30.2, 20.4, 20.0, 12.5), (5.0, 6.0, 4.2, 44.9), (60.1, 50.7, 30.0, 7.7), (1.0, 2.0, 9.0, 9.0)])
+    boxes = np.vstack([boxes, boxes[:1], [(20.0, 30.0, 59.9, 5.05)]])
     maps = rng.standard_normal((len(boxes), s, size, size)).astype(dtype)
     maps[0, :, size - 2, 1] = 9.0  # the same in all scales: the penalties decide, then the first wins
     maps[1, s - 1, size // 2, size // 2 + 1] = 12.0  # the middle of the map, where a sign changes
     maps[2] = -abs(maps[2])  # nothing above zero: lost
     maps[3, 0, 2, 2] = np.nan
+    maps[5, 0, size // 2 + 1, size // 2] = 12.0  # the middle again, and a scale that is too small
     targets = make_targets(device, preset, boxes, dtype)
+    targets.ranges[4 * s : 5 * s, 1] = 3.25  # flat windows
+    targets.ranges[5 * s : 6 * s, 1] = 3.25  # but for the last
+    targets.ranges[6 * s - 1, 1] = 4
     peaks = peak.map_peaks(device(maps.reshape(-1, size, size)), by_columns=preset.column_major_ties)
     peak.move_targets(
         device(maps.reshape(-1, size, size)),
@@ -102,9 +109,11 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
         wrap_before_half=preset.wrap_before_half,
         update_on_window=preset.update_crop == "window",
     )
-    state, windows, updates, rates, results = map(to_numpy, targets)
+    state, windows, updates, rates, results, *both_ranges = map(to_numpy, targets)
+    for ranges in both_ranges:
+        assert (ranges == [np.inf, 0]).all()
     for t, box in enumerate(boxes):
-        centre, new, update, ok, score, psr, best = expected(preset, maps[t], box)
+        centre, new, update, ok, score, psr, best = expected(preset, maps[t], box, t == 4)
         assert (state[t, :4] == [*centre, *new]).all()
         assert (state[t, 4:] == [*SMALLEST, *LARGEST]).all()
         assert (updates[t] == [*centre, *update]).all()
@@ -113,8 +122,7 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
         assert rates[t] == (dtype(preset.learning_rate) if ok else 0)
         assert (results[t, :6] == [*(centre - new / 2), *new, ok, score]).all()
         assert results[t, 6] == pytest.approx(psr, rel=1e-9)
-        if ok:
-            assert results[t, 7] == best
+        assert results[t, 7] == (best if ok else -1 if t == 4 else 0)
 
 
 def test_subpixel(device):  # noqa: F811

@@ -1,14 +1,18 @@
 """A training step by kernels alone against the NumPy loop, on the CPU stand-in and on a GPU; and gather.cu."""
 
+import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import device, full_size_device, on_gpu, relative_error  # noqa: F401
+from kernel_device import device, full_size_device, on_cpu, on_gpu, relative_error  # noqa: F401
+from test_train import write_sequence
 
-from dcfnet_np import backend, network
+from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_numpy
-from dcfnet_np.kernels import gather
-from dcfnet_np.train.device_step import SLOTS, TrainStep
-from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective
+from dcfnet_np.kernels import conv_tf32, gather
+from dcfnet_np.train import loop, prepare
+from dcfnet_np.train.augment import Augmentation, augment, draw_changes
+from dcfnet_np.train.device_step import SLOTS, TrainStep, device_step
+from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective, mean_loss
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
 
 SIZE = 23  # of the crops
@@ -26,57 +30,60 @@ def make_config(arch="light", **settings):
     return Config(arch=arch, batch=3, momentum=0.9, weight_decay=5e-3, lam=1e-2, **settings)
 
 
-def graphs():
-    """Can steps be captured here?  On the stand-in there is nothing to capture."""
-    return hasattr(backend.cupy().cuda, "Graph")
-
-
 def numpy_steps(config, crops, steps, dtype):
-    """Losses, parameters before and after the steps [(pairs, lr)], and the last gradients, by the NumPy loop."""
+    """What the NumPy loop makes of steps [(pairs, lr)], the third epoch of a run.
+
+    Losses, parameters before and after, velocity, the last gradients, and then the mean loss of the last pairs.
+    """
     parameters = network.initialise(config.arch, config.seed, dtype)
     start = {name: value.copy() for name, value in parameters.items()}
     size = network.feature_size(SIZE, config.arch, "valid")
     sigma = config.sigma_factor * SIZE / (1 + config.padding)
     objective = make_objective(
-        (size, size), sigma, config.lam, band=config.band, dtype=dtype, device=Device("cpu", 0, "")
-    )
-    batches, velocity, losses = Batches(crops, config.mean, dtype), zero_velocity(parameters), []
+        (size, size), sigma, config.lam, band=config.band, window=config.cosine_window, dtype=dtype,
+        device=Device("cpu", 0, ""),
+    )  # fmt: skip
+    augmentation = Augmentation(config.flip, config.light, config.seed)
+    batches, velocity, losses = Batches(crops, config.mean, dtype, augmentation), zero_velocity(parameters), []
     for pairs, lr in steps:
-        loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective)
+        loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective, epoch=2)
         sgd_step(parameters, gradients, velocity, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
         losses.append(loss)
-    return losses, start, parameters, gradients
+    return losses, start, parameters, velocity, gradients, mean_loss(batches, pairs, parameters, config, objective)
 
 
 @pytest.mark.parametrize(
     "arch, dtype, settings, resident",
     [
-        ("light", np.float64, {}, True),
-        ("light", np.float32, {}, False),
-        ("light", np.float64, {"band": False}, False),
+        ("light", np.float64, {"cosine_window": True}, True),
+        ("light", np.float32, {"flip": True, "light": 0.4, "seed": 3}, False),
+        ("light", np.float64, {"band": False, "flip": True, "light": 0.2}, True),
         ("conv1-dilation", np.float64, {}, True),
         ("conv2", np.float32, {}, True),
     ],
 )
 def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, resident):  # noqa: F811
     config, crops = make_config(arch, **settings), make_crops(rng)
-    lrs = [1e-6] * 2 + [3e-7] * (SLOTS if arch == "light" and dtype == np.float32 else 1)  # a rate changes
-    steps = [(rng.integers(0, len(crops), (3, 2)), lr) for lr in lrs]
-    losses, start, want, gradients = numpy_steps(config, crops, steps, dtype)
-    step = TrainStep(
-        config, crops, network.initialise(arch, config.seed, dtype), dtype=dtype, graph=graphs(), resident=resident
-    )
+    lrs = [1e-6] * (1 if arch == "conv2" else 2) + [3e-7] * (
+        SLOTS if arch == "light" and dtype == np.float32 else 1
+    )  # a rate changes
+    counts = [3] * (len(lrs) - 1) + [2]  # the last batch is a short one
+    steps = [(rng.integers(0, len(crops), (count, 2)), lr) for count, lr in zip(counts, lrs)]
+    losses, start, want, velocity, gradients, mean = numpy_steps(config, crops, steps, dtype)
+    step = TrainStep(config, crops, network.initialise(arch, config.seed, dtype), dtype=dtype, resident=resident)
     for pairs, lr in steps[:-1]:
-        step.step(pairs, lr)
+        step.step(pairs, lr, epoch=2)
     got = [*step.losses()]
-    step.step(*steps[-1])
+    step.step(*steps[-1], epoch=2)
     np.testing.assert_allclose([*got, *step.losses()], losses, rtol=10 * EXACT[dtype])
     assert len(step.losses()) == 0
-    got_gradients, got = step.gradients(), step.parameters()
-    assert list(got) == list(want)
+    got_gradients, got, got_velocity = step.gradients(), step.parameters(), step.velocity()
+    assert step.mean_loss(steps[-1][0]) == pytest.approx(mean, rel=10 * EXACT[dtype])
+    assert list(got) == list(want) == list(got_velocity)
     for name, value in want.items():
         assert got[name].dtype == dtype
         assert relative_error(got_gradients[name], gradients[name]) < 10 * EXACT[dtype], name
+        assert relative_error(got_velocity[name], velocity[name]) < 10 * EXACT[dtype], name
         moved = np.abs(value - start[name]).max()
         assert moved > 0
         rounding = 4 * len(steps) * np.finfo(dtype).eps * np.abs(value).max()
@@ -109,6 +116,117 @@ def test_gather(device, rng, shape, dtype):  # noqa: F811
     assert (to_numpy(got) == crops[index] - mean.reshape(3, 1, 1)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3}])
+def test_gather_changes_as_augment_does(device, rng, settings, dtype):  # noqa: F811
+    crops, mean = rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
+    pairs, augmentation = rng.integers(0, 6, (8, 2)), Augmentation(**settings, seed=1)
+    index = pairs.T.reshape(-1).astype(np.int32)
+    want = augment(crops[index].astype(dtype), pairs, 3, augmentation) - mean.reshape(3, 1, 1)
+    mirrored, contrast, brightness, colour = draw_changes(pairs, 3, augmentation, dtype)
+    assert mirrored.any() == ("flip" in settings) and not mirrored.all()
+    level = crops[index].astype(dtype).mean((1, 2, 3))
+    changes = np.column_stack([mirrored, level, contrast, (level * brightness)[:, None] * colour]).astype(dtype)
+    got = gather.gather(device(crops), device(index), device(mean), changes=device(changes))
+    assert (to_numpy(got) == want).all()
+
+
+def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, tmp_path):  # noqa: F811
+    """The whole loop, killed after an epoch and resumed, with all that it can do; on the second GPU of the stand-in."""
+    folders = [write_sequence(tmp_path / name, 7 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    prepare.prepare(folders, tmp_path / "crops.h5", size=SIZE)
+    config = Config(
+        batch=4, epochs=2, pairs_per_epoch=7, held_out_every=3, validation_pairs=3, lr_start=1e-4, lr_end=5e-5, seed=7,
+        flip=True, light=0.2, cosine_window=True, initial_scale=0.4,
+    )  # fmt: skip
+    cpu = loop.train(tmp_path / "crops.h5", config, tmp_path / "cpu", device="cpu")
+
+    stand_in = backend.cupy() is cuda_on_cpu.unwatched
+    name = "cuda:1" if stand_in else "cuda"
+    epoch = TrainStep.epoch
+
+    def killed(step, pairs, lr, number):
+        if number == 1:
+            raise KeyboardInterrupt
+        return epoch(step, pairs, lr, number)
+
+    cuda_on_cpu.devices_used.clear()
+    monkeypatch.setattr(TrainStep, "epoch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(tmp_path / "crops.h5", config, tmp_path / "gpu", device=name)
+    monkeypatch.setattr(TrainStep, "epoch", epoch)
+    gpu = loop.train(tmp_path / "crops.h5", config, tmp_path / "gpu", device=name, resume=True)
+    if stand_in:
+        assert cuda_on_cpu.devices_used == {1}
+
+    want, got = weights.load(str(cpu)), weights.load(str(gpu))
+    for kind in ("loss", "validation_loss"):
+        np.testing.assert_allclose(got.training[kind], want.training[kind], rtol=1e-4)
+    start = network.initialise(config.arch, config.seed)
+    for key, value in want.parameters.items():
+        moved = np.abs(value - start[key] * np.float32(config.initial_scale)).max()
+        assert moved > 0 and np.abs(got.parameters[key] - value).max() < 1e-3 * moved + 1e-7, key
+
+
+def test_a_step_in_tf32(full_size_device, rng):  # noqa: F811
+    """Loss and gradients are near those in float32, and not the same: the second convolution is in TF32."""
+    config, crops, pairs = make_config(), make_crops(rng), rng.integers(0, 7, (3, 2))
+    losses, gradients = [], []
+    for tf32 in (False, True):
+        step = TrainStep(config, crops, tf32=tf32)
+        step.step(pairs, 1e-6)
+        losses.append(step.losses()[0])
+        gradients.append(step.gradients())
+    assert 0 < abs(losses[1] / losses[0] - 1) < 1e-3
+    for name, want in gradients[0].items():
+        assert 0 < relative_error(gradients[1][name], want) < 1e-2, name
+
+
+def test_where_there_is_no_tf32(monkeypatch, rng):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    crops, config = make_crops(rng), make_config()
+    parameters = network.initialise(config.arch, 0)
+    with pytest.raises(ValueError, match="tf32 is for a GPU"):
+        device_step(config, crops, parameters, {}, Device("cpu"), tf32=True)
+    monkeypatch.setenv("DCFNET_KERNELS", "0")
+    with pytest.raises(ValueError, match="tf32 is for the kernels, but DCFNET_KERNELS=0"):
+        device_step(config, crops, parameters, {}, Device("cuda"), tf32=True)
+    monkeypatch.delenv("DCFNET_KERNELS")
+    conv_tf32.check_device.cache_clear()
+    monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
+    with pytest.raises(backend.DeviceError, match="TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
+        device_step(config, crops, parameters, {}, Device("cuda", 1), tf32=True)
+
+
+def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):  # noqa: F811
+    step = TrainStep(make_config(), make_crops(rng))
+    with np.errstate(all="ignore"), pytest.raises(loop.TrainingError, match="lower lr_start"):
+        step.epoch(rng.integers(0, 7, (9, 2)), 1e30, 0)
+
+
+def test_array_code_trains_on_the_gpu_that_was_asked_for(monkeypatch, tmp_path):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    monkeypatch.setenv("DCFNET_KERNELS", "0")
+    monkeypatch.setattr(loop, "pair_loss", cuda_on_cpu.on_this_device(loop.pair_loss))
+    prepare.prepare([write_sequence(tmp_path / "ant", 5)], tmp_path / "crops.h5", size=SIZE)
+    cuda_on_cpu.devices_used.clear()
+    loop.train(tmp_path / "crops.h5", Config(batch=8, epochs=1, held_out_every=0), tmp_path / "run", device="cuda:1")
+    assert cuda_on_cpu.devices_used == {1}
+
+
+@pytest.mark.parametrize("off, why", [("kernels", "DCFNET_KERNELS=0"), ("size", "even size"), ("band", "even size")])
+def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, why):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    caplog.set_level("INFO")
+    if off == "kernels":
+        monkeypatch.setenv("DCFNET_KERNELS", "0")
+    size, settings = (24, {"sigma_factor": 0.05}) if off == "size" else (64, {"band": False})
+    crops, config = rng.integers(0, 256, (3, 3, size, size)).astype(np.uint8), make_config(**settings)
+    assert device_step(config, crops, network.initialise(config.arch, 0), {}, Device("cuda")) is None
+    assert why in caplog.text
+    assert device_step(config, crops, network.initialise(config.arch, 0), {}, Device("cpu")) is None
+
+
 def test_what_is_refused(full_size_device, rng):  # noqa: F811
     config, crops = make_config(), make_crops(rng)
     with pytest.raises(ValueError, match=r"crops must be \(n, 3, size, size\) uint8, got \(7, 3, 23, 22\)"):
@@ -118,7 +236,8 @@ def test_what_is_refused(full_size_device, rng):  # noqa: F811
     with pytest.raises(ValueError, match="maps of odd size, got 18"):
         TrainStep(make_config(band=False), crops[..., 1:, 1:])
     step = TrainStep(config, crops, graph=False)
-    with pytest.raises(ValueError, match=r"pairs must be \(3, 2\), got \(2, 2\)"):
-        step.step(np.zeros((2, 2), int), 1e-6)
+    for wrong in ((4, 2), (0, 2), (3, 3)):
+        with pytest.raises(ValueError, match=rf"pairs must be \(1 to 3, 2\), got \({wrong[0]}, {wrong[1]}\)"):
+            step.step(np.zeros(wrong, int), 1e-6)
     with pytest.raises(ValueError, match="indices below 7"):
         step.step(np.full((3, 2), 7), 1e-6)

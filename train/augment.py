@@ -5,7 +5,7 @@ its videos have and loses a target that walks into the shade; so contrast and br
 template and for the search image.  A mirror image is drawn for the pair: both or neither.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,34 @@ class Augmentation(NamedTuple):
     seed: int = 0
 
 
+class Changes(NamedTuple):
+    """What is drawn for a batch of N pairs: for 2N images, the templates first."""
+
+    mirrored: np.ndarray  # (2N,) bool
+    contrast: np.ndarray  # (2N,), a factor, as the next two
+    brightness: np.ndarray  # (2N,)
+    colour: np.ndarray  # (2N, 3)
+
+
+def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtype: Any) -> Changes:
+    """The random numbers of a batch of pairs (N, 2), from (seed, epoch, template) of each."""
+    draws = np.array(
+        [np.random.default_rng([augmentation.seed, epoch, int(t)]).uniform(-1, 1, 11) for t, _ in pairs]
+    ).reshape(-1, 11)
+
+    def by_image(columns: np.ndarray, strength: float) -> np.ndarray:
+        """(N, 2 * k), template's and search's, -> (2N, k) factors up to exp(+-strength)."""
+        return np.exp(strength * np.concatenate(np.hsplit(columns, 2)).astype(dtype))
+
+    light = augmentation.light
+    return Changes(
+        np.tile(draws[:, 0] < 0, 2) & augmentation.flip,
+        by_image(draws[:, 1:3], light)[:, 0],
+        by_image(draws[:, 3:5], light)[:, 0],
+        by_image(draws[:, 5:11], light / 3),
+    )
+
+
 def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Array:
     """Mirrored and re-lit copies of a batch of pairs.
 
@@ -30,21 +58,11 @@ def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmenta
     if not augmentation.flip and augmentation.light == 0:
         return images
     xp = array_module(images)
-    draws = np.array(
-        [np.random.default_rng([augmentation.seed, epoch, int(t)]).uniform(-1, 1, 11) for t, _ in pairs]
-    ).reshape(-1, 11)
-
-    def by_image(columns: np.ndarray) -> Array:
-        """(N, 2 * k), template's and search's, -> (2N, k, 1, 1)."""
-        return xp.asarray(np.concatenate(np.hsplit(columns, 2)), images.dtype)[:, :, None, None]
-
+    changes = draw_changes(pairs, epoch, augmentation, images.dtype)
     if augmentation.light > 0:
         level = images.mean((1, 2, 3), keepdims=True)
-        contrast = xp.exp(augmentation.light * by_image(draws[:, 1:3]))
-        brightness = xp.exp(augmentation.light * by_image(draws[:, 3:5]))
-        colour = xp.exp(augmentation.light / 3 * by_image(draws[:, 5:11]))
+        contrast, brightness, colour = (xp.asarray(f).reshape(len(images), -1, 1, 1) for f in changes[1:])
         images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)
     if augmentation.flip:
-        mirrored = xp.asarray(np.tile(draws[:, 0] < 0, 2))[:, None, None, None]
-        images = xp.where(mirrored, images[..., ::-1], images)
+        images = xp.where(xp.asarray(changes.mirrored)[:, None, None, None], images[..., ::-1], images)
     return images

@@ -2,34 +2,42 @@
 
 `train.loop.batch_gradients` and `train.sgd.sgd_step` are the specification of every number here.  A step is
 
-    gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN -> band DFT -> correlation filter -> inverse DFT -> loss
-    -> band DFT -> filter, backward -> inverse DFT -> LRN, backward -> conv, backward -> ... -> SGD]
+    gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN x window -> band DFT -> correlation filter -> inverse DFT
+    -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward -> conv, backward -> ... -> SGD]
 
 in buffers that are made once, what stands in brackets captured as a CUDA graph.  The host hands over which pairs come
 next and never waits for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.
 """
 
+import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np import backend, network
-from dcfnet_np.backend import Array
-from dcfnet_np.kernels import conv, dcf, dft, gather, lrn, sgd
+from dcfnet_np import backend, kernels, network
+from dcfnet_np.backend import Array, Device
+from dcfnet_np.kernels import conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
-from dcfnet_np.train.loop import Config
-from dcfnet_np.vision.windows import gaussian_label
+from dcfnet_np.train.augment import Augmentation, draw_changes
+from dcfnet_np.train.loop import Config, TrainingError
+from dcfnet_np.vision.windows import gaussian_label, hann
 
 SLOTS = 4  # steps that can be under way
+log = logging.getLogger(__name__)
 
 
 class Slot(NamedTuple):
     """What one step under way needs of the host: page-locked memory, and its event."""
 
     chosen: np.ndarray  # (2 batch,) int32, which crops: templates first
+    changes: np.ndarray  # (2 batch, 6), how they are changed: kernels.gather.CHANGE
+    shares: np.ndarray  # (batch,), how much each pair counts: 0 for those that fill a short batch up
     losses: np.ndarray  # (batch,): each pair's share of the loss
     crops: np.ndarray | None  # (2 batch, 3, size, size) uint8, when crops are streamed
     device_chosen: Array
+    device_changes: Array
+    device_shares: Array
     device_crops: Array | None
     uploaded: Any  # event: crops and index are on the device
     over: Any  # event: the step is done and its losses are here
@@ -40,6 +48,7 @@ class Layer(NamedTuple):
 
     spec: network.Conv
     relu: bool
+    tf32: bool
     weight: Array
     bias: Array
     dweight: Array
@@ -52,7 +61,7 @@ class Layer(NamedTuple):
 
 
 class TrainStep:
-    """SGD steps of a network on one GPU, `config.batch` pairs each.
+    """SGD steps of a network on one GPU, `config.batch` pairs each, or fewer.
 
         step = TrainStep(config, crops)
         for pairs in ...:                     # (batch, 2) indices into crops: template, search
@@ -60,11 +69,13 @@ class TrainStep:
         losses = step.losses()                # of all these steps; waits for the last one
         trained = step.parameters()
 
-    crops: (n, 3, size, size) uint8.  parameters: those to start with, else initialised from config.seed.
-    resident: keep all crops on the GPU; else every batch is streamed from page-locked memory while the step before it
-    computes.  dtype: float32, or float64 for checks.  graph: capture the step as a CUDA graph; else launch its kernels
-    one by one.  Raises `backend.DeviceError` when there is no usable GPU, ValueError when the label needs the full
-    spectrum of an even size, which has no band, or the network is not convolutions and one LRN behind them.
+    crops: (n, 3, size, size) uint8.  parameters, velocity: those to start with, else initialised from config.seed, and
+    zeros.  resident: keep all crops on the GPU; else every batch is streamed from page-locked memory while the step
+    before it computes.  dtype: float32, or float64 for checks.  graph: capture the step as a CUDA graph; else launch
+    its kernels one by one.  tf32: convolutions of more than a few channels on tensor cores, which are fast and round
+    every factor to 10 bits of fraction (docs/kernels.md says what that costs).  Raises `backend.DeviceError` when there
+    is no usable GPU, or no TF32 on it, ValueError when the label needs the full spectrum of an even size, which has no
+    band, or the network is not convolutions and one LRN behind them.
     """
 
     def __init__(
@@ -72,11 +83,13 @@ class TrainStep:
         config: Config,
         crops: np.ndarray,
         parameters: network.Parameters | None = None,
+        velocity: network.Parameters | None = None,
         *,
         device: int = 0,
         dtype: Any = np.float32,
         graph: bool = True,
         resident: bool = True,
+        tf32: bool = False,
     ) -> None:
         if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3] or crops.dtype != np.uint8:
             raise ValueError(f"TrainStep: crops must be (n, 3, size, size) uint8, got {crops.shape} {crops.dtype}")
@@ -93,45 +106,89 @@ class TrainStep:
         self._steps = 0  # since the losses were last asked for
         self._losses: list[float] = []
         self._crops_host = crops
+        self._tf32 = tf32
+        self._augmentation = Augmentation(config.flip, config.light, config.seed)
         with self._device:
             # Streams of their own: the default stream cannot be captured.
             self._stream = self._cp.cuda.Stream(non_blocking=True)
             self._uploads = self._cp.cuda.Stream(non_blocking=True)
             with self._stream:
                 self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
-                self._make_network(parameters, crops.shape[-1])
+                self._make_network(parameters, velocity or {}, crops.shape[-1])
                 self._make_objective()
                 self._slots = [self._make_slot(crops.shape[-1]) for _ in range(SLOTS)]
             self._stream.synchronize()
 
-    def step(self, pairs: np.ndarray, lr: float) -> None:
-        """One SGD step on `pairs`, (batch, 2) indices into the crops, at learning rate `lr`.  Does not wait for it."""
-        pairs = np.asarray(pairs)
-        if pairs.shape != (self.config.batch, 2):
-            raise ValueError(f"TrainStep.step: pairs must be ({self.config.batch}, 2), got {pairs.shape}")
+    def epoch(self, pairs: np.ndarray, lr: float, epoch: int) -> float:
+        """One SGD step for every batch of the pairs (n, 2), augmented; the mean loss: `train.loop.run_epoch`."""
+        loss = self._mean(pairs, lambda batch: self.step(batch, lr, epoch))
+        if not np.isfinite(loss):
+            raise TrainingError(f"train: the loss is {loss} at learning rate {lr:.2g}; lower lr_start")
+        return loss
+
+    def mean_loss(self, pairs: np.ndarray) -> float:
+        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.loop.mean_loss`."""
+        return self._mean(pairs, lambda batch: self._submit(batch, None, self._run_forward))
+
+    def step(self, pairs: np.ndarray, lr: float, epoch: int | None = None) -> None:
+        """One SGD step on `pairs`, (batch or fewer, 2) indices into the crops, at learning rate `lr`.
+
+        Does not wait for it.  With the number of an epoch the images are augmented.
+        """
+        self._submit(pairs, epoch, lambda: self._replay(float(lr)))
+
+    def _mean(self, pairs: np.ndarray, work: Callable[[np.ndarray], None]) -> float:
+        batches = [pairs[first : first + self.config.batch] for first in range(0, len(pairs), self.config.batch)]
+        for batch in batches:
+            work(batch)
+        return float(self.losses() @ [len(batch) for batch in batches]) / len(pairs)
+
+    def _submit(self, pairs: np.ndarray, epoch: int | None, work: Callable[[], object]) -> None:
+        """Bring a batch to the device, in a slot of its own, and queue `work` on it."""
+        pairs, batch = np.asarray(pairs), self.config.batch
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or not 1 <= len(pairs) <= batch:
+            raise ValueError(f"TrainStep.step: pairs must be (1 to {batch}, 2), got {pairs.shape}")
         if pairs.min() < 0 or pairs.max() >= len(self._crops_host):
             raise ValueError(f"TrainStep.step: pairs must be indices below {len(self._crops_host)}, got others")
+        count, pairs = len(pairs), np.resize(pairs, (batch, 2))
+        index = pairs.T.reshape(-1)
+        changed = epoch is not None and (self.config.flip or self.config.light > 0)
         slot = self._slots[self._steps % SLOTS]
         with self._device:
             if self._steps >= SLOTS:
                 self._finish(slot)
-            index = pairs.T.reshape(-1)
-            with self._uploads:
-                if slot.crops is None:
-                    slot.chosen[...] = index
-                    self._copy(slot.device_chosen, slot.chosen, self._uploads)
-                else:
-                    np.take(self._crops_host, index, axis=0, out=slot.crops)
-                    self._copy(slot.device_crops, slot.crops, self._uploads)
-                slot.uploaded.record(self._uploads)
+            slot.shares[...] = (np.arange(batch) < count) / self.dtype.type(count)
+            self._copy(slot.device_shares, slot.shares)
+            if epoch is not None and changed:
+                slot.changes[...] = self._changes(pairs, index, epoch)
+                self._copy(slot.device_changes, slot.changes)
+            if slot.crops is None:
+                slot.chosen[...] = index
+                self._copy(slot.device_chosen, slot.chosen)
+            else:
+                np.take(self._crops_host, index, axis=0, out=slot.crops, mode="clip")  # in range; "raise" is slower
+                self._copy(slot.device_crops, slot.crops)
+            slot.uploaded.record(self._uploads)
             with self._stream:
                 self._stream.wait_event(slot.uploaded)
                 crops = self._crops if slot.crops is None else slot.device_crops
-                gather.gather(crops, slot.device_chosen, self._mean, out=self._images)
-                self._replay(float(lr))
+                gather.gather(
+                    crops, slot.device_chosen, self._mean_pixel, changes=slot.device_changes if changed else None,
+                    out=self._images,
+                )  # fmt: skip
+                self._shares[...] = slot.device_shares
+                work()
                 self._fetch(self._map_losses, slot.losses)
                 slot.over.record(self._stream)
         self._steps += 1
+
+    def _changes(self, pairs: np.ndarray, index: np.ndarray, epoch: int) -> np.ndarray:
+        """The augmentation of a batch as `gather` takes it, (2 batch, 6)."""
+        mirrored, contrast, brightness, colour = draw_changes(pairs, epoch, self._augmentation, self.dtype)
+        # The mean grey level, as NumPy has it: the sum of bytes is exact.
+        crops = self._crops_host[index]
+        level = crops.sum((1, 2, 3), dtype=np.int64).astype(self.dtype) / self.dtype.type(crops[0].size)
+        return np.column_stack([mirrored, level, contrast, (level * brightness)[:, None] * colour]).astype(self.dtype)
 
     def losses(self) -> np.ndarray:
         """The loss of every step since the last call, (steps,) float64, in order.  Waits for the last step."""
@@ -144,6 +201,10 @@ class TrainStep:
     def parameters(self) -> network.Parameters:
         """A copy of the parameters, NumPy arrays.  Waits for the last step."""
         return self._unflatten(self._flat)
+
+    def velocity(self) -> network.Parameters:
+        """A copy of the velocity of SGD, NumPy arrays.  Waits for the last step."""
+        return self._unflatten(self._velocity)
 
     def gradients(self) -> network.Parameters:
         """The gradients of the last step, NumPy arrays; for tests."""
@@ -168,15 +229,14 @@ class TrainStep:
             self._run(lr)
             self._compiled = True
             return
-        if (
-            self._graph is None or lr != self._lr
-        ):  # the learning rate is a number in the graph; it changes once an epoch
+        # The learning rate is a number in the graph; it changes once an epoch.
+        if self._graph is None or lr != self._lr:
             self._stream.begin_capture()
             self._run(lr)
             self._graph, self._lr = self._stream.end_capture(), lr
         self._graph.launch(self._stream)
 
-    def _make_network(self, parameters: network.Parameters, size: int) -> None:
+    def _make_network(self, parameters: network.Parameters, velocity: network.Parameters, size: int) -> None:
         """The layers, with all parameters, their gradients and their velocity in one flat buffer each."""
         cp, dtype, n = self._cp, self.dtype, 2 * self.config.batch
         specs = [spec for _, spec in network.layers(self.config.arch)]
@@ -189,24 +249,28 @@ class TrainStep:
         for name, value in parameters.items():
             self._places[name] = (start, value.shape)
             start += value.size
-        flat = np.concatenate([np.asarray(value, dtype).reshape(-1) for value in parameters.values()])
-        self._flat, self._dflat, self._velocity = cp.asarray(flat), cp.zeros(start, dtype), cp.zeros(start, dtype)
+        zeros = {name: np.zeros(value.shape, dtype) for name, value in parameters.items()}
+        self._flat, self._velocity, self._dflat = (
+            cp.asarray(np.concatenate([np.asarray(values[name], dtype).reshape(-1) for name in parameters]))
+            for values in (parameters, velocity or zeros, zeros)
+        )
         self._images = cp.empty((n, 3, size, size), dtype)
-        self._mean = cp.asarray(np.asarray(self.config.mean, dtype))
+        self._mean_pixel = cp.asarray(np.asarray(self.config.mean, dtype))
         self._layers: list[Layer] = []
         height = size
         for i, (name, spec) in enumerate(network.layers(self.config.arch)):
             if not isinstance(spec, network.Conv):
                 continue
             height, _ = conv.output_shape(height, height, 0, spec.dilation)
+            tf32 = self._tf32 and spec.c_in >= conv_tf32.CHANNELS
             weight, bias = (self._view(self._flat, f"{name}.{kind}") for kind in ("weight", "bias"))
             dweight, dbias = (self._view(self._dflat, f"{name}.{kind}") for kind in ("weight", "bias"))
             output = cp.empty((n, spec.c_out, height, height), dtype)
             part = cp.empty((conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype)
             self._layers.append(
                 Layer(
-                    spec, isinstance(specs[i + 1], network.Relu), weight, bias, dweight, dbias, conv.pack(weight),
-                    conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
+                    spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
+                    conv.pack(weight), conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
                 )
             )  # fmt: skip
 
@@ -224,6 +288,8 @@ class TrainStep:
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
+        self._window = cp.asarray(hann((size, size), dtype)) if config.cosine_window else None
+        self._shares = cp.empty(n, dtype)
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
         self._features = cp.empty(features.shape, dtype)  # after LRN, and later their gradient
         self._features_f = cp.empty((2 * n, d, *bins), complex_)
@@ -240,11 +306,18 @@ class TrainStep:
         index = self._pinned((n,), np.int32)
         index[...] = np.arange(n)  # streamed crops come in order
         crops = None if self._crops is not None else self._pinned((n, 3, size, size), np.uint8)
+        changes, shares, losses = (
+            self._pinned(shape, self.dtype) for shape in ((n, len(gather.CHANGE)), (n // 2,), (n // 2,))
+        )
         return Slot(
             index,
-            self._pinned((self.config.batch,), self.dtype),
+            changes,
+            shares,
+            losses,
             crops,
             cp.asarray(index.copy()),
+            cp.empty(changes.shape, self.dtype),
+            cp.empty(shares.shape, self.dtype),
             None if crops is None else cp.empty(crops.shape, np.uint8),
             cp.cuda.Event(disable_timing=True),
             cp.cuda.Event(disable_timing=True),
@@ -252,55 +325,73 @@ class TrainStep:
 
     def _run(self, lr: float) -> None:
         """All kernels of a step after `gather`."""
-        n, layers, spec = self.config.batch, self._layers, self._lrn
+        found = self._run_forward()
+        self._run_backward(*found)
+        sgd.step(
+            self._flat, self._dflat, self._velocity, lr=lr, momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )  # fmt: skip
+
+    def _run_forward(self) -> tuple[Array, Array]:
+        """From the images to the loss and its gradient by the response.  Returns what `dcf_forward` found."""
+        n, spec = self.config.batch, self._lrn
         x = self._images
-        for layer in layers:
+        for layer in self._layers:
             conv.pack(layer.weight, out=layer.packed)
             conv.pack(layer.weight, flipped=True, out=layer.flipped)
             x = conv.forward(
                 x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
-                packed=layer.packed, out=layer.output,
+                packed=layer.packed, out=layer.output, tf32=layer.tf32,
             )  # fmt: skip
-        lrn.forward(x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, out=self._features)
-
+        lrn.forward(
+            x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=self._window, out=self._features
+        )  # fmt: skip
         dft.rfft2(self._features, self._tables, out=self._features_f, work=self._work)
         template_f, search_f = self._features_f[:n], self._features_f[n:]
         found = dcf.dcf_forward(
             template_f, search_f, self._label_f, self.config.lam, out=(self._response_f, self._energy)
         )
         dft.irfft2(self._response_f, self._tables, out=self._response, work=self._response_work)
-        dcf.response_loss(self._response, self._label, out=(self._map_losses, self._dresponse))
+        dcf.response_loss(
+            self._response, self._label, shares=self._shares, out=(self._map_losses, self._dresponse)
+        )  # fmt: skip
+        return found
+
+    def _run_backward(self, response_f: Array, energy: Array) -> None:
+        """From the gradient by the response to that by every parameter."""
+        n, layers, spec = self.config.batch, self._layers, self._lrn
+        template_f, search_f = self._features_f[:n], self._features_f[n:]
         dft.rfft2(self._dresponse, self._tables, out=self._dresponse_f, work=self._response_work)
         dcf.dcf_backward(
-            self._dresponse_f, template_f, search_f, self._label_f, *found,
+            self._dresponse_f, template_f, search_f, self._label_f, response_f, energy,
             out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
         )  # fmt: skip
         dft.irfft2(self._dfeatures_f, self._tables, out=self._features, work=self._work)
 
-        lrn.backward(self._features, x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, out=layers[-1].doutput)
+        lrn.backward(
+            self._features, layers[-1].output, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta,
+            window=self._window, out=layers[-1].doutput,
+        )  # fmt: skip
         for i in reversed(range(len(layers))):
             layer, below = layers[i], layers[i - 1] if i else None
             x = self._images if below is None else below.output
             conv.weight_gradient(
                 layer.doutput, x, padding=0, dilation=layer.spec.dilation, out=(layer.dweight, layer.dbias),
-                part=layer.part,
+                part=layer.part, tf32=layer.tf32,
             )  # fmt: skip
             if below is not None:
                 conv.input_gradient(
                     layer.doutput, layer.weight, x.shape[2:], padding=0, dilation=layer.spec.dilation,
                     relu_output=x if below.relu else None, packed=layer.flipped, out=below.doutput,
+                    tf32=layer.tf32,
                 )  # fmt: skip
-        sgd.step(
-            self._flat, self._dflat, self._velocity, lr=lr, momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
-        )  # fmt: skip
 
-    def _copy(self, array: Array, values: np.ndarray, stream: Any) -> None:
-        """Upload page-locked `values` in this stream."""
+    def _copy(self, array: Array, values: np.ndarray) -> None:
+        """Upload page-locked `values`, in the stream of uploads."""
         if backend.is_numpy(array):  # kernels on the CPU
             array[...] = values
         else:
-            array.set(values, stream=stream)
+            array.set(values, stream=self._uploads)
 
     def _fetch(self, array: Array, out: np.ndarray) -> None:
         """Copy an array into page-locked memory, in this stream, without waiting."""
@@ -314,3 +405,36 @@ class TrainStep:
         count = int(np.prod(shape))
         memory = self._cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
         return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def device_step(
+    config: Config,
+    crops: np.ndarray,
+    parameters: network.Parameters,
+    velocity: network.Parameters,
+    device: Device,
+    tf32: bool = False,
+) -> TrainStep | None:
+    """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is to do it.
+
+    Raises ValueError when TF32 was asked for and array code is all there is, DeviceError when the GPU has none.
+    """
+    if tf32 and device.kind == "cpu":
+        raise ValueError("train: tf32 is for a GPU, and this run is on the CPU; leave tf32 off")
+    if device.kind == "cpu":
+        return None
+    size = network.feature_size(crops.shape[-1], config.arch, "valid")
+    label = gaussian_label((size, size), config.sigma_factor * crops.shape[-1] / (1 + config.padding))
+    reason = ""
+    if not kernels.enabled():
+        reason = "DCFNET_KERNELS=0"
+    elif size % 2 == 0 and (not config.band or label_band(label) is None):
+        reason = f"maps of {size} pixels need the full spectrum of an even size, which the kernels do not have"
+    if reason and tf32:
+        raise ValueError(f"train: tf32 is for the kernels, but {reason}; leave tf32 off")
+    if reason:
+        log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
+        return None
+    if tf32:
+        conv_tf32.check_device(device.index)
+    return TrainStep(config, crops, parameters, velocity, device=device.index, resident=False, tf32=tf32)

@@ -20,7 +20,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import network, weights
-from dcfnet_np.backend import Array, Cores, Device, DeviceError, array_module, select_device, to_device, to_numpy
+from dcfnet_np.backend import (
+    Array,
+    Cores,
+    Device,
+    DeviceError,
+    array_module,
+    current,
+    select_device,
+    to_device,
+    to_numpy,
+)
 from dcfnet_np.files import WriteError, replacing, write_errors
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
@@ -254,17 +264,31 @@ def draw(data: Crops, chosen: np.ndarray, config: Config, seed: int, epoch: int,
 
 
 def train(
-    crops_path: str | Path, config: Config, out: str | Path, *, device: str = "auto", resume: bool = False
+    crops_path: str | Path,
+    config: Config,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    tf32: bool = False,
 ) -> Path:
     """Train a network; returns the path of the weights, RUN_DIR/weights.h5.
 
     crops_path: made by `prepare`.  out: RUN_DIR, made when missing; it gets log.jsonl (a line an epoch),
     checkpoint.npz (after every epoch) and at the end weights.h5.  resume: go on after the last checkpoint;
-    on a CPU the result is that of an uninterrupted run, bit for bit.  Raises ValueError when settings, crops
+    on a CPU the result is that of an uninterrupted run, bit for bit.  tf32: on a GPU, convolutions in TF32, faster and
+    less exact.  Raises ValueError when settings, crops
     and folder do not fit together, DeviceError for a GPU that is not there, TrainingError when the loss is no
     longer finite.
     """
     place = select_device(device)
+    with current(place):
+        return _train(crops_path, config, out, place, resume, tf32)
+
+
+def _train(crops_path: str | Path, config: Config, out: str | Path, place: Device, resume: bool, tf32: bool) -> Path:
+    from dcfnet_np.train.device_step import device_step  # which imports this module
+
     data = read_crops(crops_path)
     if data.padding != config.padding:
         raise ValueError(f"train: padding must be that of {crops_path}, {data.padding:g}, got {config.padding:g}")
@@ -280,6 +304,9 @@ def train(
         state = load_checkpoint(checkpoint_path)
         check_resume(state, config, data.digest)
         start, parameters, velocity = state.epoch, state.parameters, state.velocity
+    by_kernels = device_step(config, data.crops, parameters, velocity, place, tf32)
+    if by_kernels is not None:
+        place = Device("cpu")  # what is left to do here
     parameters = {name: to_device(value, place) for name, value in parameters.items()}
     velocity = {name: to_device(value, place) for name, value in velocity.items()} or zero_velocity(parameters)
 
@@ -298,10 +325,16 @@ def train(
         began = time.perf_counter()
         lr = learning_rate(config.lr_start, config.lr_end, config.epochs, epoch)
         pairs = draw(data, ~held, config, config.seed, epoch, config.pairs_per_epoch or None)
-        loss = run_epoch(batches, pairs, parameters, velocity, config, objective, lr, epoch)
+        if by_kernels is None:
+            loss = run_epoch(batches, pairs, parameters, velocity, config, objective, lr, epoch)
+        else:
+            loss = by_kernels.epoch(pairs, lr, epoch)
+            parameters, velocity = by_kernels.parameters(), by_kernels.velocity()
         seconds = time.perf_counter() - began
         validation_loss = None
-        if validation is not None:
+        if validation is not None and by_kernels is not None:
+            validation_loss = by_kernels.mean_loss(validation)
+        elif validation is not None:
             validation_loss = mean_loss(batches, validation, parameters, config, objective)
         record = {
             "epoch": epoch + 1,
@@ -386,6 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="RUN_DIR")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--tf32", action="store_true", help="on a GPU: convolutions in TF32, faster and less exact")
     fields = [field for field in dataclasses.fields(Config) if field.name not in ("mean", "band")]
     for field in fields:
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
@@ -394,7 +428,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         config = Config(**{field.name: getattr(options, field.name) for field in fields})
-        train(options.crops, config, options.out, device=options.device, resume=options.resume)
+        train(options.crops, config, options.out, device=options.device, resume=options.resume, tf32=options.tf32)
     except (ValueError, RuntimeError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         bad_input = isinstance(error, (ValueError, DeviceError, OSError)) and not isinstance(error, WriteError)

@@ -28,7 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import Array, array_module, fft_module, fft_workers
+from .. import kernels
+from ..backend import Array, array_module, check_cufft, fft_module, fft_workers
+from ..kernels import dft
 
 # |Y| of a Gaussian label falls to 3.7e-8 of its peak at 5.85 standard deviations in frequency, to 1e-15 at 8.3; the
 # rounding of the label's own transform is a few 1e-16.
@@ -95,9 +97,13 @@ def rfft2(x: Array, band: Band | None = None) -> Array:
     """
     xp = array_module(x)
     if band is None:
+        if xp is not np:
+            check_cufft(xp, x.shape, x.dtype)
         return fft_module(xp).rfft2(x, **fft_workers(xp))
     if x.shape[-2:] != band.shape:
         raise ValueError(f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}")
+    if xp is not np and kernels.enabled():
+        return dft.rfft2(xp.ascontiguousarray(x), dft.kept_tables(band.shape, band.limits, x.dtype))
     out = xp.empty((*x.shape[:-2], *band.spectrum_shape), xp.result_type(x.dtype, np.complex64))
     return join_parts(band.rows @ (x @ band.columns), band, out)
 
@@ -151,9 +157,13 @@ def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None, work: In
     """
     xp = array_module(xf)
     if band is None:
+        if xp is not np:
+            check_cufft(xp, (*xf.shape[:-2], *shape), xf.real.dtype)
         return fft_module(xp).irfft2(xf, s=shape, **fft_workers(xp))
     if shape != band.shape or xf.shape[-2:] != band.spectrum_shape:
         raise ValueError(f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}")
+    if xp is not np and kernels.enabled():
+        return dft.irfft2(xp.ascontiguousarray(xf), dft.kept_tables(band.shape, band.limits, xf.real.dtype))
     if work is None:
         work = make_inverse_work(band, xf.shape[:-2], xf.real.dtype, xp)
     split_parts(xf, band, work.parts)

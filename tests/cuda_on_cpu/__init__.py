@@ -2,7 +2,10 @@
 
 RawModule compiles the very same CUDA source with g++ and calls it on NumPy arrays, watching for races and accesses
 outside the arrays: see cuda_on_cpu.cpp.  `empty` and `empty_like` fill with NaN, so an output that a kernel forgets,
-or reads before it is written, shows.  Streams and devices do nothing.  Every other name is NumPy's.
+or reads before it is written, shows.  A stream runs what it is given at once, or captures it: then the launches run
+when the graph does, with the arrays of the capture, and what cannot be captured is an error.  All devices are the CPU,
+but which one is current is kept, and `devices_used` collects those on which something was made or launched.  Every
+other name is NumPy's.
 
 `cuda_on_cpu.unwatched` is the same without the watching, about five times as fast: for large arrays.
 """
@@ -16,6 +19,7 @@ import re
 import subprocess
 import tempfile
 import types
+from typing import ClassVar
 
 import numpy
 
@@ -38,40 +42,96 @@ ENGINE = ["-U_FORTIFY_SOURCE", str(HERE / "cuda_on_cpu.cpp")]
 
 
 class Device:
-    """The one device there is: cupy.cuda.Device."""
+    """A number that is current inside `with`: cupy.cuda.Device."""
 
-    def __init__(self, device=0):
-        self.id = int(device)
+    compute_capability = "90"
+    entered = [0]
+
+    def __init__(self, device=None):
+        self.id = self.entered[-1] if device is None else int(device)
 
     def __enter__(self):
+        self.entered.append(self.id)
         return self
 
     def __exit__(self, *error):
-        pass
+        self.entered.pop()
 
     def synchronize(self):
         pass
 
 
+devices_used = set()
+
+
+def on_this_device(function):
+    """The same function, which adds the current device to `devices_used`, and cannot be captured."""
+
+    @functools.wraps(function)
+    def call(*args, **options):
+        if Stream.entered[-1].captured is not None:
+            raise LaunchError(f"{function.__qualname__} in a capture")
+        devices_used.add(Device().id)
+        return function(*args, **options)
+
+    return call
+
+
 class Stream:
-    """Kernels run when they are launched, so a stream has nothing to do: cupy.cuda.Stream."""
+    """Kernels run when they are launched, or are captured: cupy.cuda.Stream."""
 
     ptr = 0
+    captured = None  # or a list of launches
+    entered: ClassVar[list["Stream"]] = []
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
-        pass
+        devices_used.add(Device().id)
+        self.null = null
 
-    __enter__, __exit__, synchronize = Device.__enter__, Device.__exit__, Device.synchronize
+    def __enter__(self):
+        self.entered.append(self)
+        return self
+
+    def __exit__(self, *error):
+        self.entered.pop()
+
+    def synchronize(self):
+        if self.captured is not None:
+            raise LaunchError("Stream.synchronize in a capture")
 
     def wait_event(self, event):
         pass
+
+    def begin_capture(self):
+        if self.null:
+            raise LaunchError("the default stream cannot be captured")
+        self.captured = []
+
+    def end_capture(self):
+        graph, self.captured = Graph(self.captured), None
+        return graph
+
+
+class Graph:
+    """Launches, to be run again and again: cupy.cuda.Graph."""
+
+    def __init__(self, launches):
+        self.launches = launches
+
+    def launch(self, stream=None):
+        for kernel, *launch in self.launches:
+            kernel.run(*launch)
+
+
+Stream.entered.append(Stream(null=True))
+devices_used.clear()
 
 
 class Event:
     """Everything before it is over when it is recorded: cupy.cuda.Event."""
 
     def __init__(self, block=False, disable_timing=False):
-        pass
+        devices_used.add(Device().id)
 
     def record(self, stream=None):
         pass
@@ -80,8 +140,16 @@ class Event:
 
 
 cuda = types.SimpleNamespace(
-    Device=Device, Stream=Stream, Event=Event, is_available=lambda: True, alloc_pinned_memory=bytearray
-)  # all memory is the host's
+    Device=Device,
+    Stream=Stream,
+    Event=Event,
+    Graph=Graph,
+    get_current_stream=lambda: Stream.entered[-1],
+    is_available=lambda: True,
+    alloc_pinned_memory=bytearray,  # all memory is the host's
+    runtime=types.SimpleNamespace(getDeviceCount=lambda: 2, memGetInfo=lambda: (1 << 30, 1 << 30)),
+)
+zeros, zeros_like, from_dlpack = map(on_this_device, (numpy.zeros, numpy.zeros_like, numpy.from_dlpack))
 
 
 def __getattr__(name):
@@ -92,6 +160,15 @@ def asnumpy(array):
     return numpy.asarray(array)
 
 
+@on_this_device
+def asarray(array, dtype=None):
+    """Of an object with `__cuda_array_interface__` the memory itself: the interface is NumPy's with another name."""
+    if hasattr(array, "__cuda_array_interface__"):
+        array = types.SimpleNamespace(__array_interface__=array.__cuda_array_interface__, owner=array)
+    return numpy.asarray(array, dtype)
+
+
+@on_this_device
 def empty(shape, dtype=float):
     """Nothing that could pass for a result: every byte is 255, which makes floats NaN and integers -1."""
     array = numpy.empty(shape, dtype)
@@ -120,6 +197,7 @@ class LaunchError(RuntimeError):
 
 
 class RawModule:
+    @on_this_device
     def __init__(self, code, *, options=(), name_expressions=(), watched=True):
         self._names = list(name_expressions)
         source = "\n".join(
@@ -170,6 +248,14 @@ class Kernel:
         self.signature = signature().decode().split()
 
     def __call__(self, grid, block, args, *, shared_mem=0):
+        devices_used.add(Device().id)
+        captured = Stream.entered[-1].captured
+        if captured is None:
+            self.run(grid, block, args, shared_mem)
+        else:
+            captured.append((self, grid, block, args, shared_mem))
+
+    def run(self, grid, block, args, shared_mem=0):
         if shared_mem:
             raise LaunchError(f"{self.name}: dynamic shared memory is not supported")
         if len(args) != len(self.signature):

@@ -47,7 +47,7 @@ struct Fiber {
     uint3 thread{};
     const char* where = nullptr;               // file and line of what it waits in
     unsigned mask = 0;                         // the lanes it waits for, in a warp function
-    alignas(8) char offer[8];                  // what the other lanes may read there
+    alignas(8) char offer[32];                 // what the other lanes may read there
     unsigned barriers = 0, warp_barriers = 0;  // passed in this block
 };
 

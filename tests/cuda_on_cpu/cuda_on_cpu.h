@@ -32,13 +32,13 @@ void sync_block(const char* where);
 void sync_warp(const char* where, unsigned mask);
 void access(const void* at, size_t size, bool write, bool atomic, const void* pc);
 unsigned lane();
-void* offer(unsigned lane);  // eight bytes of that lane of this warp
+void* offer(unsigned lane);  // 32 bytes of that lane of this warp
 
 // Every lane of the mask offers a value, then reads those of others with read(lane).
 template <class T, class Read>
 __attribute__((no_sanitize("thread"))) auto exchange(const char* where, unsigned mask, T value, Read read)
 {
-    static_assert(sizeof(T) <= 8, "");
+    static_assert(sizeof(T) <= 32, "");
     memcpy(offer(lane()), &value, sizeof value);
     sync_warp(where, mask);
     auto result = read([=](unsigned lane) __attribute__((no_sanitize("thread"))) {
@@ -80,6 +80,42 @@ inline unsigned ballot(const char* where, unsigned mask, bool predicate)
         for (unsigned lane = 0; lane < 32; ++lane)
             if (mask >> lane & 1) all |= unsigned(read(lane)) << lane;
         return all;
+    });
+}
+
+template <class To, class From> __attribute__((no_sanitize("thread"))) To same_bits(From from)
+{
+    static_assert(sizeof(To) == sizeof(From), "");
+    To to;
+    memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+// cvt.rna.tf32.f32: to 10 bits of fraction, to nearest, ties away from zero.
+inline unsigned to_tf32(float x)
+{
+    const unsigned bits = same_bits<unsigned>(x);
+    return (bits >> 23 & 255) == 255 ? bits : (bits + 0x1000) & ~0x1fffu;
+}
+
+// mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, d += a b. The tensor core does not look at the 13 low bits of a
+// factor. How it rounds its sums is not modelled.
+struct Fragments { unsigned a[4], b[2]; };
+__attribute__((no_sanitize("thread"))) inline void mma_m16n8k8_tf32(const char* where, float (&d)[4],
+                                                                    const unsigned (&a)[4], const unsigned (&b)[2])
+{
+    const Fragments mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    exchange(where, 0xffffffffu, mine, [&](auto read) __attribute__((no_sanitize("thread"))) {
+        const unsigned row = lane() / 4, column = lane() % 4 * 2;
+        double sum[4] = {};
+        for (unsigned k = 0; k < 8; ++k)
+            for (unsigned i = 0; i < 4; ++i) {
+                const Fragments of_row = read(row * 4 + k % 4), of_column = read((column + i % 2) * 4 + k % 4);
+                sum[i] += double(same_bits<float>(of_row.a[i / 2 + k / 4 * 2] & ~0x1fffu)) *
+                          double(same_bits<float>(of_column.b[k / 4] & ~0x1fffu));
+            }
+        for (unsigned i = 0; i < 4; ++i) d[i] = float(d[i] + sum[i]);
+        return 0;
     });
 }
 
@@ -171,6 +207,8 @@ template <class T> T max(T a, T b) { return a < b ? b : a; }
 template <class T> T min(T a, T b) { return b < a ? b : a; }
 template <class T> T __ldg(const T* p) { return *p; }
 inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
+inline int __float_as_int(float x) { return cuda_on_cpu::same_bits<int>(x); }
+inline float __int_as_float(int x) { return cuda_on_cpu::same_bits<float>(x); }
 template <class T> T atomicAdd(T* p, std::common_type_t<T> v)
 {
     return cuda_on_cpu::atomic(p, [=](T old) -> T { return old + v; });

@@ -1,0 +1,126 @@
+"""conv_tf32.cu against dcfnet_np.ops.conv on factors rounded to TF32, and how far that is from float32."""
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from kernel_device import device, full_size_device, on_cpu, relative_error  # noqa: F401
+from test_kernels_conv import inputs, magnitude
+
+from dcfnet_np import backend
+from dcfnet_np.kernels import conv, conv_tf32
+from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
+
+EXACT = 4e-6  # of what the sums would be without cancellation, once the factors are rounded
+ROUNDING = 2.0**-11  # the largest relative error of rounding to TF32
+SHAPES = [  # N, C, H, W, O, padding, dilation: no multiple of a tile, more than one tile, less than one
+    pytest.param((2, 9, 7, 35, 5, 1, 1), id="9-channels"),
+    pytest.param((1, 3, 18, 9, 33, 0, 1), id="padding-0"),
+    pytest.param((1, 11, 9, 40, 34, 2, 2), id="dilation-2"),
+    pytest.param((1, 35, 5, 6, 7, 2, 2), id="35-channels"),
+    pytest.param((2, 17, 6, 7, 3, 1, 2), id="dilation-2-padding-1"),
+    pytest.param((1, 1, 1, 1, 1, 1, 1), id="one-element"),
+    pytest.param((0, 8, 6, 6, 8, 1, 1), id="no-image"),
+]
+
+
+def rounded(x):
+    """The nearest TF32, ties away from zero."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def test_rounding_by_hand():
+    one = np.float32(1)
+    for value, want in [
+        (1, 1),
+        (1 + 2**-11, 1 + 2**-10),
+        (1 + 2**-12, 1),
+        (-1 - 2**-11, -1 - 2**-10),
+        (2**-130, 2**-130),
+    ]:
+        assert rounded(one * np.float32(value)) == np.float32(want)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward(device, rng, shape):  # noqa: F811
+    (x, w, b, dy), options = inputs(rng, shape, np.float32)
+    want = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), rounded(w), b)), **options)[0]
+    scale = magnitude(*(a.astype(np.float64) for a in (x, w, b, dy)), options)[0]
+    y = conv.forward(device(x), device(w), device(b), tf32=True, **options)
+    assert y.dtype == np.float32
+    assert relative_error(y, want, scale) < EXACT
+    y = conv.forward(device(x), device(w), device(b), tf32=True, relu=True, **options)
+    assert relative_error(y, np.maximum(want, 0), scale) < EXACT
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_backward(device, rng, shape):  # noqa: F811
+    (x, w, b, dy), options = inputs(rng, shape, np.float32)
+    _, cache = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), rounded(w), b)), **options)
+    dx, dw, _ = conv2d_backward(rounded(dy).astype(np.float64), cache)
+    _, dx_scale, dw_scale, db_scale = magnitude(*(a.astype(np.float64) for a in (x, w, b, dy)), options)
+    got = conv.input_gradient(device(dy), device(w), x.shape[2:], tf32=True, **options)
+    assert relative_error(got, dx, dx_scale) < EXACT
+    got_w, got_b = conv.weight_gradient(device(dy), device(x), tf32=True, **options)
+    assert relative_error(got_w, dw, dw_scale) < EXACT
+    assert relative_error(got_b, dy.sum((0, 2, 3), dtype=np.float64), db_scale) < EXACT  # of dy as it is
+
+
+def test_gradient_through_a_relu(device, rng):  # noqa: F811
+    (x, w, b, dy), options = inputs(rng, (1, 9, 9, 7, 10, 1, 1), np.float32)
+    x = np.maximum(x, 0)
+    _, cache = conv2d_forward(*(a.astype(np.float64) for a in (x, rounded(w), b)), **options)
+    want = conv2d_backward(rounded(dy).astype(np.float64), cache)[0] * (x > 0)
+    got = conv.input_gradient(device(dy), device(w), x.shape[2:], relu_output=device(x), tf32=True, **options)
+    assert relative_error(got, want) < 1e-5
+
+
+@pytest.mark.parametrize("sums", [1, 30])  # of 12 strips of pixels: one block has several, others have none
+def test_any_number_of_partial_sums(device, rng, sums):  # noqa: F811
+    (x, w, b, dy), options = inputs(rng, (2, 40, 5, 37, 9, 1, 1), np.float32)
+    _, cache = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), w, b)), **options)
+    _, dw, _ = conv2d_backward(rounded(dy).astype(np.float64), cache)
+    part = device(np.full((sums, 9 * 40 + 1, 9), np.nan, np.float32))
+    got = conv.weight_gradient(device(dy), device(x), part=part, tf32=True, **options)[0]
+    assert relative_error(got, dw) < 1e-5
+
+
+def test_the_error_of_tf32(full_size_device, rng):  # noqa: F811
+    """Each sum is off by at most 2^-10 of the sum of its factors' magnitudes; in the mean by far less."""
+    device = full_size_device  # noqa: F811
+    (x, w, b, dy), options = inputs(rng, (1, 64, 40, 40, 32, 0, 1), np.float32)
+    wide = [a.astype(np.float64) for a in (x, w, b, dy)]
+    y, cache = conv2d_forward(*wide[:3], **options)
+    dx, dw, _ = conv2d_backward(wide[3], cache)
+    scales = magnitude(*wide, options)
+    x, w, b, dy = map(device, (x, w, b, dy))
+    got = (
+        conv.forward(x, w, b, tf32=True, **options),
+        conv.input_gradient(dy, w, (40, 40), tf32=True, **options),
+        conv.weight_gradient(dy, x, tf32=True, **options)[0],
+    )
+    for value, want, scale in zip(got, (y, dx, dw), scales):
+        difference = backend.to_numpy(value) - want
+        assert np.all(np.abs(difference) <= 2.01 * ROUNDING * scale)
+        relative = np.sqrt((difference**2).mean() / (want**2).mean())
+        assert 5e-5 < relative < 5e-4  # about 2^-11.5: rounding happened, and no more than that
+
+
+def test_what_is_refused(monkeypatch, rng):
+    device = on_cpu(monkeypatch, cuda_on_cpu)  # noqa: F811
+    (x, w, b, dy), _ = inputs(rng, (1, 8, 6, 7, 4, 1, 1), np.float32)
+    x, w, b, dy = map(device, (x, w, b, dy))
+    with pytest.raises(TypeError, match="tf32 takes float32, got float64"):
+        conv.forward(*(a.astype(np.float64) for a in (x, w, b)), tf32=True)
+    with pytest.raises(ValueError, match="normalise takes no relu, no tf32"):
+        conv.forward(x, w, b, normalise=conv.Normalise(), tf32=True)
+    conv_tf32.check_device.cache_clear()
+    monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
+    message = "TF32 needs a GPU of compute capability 8.0 or newer, cuda:0 has 7.5: leave tf32 off"
+    for call in (
+        lambda: conv.forward(x, w, b, tf32=True),
+        lambda: conv.input_gradient(dy, w, (6, 7), tf32=True),
+        lambda: conv.weight_gradient(dy, x, tf32=True),
+    ):
+        with pytest.raises(backend.DeviceError, match=message):
+            call()
