@@ -2,9 +2,8 @@
 
     python -m dcfnet_np.adapters.trax --weights light --preset default
 
-The protocol runs over standard input and output, or over the socket that the client names in TRAX_SOCKET.
-Exit codes: 0 the client ended the session, 1 failed midway, 2 bad arguments.  An error is one line on stderr; the
-client gets it as the reason of the end.
+The protocol runs over standard input and output, or the socket in TRAX_SOCKET.  Exit codes: 0 the client ended the
+session, 1 failed midway, 2 bad arguments.  An error is one line on stderr, which the client is told too.
 """
 
 import argparse
@@ -40,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             [trax.Image.PATH, trax.Image.BUFFER],  # no raw pixels: vot-trax 4.0.2 writes past its memory at some sizes
             tracker_name="DCFNet",
             tracker_description=f"dcfnet_np, weights {args.weights}, preset {args.preset}",
-            tracker_family="correlation filter",
         )
         try:
             serve(tracker, server)
@@ -57,8 +55,8 @@ def serve(tracker: Tracker, server: Any) -> None:
     """Answer the client's requests until it quits.  server: `trax.Server`.
 
     Boxes go through unchanged: TraX and the VOT toolkit count pixels from 0, as `Tracker` does.
-    Raises ValueError for an image that does not decode or a box that cannot be tracked, RuntimeError for a frame before
-    the first initialisation.  The client may initialise again at any frame, as the supervised experiment does.
+    The client may initialise again at any frame, as the supervised experiment does.  Raises what `Tracker` raises, and
+    ValueError or OSError for an image that cannot be read.
     """
     from trax import Rectangle, TraxStatus
 
@@ -81,12 +79,10 @@ def read_image(image: Any) -> np.ndarray:
     import cv2
     from trax import FileImage
 
-    if isinstance(image, FileImage):
-        name, data = image.path(), Path(image.path()).read_bytes()
-    else:
-        name, data = "the image", image.buffer()
+    data = Path(image.path()).read_bytes() if isinstance(image, FileImage) else image.buffer()
     frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if frame is None:
+        name = image.path() if isinstance(image, FileImage) else "the image"
         raise ValueError(f"{name} does not decode as an image")
     return frame
 
