@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+VOT := .venv-vot
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
@@ -10,7 +11,7 @@ OUT ?= out/demo
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity gpu clean distclean
+.PHONY: help test demo lint format gradcheck proof parity vot vot-environment gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -18,8 +19,9 @@ help:
 	@echo "make gradcheck  every gradient against finite differences"
 	@echo "make lint       ruff and mypy       make format   rewrite with ruff"
 	@echo "make proof      the slow tests      make parity   remake the golden boxes (needs torch)"
+	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
-	@echo "make clean      remove what was built; make distclean removes $(VENV) too"
+	@echo "make clean      remove what was built; make distclean removes $(VENV) and $(VOT) too"
 
 test: lint $(VENV)/.cupy
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -46,6 +48,13 @@ proof: $(VENV)/.test
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py
+
+# vot-toolkit brings opencv-python, which overwrites every other build of OpenCV, and pins; so an environment of its own.
+vot: vot-environment
+	OPENBLAS_NUM_THREADS=1 $(VOT)/bin/python -m pytest tests/test_bridges_got10k.py tests/test_bridges_trax.py
+
+vot-environment:
+	@$(MAKE) --no-print-directory VENV=$(VOT) $(VOT)/.bridges
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS.
 # DCFNET_DATA may name a folder with sequences/David.
@@ -80,10 +89,10 @@ gpu:
 
 clean:
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path "./.venv*" -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VOT)
 
 # CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
 $(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
@@ -96,8 +105,9 @@ $(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfn
 $(VENV)/.demo: EXTRAS := demo
 $(VENV)/.test: EXTRAS := test,demo
 $(VENV)/.bench: EXTRAS := test,demo,bench
+$(VENV)/.bridges: EXTRAS := bridges
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.bench: setup.py pyproject.toml
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.bridges: setup.py pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found; name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "dcfnet_np needs Python 3.10 or newer, this is $$($(PYTHON) --version 2>&1);" \

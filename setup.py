@@ -28,6 +28,8 @@ TEST = [
     "wheel",
 ]
 BENCH = ["torch"]
+GOT10K = ["got10k==0.1.3"]
+VOT = ["vot-toolkit==0.7.4", "attributee==0.1.9", "vot-trax==4.0.2"]  # why just these: docs/bridges.md
 
 setup(
     name="dcfnet_np",
@@ -66,6 +68,9 @@ setup(
         "demo": DEMO,
         "test": TEST,
         "bench": BENCH,
+        "got10k": GOT10K,
+        "vot": VOT,
+        "bridges": [*GOT10K, *VOT, "pytest>=8"],  # what `make vot` installs
         "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},

@@ -48,9 +48,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.needs_nvrtc)
 
 
+KINDS = (("needs_data", "data"), ("gpu", "GPU"), ("needs_nvrtc", "NVRTC"), ("needs_toolkits", "toolkit"))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Say how many tests of a kind ran and why the others did not: a skipped test proves nothing."""
-    for marker, kind in (("needs_data", "data"), ("gpu", "GPU"), ("needs_nvrtc", "NVRTC")):
+    for marker, kind in KINDS:
         ran = failed = 0
         reasons = Counter()
         for outcome in ("passed", "failed", "error", "skipped"):

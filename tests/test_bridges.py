@@ -1,0 +1,155 @@
+"""OpenCV's interface against OpenCV's own tracker; bridges without their packages; the toolkits, run by `make vot`."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from bridge_scenes import make_scene, tracked
+
+from dcfnet_np.adapters.opencv import OpenCVTracker
+
+ROOT = Path(__file__).parent.parent
+
+
+def opencv_program(tracker, frames, box):
+    """What a program written for OpenCV does with a tracker; keywords, and the box drawn as it comes."""
+    assert tracker.init(image=frames[0], boundingBox=[int(value) for value in box]) is None
+    boxes = []
+    for frame in frames[1:]:
+        ok, found = tracker.update(image=frame)
+        assert type(ok) is bool and type(found) is tuple and all(type(value) is int for value in found)
+        assert type(tracker.getTrackingScore()) is float
+        cv2.rectangle(frame.copy(), found, (0, 255, 0))
+        boxes.append(found)
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("tracker", [OpenCVTracker, cv2.TrackerMIL], ids=["ours", "opencv"])
+def test_a_program_for_opencv_runs_with_ours(tracker):
+    if tracker is cv2.TrackerMIL and not hasattr(tracker, "getTrackingScore"):
+        pytest.skip(f"OpenCV {cv2.__version__} has no getTrackingScore")
+    frames, truth = make_scene()
+    boxes = opencv_program(tracker.create(), frames, truth[0])
+    assert np.abs(boxes - truth[1:]).max() < 20
+
+
+def test_opencv_boxes_are_the_trackers_rounded():
+    frames, truth = make_scene()
+    tracker = OpenCVTracker("light", "default", "cpu")
+    boxes = opencv_program(tracker, frames, truth[0])
+    exact = tracked(frames, truth[0])
+    assert np.array_equal(boxes, np.rint(exact[1:]))
+    assert np.array_equal(tracker.result.box, exact[-1])
+    assert tracker.getTrackingScore() == tracker.result.score
+
+
+def test_opencv_target_is_lost_in_a_black_frame():
+    frames, truth = make_scene()
+    tracker = OpenCVTracker.create(device="cpu")
+    tracker.init(frames[0], truth[0])
+    assert tracker.update(np.zeros_like(frames[0])) == (False, tuple(truth[0]))
+    assert tracker.getTrackingScore() == 0
+
+
+def test_opencv_bad_input():
+    frames, truth = make_scene()
+    tracker = OpenCVTracker.create(device="cpu")
+    with pytest.raises(RuntimeError, match="call init"):
+        tracker.update(frames[0])
+    with pytest.raises(RuntimeError, match="call update"):
+        tracker.getTrackingScore()
+    with pytest.raises(TypeError, match="frame must be a NumPy array, got str"):
+        tracker.init("0001.jpg", truth[0])
+    with pytest.raises(TypeError, match="frame must be a NumPy array, got UMat"):
+        tracker.init(cv2.UMat(frames[0]), truth[0])
+    with pytest.raises(ValueError, match="box must be four numbers"):
+        tracker.init(frames[0], (1, 2, 3))
+    tracker.init(frames[0], truth[0])
+    with pytest.raises(ValueError, match="frame must be 336x192"):
+        tracker.update(frames[0][:-1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame"),
+    [
+        ("RGB to BGR", lambda frame, folder: frame[:, :, ::-1].copy()[:, :, ::-1]),
+        ("part of a larger picture", lambda frame, folder: np.pad(frame, ((9, 9), (5, 5), (0, 0)))[9:-9, 5:-5]),
+        ("bytes of somebody else", lambda frame, folder: np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape)),
+        ("DLPack", lambda frame, folder: np.from_dlpack(frame)),
+        ("memory-mapped file", lambda frame, folder: mapped(frame, folder)),
+    ],
+)
+def test_frames_are_taken_without_a_copy(kind, frame, tmp_path):
+    from dcfnet_np.vision.crop import to_bgr
+
+    frames, truth = make_scene()
+    views = [frame(picture, tmp_path) for picture in frames[:3]]
+    assert np.shares_memory(to_bgr(views[0]), views[0])
+    assert np.array_equal(tracked(views, truth[0]), tracked(frames[:3], truth[0]))
+    assert np.array_equal(views, frames[:3])  # and none is written to
+
+
+def mapped(frame, folder):
+    path = folder / f"{len(list(folder.iterdir()))}.npy"
+    np.save(path, frame)
+    return np.load(path, mmap_mode="r")
+
+
+# --- bridges without their packages ---
+
+
+def without(package, statement):
+    script = f"import sys; sys.modules[{package!r}] = None\n{statement}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+
+def test_got10k_is_absent():
+    done = without("got10k", "from dcfnet_np.adapters.got10k import Got10kTracker; Got10kTracker()")
+    assert done.stderr.splitlines()[-1].startswith("ImportError: Got10kTracker: the GOT-10k toolkit cannot be imported")
+
+
+def test_trax_is_absent():
+    done = without("trax", "from dcfnet_np.adapters.trax import main; sys.exit(main([]))")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "pip install vot-trax==4.0.2" in done.stderr
+
+
+def test_trax_arguments():
+    command = [sys.executable, "-m", "dcfnet_np.adapters.trax", "--preset", "none"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "preset" in done.stderr
+
+
+# --- the toolkits themselves ---
+
+
+def make(target, seconds):
+    """`make TARGET` with this interpreter and without what an outer make or pytest left in the environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTEST"))}
+    command = ["make", "--no-print-directory", f"PYTHON={sys.executable}", target]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
+
+
+@pytest.mark.needs_toolkits
+def test_toolkits_run_our_tracker():
+    """tests/test_bridges_got10k.py and tests/test_bridges_trax.py in an environment that `make vot` sets up."""
+    if not shutil.which("make"):
+        pytest.skip("no make here, which sets up the toolkits' environment")
+    try:
+        setup = make("vot-environment", 300)
+    except subprocess.TimeoutExpired:
+        pytest.skip("the toolkits were not installed in five minutes")
+    if setup.returncode:
+        output = setup.stdout + setup.stderr
+        assert "ResolutionImpossible" not in output, output  # pins that contradict each other are our fault
+        lines = output.splitlines()
+        pytest.skip(f"the toolkits cannot be installed: {([x for x in lines if 'ERROR' in x] or lines)[-1].strip()}")
+    done = make("vot", 300)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout, done.stdout

@@ -1,0 +1,97 @@
+"""The GOT-10k toolkit's experiments run our tracker.  Needs the toolkit: `make vot`."""
+
+import os
+
+import numpy as np
+import pytest
+import scenes
+from bridge_scenes import HEIGHT, WIDTH, make_scene, tracked
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+pytest.importorskip("got10k", reason="runs in the toolkits' environment: make vot")
+
+from got10k.datasets import OTB
+from got10k.experiments import ExperimentGOT10k, ExperimentOTB
+from PIL import Image
+
+from dcfnet_np.adapters.got10k import Got10kTracker
+from dcfnet_np.vision.boxes import iou
+
+
+def write_boxes(path, boxes):
+    np.savetxt(path, boxes, fmt="%.4f", delimiter=",")
+
+
+def decoded(folder):
+    """The frames of a folder as the toolkit reads them, BGR."""
+    return [np.asarray(Image.open(file).convert("RGB"))[:, :, ::-1] for file in sorted(folder.glob("*.jpg"))]
+
+
+def test_got10k_experiment(tmp_path):
+    frames, truth = make_scene()
+    folder = tmp_path / "data/val/GOT-10k_Val_000001"
+    scenes.write_images(folder, frames, "{:08d}.jpg")
+    (folder.parent / "list.txt").write_text(folder.name)
+    write_boxes(folder / "groundtruth.txt", truth + (1, 1, 0, 0))
+    (folder / "meta_info.ini").write_text(f"[METAINFO]\nresolution: ({WIDTH}, {HEIGHT})\n")
+    for label, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
+        np.savetxt(folder / f"{label}.label", np.full(len(frames), value), fmt="%d")
+
+    experiment = ExperimentGOT10k(tmp_path / "data", "val", tmp_path / "results", tmp_path / "reports")
+    experiment.run(Got10kTracker(device="cpu"))
+    performance = experiment.report(["DCFNet"])["DCFNet"]
+
+    written = list((tmp_path / "results/GOT-10k/DCFNet").rglob("*_00?.txt"))
+    assert len(written) == 1  # a deterministic tracker is not run three times
+    boxes = np.loadtxt(written[0], delimiter=",") - (1, 1, 0, 0)
+    assert np.abs(boxes - tracked(decoded(folder), truth[0])).max() < 1e-3  # the file has three decimals
+    assert performance["overall"]["ao"] == pytest.approx(iou(boxes, truth)[1:].mean(), abs=1e-6)
+    assert performance["overall"]["ao"] > 0.8
+
+
+def test_otb_experiment(tmp_path):
+    for name in OTB._OTB__version_dict[2013]:  # the toolkit downloads what has no folder
+        (tmp_path / "data" / name).mkdir(parents=True)
+    frames, truth = make_scene()
+    folder = tmp_path / "data/Deer"
+    scenes.write_images(folder / "img", frames, "{:04d}.jpg")
+    write_boxes(folder / "groundtruth_rect.txt", truth + (1, 1, 0, 0))
+
+    experiment = ExperimentOTB(tmp_path / "data", 2013, tmp_path / "results", tmp_path / "reports")
+    experiment.run(Got10kTracker("light", device="cpu"))
+    performance = experiment.report(["light"])["light"]
+
+    boxes = np.loadtxt(tmp_path / "results/OTB2013/light/Deer.txt", delimiter=",") - (1, 1, 0, 0)
+    assert np.abs(boxes - tracked(decoded(folder / "img"), truth[0])).max() < 1e-3
+    assert list(performance["seq_wise"]) == ["Deer"]
+    assert performance["overall"]["success_score"] > 0.8
+
+
+def test_origin_0_leaves_boxes_as_they_are():
+    frames, truth = make_scene()
+    images = [Image.fromarray(frame[:, :, ::-1]) for frame in frames[:3]]
+    tracker = Got10kTracker(origin=0, device="cpu")
+    tracker.init(images[0], truth[0])
+    boxes = [tracker.update(image) for image in images[1:]]
+    assert np.array_equal(boxes, tracked(frames[:3], truth[0])[1:])
+
+
+def test_gray_images_are_taken():
+    frames, truth = make_scene()
+    images = [Image.fromarray(frame[:, :, ::-1]).convert("L") for frame in frames[:2]]
+    tracker = Got10kTracker(origin=0, device="cpu")
+    tracker.init(images[0], truth[0])
+    expected = tracked([np.asarray(image) for image in images], truth[0])[1]
+    assert np.array_equal(tracker.update(images[1]), expected)
+
+
+@pytest.mark.parametrize("bad", ["0001.jpg", np.zeros((8, 8, 3), np.uint8), None])
+def test_an_image_of_another_kind(bad):
+    tracker = Got10kTracker(device="cpu")
+    with pytest.raises(TypeError, match=r"^Got10kTracker: image must be a PIL image, got \w+$"):
+        tracker.init(bad, (1, 1, 4, 4))
+
+
+def test_update_before_init():
+    with pytest.raises(RuntimeError, match="call init"):
+        Got10kTracker(device="cpu").update(Image.new("RGB", (WIDTH, HEIGHT)))
