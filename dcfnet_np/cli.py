@@ -28,6 +28,7 @@ from .files import WriteError, check_output, part_of, replacing
 if TYPE_CHECKING:
     import numpy as np
 
+    from .gradcheck.mutants import Verdict
     from .tracker import Tracker
     from .vision.boxes import Box, BoxRow
     from .vision.sources import Source
@@ -151,6 +152,15 @@ def _parser() -> argparse.ArgumentParser:
 
     gradcheck = command("gradcheck", _gradcheck, "check every gradient and equation against finite differences")
     _add_device_option(gradcheck, "cpu")
+    gradcheck.add_argument("--float32", action="store_true", help="in float32, with the limits that rounding allows")
+    gradcheck.add_argument(
+        "--report", metavar="FILE", type=Path, help=".html or .json: worst cases, every check, error over step"
+    )
+    gradcheck.add_argument(
+        "--mutants",
+        action="store_true",
+        help="also change every backward pass in all small ways, on the CPU, and see whether the checks notice",
+    )
 
     doctor = command("doctor", _doctor, "say what is installed, which GPU there is, what falls back and why")
     doctor.add_argument(
@@ -444,29 +454,52 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _gradcheck(args: argparse.Namespace) -> int:
-    from . import gradcheck
-    from .backend import DeviceError
+    import numpy as np
 
+    from .backend import DeviceError
+    from .gradcheck import report, table
+
+    if args.report:
+        report.check_report(args.report)
     try:
-        rows = list(gradcheck.run_all(args.device))
+        rows = table.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
     except DeviceError as error:
         raise ValueError(str(error)) from error
-    header = ("op", "eq.", "shape", "gradient", "error", "limit", "")
-    table = [header]
+    lines = [("op", "eq.", "shape", "gradient", "error", "limit", "")]
     for row in rows:
         shape = "x".join(str(size) for size in row.shape)
         verdict = "ok" if row.ok else "WRONG"
-        table.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
-    for line in table:
+        lines.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
         print("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip())
     wrong = [row for row in rows if not row.ok]
     for row in wrong:
-        print(f"{row.name} {row.gradient}: {row.note}")
+        print(row)
+    print(f"{len(rows)} checks, " + (f"{len(wrong)} failed" if wrong else "all within their limits"))
+    verdicts = _judge_mutants() if args.mutants and not wrong else None
+    if args.report:
+        report.write_report(args.report, rows, table.sweep_all(), verdicts)
+        print(f"wrote {args.report}")
     if wrong or not rows:
         raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")
-    print(f"{len(rows)} checks, all within their limits")
+    if verdicts and report.score(verdicts)["survived"]:
+        raise Failed(f"{report.score(verdicts)['survived']} mutants survived; they are listed above")
     return 0
+
+
+def _judge_mutants() -> "list[Verdict]":
+    from tqdm import tqdm
+
+    from .gradcheck import mutants, report
+
+    bar = tqdm(mutants.judge(), unit="mutant", disable=not sys.stderr.isatty(), leave=False)
+    verdicts = list(bar)
+    for verdict in verdicts:
+        if verdict.status == "survived":
+            print(f"survived: {verdict.function}, line {verdict.line}: {verdict.before}  ->  {verdict.after}")
+    print(", ".join(f"{count} {status}" for status, count in report.score(verdicts).items()))
+    return verdicts
 
 
 def _doctor(args: argparse.Namespace) -> int:
