@@ -389,7 +389,7 @@ def test_help_is_quick_and_light():
     out, err = process.communicate(timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (process.returncode, err) == (0, "")
-    for name in ("demo", "track", "convert", "gradcheck", "doctor"):
+    for name in ("demo", "track", "convert", "gradcheck", "trace", "diff", "doctor"):
         assert f"    {name}" in out
     # Processor time, since other work on the machine stretches the clock's.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
