@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,3 +111,26 @@ def test_a_v_in_the_page_goes_down_and_up(rng, tmp_path):
 def test_a_report_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"r\.pdf: a report must end in \.html or \.json"):
         write_report(tmp_path / "r.pdf", [])
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    document = (Path(__file__).parent.parent / "docs" / "gradcheck.md").read_text(encoding="utf-8")
+    first, curves, mutated = re.findall(r"```python\n(.*?)```", document, re.S)
+    assert len(first.strip().splitlines()) == 5 + first.count("\n\n")
+    scope = {}
+    exec(first, scope)
+    assert re.fullmatch(
+        r"<lambda>: gradient 0 \(3, 4\) is right: error \S+, limit 1e-06 \(.*\)\n", capsys.readouterr().out
+    )
+    exec(curves, scope)
+    assert min(scope["curves"][0].errors) < 1e-9 and (tmp_path / "report.html").exists()
+
+    def square(x):
+        return x**2, x
+
+    with pytest.raises(GradientError) as raised:
+        check(square, lambda dy, x: 3 * x * dy, [scope["x"]])
+    assert f"    {raised.value}\n" in document
+    exec(mutated, {"forward": relu.relu_forward, "backward": relu.relu_backward, "inputs": [scope["x"]]})
+    assert capsys.readouterr().out == ""

@@ -106,15 +106,18 @@ def test_a_hole_in_the_checks_is_seen(monkeypatch):
 
 def test_code_that_fails_its_own_checks_has_no_mutants(monkeypatch):
     with mutants.planted(dcf.to_image, next(mutants.mutants(dcf.to_image)).code):
-        with pytest.raises(RuntimeError, match="the checks must pass on the code as it is, but equation 8"):
+        with pytest.raises(RuntimeError, match="the checks must pass on the code as it is, but equation 8: TypeError"):
             list(mutants.judge(functions=["ops.dcf.to_image"]))
 
 
 def test_every_excuse_is_for_a_mutant_that_exists():
     targets = mutants.targets()
-    made = [m for name in {key[0] for key in mutants.EQUIVALENT} for m in mutants.mutants(targets[name], name)]
+    names = {key[0] for key in mutants.EQUIVALENT} & set(targets)
+    made = [m for name in names for m in mutants.mutants(targets[name], name)]
     codes = {(m.function, m.before, after) for m in made for after in (m.after, "*")}
-    assert set(mutants.EQUIVALENT) <= codes
+    assert set(mutants.EQUIVALENT) - codes == set(), (
+        "the code has changed: strike these out, or excuse what is there now"
+    )
     assert all(mutants.EQUIVALENT.values())
 
 

@@ -391,8 +391,9 @@ def _first_failure(cases: Sequence[str]) -> str:
         warnings.simplefilter("ignore")
         for result in run(only=cases):
             if not result.ok:
-                reason = f"error {result.error:.1e}" if result.checked or result.error != np.inf else result.note
-                return f"{result.name}, {result.gradient}: {reason}"
+                if result.checked or result.error != np.inf:
+                    return f"{result.name}, {result.gradient}: error {result.error:.1e}"
+                return f"{result.name}: {textwrap.shorten(result.note.removeprefix(f'{result.name}: '), 80)}"
     return ""
 
 

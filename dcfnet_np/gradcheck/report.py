@@ -21,7 +21,8 @@ body { font: 15px/1.5 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 
 table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .15em .7em; text-align: left; vertical-align: top }
 th { border-bottom: 1px solid #888 } tr:nth-child(even) td { background: #f4f4f4 }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .bad { color: #b00020 }
-code { font-size: 90% } figure { display: inline-block; margin: .5em } figcaption { font-size: 85% }
+code { font-size: 90%; overflow-wrap: anywhere } td:last-child { min-width: 12em }
+figure { display: inline-block; margin: .5em } figcaption { font-size: 85% }
 """
 
 
