@@ -45,6 +45,7 @@ format: $(VENV)/.test
 
 proof: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet gradcheck --mutants --report benchmarks/results/gradcheck.json
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py

@@ -28,6 +28,7 @@ from .files import WriteError, check_output, part_of, replacing
 if TYPE_CHECKING:
     import numpy as np
 
+    from .gradcheck.mutants import Verdict
     from .tracker import Tracker
     from .vision.boxes import Box, BoxRow
     from .vision.sources import Source
@@ -117,18 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_tracker_options(demo)
 
     track = command("track", _track, "track one target through a video, a camera, a folder or a sequence")
-    track.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a video file, a camera index, a folder or 'pattern' of frames, an OTB or VOT sequence folder",
-    )
+    _add_source(track)
     start = track.add_mutually_exclusive_group()
-    start.add_argument(
-        "--box",
-        metavar="X,Y,W,H",
-        type=_parse_box,
-        help="the target in the first frame, pixels, 0-based; default: the first row of the ground truth",
-    )
+    _add_box(start)
     start.add_argument("--select", action="store_true", help="draw the box with the mouse")
     _add_tracker_options(track)
     track.add_argument(
@@ -151,6 +143,34 @@ def _parser() -> argparse.ArgumentParser:
 
     gradcheck = command("gradcheck", _gradcheck, "check every gradient and equation against finite differences")
     _add_device_option(gradcheck, "cpu")
+    gradcheck.add_argument("--float32", action="store_true", help="in float32, with the limits that rounding allows")
+    gradcheck.add_argument(
+        "--report", metavar="FILE", type=Path, help=".html or .json: worst cases, every check, error over step"
+    )
+    gradcheck.add_argument(
+        "--mutants",
+        action="store_true",
+        help="also change every backward pass in all small ways, on the CPU, and see whether the checks notice",
+    )
+
+    trace = command("trace", _trace, "record every intermediate of tracking and of one training step, for h5py")
+    _add_source(trace)
+    _add_box(trace)
+    trace.add_argument("--frames", metavar="N", type=_parse_count, default=10, help="default: 10, the first counted")
+    trace.add_argument("--out", metavar="FILE.h5", type=Path, default=Path("trace.h5"), help="default: trace.h5")
+    _add_network_options(trace)
+    trace.set_defaults(select=False)
+
+    diff = command("diff", _diff, "say where two traces, or one source under two presets, part first and by how much")
+    diff.add_argument("inputs", metavar="A.h5 B.h5 | SOURCE", nargs="+", help="two traces, or with --presets a source")
+    diff.add_argument("--presets", metavar="A,B", type=_parse_presets, help="track SOURCE under each of two presets")
+    _add_box(diff)
+    diff.add_argument("--frames", metavar="N", type=_parse_count, default=10, help="with --presets; default: 10")
+    diff.add_argument("--weights", metavar="NAME|FILE", default="light", help="with --presets; default: light")
+    diff.add_argument(
+        "--tolerance", metavar="T", type=float, default=1e-6, help="of a quantity's largest magnitude; default: 1e-6"
+    )
+    diff.set_defaults(select=False)
 
     doctor = command("doctor", _doctor, "say what is installed, which GPU there is, what falls back and why")
     doctor.add_argument(
@@ -164,9 +184,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_tracker_options(parser: argparse.ArgumentParser) -> None:
+    _add_network_options(parser)
+    _add_device_option(parser, "auto")
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
     parser.add_argument("--preset", metavar="NAME", default="default", help="default: default")
-    _add_device_option(parser, "auto")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a video file, a camera index, a folder or 'pattern' of frames, an OTB or VOT sequence folder",
+    )
+
+
+def _add_box(parser: Any) -> None:
+    parser.add_argument(
+        "--box",
+        metavar="X,Y,W,H",
+        type=_parse_box,
+        help="the target in the first frame, pixels, 0-based; default: the first row of the ground truth",
+    )
 
 
 def _add_device_option(parser: argparse.ArgumentParser, default: str) -> None:
@@ -187,6 +228,13 @@ def _parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _parse_presets(text: str) -> list[str]:
+    names = text.split(",")
+    if len(names) != 2:
+        raise argparse.ArgumentTypeError(f"must be two names with a comma between, got {text!r}")
+    return names
 
 
 def _join_negative_box(arguments: list[str]) -> list[str]:
@@ -424,7 +472,7 @@ def _summary(source: "Source", rows: "Sequence[BoxRow]") -> str:
     return ", ".join(parts)
 
 
-# --- convert, gradcheck, doctor ---------------------------------------------------------------------------
+# --- convert, gradcheck, trace, diff, doctor --------------------------------------------------------------
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -444,28 +492,94 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _gradcheck(args: argparse.Namespace) -> int:
-    from . import gradcheck
-    from .backend import DeviceError
+    import numpy as np
 
+    from .backend import DeviceError
+    from .gradcheck import report, table
+
+    if args.report:
+        report.check_report(args.report)
     try:
-        rows = list(gradcheck.run_all(args.device))
+        rows = table.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
     except DeviceError as error:
         raise ValueError(str(error)) from error
-    header = ("op", "eq.", "shape", "gradient", "error", "limit", "")
-    table = [header]
+    lines = [("op", "eq.", "shape", "gradient", "error", "limit", "")]
     for row in rows:
         shape = "x".join(str(size) for size in row.shape)
         verdict = "ok" if row.ok else "WRONG"
-        table.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
-    for line in table:
+        lines.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
         print("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip())
     wrong = [row for row in rows if not row.ok]
     for row in wrong:
-        print(f"{row.name} {row.gradient}: {row.note}")
+        print(row)
+    print(f"{len(rows)} checks, " + (f"{len(wrong)} failed" if wrong else "all within their limits"))
+    verdicts = _judge_mutants() if args.mutants and not wrong else None
+    if args.report:
+        report.write_report(args.report, rows, table.sweep_all(), verdicts)
+        print(f"wrote {args.report}")
     if wrong or not rows:
         raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")
-    print(f"{len(rows)} checks, all within their limits")
+    if verdicts and report.score(verdicts)["survived"]:
+        raise Failed(f"{report.score(verdicts)['survived']} mutants survived; they are listed above")
+    return 0
+
+
+def _judge_mutants() -> "list[Verdict]":
+    from tqdm import tqdm
+
+    from .gradcheck import mutants, report
+
+    bar = tqdm(mutants.judge(), unit="mutant", disable=not sys.stderr.isatty(), leave=False)
+    verdicts = list(bar)
+    for verdict in verdicts:
+        if verdict.status == "survived":
+            print(f"survived: {verdict.function}, line {verdict.line}: {verdict.before}  ->  {verdict.after}")
+    print(", ".join(f"{count} {status}" for status, count in report.score(verdicts).items()))
+    return verdicts
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from .trace import Recorder, write_trace
+    from .vision.sources import open_source
+
+    if args.out.suffix.lower() != ".h5":
+        raise ValueError(f"{args.out}: the output must end in .h5")
+    check_output(args.out)
+    _check_overwrite(args.out, args.source)
+    recorder = Recorder(args.weights, args.preset)
+    with open_source(args.source, args.frames, need_truth=not args.box) as source:
+        frames = list(source)
+        _, box = _first_box(args, source, frames[0])
+        attributes = {**recorder.attributes(), "source": source.name}
+        names = write_trace(args.out, recorder.steps(frames, box), attributes)
+    print(f"wrote {args.out}: {len(frames)} frame{'' if len(frames) == 1 else 's'} and {', '.join(names[-2:])}")
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from . import trace
+    from .vision.sources import open_source
+
+    expected = "one SOURCE with --presets" if args.presets else "two traces, or --presets A,B and a SOURCE"
+    if len(args.inputs) != (1 if args.presets else 2):
+        raise ValueError(f"diff takes {expected}, got {len(args.inputs)}: {' '.join(args.inputs)}")
+    if not args.presets:
+        first, second = map(trace.read_trace, args.inputs)
+    else:
+        recorders = [trace.Recorder(args.weights, preset) for preset in args.presets]
+        with open_source(args.inputs[0], args.frames, need_truth=not args.box) as source:
+            frames = list(source)
+            _, box = _first_box(args, source, frames[0])
+        first, second = (recorder.steps(frames, box, training=False) for recorder in recorders)
+    found, steps = trace.differences(first, second, args.tolerance)
+    if not found:
+        print(f"no difference beyond {args.tolerance:g} in {steps} steps")
+        return 0
+    print(f"first difference: {found[0]}")
+    for difference in found[1:]:
+        print(f"  then: {difference}")
     return 0
 
 

@@ -34,26 +34,31 @@ class Extractor:
         self._preset, self._band, self._device = preset, band, device
         self._architecture = weights.architecture
         self._reverse = weights.channel_order == "rgb"  # frames are BGR
-        self._parameters = {name: to_device(p, device) for name, p in weights.parameters.items()}
-        self._mean = to_device(np.array(weights.mean, np.float32).reshape(3, 1, 1), device)
-        self._window = to_device(np.outer(vector, vector).astype(np.float32), device)
+        self.parameters = {name: to_device(p, device) for name, p in weights.parameters.items()}
+        self.mean = to_device(np.array(weights.mean, np.float32).reshape(3, 1, 1), device)
+        self.window = to_device(np.outer(vector, vector).astype(np.float32), device)
         self._cores = Cores()
 
     def __call__(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
         """frame: (H, W, 3) uint8 BGR; centre: (x, y); windows: (S, 2) widths and heights; pixels, 0-based."""
-        patches = crop_patches(frame, centre, windows, self._preset.input_size, rounded=self._preset.rounded_crop)
+        patches = self.crop(frame, centre, windows)
         flat = float(np.ptp(patches)) < 0.5
-        if self._reverse:
-            patches = np.ascontiguousarray(patches[:, ::-1])
         if self._device.kind == "cuda":
-            return Extracted(self._features_f(to_device(patches, self._device)), flat)
-        return Extracted(
-            np.concatenate(self._cores.map(self._features_f, patches[:, None])), flat
-        )  # a patch on each core
+            return Extracted(self._spectra(to_device(patches, self._device)), flat)
+        return Extracted(np.concatenate(self._cores.map(self._spectra, patches[:, None])), flat)  # a patch on each core
 
-    def _features_f(self, x: Array) -> Array:
-        features = network.features(x - self._mean, self._parameters, self._architecture)
-        features *= self._window
+    def crop(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """The patches (S, 3, N, N), 0..255, in the weights' channel order."""
+        patches = crop_patches(frame, centre, windows, self._preset.input_size, rounded=self._preset.rounded_crop)
+        return np.ascontiguousarray(patches[:, ::-1]) if self._reverse else patches
+
+    def features(self, patches: Array) -> Array:
+        """What the network makes of patches, before the window: (S, D, N, N)."""
+        return network.features(patches - self.mean, self.parameters, self._architecture)
+
+    def _spectra(self, patches: Array) -> Array:
+        features = self.features(patches)
+        features *= self.window
         return rfft2(features, self._band)
 
 

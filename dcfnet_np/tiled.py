@@ -114,6 +114,7 @@ class Strip:
         dtype: Any = np.float32,
         backward: bool = False,
     ) -> None:
+        """backward: keep what `backward` needs."""
         if not supports(architecture):
             raise ValueError(f"Strip: {architecture!r} is not an architecture that `tiled.supports` takes")
         specs = network.get_architecture(architecture)
@@ -161,6 +162,8 @@ class Strip:
         self.banded = banded_matrix(d, self.lrn.n, dtype) * np.dtype(dtype).type(self.lrn.alpha)
         self.dft_rows = np.ascontiguousarray(dft.rows[:, self.first : self.last])
         self.product = np.empty((n * d, dft.columns.shape[1]), dtype)
+        if backward:
+            self._make_backward_buffers()
 
     @property
     def reads(self) -> slice:
@@ -173,30 +176,15 @@ class Strip:
 
         pixels: (R, C, W), rows `reads` of the image, rows before channels; mean: (C, 1), taken off them.
         """
-        self._read(pixels, mean)
-        np.matmul(kernels.first, self.stack_rows[:, self.inside[0]], out=self._inside(0))
-        for layer, (u, bias) in enumerate(zip(kernels.transformed, kernels.biases)):
-            x, m = self.maps[layer], self.m[layer]
-            if self.width % 4:  # the last tile's columns beyond the image
-                x[self.width % 4 :, ..., -1] = 0
-            for phase in x:  # ReLU.  An array of zeros is three times as fast as the number 0
-                np.maximum(phase, self.zeros[layer], out=phase)
-            winograd.input_transform(x, self.v[layer], self.work[layer])
-            np.matmul(u, self.v_rows[layer], out=m)
-            m[1] += bias
-            if layer + 1 < len(self.m):
-                winograd.output_transform(m[:, self.inside[layer + 1]], self._inside(layer + 1))
-        winograd.output_transform(m, self.y)
-        self._lrn()
-        n = len(self.features)
-        np.matmul(self.features.reshape(len(self.product), -1), self.dft.columns, out=self.product)
-        np.matmul(self.dft_rows, self.product.reshape(n, -1), out=parts.reshape(len(parts), -1))
+        self.read(pixels, mean)
+        self.first_convolution(kernels)
+        for layer in range(len(self.m)):
+            self.relu(layer)
+            self.convolution(layer, kernels)
+        self.normalise()
+        self.transform(parts)
 
-    def _inside(self, layer: int) -> np.ndarray:
-        """The part of a map that a convolution writes: rows of the image, all tiles."""
-        return self.maps[layer][:, self.inside[layer], :, 1:]
-
-    def _read(self, pixels: np.ndarray, mean: np.ndarray) -> None:
+    def read(self, pixels: np.ndarray, mean: np.ndarray) -> None:
         """stack[k, r, (j, c), t] = pixels[r, c, 4t + k + j - 1] - mean[c], zeros beyond the image."""
         n, c, width = pixels.shape
         top = self.reads.start - (self.first - len(self.maps) - 1)  # rows of padding above
@@ -208,7 +196,34 @@ class Strip:
         )
         self.stack[:, :, :-1].reshape(columns.shape)[...] = columns
 
-    def _lrn(self) -> None:
+    def first_convolution(self, kernels: Kernels) -> None:
+        """The first convolution, plainly: rows r, r+1, r+2 of the stack are the columns of im2col."""
+        np.matmul(kernels.first, self.stack_rows[:, self.inside[0]], out=self._written(0))
+
+    def relu(self, layer: int) -> None:
+        """max(x, 0) of the map that convolution `layer` + 1 reads.  An array of zeros is three times as fast as 0."""
+        x = self.maps[layer]
+        if self.width % 4:  # the last tile's columns beyond the image
+            x[self.width % 4 :, ..., -1] = 0
+        for phase in x:
+            np.maximum(phase, self.zeros[layer], out=phase)
+
+    def convolution(self, layer: int, kernels: Kernels) -> None:
+        """Convolution `layer` + 1, by Winograd."""
+        m = self.m[layer]
+        winograd.input_transform(self.maps[layer], self.v[layer], self.work[layer])
+        np.matmul(kernels.transformed[layer], self.v_rows[layer], out=m)
+        m[1] += kernels.biases[layer]
+        if layer + 1 < len(self.m):
+            winograd.output_transform(m[:, self.inside[layer + 1]], self._written(layer + 1))
+        else:
+            winograd.output_transform(m, self.y)
+
+    def _written(self, layer: int) -> np.ndarray:
+        """The part of a map that a convolution writes: rows of the image, all tiles."""
+        return self.maps[layer][:, self.inside[layer], :, 1:]
+
+    def normalise(self) -> None:
         """y * s**-beta, s = k + alpha * sum of y**2 over n channels: `ops.lrn.lrn_forward`."""
         lrn, y, s, power = self.lrn, self.y, self.s, self.power
         np.multiply(y, y, out=power)
@@ -221,3 +236,68 @@ class Strip:
         else:
             np.power(s, lrn.beta, out=power)
         np.divide(y, power, out=self.features.transpose(2, 0, 1, 3))
+
+    def transform(self, parts: np.ndarray) -> None:
+        """The window and the band of the spectrum: two matrix products."""
+        n = len(self.features)
+        np.matmul(self.features.reshape(len(self.product), -1), self.dft.columns, out=self.product)
+        np.matmul(self.dft_rows, self.product.reshape(n, -1), out=parts.reshape(len(parts), -1))
+
+    def _make_backward_buffers(self) -> None:
+        n, d, _, tiles = self.features.shape
+        self.dy, self.through = np.empty((2, *self.y.shape), self.dtype)
+        # Gradients of M with two zero rows above and below, as rows of kernels that stand on their head need them.
+        shapes = [(6, m.shape[1] + 4, m.shape[2], tiles + 1) for m in self.m]
+        self.dm = [np.zeros(shape, self.dtype) for shape in shapes]
+        self.dm_rows = [winograd.kernel_rows(dm[..., 1:], v.shape[1]) for dm, v in zip(self.dm, self.v)]
+        self.dmaps = [winograd.make_tiles(x.shape[1], x.shape[2], self.width, self.dtype) for x in self.maps]
+        self.positive = [np.empty(x.shape[1:], bool) for x in self.maps]
+        self.pixels = [
+            tuple(np.empty((a.shape[1], tiles, a.shape[2]), self.dtype) for a in (m, v)) for m, v in zip(self.m, self.v)
+        ]
+        shape = (*self.stack_rows.shape[:2], self.maps[0].shape[2], self.stack_rows.shape[2])
+        self.first_products = np.empty(shape, self.dtype)
+
+    def backward(self, dparts: np.ndarray, kernels: Kernels) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Gradients (dw, db) of every convolution, first to last, from those of the spectrum of the newest `forward`.
+
+        dparts: (rows, D, columns), `BandDft.split` of the gradient by the features in the paper's convention, Eqs. 8
+        and 11.  The steps of `forward` in reverse.
+        """
+        n = len(self.features)
+        np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -1))
+        np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -1))
+        dy = self._lrn_backward()
+        gradients = []
+        for layer in reversed(range(len(self.m))):
+            x, dx, v, dm = self.maps[layer], self.dmaps[layer], self.v[layer], self.dm[layer]
+            winograd.output_transform_backward(dy, dm[:, 2:-2, :, 1:])
+            du = winograd.kernel_products(dm[:, 2:-2, :, 1:], v[..., 1:], *self.pixels[layer])
+            gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))
+            v[..., 0] = 0  # from here on v is its own gradient
+            np.matmul(winograd.reversed_kernel(kernels.transformed[layer]), self.dm_rows[layer], out=v[..., 1:])
+            winograd.input_transform_backward(v, dx, self.work[layer])
+            for phase, dphase in zip(x, dx):  # ReLU; what lies beyond the image is 0 and gets no gradient either
+                dphase *= np.greater(phase, 0, out=self.positive[layer])
+            dy = dx[..., 1:]
+        return [self._first_gradient(dy), *reversed(gradients)]
+
+    def _lrn_backward(self) -> np.ndarray:
+        """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum over n channels of d * y / s**(beta + 1))."""
+        dfeatures, dy, through = self.features.transpose(2, 0, 1, 3), self.dy, self.through
+        np.divide(dfeatures, self.power, out=dy)
+        np.multiply(dy, self.y, out=through)
+        through /= self.s
+        np.matmul(self.banded, through, out=self.power)
+        self.power *= self.y
+        self.power *= 2 * self.lrn.beta
+        dy -= self.power
+        return dy
+
+    def _first_gradient(self, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """dw, db of the first convolution: in each row dy times im2col, then all rows added.  dy: (4, R, O, T)."""
+        np.matmul(dy, self.stack_rows.transpose(0, 1, 3, 2), out=self.first_products)
+        dw = self.first_products.sum((0, 1)).reshape(dy.shape[2], 3, -1)  # (O, i, (j, c) and bias)
+        db = dw[:, 1, -1].copy()
+        dw = dw[:, :, :-1].reshape(len(dw), 3, 3, -1)
+        return np.ascontiguousarray(dw.transpose(0, 3, 1, 2)), db

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.metadata
+import json
 import os
 import resource
 import signal
@@ -388,7 +389,7 @@ def test_help_is_quick_and_light():
     out, err = process.communicate(timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (process.returncode, err) == (0, "")
-    for name in ("demo", "track", "convert", "gradcheck", "doctor"):
+    for name in ("demo", "track", "convert", "gradcheck", "trace", "diff", "doctor"):
         assert f"    {name}" in out
     # Processor time, since other work on the machine stretches the clock's.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
@@ -419,7 +420,9 @@ def test_convert_refuses(fails, tmp_path):
 @pytest.fixture
 def few_cases(monkeypatch):
     """Only two of the cases, since test_gradcheck.py runs them all."""
-    monkeypatch.setattr(gradcheck, "CASES", {name: gradcheck.CASES[name] for name in ("relu", "equation 4")})
+    chosen = {name: gradcheck.CASES[name] for name in ("relu", "equation 4")}
+    for module in (gradcheck.table, gradcheck.mutants):
+        monkeypatch.setattr(module, "CASES", chosen)
 
 
 def test_gradcheck(dcfnet, few_cases):
@@ -439,6 +442,40 @@ def test_gradcheck_of_a_wrong_gradient(dcfnet, few_cases, monkeypatch):
     assert code == 1
     assert err.startswith("dcfnet: error: ") and " checks failed" in err and err.count("\n") == 1
     assert any(line.startswith("relu") and line.endswith("  WRONG") for line in out.splitlines())
+
+
+def test_gradcheck_in_float32(dcfnet, few_cases):
+    code, out, err = dcfnet("gradcheck", "--float32")
+    assert (code, err) == (0, "")
+    limits = [float(line.split()[-2]) for line in out.splitlines()[1:-1]]
+    assert all(1e-7 < limit < 0.01 for limit in limits if limit)  # 0 for an empty batch
+
+
+def test_gradcheck_with_a_report_and_mutants(dcfnet, few_cases, monkeypatch, tmp_path):
+    chosen = {name: f for name, f in gradcheck.mutants.targets().items() if name == "ops.relu.relu_backward"}
+    monkeypatch.setattr(gradcheck.mutants, "targets", lambda: chosen)
+    path = tmp_path / "report.json"
+    code, out, err = dcfnet("gradcheck", "--mutants", "--report", path)
+    assert (code, err) == (0, "")
+    *_, mutants, last = out.splitlines()
+    assert mutants == "3 mutants, 3 killed, 0 equivalent, 0 not run, 0 survived" and last == f"wrote {path}"
+    report = json.loads(path.read_text())
+    assert len(report["checks"]) == len(out.splitlines()) - 4 and report["score"]["killed"] == 3
+    assert [curve["gradient"] for curve in report["sweeps"]] == ["dx", "dresponse"]
+
+
+def test_gradcheck_with_a_mutant_that_survives(dcfnet, fails, few_cases, monkeypatch):
+    del gradcheck.table.CASES["relu"]
+    chosen = {name: f for name, f in gradcheck.mutants.targets().items() if name == "ops.relu.relu_backward"}
+    monkeypatch.setattr(gradcheck.mutants, "targets", lambda: chosen)
+    code, out, err = dcfnet("gradcheck", "--mutants")
+    assert code == 1 and "3 mutants survived" in err
+    assert out.count("survived: ops.relu.relu_backward, line ") == 3
+
+
+def test_gradcheck_with_an_impossible_report(fails, few_cases, tmp_path):
+    fails(2, "report.txt: a report must end in .html or .json", "gradcheck", "--report", tmp_path / "report.txt")
+    fails(2, "there is no folder", "gradcheck", "--report", tmp_path / "nowhere" / "report.html")
 
 
 def test_doctor(dcfnet, monkeypatch):

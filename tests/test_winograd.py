@@ -4,22 +4,7 @@ import numpy as np
 import pytest
 
 from dcfnet_np.ops import winograd
-from dcfnet_np.ops.conv import conv2d_forward
-
-
-def to_tiles(x, rows_around=1):
-    """(C, H, W) -> tiles with zero rows above and below."""
-    c, height, width = x.shape
-    tiles = winograd.make_tiles(height + 2 * rows_around, c, width, x.dtype)
-    for k in range(4):
-        columns = x[:, :, k::4].transpose(1, 0, 2)
-        tiles[k, rows_around : rows_around + height, :, 1 : 1 + columns.shape[2]] = columns
-    return tiles
-
-
-def from_tiles(y, width):
-    """(4, R, C, T) -> (C, R, width)."""
-    return y.transpose(2, 1, 3, 0).reshape(y.shape[2], y.shape[1], -1)[:, :, :width]
+from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
 
 
 def test_the_three_matrices_make_a_convolution_of_three_taps(rng):
@@ -29,7 +14,7 @@ def test_the_three_matrices_make_a_convolution_of_three_taps(rng):
 
 
 def test_transforms_spell_their_matrices(rng):
-    tiles = to_tiles(rng.standard_normal((2, 3, 10)), 0)
+    tiles = winograd.to_tiles(rng.standard_normal((2, 3, 10)), 0)
     v, work = np.empty((6, *tiles.shape[1:])), np.empty(tiles.shape[1:])
     winograd.input_transform(tiles, v, work)
     d = np.stack([tiles[3, :, :, :-1], *tiles[:, :, :, 1:], np.append(tiles[0, :, :, 2:], np.zeros((3, 2, 1)), 2)])
@@ -47,7 +32,7 @@ def test_transforms_spell_their_matrices(rng):
 
 
 def test_input_transform_backward_is_the_adjoint(rng):
-    tiles = to_tiles(rng.standard_normal((2, 3, 12)), 0)  # a width that fills its tiles
+    tiles = winograd.to_tiles(rng.standard_normal((2, 3, 12)), 0)  # a width that fills its tiles
     v, work = np.empty((6, *tiles.shape[1:])), np.empty(tiles.shape[1:])
     winograd.input_transform(tiles, v, work)
     dv = np.zeros_like(v)
@@ -71,12 +56,10 @@ def test_convolution_is_the_plain_one(rng, width, dtype, tolerance):
     x = rng.standard_normal((3, 7, width)).astype(dtype)
     w = rng.standard_normal((5, 3, 3, 3)).astype(dtype)
     b = rng.standard_normal(5).astype(dtype)
-    tiles = to_tiles(x)
-    v, work = np.empty((6, *tiles.shape[1:]), dtype), np.empty(tiles.shape[1:], dtype)
-    winograd.input_transform(tiles, v, work)
-    m = winograd.kernel_transform(w) @ winograd.kernel_rows(v[..., 1:], 7)
-    m[1] += b[:, None]
-    y = np.empty((4, *m.shape[1:]), dtype)
-    winograd.output_transform(m, y)
-    expected = conv2d_forward(x[None], w, b)[0][0]
-    np.testing.assert_allclose(from_tiles(y, width), expected, atol=tolerance * abs(expected).max())
+    expected, cache = conv2d_forward(x[None], w, b)
+    y, winograd_cache = winograd.conv2d_forward(x, w, b)
+    np.testing.assert_allclose(y, expected[0], atol=tolerance * abs(expected).max())
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    gradients = winograd.conv2d_backward(dy, winograd_cache)
+    for got, wanted in zip(gradients, conv2d_backward(dy[None], cache), strict=True):
+        np.testing.assert_allclose(got, wanted.reshape(got.shape), atol=tolerance * abs(wanted).max())

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np import network, weights
+from dcfnet_np import network, tiled, weights
 from dcfnet_np.backend import (
     Array,
     Cores,
@@ -37,13 +37,13 @@ from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.train.augment import Augmentation, augment
 from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from dcfnet_np.train.pair_step import PairStep, PairSteps
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.train.prepare import Crops, read_crops
 from dcfnet_np.train.sgd import learning_rate, sgd_step, zero_velocity
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 VALIDATION_SEED = 20170413  # one draw of validation pairs for every run, so that runs compare
-PAIRS_AT_ONCE = 1  # on a CPU: so few that most of a pass stays in cache; their gradients are added up
 log = logging.getLogger(__name__)
 
 
@@ -168,8 +168,8 @@ def pair_gradients(caches: Any, share: float = 1.0) -> network.Parameters:
 class Batches:
     """Crops on their device, the pairs of a step as normalised images, and the threads that work on them.
 
-    On a CPU a step is done in parts of PAIRS_AT_ONCE pairs, spread over the cores (see `backend.Cores`).  Parts do not
-    depend on the number of cores and are added in order, so neither does the result.  On a GPU there is one part.
+    On a CPU a step is done pair by pair, spread over the cores (see `backend.Cores`); gradients are added in order, so
+    the result does not depend on the number of cores.  On a GPU there is one part.
     """
 
     def __init__(
@@ -185,6 +185,7 @@ class Batches:
         self.augmentation = augmentation
         self.on_cpu = xp is np
         self.cores = Cores()
+        self._pair_steps: tuple[Any, Objective, PairSteps] | None = None
 
     def images(self, pairs: np.ndarray, epoch: int | None = None) -> Array:
         """(N, 2) index pairs -> (2N, 3, size, size), templates first, the mean taken off; augmented in an epoch."""
@@ -194,9 +195,21 @@ class Batches:
         images -= self.mean
         return images
 
+    def pair_steps(self, architecture: Any, objective: Objective) -> PairSteps | None:
+        """The fast way to do a pair, None where there is none: on a GPU, without a band, for dilated networks."""
+        if not self.on_cpu or objective.band is None or not tiled.supports(architecture):
+            return None
+        if self._pair_steps is None or self._pair_steps[0] != architecture or self._pair_steps[1] is not objective:
+            size = self.crops.shape[-2:]
+            windows = [np.ones(n) if objective.window is None else np.hanning(n) for n in objective.label.shape]
+            settings = objective.label, objective.label_f, objective.band, objective.lam, (windows[0], windows[1])
+            steps = PairSteps(lambda: PairStep(architecture, size, *settings))
+            self._pair_steps = architecture, objective, steps
+        return self._pair_steps[2]
+
     def map(self, function: Callable[[Array, float], Any], pairs: np.ndarray, epoch: int | None = None) -> list[Any]:
         """function(images, share of the batch) of every part of the batch, results in order."""
-        at_once = PAIRS_AT_ONCE if self.on_cpu else len(pairs)
+        at_once = 1 if self.on_cpu else len(pairs)
         parts = [pairs[start : start + at_once] for start in range(0, len(pairs), at_once)]
 
         def work(part: np.ndarray) -> Any:
@@ -220,7 +233,14 @@ def batch_gradients(
     With the number of an epoch the images are augmented.
     """
 
+    steps = batches.pair_steps(architecture, objective)
+    kernels = tiled.make_kernels(parameters, architecture) if steps else None
+
     def part(images: Array, share: float) -> tuple[float, network.Parameters]:
+        if steps and kernels:
+            with steps.one() as step:
+                loss, gradients = step.gradients(images, kernels, share)
+            return share * loss, gradients
         loss, caches = pair_loss(images, parameters, architecture, objective)
         return share * loss, pair_gradients(caches, share)
 
@@ -237,7 +257,13 @@ def mean_loss(
 ) -> float:
     """Mean loss over index pairs, no gradients."""
 
+    steps = batches.pair_steps(config.arch, objective)
+    kernels = tiled.make_kernels(parameters, config.arch) if steps else None
+
     def part(images: Array, share: float) -> float:
+        if steps and kernels:
+            with steps.one() as step:
+                return share * step.loss(images, kernels)
         return share * pair_loss(images, parameters, config.arch, objective)[0]
 
     total = 0.0

@@ -22,7 +22,7 @@ needs one column of each neighbour, so one more t, always zero, stands before th
 A backward function is its forward function transposed, with the same matrices.  All write into arrays of the caller.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -75,6 +75,33 @@ def kernel_transform_backward(du: np.ndarray) -> np.ndarray:
     return np.einsum("ej,eoic->ocij", KERNEL.astype(du.dtype), du)
 
 
+def reversed_kernel(u: np.ndarray) -> np.ndarray:
+    """U for the gradient of V: dV[e, r] = sum over i of U[e, i]^T dM[e, r - i], with kernel rows from last to first.
+
+    u: (6, 1, O, 3C).  Returns (6, 1, C, 3O).
+    """
+    _, _, o, columns = u.shape
+    c = columns // 3
+    return np.ascontiguousarray(u.reshape(6, o, 3, c)[:, :, ::-1].transpose(0, 3, 2, 1)).reshape(6, 1, c, 3 * o)
+
+
+def kernel_products(dm: np.ndarray, v: np.ndarray, dm_pixels: np.ndarray, v_pixels: np.ndarray) -> np.ndarray:
+    """dU[e, o, (i, c)] = sum over r, t of dM[e, r, o, t] V[e, r + i, c, t].
+
+    dm: (6, R, O, T); v: (6, R + 2, C, T), any strides.  Written: dm_pixels (R, T, O) and v_pixels (R + 2, T, C), one e
+    at a time with channels last, so that each (e, i) is one product over all pixels.  Returns (6, O, 3C).
+    """
+    rows, tiles, o = dm_pixels.shape
+    c = v_pixels.shape[2]
+    du = np.empty((6, o, 3, c), dm.dtype)
+    for e in range(6):
+        dm_pixels[...] = dm[e].transpose(0, 2, 1)
+        v_pixels[...] = v[e].transpose(0, 2, 1)
+        for i in range(3):
+            du[e, :, i] = dm_pixels.reshape(-1, o).T @ v_pixels[i : i + rows].reshape(-1, c)
+    return du.reshape(6, o, 3 * c)
+
+
 def _neighbours(tiles: np.ndarray) -> list[np.ndarray]:
     """The six columns d0..d5 that a tile's outputs need, for all tiles at once: flat views of (4, R, C, 1 + T).
 
@@ -116,8 +143,8 @@ def input_transform(tiles: np.ndarray, v: np.ndarray, work: np.ndarray) -> None:
 def input_transform_backward(dv: np.ndarray, dtiles: np.ndarray, work: np.ndarray) -> None:
     """dd = B dV, added up where tiles share a column.
 
-    dv: (6, R, C, 1 + T), zero in the zero column; used up.  dtiles: (4, R, C, 1 + T) of `make_tiles`, written; work:
-    (R, C, 1 + T).
+    dv: (6, R, C, 1 + T), zero at place 0 of the last axis; used up.  dtiles: (4, R, C, 1 + T) of `make_tiles`, written;
+    work: (R, C, 1 + T).
 
     With s = dv1 + dv2, u = dv1 - dv2, p = dv3 + dv4, q = 2 (dv3 - dv4) the columns of B^T give
     dd0 = 4 dv0,  dd1 = 4 (dv5 - u) - q,  dd2 = -5 dv0 - 4 s - p,  dd3 = u + q - 5 dv5,  dd4 = dv0 + s + p,  dd5 = dv5.
@@ -125,6 +152,7 @@ def input_transform_backward(dv: np.ndarray, dtiles: np.ndarray, work: np.ndarra
     d0, d1, d2, d3, d4, d5 = _neighbours(dtiles)
     v0, v1, v2, v3, v4, v5 = dv.reshape(6, -1)[:, 1:]
     w = work.reshape(-1)[1:]
+    d0[0] = d5[-1] = 0  # beyond the first and the last tile, where no other column writes
     np.subtract(v1, v2, out=w)  # u
     v1 += v2  # s
     np.subtract(v3, v4, out=v2)
@@ -192,3 +220,61 @@ def output_transform_backward(dy: np.ndarray, dm: np.ndarray) -> None:
     dm[4] -= dm[0]
     dm[0] = dy[0]
     dm[5] = dy[3]
+
+
+# ----------------------------------------------------- the whole, for checks; `tiled` does it in memory of its own
+
+
+class WinogradCache(NamedTuple):
+    v: np.ndarray  # (6, H + 2, C, 1 + T)
+    u: np.ndarray  # (6, 1, O, 3C)
+    shape: tuple[int, int, int]  # (C, H, W)
+
+
+def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, WinogradCache]:
+    """The convolution of `ops.conv` with padding 1, of one image.
+
+    x: (C, H, W); w: (O, C, 3, 3); b: (O,).  y: (O, H, W).
+    """
+    c, height, width = x.shape
+    tiles = to_tiles(x, 1)
+    v, work = np.empty((6, *tiles.shape[1:]), x.dtype), np.empty(tiles.shape[1:], x.dtype)
+    input_transform(tiles, v, work)
+    u = kernel_transform(w)
+    m = u @ kernel_rows(v[..., 1:], height)
+    m[1] += b[:, None]
+    y = np.empty((4, *m.shape[1:]), x.dtype)
+    output_transform(m, y)
+    return from_tiles(y, width), WinogradCache(v, u, x.shape)
+
+
+def conv2d_backward(dy: np.ndarray, cache: WinogradCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients dx, dw, db of `conv2d_forward`, its steps in reverse."""
+    v, u, (c, height, width) = cache
+    o = len(dy)
+    tiles = v.shape[3] - 1
+    dm = np.zeros((6, height + 4, o, 1 + tiles), dy.dtype)  # two rows of zeros above and below
+    inner = dm[:, 2:-2, :, 1:]
+    output_transform_backward(to_tiles(dy, 0)[..., 1:], inner)
+    pixels = np.empty((height, tiles, o), dy.dtype), np.empty((height + 2, tiles, c), dy.dtype)
+    dw = kernel_transform_backward(kernel_products(inner, v[..., 1:], *pixels))
+    dv = np.zeros_like(v)
+    np.matmul(reversed_kernel(u), kernel_rows(dm[..., 1:], height + 2), out=dv[..., 1:])
+    dx = make_tiles(height + 2, c, width, dy.dtype)
+    input_transform_backward(dv, dx, np.empty(dx.shape[1:], dy.dtype))
+    return from_tiles(dx[:, 1:-1, :, 1:], width), dw, inner[1].sum((0, 2))
+
+
+def to_tiles(x: np.ndarray, padding: int) -> np.ndarray:
+    """An image (C, H, W) as tiles, `padding` rows of zeros above and below: (4, H + 2 padding, C, 1 + T)."""
+    c, height, width = x.shape
+    tiles = make_tiles(height + 2 * padding, c, width, x.dtype)
+    for k in range(4):
+        columns = x[:, :, k::4].transpose(1, 0, 2)
+        tiles[k, padding : padding + height, :, 1 : 1 + columns.shape[2]] = columns
+    return tiles
+
+
+def from_tiles(y: np.ndarray, width: int) -> np.ndarray:
+    """(4, R, C, T) -> (C, R, width), what lies beyond the width left out."""
+    return y.transpose(2, 1, 3, 0).reshape(y.shape[2], y.shape[1], -1)[:, :, :width]

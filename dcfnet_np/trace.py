@@ -1,0 +1,291 @@
+"""Traces: every intermediate of tracking and of one training step, in one HDF5 file, and where two of them part.
+
+    recorder = Recorder(weights="light", preset="default")
+    write_trace("trace.h5", recorder.steps(frames, box), recorder.attributes())
+
+A step is a name and a dict of arrays in the order in which they were computed: "frame 0", the first frame, then
+"frame 1" and so on, then "training values" and "training gradients".  docs/traces.md describes every quantity.
+
+**What this module knows of the tracker.**  `Recorder` is a `Tracker` that listens at `_extract` and `_peak` and reads
+`_centre`, `_filter`, `_label_f` and `_band`.  What the tracker's fast extractor does not show, crops and features, the
+plain `Extractor` computes again.  Everything is copied, since the tracker uses its memory again.  Nothing else depends
+on these names, and the tracker knows nothing of being recorded.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import __version__, network
+from .extractor import Extracted, Extractor
+from .files import check_output, replacing
+from .ops import dcf, fourier, loss
+from .ops.conv import conv2d_forward
+from .ops.lrn import lrn_forward
+from .ops.relu import relu_forward
+from .presets import Preset
+from .tracker import Tracker, TrackResult
+from .vision.boxes import check_box
+from .vision.crop import to_bgr
+from .vision.windows import gaussian_label
+from .weights import Weights, digest
+
+FORMAT = "dcfnet_np trace"
+FORMAT_VERSION = 1
+TOLERANCE = 1e-6  # of a quantity's largest magnitude
+
+Record = dict[str, np.ndarray]
+Step = tuple[str, Record]
+
+
+class Recorder(Tracker):
+    """A Tracker on the CPU that keeps what it computes: `record` is the step of the newest frame."""
+
+    def __init__(
+        self, weights: str | Weights = "light", preset: str | Preset = "default", band: str | None = "auto"
+    ) -> None:
+        super().__init__(weights, preset, "cpu", band)
+        self.plain = Extractor(self.weights, self.preset, self._band, self.device)
+        self._heard, self._extract = self._extract, self._listen
+        self.record: Record = {}
+        self._role = "template"  # of the crop at work; in `update` the first one is "search"
+
+    def steps(self, frames: Iterable[Any], box: Any, training: bool = True) -> Iterator[Step]:
+        """Track through `frames` from `box` (pixels, 0-based) and yield a step for each.
+
+        The training step, on the first frame and the second (or the first again), comes last.
+        """
+        pair = []
+        for number, frame in enumerate(frames):
+            if number == 0:
+                self.init(frame, box)
+                first_windows = self.record["template_windows"]
+            else:
+                self.update(frame)
+            if number < 2 and training:  # both at the first place: where the target went is the label's affair
+                self._centre, kept = self._first_centre, self._centre
+                pair.append(self.plain.crop(to_bgr(frame), self._centre, first_windows))
+                self._centre = kept
+            yield f"frame {number}", self.record
+        if pair:
+            values, gradients = self._training_step(pair[0], pair[-1])
+            yield "training values", values
+            yield "training gradients", gradients
+
+    def attributes(self) -> dict[str, Any]:
+        """What a reader needs to know beside the arrays: all settings, the weights, the band."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "dcfnet_np": __version__,
+            "preset": json.dumps(dataclasses.asdict(self.preset)),
+            "weights_digest": digest(self.weights.parameters),
+            "architecture": str(self.weights.architecture),
+            "channel_order": self.weights.channel_order,
+            "mean": np.array(self.weights.mean),
+            "band": np.array(self._band.limits if self._band is not None else (-1, -1)),
+        }
+
+    def init(self, frame: Any, box: Any) -> None:
+        """As `Tracker.init`."""
+        size = (self.preset.input_size, self.preset.input_size)
+        self.record, self._role = {}, "template"
+        self._note("label", gaussian_label(size, self.preset.sigma))
+        self._note("label_f", self._label_f)
+        self._note("cosine_window", self.plain.window)
+        self._note("box", check_box(box, to_bgr(frame).shape, "Recorder.init"))
+        super().init(frame, box)
+        self._first_centre = self._centre
+        self._note_model()
+
+    def update(self, frame: Any, response: bool = False) -> TrackResult:
+        """As `Tracker.update`."""
+        self.record, self._role = {}, "search"
+        result = super().update(frame, response)
+        self._note("box", result.box)
+        for name in ("score", "psr", "scale", "ok"):
+            self._note(name, getattr(result, name))
+        self._note_model()
+        return result
+
+    def _note(self, name: str, value: Any) -> None:
+        self.record[name] = np.array(value)  # a copy
+
+    def _note_model(self) -> None:
+        if self._filter is not None:
+            self._note("numerator", self._filter.numerator)
+            self._note("denominator", self._filter.denominator)
+
+    def _listen(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
+        if self._role == "search" and "search_windows" in self.record:
+            self._role = "template"
+        patches = self.plain.crop(frame, centre, windows)
+        extracted = self._heard(frame, centre, windows)
+        self._note(f"{self._role}_windows", windows)
+        self._note(f"{self._role}_crop", patches)
+        if extracted.flat:
+            return extracted
+        self._note(f"{self._role}_features", self.plain.features(patches))
+        self._note(f"{self._role}_f", extracted.spectra)
+        if self._role == "search" and self._filter is not None:
+            size = self.preset.input_size
+            response = fourier.irfft2(self._filter.response_f(self.record["search_f"]), (size, size), self._band)
+            self._note("response", response)
+            self._note("peaks", response.reshape(len(response), -1).max(1) * self.preset.scale_penalties)
+        return extracted
+
+    def _peak(self, response: np.ndarray) -> tuple[int, ...]:
+        peak = super()._peak(response)
+        self._note("peak", peak)
+        return peak
+
+    def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
+        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.loop` does it.
+
+        Both go through the network as one batch, without padding, and the label has the size of the map.
+        """
+        values: Record = {"images": np.concatenate([template, search]) - self.plain.mean}
+        x, caches = values["images"], []
+        cache: Any
+        for name, spec in network.layers(self.weights.architecture):
+            if isinstance(spec, network.Conv):
+                w, b = (self.plain.parameters[f"{name}.{kind}"] for kind in ("weight", "bias"))
+                x, cache = conv2d_forward(x, w, b, padding=0, dilation=spec.dilation)
+            elif isinstance(spec, network.Relu):
+                x, cache = relu_forward(x)
+            else:
+                x, cache = lrn_forward(x, **spec._asdict())
+            values[name] = x
+            caches.append(network.LayerCache(name, spec, cache))
+        label = gaussian_label((x.shape[2], x.shape[3]), self.preset.sigma)
+        response, dcf_cache = dcf.dcf_forward(x[:1], x[1:], fourier.rfft2(label), self.preset.lam)
+        value, loss_cache = loss.response_loss_forward(response, label)
+        f = dcf_cache
+        values |= {"label": label, "label_f": f.label_f, "template_f": f.template_f, "search_f": f.search_f}
+        values |= {"energy": f.energy, "filter_f": f.filter_f, "response_f": f.response_f}
+        values |= {"response": response, "loss": np.array(value)}
+
+        dresponse = loss.response_loss_backward(loss_cache)
+        dresponse_f = fourier.rfft2(dresponse)
+        gradients: Record = {"dresponse": dresponse, "dresponse_f": dresponse_f}
+        gradients["dsearch_f"] = dcf.search_gradient_f(dresponse_f, f.filter_f)
+        gradients["by_template_f"] = dcf.template_gradient_f(
+            dresponse_f, f.template_f, f.search_f, f.label_f, f.response_f, f.energy
+        )
+        gradients["by_conjugate_f"] = dcf.template_conj_gradient_f(dresponse_f, f.template_f, f.response_f, f.energy)
+        dy: Any = np.concatenate(dcf.dcf_backward(dresponse, dcf_cache))
+        for layer in reversed(caches):
+            gradients[f"d{layer.name}"] = dy
+            dy, dparameters = network.backward(dy, [layer])
+            gradients |= {f"d{name}": gradient for name, gradient in dparameters.items()}
+        gradients["dimages"] = dy
+        return values, gradients
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def write_trace(path: str | Path, steps: Iterable[Step], attributes: dict[str, Any]) -> list[str]:
+    """Write steps as they come to an HDF5 file: a group a step, a dataset a quantity.  Returns the names of the steps.
+
+    Raises ValueError for an impossible place, WriteError when the disk is full.
+    """
+    import h5py
+
+    path = Path(path)
+    check_output(path)
+    names = []
+    with replacing(path) as part, h5py.File(part, "w", track_order=True) as file:
+        file.attrs.update(attributes)
+        for name, record in steps:
+            group = file.create_group(name, track_order=True)
+            for quantity, array in record.items():
+                options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if array.size > 100 else {}
+                group.create_dataset(quantity, data=array, **options)
+            names.append(name)
+    return names
+
+
+def read_trace(path: str | Path) -> Iterator[Step]:
+    """The steps of a trace file, one at a time.  Raises ValueError when it is none."""
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = "there is no such file" if not Path(path).exists() else f"h5py cannot open it ({error})"
+        raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
+    with file:
+        if file.attrs.get("format") != FORMAT or file.attrs.get("format_version") != FORMAT_VERSION:
+            raise ValueError(f"{path}: not a trace of version {FORMAT_VERSION}; write it with dcfnet trace")
+        for name, group in file.items():
+            yield name, {quantity: dataset[()] for quantity, dataset in group.items()}
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+class Difference(NamedTuple):
+    """Where and by how much one quantity of two runs parts for the first time."""
+
+    step: str
+    quantity: str
+    largest: float  # max|a - b|; infinite where shapes differ or one run lacks the quantity
+    relative: float  # to the larger of max|a| and max|b|
+    worst: tuple[int, ...]  # index of the largest
+    note: str  # both values there, or what else is different
+
+    def __str__(self) -> str:
+        where = f" at {self.worst}" if self.worst else ""
+        amount = (
+            f"{self.largest:.3g} ({self.relative:.1e} of the largest){where}: " if np.isfinite(self.largest) else ""
+        )
+        return f"{self.step}, {self.quantity}: {amount}{self.note}"
+
+
+def differences(
+    first: Iterable[Step], second: Iterable[Step], tolerance: float = TOLERANCE
+) -> tuple[list[Difference], int]:
+    """The first difference of every quantity, in the order of computation, and the number of steps compared.
+
+    A quantity differs where max|a - b| exceeds `tolerance` times its largest magnitude; 0 asks for the same bits.
+    The first of the list is where the runs part; the others follow from it, or have reasons of their own.  The shorter
+    run ends the comparison.
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"differences: tolerance must be at least 0, got {tolerance}")
+    found: dict[str, Difference] = {}
+    count = 0
+    for (name, a), (other_name, b) in zip(first, second):
+        if name != other_name:  # one run is shorter, and here comes its training step
+            break
+        count += 1
+        for quantity in [*a, *(quantity for quantity in b if quantity not in a)]:
+            if quantity not in found:
+                difference = _compare(name, quantity, a.get(quantity), b.get(quantity), tolerance)
+                if difference is not None:
+                    found[quantity] = difference
+    return list(found.values()), count
+
+
+def _compare(
+    step: str, quantity: str, a: np.ndarray | None, b: np.ndarray | None, tolerance: float
+) -> Difference | None:
+    if a is None or b is None:
+        return Difference(step, quantity, np.inf, np.inf, (), f"only in the {'second' if a is None else 'first'} run")
+    if a.shape != b.shape:
+        return Difference(step, quantity, np.inf, np.inf, (), f"shapes {a.shape} and {b.shape}")
+    if np.array_equal(a, b, equal_nan=True) or not a.size:
+        return None
+    gap = abs(a.astype(np.result_type(a, np.float64)) - b)
+    gap = np.where(np.isnan(a) & np.isnan(b), 0, np.where(np.isnan(gap), np.inf, gap))
+    largest, scale = float(gap.max()), float(max(abs(a).max(), abs(b).max()))
+    if largest <= tolerance * scale:
+        return None
+    index = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
+    values = f"{a[index]:.6g} and {b[index]:.6g}"
+    return Difference(step, quantity, largest, largest / scale if scale else np.inf, index, values)

@@ -1,0 +1,282 @@
+"""Traces hold what the tracker and a training step computed, and `differences` finds where two of them part."""
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scenes import PATCH, make_frames, write_images
+
+from dcfnet_np import network, trace
+from dcfnet_np.backend import Device
+from dcfnet_np.cli import main
+from dcfnet_np.filter import OnlineFilter
+from dcfnet_np.ops.fourier import irfft2, label_band, make_band, rfft2
+from dcfnet_np.presets import Preset
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.train.loop import make_objective, pair_gradients, pair_loss
+from dcfnet_np.vision.sources import open_source
+from dcfnet_np.vision.windows import gaussian_label
+from dcfnet_np.weights import Weights, save
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "traces.md"
+SMALL = Preset("small", input_size=45)
+PRESETS = [SMALL, Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False)]
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return make_frames(np.random.default_rng(4), 4)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return Weights("light", network.initialise("light", 3), "rgb", (104.0, 117.0, 123.0), {}, "random")
+
+
+@pytest.fixture(params=PRESETS, ids=lambda preset: preset.name)
+def recorder(request, weights):
+    return trace.Recorder(weights, request.param)
+
+
+def test_recording_changes_nothing(recorder, frames, weights):
+    tracker = Tracker(weights, recorder.preset, "cpu")
+    tracker.init(frames[0], PATCH)
+    steps = list(recorder.steps(frames, PATCH, training=False))
+    for frame, (_, record) in zip(frames[1:], steps[1:], strict=True):
+        result = tracker.update(frame, response=True)
+        np.testing.assert_array_equal(record["box"], result.box)
+        assert (record["score"], record["psr"], record["ok"]) == (result.score, result.psr, result.ok)
+        best = record["peaks"].argmax()
+        np.testing.assert_allclose(np.fft.fftshift(record["response"][best]), result.response, atol=1e-5)
+        np.testing.assert_array_equal(record["numerator"], tracker._filter.numerator)
+
+
+def test_every_quantity_follows_from_the_ones_before(recorder, frames):
+    """Which also proves that all of them are copies: none has changed when the last frame is done."""
+    preset, size = recorder.preset, recorder.preset.input_size
+    steps = [record for _, record in recorder.steps(frames, PATCH, training=False)]
+    label = gaussian_label((size, size), preset.sigma)
+    band = label_band(label)
+    limits = recorder.attributes()["band"]
+    assert tuple(limits) == ((-1, -1) if band is None else make_band((size, size), tuple(limits)).limits)
+    model = OnlineFilter(rfft2(label, band), preset.lam, preset.learning_rate, preset.update_rule)
+    for number, record in enumerate(steps):
+        roles = ["template"] if number == 0 else ["search", "template"]
+        for role in roles:
+            features = record[f"{role}_features"] * steps[0]["cosine_window"]
+            largest = abs(record[f"{role}_f"]).max()
+            np.testing.assert_allclose(record[f"{role}_f"], rfft2(features, band), atol=1e-5 * largest)
+        if number:
+            response = irfft2(model.response_f(record["search_f"]), (size, size), band)
+            np.testing.assert_allclose(record["response"], response, atol=1e-5)
+            best = record["peaks"].argmax()
+            row, column = record["peak"]
+            highest = record["response"][best].max()
+            assert record["response"][best][row, column] == highest == pytest.approx(record["score"], rel=1e-5)
+            moved = record["peak"][::-1] * record["search_windows"][best] / size
+            before, after = steps[number - 1]["box"], record["box"]
+            np.testing.assert_allclose(after[:2] + after[2:] / 2, before[:2] + before[2:] / 2 + moved)
+        model.update(record["template_f"][0])
+        for name in ("numerator", "denominator"):
+            expected = getattr(model, name)
+            np.testing.assert_allclose(record[name], expected, atol=1e-5 * abs(expected).max())
+
+
+def test_the_training_step_is_that_of_the_training_loop(recorder, frames):
+    steps = dict(recorder.steps(frames, PATCH))
+    values, gradients = steps["training values"], steps["training gradients"]
+    images = values["images"] + recorder.plain.mean
+    np.testing.assert_allclose(images[:1], steps["frame 0"]["template_crop"], atol=1e-4)
+    one = recorder.preset.num_scales // 2
+    np.testing.assert_allclose(images[1], steps["frame 1"]["search_crop"][one], atol=1e-4)
+    shape = values["response"].shape[1:]
+    objective = make_objective(shape, recorder.preset.sigma, recorder.preset.lam, band=False, device=Device("cpu"))
+    loss, caches = pair_loss(values["images"], recorder.plain.parameters, "light", objective)
+    assert float(values["loss"]) == pytest.approx(loss, rel=1e-6)
+    for name, gradient in pair_gradients(caches).items():
+        np.testing.assert_allclose(gradients[f"d{name}"], gradient, atol=1e-5 * abs(gradient).max())
+    by_paper = gradients["by_conjugate_f"] + gradients["by_template_f"].conj()
+    for dfeatures, spectrum in zip(gradients["dlrn1"], (by_paper, gradients["dsearch_f"]), strict=True):
+        np.testing.assert_allclose(irfft2(spectrum, shape)[0], dfeatures, atol=1e-6 * abs(dfeatures).max())
+    assert [gradients[f"d{name}"].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")] == [
+        values[name].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")
+    ]
+
+
+def test_one_frame_is_its_own_pair(recorder, frames):
+    values = dict(recorder.steps(frames[:1], PATCH))["training values"]
+    np.testing.assert_array_equal(values["images"][0], values["images"][1])
+
+
+def test_a_flat_window_has_no_response(recorder, frames):
+    black = np.zeros_like(frames[0])
+    steps = list(recorder.steps([frames[0], black, frames[1]], PATCH, training=False))
+    assert list(steps[1][1]) == [
+        *("search_windows", "search_crop", "box", "score", "psr", "scale", "ok", "numerator", "denominator")
+    ]
+    assert not steps[1][1]["ok"] and steps[2][1]["ok"]
+
+
+def test_every_quantity_is_documented(recorder, frames):
+    documented = set(re.findall(r"`([\w.]+)`", DOCUMENT.read_text()))
+    layers = {name for record in dict(recorder.steps(frames, PATCH)).values() for name in record}
+    assert layers <= documented | {"dconv2.weight", "dconv2.bias"}
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+def test_a_file_is_read_with_h5py_alone(recorder, frames, tmp_path):
+    steps = list(recorder.steps(frames, PATCH))
+    path = tmp_path / "trace.h5"
+    names = trace.write_trace(path, steps, {**recorder.attributes(), "source": "scene"})
+    assert names == ["frame 0", "frame 1", "frame 2", "frame 3", "training values", "training gradients"]
+    with h5py.File(path) as file:
+        assert list(file) == names and file.attrs["channel_order"] == "rgb"
+        assert f'"input_size": {recorder.preset.input_size}' in file.attrs["preset"]
+        for name, record in steps:
+            assert list(file[name]) == list(record)
+            for quantity, array in record.items():
+                np.testing.assert_array_equal(file[name][quantity][()], array)
+                assert file[name][quantity].dtype == array.dtype
+    assert trace.differences(steps, trace.read_trace(path), 0) == ([], 6)
+
+
+def test_what_is_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="nothing.h5: there is no such file"):
+        next(trace.read_trace(tmp_path / "nothing.h5"))
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(ValueError, match="text.h5: h5py cannot open it"):
+        next(trace.read_trace(tmp_path / "text.h5"))
+    h5py.File(tmp_path / "other.h5", "w").close()
+    with pytest.raises(ValueError, match="other.h5: not a trace of version 1"):
+        next(trace.read_trace(tmp_path / "other.h5"))
+
+
+def test_a_run_that_fails_leaves_no_file(recorder, frames, tmp_path):
+    broken = [frames[0], frames[1][:-1]]  # another size
+    with pytest.raises(ValueError, match="the frame must be"):
+        trace.write_trace(tmp_path / "trace.h5", recorder.steps(broken, PATCH), recorder.attributes())
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+def made_up():
+    return [(f"frame {i}", {"crop": np.arange(6.0).reshape(2, 3) + i, "box": np.ones(4)}) for i in range(3)]
+
+
+def test_the_first_difference_comes_first():
+    changed = made_up()
+    changed[1][1]["box"][2] = 1.25
+    changed[2][1]["crop"][1, 0] += 1e-3
+    changed[2][1]["box"][0] = 7
+    found, count = trace.differences(made_up(), changed)
+    assert count == 3 and [(d.step, d.quantity, d.worst) for d in found] == [
+        ("frame 1", "box", (2,)),
+        ("frame 2", "crop", (1, 0)),
+    ]
+    assert found[0].largest == 0.25 and found[0].relative == 0.2
+    assert str(found[0]) == "frame 1, box: 0.25 (2.0e-01 of the largest) at (2,): 1 and 1.25"
+
+
+def test_tolerance_is_relative_and_0_means_every_bit():
+    changed = made_up()
+    changed[0][1]["crop"][0, 0] += 4.9e-6
+    assert trace.differences(made_up(), changed, 1e-6)[0] == []  # the largest is 5
+    assert trace.differences(made_up(), changed, 0.9e-6)[0][0].quantity == "crop"
+    changed = made_up()
+    changed[2][1]["box"][0] = np.nextafter(1, 2)
+    assert trace.differences(made_up(), changed)[0] == []
+    assert trace.differences(made_up(), changed, 0)[0][0].quantity == "box"
+    with pytest.raises(ValueError, match="tolerance must be at least 0, got -1"):
+        trace.differences([], [], -1)
+
+
+def test_shapes_missing_quantities_and_nan():
+    changed = made_up()
+    changed[0][1]["crop"] = np.ones((2, 2))
+    changed[1][1]["extra"] = np.ones(1)
+    changed[2][1]["box"][3] = np.nan
+    found, _ = trace.differences(made_up(), changed)
+    assert [str(d) for d in found] == [
+        "frame 0, crop: shapes (2, 3) and (2, 2)",
+        "frame 1, extra: only in the second run",
+        "frame 2, box: 1 and nan",
+    ]
+    both = made_up()
+    both[2][1]["box"][3] = np.nan
+    assert trace.differences(both, both)[0] == []
+
+
+def test_the_shorter_run_ends_it():
+    assert trace.differences(made_up()[:2], made_up())[1] == 2
+    assert trace.differences([*made_up()[:2], ("training values", {})], made_up())[1] == 2
+
+
+# ------------------------------------------------------------------------------------------------ the commands
+
+
+@pytest.fixture
+def folder(tmp_path, frames, weights):
+    write_images(tmp_path / "walk", frames)
+    save(tmp_path / "random.h5", weights)
+    return tmp_path
+
+
+def test_trace_and_diff(folder, capsys):
+    common = ["--box", "20,10,16,12", "--weights", str(folder / "random.h5")]
+    a, b = str(folder / "a.h5"), str(folder / "b.h5")
+    walk = str(folder / "walk")
+    assert main(["trace", walk, "--frames", "2", "--out", a, *common]) == 0
+    assert capsys.readouterr().out == f"wrote {a}: 2 frames and training values, training gradients\n"
+    assert main(["diff", a, a, "--tolerance", "0"]) == 0
+    assert capsys.readouterr().out == "no difference beyond 0 in 4 steps\n"
+    assert main(["trace", walk, "--frames", "2", "--out", b, *common, "--preset", "matlab-v2"]) == 0
+    capsys.readouterr()
+    assert main(["diff", a, b]) == 0
+    by_files = capsys.readouterr().out
+    assert by_files.startswith("first difference: frame 0, template_crop: ")
+    assert main(["diff", "--presets", "default,matlab-v2", walk, "--frames", "2", *common]) == 0
+    by_presets = capsys.readouterr().out
+    assert by_presets.splitlines() == [line for line in by_files.splitlines() if "training" not in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["diff", "a.h5"], "diff takes two traces, or --presets A,B and a SOURCE, got 1: a.h5"),
+        (["diff", "a.h5", "b.h5"], "a.h5: there is no such file; a trace is written by dcfnet trace"),
+        (["diff", "--presets", "pytorch,paper", "a", "b"], "diff takes one SOURCE with --presets, got 2: a b"),
+        (["diff", "--presets", "pytorch", "a"], "must be two names with a comma between, got 'pytorch'"),
+        (["diff", "--presets", "pytorch,other", "a"], "unknown preset 'other'"),
+        (["trace", "nowhere", "--out", "t.txt"], "t.txt: the output must end in .h5"),
+    ],
+)
+def test_bad_arguments(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and err.count("\n") == 1
+
+
+def test_where_pytorch_and_matlab_part_on_david(data_dir, capsys):
+    """Before the network has seen anything: one crops in whole grey levels.  Then they choose other scales."""
+    david = str(data_dir / "sequences" / "David")
+    assert main(["diff", "--presets", "pytorch,matlab-v2", david, "--frames", "3"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"first difference: frame 0, template_crop: 0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+", first
+    )
+    boxes = [line for line in others if ", box: " in line]
+    assert len(boxes) == 1 and boxes[0].startswith("  then: frame 1, box: 1.17 ")
+
+
+def test_no_preset_differs_from_itself_on_david(data_dir):
+    with open_source(data_dir / "sequences" / "David", 3) as source:
+        frames, box = list(source), source.first_box
+    runs = (trace.Recorder(preset="pytorch").steps(frames, box) for _ in range(2))
+    assert trace.differences(*runs, 0) == ([], 5)
