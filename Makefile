@@ -11,7 +11,7 @@ OUT ?= out/demo
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity vot vot-environment gpu clean distclean
+.PHONY: help test demo lint format gradcheck proof parity equations vot vot-environment gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -19,6 +19,7 @@ help:
 	@echo "make gradcheck  every gradient against finite differences"
 	@echo "make lint       ruff and mypy       make format   rewrite with ruff"
 	@echo "make proof      the slow tests      make parity   remake the golden boxes (needs torch)"
+	@echo "make equations  rewrite docs/equations.md"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV) and $(VOT) too"
@@ -48,6 +49,9 @@ proof: $(VENV)/.test
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py
+
+equations: $(VENV)/.test
+	$(BIN)/python tests/terms.py
 
 # vot-toolkit brings opencv-python, which overwrites every other build of OpenCV, and pins; so an environment of its own.
 vot: vot-environment
