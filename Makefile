@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 VOT := .venv-vot
 BIN := $(VENV)/bin
+DOCS := .venv-docs
 OUT ?= out/demo
 
 # mypy sees the packages as they install: links to kernels/ and train/ beside the files of dcfnet_np/.
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity vot vot-environment gpu clean distclean
+.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -19,11 +20,13 @@ help:
 	@echo "make gradcheck  every gradient against finite differences"
 	@echo "make lint       ruff and mypy       make format   rewrite with ruff"
 	@echo "make proof      the slow tests      make parity   remake the golden boxes (needs torch)"
+	@echo "make docs       the site, into build/docs    make equations  rewrite docs/equations.md"
+	@echo "make notebooks  run examples/ and keep the outputs"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
-	@echo "make clean      remove what was built; make distclean removes $(VENV) and $(VOT) too"
+	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT) and $(DOCS) too"
 
-test: lint $(VENV)/.cupy
+test: lint docs $(VENV)/.cupy
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 demo: $(VENV)/.demo
@@ -49,6 +52,17 @@ proof: $(VENV)/.test
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py
+
+# Sphinx has an environment of its own, so that its many packages meet none of the library's.
+docs: $(DOCS)/.docs
+	@rm -rf build/docs
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+
+equations: $(VENV)/.test
+	$(BIN)/python tests/terms.py
+
+notebooks: $(VENV)/.test
+	$(BIN)/python tests/test_notebooks.py
 
 # vot-toolkit brings opencv-python, which overwrites every other build of OpenCV, and pins; so an environment of its own.
 vot: vot-environment
@@ -89,11 +103,11 @@ gpu:
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:
-	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist out docs/examples docs/reference/api *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path "./.venv*" -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(VOT)
+	rm -rf $(VENV) $(VOT) $(DOCS)
 
 # CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
 $(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
@@ -121,4 +135,10 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.bridges: setup.py pyproject.
 	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless; \
 	  $(BIN)/python -c "import cv2"; }
+	@touch $@
+
+$(DOCS)/.docs: setup.py pyproject.toml
+	@echo "Setting up $(DOCS) with dcfnet_np[docs] ..."
+	@$(PYTHON) -m venv $(DOCS) || { echo "No virtual environment: is Python's venv module installed?"; exit 1; }
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@

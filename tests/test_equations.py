@@ -8,7 +8,7 @@ wide use that look right: each is a documented failing example.
 import numpy as np
 import pytest
 
-from dcfnet_np.filter import OnlineFilter
+from dcfnet_np.filter import OnlineFilter, exact_filter, incremental_loss
 from dcfnet_np.gradcheck import GradientError, check, from_paper
 from dcfnet_np.ops import dcf
 from dcfnet_np.ops.fourier import irfft2, rfft2, rfft2_adjoint
@@ -52,17 +52,6 @@ def three_channels(rng, shape):
     return Problem(rng, shape, 3)
 
 
-def solve_per_bin(templates_f, weights, label_f, lam):
-    """The minimiser of Eq. 12 for any D: in each bin, (sum_t b_t phi_t phi_t^H + lambda I) w = sum_t b_t phi_t y^*.
-
-    templates_f: (T, D, bins).  Returns (D, bins).
-    """
-    d = templates_f.shape[1]
-    matrix = np.einsum("t,tiuv,tjuv->uvij", weights, templates_f, templates_f.conj()) + lam * np.eye(d)
-    right = np.einsum("t,tiuv,uv->uvi", weights, templates_f, label_f.conj())
-    return np.linalg.solve(matrix, right[..., None])[..., 0].transpose(2, 0, 1)
-
-
 # ------------------------------------------------------------------------------------------ Eqs. 1, 2 and 3
 
 
@@ -70,7 +59,7 @@ def test_eq2_solves_the_system_of_every_bin(problem):
     """For D > 1 too: the D x D matrix is lambda plus one of rank one."""
     p = problem
     for filter_f, template_f in zip(p.filter_f, p.template_f, strict=True):
-        expected = solve_per_bin(template_f[None], np.ones(1), p.label_f, p.lam)
+        expected = exact_filter(template_f[None], np.ones(1), p.label_f, p.lam)
         np.testing.assert_allclose(filter_f, expected, atol=1e-13 * abs(expected).max())
 
 
@@ -230,17 +219,11 @@ def running_mean(templates_f, label_f, lam, rate):
     return model.numerator / model.denominator, weights
 
 
-def incremental_loss(filter_f, templates, weights, label, lam):
-    """Eq. 12."""
-    residual = dcf.respond(filter_f[None], rfft2(templates), label.shape) - label
-    return weights @ (residual**2).sum((1, 2)) + lam * (irfft2(filter_f, label.shape) ** 2).sum()
-
-
 def test_eq13_minimises_eq12_for_one_channel(rng, shape):
     p = Problem(rng, shape, 1, n=4)
     filter_f, weights = running_mean(p.template_f, p.label_f, p.lam, rate=0.2)
     assert weights.sum() == pytest.approx(1.0)
-    expected = solve_per_bin(p.template_f, weights, p.label_f, p.lam)
+    expected = exact_filter(p.template_f, weights, p.label_f, p.lam)
     np.testing.assert_allclose(filter_f, expected, atol=1e-13 * abs(expected).max())
 
 
@@ -250,8 +233,8 @@ def test_eq13_with_other_weights_has_another_lambda(rng, shape):
     weights = np.array([1.0, 0.5, 2.0])
     numerator = np.einsum("t,tiuv,uv->iuv", weights, p.template_f, p.label_f.conj())
     denominator = np.einsum("t,tiuv->uv", weights, abs(p.template_f) ** 2 + p.lam)
-    of_eq12 = solve_per_bin(p.template_f, weights, p.label_f, p.lam)
-    of_larger_lambda = solve_per_bin(p.template_f, weights, p.label_f, weights.sum() * p.lam)
+    of_eq12 = exact_filter(p.template_f, weights, p.label_f, p.lam)
+    of_larger_lambda = exact_filter(p.template_f, weights, p.label_f, weights.sum() * p.lam)
     filter_f = numerator / denominator
     np.testing.assert_allclose(filter_f, of_larger_lambda, atol=1e-13 * abs(filter_f).max())
     assert abs(filter_f - of_eq12).max() > 0.10 * abs(of_eq12).max()
@@ -261,12 +244,12 @@ def test_eq13_is_an_approximation_for_several_channels(rng, shape):
     """A documented gap: the minimiser of Eq. 12 needs a D x D system in each bin once there are two frames."""
     p = Problem(rng, shape, 3, n=4)
     filter_f, weights = running_mean(p.template_f, p.label_f, p.lam, rate=0.2)
-    exact = solve_per_bin(p.template_f, weights, p.label_f, p.lam)
+    exact = exact_filter(p.template_f, weights, p.label_f, p.lam)
     least = incremental_loss(exact, p.template, weights, p.label, p.lam)
     assert incremental_loss(filter_f, p.template, weights, p.label, p.lam) > 1.001 * least
     assert abs(filter_f - exact).max() > 0.10 * abs(exact).max()
     # One frame, or the same frame over and over: exact again.
     same_f = np.repeat(p.template_f[:1], 4, axis=0)
     filter_f, weights = running_mean(same_f, p.label_f, p.lam, rate=0.2)
-    exact = solve_per_bin(same_f, weights, p.label_f, p.lam)
+    exact = exact_filter(same_f, weights, p.label_f, p.lam)
     np.testing.assert_allclose(filter_f, exact, atol=1e-13 * abs(exact).max())

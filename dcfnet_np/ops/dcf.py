@@ -104,7 +104,10 @@ def dcf_forward(
 
 
 def dcf_backward(dresponse: Array, cache: DcfCache) -> tuple[Array, Array]:
-    """Gradients of `dcf_forward`.  dresponse = dL/dg: (N, H, W).  Returns dtemplate, dsearch: (N, D, H, W)."""
+    """Gradients of `dcf_forward`: Eq. 6, then Eqs. 7 to 11.
+
+    dresponse = dL/dg: (N, H, W).  Returns dtemplate, dsearch: (N, D, H, W).
+    """
     template_f, search_f, label_f, filter_f, response_f, energy, shape, band = cache
     array_module(dresponse, template_f)
     if dresponse.shape != (len(template_f), *shape):

@@ -205,7 +205,7 @@ def mirror_count(shape: tuple[int, int], band: Band | None, dtype: Any, xp: Any 
 
 
 def rfft2_adjoint(dxf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
-    """True adjoint of `rfft2`: dL/dx from dxf = dL/dRe X + i dL/dIm X of the stored bins.
+    """True adjoint of `rfft2`, Eq. 5 with its weights: dL/dx from dxf = dL/dRe X + i dL/dIm X of the stored bins.
 
     Each stored bin counts once here and c_v times in `irfft2`: dx = H W irfft2(dxf / c).  Returns (..., H, W).
     """

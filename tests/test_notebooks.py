@@ -1,0 +1,50 @@
+"""The notebooks run, and print what their committed outputs say.
+
+`make notebooks` (or `python tests/test_notebooks.py`) runs them and keeps the new outputs.
+"""
+
+import pathlib
+import sys
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
+
+
+def execute(path, folder):
+    """The notebook, run in `folder`; what would differ from machine to machine is left out."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    notebook.metadata["language_info"] = {"name": "python"}
+    return notebook
+
+
+def printed(notebook):
+    """Per code cell its text, and how many pictures it shows."""
+    cells = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            texts = [output.get("text", "") for output in cell.outputs]
+            pictures = sum("image/png" in output.get("data", {}) for output in cell.outputs)
+            cells.append(("".join(texts), pictures))
+    return cells
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_prints_what_it_shows(path, tmp_path):
+    committed = nbformat.read(path, as_version=4)
+    assert printed(execute(path, tmp_path)) == printed(committed), f"run it again: make notebooks ({path.name})"
+    assert any(text for text, _ in printed(committed)) and sum(count for _, count in printed(committed)) >= 1
+
+
+def test_notebooks_are_small():
+    assert len(NOTEBOOKS) >= 5
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 2_000_000
+
+
+if __name__ == "__main__":
+    for notebook_path in sys.argv[1:] or NOTEBOOKS:
+        nbformat.write(execute(notebook_path, EXAMPLES), notebook_path)
