@@ -15,7 +15,8 @@ import numpy as np
 
 try:
     import torch
-    from torch_tracker import TorchTracker
+
+    from dcfnet_np.yardstick.torch_tracker import TorchTracker
 except ImportError as error:
     sys.exit(f"parity: {error}; install the extra bench: pip install '.[bench]'")
 

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import itertools
+import json
 import os
 import platform
 import re
@@ -171,6 +172,21 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", metavar="T", type=float, default=1e-6, help="of a quantity's largest magnitude; default: 1e-6"
     )
     diff.set_defaults(select=False)
+
+    bench = command(
+        "bench", _bench, "measure tracking and training on this machine, beside PyTorch where it is installed"
+    )
+    bench.add_argument(
+        "source", metavar="SOURCE", nargs="?", help="frames with ground truth, or with --box; default: the demo's clip"
+    )
+    _add_box(bench)
+    bench.add_argument("--frames", metavar="N", type=_parse_count, default=80, help="default: 80, the first counted")
+    bench.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
+    bench.add_argument("--preset", metavar="NAME", default="pytorch", help="default: pytorch, which PyTorch's also has")
+    _add_device_option(bench, "cpu")
+    bench.add_argument("--cores", metavar="N", type=_parse_count, default=2, help="CPU cores to run on; default: 2")
+    bench.add_argument("--json", metavar="FILE", type=Path, help="write every figure")
+    bench.set_defaults(select=False)
 
     doctor = command("doctor", _doctor, "say what is installed, which GPU there is, what falls back and why")
     doctor.add_argument(
@@ -580,6 +596,34 @@ def _diff(args: argparse.Namespace) -> int:
     print(f"first difference: {found[0]}")
     for difference in found[1:]:
         print(f"  then: {difference}")
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from . import bench
+    from .backend import select_device
+    from .vision.sources import open_source
+    from .weights import load
+
+    if args.json:
+        check_output(args.json)
+    weights, device = load(args.weights), select_device(args.device)
+    with open_source(args.source or _demo_clip(), args.frames) as source:
+        began = time.perf_counter()
+        frames = list(source)
+        decode = (time.perf_counter() - began) / len(frames)
+        if not args.source and not args.box:
+            args.box = DEMO_BOX
+        box = _first_box(args, source, frames[0])[1]
+    if len(frames) < 2:
+        raise ValueError(f"{source.name} has one frame; bench needs two or more")
+    with bench.pinned(args.cores):
+        report = bench.run(frames, box, weights, args.preset, device)
+    report["tracking"]["decode_ms"] = decode * 1e3
+    print(bench.text(report), end="")
+    if args.json:
+        with replacing(args.json) as part:
+            part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -103,17 +103,18 @@ class FastExtractor:
                 pixels = pixels[:, ::-1] if self._reverse else pixels
                 strip.forward(pixels, self._mean, self._kernels, self._parts[i, number])
 
-        def spectra(channels: slice) -> None:
-            first, *others = self._parts[:, :n, :, channels]
-            for parts in others:
-                first += parts
-            for parts, spectrum in zip(first, self._spectra):
-                self._dft.join(parts, spectrum[channels])
-
         self._cores.map(strip_parts, range(STRIPS))
         half = self._spectra.shape[1] // 2
-        self._cores.map(spectra, [slice(half), slice(half, None)])
+        self._cores.map(lambda channels: self.join(n, channels), [slice(half), slice(half, None)])
         return Extracted(self._spectra[:n], bool(np.ptp(self._extremes[:, :n]) < 0.5))
+
+    def join(self, n: int, channels: slice) -> None:
+        """Spectra of n patches from the parts of their strips, for some of the channels."""
+        first, *others = self._parts[:, :n, :, channels]
+        for parts in others:
+            first += parts
+        for parts, spectrum in zip(first, self._spectra):
+            self._dft.join(parts, spectrum[channels])
 
 
 def make_extractor(weights: Weights, preset: Preset, band: Band | None, device: Device) -> Any:

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch_tracker import gaussian
+
+from .torch_tracker import gaussian
 
 
 def build(hidden=64, channels=32, device="cpu"):
@@ -21,16 +22,16 @@ def build(hidden=64, channels=32, device="cpu"):
     return [weight(hidden, 3, 3, 3), zeros[0], weight(channels, hidden, 3, 3), zeros[1]]
 
 
-def features(parameters, x):
+def features(parameters, x, padding=1):
     w1, b1, w2, b2 = parameters
-    x = F.conv2d(F.relu(F.conv2d(x, w1, b1, padding=1)), w2, b2, padding=1)
+    x = F.conv2d(F.relu(F.conv2d(x, w1, b1, padding=padding)), w2, b2, padding=padding)
     return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1)
 
 
-def step(parameters, optimiser, template, search, label, label_f, lam=1e-4):
+def step(parameters, optimiser, template, search, label, label_f, lam=1e-4, padding=1):
     """Forward, backward, update; returns the loss."""
     n = len(template)
-    maps = features(parameters, torch.cat([template, search]))
+    maps = features(parameters, torch.cat([template, search]), padding)
     template_f, search_f = torch.fft.rfft2(maps[:n]), torch.fft.rfft2(maps[n:])
     alpha = label_f / ((template_f.real**2 + template_f.imag**2).sum(1) + lam)
     response = torch.fft.irfft2((search_f * template_f.conj()).sum(1) * alpha, s=label.shape)
@@ -39,6 +40,19 @@ def step(parameters, optimiser, template, search, label, label_f, lam=1e-4):
     loss.backward()
     optimiser.step()
     return loss.item()
+
+
+def make_step(images, parameters, label):
+    """A function that does one step on images (2N, 3, H, W), templates first, without padding, and returns the loss.
+
+    parameters: the four arrays of a network of two convolutions.
+    """
+    n = len(images) // 2
+    images, label = torch.from_numpy(images), torch.from_numpy(label)
+    tensors = [torch.from_numpy(value.copy()).requires_grad_() for value in parameters]
+    optimiser = torch.optim.SGD(tensors, 1e-9, momentum=0.9, weight_decay=5e-4)
+    label_f = torch.fft.rfft2(label)
+    return lambda: step(tensors, optimiser, images[:n], images[n:], label, label_f, padding=0)
 
 
 def main():

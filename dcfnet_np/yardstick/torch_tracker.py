@@ -35,7 +35,12 @@ def crop(image, centre, window):
 
 
 def load(path):
-    """Weights and biases of the two convolutions, input channels in BGR order, from a .pth or a MatConvNet .mat."""
+    """Weights and biases of the two convolutions, input channels in BGR order, from a .pth or a MatConvNet .mat.
+
+    A list of these four arrays comes back as tensors.
+    """
+    if isinstance(path, list):
+        return [torch.from_numpy(np.ascontiguousarray(array)) for array in path]
     if str(path).endswith(".pth"):
         state = torch.load(path, weights_only=True)
         return [state[f"feature.{layer}.{kind}"] for layer in (0, 2) for kind in ("weight", "bias")]
@@ -45,6 +50,10 @@ def load(path):
     (w1, b1), (w2, b2) = (layer.weights for layer in net.layers if layer.type == "conv")
     arrays = [w1.transpose(3, 2, 0, 1)[:, ::-1], b1, w2.transpose(3, 2, 0, 1), b2]
     return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+
+
+def use_threads(count):
+    torch.set_num_threads(count)
 
 
 class TorchTracker:
