@@ -68,6 +68,7 @@ setup(
     package_dir={"dcfnet_np.kernels": "kernels", "dcfnet_np.train": "train"},
     package_data={
         "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],
+        "dcfnet_np.evaluation": ["*.j2"],
         "dcfnet_np.kernels": ["*.cu", "*.cuh"],
     },
     install_requires=[

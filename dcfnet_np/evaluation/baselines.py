@@ -3,7 +3,7 @@
     dcfnet[:WEIGHTS[:PRESET]]   our tracker; weights are a packaged name or a file
     hog-dcf, gray-dcf           the same tracker on 31-channel HOG, or on gray values, instead of learnt features
     csrt, kcf, mosse            OpenCV's, from opencv-contrib-python
-    mil, nano:FOLDER, vit:FILE  OpenCV's; nano and vit with their model files
+    mil, nano:FOLDER, vit:FILE  OpenCV's; mil draws random numbers by the clock, nano and vit need their model files
     identity                    keeps the first box: what a sequence gives away
 
 `NAME=SPEC` gives a tracker another name.  What is not installed raises `Unavailable`.
@@ -28,6 +28,8 @@ from .protocols import EvaluatedTracker
 
 CONTRIB = ("csrt", "kcf", "mosse")
 KINDS = ("dcfnet", "hog-dcf", "gray-dcf", *CONTRIB, "mil", "nano", "vit", "identity")
+RANDOM = ("mil",)  # boxes differ from run to run: MIL seeds its random numbers by the clock
+SMALLEST = 6  # pixels of a target that OpenCV's trackers are given
 NANO_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
 # Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the number of elements;
@@ -138,15 +140,12 @@ class OpenCV:
         self._create = create
 
     def init(self, frame: np.ndarray, box: Box) -> None:
-        import cv2
-
-        cv2.setRNGSeed(0)  # MIL draws its samples at random
         self._tracker = self._create()
         x, y, w, h = (int(round(value)) for value in box)
         height, width = frame.shape[:2]
-        # OpenCV's trackers need at least a pixel of target inside the frame.
-        left, top = min(max(x, 0), width - 2), min(max(y, 0), height - 2)
-        right, bottom = max(min(x + w, width), left + 2), max(min(y + h, height), top + 2)
+        # They need some of the target inside the frame, and MIL looks for features in a target of 3 pixels for ever.
+        left, top = min(max(x, 0), width - SMALLEST), min(max(y, 0), height - SMALLEST)
+        right, bottom = max(min(x + w, width), left + SMALLEST), max(min(y + h, height), top + SMALLEST)
         self._tracker.init(np.ascontiguousarray(frame), (left, top, right - left, bottom - top))
 
     def update(self, frame: np.ndarray) -> "tuple[float, ...] | None":

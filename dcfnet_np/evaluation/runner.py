@@ -34,6 +34,8 @@ from .baselines import Spec, Unavailable
 from .metrics import get_rules
 from .protocols import BOX, FAILED, STARTED, Run, Segment, run, segments
 
+DASK_TIMEOUT = 10  # seconds for a scheduler to answer
+
 
 class RunError(RuntimeError):
     """A run failed midway; what was finished is kept."""
@@ -232,7 +234,7 @@ def _dask_futures(jobs: Sequence[Job], address: str) -> Iterator[Iterator[tuple[
     except ImportError:
         raise ValueError("--dask needs dask.distributed; install the extra dask: pip install '.[dask]'") from None
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=DASK_TIMEOUT)
     except (OSError, ValueError) as error:
         raise ValueError(f"no Dask scheduler answers at {address} ({error}); start one: dask scheduler") from None
     with client:
@@ -287,7 +289,7 @@ def read(out: Path, job: Job) -> Run:
         boxes = from_otb(read_numbers(path))
         states = np.full(len(boxes), BOX, np.int8)
         states[0] = STARTED
-    seconds = [read_numbers(times / f"{job.stem}_{what}.txt").ravel() for what in ("time", "decode")]
+    seconds = [np.loadtxt(times / f"{job.stem}_{what}.txt", ndmin=1) for what in ("time", "decode")]
     if boxes.shape != (job.frames, 4) or any(len(values) != job.frames for values in seconds):
         raise ValueError(f"{path}: expected {job.frames} rows of 4 numbers, with times; delete it and run again")
     return Run(boxes, seconds[0], seconds[1], states)
