@@ -526,7 +526,7 @@ def _summary(source: "Source", rows: "Sequence[BoxRow]") -> str:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from .evaluation import baselines, datasets, results, runner
+    from .evaluation import baselines, datasets, report, results, runner
     from .evaluation.metrics import get_rules
 
     if args.check:
@@ -534,7 +534,7 @@ def _eval(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("give --out DIR for the results, or --check to look at the data set only")
     get_rules(args.rules)
-    report = _report_module()
+    report.check_installed()  # now rather than after the run
     other = None if args.compare is None else results.load(args.compare)
     wanted = [baselines.parse(text, args.weights, args.preset, args.device) for text in args.trackers]
     specs, skipped = _with_devices(runner.available, wanted)
@@ -558,14 +558,6 @@ def _eval(args: argparse.Namespace) -> int:
         print("VOT's measures on so few sequences test the code; they are no score")
     print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")
     return 0
-
-
-def _report_module() -> Any:
-    """The report, whose packages are an extra: found missing now rather than after the run."""
-    try:
-        return importlib.import_module("dcfnet_np.evaluation.report")
-    except ImportError as error:
-        raise ValueError(f"reports need {error.name}; install the extra report: pip install '.[report]'") from None
 
 
 def _with_devices(function: Callable[[Any], Any], argument: Any) -> Any:

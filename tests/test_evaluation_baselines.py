@@ -41,6 +41,12 @@ def test_names():
     assert parse("again=kcf").label == "again"
 
 
+def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
+    (tmp_path / "my.h5").touch()
+    monkeypatch.chdir(tmp_path)
+    assert parse("dcfnet:my.h5") == Spec("dcfnet-my", "dcfnet", str(tmp_path / "my.h5"), "default", "auto")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -136,10 +142,9 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
     assert follow(tracker, frames, boxes).min() > 0.6
     inner = tracker._tracker
     assert isinstance(inner, Tracker)  # the same machinery as ours
-    patches = inner._crop(frames[0], inner._window_sizes(inner.preset.scale_factors))
-    features = inner._extract(patches)
-    assert features.shape == (3, channels, size, size)
-    assert inner._filter.numerator.shape[0] == channels  # what it learned from
+    spectra, flat = inner._extract(frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]]))
+    assert spectra.shape == (2, channels, *inner._label_f.shape) and not flat
+    assert inner.preset.input_size == size and inner._filter.numerator.shape[0] == channels  # what it learned from
 
 
 # --- trackers ---

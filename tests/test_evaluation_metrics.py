@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation import explain
+from dcfnet_np.evaluation import datasets, explain
 from dcfnet_np.evaluation.datasets import Sequence
 from dcfnet_np.evaluation.metrics import (
     RULES,
@@ -337,3 +338,32 @@ def test_rules_side_by_side(tmp_path):
     assert rows["frames counted"] == ("15", "20", "15")
     names = [row[0] for row in explain.conventions(rules)]
     assert "statistic" in names and "overlap_thresholds" not in names
+
+
+# --- real sequences ---
+
+
+def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
+    """AUC of the PyTorch tracker with the released parameters, as published with the sequences."""
+    published = {
+        "David": 0.732,
+        "Crossing": 0.786,
+        "Bird2": 0.771,
+        "Man": 0.824,
+        "Skiing": 0.444,
+        "Girl": 0.758,
+        "Freeman1": 0.631,
+        "DragonBaby": 0.641,
+        "Deer": 0.780,
+        "Dog": 0.610,
+        "Subway": 0.685,
+        "vot15_bag": 0.672,
+    }
+    for file in (Path(__file__).parent / "golden/pytorch").glob("*.txt"):
+        (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])  # without its comment
+    pairs = explain.pair(tmp_path, datasets.load(data_dir / "sequences"))
+    assert len(pairs) == 12
+    found = {sequence.name: scores(boxes, sequence.boxes).success for sequence, boxes in pairs}
+    assert {name: round(value, 3) for name, value in found.items()} == pytest.approx(published, abs=0.0011)
+    for sequence, _ in pairs:
+        assert scores(sequence.boxes, sequence.boxes).success == pytest.approx(20 / 21, abs=1e-12)

@@ -32,18 +32,6 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def dcfnet(capsys):
-    """dcfnet(*words) -> exit code, stdout, stderr."""
-
-    def run(*words):
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     """A run that nobody may write to."""
@@ -282,7 +270,7 @@ def test_verify(finished, dcfnet, tmp_path):
     path.unlink()
     assert "has no boxes of identity on walk1" in dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")[2]
     code, _, err = dcfnet("verify", tmp_path)
-    assert code == 2 and "is no folder of results" in err
+    assert code == 2 and "has no run.json, which" in err
 
 
 def test_verify_sees_other_weights(data, tmp_path, dcfnet):
@@ -354,3 +342,10 @@ def test_labels_are_kept_apart():
     specs = [parse("a=identity"), parse("a=gray-dcf")]
     with pytest.raises(ValueError, match="two trackers are called a; give one another name"):
         runner.available(specs)
+
+
+def test_a_report_without_its_packages(data, tmp_path, dcfnet, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, _, err = dcfnet("eval", data, "--trackers", "identity", "--out", tmp_path / "out")
+    assert code == 2 and "a report needs jinja2; install the extra report" in err
+    assert not (tmp_path / "out").exists()

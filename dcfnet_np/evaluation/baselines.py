@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from .. import weights
+from ..extractor import Extracted
 from ..ops.fourier import rfft2
 from ..presets import Preset, get_preset
 from ..tracker import Tracker
 from ..vision.boxes import Box
 from ..vision.crop import crop_patches
+from ..vision.windows import hann
 from .protocols import EvaluatedTracker
 
 CONTRIB = ("csrt", "kcf", "mosse")
@@ -74,6 +76,8 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
         model, preset = (words + [weights, preset][len(words) :])[:2]
         label = name or "-".join(["dcfnet", *(re.sub(r"[^\w.-]", "-", Path(word).stem) for word in words)])
         spec = Spec(label, kind, model, preset, device)
+    if spec.model and Path(spec.model).exists():  # a later run, or another machine, may have another working folder
+        spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
     if not re.fullmatch(r"[\w.-]+", label) or label.startswith("."):
         raise ValueError(f"tracker name {label!r} must be letters, digits, '_', '-' and '.'")
     return spec
@@ -203,15 +207,14 @@ class FeatureTracker(Tracker):
 
     def __init__(self, features: Callable[[np.ndarray], np.ndarray], preset: Preset, cell: int = 1) -> None:
         super().__init__(weights="light", preset=preset, device="cpu")  # the weights are not used
-        self._extract = features
-        self._patch_size = preset.input_size * cell
+        window = hann((preset.input_size, preset.input_size))
 
-    def _crop(self, frame: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        return crop_patches(frame, self._centre, windows, self._patch_size, rounded=self.preset.rounded_crop)
+        def extract(frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
+            size = preset.input_size * cell
+            patches = crop_patches(frame, centre, windows, size, rounded=preset.rounded_crop)
+            return Extracted(rfft2(features(patches) * window, self._band), float(np.ptp(patches)) < 0.5)
 
-    def _features_f(self, patches: np.ndarray) -> np.ndarray:
-        maps = self._extract(patches) * self._window
-        return np.asarray(rfft2(maps, self._band))
+        self._extract = extract
 
 
 def gray(patches: np.ndarray) -> np.ndarray:

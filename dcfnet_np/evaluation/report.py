@@ -1,17 +1,14 @@
 """The report of a run: plots as SVG and PNG, and one self-contained HTML page.  Needs the extra `report`."""
 
 import base64
+import importlib
 import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from ..files import replacing
 from ..vision.draw import draw_box
@@ -24,7 +21,7 @@ COLOURS = (
     "#a0785a", "#d16ba5", "#7f8c8d", "#a39b2b", "#2fa3b5",
 )  # fmt: skip
 STYLES = ("-", "--", ":", "-.")
-INK = "#010203"  # stands for the page's text colour in a plot, whatever it is: light or dark
+INK, PAPER = "#1d2329", "#fefefe"  # of a plot; inside the page they become the page's own, light or dark
 WHITE = (255, 255, 255)
 
 LOST_BELOW = 0.1  # overlap
@@ -55,21 +52,33 @@ class Line(NamedTuple):
     style: str
 
 
+def check_installed() -> None:
+    """Raise ValueError when a package of the extra `report` is missing."""
+    for name in ("jinja2", "matplotlib"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise ValueError(f"a report needs {name}; install the extra report: pip install '.[report]'") from None
+
+
 def write(out: Path, results: dict[str, Any], jobs: Sequence[Job], other: dict[str, Any] | None = None) -> None:
     """Write report.html and plots/*.svg, *.png into `out`.
 
     results: what `results.load` gives.  jobs: those of the run, for the frames of the failure gallery.
     other: the results of another run, to be compared with.  Raises WriteError.
     """
+    import jinja2
+    from markupsafe import Markup
+
     folder = out / "plots"
     folder.mkdir(parents=True, exist_ok=True)
     inline = []
     for name, title, x_label, y_label, x, lines in _plots(results):
-        for suffix in ("svg", "png"):
+        for suffix in ("png", "svg"):
+            drawn = _draw(title, x_label, y_label, x, lines, suffix)
             with replacing(folder / f"{name}.{suffix}") as part:
-                part.write_bytes(_draw(title, x_label, y_label, x, lines, suffix))
-        drawn = _draw(title, x_label, y_label, x, lines, "svg", ink=INK).decode()
-        inline.append({"name": name, "svg": Markup(_inline(drawn, name))})
+                part.write_bytes(drawn)
+        inline.append({"name": name, "svg": Markup(_inline(drawn.decode(), name))})
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dcfnet_np.evaluation", "."),
         autoescape=True,
@@ -241,20 +250,22 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _draw(
-    title: str, x_label: str, y_label: str, x: Sequence[float], lines: Sequence[Line], suffix: str, ink: str = "#1d2329"
-) -> bytes:
+def _draw(title: str, x_label: str, y_label: str, x: Sequence[float], lines: Sequence[Line], suffix: str) -> bytes:
     """One plot as a file's bytes, the same for the same figures."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": title,
         "font.size": 10,
         "font.family": "sans-serif",
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
+        "text.color": INK,
+        "axes.facecolor": PAPER,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
@@ -272,14 +283,14 @@ def _draw(
         axes.legend(loc="best", frameon=False, fontsize=9)
         stream = io.BytesIO()
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-        figure.savefig(stream, format=suffix, transparent=ink == INK, dpi=200, metadata=metadata)
+        figure.savefig(stream, format=suffix, dpi=200, facecolor=PAPER, metadata=metadata)
     return stream.getvalue()
 
 
 def _inline(svg: str, name: str) -> str:
     """An SVG file for inside the page: in the page's text colour and fonts, its ids told apart from other plots'."""
     svg = svg[svg.index("<svg") :]
-    svg = svg.replace(INK, "currentColor")
+    svg = svg.replace(INK, "currentColor").replace(PAPER, "none")
     svg = re.sub(r"(font: [^;\"']*?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)

@@ -31,7 +31,7 @@ from .metrics import (
     score_sequence,
 )
 from .protocols import Run, vot_overlaps, vot_scores
-from .runner import Config, Job, box_file, read
+from .runner import Config, Job, box_file, read, read_json
 
 FORMAT_VERSION = 1
 
@@ -88,12 +88,7 @@ def write(path: Path, results: dict[str, Any]) -> None:
 def load(out: Path) -> dict[str, Any]:
     """results.json of a folder.  ValueError when there is none or it is of another format."""
     path = out / "results.json"
-    try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(f"{out} has no results.json; `dcfnet eval` writes one") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+    results = read_json(path)
     if results.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} has format {results.get('format')}, this version reads {FORMAT_VERSION}")
     return results

@@ -128,14 +128,18 @@ def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequen
 
 def read_record(out: Path) -> dict[str, Any]:
     """run.json of a folder of results.  ValueError when it is none."""
-    path = out / "run.json"
+    return read_json(out / "run.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that `dcfnet eval` writes.  ValueError when it is missing or damaged."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise ValueError(f"{out} is no folder of results: it has no run.json; `dcfnet eval` writes one") from None
+        raise ValueError(f"{path.parent} has no {path.name}, which `dcfnet eval` writes: no results there") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    return record
+    return content
 
 
 # --- running ----------------------------------------------------------------------------------------------
