@@ -270,7 +270,7 @@ def _draw(title: str, x_label: str, y_label: str, x: Sequence[float], lines: Seq
         "axes.spines.right": False,
     }
     with rc_context(settings):  # type: ignore[arg-type]
-        figure = Figure(figsize=(5.0, 4.1), layout="constrained")
+        figure = Figure(figsize=(5.0, 3.7 + 0.2 * -(-len(lines) // 2)), layout="constrained")
         axes = figure.add_subplot()
         for one in lines:
             values = np.array([np.nan if value is None else value for value in one.values])
@@ -280,7 +280,7 @@ def _draw(title: str, x_label: str, y_label: str, x: Sequence[float], lines: Seq
         axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(x[0], x[-1]), ylim=(0, 1))
         axes.grid(True, color="#888888", alpha=0.25, linewidth=0.8)
-        axes.legend(loc="best", frameon=False, fontsize=9)
+        figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)  # beside no curve, however many
         stream = io.BytesIO()
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
         figure.savefig(stream, format=suffix, dpi=200, facecolor=PAPER, metadata=metadata)

@@ -1,5 +1,6 @@
 """From result files to results.json: every figure, the configuration, the environment."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -164,13 +165,12 @@ def digest(files: Sequence[Path]) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions, processor and commit: what may change a box or a time."""
-    names = ("numpy", "scipy", "opencv-python", "opencv-python-headless", "opencv-contrib-python", "cupy-cuda12x")
-    packages = {}
-    for name in names:
-        try:
+    import cv2
+
+    packages = {"opencv": cv2.__version__}  # it comes as one of several packages
+    for name in ("numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     device = backend.select_device("auto")
     return {
         "dcfnet_np": __version__,
