@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 VOT := .venv-vot
+BASELINES := .venv-baselines
 BIN := $(VENV)/bin
 DOCS := .venv-docs
 OUT ?= out/demo
@@ -12,7 +13,7 @@ OUT ?= out/demo
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment gpu clean distclean
+.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment baselines gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -23,8 +24,9 @@ help:
 	@echo "make docs       the site, into build/docs    make equations  rewrite docs/equations.md"
 	@echo "make notebooks  run examples/ and keep the outputs"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
+	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
-	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT) and $(DOCS) too"
+	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"
 
 test: lint docs $(VENV)/.cupy
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -71,6 +73,25 @@ vot: vot-environment
 vot-environment:
 	@$(MAKE) --no-print-directory VENV=$(VOT) $(VOT)/.bridges
 
+# The trackers of opencv-contrib-python: it and opencv-python overwrite each other, so an environment of its own.
+# DATA: a folder of sequences; RELEASED: the authors' param.pth, for its row.
+TABLE ?= out/baselines
+baselines: $(BASELINES)/.ready
+	OPENBLAS_NUM_THREADS=1 $(BASELINES)/bin/python -m pytest tests/test_evaluation_baselines.py
+	@if [ -n "$(DATA)" ]; then set -ex; mkdir -p $(TABLE); \
+	  if [ -n "$(RELEASED)" ]; then $(BASELINES)/bin/dcfnet convert "$(RELEASED)" $(TABLE)/param.h5; \
+	    released=,released=dcfnet:$(TABLE)/param.h5:pytorch; fi; \
+	  $(BASELINES)/bin/dcfnet eval "$(DATA)" --workers 2 --attributes benchmarks/otb_attributes.json --out $(TABLE) \
+	    --trackers dcfnet,dcfnet:conv1,csrt,kcf,mosse,hog-dcf,gray-dcf,identity$$released; \
+	else echo "no DATA=DIR given: no table"; fi
+
+$(BASELINES)/.ready: setup.py pyproject.toml
+	$(PYTHON) -m venv $(BASELINES)
+	$(BASELINES)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[report]" pytest
+	$(BASELINES)/bin/python -m pip uninstall --quiet --yes opencv-python
+	$(BASELINES)/bin/python -m pip install --quiet --disable-pip-version-check opencv-contrib-python-headless
+	@touch $@
+
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS.
 # DCFNET_DATA may name a folder with sequences/David.
 RESULTS ?= benchmarks/results
@@ -107,7 +128,7 @@ clean:
 	find . -name __pycache__ -not -path "./.venv*" -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(VOT) $(DOCS)
+	rm -rf $(VENV) $(VOT) $(BASELINES) $(DOCS)
 
 # CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
 $(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')

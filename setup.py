@@ -27,8 +27,14 @@ DOCS = [
     "sphinxcontrib-autoprogram",
     "ziamath",  # only for the font of the mathematics inside it
 ]
+REPORT = ["jinja2>=3.1", "matplotlib>=3.8"]
+DASK = ["distributed>=2024.1"]
+GOT10K = ["got10k==0.1.3", "six"]  # got10k imports six without saying so
 TEST = [
     *EXAMPLES,
+    *REPORT,
+    *DASK,
+    *GOT10K,
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
     "hypothesis",
@@ -40,7 +46,6 @@ TEST = [
     "wheel",
 ]
 BENCH = ["torch"]
-GOT10K = ["got10k==0.1.3"]
 VOT = ["vot-toolkit==0.7.4", "attributee==0.1.9", "vot-trax==4.0.2"]  # why just these: docs/bridges.md
 
 setup(
@@ -63,6 +68,7 @@ setup(
     package_dir={"dcfnet_np.kernels": "kernels", "dcfnet_np.train": "train"},
     package_data={
         "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],
+        "dcfnet_np.evaluation": ["*.j2"],
         "dcfnet_np.kernels": ["*.cu", "*.cuh"],
     },
     install_requires=[
@@ -85,6 +91,8 @@ setup(
         "got10k": GOT10K,
         "vot": VOT,
         "bridges": [*GOT10K, *VOT, "pytest>=8"],  # what `make vot` installs
+        "report": REPORT,
+        "dask": DASK,
         "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},

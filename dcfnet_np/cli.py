@@ -135,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     track.add_argument("--response", action="store_true", help="draw the response map into video and window")
     track.add_argument("--max-frames", metavar="N", type=_parse_count, help="stop after N frames, the first counted")
 
+    _add_evaluation_commands(command)
+
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
     convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
     convert.add_argument("output", metavar="OUT.h5", type=Path)
@@ -199,6 +201,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    evaluate = command("eval", _eval, "run trackers over a data set: boxes, scores and a report; or check a copy")
+    evaluate.add_argument("dataset", metavar="DATASET_DIR", help="OTB, VOT, GOT-10k, LaSOT, UAV123 or plain folders")
+    evaluate.add_argument("--out", metavar="DIR", type=Path, help="where results go; a run that was cut goes on there")
+    evaluate.add_argument("--check", action="store_true", help="run nothing: say what is wrong with this copy")
+    evaluate.add_argument("--decode", action="store_true", help="with --check: decode every frame")
+    evaluate.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="default: all")
+    evaluate.add_argument("--protocol", choices=("ope", "tre", "sre", "vot"), default="ope", help="default: ope")
+    evaluate.add_argument(
+        "--trackers",
+        metavar="T,T,...",
+        type=_parse_names,
+        default=["dcfnet"],
+        help="dcfnet[:WEIGHTS[:PRESET]], hog-dcf, gray-dcf, csrt, kcf, mosse, mil, nano:FOLDER, vit:FILE, identity; "
+        "NAME=T renames one; default: dcfnet",
+    )
+    evaluate.add_argument("--rules", metavar="NAME", default="otb", help="otb, got10k, pytracking, paper; default: otb")
+    evaluate.add_argument("--attributes", metavar="FILE", help='JSON: {"David": ["IV", ...], ...}')
+    evaluate.add_argument("--compare", metavar="DIR", type=Path, help="another --out, to be held beside this one")
+    _add_worker_options(evaluate)
+    _add_tracker_options(evaluate)
+
+    score = command("score", _score, "score box files against ground truth")
+    score.add_argument("result", metavar="RESULT", type=Path, help="a box file, or a folder of SEQUENCE.txt")
+    score.add_argument("dataset", metavar="DATASET_DIR", help="the sequence's folder, or the data set's")
+    score.add_argument("--rules", metavar="NAME", default="otb", help="default: otb")
+    score.add_argument("--explain", action="store_true", help="by all rules side by side, and what tells them apart")
+
+    verify = command("verify", _verify, "run an evaluation again and compare every box")
+    verify.add_argument("out", metavar="DIR", type=Path, help="the --out of an evaluation")
+    verify.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="only these")
+    verify.add_argument("--tolerance", metavar="PIXELS", type=float, default=0.0, help="default: 0, equal to the byte")
+    _add_worker_options(verify)
+
+
+def _add_worker_options(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1")
+    where.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler whose workers see the same paths")
+
+
 def _add_tracker_options(parser: argparse.ArgumentParser) -> None:
     _add_network_options(parser)
     _add_device_option(parser, "auto")
@@ -250,6 +293,13 @@ def _parse_presets(text: str) -> list[str]:
     names = text.split(",")
     if len(names) != 2:
         raise argparse.ArgumentTypeError(f"must be two names with a comma between, got {text!r}")
+    return names
+
+
+def _parse_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"must be names with commas between, got {text!r}")
     return names
 
 
@@ -488,6 +538,147 @@ def _summary(source: "Source", rows: "Sequence[BoxRow]") -> str:
     return ", ".join(parts)
 
 
+# --- eval, score, verify ------------------------------------------------------------------------------------
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from .evaluation import baselines, datasets, report, results, runner
+    from .evaluation.metrics import get_rules
+
+    if args.check:
+        return _check_dataset(args)
+    if args.out is None:
+        raise ValueError("give --out DIR for the results, or --check to look at the data set only")
+    get_rules(args.rules)
+    report.check_installed()  # now rather than after the run
+    other = None if args.compare is None else results.load(args.compare)
+    wanted = [baselines.parse(text, args.weights, args.preset, args.device) for text in args.trackers]
+    specs, skipped = _with_devices(runner.available, wanted)
+    for label, reason in skipped.items():
+        print(f"dcfnet: warning: {label} is skipped: {reason}", file=sys.stderr)
+    if not specs:
+        raise ValueError("no tracker is left to run")
+    sequences = datasets.load(args.dataset, args.sequences, args.attributes)
+    for sequence in sequences:
+        for note in sequence.notes:
+            print(f"dcfnet: warning: {sequence.name}: {note}", file=sys.stderr)
+    names = None if args.sequences is None else tuple(args.sequences)
+    config = runner.Config(args.dataset, tuple(specs), args.protocol, args.rules, names, args.attributes)
+    jobs = _evaluate(config, args.out, specs, sequences, args)
+    how = f"Dask at {args.dask}" if args.dask else f"{args.workers} process{'es' if args.workers > 1 else ''}"
+    found = results.build(config, args.out, specs, sequences, jobs, skipped, how)
+    results.write(args.out / "results.json", found)
+    report.write(args.out, results.load(args.out), jobs, other)
+    _print_table(results.table(found))
+    if args.protocol == "vot" and len(sequences) < 60:
+        print("VOT's measures on so few sequences test the code; they are no score")
+    print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")
+    return 0
+
+
+def _with_devices(function: Callable[[Any], Any], argument: Any) -> Any:
+    from .backend import DeviceError
+
+    try:
+        return function(argument)
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
+
+
+def _evaluate(config: Any, out: Path, specs: Any, sequences: Any, args: argparse.Namespace) -> Any:
+    """Run what is not there yet, with a bar of frames on a terminal; returns all jobs."""
+    from tqdm import tqdm
+
+    from .evaluation import runner
+
+    with tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
+
+        def progress(frames: int, total: int) -> None:
+            if bar.total is None:
+                bar.reset(total)
+                bar.initial = frames  # found done: they say nothing about the speed
+                bar.n = frames
+                bar.refresh()
+            else:
+                bar.update(frames)
+
+        try:
+            return runner.evaluate(config, out, specs, sequences, args.workers, args.dask, progress)
+        except KeyboardInterrupt:
+            bar.close()
+            raise Failed(f"stopped; the same command goes on from here, {out} keeps what is done") from None
+        except runner.RunError as error:
+            raise Failed(str(error)) from error
+
+
+def _check_dataset(args: argparse.Namespace) -> int:
+    from .evaluation import datasets
+
+    problems = list(datasets.check(args.dataset, args.sequences, args.decode))
+    for problem in problems:
+        print(f"{'error' if problem.fatal else 'note':<6} {problem.sequence}: {problem.text}")
+    fatal = sum(problem.fatal for problem in problems)
+    if fatal:
+        raise Failed(f"{fatal} problems in {args.dataset} keep sequences from being evaluated")
+    print(f"{args.dataset}: no sequence is broken, {len(problems)} notes")
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    from .evaluation import datasets, explain
+    from .evaluation.metrics import RULES, get_rules
+
+    rules = list(RULES.values()) if args.explain else [get_rules(args.rules)]
+    sequences = datasets.load(args.dataset)
+    pairs = explain.pair(args.result, sequences)
+    _print_table(explain.table(pairs, rules))
+    if args.explain:
+        print()
+        _print_table(explain.conventions(rules))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from .evaluation import baselines, datasets, runner
+
+    record = runner.read_record(args.out)
+    specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
+    for label in sorted(set(record["trackers"]) - {spec.label for spec in specs}):
+        print(f"dcfnet: warning: {label} draws random numbers and is not compared", file=sys.stderr)
+    names = args.sequences or list(record["sequences"])
+    sequences = datasets.load(record["dataset"], names)
+    config = runner.Config(record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names))
+    for job in runner.plan(config, specs, sequences):
+        if not runner.box_file(args.out, job).is_file():
+            raise ValueError(f"{args.out} has no boxes of {job.spec.label} on {job.stem}; finish that run first")
+    with tempfile.TemporaryDirectory() as folder:
+        again = Path(folder)
+        runner.remember(args.out, config, specs, sequences)  # says so when weights or settings have changed
+        jobs = _evaluate(config, again, specs, sequences, args)
+        differences = runner.verify(args.out, again, jobs)
+    bad = [d for d in differences if not d.identical and (not args.tolerance or d.pixels > args.tolerance)]
+    for difference in bad:
+        far = (
+            "another length or state" if difference.pixels == float("inf") else f"up to {difference.pixels:.4f} pixels"
+        )
+        print(f"{difference.tracker} on {difference.result}: {far}")
+    if bad:
+        raise Failed(f"{len(bad)} of {len(differences)} results differ from {args.out}")
+    print(
+        f"{len(differences)} results, all equal"
+        + (f" to {args.tolerance:g} pixels" if args.tolerance else " to the byte")
+    )
+    return 0
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
+
+
 # --- convert, gradcheck, trace, diff, doctor --------------------------------------------------------------
 
 
@@ -524,9 +715,7 @@ def _gradcheck(args: argparse.Namespace) -> int:
         shape = "x".join(str(size) for size in row.shape)
         verdict = "ok" if row.ok else "WRONG"
         lines.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip())
+    _print_table(lines)
     wrong = [row for row in rows if not row.ok]
     for row in wrong:
         print(row)

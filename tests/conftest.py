@@ -40,6 +40,19 @@ def rng():
     return np.random.default_rng(2017)
 
 
+@pytest.fixture
+def dcfnet(capsys):
+    """The command in this process: dcfnet(*words) -> exit code, stdout, stderr."""
+    from dcfnet_np.cli import main
+
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if "data_dir" in item.fixturenames:

@@ -16,7 +16,6 @@ import pytest
 from scenes import PATCH, make_frames, write_images, write_video
 
 from dcfnet_np import backend, gradcheck, kernels, network, weights
-from dcfnet_np.cli import main
 from dcfnet_np.kernels import compile as compiling
 from dcfnet_np.ops import relu
 from dcfnet_np.vision.boxes import iou, read_boxes
@@ -38,18 +37,6 @@ def folder(tmp_path, rng):
     """Five frames of the moving patch."""
     write_images(tmp_path / "walk", make_frames(rng))
     return tmp_path / "walk"
-
-
-@pytest.fixture
-def dcfnet(capsys):
-    """dcfnet(*words) -> exit code, stdout, stderr."""
-
-    def run(*words):
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -99,17 +99,20 @@ def iou(a: Any, b: Any) -> np.ndarray:
     return np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union))
 
 
-def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
+def read_numbers(path: str | os.PathLike[str], blank_rows: bool = False) -> np.ndarray:
     """Rows of numbers parted by commas, tabs or spaces -> (rows, columns) float64; empty lines are skipped.
 
+    blank_rows: an empty line between others is a row of NaN instead: a frame without annotation.
     Raises ValueError, naming file and line, for a word that is no number, for rows of different lengths, for a
     lone nan and for an empty file.
     """
     rows: list[list[float]] = []
+    blank = 0
     text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.replace(",", " ").split()
         if not words:
+            blank += 1
             continue
         try:
             row = [float(word) for word in words]
@@ -119,6 +122,9 @@ def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
             raise ValueError(f"{path}, line {number}: a lone nan; write nan for every number, like nan,nan,nan,nan")
         if rows and len(row) != len(rows[0]):
             raise ValueError(f"{path}, line {number}: expected {len(rows[0])} numbers as above, got {len(row)}")
+        if blank_rows and rows:
+            rows.extend([[math.nan] * len(row)] * blank)
+        blank = 0
         rows.append(row)
     if not rows:
         raise ValueError(f"{path}: holds no boxes")

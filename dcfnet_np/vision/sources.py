@@ -120,16 +120,17 @@ def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
     return from_otb(rows) if path.name == "groundtruth_rect.txt" else rows
 
 
-def _natural(path: Path) -> list[Any]:
+def natural_order(path: Path) -> list[Any]:
     """Sort key that takes runs of digits as numbers: frame2 before frame10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.name)]
 
 
-def _images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """Images of a folder in natural order of their names; none where there is no such folder."""
     if not folder.is_dir():
         return []
     files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((file for file in files if not file.name.startswith(".")), key=_natural)
+    return sorted((file for file in files if not file.name.startswith(".")), key=natural_order)
 
 
 def _match(pattern: str) -> list[Path]:
@@ -142,11 +143,11 @@ def _match(pattern: str) -> list[Path]:
     files = [Path(match) for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise SourceError(f"the pattern {pattern!r} matches no image; check the folder and the ending")
-    return sorted(files, key=_natural)
+    return sorted(files, key=natural_order)
 
 
 def _open_folder(folder: Path, max_frames: int | None, need_truth: bool) -> Source:
-    files = next((found for sub in FRAME_FOLDERS if (found := _images(folder / sub))), [])
+    files = next((found for sub in FRAME_FOLDERS if (found := image_files(folder / sub))), [])
     if not files:
         raise SourceError(
             f"{folder} holds no images, neither directly nor in img/ or color/; expected {', '.join(IMAGE_SUFFIXES)}"
@@ -183,12 +184,12 @@ class _ImageSource(Source):
         self.files = files[:max_frames]
         self.length = len(self.files)
         self.boxes = None if boxes is None else boxes[: self.length]
-        self._shape = _read_image(self.files[0], 1).shape
+        self._shape = read_image(self.files[0], 1).shape
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for number, file in enumerate(self.files, start=1):
             self._check_open()
-            frame = _read_image(file, number)
+            frame = read_image(file, number)
             _check_size(frame, self._shape, number, str(file))
             yield frame
 
@@ -275,7 +276,7 @@ class _VideoSource(Source):
         self._capture.release()
 
 
-def _read_image(file: Path, number: int) -> np.ndarray:
+def read_image(file: Path, number: int) -> np.ndarray:
     """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted."""
     import cv2
 

@@ -1,0 +1,1 @@
+"""Evaluation: data sets, protocols, metrics, baselines, parallel runs and reports."""

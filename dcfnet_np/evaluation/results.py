@@ -1,0 +1,257 @@
+"""From result files to results.json: every figure, the configuration, the environment."""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, backend
+from ..files import replacing
+from . import datasets
+from .baselines import Spec, describe
+from .metrics import (
+    NORMALISED_THRESHOLDS,
+    Curves,
+    Rules,
+    Scores,
+    SequenceScores,
+    combine,
+    get_rules,
+    score_frames,
+    score_sequence,
+)
+from .protocols import Run, vot_overlaps, vot_scores
+from .runner import Config, Job, box_file, read, read_json
+
+FORMAT_VERSION = 1
+
+
+def build(
+    config: Config,
+    out: Path,
+    specs: Sequence[Spec],
+    sequences: Sequence[datasets.Sequence],
+    jobs: Sequence[Job],
+    skipped: dict[str, str],
+    workers: str,
+) -> dict[str, Any]:
+    """All figures of a finished run, as plain values.  workers: how it was run, for who reads the speeds."""
+    rules = get_rules(config.rules)
+    trackers = {}
+    for spec in specs:
+        own = [job for job in jobs if job.spec == spec]
+        runs = [(job, read(out, job)) for job in own]
+        facts: dict[str, Any] = {"settings": describe(spec), "speed": speed([result for _, result in runs])}
+        facts["boxes_digest"] = digest([box_file(out, job) for job in own])
+        if config.protocol == "vot":
+            facts.update(_vot(runs))
+        else:
+            facts.update(_scores(runs, sequences, rules))
+        trackers[spec.label] = facts
+    return {
+        "format": FORMAT_VERSION,
+        "protocol": config.protocol,
+        "rules": dataclasses.asdict(rules),
+        "dataset": {
+            "path": str(Path(config.dataset).resolve()),
+            "name": Path(config.dataset).resolve().name,
+            "sequences": {s.name: _sequence_facts(s) for s in sequences},
+        },
+        "thresholds": {
+            "success": np.linspace(0, 1, rules.overlap_thresholds).tolist(),
+            "precision": list(range(rules.precision_thresholds)),
+            "normalised": NORMALISED_THRESHOLDS.tolist(),
+        },
+        "trackers": trackers,
+        "skipped": skipped,
+        "workers": workers,
+        "environment": environment(),
+    }
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Write results.json; NaN and infinity become null."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load(out: Path) -> dict[str, Any]:
+    """results.json of a folder.  ValueError when there is none or it is of another format."""
+    path = out / "results.json"
+    results = read_json(path)
+    if results.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{path} has format {results.get('format')}, this version reads {FORMAT_VERSION}")
+    return results
+
+
+def score_jobs(runs: Sequence[tuple[Job, Run]], rules: Rules) -> dict[str, SequenceScores]:
+    """Scores of one tracker by sequence; the segments of a sequence are pooled."""
+    frames = defaultdict(list)
+    for job, result in runs:
+        sequence, start = job.sequence, job.segment.start
+        visible = None if sequence.visible is None else sequence.visible[start:]
+        size = sequence.frame_size() if rules.clip_to_frame else None
+        scored = score_frames(result.boxes, sequence.boxes[start:], rules, size, visible)
+        frames[sequence.name].append(scored)
+    return {name: score_sequence(scored, rules) for name, scored in frames.items()}
+
+
+def _scores(runs: Sequence[tuple[Job, Run]], sequences: Sequence[datasets.Sequence], rules: Rules) -> dict[str, Any]:
+    scored = score_jobs(runs, rules)
+    overall, curves = combine(list(scored.values()), rules)
+    facts: dict[str, Any] = {"scores": overall._asdict(), "curves": _curves(curves)}
+    if rules.average == "sequences":
+        for statistic in ("mean", "median"):
+            by = dataclasses.replace(rules, statistic=statistic)
+            facts[statistic] = combine(list(scored.values()), by)[0]._asdict()
+    attributes = sorted({word for sequence in sequences for word in sequence.attributes})
+    facts["attributes"] = {}
+    for word in attributes:
+        having = [scored[s.name] for s in sequences if word in s.attributes and scored[s.name].scores.frames]
+        if having:
+            facts["attributes"][word] = combine(having, rules)[0]._asdict() | {"sequences": len(having)}
+    facts["sequences"] = {
+        sequence.name: scored[sequence.name].scores._asdict() | {"curves": _curves(scored[sequence.name].curves)}
+        for sequence in sequences
+    }
+    return facts
+
+
+def _curves(curves: Curves) -> dict[str, list[float]]:
+    return {name: values.tolist() for name, values in curves._asdict().items()}
+
+
+def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
+    overlaps = [vot_overlaps(job.sequence, result) for job, result in runs]
+    states = [result.states for _, result in runs]
+    facts = vot_scores(overlaps, states)._asdict()
+    facts["curve"] = facts["curve"].tolist()
+    by_sequence = {}
+    for (job, _), overlap, state in zip(runs, overlaps, states):
+        one = vot_scores([overlap], [state])
+        by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
+    return {"vot": facts, "sequences": by_sequence}
+
+
+def speed(runs: Sequence[Run]) -> dict[str, float]:
+    """Frames per second of tracking alone, and with decoding; first frames of a run, which learn, are left out."""
+    tracking = np.concatenate([result.times[1:] for result in runs])
+    decoding = np.concatenate([result.decoding[1:] for result in runs])
+    ran = ~np.isnan(tracking)
+    count, seconds = int(ran.sum()), float(tracking[ran].sum())
+    both = seconds + float(decoding[ran].sum())
+    return {"fps": count / seconds if seconds else math.nan, "fps_with_decoding": count / both if both else math.nan}
+
+
+def digest(files: Sequence[Path]) -> str:
+    """SHA-256 over names and bytes of files, ordered by name."""
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(f"{file.name}\n".encode())
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and commit: what may change a box or a time."""
+    import cv2
+
+    packages = {"opencv": cv2.__version__}  # it comes as one of several packages
+    for name in ("numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            packages[name] = importlib.metadata.version(name)
+    device = backend.select_device("auto")
+    return {
+        "dcfnet_np": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": backend.usable_cores(),
+        "device": backend.describe(device) if device.kind == "cuda" else "cpu",
+        "packages": packages,
+        "variables": {
+            k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "DCFNET_")) and "DATA" not in k
+        },
+    }
+
+
+def _commit() -> str:
+    """The commit of a clone, "" where this is an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=False)
+    except OSError:
+        return ""
+    return git.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    lines = [line for line in text.splitlines() if line.startswith("model name")]
+    return lines[0].partition(":")[2].strip() if lines else platform.machine()
+
+
+def _sequence_facts(sequence: datasets.Sequence) -> dict[str, Any]:
+    return {
+        "format": sequence.format,
+        "frames": len(sequence),
+        "first": sequence.first,
+        "attributes": list(sequence.attributes),
+        "notes": list(sequence.notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of a table for a terminal, a heading first, the best tracker at the top."""
+    trackers = results["trackers"]
+    rows: list[tuple[str, ...]]
+    if results["protocol"] == "vot":
+        rows = [("tracker", "accuracy", "failures", "robustness", "EAO")]
+        for label, facts in sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"])):
+            vot = facts["vot"]
+            accuracy, robustness, eao = (_three(vot[name]) for name in ("accuracy", "robustness", "eao"))
+            rows.append((label, accuracy, str(vot["failures"]), robustness, eao))
+        return rows
+    heading = "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
+    rows = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
+    for label, facts in sorted(trackers.items(), key=lambda item: -item[1]["scores"]["success"]):
+        scores: Any = Scores(**facts["scores"])
+        median = _three(facts["median"]["success"]) if "median" in facts else "-"
+        figures = (scores.success, scores.op, scores.dp, scores.normalised_precision)
+        rows.append((label, *map(_three, figures), f"{scores.cle:.1f}", median))
+    return rows
+
+
+def _three(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _sortable(value: float | None) -> float:
+    return -1.0 if value is None or math.isnan(value) else value

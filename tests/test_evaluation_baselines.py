@@ -1,0 +1,207 @@
+"""Trackers by name: hand-made features against loops, OpenCV's trackers, and what is not there."""
+
+import cv2
+import numpy as np
+import pytest
+from scenes import make_sequence
+
+from dcfnet_np.evaluation import baselines
+from dcfnet_np.evaluation.baselines import Spec, Unavailable, fhog, gray, make, parse
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.vision.boxes import iou
+
+HAS_CONTRIB = hasattr(cv2, "TrackerCSRT_create")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return make_sequence(np.random.default_rng(11), 12, 160, 120, (44, 36))
+
+
+def follow(tracker, frames, boxes):
+    """Overlaps in every frame but the first; a failed frame keeps the last box."""
+    tracker.init(frames[0], tuple(boxes[0]))
+    last, overlaps = tuple(boxes[0]), []
+    for frame, truth in zip(frames[1:], boxes[1:]):
+        last = tracker.update(frame) or last
+        overlaps.append(float(iou(last, truth)))
+    return np.array(overlaps)
+
+
+# --- names ---
+
+
+def test_names():
+    assert parse("dcfnet") == Spec("dcfnet", "dcfnet", "light", "default", "auto")
+    assert parse("dcfnet", "conv1", "paper", "cpu") == Spec("dcfnet", "dcfnet", "conv1", "paper", "cpu")
+    assert parse("dcfnet:conv1") == Spec("dcfnet-conv1", "dcfnet", "conv1", "default", "auto")
+    assert parse("dcfnet:a/param.h5:pytorch").label == "dcfnet-param-pytorch"
+    assert parse("released=dcfnet:a/param.h5:pytorch") == Spec("released", "dcfnet", "a/param.h5", "pytorch", "auto")
+    assert parse("nano:models") == Spec("nano", "nano", "models")
+    assert parse("again=kcf").label == "again"
+
+
+def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
+    (tmp_path / "my.h5").touch()
+    monkeypatch.chdir(tmp_path)
+    assert parse("dcfnet:my.h5") == Spec("dcfnet-my", "dcfnet", str(tmp_path / "my.h5"), "default", "auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("siamfc", "unknown tracker 'siamfc'; known: dcfnet, hog-dcf"),
+        ("", "unknown tracker ''"),
+        ("kcf:model", "tracker 'kcf:model': expected"),
+        ("dcfnet:a:b:c", "expected dcfnet:WEIGHTS:PRESET"),
+        ("a/b=kcf", "tracker name 'a/b' must be letters"),
+        (".=kcf", "tracker name"),
+    ],
+)
+def test_wrong_names(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_what_is_not_there_says_why(tmp_path):
+    with pytest.raises(Unavailable, match="no model file; name it: nano:FOLDER"):
+        make(parse("nano"))
+    with pytest.raises(Unavailable, match="there is no model file .*nanotrack_backbone_sim.onnx"):
+        make(parse(f"nano:{tmp_path}"))
+    with pytest.raises(Unavailable, match="there is no model file .*vit.onnx"):
+        make(parse(f"vit:{tmp_path}/vit.onnx"))
+    if not HAS_CONTRIB:
+        with pytest.raises(Unavailable, match="TrackerKCF; it is in opencv-contrib-python"):
+            make(parse("kcf"))
+
+
+# --- features ---
+
+
+def naive_fhog(patch, cell):
+    """HOG of one patch (C, H, W), pixel by pixel, from the paper's text."""
+    channels, height, width = patch.shape
+    rows, columns = height // cell, width // cell
+    votes = np.zeros((rows, columns, 18))
+    for y in range(1, rows * cell - 1):
+        for x in range(1, columns * cell - 1):
+            best = max(
+                (np.hypot(p[y, x + 1] - p[y, x - 1], p[y + 1, x] - p[y - 1, x]) / 2, c) for c, p in enumerate(patch)
+            )
+            p = patch[best[1]]
+            angle = np.arctan2(p[y + 1, x] - p[y - 1, x], p[y, x + 1] - p[y, x - 1])
+            bin_ = round(angle / (2 * np.pi) * 18) % 18
+            row, column = (y + 0.5) / cell - 0.5, (x + 0.5) / cell - 0.5
+            for r in range(rows):
+                for c in range(columns):
+                    share = max(0, 1 - abs(r - row)) * max(0, 1 - abs(c - column))
+                    votes[r, c, bin_] += share * best[0]
+    return votes
+
+
+def test_fhog_against_loops(rng):
+    cell, patches = 3, rng.uniform(0, 255, (2, 2, 15, 18)).astype(np.float32)  # neither square nor gray
+    # At the border gradients are one-sided in no direction: the loops skip it, so make it flat there.
+    patches[..., [0, 1, -2, -1], :] = 40
+    patches[..., [0, 1, -2, -1]] = 40
+    features = fhog(patches, cell)
+    assert features.shape == (2, 31, 5, 6) and features.dtype == np.float32
+    for patch, found in zip(patches.astype(float), features):
+        votes = naive_fhog(patch, cell)
+        unsigned = votes[..., :9] + votes[..., 9:]
+        energy = np.pad((unsigned**2).sum(2), 1, mode="edge")
+        for r in range(5):
+            for c in range(6):
+                expected = np.zeros(31)
+                for k, (dr, dc) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+                    block = np.sqrt(energy[r + dr : r + dr + 2, c + dc : c + dc + 2].sum() + 1e-4)
+                    signed = np.minimum(votes[r, c] / block, 0.2)
+                    expected[:18] += signed / 2
+                    expected[18:27] += np.minimum(unsigned[r, c] / block, 0.2) / 2
+                    expected[27 + k] = 0.2357 * signed.sum()
+                np.testing.assert_allclose(found[:, r, c], expected, atol=2e-4)
+
+
+def test_fhog_leaves_light_alone(rng):
+    patches = rng.uniform(0, 120, (1, 3, 24, 24)).astype(np.float32)
+    np.testing.assert_allclose(fhog(patches), fhog(2 * patches + 9), atol=1e-3)
+    assert not fhog(np.full((1, 3, 24, 24), 7, np.float32)).any()
+
+
+def test_gray():
+    patch = np.zeros((1, 3, 2, 2), np.float32)
+    patch[0, :, 0, 0] = 255, 0, 0  # blue
+    patch[0, :, 0, 1] = 255
+    np.testing.assert_allclose(gray(patch)[0, 0], [[0.114 - 0.5, 0.5], [-0.5, -0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "channels", "size"), [("hog-dcf", 31, 63), ("gray-dcf", 1, 125)])
+def test_filters_on_hand_made_features(scene, name, channels, size):
+    frames, boxes = scene
+    tracker = make(parse(name))
+    assert follow(tracker, frames, boxes).min() > 0.6
+    inner = tracker._tracker
+    assert isinstance(inner, Tracker)  # the same machinery as ours
+    spectra, flat = inner._extract(frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]]))
+    assert spectra.shape == (2, channels, *inner._label_f.shape) and not flat
+    assert inner.preset.input_size == size and inner._filter.numerator.shape[0] == channels  # what it learned from
+
+
+# --- trackers ---
+
+
+def test_dcfnet_and_identity(scene):
+    frames, boxes = scene
+    assert follow(make(parse("dcfnet", device="cpu")), frames, boxes).min() > 0.7
+    np.testing.assert_allclose(follow(make(parse("identity")), frames, boxes), iou(boxes[0], boxes[1:]))
+
+
+@pytest.mark.parametrize("name", ["mil", *baselines.CONTRIB])
+def test_opencv(scene, name):
+    try:
+        make(parse(name))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    frames, boxes = scene
+    overlaps = follow(make(parse(name)), frames, boxes)
+    assert overlaps.mean() > 0.5
+    if name not in baselines.RANDOM:
+        np.testing.assert_array_equal(overlaps, follow(make(parse(name)), frames, boxes))
+
+
+def test_opencv_starts_at_the_edge(scene):
+    frames, boxes = scene
+    for box in [(-20.4, -10.2, 30, 30), (150, 110, 40, 40), (20, 20, 1, 1)]:
+        tracker = make(parse("mil"))
+        tracker.init(frames[0], box)
+        tracker.update(frames[1])
+
+
+class _Raises:
+    """What OpenCV's trackers are at times: unable to go on."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def init(self, frame, box):
+        pass
+
+    def update(self, frame):
+        if self.error:
+            raise cv2.error("window outside the frame")
+        return False, (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("error", [True, False])
+def test_a_failed_frame_of_opencv_has_no_box(scene, error):
+    tracker = baselines.OpenCV(lambda: _Raises(error))
+    tracker.init(scene[0][0], (10, 10, 20, 20))
+    assert tracker.update(scene[0][1]) is None
+
+
+def test_facts_for_the_report():
+    facts = baselines.describe(parse("dcfnet:conv1:paper"))
+    assert facts["architecture"] == "conv1" and facts["parameters"] == 20256 and len(facts["weights_digest"]) == 64
+    assert facts["settings"]["name"] == "paper"
+    assert baselines.describe(parse("mil"))["opencv"] == cv2.__version__
+    assert baselines.describe(parse("hog-dcf"))["settings"]["learning_rate"] == 0.02

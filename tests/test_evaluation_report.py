@@ -1,0 +1,225 @@
+"""The report: what is on the page, that it needs nothing else, and how it behaves in a real browser."""
+
+import base64
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from scenes import make_sequence, write_sequence
+
+from dcfnet_np.cli import main
+from dcfnet_np.evaluation import report, results
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """{protocol: folder of a run} on three sequences; the target of one jumps away.  "other" is to be compared with."""
+    root = tmp_path_factory.mktemp("report")
+    for number in range(3):
+        jumps = {"step": (0.5, 0.3), "jump": 12} if number == 2 else {}
+        scene = make_sequence(np.random.default_rng(number), 24, 96, 72, (24, 18), **jumps)
+        write_sequence(root / "set" / f"walk{10 - number}", *scene)
+    (root / "set/attributes.json").write_text(json.dumps({"walk8": ["FM"], "walk9": ["SV", "FM"]}))
+    words = ["eval", str(root / "set"), "--trackers"]
+    assert main([*words, "gray-dcf,identity", "--out", str(root / "other"), "--sequences", "walk10,walk8"]) == 0
+    compare = ["--compare", str(root / "other")]
+    assert main([*words, "gray-dcf,identity,a.b=vit", "--out", str(root / "ope"), *compare]) == 0
+    assert main([*words, "gray-dcf,identity", "--protocol", "vot", "--out", str(root / "vot")]) == 0
+    return {name: root / name for name in ("ope", "vot", "other")}
+
+
+def text_of(page):
+    """Words of a page without its style and script."""
+    page = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.S)
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+
+
+class _Addresses(html.parser.HTMLParser):
+    """Everything that a browser would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
+                self.found.append(value)
+
+
+def test_the_page_needs_nothing_else(runs):
+    for folder in (runs["ope"], runs["vot"]):
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        addresses = _Addresses()
+        addresses.feed(page)
+        assert addresses.found
+        assert all(address.startswith(("#", "data:")) for address in addresses.found)
+        assert "url(http" not in page and "@import" not in page
+
+
+def test_what_is_on_the_page(runs):
+    page = (runs["ope"] / "report.html").read_text(encoding="utf-8")
+    text, found = text_of(page), results.load(runs["ope"])
+    assert "OPE on set" in text and "3 sequences, 72 frames" in text
+    for facts in found["trackers"].values():
+        assert f"{facts['scores']['success']:.3f}" in text and f"{facts['scores']['cle']:.1f}" in text
+    assert "FM fast motion" in text and "walk10" in text
+    assert "Failures of gray-dcf" in text and "walk8 lost in" in text
+    assert page.count("data:image/jpeg;base64,") == 3 * text.count("lost in")
+    assert "a.b was skipped: no model file" in text
+    assert "Comparison with another run" in text and "mean of 2" in text and "+0.000" in text
+    for name, value in found["rules"].items():
+        assert f"{name} {value}".replace("<", "&lt;").replace(">", "&gt;") in text
+    assert found["trackers"]["gray-dcf"]["boxes_digest"] in text
+    vot = text_of((runs["vot"] / "report.html").read_text(encoding="utf-8"))
+    assert "VOT's measures on 3 sequences are a test of the code and no score" in vot.replace("&#39;", "'")
+    assert "Expected overlap" in vot and "Robustness" in vot
+
+
+def test_names_are_escaped(runs, tmp_path):
+    found = results.load(runs["other"])
+    found["dataset"]["name"] = "<script>alert(1)</script>"
+    report.write(tmp_path, found, [])
+    assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_plots(runs):
+    import cv2
+
+    for name in ("success", "precision", "normalised"):
+        svg = (runs["ope"] / f"plots/{name}.svg").read_text(encoding="utf-8")
+        assert "gray-dcf [" in svg and "identity [" in svg and "currentColor" not in svg
+        picture = cv2.imread(str(runs["ope"] / f"plots/{name}.png"))
+        assert picture.shape[1] == 1000 and len(np.unique(picture)) > 50
+    assert (runs["vot"] / "plots/expected_overlap.svg").is_file()
+    page = (runs["ope"] / "report.html").read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_run_gives_the_same_plots(runs, tmp_path):
+    found = results.load(runs["other"])
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        report.write(folder, found, [])
+    for name in ("success.svg", "precision.png"):
+        assert (tmp_path / "a/plots" / name).read_bytes() == (tmp_path / "b/plots" / name).read_bytes()
+
+
+def test_a_difference_of_two_runs(runs):
+    ours, theirs = results.load(runs["ope"]), results.load(runs["other"])
+    theirs["trackers"]["gray-dcf"]["sequences"]["walk8"]["success"] += 0.25
+    theirs["rules"]["overlap_test"] = ">="
+    del theirs["trackers"]["identity"]
+    found = report._compare(ours, theirs)
+    rows = {(row["tracker"], row["sequence"]): row["difference"] for row in found["rows"]}
+    assert rows["gray-dcf", "walk8"] == pytest.approx(-0.25)
+    assert rows["gray-dcf", "walk10"] == 0
+    assert rows["gray-dcf", ""] == pytest.approx(-0.125)
+    assert [row["sequence"] for row in found["rows"]][:2] == ["", "walk8"]  # the largest difference first
+    assert "overlap_test (>, >=)" in found["warnings"][0] and "no identity" in found["warnings"][1]
+    with pytest.raises(ValueError, match="VOT runs are not compared"):
+        report._compare(results.load(runs["vot"]), ours)
+
+
+# --- in a browser ---
+
+SCRIPT = """
+<script>
+const errors = [];
+addEventListener("error", (event) => errors.push(String(event.message)));
+addEventListener("load", () => {
+  const table = document.querySelector("#sequence-table");
+  const column = (index) => [...table.tBodies[0].rows].map((row) => row.children[index].textContent.trim());
+  const click = (index) => table.tHead.rows[0].children[index].querySelector("button").click();
+  const seen = { names: column(0) };
+  click(3); seen.descending = column(3);
+  click(3); seen.ascending = column(3);
+  seen.sorted = table.tHead.rows[0].children[3].getAttribute("aria-sort");
+  click(0); seen.byName = column(0);
+  seen.plots = [...document.querySelectorAll("#plots svg")].map((svg) => {
+    const box = svg.getBoundingClientRect();
+    const lines = [...svg.querySelectorAll("[id*=line2d] path")].filter((path) => path.getTotalLength() > 20);
+    return { width: box.width, height: box.height, lines: lines.length, text: svg.textContent.includes("gray-dcf") };
+  });
+  seen.pictures = [...document.querySelectorAll("#failures img")].map((image) => image.naturalWidth);
+  seen.wide = document.documentElement.scrollWidth <= innerWidth;
+  seen.background = getComputedStyle(document.body).backgroundColor;
+  seen.ink = getComputedStyle(document.querySelector("#plots svg text")).fill;
+  seen.errors = errors;
+  document.body.innerHTML = "";
+  document.body.textContent = "SEEN" + btoa(JSON.stringify(seen)) + "END";
+});
+</script>
+</head>
+"""
+
+
+def browse(page, tmp_path, *options):
+    """Open a page with SCRIPT in headless Chromium without a network; (what it saw, console messages)."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium found")
+    copy = tmp_path / "page.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</head>", SCRIPT, 1), encoding="utf-8")
+    words = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--proxy-server=127.0.0.1:9",
+        "--enable-logging=stderr",
+        "--window-size=1280,900",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        *options,
+        "--dump-dom",
+        copy.as_uri(),
+    ]
+    home = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=home)
+    found = re.search(r"SEEN([\w+/=]+)END", done.stdout)
+    assert found, done.stderr[-2000:]
+    seen = json.loads(base64.b64decode(found[1]))
+    return seen, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_in_a_browser(runs, tmp_path):
+    seen, console = browse(runs["ope"] / "report.html", tmp_path)
+    assert console == [] and seen["errors"] == []
+    assert seen["names"] == ["walk8", "walk9", "walk10"]
+    values = [float(value) for value in seen["descending"]]
+    assert values == sorted(values, reverse=True) and values[0] > values[-1]
+    assert seen["ascending"] == seen["descending"][::-1] and seen["sorted"] == "ascending"
+    assert seen["byName"] == ["walk8", "walk9", "walk10"]  # 9 before 10
+    assert len(seen["plots"]) == 3
+    for plot in seen["plots"]:
+        assert plot["width"] > 300 and plot["height"] > 200 and plot["lines"] >= 2 and plot["text"]
+    assert seen["pictures"] and all(width == 320 for width in seen["pictures"])
+    assert seen["wide"], "the page scrolls sideways"
+    assert seen["background"] == "rgb(255, 255, 255)" and seen["ink"] == "rgb(29, 35, 41)"
+
+
+def test_in_the_dark_and_on_a_telephone(runs, tmp_path):
+    options = ("--blink-settings=preferredColorScheme=0", "--window-size=500,900")
+    seen, console = browse(runs["ope"] / "report.html", tmp_path, *options)
+    assert console == [] and seen["errors"] == [] and seen["wide"]
+    assert seen["background"] == "rgb(20, 24, 29)" and seen["ink"] == "rgb(228, 232, 236)"
+
+
+def test_a_vot_report_in_a_browser(runs, tmp_path):
+    seen, console = browse(runs["vot"] / "report.html", tmp_path)
+    assert console == [] and seen["errors"] == []
+    assert len(seen["plots"]) == 1 and seen["plots"][0]["lines"] >= 2
