@@ -59,7 +59,11 @@ def kernel_rows(v: np.ndarray, rows: int) -> np.ndarray:
 
     The channels of a row must stand right after those of the row before.  Rows overlap: not to be written.
     """
-    *lead, _, c, tiles = v.shape
+    *lead, height, c, tiles = v.shape
+    if height < rows + 2 or v.strides[-3] != c * v.strides[-2]:
+        raise ValueError(
+            f"kernel_rows: v must have {rows + 2} rows and channels side by side, got {v.shape}, {v.strides}"
+        )
     return as_strided(v, (*lead, rows, 3 * c, tiles), v.strides, writeable=False)
 
 
@@ -108,6 +112,8 @@ def _neighbours(tiles: np.ndarray) -> list[np.ndarray]:
     d1..d4 are the tile's own columns, d0 the last one of its left neighbour, d5 the first one of its right neighbour.
     Left out is the very first element, a zero before a tile.
     """
+    if len(tiles) != 4 or tiles.strides[0] != (tiles[0].size + 1) * tiles.itemsize:
+        raise ValueError(f"winograd: tiles must be (4, R, C, 1 + T) of make_tiles, got {tiles.shape}, {tiles.strides}")
     flat = as_strided(tiles, (4, tiles[0].size + 1), (tiles.strides[0], tiles.itemsize))
     return [flat[3, :-2], flat[0, 1:-1], flat[1, 1:-1], flat[2, 1:-1], flat[3, 1:-1], flat[0, 2:]]
 
