@@ -43,6 +43,8 @@ def is_external(address):
 def test_every_internal_link_leads_somewhere(pages):
     broken = []
     for path, page in pages.items():
+        if "_modules" in path.parts:
+            continue  # source code: its links back name an object by the package that exports it, not by its page
         for address in page.links | page.loads:
             if is_external(address):
                 continue

@@ -46,6 +46,14 @@ GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition
 # (function, code, mutated code, or "*" for any change of that code): why no check can tell the two apart.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
+        "filter.exact_filter",
+        "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
+        "matrix = rows * weights @ rows.conj().swapaxes(-2, -1) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
+    ): "the order of the two axes that are exchanged does not matter",
+    ("ops.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*"): (
+        "these two places lie beyond all tiles and are never read; zero keeps them from growing"
+    ),
+    (
         "filter.OnlineFilter.update",
         "if self.numerator is None or self.denominator is None:",
         "if self.numerator is None and self.denominator is None:",

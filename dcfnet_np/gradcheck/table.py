@@ -560,6 +560,19 @@ def _equation_13(place: Place) -> Iterator[Pair | GradientResult]:
             yield _value(f"{name}, {rule}", "13", model.numerator * by_rule, expected, note)
             response_f = dcf.correlate(expected[None], search_f)
             yield _value(f"{name}, {rule}, response", "3", model.response_f(search_f), response_f, note)
+        if place.device.kind == "cpu" and place.precision is np.float64:
+            beta, stack = np.array(list(weights)), np.concatenate(templates)
+            stack_f = fourier.rfft2(stack)
+            exact = filter_module.exact_filter(stack_f, beta, label_f, lam)
+            by_bins = np.empty_like(exact)
+            for u, v in np.ndindex(*label_f.shape):
+                x = stack_f[:, :, u, v]
+                matrix = sum(b * np.outer(t, t.conj()) for b, t in zip(beta, x)) + lam * np.eye(d)
+                by_bins[:, u, v] = np.linalg.solve(matrix, sum(b * t for b, t in zip(beta, x)) * label_f[u, v].conj())
+            yield _value(f"{name}, exact filter", "12", exact, by_bins, "bin by bin")
+            got = filter_module.incremental_loss(exact, stack, beta, label, lam)
+            expected = _incremental_loss(templates, label, weights, lam, fourier.irfft2(exact, shape))
+            yield _value(f"{name}, Eq. 12", "12", np.array([got]), np.array([expected]), "against the sums")
         if d == 1 and place.precision is np.float64:
             incremental_loss = functools.partial(_incremental_loss, templates, label, weights, lam)
             solution = to_numpy(fourier.irfft2(filter_f, shape))
