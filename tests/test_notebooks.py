@@ -3,6 +3,7 @@
 `make notebooks` (or `python tests/test_notebooks.py`) runs them and keeps the new outputs.
 """
 
+import os
 import pathlib
 import sys
 
@@ -17,7 +18,9 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 def execute(path, folder):
     """The notebook, run in `folder`; what would differ from machine to machine is left out."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}})
+    # Pictures go into the notebook, whatever backend an earlier test of this process has chosen.
+    client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     notebook.metadata["language_info"] = {"name": "python"}
     return notebook
 

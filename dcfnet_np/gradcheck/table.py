@@ -569,10 +569,10 @@ def _equation_13(place: Place) -> Iterator[Pair | GradientResult]:
                 x = stack_f[:, :, u, v]
                 matrix = sum(b * np.outer(t, t.conj()) for b, t in zip(beta, x)) + lam * np.eye(d)
                 by_bins[:, u, v] = np.linalg.solve(matrix, sum(b * t for b, t in zip(beta, x)) * label_f[u, v].conj())
-            yield _value(f"{name}, exact filter", "12", exact, by_bins, "bin by bin")
+            yield _value(f"{name}, exact filter", "12-13", exact, by_bins, "bin by bin")
             got = filter_module.incremental_loss(exact, stack, beta, label, lam)
             expected = _incremental_loss(templates, label, weights, lam, fourier.irfft2(exact, shape))
-            yield _value(f"{name}, Eq. 12", "12", np.array([got]), np.array([expected]), "against the sums")
+            yield _value(f"{name}, Eq. 12", "12-13", np.array([got]), np.array([expected]), "against the sums")
         if d == 1 and place.precision is np.float64:
             incremental_loss = functools.partial(_incremental_loss, templates, label, weights, lam)
             solution = to_numpy(fourier.irfft2(filter_f, shape))
