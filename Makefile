@@ -112,9 +112,9 @@ gpu:
 	else echo "== David's frames: skipped, no DCFNET_DATA; made-up ones in their place"; fi; \
 	part tracking $(PYTHON) benchmarks/gpu_tracking.py --weights $$weights $$frames --out $(RESULTS)/gpu-tracking.json; \
 	part training $(PYTHON) benchmarks/gpu_training.py --out $(RESULTS)/gpu-training.json; \
-	if $(PYTHON) -m dcfnet_np bench --help >/dev/null 2>&1; then \
-	  part bench $(PYTHON) -m dcfnet_np bench --device cuda --json $(RESULTS)/gpu-bench.json; \
-	else echo "== bench: skipped, there is no dcfnet bench yet"; fi; \
+	if [ -n "$$frames" ]; then \
+	  part bench $(PYTHON) -m dcfnet_np bench "$$DCFNET_DATA/sequences/David" --device cuda --json $(RESULTS)/gpu-bench.json; \
+	else echo "== bench: skipped, no DCFNET_DATA"; fi; \
 	if command -v compute-sanitizer >/dev/null; then \
 	  part memcheck $(SANITIZER) memcheck $(PYTHON) -m pytest -q -m gpu tests/test_kernels_conv.py \
 	    tests/test_kernels_dft.py tests/test_kernels_tf32.py -k "(3-channels or 9-channels or given or empty_batch) and gpu"; \

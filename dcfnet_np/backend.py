@@ -233,8 +233,9 @@ class Cores:
         import threadpoolctl
 
         self._blas = threadpoolctl.ThreadpoolController()
-        # The calling thread works too; it would only wait otherwise.
-        self._pool = ThreadPoolExecutor(max(usable_cores() - 1, 1))
+        # The calling thread works too; it would only wait otherwise.  On one core it does everything.
+        others = usable_cores() - 1
+        self._pool = ThreadPoolExecutor(others) if others else None
 
     def one_blas_thread(self) -> Any:
         """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while."""
@@ -243,6 +244,8 @@ class Cores:
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in order; BLAS has its threads back afterwards."""
         with self.one_blas_thread():
+            if self._pool is None:
+                return [function(item) for item in items]
             tasks = [(item, self._pool.submit(function, item)) for item in items]
             try:
                 # What no other thread has begun is cancelled there and done here.

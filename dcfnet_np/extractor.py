@@ -63,7 +63,7 @@ class Extractor:
 
 
 class FastExtractor:
-    """The same numbers on a CPU in a third of the time, for the networks that `tiled.supports` takes, with a band.
+    """The same numbers to rounding, fast on a CPU, for the networks that `tiled.supports` takes, with a band.
 
     Each patch is cut into STRIPS strips of rows, from the crop to the transform: a core works on one strip of all
     patches.

@@ -201,7 +201,7 @@ class Strip:
         np.matmul(kernels.first, self.stack_rows[:, self.inside[0]], out=self._written(0))
 
     def relu(self, layer: int) -> None:
-        """max(x, 0) of the map that convolution `layer` + 1 reads.  An array of zeros is three times as fast as 0."""
+        """max(x, 0) of the map that convolution `layer` + 1 reads.  An array of zeros is much faster than 0."""
         x = self.maps[layer]
         if self.width % 4:  # the last tile's columns beyond the image
             x[self.width % 4 :, ..., -1] = 0
