@@ -46,6 +46,91 @@ GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition
 # (function, code, mutated code, or "*" for any change of that code): why no check can tell the two apart.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
+        "ops.winograd.kernel_transform_backward",
+        "du = du.reshape(6, du.shape[1], 3, -1)",
+        "du = du.reshape(6, du.shape[1], 3, -2)",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "ops.winograd.input_transform_backward",
+        "v0, v1, v2, v3, v4, v5 = dv.reshape(6, -1)[:, 1:]",
+        "v0, v1, v2, v3, v4, v5 = dv.reshape(6, -2)[:, 1:]",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "ops.winograd.input_transform_backward",
+        "w = work.reshape(-1)[1:]",
+        "w = work.reshape(-2)[1:]",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "filter.exact_filter",
+        "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
+        "matrix = rows * weights @ rows.conj().swapaxes(-1, 2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
+    ): "the matrix has four axes, so -2 is 2",
+    (
+        "filter.exact_filter",
+        "return xp.linalg.solve(matrix, right[..., None])[..., 0].transpose(2, 0, 1)",
+        "return xp.linalg.solve(matrix, right[..., None])[..., -1].transpose(2, 0, 1)",
+    ): "that axis has length 1, so the last index is the first",
+    (
+        "filter.OnlineFilter.update",
+        "self.denominator = xp.empty(self.label_f.shape, real if self.rule == 'ratio' else template_f.dtype)",
+        "self.denominator = xp.empty(self.label_f.shape, template_f.dtype)",
+    ): "a real number in a complex array is the same number",
+    (
+        "filter.OnlineFilter.response_f",
+        "if self._work.get('search', search_f[:0]).shape != search_f.shape:",
+        "if self._work.get('search', search_f[:-1]).shape != search_f.shape:",
+    ): "one window less is never as many",
+    (
+        "tiled.Strip.backward",
+        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -1))",
+        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -2), out=self.product.reshape(n, -1))",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "tiled.Strip.backward",
+        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -1))",
+        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -2))",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "tiled.Strip.backward",
+        "np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -1))",
+        "np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -2))",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "tiled.Strip.backward",
+        "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
+        "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, :].sum(1)))",
+    ): "the column before the first tile is zero",
+    (
+        "tiled.Strip.backward",
+        "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
+        "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 0:].sum(1)))",
+    ): "the column before the first tile is zero",
+    (
+        "ops.winograd.kernel_products",
+        "du[e, :, i] = dm_pixels.reshape(-1, o).T @ v_pixels[i:i + rows].reshape(-1, c)",
+        "du[e, :, i] = dm_pixels.reshape(-2, o).T @ v_pixels[i:i + rows].reshape(-1, c)",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "ops.winograd.kernel_products",
+        "du[e, :, i] = dm_pixels.reshape(-1, o).T @ v_pixels[i:i + rows].reshape(-1, c)",
+        "du[e, :, i] = dm_pixels.reshape(-1, o).T @ v_pixels[i:i + rows].reshape(-2, c)",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "ops.winograd.from_tiles",
+        "return y.transpose(2, 1, 3, 0).reshape(y.shape[2], y.shape[1], -1)[:, :, :width]",
+        "return y.transpose(2, 1, 3, 0).reshape(y.shape[2], y.shape[1], -2)[:, :, :width]",
+    ): "NumPy takes any negative length for the unknown one",
+    (
+        "ops.fourier.split_parts",
+        "out[..., ku + 1, :] = 0",
+        "out[..., ku + 1, :] = 1",
+    ): "it is multiplied with the sine of zero",
+    (
+        "ops.fourier.split_parts",
+        "out[..., ku + 1, :] = 0",
+        "out[..., ku + 1, :] = -1",
+    ): "it is multiplied with the sine of zero",
+    (
         "filter.exact_filter",
         "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
         "matrix = rows * weights @ rows.conj().swapaxes(-2, -1) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
