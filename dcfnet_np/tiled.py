@@ -138,17 +138,17 @@ class Strip:
         self.m = [np.empty((6, n, spec.c_out, tiles), dtype) for n, spec in zip(heights[1:], convolutions[1:])]
         self.work = [np.empty(x.shape[1:], dtype) for x in self.maps]
 
-        # Features before LRN, its s, s**beta; features after it, for the transform in the order rows, D, (k, t).  What
+        # Features before LRN, its s, s**beta; features after it, for the transform in the order D, rows, (k, t).  What
         # is not needed any more gives its memory: the less there is, the more of it stays in the core's cache.
         n, d = heights[-1], convolutions[-1].c_out
         self.y, self.s = np.empty((2, 4, n, d, tiles), dtype)
         self.power = self.m[-1][:4]
         spare = np.empty(self.y.size, dtype) if backward else self.v[-1].reshape(-1)[: self.y.size]
-        self.features = spare.reshape(n, d, 4, tiles)
+        self.features = spare.reshape(d, n, 4, tiles)
         self.banded = banded_matrix(d, self.lrn.n, dtype) * np.dtype(dtype).type(self.lrn.alpha)
         self.dft_rows = np.ascontiguousarray(dft.rows[:, self.first : self.last])
-        self.product = np.empty((n * d, dft.columns.shape[1]), dtype)
-        self.parts = np.empty((len(dft.rows), d, dft.columns.shape[1]), dtype)
+        self.product = np.empty((d, n, dft.columns.shape[1]), dtype)
+        self.parts = np.empty((d, len(dft.rows), dft.columns.shape[1]), dtype)
         if backward:
             self._make_backward_buffers()
 
@@ -222,18 +222,17 @@ class Strip:
             np.sqrt(power, out=power)
         else:
             np.power(s, lrn.beta, out=power)
-        np.divide(y, power, out=self.features.transpose(2, 0, 1, 3))
+        np.divide(y, power, out=self.features.transpose(2, 1, 0, 3))
 
     def transform(self, spectrum: np.ndarray) -> None:
         """The window and the band of the spectrum: two matrix products.  See `ops.fourier.rfft2`."""
-        n, rows = len(self.features), len(self.parts)
-        np.matmul(self.features.reshape(len(self.product), -1), self.dft.columns, out=self.product)
-        np.matmul(self.dft_rows, self.product.reshape(n, -1), out=self.parts.reshape(rows, -1))
-        join_parts(self.parts.view(spectrum.dtype).transpose(1, 0, 2), self.dft.band, spectrum)
+        np.matmul(self.features.reshape(*self.product.shape[:2], -1), self.dft.columns, out=self.product)
+        np.matmul(self.dft_rows, self.product, out=self.parts)
+        join_parts(self.parts.view(spectrum.dtype), self.dft.band, spectrum)
 
     def _make_backward_buffers(self) -> None:
-        n, d, _, tiles = self.features.shape
         self.dy, self.through = np.empty((2, *self.y.shape), self.dtype)
+        tiles = self.y.shape[-1]
         # Gradients of M with two zero rows above and below, as rows of kernels that stand on their head need them.
         shapes = [(6, m.shape[1] + 4, m.shape[2], tiles + 1) for m in self.m]
         self.dm = [np.zeros(shape, self.dtype) for shape in shapes]
@@ -252,10 +251,9 @@ class Strip:
         dspectrum: (D, bins) complex, the gradient by the features in the paper's convention, Eqs. 8 and 11.  The steps
         of `forward` in reverse.
         """
-        n, rows = len(self.features), len(self.parts)
-        split_parts(dspectrum, self.dft.band, self.parts.view(dspectrum.dtype).transpose(1, 0, 2))
-        np.matmul(self.dft_rows.T, self.parts.reshape(rows, -1), out=self.product.reshape(n, -1))
-        np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -1))
+        split_parts(dspectrum, self.dft.band, self.parts.view(dspectrum.dtype))
+        np.matmul(self.dft_rows.T, self.parts, out=self.product)
+        np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(*self.product.shape[:2], -1))
         dy = self._lrn_backward()
         gradients = []
         for layer in reversed(range(len(self.m))):
@@ -273,7 +271,7 @@ class Strip:
 
     def _lrn_backward(self) -> np.ndarray:
         """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum over n channels of d * y / s**(beta + 1))."""
-        dfeatures, dy, through = self.features.transpose(2, 0, 1, 3), self.dy, self.through
+        dfeatures, dy, through = self.features.transpose(2, 1, 0, 3), self.dy, self.through
         np.divide(dfeatures, self.power, out=dy)
         np.multiply(dy, self.y, out=through)
         through /= self.s
