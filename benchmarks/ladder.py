@@ -1,6 +1,6 @@
 """The ladder of docs/speed.md: every way of doing each step that the code has, or once had, timed one after the other.
 
-    python benchmarks/ladder.py [--json FILE] [--frames FOLDER]
+    python benchmarks/ladder.py [--frames FOLDER] [--json FILE] [--page docs/speed.md]
 
 One 125x125 patch of `light` on one core, float32; then whole frames and training pairs.  All versions of a step take
 turns, so that whatever else the machine does meets all of them.  Their results are compared first.
@@ -30,18 +30,21 @@ from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import load
 
-SIZE, TURNS = 125, 40
+SIZE, TURNS = 125, 15
+MARKS = "<!-- ladder: written by benchmarks/ladder.py --page -->", "<!-- end of ladder -->"
 Steps = dict[str, Callable[[], Any]]
 
 
 def in_turns(steps: Steps, turns: int = TURNS) -> dict[str, float]:
-    """Median ms of each, after one turn that warms up."""
+    """Median ms of each.  A turn is one call that brings its memory into the cache, and four that are timed."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(turns + 1):
+    for _ in range(turns):
         for name, step in steps.items():
-            began = time.perf_counter()
             step()
-            seconds[name] += [time.perf_counter() - began] if turn else []
+            for _ in range(4):
+                began = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - began)
     return {name: float(np.median(times) * 1e3) for name, times in seconds.items()}
 
 
@@ -202,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--frames", type=Path, help="a sequence with ground truth; default: frames that are made up")
+    parser.add_argument("--page", type=Path, help="a Markdown file whose table is written anew")
     args = parser.parse_args()
     if args.frames:
         source = open_source(str(args.frames), 81)
@@ -209,10 +213,12 @@ def main() -> None:
     else:
         rng = np.random.default_rng(0)
         frames, box = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(10)], (120, 80, 60, 70)
+    if args.page and MARKS[0] not in args.page.read_text(encoding="utf-8"):
+        parser.error(f"--page {args.page}: there is no line {MARKS[0]!r} in it")
     report: dict[str, Any] = {"machine": bench.machine()}
     with Cores().one_blas_thread():
         report |= {name: in_turns(steps) for name, steps in patch_steps().items()}
-        report["training pair"] = in_turns(pair_steps(), 10)
+        report["training pair"] = in_turns(pair_steps(), 3)
     report["frame"] = in_turns(frame_steps(frames, box))
     for name, times in report.items():
         if name != "machine":
@@ -221,6 +227,26 @@ def main() -> None:
                 print(f"  {version:46s} {ms:8.2f}")
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.page:
+        before, after = args.page.read_text(encoding="utf-8").split(MARKS[0])
+        page = before + MARKS[0] + "\n" + table(report) + MARKS[1] + after.split(MARKS[1])[1]
+        args.page.write_text(page, encoding="utf-8")
+
+
+def table(report: dict[str, Any]) -> str:
+    """The times as docs/speed.md shows them."""
+    lines = ["", "| step | version | ms |", "|---|---|--:|"]
+    for name, times in report.items():
+        if name != "machine":
+            lines += [f"| {'' if i else name} | {v} | {times[v]:.2f} |" for i, v in enumerate(times)]
+    host = report["machine"]
+    blas = " and ".join(f"{b['internal_api']} {b['version']} ({b['architecture']})" for b in host["blas"])
+    lines += [
+        "",
+        f"{host['processor']}, {host['cores']} cores, Python {host['python']}, NumPy {host['numpy']}, {blas}.",
+        "",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
