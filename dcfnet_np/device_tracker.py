@@ -64,6 +64,8 @@ class DeviceStep:
         subpixel: bool = False,
     ) -> None:
         self.preset = get_preset(preset)
+        if self.preset.min_psr > 0:
+            raise ValueError(f"DeviceStep: the kernels do not know min_psr, got preset {self.preset.name!r} with it")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
         self.frame_shape = (frame_shape[0], frame_shape[1], 3)
@@ -401,7 +403,9 @@ class DeviceTracker:
         self._cp = backend.cupy()
         self._device = self._cp.cuda.Device(device.index)
         self._step: Any = None  # the DeviceStep of the newest frame size
+        self._preset = preset
         self._first_sizes: dict[int, float] = {}  # of the targets that there are
+        self._unsure: dict[int, int] = {}  # their frames in a row without a response
 
     def start(self, frame: Any, box: Any, target: int, who: str) -> None:
         """Learn what is inside `box` (x, y, w, h) as number `target`, new or not; `who` stands in errors."""
@@ -419,14 +423,15 @@ class DeviceTracker:
         boxes[target] = box
         step.start(frame, boxes, who)
         self._step, self._first_sizes = step, {**others, target: float(np.sqrt(w * h))}
+        self._unsure[target] = 0
 
     def remove(self, target: int) -> None:
         """Its row is free."""
         self._step.forget(target)
         del self._first_sizes[target]
 
-    def update(self, frame: Any, targets: Sequence[int], response: bool, who: str) -> list[tuple[Any, ...]]:
-        """Of each target the fields of a `TrackResult`, in order."""
+    def update(self, frame: Any, targets: Sequence[int], response: bool, who: str) -> list[dict[str, Any]]:
+        """Of each target the fields of a `TrackResult`."""
         if self._step is None:
             raise RuntimeError(f"{who}: call init(frame, box) first")
         frame, shape = self._look_at(frame)
@@ -435,9 +440,12 @@ class DeviceTracker:
         results = []
         for target in targets:
             x, y, w, h, ok, score, psr, _ = rows[target]
-            scale = float(np.sqrt(w * h)) / self._first_sizes[target]
-            map_ = np.fft.fftshift(self._step.response(target)) if response else None
-            results.append(((x, y, w, h), bool(ok), score, psr, scale, map_))
+            self._unsure[target] = 0 if ok else self._unsure[target] + 1
+            state = state_after(self._unsure[target], self._preset.lost_after)
+            result = {"box": (x, y, w, h), "ok": bool(ok), "score": score, "psr": psr, "state": state}
+            result["scale"] = float(np.sqrt(w * h)) / self._first_sizes[target]
+            result["response"] = np.fft.fftshift(self._step.response(target)) if response else None
+            results.append(result)
         return results
 
     def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
@@ -447,6 +455,11 @@ class DeviceTracker:
             return frame, frame.shape
         with self._device:
             return frame, (*frame_on_device(self._cp, frame).shape[:2], 3)
+
+
+def state_after(unsure: int, lost_after: int) -> str:
+    """State of a target after so many unsure frames in a row, see `tracker.TrackResult`."""
+    return "tracking" if unsure == 0 else "unsure" if unsure < lost_after else "lost"
 
 
 def check_frame_shape(got: tuple[int, ...], wanted: tuple[int, ...], who: str) -> None:
@@ -466,6 +479,8 @@ def device_tracker(weights: Weights, preset: Preset, device: Device, band: str |
         reason = "band=None is the full spectrum, by CuPy's FFT"
     elif preset.input_size % 2 == 0 and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None:
         reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
+    if preset.min_psr > 0:
+        reason = "the kernels do not know min_psr"
     if reason:
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
         return None

@@ -80,7 +80,7 @@ class MultiTracker(TrackerBase):
             return {}
         if self._by_kernels is not None:
             rows = self._by_kernels.update(frame, list(self._targets.values()), response, "MultiTracker.update")
-            return {id: TrackResult(*row) for id, row in zip(self._targets, rows)}
+            return {id: TrackResult(**row) for id, row in zip(self._targets, rows)}
         frame = to_bgr(frame)
         check_frame_shape(frame.shape, self._frame_shape, "MultiTracker.update")
         targets: list[Target] = list(self._targets.values())

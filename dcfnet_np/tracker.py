@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import Array, Cores, current, on_own_device, select_device, to_device, to_numpy
-from .device_tracker import check_frame_shape, device_tracker, size_limits
+from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
 from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
@@ -26,11 +26,13 @@ class TrackResult(NamedTuple):
     """What is known of the target in one frame."""
 
     box: tuple[float, float, float, float]  # x, y, w, h in pixels, 0-based, top-left corner
-    ok: bool  # False: the window held nothing to track; the box is the last one and the model was not updated
+    ok: bool  # the state is "tracking"; otherwise nothing was learned from this frame
     score: float  # peak of the response; about 1 on the frame that the filter was learned from
     psr: float  # peak-to-sidelobe ratio of the response
     scale: float  # size over the first frame's, geometric mean of both sides
     response: np.ndarray | None = None  # (N, N) response of the best scale, peak at the centre when nothing moved
+    apce: float = np.nan  # average peak-to-correlation energy of the response; NaN where kernels do the work
+    state: str = "tracking"  # or "unsure": no response, or a PSR below the preset's; or "lost": unsure for long
 
 
 class Target:
@@ -45,6 +47,8 @@ class Target:
         self.size = self.first_size = np.array([w, h])
         self.min_size, self.max_size = np.reshape(size_limits(self.size, frame_shape, preset), (2, 2))
         self.padding = preset.padding
+        self.unsure = 0  # frames in a row
+        self.sure_place = self.centre, self.size  # the last one
 
     def windows(self, factors: Any = 1.0) -> np.ndarray:
         """Widths and heights of windows around it, (S, 2) pixels, for (S,) factors on its size."""
@@ -59,24 +63,46 @@ class Target:
         self.centre = self.centre + np.array([column, row]) * window / map_size
         self.size = np.minimum(np.maximum(window / (1 + self.padding), self.min_size), self.max_size)
 
+    def judge(self, sure: bool, lost_after: int) -> None:
+        """Count unsure frames.  A target that is lost by now is taken for where it was seen last."""
+        if sure:
+            self.unsure, self.sure_place = 0, (self.centre, self.size)
+            return
+        self.unsure += 1
+        if self.unsure >= lost_after:
+            self.centre, self.size = self.sure_place
+
     def learn(self, template_f: Array, extremes: np.ndarray) -> None:
         """Update the filter, unless there is nothing in the template."""
         if not is_flat(extremes):
             self.filter.update(template_f)
 
-    def result(self, ok: bool, score: float, psr: float, response: np.ndarray | None) -> TrackResult:
+    def result(self, response: np.ndarray, quality: "Quality", lost_after: int, with_response: bool) -> TrackResult:
         """As things stand.  response: with zero displacement at (0, 0)."""
         x, y = self.centre - self.size / 2
-        scale = float(np.sqrt((self.size / self.first_size).prod()))
         box = (float(x), float(y), float(self.size[0]), float(self.size[1]))
-        return TrackResult(box, ok, score, psr, scale, None if response is None else np.fft.fftshift(response))
+        scale = float(np.sqrt((self.size / self.first_size).prod()))
+        map_ = np.fft.fftshift(response) if with_response else None
+        state = state_after(self.unsure, lost_after)
+        return TrackResult(box, state == "tracking", quality.score, quality.psr, scale, map_, quality.apce, state)
+
+
+class Quality(NamedTuple):
+    """How much a response looks like that of the target."""
+
+    score: float  # the peak
+    psr: float
+    apce: float
+
+
+NOTHING = Quality(0.0, 0.0, 0.0)
 
 
 class Memory(NamedTuple):
     """Arrays for the detection of one target, used again for every frame."""
 
     inverse: InverseWork | None
-    doubles: np.ndarray  # (N, N) float64, for `peak_to_sidelobe`
+    doubles: np.ndarray  # (N, N) float64, for `measure`
 
 
 class TrackerBase:
@@ -141,6 +167,11 @@ class TrackerBase:
             len(targets),
         )
 
+        if preset.redetection:
+            for i, target in enumerate(targets):
+                if target.unsure >= preset.lost_after:
+                    results[i] = self._redetect(frame, target, response) or results[i]
+
         # Learning: the template at the new place.
         learners = [target for target, result in zip(targets, results) if result.ok]
         if learners:
@@ -162,16 +193,46 @@ class TrackerBase:
         """Move one target to the best peak of its responses.  windows: (S, 2); search_f: (S, D, bins)."""
         preset, size = self.preset, self.preset.input_size
         if is_flat(extremes):
-            return target.result(False, 0.0, 0.0, np.zeros((size, size), np.float32) if response else None)
-        maps = to_numpy(irfft2(target.filter.response_f(search_f), (size, size), self._band, memory.inverse))
+            maps = np.zeros((len(windows), size, size), np.float32)
+        else:
+            maps = to_numpy(irfft2(target.filter.response_f(search_f), (size, size), self._band, memory.inverse))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
-        if not np.isfinite(peaks).all() or peaks.max() <= 0:
-            return target.result(False, 0.0, 0.0, maps[0] if response else None)
-        best = int(peaks.argmax())
-        target.move(self._peak(maps[best]), windows[best], size)
-        target.template_window = windows[best] if preset.update_crop == "window" else target.windows()[0]
-        psr = peak_to_sidelobe(maps[best], work=memory.doubles)
-        return target.result(True, float(maps[best].max()), psr, maps[best] if response else None)
+        best, quality = 0, NOTHING
+        if np.isfinite(peaks).all() and peaks.max() > 0:
+            best = int(peaks.argmax())
+            quality = measure(maps[best], memory.doubles)
+            target.move(self._peak(maps[best]), windows[best], size)
+            target.template_window = windows[best] if preset.update_crop == "window" else target.windows()[0]
+        target.judge(quality is not NOTHING and quality.psr >= preset.min_psr, preset.lost_after)
+        return target.result(maps[best], quality, preset.lost_after, response)
+
+    def _redetect(self, frame: np.ndarray, target: Target, response: bool) -> TrackResult | None:
+        """Look for a lost target at some other places; None when it is not there."""
+        preset, size = self.preset, self.preset.input_size
+        places = search_places(target.centre, target.size, frame.shape)
+        if len(places) == 0:
+            return None
+        count = min(preset.redetection, len(places))
+        begin = (target.unsure - preset.lost_after) * count
+        places = np.take(places, range(begin, begin + count), axis=0, mode="wrap")
+        (window,) = target.windows()
+        found, found_map, found_place = NOTHING, None, target.centre
+        most = preset.num_scales * len(self._memory)  # windows in one call
+        for first in range(0, count, most):
+            some = places[first : first + most]
+            search_f, _ = self._extract(frame, some, np.tile(window, (len(some), 1)))
+            maps = to_numpy(irfft2(target.filter.response_f(search_f), (size, size), self._band))
+            for place, map_ in zip(some, maps):
+                quality = measure(map_)
+                if quality.psr > found.psr:
+                    found, found_map, found_place = quality, map_.copy(), place
+        if found_map is None or found.psr < preset.redetection_psr:
+            return None
+        target.centre = found_place
+        target.move(self._peak(found_map), window, size)
+        target.template_window = target.windows()[0]
+        target.judge(True, preset.lost_after)
+        return target.result(found_map, found, preset.lost_after, response)
 
     def _peak(self, response: np.ndarray) -> tuple[float, ...]:
         """Displacement (row, column) of the maximum, in map pixels; indices past the middle are negative ones."""
@@ -232,13 +293,41 @@ class Tracker(TrackerBase):
         the frame's size is not the first one's.
         """
         if self._by_kernels is not None:
-            return TrackResult(*self._by_kernels.update(frame, [0], response, "Tracker.update")[0])
+            return TrackResult(**self._by_kernels.update(frame, [0], response, "Tracker.update")[0])
         if self._target is None:
             raise RuntimeError("Tracker.update: call init(frame, box) first")
         frame = to_bgr(frame)
         check_frame_shape(frame.shape, self._frame_shape, "Tracker.update")
         with self._cores.one_blas_thread():
             return self._follow(frame, [self._target], response)[0]
+
+
+def search_places(centre: np.ndarray, size: np.ndarray, frame_shape: tuple[int, ...]) -> np.ndarray:
+    """Where else a target may be: (P, 2) centres in the frame, one target apart, the nearest first; without `centre`.
+
+    So the target is off the middle of some window by half its size at most, which the cosine window still shows.
+    """
+    lows, highs = np.ceil(-centre / size), np.floor((np.array(frame_shape[1::-1]) - centre) / size)
+    across, down = (np.arange(low, high + 1) for low, high in zip(lows, highs))
+    offsets = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+    rings = abs(offsets).max(axis=1)
+    order = rings.argsort(kind="stable")
+    return centre + offsets[order[rings[order] > 0]] * size
+
+
+def measure(response: np.ndarray, work: np.ndarray | None = None) -> Quality:
+    """Peak, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
+    return Quality(float(response.max()), peak_to_sidelobe(response, work=work), peak_to_energy(response, work))
+
+
+def peak_to_energy(response: np.ndarray, work: np.ndarray | None = None) -> float:
+    """Average peak-to-correlation energy: (max - min)^2 / mean of (response - min)^2, in double precision.
+
+    Source: Wang et al., "Large margin object tracking with circulant feature maps", CVPR 2017, Eq. 9.
+    """
+    heights = np.subtract(response, response.min(), dtype=np.float64, out=work)
+    energy = np.vdot(heights, heights) / heights.size
+    return float(heights.max() ** 2 / energy) if energy > 0 else 0.0
 
 
 def peak_to_sidelobe(response: np.ndarray, exclude: int = 5, work: np.ndarray | None = None) -> float:
