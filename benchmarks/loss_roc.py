@@ -22,7 +22,7 @@ from dcfnet_np.vision.boxes import iou
 
 MEASURES = ("score", "psr", "apce")
 STATES = ("tracking", "unsure", "lost")
-FALSE_ALARMS = 0.01  # of the frames in which the box is right: what a threshold may cost
+FALSE_ALARMS = 0.005  # of the frames in which the box is right: what a threshold may cost
 THRESHOLDS = np.linspace(0, 1, 21)  # of overlap, OTB's
 
 

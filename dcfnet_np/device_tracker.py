@@ -64,8 +64,8 @@ class DeviceStep:
         subpixel: bool = False,
     ) -> None:
         self.preset = get_preset(preset)
-        if self.preset.min_psr > 0:
-            raise ValueError(f"DeviceStep: the kernels do not know min_psr, got preset {self.preset.name!r} with it")
+        if self.preset.min_score > 0 or self.preset.min_psr > 0:
+            raise ValueError(f"DeviceStep: the kernels do not know min_score and min_psr of {self.preset.name!r}")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
         self.frame_shape = (frame_shape[0], frame_shape[1], 3)
@@ -479,8 +479,8 @@ def device_tracker(weights: Weights, preset: Preset, device: Device, band: str |
         reason = "band=None is the full spectrum, by CuPy's FFT"
     elif preset.input_size % 2 == 0 and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None:
         reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
-    if preset.min_psr > 0:
-        reason = "the kernels do not know min_psr"
+    if preset.min_score > 0 or preset.min_psr > 0:
+        reason = "the kernels do not know min_score and min_psr"
     if reason:
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
         return None

@@ -41,7 +41,9 @@ class Preset:
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
     wrap_before_half: bool = False  # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
     # Loss, docs/loss.md; none of the sources has it.
-    min_psr: float = 0.0  # with a lower PSR the tracker is unsure and learns nothing; 0: always sure
+    # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
+    min_score: float = 0.0
+    min_psr: float = 0.0
     lost_after: int = 10  # frames in a row that are unsure, until the target counts as lost
     # windows a frame in which a lost target is looked for, beside its last place: the nearest ones first, on and on
     # through the whole frame and again.  As many as the frame has: the whole frame at once.
@@ -57,12 +59,13 @@ class Preset:
             "lam_divisor": (self.lam_divisor in ("none", "elements"), "'none' or 'elements'"),
             "update_rule": (self.update_rule in ("ratio", "averages"), "'ratio' or 'averages'"),
             "update_crop": (self.update_crop in ("clamped", "window"), "'clamped' or 'window'"),
+            "min_score": (self.min_score >= 0, ">= 0"),
             "min_psr": (self.min_psr >= 0, ">= 0"),
             "lost_after": (self.lost_after >= 1, ">= 1"),
             "redetection": (self.redetection >= 0, ">= 0"),
             "redetection_psr": (
                 self.redetection == 0 or self.redetection_psr >= self.min_psr > 0,
-                "at least min_psr, and min_psr above 0, with redetection",
+                "at least min_psr, and min_psr above 0, where there is redetection",
             ),
             "scale_exponents": (self.scale_exponents in ("centred", "python3"), "'centred' or 'python3'"),
         }
@@ -115,7 +118,13 @@ PRESETS: dict[str, Preset] = {
         dataclasses.replace(_PYTORCH, name="default", swapped_clamp=False),
         # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
         dataclasses.replace(
-            _PYTORCH, name="careful", swapped_clamp=False, min_psr=7.0, redetection=8, redetection_psr=10.0
+            _PYTORCH,
+            name="careful",
+            swapped_clamp=False,
+            min_score=0.23,
+            min_psr=7.0,
+            redetection=8,
+            redetection_psr=10.0,
         ),
         # What the paper is silent about is v1's, the code of the paper.
         dataclasses.replace(

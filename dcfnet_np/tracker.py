@@ -32,7 +32,7 @@ class TrackResult(NamedTuple):
     scale: float  # size over the first frame's, geometric mean of both sides
     response: np.ndarray | None = None  # (N, N) response of the best scale, peak at the centre when nothing moved
     apce: float = np.nan  # average peak-to-correlation energy of the response; NaN where kernels do the work
-    state: str = "tracking"  # or "unsure": no response, or a PSR below the preset's; or "lost": unsure for long
+    state: str = "tracking"  # or "unsure": no response, or score or PSR below the preset's; or "lost": unsure for long
 
 
 class Target:
@@ -203,7 +203,8 @@ class TrackerBase:
             quality = measure(maps[best], memory.doubles)
             target.move(self._peak(maps[best]), windows[best], size)
             target.template_window = windows[best] if preset.update_crop == "window" else target.windows()[0]
-        target.judge(quality is not NOTHING and quality.psr >= preset.min_psr, preset.lost_after)
+        sure = quality is not NOTHING and quality.score >= preset.min_score and quality.psr >= preset.min_psr
+        target.judge(sure, preset.lost_after)
         return target.result(maps[best], quality, preset.lost_after, response)
 
     def _redetect(self, frame: np.ndarray, target: Target, response: bool) -> TrackResult | None:
