@@ -184,7 +184,7 @@ def tracking_stages(
     if not isinstance(extract, FastExtractor) or target is None or tracker._band is None:
         raise ValueError(f"bench: stages are those of the fast path, which {weights.architecture} does not take")
     size, scales = preset.input_size, preset.num_scales
-    model, centre, windows = target.filter, target.centre, target.windows(preset.scale_factors)
+    model, centre, windows = target.filter, target.centre, target.windows(preset.window_factors)
     inverse = tracker._memory[0].inverse
     seconds: dict[str, list[float]] = {}
 

@@ -46,9 +46,9 @@ class DeviceStep:
         results = step.step(frame)          # (targets, 8) float64, columns as in kernels.peak.RESULT
 
     weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for checks.
-    graph: capture the step as a CUDA graph; else launch its kernels one by one.  subpixel: refine the peak by a
-    parabola (no preset does).  Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset
-    needs the full spectrum of an even size, which has no band.
+    graph: capture the step as a CUDA graph; else launch its kernels one by one.
+    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the full spectrum of an
+    even size, which has no band, or has settings that the kernels do not know (`Preset.array_code_only`).
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class DeviceStep:
         device: int = 0,
         dtype: Any = np.float32,
         graph: bool = True,
-        subpixel: bool = False,
     ) -> None:
         self.preset = get_preset(preset)
-        if self.preset.min_score > 0 or self.preset.min_psr > 0:
-            raise ValueError(f"DeviceStep: the kernels do not know min_score and min_psr of {self.preset.name!r}")
+        if self.preset.array_code_only:
+            names = ", ".join(self.preset.array_code_only)
+            raise ValueError(f"DeviceStep: the kernels do not know {names} of preset {self.preset.name!r}")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
         self.frame_shape = (frame_shape[0], frame_shape[1], 3)
@@ -74,7 +74,6 @@ class DeviceStep:
             raise ValueError(f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}")
         self._cp = backend.cupy()
         self._device = self._cp.cuda.Device(device)
-        self._subpixel = subpixel
         self._graph_wanted = graph
         self._graph: Any = None
         self._steps = 0
@@ -289,7 +288,7 @@ class DeviceStep:
                     peak.move_targets, self._maps, self._peaks, self._penalties, self._factors, self._targets,
                     padding=preset.padding, learning_rate=preset.learning_rate,
                     wrap_before_half=preset.wrap_before_half, update_on_window=preset.update_crop == "window",
-                    subpixel=self._subpixel,
+                    subpixel=preset.subpixel,
                 ),
             ),
         ]  # fmt: skip
@@ -479,8 +478,8 @@ def device_tracker(weights: Weights, preset: Preset, device: Device, band: str |
         reason = "band=None is the full spectrum, by CuPy's FFT"
     elif preset.input_size % 2 == 0 and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None:
         reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
-    if preset.min_score > 0 or preset.min_psr > 0:
-        reason = "the kernels do not know min_score and min_psr"
+    if preset.array_code_only:
+        reason = f"the kernels do not know {', '.join(preset.array_code_only)}"
     if reason:
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
         return None

@@ -38,7 +38,7 @@ class TrackResult(NamedTuple):
 class Target:
     """What is known of one target: its place and size, the limits of its size, and the filter that finds it."""
 
-    filter: OnlineFilter
+    filters: list[OnlineFilter]  # one for each learning rate
     template_window: np.ndarray  # (w, h) of what is to be learned next, around the centre
 
     def __init__(self, box: Box, frame_shape: tuple[int, ...], preset: Preset) -> None:
@@ -51,8 +51,8 @@ class Target:
         self.sure_place = self.centre, self.size  # the last one
 
     def windows(self, factors: Any = 1.0) -> np.ndarray:
-        """Widths and heights of windows around it, (S, 2) pixels, for (S,) factors on its size."""
-        return np.atleast_1d(factors)[:, None] * self.size * (1 + self.padding)
+        """Widths and heights of windows around it, (S, 2) pixels, for (S, 2) factors on its size or one number."""
+        return np.atleast_2d(factors) * self.size * (1 + self.padding)
 
     def move(self, displacement: tuple[float, ...], window: np.ndarray, map_size: int) -> None:
         """To the peak (row, column) of the response in a search window (w, h), and to that window's size.
@@ -75,7 +75,22 @@ class Target:
     def learn(self, template_f: Array, extremes: np.ndarray) -> None:
         """Update the filter, unless there is nothing in the template."""
         if not is_flat(extremes):
-            self.filter.update(template_f)
+            for model in self.filters:
+                model.update(template_f)
+
+    @property
+    def filter(self) -> OnlineFilter:
+        """The first one, most often the only one."""
+        return self.filters[0]
+
+    def response_f(self, search_f: Array) -> Array:
+        """Eq. 3 in the Fourier domain, (S, bins): the mean over the filters."""
+        response_f = self.filter.response_f(search_f)
+        for other in self.filters[1:]:
+            response_f += other.response_f(search_f)
+        if len(self.filters) > 1:
+            response_f /= len(self.filters)
+        return response_f
 
     def result(self, response: np.ndarray, quality: "Quality", lost_after: int, with_response: bool) -> TrackResult:
         """As things stand.  response: with zero displacement at (0, 0)."""
@@ -123,7 +138,7 @@ class TrackerBase:
         if self._by_kernels is not None:
             return  # on a GPU kernels do all that follows, see there
 
-        size, scales = self.preset.input_size, self.preset.num_scales
+        size, scales = self.preset.input_size, len(self.preset.window_factors)
         label = gaussian_label((size, size), self.preset.sigma)
         self._band = label_band(label) if band == "auto" else None
         inverse: list[InverseWork | None] = [None] * batch
@@ -148,8 +163,10 @@ class TrackerBase:
         lam = preset.lam
         if preset.lam_divisor == "elements":
             lam *= spectra.shape[1] * preset.input_size**2
-        target.filter = OnlineFilter(self._label_f, lam, preset.learning_rate, preset.update_rule)
-        target.filter.update(spectra[0])
+        rates = [preset.learning_rate] + ([preset.second_rate] if preset.second_rate >= 0 else [])
+        target.filters = [OnlineFilter(self._label_f, lam, rate, preset.update_rule) for rate in rates]
+        for model in target.filters:
+            model.update(spectra[0])
         return target
 
     def _follow(self, frame: np.ndarray, targets: Sequence[Target], response: bool) -> list[TrackResult]:
@@ -157,10 +174,10 @@ class TrackerBase:
         preset = self.preset
 
         # Detection: Eq. 3 at every scale of the pyramid around the last position, all windows in one batch.
-        windows = np.stack([target.windows(preset.scale_factors) for target in targets])
-        centres = np.repeat([target.centre for target in targets], preset.num_scales, axis=0)
+        windows = np.stack([target.windows(preset.window_factors) for target in targets])
+        centres = np.repeat([target.centre for target in targets], windows.shape[1], axis=0)
         search_f, extremes = self._extract(frame, centres, windows.reshape(-1, 2))
-        search_f = search_f.reshape(len(targets), preset.num_scales, *search_f.shape[1:])
+        search_f = search_f.reshape(*windows.shape[:2], *search_f.shape[1:])
         extremes = extremes.reshape(len(targets), -1)
         results = self._for_each(
             lambda i: self._find(targets[i], windows[i], search_f[i], extremes[i], self._memory[i], response),
@@ -195,14 +212,17 @@ class TrackerBase:
         if is_flat(extremes):
             maps = np.zeros((len(windows), size, size), np.float32)
         else:
-            maps = to_numpy(irfft2(target.filter.response_f(search_f), (size, size), self._band, memory.inverse))
-        peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band, memory.inverse))
+        peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
         best, quality = 0, NOTHING
         if np.isfinite(peaks).all() and peaks.max() > 0:
             best = int(peaks.argmax())
             quality = measure(maps[best], memory.doubles)
-            target.move(self._peak(maps[best]), windows[best], size)
-            target.template_window = windows[best] if preset.update_crop == "window" else target.windows()[0]
+            window = windows[best]
+            if preset.continuous_scale and 0 < best < preset.num_scales - 1:
+                window = window * preset.scale_step ** vertex(*peaks[best - 1 : best + 2])
+            target.move(self._peak(maps[best]), window, size)
+            target.template_window = window if preset.update_crop == "window" else target.windows()[0]
         sure = quality is not NOTHING and quality.score >= preset.min_score and quality.psr >= preset.min_psr
         target.judge(sure, preset.lost_after)
         return target.result(maps[best], quality, preset.lost_after, response)
@@ -222,7 +242,7 @@ class TrackerBase:
         for first in range(0, count, most):
             some = places[first : first + most]
             search_f, _ = self._extract(frame, some, np.tile(window, (len(some), 1)))
-            maps = to_numpy(irfft2(target.filter.response_f(search_f), (size, size), self._band))
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
             for place, map_ in zip(some, maps):
                 quality = measure(map_)
                 if quality.psr > found.psr:
@@ -241,8 +261,13 @@ class TrackerBase:
             column, row = np.unravel_index(response.T.argmax(), response.shape[::-1])
         else:
             row, column = np.unravel_index(response.argmax(), response.shape)
-        half = len(response) // 2 - 1 if self.preset.wrap_before_half else len(response) // 2
-        return tuple(int(index) - (len(response) if index > half else 0) for index in (row, column))
+        size = len(response)
+        half = size // 2 - 1 if self.preset.wrap_before_half else size // 2
+        peak: list[float] = [int(index) - (size if index > half else 0) for index in (row, column)]
+        if self.preset.subpixel:
+            peak[0] += vertex(*response[[row - 1, row, (row + 1) % size], column])
+            peak[1] += vertex(*response[row, [column - 1, column, (column + 1) % size]])
+        return peak[0], peak[1]
 
     def _for_each(self, work: Callable[[int], Any], count: int) -> list[Any]:
         """[work(0), ..., work(count - 1)], spread over the cores where these do the work."""
@@ -314,6 +339,12 @@ def search_places(centre: np.ndarray, size: np.ndarray, frame_shape: tuple[int, 
     rings = abs(offsets).max(axis=1)
     order = rings.argsort(kind="stable")
     return centre + offsets[order[rings[order] > 0]] * size
+
+
+def vertex(before: float, at: float, after: float) -> float:
+    """Where the parabola through three neighbours is highest, relative to the middle one, the largest of them."""
+    bend = 2 * float(at) - float(before) - float(after)
+    return 0.5 * (float(after) - float(before)) / bend if bend > 0 else 0.0
 
 
 def measure(response: np.ndarray, work: np.ndarray | None = None) -> Quality:
