@@ -332,6 +332,9 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
             pipe = os.open(folder / "0004.png", os.O_WRONLY | os.O_NONBLOCK)
         except OSError:  # nobody reads yet
             time.sleep(0.05)
+    until = time.monotonic() + 30
+    while len(read_boxes(tmp_path / "a.part.csv")) < 3 and time.monotonic() < until:  # frames are read ahead
+        time.sleep(0.05)
     assert len(read_boxes(tmp_path / "a.part.csv")) == 3  # on the disk already
     process.send_signal(getattr(signal, signal_name))
     out, err = process.communicate(timeout=60)
