@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     if not debug:
-        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.
+        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.  Qt misses fonts.
+        os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
@@ -389,7 +390,8 @@ def _track(args: argparse.Namespace) -> int:
             behind = stack.enter_context(WriteBehind(video.write))
             viewers.append(lambda step, picture: behind(picture, step.frame.time))
         if args.show:
-            viewers.append(lambda step, picture: _show(picture))
+            window = _Window()
+            viewers.append(lambda step, picture: window.show(picture))
         if targets is None:
             origin, box = _first_box(args, source, first.image)
             boxes = [check_box(box, first.image.shape, origin)]
@@ -493,7 +495,9 @@ def _first_box(args: argparse.Namespace, source: "Source", first: "np.ndarray") 
     if args.select:
         import cv2
 
-        box = cv2.selectROI("dcfnet: draw the target, then Enter", first, showCrosshair=False, printNotice=False)
+        title = "dcfnet: draw the target, then Enter"
+        _open_window(title, first)
+        box = cv2.selectROI(title, first, showCrosshair=False, printNotice=False)
         cv2.destroyAllWindows()
         if not any(box):
             raise ValueError("--select: no box was drawn; draw it with the mouse, then press Enter")
@@ -561,12 +565,33 @@ class _Run:
         return f"; the {self._writers[0].count} boxes before it are in {paths}"
 
 
-def _show(picture: "np.ndarray") -> None:
+def _open_window(title: str, frame: "np.ndarray") -> None:
+    """A window without OpenCV's tool bar that can be resized: small frames are enlarged, large ones fit on a screen."""
     import cv2
 
-    cv2.imshow("dcfnet: q or Esc stops", picture)
-    if cv2.waitKey(1) & 0xFF in (ord("q"), 27):
-        raise _Stopped
+    height, width = frame.shape[:2]
+    zoom = min(3.0, 1280 / width, 720 / height)
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    cv2.resizeWindow(title, round(width * zoom), round(height * zoom))
+
+
+class _Window:
+    """Shows pictures until a key or the window's own button ends the run."""
+
+    title = "dcfnet: q or Esc stops"
+    _opened = False
+
+    def show(self, picture: "np.ndarray") -> None:
+        import cv2
+
+        if not self._opened:
+            _open_window(self.title, picture)
+            self._opened = True
+        elif cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+            raise _Stopped
+        cv2.imshow(self.title, picture)
+        if cv2.waitKey(1) & 0xFF in (ord("q"), 27):
+            raise _Stopped
 
 
 def _check_display(option: str) -> None:
