@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     track.add_argument("--every", metavar="N", type=_parse_count, default=1, help="track each N-th frame only")
     track.add_argument("--max-frames", metavar="N", type=_parse_count, help="stop after N frames, the first counted")
 
+    _add_serve(command)
     _add_evaluation_commands(command)
 
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
@@ -225,6 +226,14 @@ def _parser() -> argparse.ArgumentParser:
         help="instead, compile every CUDA kernel for these architectures; takes the extra nvrtc and no GPU",
     )
     return parser
+
+
+def _add_serve(command: Callable[..., argparse.ArgumentParser]) -> None:
+    from .serve.command import add_options, run
+
+    serve = command("serve", run, "a page in the browser: open a video or camera, draw a box, watch, take the boxes")
+    add_options(serve)
+    _add_tracker_options(serve)
 
 
 def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
