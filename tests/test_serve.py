@@ -139,7 +139,7 @@ def test_from_upload_to_download(page, scene, tmp_path):
     page.click("#start")
     page.wait_for_selector("#again:visible", timeout=60_000)
     assert page.inner_text("#status") == "Tracked 40 frames."
-    assert page.inner_text("#frame") == "39 of 0 to 39"
+    assert page.inner_text("#frame") == "39 of 39"
     assert 0 < float(page.inner_text("#score")) < 1.5
     shown = pixels(page, "#picture").astype(int)
     with open_source(path, start=39) as source:

@@ -439,5 +439,5 @@ def make_app(
     this machine may be called, besides localhost and addresses.  facts: shown by the page.
     """
     service = Service(make_tracker, folder, max_upload, facts or {})
-    guard = Middleware(Guard, names=frozenset({"localhost", *names}))
+    guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
     return Starlette(routes=service.routes(), middleware=[guard], exception_handlers={Refused: _refuse})

@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     listener = _listen(args.host, args.port)
     with listener, tempfile.TemporaryDirectory(prefix="dcfnet-serve-") as folder:
         facts = {"weights": Path(args.weights).name, "preset": args.preset}
-        app = make_app(make_tracker, Path(folder), int(args.max_upload * 1e6), [args.host, *args.allow_host], facts)
+        names = [args.host, socket.gethostname(), *args.allow_host]
+        app = make_app(make_tracker, Path(folder), int(args.max_upload * 1e6), names, facts)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -65,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
             timeout_graceful_shutdown=2,
         )
         host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
+        address = ipaddress.ip_address(host)
+        shown = socket.gethostname() if address.is_unspecified else f"[{host}]" if ":" in host else host
         print(f"open http://{shown}:{port}/ in a browser; Ctrl-C ends", flush=True)
-        if not ipaddress.ip_address(host).is_loopback:
+        if not address.is_loopback:
             print("everybody who can reach this address can use it and see what is tracked", flush=True)
         try:
             uvicorn.Server(config).run(sockets=[listener])

@@ -260,7 +260,7 @@ function report(facts, levels) {
   }
   $("score").textContent = facts.score === null ? "–" : facts.score.toFixed(2) + (facts.ok ? "" : ", lost");
   $("score").classList.toggle("bad", !facts.ok);
-  $("frame").textContent = facts.frame + (video?.frames ? ` of 0 to ${video.frames - 1}` : "");
+  $("frame").textContent = facts.frame + (video?.frames ? ` of ${video.frames - 1}` : "");
   $("speed").textContent = `${facts.ms.toFixed(0)} ms a frame`;
   $("count").textContent = frames;
   if (facts.map) drawMap(levels, facts.map);
