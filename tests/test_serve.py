@@ -175,7 +175,7 @@ def test_with_the_keyboard_alone(page, scene):
     page.focus("#stage")
     page.keyboard.press("Enter")
     page.wait_for_selector("#stop:visible")
-    page.wait_for_selector("#frame:not(:text('–'))")
+    page.wait_for_selector("#score:not(:text('–'))")
     page.keyboard.press("Escape")
     page.wait_for_selector("#again:visible")
     assert page.evaluate("() => document.activeElement.id") == "again"
