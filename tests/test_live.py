@@ -17,10 +17,11 @@ from scenes import PATCH, make_frames, make_sequence, write_images, write_sequen
 
 from dcfnet_np import network, weights
 from dcfnet_np.cli import _parse_moment
-from dcfnet_np.vision.boxes import iou, read_boxes
-from dcfnet_np.vision.draw import TARGETS, VideoWriter, draw_label, draw_trail, response_inset
+from dcfnet_np.track import Painter, Step
+from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
+from dcfnet_np.vision.draw import RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
-from dcfnet_np.vision.sources import SourceError, open_source
+from dcfnet_np.vision.sources import Frame, SourceError, open_source
 
 BOX = "20,10,16,12"
 
@@ -412,6 +413,32 @@ def test_draw_label(rng, box):
     if box[0] == 20:
         assert changed[:30].any() and not changed[31:].any()  # above the box
     np.testing.assert_array_equal(frame, before)
+
+
+def test_painter(rng):
+    """A target that is not ok is red; several have numbers; the path has as many centres as were asked for."""
+    image = rng.integers(0, 120, (60, 80, 3), np.uint8)
+    before = image.copy()
+
+    def paint(painter, number, *oks):
+        rows = [BoxRow(number, (5 + 30 * i + 4 * number, 30, 10, 12), 0.5, ok) for i, ok in enumerate(oks)]
+        return painter(Step(Frame(number, 0.0, image), rows, [None] * len(oks)))
+
+    def has(picture, colour):
+        return (picture == np.array(colour, np.uint8)).all(axis=2)
+
+    alone = paint(Painter(), 0, True)
+    assert has(alone, TARGETS[0])[30, 5:15].all() and not has(alone, TARGETS[0])[:30].any()
+    assert has(paint(Painter(), 0, False), RED)[30, 5:15].all()
+    two = paint(Painter(), 0, True, False)
+    assert has(two, TARGETS[0])[30, 5:15].all() and has(two, RED)[30, 35:45].all()
+    assert (two != image).any(axis=2)[:28].any()  # the numbers
+    painter = Painter(trail=3)
+    for number in range(6):
+        picture = paint(painter, number, True)
+    path = (picture != image).any(axis=2)[36]
+    assert path[22:31].all() and not path[:21].any()  # centres 22, 26, 30
+    np.testing.assert_array_equal(image, before)
 
 
 def test_insets_below_each_other(rng):

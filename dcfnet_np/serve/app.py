@@ -40,8 +40,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..track import Step, follow
-from ..tracker import Tracker
+from ..track import Step, Trackers, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
 from ..vision.overlap import ReadAhead
 from ..vision.sources import Frame, open_source
@@ -143,13 +142,13 @@ class Refused(Exception):
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    make_tracker: a new tracker.  max_upload: bytes of a video.  facts: more for the page's /config.
+    make_trackers: new ones for a run.  max_upload: bytes of a video.  facts: more for the page's /config.
     """
 
     def __init__(
-        self, make_tracker: Callable[[], Tracker], folder: Path, max_upload: int, facts: dict[str, Any]
+        self, make_trackers: Callable[[], Trackers], folder: Path, max_upload: int, facts: dict[str, Any]
     ) -> None:
-        self._make_tracker = make_tracker
+        self._make_trackers = make_trackers
         self._folder = folder
         self._max_upload = max_upload
         self._facts = facts
@@ -250,10 +249,10 @@ class Service:
             if type(start) is not int or start < 0:
                 raise Refused("start must be a frame number")
             run = await self._begin(socket, video.name)
-            tracker = await to_thread.run_sync(self._make_tracker)
+            trackers = await to_thread.run_sync(self._make_trackers)
             source = await to_thread.run_sync(lambda: open_source(video.path, start=start))
             with source, ReadAhead(source.frames()) as frames:
-                steps = follow(frames, [box], [tracker], response=True)
+                steps = follow(frames, [box], trackers, response=True)
                 first_time, begin, on_their_way = None, time.monotonic(), 0
                 while (step := await to_thread.run_sync(next, steps, None)) is not None:
                     run.add(step.rows[0])
@@ -275,7 +274,7 @@ class Service:
         async def work() -> None:
             order = await _order(socket)
             run = await self._begin(socket, "camera")
-            tracker = await to_thread.run_sync(self._make_tracker)
+            trackers = await to_thread.run_sync(self._make_trackers)
             begin = time.monotonic()
             newest: list[Frame] = []
             steps: Iterator[Step] | None = None
@@ -284,7 +283,7 @@ class Service:
                 newest.append(Frame(len(run), time.monotonic() - begin, image))
                 if steps is None:
                     box = _checked_box(order, image.shape)
-                    steps = follow(iter(newest.pop, None), [box], [tracker], response=True)  # takes one each time
+                    steps = follow(iter(newest.pop, None), [box], trackers, response=True)  # takes one each time
                 step = await to_thread.run_sync(next, steps)
                 run.add(step.rows[0])
                 await socket.send_bytes(await to_thread.run_sync(pack, step, False))
@@ -427,7 +426,7 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 
 def make_app(
-    make_tracker: Callable[[], Tracker],
+    make_trackers: Callable[[], Trackers],
     folder: Path,
     max_upload: int = 500_000_000,
     names: Iterable[str] = (),
@@ -435,9 +434,9 @@ def make_app(
 ) -> Starlette:
     """The application, for any ASGI server.
 
-    make_tracker: a new tracker for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
+    make_trackers: new ones for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
     this machine may be called, besides localhost and addresses.  facts: shown by the page.
     """
-    service = Service(make_tracker, folder, max_upload, facts or {})
+    service = Service(make_trackers, folder, max_upload, facts or {})
     guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
     return Starlette(routes=service.routes(), middleware=[guard], exception_handlers={Refused: _refuse})
