@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from scenes import PATCH, make_frames, make_sequence, write_images, write_sequence, write_video
 
-from dcfnet_np import network, weights
 from dcfnet_np.cli import _parse_moment
 from dcfnet_np.track import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
@@ -24,14 +23,6 @@ from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 from dcfnet_np.vision.sources import Frame, SourceError, open_source
 
 BOX = "20,10,16,12"
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory):
-    """Weights of an untrained network: enough to follow a patch over a few frames."""
-    path = tmp_path_factory.mktemp("weights") / "random.h5"
-    weights.save(path, weights.Weights("light", network.initialise("light", seed=3)))
-    return path
 
 
 # --- reading ahead and writing behind ---
@@ -286,7 +277,7 @@ def stream(count, pause):
             frames = make_frames(np.random.default_rng(0), 1)
             with contextlib.suppress(OSError):  # the reader has gone
                 for number in range(count):
-                    frames[0, :4] = number  # its number can be read off the frame
+                    frames[0, :4] = number % 256  # its number can be read off the frame
                     image = cv2.imencode(".jpg", frames[0])[1].tobytes()
                     self.wfile.write(boundary % len(image) + image + b"\r\n")
                     sent[0] = number

@@ -222,6 +222,22 @@ def test_what_goes_wrong_is_said(page, scene, tmp_path):
     page.wait_for_selector("#error:has-text('box must overlap the frame (160x120 pixels)')")
 
 
+def test_a_server_that_dies_is_noticed(browser, scene):
+    page = browser.new_page()
+    with running() as (process, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_selector("#about:has-text('light')")
+        page.set_input_files("#file", scene[0])
+        page.wait_for_selector("#start:visible")
+        drag(page, scene[1][0])
+        page.click("#start")
+        page.wait_for_selector("#score:not(:text('–'))")
+        process.kill()
+        page.wait_for_selector("#error:has-text('The server ended the run')")
+        assert page.is_visible("#again")
+    page.close()
+
+
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 29)")])
 def test_on_a_telephone(browser, port, scheme, ground):
     context = browser.new_context(color_scheme=scheme, viewport={"width": 360, "height": 740}, has_touch=True)

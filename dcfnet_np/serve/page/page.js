@@ -248,7 +248,10 @@ function start() {
     if (facts.error) fail(facts.error);
     if (facts.error || facts.end) finish(mine);
   };
-  mine.onclose = () => turn.then(() => finish(mine));
+  mine.onclose = () => turn.then(() => {
+    if (mine === socket) fail("The server ended the run; its terminal may say why.");
+    finish(mine);
+  });
   setState("running", "Tracking …");
 }
 
