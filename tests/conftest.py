@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcfnet_np import backend
+from dcfnet_np import backend, network, weights
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +51,14 @@ def dcfnet(capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory):
+    """Weights of an untrained network: enough to follow a patch over a few frames."""
+    path = tmp_path_factory.mktemp("weights") / "random.h5"
+    weights.save(path, weights.Weights("light", network.initialise("light", seed=3)))
+    return path
 
 
 def pytest_collection_modifyitems(items):

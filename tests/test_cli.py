@@ -15,21 +15,13 @@ import numpy as np
 import pytest
 from scenes import PATCH, make_frames, write_images, write_video
 
-from dcfnet_np import backend, gradcheck, kernels, network, weights
+from dcfnet_np import backend, gradcheck, kernels, weights
 from dcfnet_np.kernels import compile as compiling
 from dcfnet_np.ops import relu
 from dcfnet_np.vision.boxes import iou, read_boxes
 from dcfnet_np.vision.sources import open_source
 
 BOX = "20,10,16,12"
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory):
-    """Weights of an untrained network: enough to follow a patch over a few frames."""
-    path = tmp_path_factory.mktemp("weights") / "random.h5"
-    weights.save(path, weights.Weights("light", network.initialise("light", seed=3)))
-    return path
 
 
 @pytest.fixture
@@ -332,6 +324,9 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
             pipe = os.open(folder / "0004.png", os.O_WRONLY | os.O_NONBLOCK)
         except OSError:  # nobody reads yet
             time.sleep(0.05)
+    until = time.monotonic() + 30
+    while len(read_boxes(tmp_path / "a.part.csv")) < 3 and time.monotonic() < until:  # frames are read ahead
+        time.sleep(0.05)
     assert len(read_boxes(tmp_path / "a.part.csv")) == 3  # on the disk already
     process.send_signal(getattr(signal, signal_name))
     out, err = process.communicate(timeout=60)

@@ -101,6 +101,7 @@ def test_kernels_and_weights_are_installed(source, installed):
     expected = {f"kernels/{p.name}" for p in (source / "kernels").glob("*.cu*")}
     expected |= {f"evaluation/{p.name}" for p in (source / "dcfnet_np/evaluation").glob("*.j2")}
     expected |= {f"data/{p.name}" for p in (source / "dcfnet_np/data").iterdir() if p.suffix in (".h5", ".md")}
+    expected |= {f"serve/page/{name}" for name in ("index.html", "page.js", "style.css")}
     expected |= {"py.typed"}
     assert {"kernels/probe.cu", "kernels/probe.cuh", "data/probe.h5", "data/probe.md"} <= expected
     assert expected <= set(installed["files"])

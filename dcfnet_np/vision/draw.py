@@ -5,7 +5,7 @@ Frames are (height, width, 3) uint8 BGR; colours are (blue, green, red).
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,10 @@ from ..files import WriteError, check_output, part_of, replacing
 GREEN = (64, 220, 64)
 RED = (60, 60, 230)
 AMBER = (0, 190, 255)
-STATES = {"tracking": GREEN, "unsure": AMBER, "lost": RED}  # colour of a box by its target's state
+BLUE, PINK, CYAN = (255, 128, 0), (200, 100, 255), (230, 200, 40)
+TARGETS = (GREEN, CYAN, PINK, BLUE)  # colours of the first target, the second, ... while they are tracked
+STATES = {"unsure": AMBER, "lost": RED}  # and while they are not
+LONGEST_PAUSE = 10.0  # seconds for which a video stands still at most
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
 
@@ -46,12 +49,45 @@ def draw_box(
     return image
 
 
-def response_inset(frame: np.ndarray, response: np.ndarray, fraction: float = 0.3) -> np.ndarray:
+def draw_trail(
+    frame: np.ndarray, points: Iterable[Sequence[float]], colour: tuple[int, int, int] = GREEN
+) -> np.ndarray:
+    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based) without those that are not finite."""
+    import cv2
+
+    _check_frame("draw_trail", frame)
+    finite = np.array([(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)], float)
+    image = frame.copy()
+    if len(finite) > 1:
+        path = np.clip(np.round(finite), -1e6, 1e6).astype(np.int32)
+        cv2.polylines(image, [path], False, colour, 1 + min(frame.shape[:2]) // 300, cv2.LINE_AA)
+    return image
+
+
+def draw_label(frame: np.ndarray, box: Sequence[float], text: str, colour: tuple[int, int, int] = GREEN) -> np.ndarray:
+    """A copy of `frame` with `text` above the box, or inside where the box touches the upper edge."""
+    import cv2
+
+    _check_frame("draw_label", frame)
+    image = frame.copy()
+    x, y = (float(value) for value in box[:2])
+    if math.isfinite(x) and math.isfinite(y):
+        size = max(0.4, min(frame.shape[:2]) / 600)
+        height = round(25 * size)
+        left, base = round(min(max(x, -1e6), 1e6)), round(min(max(y, -1e6), 1e6)) - 4
+        place = (left, base if base > height else base + height + 6)
+        for ink, thickness in (((0, 0, 0), 3), (colour, 1)):  # a dark rim, to be read on any ground
+            cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, ink, thickness, cv2.LINE_AA)
+    return image
+
+
+def response_inset(frame: np.ndarray, response: np.ndarray, fraction: float = 0.3, place: int = 0) -> np.ndarray:
     """A copy of `frame` with the response map, in colours, in its top right corner.
 
     response: (H, W) real, shown as it is: `TrackResult.response` has zero displacement in the middle.
     Colours run from the map's minimum (dark blue) to its maximum (dark red).  fraction: side of the inset
-    over the frame's shorter side.
+    over the frame's shorter side.  place: 1 for the inset below the first, and so on; one that would not fit is left
+    out.
     """
     import cv2
 
@@ -65,7 +101,9 @@ def response_inset(frame: np.ndarray, response: np.ndarray, fraction: float = 0.
     coloured = cv2.applyColorMap((levels * 255).astype(np.uint8), cv2.COLORMAP_JET)
     side = max(1, round(fraction * min(frame.shape[:2])))
     image = frame.copy()
-    image[:side, -side:] = cv2.resize(coloured, (side, side), interpolation=cv2.INTER_LINEAR)
+    top = place * side
+    if top + side <= len(image):
+        image[top : top + side, -side:] = cv2.resize(coloured, (side, side), interpolation=cv2.INTER_LINEAR)
     return image
 
 
@@ -96,6 +134,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
 
     The video appears under its name when the `with` block ends, also when it ends by an exception, with the
     frames written so far.  Odd sizes are filled up with a black row or column: the codec would cut them off.
+    Until then it is NAME.part.SUFFIX.  Of a process that was killed, a .part.avi or .part.mkv plays but for its last
+    256 KiB; .mp4 and .mov get their index at their end and cannot be read without it.
     Raises ValueError for another suffix, a missing folder, or when OpenCV cannot open the file.
     """
 
@@ -111,9 +151,16 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         self._part = part_of(self.path)
         self._shape: tuple[int, ...] = ()
         self._writer: Any = None
+        self._begin: float | None = None  # time of the first frame
+        self._last: Any = None
 
-    def write(self, frame: np.ndarray) -> None:
-        """Add one frame.  The first one settles the size; ValueError for another size later."""
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
+        """Add one frame.  The first one settles the size; ValueError for another size later.
+
+        time: seconds.  Where it is given, the video keeps the recording's pace, though it has frames at a constant
+        rate only: the last frame is repeated until this one is due (10 s at most), and one that comes while the last
+        is still due is left out.
+        """
         _check_frame("VideoWriter.write", frame)
         if self._writer is None:
             self._writer = self._open(frame.shape)
@@ -123,8 +170,28 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)))
+        if time is not None:
+            copies = self._due(time) - self.frames
+            if copies < 0:
+                self._last = frame
+                return
+            for _ in range(copies):
+                self._writer.write(self._last)
+            self.frames += copies
         self._writer.write(frame)
         self.frames += 1
+        self._last = frame
+
+    def _due(self, time: float) -> int:
+        """The number in the video of a frame of that time; a longer pause is cut down."""
+        if self._begin is None:
+            self._begin = time
+        due = round((time - self._begin) * self._fps)
+        too_many = due - self.frames - round(LONGEST_PAUSE * self._fps)
+        if too_many > 0:
+            self._begin += too_many / self._fps
+            due -= too_many
+        return due
 
     def _open(self, shape: tuple[int, ...]) -> Any:
         import cv2

@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a camera, a folder or pattern of images, an OTB or VOT sequence.
+"""Where frames come from: a video file, a camera, a stream, a folder or pattern of images, an OTB or VOT sequence.
 
 `open_source` looks at everything that can be known before the first frame is tracked: that the source is
 there, that its first frame decodes, that its ground truth can be read.  What goes wrong later is raised by
@@ -6,14 +6,19 @@ the iterator at that frame, so that its user keeps everything up to it.  All err
 """
 
 import glob
+import itertools
+import math
 import os
 import re
+import threading
+import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -23,17 +28,36 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 GROUND_TRUTH = ("groundtruth_rect.txt", "groundtruth.txt", "groundtruth_poly.txt")  # the first one there wins
 FRAME_FOLDERS = ("img", "color", ".")
 DEFAULT_FPS = 25.0
+STREAM_TIMEOUT = 10_000  # milliseconds without an answer after which a stream is given up
 
 
 class SourceError(ValueError):
     """A source cannot be opened, or a frame of it cannot be had.  One line: what, where, what to do."""
 
 
+class Frame(NamedTuple):
+    """One frame of a source."""
+
+    number: int  # in the recording, counted from 0
+    time: float  # seconds in the recording; of a camera or stream, since it was opened
+    image: np.ndarray  # (height, width, 3) uint8 BGR
+
+
+class Part(NamedTuple):
+    """Which frames of a recording are wanted: numbers count from 0, a float is a time in seconds."""
+
+    start: int | float = 0
+    end: int | float | None = None
+    every: int = 1
+    max_frames: int | None = None
+
+
 class Source(AbstractContextManager["Source"]):
     """Frames to iterate over, each (height, width, 3) uint8 BGR and of the same size.
 
     name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of
-    frames (an estimate for a video), None for a camera.  first_box: ground truth of the first frame, or None.
+    frames (an estimate for a video), None for a camera or stream.  live: frames come by themselves, and are lost to
+    those who do not keep up.  first_box: ground truth of the first frame, or None.
     boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.  0-based.
     truth_error: why there are no boxes although there is a file of them, else "".
     """
@@ -41,6 +65,7 @@ class Source(AbstractContextManager["Source"]):
     name: str = ""
     fps: float = DEFAULT_FPS
     length: int | None = None
+    live: bool = False
     boxes: np.ndarray | None = None
     truth_error: str = ""
     closed: bool = False
@@ -53,8 +78,12 @@ class Source(AbstractContextManager["Source"]):
         return x, y, w, h
 
     @abstractmethod
+    def frames(self) -> Iterator[Frame]:
+        """The frames from the first on, with number and time.  Raises SourceError at one that cannot be had."""
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The frames from the first on.  Raises SourceError at one that cannot be had."""
+        """The images of `frames()`."""
+        return (frame.image for frame in self.frames())
 
     def close(self) -> None:
         """Free the file or the camera.  A closed source is not read again: its iterator raises SourceError."""
@@ -71,35 +100,58 @@ class Source(AbstractContextManager["Source"]):
 
 
 def open_source(
-    spec: str | int | os.PathLike[str], max_frames: int | None = None, *, need_truth: bool = True
+    spec: str | int | os.PathLike[str],
+    max_frames: int | None = None,
+    *,
+    need_truth: bool = True,
+    start: int | float = 0,
+    end: int | float | None = None,
+    every: int = 1,
 ) -> Source:
     """Open a source of frames.
 
-    spec: a video file; a camera index (an int, or a string of digits: write `./0` for a folder of that name);
-    a folder of images; a pattern (`shots/*.png`, `shots/%04d.png`); an OTB sequence folder (`img/` and
-    `groundtruth_rect.txt`) or a VOT one (`groundtruth.txt` or `groundtruth_poly.txt`, four numbers or an
-    8-number polygon a row, beside the frames, `color/` or `img/`).  Images are read in natural order of their
-    names (2 before 10).  groundtruth_rect.txt is 1-based, as in OTB; VOT's files are 0-based.
+    spec: a video file; a camera index (an int, or a string of digits: write `./0` for a folder of that name); the
+    address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a folder of images; a pattern (`shots/*.png`,
+    `shots/%04d.png`); an OTB sequence folder (`img/` and `groundtruth_rect.txt`) or a VOT one (`groundtruth.txt` or
+    `groundtruth_poly.txt`, four numbers or an 8-number polygon a row, beside the frames, `color/` or `img/`).  Images
+    are read in natural order of their names (2 before 10).  groundtruth_rect.txt is 1-based, as in OTB; VOT's files
+    are 0-based.
     max_frames: stop after so many, the first one counted.
     need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
+    start, end, every: begin at frame `start` (counted from 0), stop before frame `end`, take each `every`-th; a float
+    is a time in seconds.  Ground truth and length are those of the frames that are left.  A video is decoded up to
+    its start, since seeking lands on another frame in some files.
 
+    Videos stand upright when the file says how they were held.
     Raises SourceError (a ValueError) with one line when the source is missing, empty or undecodable.
     """
-    if max_frames is not None and max_frames < 1:
-        raise ValueError(f"open_source: max_frames must be at least 1, got {max_frames}")
+    for name, value in (("max_frames", max_frames), ("every", every)):
+        if value is not None and value < 1:
+            raise ValueError(f"open_source: {name} must be at least 1, got {value}")
+    if not (0 <= start < math.inf) or (end is not None and not (0 <= end < math.inf)):
+        raise ValueError(f"open_source: start and end must not be negative, got {start} and {end}")
+    part = Part(start, end, every, max_frames)
     text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
     if text.isascii() and text.isdigit():
-        return _VideoSource(int(text), f"camera {text}", max_frames)
+        return _VideoSource(int(text), f"camera {text}", part)
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
+        return _VideoSource(text, _name_of_stream(text), part)
     path = Path(text)
     if path.is_dir():
-        return _open_folder(path, max_frames, need_truth)
+        return _open_folder(path, part, need_truth)
     if path.is_file():
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
-        return _VideoSource(str(path), path.stem, max_frames)
+        return _VideoSource(str(path), path.stem, part)
     if re.search(r"[*?\[]|%\d*d", text):
-        return _ImageSource(path.parent.name or path.name, _match(text), max_frames)
+        return _ImageSource(path.parent.name or path.name, _match(text), part)
     raise SourceError(f"{path} does not exist; give a video file, a camera index, a folder or a pattern of images")
+
+
+def _name_of_stream(address: str) -> str:
+    """The address without user and password, which must not turn up in messages."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
@@ -146,7 +198,7 @@ def _match(pattern: str) -> list[Path]:
     return sorted(files, key=natural_order)
 
 
-def _open_folder(folder: Path, max_frames: int | None, need_truth: bool) -> Source:
+def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     files = next((found for sub in FRAME_FOLDERS if (found := image_files(folder / sub))), [])
     if not files:
         raise SourceError(
@@ -159,7 +211,7 @@ def _open_folder(folder: Path, max_frames: int | None, need_truth: bool) -> Sour
         if need_truth:
             raise
         truth_error = str(error)
-    source = _ImageSource(folder.resolve().name, files, max_frames, boxes)
+    source = _ImageSource(folder.resolve().name, files, part, boxes)
     source.truth_error = truth_error
     return source
 
@@ -179,101 +231,156 @@ def _read_truth(folder: Path, files: list[Path]) -> np.ndarray | None:
 class _ImageSource(Source):
     """Image files, in the order given."""
 
-    def __init__(self, name: str, files: list[Path], max_frames: int | None, boxes: np.ndarray | None = None) -> None:
+    def __init__(self, name: str, files: list[Path], part: Part, boxes: np.ndarray | None = None) -> None:
         self.name = name
-        self.files = files[:max_frames]
-        self.length = len(self.files)
-        self.boxes = None if boxes is None else boxes[: self.length]
-        self._shape = read_image(self.files[0], 1).shape
+        start, end = (_frame_at(at, self.fps) for at in (part.start, part.end))
+        self._files = list(enumerate(files))[start : end : part.every][: part.max_frames]
+        if not self._files:
+            raise SourceError(f"{name} has {len(files)} frames and none between the start and end asked for")
+        self.length = len(self._files)
+        if boxes is not None:
+            rows = [number for number, _ in self._files if number < len(boxes)]
+            self.boxes = boxes[rows] if rows else None
+        first, file = self._files[0]
+        self._shape = read_image(file, first + 1).shape
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for number, file in enumerate(self.files, start=1):
+    def frames(self) -> Iterator[Frame]:
+        for number, file in self._files:
             self._check_open()
-            frame = read_image(file, number)
-            _check_size(frame, self._shape, number, str(file))
-            yield frame
+            image = read_image(file, number + 1)
+            _check_size(image, self._shape, number + 1, str(file))
+            yield Frame(number, number / self.fps, image)
+
+
+def _frame_at(moment: int | float | None, fps: float) -> int | None:
+    """The number of the first frame from `moment` on, which is a number already or a time in seconds."""
+    return math.ceil(moment * fps) if isinstance(moment, float) else moment
 
 
 class _VideoSource(Source):
-    """A video file or a camera, through OpenCV.  A file can be iterated over again; a camera goes on."""
+    """A video file, a camera or a stream, through OpenCV.  A file can be iterated over again; the others go on."""
 
-    def __init__(self, target: str | int, name: str, max_frames: int | None) -> None:
-        self.name = name
-        self._target = target
-        self._max_frames = max_frames
-        self._capture = self._open()
-        self._first = self._read(self._capture)
-        if self._first is None:
-            self.close()
-            raise SourceError(f"{self._where} opens but gives no frame; {self._advice}")
+    def __init__(self, target: str | int, name: str, part: Part) -> None:
         import cv2
 
+        self.name = name
+        self._target = target
+        self._part = part
+        self._is_file = isinstance(target, str) and "://" not in target
+        self._reading = threading.Lock()  # close() may come from another thread than the one that reads
+        self._capture = self._open()
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
         announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._announced = announced if announced > 0 and isinstance(target, str) else None
-        self.length = self._announced
-        if max_frames is not None:
-            self.length = max_frames if self.length is None else min(self.length, max_frames)
+        self.live = not self._is_file and self._announced is None
+        self.length = None if self.live else self._count_wanted()
+        self._frames = self._decode()
+        self._first = next(self._frames, None)
+        if self._first is None:
+            self.close()
+            if part.start or part.end is not None:
+                raise SourceError(f"{self._where} has no frame between the start and end asked for")
+            raise SourceError(f"{self._where} opens but gives no frame; {self._advice}")
+
+    def _count_wanted(self) -> int | None:
+        """How many frames there will be, as far as the header tells."""
+        if self._announced is None:
+            return self._part.max_frames
+        start, end = (_frame_at(at, self.fps) for at in (self._part.start, self._part.end))
+        return len(range(self._announced)[start : end : self._part.every][: self._part.max_frames])
 
     @property
     def _where(self) -> str:
-        return self.name if isinstance(self._target, int) else str(self._target)
+        return str(self._target) if self._is_file else self.name
 
     @property
     def _advice(self) -> str:
         if isinstance(self._target, int):
             return "check that it is plugged in, free and allowed, or try another index"
+        if not self._is_file:
+            return "check the address and that the stream is running"
         return "check that the file is a complete video, or convert it with ffmpeg"
 
     def _open(self) -> Any:
         import cv2
 
-        capture = cv2.VideoCapture(self._target)
+        if self._is_file or isinstance(self._target, int):
+            capture = cv2.VideoCapture(self._target)
+        else:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT]
+            capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
-            kind = "be opened" if isinstance(self._target, int) else "be decoded as a video"
+            kind = "be decoded as a video" if self._is_file else "be opened"
             raise SourceError(f"{self._where} cannot {kind}; {self._advice}")
         return capture
 
-    def _read(self, capture: Any) -> np.ndarray | None:
+    def frames(self) -> Iterator[Frame]:
+        self._check_open()
+        if self._first is None:
+            if self._is_file:
+                self._capture.release()
+                self._capture = self._open()
+            self._frames = self._decode()
+        while (frame := self._first or next(self._frames, None)) is not None:
+            self._first = None
+            yield frame
+
+    def _decode(self) -> Iterator[Frame]:
+        """The wanted frames, from where the capture stands."""
+        import cv2
+
         from .crop import to_bgr
 
-        there, frame = capture.read()
-        return to_bgr(frame) if there else None
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        self._check_open()
-        if self._first is None and isinstance(self._target, str):
-            self._capture.release()
-            self._capture = self._open()
-        number = 0
-        shape = None
-        while self._max_frames is None or number < self._max_frames:
-            self._check_open()
-            frame, self._first = self._first, None
-            if frame is None:
-                frame = self._read(self._capture)
-            if frame is None:
-                self._check_end(number)
+        start, end, every, max_frames = self._part
+        taken, begun, shape = 0, None, None
+        at, opened = -1 / self.fps, time.monotonic()
+        for number in itertools.count():
+            with self._reading:
+                self._check_open()
+                if not self._capture.grab():
+                    break
+                last, at = at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                if self.live:
+                    at = time.monotonic() - opened
+                elif not last < at < math.inf:  # the file has no times, or wrong ones
+                    at = last + 1 / self.fps
+                if end is not None and (at if isinstance(end, float) else number) >= end:
+                    return
+                if (at if isinstance(start, float) else number) < start:
+                    continue
+                begun = number if begun is None else begun
+                if (number - begun) % every:
+                    continue
+                there, image = self._capture.retrieve()
+            if there:
+                image = to_bgr(image)
+                shape = image.shape if shape is None else shape
+                _check_size(image, shape, number + 1, self._where)
+                yield Frame(number, at, image)
+            elif not self.live:  # a camera's next picture may be whole again
+                raise SourceError(f"frame {number + 1} of {self._where} does not decode; {self._advice}")
+            taken += 1
+            if taken == max_frames:
                 return
-            number += 1
-            shape = frame.shape if shape is None else shape
-            _check_size(frame, shape, number, self._where)
-            yield frame
+        self._check_end(number)
 
     def _check_end(self, count: int) -> None:
         """A camera never ends; a file ends about where its header says: that count may be an estimate."""
         if isinstance(self._target, int):
             raise SourceError(f"frame {count + 1} of {self._where} did not come; {self._advice}")
-        if self._announced and self._announced - count > max(2, 0.05 * self._announced):
+        if count and self._announced and self._announced - count > max(2, 0.05 * self._announced):
             raise SourceError(
                 f"frame {count + 1} of {self._where} does not decode, "
                 f"but the file announces {self._announced} frames; {self._advice}"
             )
 
     def close(self) -> None:
+        """Free the file or the camera; one that hangs in a read keeps until that ends."""
         super().close()
-        self._capture.release()
+        if self._reading.acquire(timeout=1):
+            self._capture.release()
+            self._reading.release()
 
 
 def read_image(file: Path, number: int) -> np.ndarray:

@@ -1,0 +1,491 @@
+"""`dcfnet serve`: the page used in a real browser, and what the server refuses."""
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from scenes import make_frames, make_sequence, write_video
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from dcfnet_np.serve.app import Guard, Run, pack
+from dcfnet_np.track import Step
+from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
+from dcfnet_np.vision.sources import Frame, open_source
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SIZE = (160, 120)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """(video of a moving target, its boxes)."""
+    path = tmp_path_factory.mktemp("serve") / "a walk.avi"
+    frames, boxes = make_sequence(np.random.default_rng(5), 40, *SIZE, (36, 28))
+    write_video(path, frames, "MJPG")
+    return path, boxes
+
+
+@contextlib.contextmanager
+def running(*words):
+    """`dcfnet serve` in a process of its own: (process, port)."""
+    words = [sys.executable, "-m", "dcfnet_np", "serve", "--port", "0", *words]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert (found := re.search(r"open http://127.0.0.1:(\d+)/ in a browser", line)), process.stderr.read()
+        yield process, int(found[1])
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def port():
+    with running("--max-upload", "3") as (_, port):
+        yield port
+
+
+def ask(port, method, path, body=None, **headers):
+    """(status, headers, body) of one request; the path is sent as it stands."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
+
+
+def upload(port, data, name="a.avi", **headers):
+    status, _, body = ask(port, "POST", f"/videos?name={name}", data, **headers)
+    return status, json.loads(body)
+
+
+# --- in a browser, as a person would ---
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no Chromium found")
+    switches = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
+    camera = "disable-sync use-fake-device-for-media-stream use-fake-ui-for-media-stream"
+    with playwright.sync_playwright() as driver:
+        arguments = [f"--{name}" for name in f"{switches} {camera}".split()]
+        yield driver.chromium.launch(executable_path=program, args=arguments)
+
+
+@pytest.fixture
+def page(browser, port):
+    """The page, just opened; nothing may be loaded from elsewhere, and no message may come up in its console."""
+    context = browser.new_context(viewport={"width": 1000, "height": 800}, permissions=["camera"])
+    page = context.new_page()
+    page.complaints, asked = [], []
+    complaints = page.complaints
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.wait_for_selector("#about:has-text('light')")
+    yield page
+    context.close()
+    assert complaints == []
+    assert [url for url in asked if not url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:"))] == []
+
+
+def drag(page, box, size=SIZE):
+    """Draw a box, in the video's pixels, with the mouse."""
+    area = page.locator("#picture").bounding_box()
+    scale = min(area["width"] / size[0], area["height"] / size[1])
+    left = area["x"] + (area["width"] - size[0] * scale) / 2
+    top = area["y"] + (area["height"] - size[1] * scale) / 2
+    x, y, w, h = box
+    page.mouse.move(left + x * scale, top + y * scale)
+    page.mouse.down()
+    page.mouse.move(left + (x + w / 2) * scale, top + (y + h / 2) * scale, steps=3)
+    page.mouse.move(left + (x + w) * scale, top + (y + h) * scale, steps=3)
+    page.mouse.up()
+
+
+def pixels(page, selector):
+    """What a canvas shows, (height, width, 3)."""
+    data = page.locator(selector).evaluate("(canvas) => canvas.toDataURL('image/png').split(',')[1]")
+    return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_from_upload_to_download(page, scene, tmp_path):
+    path, truth = scene
+    with page.expect_file_chooser() as chooser:
+        page.click("text=Open a video")
+    chooser.value.set_files(path)
+    page.wait_for_selector("#start:visible")
+    assert page.inner_text("#name") == "a walk.avi, 160×120, 40 frames"
+    assert page.is_disabled("#start")
+    drag(page, truth[0])
+    assert [page.input_value(f"#{name}") for name in "xywh"] == [str(round(value)) for value in truth[0]]
+    page.uncheck("#pace")
+    page.click("#start")
+    page.wait_for_selector("#again:visible", timeout=60_000)
+    assert page.inner_text("#status") == "Tracked 40 frames."
+    assert page.inner_text("#frame") == "39 of 39"
+    assert 0 < float(page.inner_text("#score")) < 1.5
+    shown = pixels(page, "#picture").astype(int)
+    with open_source(path, start=39) as source:
+        plain = next(iter(source)).astype(int)
+    x, y, w, h = truth[39]
+    rows, columns = np.nonzero(np.abs(shown - plain).max(axis=2) > 40)  # the box around the target, and nothing else
+    assert 60 < len(rows) < 800
+    assert [columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)] == pytest.approx([x, y, w, h], abs=8)
+    assert pixels(page, "#map").shape == (125, 125, 3) and pixels(page, "#map").std() > 10
+    assert pixels(page, "#scores").std() > 1
+    for suffix in (".csv", ".json", ".txt"):
+        with page.expect_download() as download:
+            page.click(f"text={suffix}")
+        assert download.value.suggested_filename == f"a walk-boxes{suffix}"
+        download.value.save_as(tmp_path / f"boxes{suffix}")
+        boxes = read_boxes(tmp_path / f"boxes{suffix}")
+        assert len(boxes) == 40 and iou(boxes, truth).min() > 0.5
+
+
+def test_with_the_keyboard_alone(page, scene):
+    """Tab to the picture, place the box, start, stop; then another box from where it ended."""
+    path, _ = scene
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.id") == "file"
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#start:visible")
+    page.focus("#stage")
+    for key in ("ArrowRight", "ArrowRight", "Control+ArrowUp", "Shift+ArrowDown", "Shift+ArrowLeft"):
+        page.keyboard.press(key)
+    assert [page.input_value(f"#{name}") for name in "xywh"] == ["54", "30", "52", "41"]
+    page.fill("#w", "40")
+    page.keyboard.press("Tab")
+    page.focus("#stage")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#stop:visible")
+    page.wait_for_selector("#score:not(:text('–'))")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#again:visible")
+    assert page.evaluate("() => document.activeElement.id") == "again"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#start:visible")
+    assert 0 < int(page.input_value("#from")) < 39
+    assert page.input_value("#x") == ""
+
+
+def test_the_camera(page, tmp_path):
+    """Chromium's made-up camera."""
+    page.click("#camera")
+    page.wait_for_selector("#name:has-text('camera, 640×480')")
+    page.wait_for_selector("#start:visible")
+    page.wait_for_timeout(300)
+    drag(page, (200, 150, 150, 150), (640, 480))
+    page.wait_for_selector("#stop:visible")
+    page.wait_for_selector("#frame:has-text('5')")
+    page.click("#stop")
+    page.wait_for_selector("#again:visible")
+    with page.expect_download() as download:
+        page.click("text=.csv")
+    assert download.value.suggested_filename == "camera-boxes.csv"
+    download.value.save_as(tmp_path / "a.csv")
+    assert len(read_boxes(tmp_path / "a.csv")) >= 5
+
+
+def test_what_goes_wrong_is_said(page, scene, tmp_path):
+    (tmp_path / "notes.avi").write_text("no video")
+    page.set_input_files("#file", tmp_path / "notes.avi")
+    page.wait_for_selector("#error:has-text('notes.avi is no .mp4')")
+    assert len(page.complaints) == 1 and "status of 415" in page.complaints.pop()  # the browser's own
+    (tmp_path / "large.avi").write_bytes(bytes(3_000_001))
+    page.set_input_files("#file", tmp_path / "large.avi")
+    page.wait_for_selector("#error:has-text('large.avi is larger than 3 MB')")
+    page.set_input_files("#file", scene[0])
+    page.wait_for_selector("#start:visible")
+    assert page.is_hidden("#error")
+    page.fill("#x", "500")
+    for name in "ywh":
+        page.fill(f"#{name}", "20")
+    page.keyboard.press("Tab")
+    page.click("#start")
+    page.wait_for_selector("#error:has-text('box must overlap the frame (160x120 pixels)')")
+
+
+def test_a_server_that_dies_is_noticed(browser, scene):
+    page = browser.new_page()
+    with running() as (process, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_selector("#about:has-text('light')")
+        page.set_input_files("#file", scene[0])
+        page.wait_for_selector("#start:visible")
+        drag(page, scene[1][0])
+        page.click("#start")
+        page.wait_for_selector("#score:not(:text('–'))")
+        process.kill()
+        page.wait_for_selector("#error:has-text('The server ended the run')")
+        assert page.is_visible("#again")
+    page.close()
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 29)")])
+def test_on_a_telephone(browser, port, scheme, ground):
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 360, "height": 740}, has_touch=True)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.wait_for_selector("#about:has-text('light')")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == ground
+    context.close()
+
+
+# --- what is refused ---
+
+
+def test_only_our_own_page_is_served(port, scene):
+    data = scene[0].read_bytes()
+    here = f"127.0.0.1:{port}"
+    assert ask(port, "GET", "/", Host=f"localhost:{port}")[0] == 200
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
+        status, _, body = ask(port, "GET", "/", Host=host)
+        assert status in (400, 403) and b"<html" not in body
+    assert upload(port, data, Host=here, Origin=f"http://{here}")[0] == 200
+    for origin in ("http://evil.example", f"http://localhost:{port}", f"http://127.0.0.1:{port + 1}", "null"):
+        assert ask(port, "POST", "/videos?name=a.avi", data, Host=here, Origin=origin)[0] == 403
+        with pytest.raises(InvalidStatus, match="403"), connect(f"ws://{here}/camera", origin=origin):
+            pass
+    wish = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    wish["Sec-WebSocket-Key"] = base64.b64encode(bytes(16)).decode()
+    assert ask(port, "GET", "/camera", Host="evil.example", **wish)[0] == 403
+
+
+def test_names_that_are_allowed():
+    guard = Guard(None, frozenset({"localhost", "studio.lan"}))
+    for host in ("localhost", "localhost:80", "127.0.0.1:8000", "[::1]:8000", "192.168.1.5", "STUDIO.lan:1"):
+        assert guard._is_ours(host)
+    for host in ("", ":80", "studio.lan.evil.org", "evil.org#localhost", "localhost@evil.org", "[::1", "1.2.3.4.org"):
+        assert not guard._is_ours(host)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page/../app.py",
+        "/page/%2e%2e/app.py",
+        "/page/..%2fapp.py",
+        "/page/%2e%2e%2f%2e%2e%2fcli.py",
+        "/page//etc/passwd",
+        "/page/....//app.py",
+        "/page/\\..\\app.py",
+        "/runs/..%2f..%2fetc/boxes.csv",
+        "/runs/x/boxes.py",
+        "/videos/..%2f..%2fetc%2fpasswd/frame.jpg",
+        "/videos/%00/frame.jpg",
+    ],
+)
+def test_no_path_leads_out(port, path):
+    status, _, body = ask(port, "GET", path)
+    assert status == 404 and b"import" not in body and b"root:" not in body
+
+
+def test_a_name_is_only_a_name(port, scene):
+    data = scene[0].read_bytes()
+    for name, kept in (("..%2f..%2fetc%2fx.avi", "x.avi"), ("%00", "\0"), ("", "video"), ("a" * 999, "a" * 100)):
+        status, facts = upload(port, data, name)
+        assert (status, facts["name"]) == (200, kept)
+        assert re.fullmatch(r"[\w-]{22}", facts["id"])
+        assert (facts["width"], facts["height"], facts["frames"]) == (*SIZE, 40)
+
+
+def test_uploads_have_a_limit(port):
+    status, answer = upload(port, bytes(3_000_001))
+    assert status == 413 and "larger than 3 MB; start with a higher --max-upload" in answer["error"]
+
+    def chunks():  # nothing said about the length before
+        for _ in range(400):
+            yield bytes(10_000)
+
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server may hang up before all is sent
+        assert upload(port, chunks())[0] == 413
+
+
+PLAYLISTS = [
+    b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+    b"ffconcat version 1.0\nfile /etc/passwd\n",
+    b"<?xml version='1.0'?><MPD></MPD>",
+    b"v=0\r\nm=video 1 RTP/AVP 96\r\n",
+    b"",
+    b"RIFF\0\0\0\0WAVE",
+]
+
+
+@pytest.mark.parametrize("data", PLAYLISTS)
+def test_only_videos_reach_the_decoder(port, data):
+    """FFmpeg would open what a play list names."""
+    status, answer = upload(port, data, "list.avi")
+    assert status == 415 and answer["error"].startswith("list.avi is no .mp4")
+
+
+def test_a_broken_video(port, scene):
+    data = bytearray(scene[0].read_bytes())
+    data[40:] = bytes(len(data) - 40)
+    status, answer = upload(port, bytes(data))
+    assert status == 415 and "a.avi cannot be decoded" in answer["error"] and "/tmp" not in answer["error"]
+
+
+def test_the_oldest_video_goes(port, scene):
+    ids = [upload(port, scene[0].read_bytes())[1]["id"] for _ in range(4)]
+    assert [ask(port, "GET", f"/videos/{id_}/frame.jpg")[0] for id_ in ids] == [404, 200, 200, 200]
+    picture = ask(port, "GET", f"/videos/{ids[1]}/frame.jpg?number=7")[2]
+    assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape == (120, 160, 3)
+    for number in ("40", "-1", "x", "1e3", "²"):
+        status, _, _ = ask(port, "GET", f"/videos/{ids[1]}/frame.jpg?number={number.replace('²', '%C2%B2')}")
+        assert status == 404
+
+
+def test_headers(port):
+    for path in ("/", "/page/page.js", "/config", "/nothing"):
+        headers = ask(port, "GET", path)[1]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        ("not JSON", "expected a JSON object"),
+        ("[1, 2]", "expected a JSON object"),
+        (b"\x00\x01", "expected a JSON object"),
+        ("{}", "box must be four numbers"),
+        ('{"box": [1, 2, 3]}', "box must be four numbers"),
+        ('{"box": [1, 2, 3, "x"]}', "box must be four numbers"),
+        ('{"box": [1, 2, NaN, 4]}', "box must be finite"),
+        ('{"box": [1, 2, 300, 4]}', "box must be no larger than the frame"),
+        ('{"box": [1, 2, 30, 40], "start": -1}', "start must be a frame number"),
+        ('{"box": [1, 2, 30, 40], "start": 1.5}', "start must be a frame number"),
+        ('{"box": [1, 2, 30, 40], "start": 40}', "has no frame between"),
+    ],
+)
+def test_bad_orders(port, scene, order, text):
+    id_ = upload(port, scene[0].read_bytes())[1]["id"]
+    with connect(f"ws://127.0.0.1:{port}/videos/{id_}/track") as socket:
+        socket.send(order)
+        answers = [json.loads(socket.recv(timeout=30))]
+        if "run" in answers[0]:
+            answers.append(json.loads(socket.recv(timeout=30)))
+        assert text in answers[-1]["error"]
+
+
+def test_a_camera_that_sends_nonsense(port):
+    with connect(f"ws://127.0.0.1:{port}/camera") as socket:
+        socket.send('{"box": [1, 2, 30, 40]}')
+        socket.send(b"no JPEG")
+        assert "run" in json.loads(socket.recv(timeout=30))
+        assert json.loads(socket.recv(timeout=30)) == {"error": "a picture of the camera does not decode"}
+    with connect(f"ws://127.0.0.1:{port}/camera", max_size=None) as socket:
+        socket.send('{"box": [1, 2, 30, 40]}')
+        socket.recv(timeout=30)
+        with pytest.raises(ConnectionClosed):  # larger than any picture
+            socket.send(bytes(9_000_000))
+            socket.recv(timeout=30)
+
+
+def test_runs_at_once_have_a_limit(port):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(connect(f"ws://127.0.0.1:{port}/camera")) for _ in range(4)]
+        for talk in sockets:
+            talk.send('{"box": [1, 2, 30, 40]}')
+            assert "run" in json.loads(talk.recv(timeout=30))
+        with connect(f"ws://127.0.0.1:{port}/camera") as late:
+            assert "4 runs are going already" in json.loads(late.recv(timeout=30))["error"]
+    with connect(f"ws://127.0.0.1:{port}/camera") as again:
+        again.send('{"box": [1, 2, 30, 40]}')
+        assert "run" in json.loads(again.recv(timeout=30))
+
+
+def test_frames_wait_for_the_page(port, scene):
+    """No more than a few messages are sent ahead of what the page has shown."""
+    id_ = upload(port, scene[0].read_bytes())[1]["id"]
+    with connect(f"ws://127.0.0.1:{port}/videos/{id_}/track") as talk:
+        talk.send('{"box": [10, 8, 36, 28], "pace": false}')
+        run = json.loads(talk.recv(timeout=30))["run"]
+        numbers = []
+        with pytest.raises(TimeoutError):
+            while True:
+                data = talk.recv(timeout=2)
+                length = struct.unpack(">I", data[:4])[0]
+                numbers.append(json.loads(data[4 : 4 + length])["frame"])
+        assert numbers == [0, 1, 2]
+        talk.send('{"stop": 1}')
+        assert json.loads(talk.recv(timeout=30)) == {"end": 1}
+    status, headers, body = ask(port, "GET", f"/runs/{run}/boxes.csv")
+    assert status == 200 and body.count(b"\n") == 4
+    assert headers["Content-Disposition"] == 'attachment; filename="a-boxes.csv"'
+
+
+# --- parts ---
+
+
+def test_pack(rng):
+    image, map_ = make_frames(rng, 1)[0], rng.random((5, 5))
+    data = pack(Step(Frame(7, 0.28, image), [BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "unsure")], [map_]), True)
+    length = struct.unpack(">I", data[:4])[0]
+    head, rest = json.loads(data[4 : 4 + length]), data[4 + length :]
+    picture = head.pop("picture")
+    facts = {"frame": 7, "time": 0.28, "box": [1.23, 2, 3, 4], "score": 0.5, "state": "unsure", "ms": 12.5, "map": 5}
+    assert head == facts
+    assert cv2.imdecode(np.frombuffer(rest[:picture], np.uint8), cv2.IMREAD_COLOR).shape == image.shape
+    levels = np.frombuffer(rest[picture:], np.uint8).reshape(5, 5)
+    np.testing.assert_allclose(levels, (map_ - map_.min()) / np.ptp(map_) * 255, atol=1)
+    first = pack(Step(Frame(0, 0.0, image), [BoxRow(0, (1, 2, 3, 4))], [None]), False)
+    assert json.loads(first[4:])["score"] is None and json.loads(first[4:])["map"] == 0
+
+
+def test_a_run_keeps_its_rows():
+    run = Run("a")
+    states = ("tracking", "unsure", "lost") * 3
+    rows = [BoxRow(i, (i + 0.5, 2, 3, 4), i / 7, state == "tracking", 0.25, state) for i, state in enumerate(states)]
+    for row in rows:
+        run.add(row)
+    assert list(run.rows()) == rows and len(run) == 9
+
+
+# --- the command ---
+
+
+def test_ctrl_c_ends_the_server_and_its_files(scene):
+    with running() as (process, port):
+        assert upload(port, scene[0].read_bytes())[0] == 200
+        with connect(f"ws://127.0.0.1:{port}/camera"):  # somebody is still there
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 0
+        assert process.stderr.read() == ""
+
+
+def test_bad_options(dcfnet, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        code, out, err = dcfnet("serve", "--port", number)
+        assert (code, out) == (2, "") and f"cannot listen on 127.0.0.1, port {number}: " in err
+    for words, text in (
+        (["--port", 99999], "cannot listen on 127.0.0.1, port 99999"),
+        (["--host", "no such host"], "cannot listen on no such host"),
+        (["--max-upload", 0], "--max-upload must be more than 0"),
+        (["--weights", "heavy"], "neither a file nor a packaged name"),
+    ):
+        code, out, err = dcfnet("serve", "--port", 0, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1) and text in err
+    monkeypatch.setattr("dcfnet_np.serve.command.NEEDED", ("no_such_package",))
+    code, _, err = dcfnet("serve")
+    assert code == 2 and "dcfnet serve needs no_such_package; install the extra" in err
