@@ -407,7 +407,7 @@ def test_draw_label(rng, box):
 
 
 def test_painter(rng):
-    """An unsure target is amber, a lost one red; several have numbers; the path has as many centres as were asked for."""
+    """An unsure target is amber, a lost one red; several have numbers; the path is as long as was asked for."""
     image = rng.integers(0, 120, (60, 80, 3), np.uint8)
     before = image.copy()
 
