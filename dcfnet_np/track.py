@@ -16,7 +16,7 @@ import numpy as np
 
 from .tracker import Tracker, TrackResult
 from .vision.boxes import Box, BoxRow, iou
-from .vision.draw import RED, TARGETS, draw_box, draw_label, draw_trail, response_inset
+from .vision.draw import STATES, TARGETS, draw_box, draw_label, draw_trail, response_inset
 from .vision.sources import Frame
 
 
@@ -65,7 +65,7 @@ def follow(frames: Iterable[Frame], boxes: Sequence[Box], trackers: Trackers, re
             first = False
         else:
             found = list(trackers.update(image, response).values())
-            rows = [BoxRow(number, result.box, result.score, result.ok) for result in found]
+            rows = [BoxRow(number, result.box, result.score, result.ok, state=result.state) for result in found]
             maps = [result.response for result in found]
         share = (time.perf_counter() - start) / len(boxes)
         yield Step(Frame(number, seconds, image), [row._replace(time=share) for row in rows], maps)
@@ -82,7 +82,7 @@ class Painter:
         self._paths: list[deque[tuple[float, float]]] = []
 
     def __call__(self, step: Step) -> np.ndarray:
-        """The frame with everything drawn into it.  A target that is not ok is red; several have numbers from 1 on."""
+        """The frame with everything drawn into it.  Unsure and lost targets have the colours of `STATES`."""
         image = step.frame.image
         self._paths = self._paths or [deque(maxlen=self._trail) for _ in step.rows]
         for index, (row, path) in enumerate(zip(step.rows, self._paths, strict=True)):
@@ -90,7 +90,7 @@ class Painter:
             path.append((x + w / 2, y + h / 2))
             colour = TARGETS[index % len(TARGETS)]
             image = draw_trail(image, path, colour) if self._trail else image
-            image = draw_box(image, row.box, colour if row.ok else RED)
+            image = draw_box(image, row.box, colour if row.ok else STATES[row.state])
             if len(step.rows) > 1:
                 image = draw_label(image, row.box, str(index + 1), colour)
         for index, map_ in enumerate(step.maps):

@@ -407,12 +407,15 @@ def test_draw_label(rng, box):
 
 
 def test_painter(rng):
-    """A target that is not ok is red; several have numbers; the path has as many centres as were asked for."""
+    """A lost target is red; several have numbers; the path has as many centres as were asked for."""
     image = rng.integers(0, 120, (60, 80, 3), np.uint8)
     before = image.copy()
 
     def paint(painter, number, *oks):
-        rows = [BoxRow(number, (5 + 30 * i + 4 * number, 30, 10, 12), 0.5, ok) for i, ok in enumerate(oks)]
+        rows = [
+            BoxRow(number, (5 + 30 * i + 4 * number, 30, 10, 12), 0.5, ok, state="tracking" if ok else "lost")
+            for i, ok in enumerate(oks)
+        ]
         return painter(Step(Frame(number, 0.0, image), rows, [None] * len(oks)))
 
     def has(picture, colour):

@@ -42,6 +42,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..track import Step, Trackers, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
+from ..vision.draw import STATES
 from ..vision.overlap import ReadAhead
 from ..vision.sources import Frame, open_source
 
@@ -50,6 +51,7 @@ KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
 RUNS_AT_ONCE = 4
 AHEAD = 3  # messages on their way to the page at most, so that what it shows is never old
 SHOWN_WIDTH = 1280  # pictures are sent no wider
+_STATES = tuple(STATES)
 MAX_PIXELS = 2**25  # of a frame: 8192x4096
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -112,7 +114,7 @@ class Video(NamedTuple):
 
 
 class Run:
-    """The boxes of one run: 8 numbers a frame, so that a camera may run for days."""
+    """The boxes of one run: 9 numbers a frame, so that a camera may run for days."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -120,15 +122,15 @@ class Run:
 
     def add(self, row: BoxRow) -> None:
         """Keep one more frame."""
-        self._numbers.extend((row.frame, *row.box, row.score, row.ok, row.time))
+        self._numbers.extend((row.frame, *row.box, row.score, row.ok, row.time, _STATES.index(row.state)))
 
     def rows(self) -> Iterator[BoxRow]:
         """What was kept."""
-        for frame, x, y, w, h, score, ok, seconds in np.array(self._numbers).reshape(-1, 8).tolist():
-            yield BoxRow(int(frame), (x, y, w, h), score, bool(ok), seconds)
+        for frame, x, y, w, h, score, ok, seconds, state in np.array(self._numbers).reshape(-1, 9).tolist():
+            yield BoxRow(int(frame), (x, y, w, h), score, bool(ok), seconds, _STATES[int(state)])
 
     def __len__(self) -> int:
-        return len(self._numbers) // 8
+        return len(self._numbers) // 9
 
 
 class Refused(Exception):
@@ -379,8 +381,8 @@ def _is_video(path: Path) -> bool:
 def pack(step: Step, picture: bool) -> bytes:
     """A message for the page: the length of its JSON as 4 bytes, big-endian, the JSON, the picture, the response map.
 
-    The JSON has frame, time, box, score (null in the first frame), ok, ms (of the tracker), picture (bytes of a JPEG, 0
-    for none) and map (its side; a byte a pixel, its least value 0 and its largest 255; 0 for none).
+    The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker), picture (bytes of a
+    JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and its largest 255; 0 for none).
     """
     (row,), (map_,) = step.rows, step.maps
     jpeg = _to_jpeg(step.frame.image) if picture else b""
@@ -394,6 +396,7 @@ def pack(step: Step, picture: bool) -> bytes:
         "box": [round(value, 2) for value in row.box],
         "score": None if math.isnan(row.score) else round(row.score, 4),
         "ok": row.ok,
+        "state": row.state,
         "ms": round(1000 * row.time, 1),
         "picture": len(jpeg),
         "map": 0 if map_ is None else len(map_),

@@ -20,6 +20,8 @@ RED = (60, 60, 230)
 ORANGE, BLUE, PINK, CYAN = (0, 165, 255), (255, 128, 0), (200, 100, 255), (230, 200, 40)
 TARGETS = (GREEN, ORANGE, CYAN, PINK, BLUE)  # colours of the first target, the second, ...
 LONGEST_PAUSE = 10.0  # seconds for which a video stands still at most
+AMBER = (0, 190, 255)
+STATES = {"tracking": GREEN, "unsure": AMBER, "lost": RED}  # colour of a box by its target's state
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
 

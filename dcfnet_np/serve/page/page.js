@@ -261,7 +261,7 @@ function report(facts, levels) {
     scores.push({ score: facts.score, ok: facts.ok });
     scores.splice(0, scores.length - 4000);
   }
-  $("score").textContent = facts.score === null ? "–" : facts.score.toFixed(2) + (facts.ok ? "" : ", lost");
+  $("score").textContent = facts.score === null ? "–" : facts.score.toFixed(2) + (facts.ok ? "" : `, ${facts.state}`);
   $("score").classList.toggle("bad", !facts.ok);
   $("frame").textContent = facts.frame + (video?.frames ? ` of ${video.frames - 1}` : "");
   $("speed").textContent = `${facts.ms.toFixed(0)} ms a frame`;
