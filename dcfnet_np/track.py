@@ -1,11 +1,10 @@
 """Following targets through a source, frame by frame: what `dcfnet track`, `dcfnet demo` and `dcfnet serve` share.
 
 with open_source("street.mp4") as source, ReadAhead(source.frames(), newest=source.live) as frames:
-    for step in follow(frames, [(64, 30, 46, 64)], Trackers()):
+    for step in follow(frames, [(64, 30, 46, 64)], MultiTracker()):
         print(step.rows[0].box)
 """
 
-import functools
 import math
 import time
 from collections import deque
@@ -14,30 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tracker import Tracker, TrackResult
+from .multi_tracker import MultiTracker
 from .vision.boxes import Box, BoxRow, iou
 from .vision.draw import STATES, TARGETS, draw_box, draw_label, draw_trail, response_inset
 from .vision.sources import Frame
-
-
-class Trackers:
-    """A `Tracker` for each target.  Arguments are the tracker's."""
-
-    def __init__(self, weights: str = "light", preset: str = "default", device: str = "auto") -> None:
-        self._make = functools.partial(Tracker, weights, preset, device)
-        self._spare: Tracker | None = self._make()  # so that wrong arguments show before the first frame
-        self._trackers: dict[int, Tracker] = {}
-
-    def add(self, frame: np.ndarray, box: Box) -> int:
-        """Learn one more target; returns its id."""
-        tracker, self._spare = self._spare or self._make(), None
-        tracker.init(frame, box)
-        self._trackers[len(self._trackers)] = tracker
-        return len(self._trackers) - 1
-
-    def update(self, frame: np.ndarray, response: bool = False) -> dict[int, TrackResult]:
-        """Find every target in the next frame; {id: result} in the order of `add`."""
-        return {id_: tracker.update(frame, response=response) for id_, tracker in self._trackers.items()}
 
 
 class Step(NamedTuple):
@@ -48,23 +27,25 @@ class Step(NamedTuple):
     maps: list[np.ndarray | None]  # None in the first frame, and where no maps were asked for
 
 
-def follow(frames: Iterable[Frame], boxes: Sequence[Box], trackers: Trackers, response: bool = False) -> Iterator[Step]:
-    """Track `boxes` of the first frame through all frames with new trackers.
+def follow(
+    frames: Iterable[Frame], boxes: Sequence[Box], tracker: MultiTracker, response: bool = False
+) -> Iterator[Step]:
+    """Track `boxes` of the first frame through all frames with a new tracker.
 
     boxes: (x, y, w, h), pixels, 0-based.  response: also give the response maps.  The rows' time is that of the
-    trackers alone, in equal shares.
+    tracker alone, in equal shares.
     """
     first = True
     for number, seconds, image in frames:
         start = time.perf_counter()
         if first:
             for box in boxes:
-                trackers.add(image, box)
+                tracker.add(image, box)
             rows: list[BoxRow] = [BoxRow(number, box) for box in boxes]
             maps: list[np.ndarray | None] = [None] * len(boxes)
             first = False
         else:
-            found = list(trackers.update(image, response).values())
+            found = list(tracker.update(image, response).values())
             rows = [BoxRow(number, result.box, result.score, result.ok, state=result.state) for result in found]
             maps = [result.response for result in found]
         share = (time.perf_counter() - start) / len(boxes)

@@ -40,7 +40,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..track import Step, Trackers, follow
+from ..multi_tracker import MultiTracker
+from ..track import Step, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
 from ..vision.draw import STATES
 from ..vision.overlap import ReadAhead
@@ -144,13 +145,13 @@ class Refused(Exception):
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    make_trackers: new ones for a run.  max_upload: bytes of a video.  facts: more for the page's /config.
+    make_tracker: a new one for a run.  max_upload: bytes of a video.  facts: more for the page's /config.
     """
 
     def __init__(
-        self, make_trackers: Callable[[], Trackers], folder: Path, max_upload: int, facts: dict[str, Any]
+        self, make_tracker: Callable[[], MultiTracker], folder: Path, max_upload: int, facts: dict[str, Any]
     ) -> None:
-        self._make_trackers = make_trackers
+        self._make_tracker = make_tracker
         self._folder = folder
         self._max_upload = max_upload
         self._facts = facts
@@ -251,10 +252,10 @@ class Service:
             if type(start) is not int or start < 0:
                 raise Refused("start must be a frame number")
             run = await self._begin(socket, video.name)
-            trackers = await to_thread.run_sync(self._make_trackers)
+            tracker = await to_thread.run_sync(self._make_tracker)
             source = await to_thread.run_sync(lambda: open_source(video.path, start=start))
             with source, ReadAhead(source.frames()) as frames:
-                steps = follow(frames, [box], trackers, response=True)
+                steps = follow(frames, [box], tracker, response=True)
                 first_time, begin, on_their_way = None, time.monotonic(), 0
                 while (step := await to_thread.run_sync(next, steps, None)) is not None:
                     run.add(step.rows[0])
@@ -276,7 +277,7 @@ class Service:
         async def work() -> None:
             order = await _order(socket)
             run = await self._begin(socket, "camera")
-            trackers = await to_thread.run_sync(self._make_trackers)
+            tracker = await to_thread.run_sync(self._make_tracker)
             begin = time.monotonic()
             newest: list[Frame] = []
             steps: Iterator[Step] | None = None
@@ -285,7 +286,7 @@ class Service:
                 newest.append(Frame(len(run), time.monotonic() - begin, image))
                 if steps is None:
                     box = _checked_box(order, image.shape)
-                    steps = follow(iter(newest.pop, None), [box], trackers, response=True)  # takes one each time
+                    steps = follow(iter(newest.pop, None), [box], tracker, response=True)  # takes one each time
                 step = await to_thread.run_sync(next, steps)
                 run.add(step.rows[0])
                 await socket.send_bytes(await to_thread.run_sync(pack, step, False))
@@ -429,7 +430,7 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 
 def make_app(
-    make_trackers: Callable[[], Trackers],
+    make_tracker: Callable[[], MultiTracker],
     folder: Path,
     max_upload: int = 500_000_000,
     names: Iterable[str] = (),
@@ -437,9 +438,9 @@ def make_app(
 ) -> Starlette:
     """The application, for any ASGI server.
 
-    make_trackers: new ones for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
+    make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
     this machine may be called, besides localhost and addresses.  facts: shown by the page.
     """
-    service = Service(make_trackers, folder, max_upload, facts or {})
+    service = Service(make_tracker, folder, max_upload, facts or {})
     guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
     return Starlette(routes=service.routes(), middleware=[guard], exception_handlers={Refused: _refuse})

@@ -42,21 +42,21 @@ def run(args: argparse.Namespace) -> int:
     import uvicorn
 
     from ..backend import DeviceError
-    from ..track import Trackers
+    from ..multi_tracker import MultiTracker
     from .app import make_app
 
-    def make_trackers() -> Trackers:
-        return Trackers(weights=args.weights, preset=args.preset, device=args.device)
+    def make_tracker() -> MultiTracker:
+        return MultiTracker(weights=args.weights, preset=args.preset, device=args.device)
 
     try:
-        make_trackers()  # what is wrong with the options shows now
+        make_tracker()  # what is wrong with the options shows now
     except DeviceError as error:
         raise ValueError(str(error)) from error
     listener = _listen(args.host, args.port)
     with listener, tempfile.TemporaryDirectory(prefix="dcfnet-serve-") as folder:
         facts = {"weights": Path(args.weights).name, "preset": args.preset}
         names = [args.host, socket.gethostname(), *args.allow_host]
-        app = make_app(make_trackers, Path(folder), int(args.max_upload * 1e6), names, facts)
+        app = make_app(make_tracker, Path(folder), int(args.max_upload * 1e6), names, facts)
         config = uvicorn.Config(
             app,
             log_level="warning",
