@@ -46,7 +46,7 @@ def follow(
             first = False
         else:
             found = list(tracker.update(image, response).values())
-            rows = [BoxRow(number, r.box, r.score, r.ok, state=r.state) for r in found]
+            rows = [BoxRow(number, result.box, result.score, result.ok, state=result.state) for result in found]
             maps = [result.response for result in found]
         share = (time.perf_counter() - start) / len(boxes)
         yield Step(Frame(number, seconds, image), [row._replace(time=share) for row in rows], maps)
@@ -63,7 +63,7 @@ class Painter:
         self._paths: list[deque[tuple[float, float]]] = []
 
     def __call__(self, step: Step) -> np.ndarray:
-        """The frame with everything drawn into it.  An unsure target is amber, a lost one red; several have numbers."""
+        """The frame with everything drawn into it.  Unsure and lost targets have the colours of `STATES`."""
         image = step.frame.image
         self._paths = self._paths or [deque(maxlen=self._trail) for _ in step.rows]
         for index, (row, path) in enumerate(zip(step.rows, self._paths, strict=True)):
@@ -71,7 +71,7 @@ class Painter:
             path.append((x + w / 2, y + h / 2))
             colour = TARGETS[index % len(TARGETS)]
             image = draw_trail(image, path, colour) if self._trail else image
-            image = draw_box(image, row.box, STATES.get(row.state, colour))
+            image = draw_box(image, row.box, colour if row.ok else STATES[row.state])
             if len(step.rows) > 1:
                 image = draw_label(image, row.box, str(index + 1), colour)
         for index, map_ in enumerate(step.maps):

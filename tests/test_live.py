@@ -18,7 +18,7 @@ from scenes import PATCH, make_frames, make_sequence, write_images, write_sequen
 from dcfnet_np.cli import _parse_moment
 from dcfnet_np.track import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
-from dcfnet_np.vision.draw import AMBER, RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
+from dcfnet_np.vision.draw import RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 from dcfnet_np.vision.sources import Frame, SourceError, open_source
 
@@ -365,7 +365,7 @@ def test_several_targets_from_a_file(dcfnet, tmp_path, two, network_file):
             network_file,
         ]
         assert dcfnet(*alone, "--save-boxes", tmp_path / "alone.csv")[0] == 0
-        np.testing.assert_array_equal(boxes, read_boxes(tmp_path / "alone.csv"))
+        np.testing.assert_allclose(boxes, read_boxes(tmp_path / "alone.csv"), atol=1e-3)
         assert iou(boxes, truth[number - 1]).min() > 0.6
 
 
@@ -407,27 +407,29 @@ def test_draw_label(rng, box):
 
 
 def test_painter(rng):
-    """An unsure target is amber, a lost one red; several have numbers; the path is as long as was asked for."""
+    """A lost target is red; several have numbers; the path has as many centres as were asked for."""
     image = rng.integers(0, 120, (60, 80, 3), np.uint8)
     before = image.copy()
 
-    def paint(painter, number, *states):
-        boxes = [(5 + 30 * i + 4 * number, 30, 10, 12) for i in range(len(states))]
-        rows = [BoxRow(number, box, 0.5, state == "tracking", state=state) for box, state in zip(boxes, states)]
-        return painter(Step(Frame(number, 0.0, image), rows, [None] * len(states)))
+    def paint(painter, number, *oks):
+        rows = [
+            BoxRow(number, (5 + 30 * i + 4 * number, 30, 10, 12), 0.5, ok, state="tracking" if ok else "lost")
+            for i, ok in enumerate(oks)
+        ]
+        return painter(Step(Frame(number, 0.0, image), rows, [None] * len(oks)))
 
     def has(picture, colour):
         return (picture == np.array(colour, np.uint8)).all(axis=2)
 
-    alone = paint(Painter(), 0, "tracking")
+    alone = paint(Painter(), 0, True)
     assert has(alone, TARGETS[0])[30, 5:15].all() and not has(alone, TARGETS[0])[:30].any()
-    assert has(paint(Painter(), 0, "unsure"), AMBER)[30, 5:15].all()
-    two = paint(Painter(), 0, "tracking", "lost")
+    assert has(paint(Painter(), 0, False), RED)[30, 5:15].all()
+    two = paint(Painter(), 0, True, False)
     assert has(two, TARGETS[0])[30, 5:15].all() and has(two, RED)[30, 35:45].all()
     assert (two != image).any(axis=2)[:28].any()  # the numbers
     painter = Painter(trail=3)
     for number in range(6):
-        picture = paint(painter, number, "tracking")
+        picture = paint(painter, number, True)
     path = (picture != image).any(axis=2)[36]
     assert path[22:31].all() and not path[:21].any()  # centres 22, 26, 30
     np.testing.assert_array_equal(image, before)

@@ -439,12 +439,20 @@ def test_frames_wait_for_the_page(port, scene):
 
 def test_pack(rng):
     image, map_ = make_frames(rng, 1)[0], rng.random((5, 5))
-    data = pack(Step(Frame(7, 0.28, image), [BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "unsure")], [map_]), True)
+    data = pack(Step(Frame(7, 0.28, image), [BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "lost")], [map_]), True)
     length = struct.unpack(">I", data[:4])[0]
     head, rest = json.loads(data[4 : 4 + length]), data[4 + length :]
     picture = head.pop("picture")
-    facts = {"frame": 7, "time": 0.28, "box": [1.23, 2, 3, 4], "score": 0.5, "state": "unsure", "ms": 12.5, "map": 5}
-    assert head == facts
+    assert head == {
+        "frame": 7,
+        "time": 0.28,
+        "box": [1.23, 2, 3, 4],
+        "score": 0.5,
+        "ok": False,
+        "state": "lost",
+        "ms": 12.5,
+        "map": 5,
+    }
     assert cv2.imdecode(np.frombuffer(rest[:picture], np.uint8), cv2.IMREAD_COLOR).shape == image.shape
     levels = np.frombuffer(rest[picture:], np.uint8).reshape(5, 5)
     np.testing.assert_allclose(levels, (map_ - map_.min()) / np.ptp(map_) * 255, atol=1)
@@ -454,8 +462,10 @@ def test_pack(rng):
 
 def test_a_run_keeps_its_rows():
     run = Run("a")
-    states = ("tracking", "unsure", "lost") * 3
-    rows = [BoxRow(i, (i + 0.5, 2, 3, 4), i / 7, state == "tracking", 0.25, state) for i, state in enumerate(states)]
+    rows = [
+        BoxRow(number, (number + 0.5, 2, 3, 4), number / 7, number % 2 == 0, 0.25, ("tracking", "lost")[number % 2])
+        for number in range(9)
+    ]
     for row in rows:
         run.add(row)
     assert list(run.rows()) == rows and len(run) == 9

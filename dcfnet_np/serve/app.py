@@ -43,15 +43,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..multi_tracker import MultiTracker
 from ..track import Step, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
+from ..vision.draw import STATES
 from ..vision.overlap import ReadAhead
 from ..vision.sources import Frame, open_source
 
 PAGE = Path(__file__).parent / "page"
 KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
 RUNS_AT_ONCE = 4
-STATES = ("tracking", "unsure", "lost")  # by number, as `Run` keeps them
 AHEAD = 3  # messages on their way to the page at most, so that what it shows is never old
 SHOWN_WIDTH = 1280  # pictures are sent no wider
+_STATES = tuple(STATES)
 MAX_PIXELS = 2**25  # of a frame: 8192x4096
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -114,7 +115,7 @@ class Video(NamedTuple):
 
 
 class Run:
-    """The boxes of one run: 8 numbers a frame, so that a camera may run for days."""
+    """The boxes of one run: 9 numbers a frame, so that a camera may run for days."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -122,16 +123,15 @@ class Run:
 
     def add(self, row: BoxRow) -> None:
         """Keep one more frame."""
-        self._numbers.extend((row.frame, *row.box, row.score, STATES.index(row.state), row.time))
+        self._numbers.extend((row.frame, *row.box, row.score, row.ok, row.time, _STATES.index(row.state)))
 
     def rows(self) -> Iterator[BoxRow]:
         """What was kept."""
-        for frame, x, y, w, h, score, number, seconds in np.array(self._numbers).reshape(-1, 8).tolist():
-            state = STATES[int(number)]
-            yield BoxRow(int(frame), (x, y, w, h), score, state == "tracking", seconds, state)
+        for frame, x, y, w, h, score, ok, seconds, state in np.array(self._numbers).reshape(-1, 9).tolist():
+            yield BoxRow(int(frame), (x, y, w, h), score, bool(ok), seconds, _STATES[int(state)])
 
     def __len__(self) -> int:
-        return len(self._numbers) // 8
+        return len(self._numbers) // 9
 
 
 class Refused(Exception):
@@ -145,7 +145,7 @@ class Refused(Exception):
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    make_tracker: new ones for a run.  max_upload: bytes of a video.  facts: more for the page's /config.
+    make_tracker: a new one for a run.  max_upload: bytes of a video.  facts: more for the page's /config.
     """
 
     def __init__(
@@ -382,7 +382,7 @@ def _is_video(path: Path) -> bool:
 def pack(step: Step, picture: bool) -> bytes:
     """A message for the page: the length of its JSON as 4 bytes, big-endian, the JSON, the picture, the response map.
 
-    The JSON has frame, time, box, score (null in the first frame), state, ms (of the tracker), picture (bytes of a
+    The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker), picture (bytes of a
     JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and its largest 255; 0 for none).
     """
     (row,), (map_,) = step.rows, step.maps
@@ -396,6 +396,7 @@ def pack(step: Step, picture: bool) -> bytes:
         "time": round(step.frame.time, 3),
         "box": [round(value, 2) for value in row.box],
         "score": None if math.isnan(row.score) else round(row.score, 4),
+        "ok": row.ok,
         "state": row.state,
         "ms": round(1000 * row.time, 1),
         "picture": len(jpeg),
@@ -437,7 +438,7 @@ def make_app(
 ) -> Starlette:
     """The application, for any ASGI server.
 
-    make_tracker: new ones for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
+    make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
     this machine may be called, besides localhost and addresses.  facts: shown by the page.
     """
     service = Service(make_tracker, folder, max_upload, facts or {})

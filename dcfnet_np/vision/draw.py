@@ -17,11 +17,11 @@ from ..files import WriteError, check_output, part_of, replacing
 
 GREEN = (64, 220, 64)
 RED = (60, 60, 230)
-AMBER = (0, 190, 255)
-BLUE, PINK, CYAN = (255, 128, 0), (200, 100, 255), (230, 200, 40)
-TARGETS = (GREEN, CYAN, PINK, BLUE)  # colours of the first target, the second, ... while they are tracked
-STATES = {"unsure": AMBER, "lost": RED}  # and while they are not
+ORANGE, BLUE, PINK, CYAN = (0, 165, 255), (255, 128, 0), (200, 100, 255), (230, 200, 40)
+TARGETS = (GREEN, ORANGE, CYAN, PINK, BLUE)  # colours of the first target, the second, ...
 LONGEST_PAUSE = 10.0  # seconds for which a video stands still at most
+AMBER = (0, 190, 255)
+STATES = {"tracking": GREEN, "unsure": AMBER, "lost": RED}  # colour of a box by its target's state
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
 

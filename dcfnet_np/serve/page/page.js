@@ -237,7 +237,7 @@ function start() {
     const from = 4 + length, middle = from + facts.picture;
     const bitmap = facts.picture ? await createImageBitmap(new Blob([data.slice(from, middle)])) : sent;
     if (mine !== socket) return;
-    [box, ok, frames] = [facts.box, facts.state === "tracking", frames + 1];
+    [box, ok, frames] = [facts.box, facts.ok, frames + 1];
     show(bitmap, camera ? camera.videoWidth : video.width);
     report(facts, new Uint8Array(data.slice(middle)));
     if (camera) sendPicture((sent = grab()));
@@ -258,11 +258,11 @@ function start() {
 function report(facts, levels) {
   fields.forEach((field, index) => (field.value = Math.round(facts.box[index])));
   if (facts.score !== null) {
-    scores.push({ score: facts.score, ok });
+    scores.push({ score: facts.score, ok: facts.ok });
     scores.splice(0, scores.length - 4000);
   }
-  $("score").textContent = facts.score === null ? "–" : facts.score.toFixed(2) + (ok ? "" : `, ${facts.state}`);
-  $("score").classList.toggle("bad", !ok);
+  $("score").textContent = facts.score === null ? "–" : facts.score.toFixed(2) + (facts.ok ? "" : `, ${facts.state}`);
+  $("score").classList.toggle("bad", !facts.ok);
   $("frame").textContent = facts.frame + (video?.frames ? ` of ${video.frames - 1}` : "");
   $("speed").textContent = `${facts.ms.toFixed(0)} ms a frame`;
   $("count").textContent = frames;
