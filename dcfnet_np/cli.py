@@ -100,6 +100,7 @@ def _complain(message: str, code: int, debug: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .train import prepare_cli
 
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     track.add_argument("--max-frames", metavar="N", type=_parse_count, help="stop after N frames, the first counted")
 
     _add_evaluation_commands(command)
+    prepare_cli.add_command(command)
 
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
     convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
