@@ -228,7 +228,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
             return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded))))
 
         lengths = [len(record.frame) for record in self.records]
-        index = {
+        index: dict[str, np.ndarray] = {
             "box": np.array([row for record in self.records for row in record.box], np.float64),
             "sequence": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
             "frame": np.array([number for record in self.records for number in record.frame], np.int32),

@@ -2,7 +2,8 @@
 
 Names are a hint only: Bird1 of UAV123 and Bird1 of OTB are different videos.  Pictures decide.  Every frame of the
 benchmark and some of each video are reduced to 64 bits (the signs of the lowest frequencies of a 32 x 32 gray picture,
-a "perceptual hash"), which survive another size, quality and colour; crops, cuts and mirror images they do not see.
+a "perceptual hash"), which survive another size, quality and brightness.  A video that was cropped or mirrored is not
+found, nor are crops as those of a training set that was cut before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from dcfnet_np.evaluation import datasets
 from dcfnet_np.workers import map_in_order
 
 SAMPLE = 16  # frames of a video that are looked at
-NEAR = 6  # bits of 64 that may differ
+NEAR = 8  # bits of 64 that may differ
 SHARE = 0.25  # of these frames that must be in one sequence of the benchmark
 FLAT = 4.0  # grey levels: a frame whose standard deviation is less shows nothing that could be compared
 
@@ -47,7 +48,7 @@ def known_names(names: Sequence[str]) -> dict[str, str]:
     "uav_bird1" are known.
     """
     benchmarks = {"VOT": {_plain(name) for name in VOT.split()}, "OTB": {_plain(name) for name in OTB.split()}}
-    known = {}
+    known: dict[str, str] = {}
     for name in names:
         stem = name.rsplit("/", 1)[-1]
         stem = stem.rsplit(".", 1)[0] if stem.rsplit(".", 1)[-1].isdigit() else stem
@@ -70,8 +71,8 @@ def picture_hash(path: Path) -> int | None:
     """64 bits for a picture, alike for pictures that look alike; None for one that is flat or does not decode."""
     import cv2
 
-    try:  # decoded at an eighth of its size, where its format can do that
-        gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    try:  # decoded at a quarter of its size, where its format can do that
+        gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
     except (OSError, cv2.error):
         return None
     if gray is None or gray.std() < FLAT:
@@ -104,10 +105,10 @@ def find(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Overlap]:
     """Videos, {some frames: name}, that are in the benchmarks: folders of any format of `evaluation.datasets`."""
-    sequences = [
+    sequences: list[tuple[str, Sequence[Path]]] = [
         (f"{folder}: {sequence.name}", sequence.frames) for folder in benchmarks for sequence in datasets.load(folder)
     ]
-    videos = [*((name, frames) for frames, name in samples.items()), *sequences]
+    videos: list[tuple[str, Sequence[Path]]] = [*((name, frames) for frames, name in samples.items()), *sequences]
     total = sum(len(frames) for _, frames in videos)
     hashes = map_in_order(picture_hash, (path for _, frames in videos for path in frames), workers)
     seen: list[tuple[str, list[Path], np.ndarray]] = []
@@ -121,7 +122,7 @@ def find(
         kept = {path: value for path, value in found.items() if value is not None}
         seen.append((name, list(kept), np.array(list(kept.values()), np.uint64)))
     overlaps = []
-    for name, frames, ours in seen[: len(samples)]:
+    for name, mine, ours in seen[: len(samples)]:
         for benchmark, others, theirs in seen[len(samples) :]:
             if not len(ours) or not len(theirs):
                 continue
@@ -129,7 +130,7 @@ def find(
             near = np.flatnonzero(differ.min(axis=1) <= NEAR)
             if len(near) >= SHARE * len(ours):
                 alike = others[int(differ[near[0]].argmin())]
-                overlaps.append(Overlap(name, benchmark, len(near), len(ours), frames[near[0]], alike))
+                overlaps.append(Overlap(name, benchmark, len(near), len(ours), mine[near[0]], alike))
     return overlaps
 
 

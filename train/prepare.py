@@ -240,7 +240,10 @@ def prepare(
             "called like sequences of benchmarks: %s%s; where they are the same videos, exclude them", shown, more
         )
     if benchmarks:
-        overlap.refuse({item.sample: item.name for item in items}, benchmarks, workers, progress)
+        samples: dict[tuple[Path, ...], str] = {}
+        for item in items:  # several targets of one video are its name
+            samples[item.sample] = item.entry.name if item.sample in samples else item.name
+        overlap.refuse(samples, benchmarks, workers, progress)
 
     settings = {"format": FORMAT_VERSION, "padding": padding, "size": size, "margin": margin}
     expected_keys = [(item.name, item.source) for item in items]
