@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 240, 200
 
 def coded_frame(index):
     frame = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    frame[..., 0], frame[..., 1], frame[..., 2] = np.arange(WIDTH), np.arange(HEIGHT)[:, None], 5 * index
+    frame[..., 0], frame[..., 1], frame[..., 2] = np.arange(WIDTH), np.arange(HEIGHT)[:, None], 4 * index
     return frame
 
 
@@ -72,6 +72,7 @@ def uav123(root, name, boxes):
 
 def uav123_10fps(root, name, boxes):
     """The second part of car1, which starts at frame 751 of 30 a second: 251 of 10 a second."""
+    write_frames(root / "data_seq/UAV123_10fps/car1", 3, "{:06d}.jpg", 248)
     write_frames(root / "data_seq/UAV123_10fps/car1", len(boxes), "{:06d}.jpg", 251)
     write_rows(root / "anno/UAV123_10fps/car1_2.txt", boxes + ONE_BASED)
 

@@ -48,7 +48,7 @@ def check_crop(crop, box, index, padding=2.0, size=SIZE, margin=MARGIN):
     blue, green, red = crop.astype(float)
     assert abs(blue - x)[inside].max() <= 0.501
     assert abs(green - y[:, None])[inside].max() <= 0.501
-    assert (red[inside] == 5 * index).all()
+    assert (red[inside] == 4 * index).all()
     assert not crop[:, beyond].any()
 
 

@@ -28,12 +28,12 @@ def command(root, out, *words):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Sequences of 8 to 70 frames: less than a block, and more than two."""
+    """Sequences of 8 to 53 frames: less than a block and more than one; each with boxes of its own."""
     root = tmp_path_factory.mktemp("data")
     for index in range(SEQUENCES):
-        boxes = BOX + np.arange(8 + 12 * index + (index == 5) * 2)[:, None] * (0.5, 0.3, 0.1, 0.2)
+        boxes = BOX + index + np.arange(8 + 9 * index)[:, None] * (0.5, 0.3, 0.1, 0.2)
         boxes[3] = np.nan
-        otb(root, f"s{index}", boxes[:51])
+        otb(root, f"s{index}", boxes)
     (root / "s2/img/0009.jpg").write_bytes(b"no image")
     return root
 
@@ -160,7 +160,7 @@ def test_annotations_that_changed_are_read_again(root, tmp_path):
     out = tmp_path / "crops.h5"
     cut_short(copy, out)
     truth = copy / "s1/groundtruth_rect.txt"
-    truth.write_text(truth.read_text().replace("61,51,20,31", "63,52,20,31"))
+    truth.write_text(truth.read_text().replace("62,52,21,32", "63,52,20,31"))
     prepare.prepare([copy], out, size=101, margin=12)
     data = read_crops(out)
     np.testing.assert_array_equal(data.box[data.sequence == 1][0], [62, 51, 20, 31])
