@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate = command("eval", _eval, "run trackers over a data set: boxes, scores and a report; or check a copy")
-    evaluate.add_argument("dataset", metavar="DATASET_DIR", help="OTB, VOT, GOT-10k, LaSOT, UAV123 or plain folders")
+    evaluate.add_argument("dataset", metavar="DATASET_DIR", help="folders that docs/evaluation.md lists: OTB, VOT, ...")
     evaluate.add_argument("--out", metavar="DIR", type=Path, help="where results go; a run that was cut goes on there")
     evaluate.add_argument("--check", action="store_true", help="run nothing: say what is wrong with this copy")
     evaluate.add_argument("--decode", action="store_true", help="with --check: decode every frame")

@@ -76,11 +76,19 @@ def test_known_names():
     assert len(set(overlap.OTB.split())) == 98  # OTB-100: two of its videos have two targets each
 
 
-def test_real_videos_are_told_apart(data_dir):
-    """Nothing to learn from or to validate with is in the development sequences."""
+def test_real_videos_are_told_apart(data_dir, tmp_path):
+    """Nothing to learn from or to validate with is in the development sequences; a poor copy is still alike."""
     samples = {item.sample: item.name for name in ("train", "validation") for item in prepare.plan([data_dir / name])}
     assert len(samples) == 46
     assert overlap.find(samples, [data_dir / "sequences"]) == []
     david = {item.sample: item.name for item in prepare.plan([data_dir / "sequences/David"])}
+    pictures = [path for item in prepare.plan([data_dir / "sequences"]) for path in item.sample]
+    differ = []
+    for path in pictures:
+        poor = cv2.resize(cv2.imread(str(path)), None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+        poor = (255 * (poor / 255.0) ** 0.8).astype(np.uint8)
+        assert cv2.imwrite(str(tmp_path / "poor.jpg"), poor, [cv2.IMWRITE_JPEG_QUALITY, 60])
+        differ.append((overlap.picture_hash(path) ^ overlap.picture_hash(tmp_path / "poor.jpg")).bit_count())
+    assert np.mean(np.array(differ) <= overlap.NEAR) > 0.95
     (found,) = overlap.find(david, [data_dir / "sequences/David", data_dir / "sequences/Girl"])
     assert (found.matches, found.looked_at) == (16, 16)

@@ -126,10 +126,20 @@ class Record(NamedTuple):
 
     name: str
     source: str  # digest of what it was made from
-    frame: list[int]
-    box: list[list[float]]
+    frame: np.ndarray  # (k,) int32
+    box: np.ndarray  # (k, 4) float64
     skipped: dict[str, int]  # reason -> count
     digest: str  # SHA-256 over its crops
+
+    def line(self) -> str:
+        """As JSON, from which `from_line` makes it again, to the last bit."""
+        return json.dumps({**self._asdict(), "frame": self.frame.tolist(), "box": self.box.tolist()}) + "\n"
+
+
+def from_line(line: str) -> Record:
+    """A line of the journal.  Raises ValueError or TypeError for one that was not written to its end."""
+    record = Record(**json.loads(line))
+    return record._replace(frame=np.array(record.frame, np.int32), box=np.array(record.box, float).reshape(-1, 4))
 
 
 class CropWriter(AbstractContextManager["CropWriter"]):
@@ -176,11 +186,11 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         self._file.seek(HEAD)
         for line, (name, source) in zip(lines[1:] if lines[:1] == [self._settings] else [], self._expected):
             try:
-                record = Record(**json.loads(line))
+                record = from_line(line)
             except (ValueError, TypeError):  # the line that was being written
                 break
             before, one = self._all.copy(), hashlib.sha256()
-            for _ in record.frame:
+            for _ in range(len(record.frame)):
                 pixels = self._file.read(self._bytes)
                 one.update(pixels)
                 self._all.update(pixels)
@@ -189,8 +199,8 @@ class CropWriter(AbstractContextManager["CropWriter"]):
                 break
             self.records.append(record)
         with replacing(self.journal) as part:
-            kept = [self._settings, *(json.dumps(record._asdict()) for record in self.records)]
-            part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            kept = [self._settings + "\n", *(record.line() for record in self.records)]
+            part.write_text("".join(kept), encoding="utf-8")
         self._file.seek(0)
         self._file.write(bytes(HEAD))
         self._file.truncate(HEAD + self.count * self._bytes)
@@ -206,7 +216,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         with write_errors(self.out):
             self._file.write(pixels)
 
-    def end_sequence(self, frame: list[int], box: list[list[float]], skipped: dict[str, int]) -> None:
+    def end_sequence(self, frame: np.ndarray, box: np.ndarray, skipped: dict[str, int]) -> None:
         """Note that all crops of the next expected sequence are written: their frames and boxes, in order."""
         name, source = self._expected[len(self.records)]
         record = Record(name, source, frame, box, skipped, self._one.hexdigest())
@@ -214,7 +224,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         with write_errors(self.out):
             self._sync()  # the pixels before the line that speaks of them
             with open(self.journal, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record._asdict()) + "\n")
+                stream.write(record.line())
                 stream.flush()
                 os.fsync(stream.fileno())
         self.records.append(record)
@@ -229,9 +239,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
 
         lengths = [len(record.frame) for record in self.records]
         index: dict[str, np.ndarray] = {
-            "box": np.array([row for record in self.records for row in record.box], np.float64),
+            "box": np.concatenate([record.box for record in self.records]),
             "sequence": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-            "frame": np.array([number for record in self.records for number in record.frame], np.int32),
+            "frame": np.concatenate([record.frame for record in self.records]),
             "sequences": text([record.name for record in self.records]),
             "videos": text(videos),
             "validation": np.asarray(validation, bool),

@@ -118,18 +118,18 @@ def _check_sequence(sequence: datasets.Sequence) -> str:
     """Digest of what the crops of a sequence are made from; ValueError when boxes and frames do not go together."""
     if sequence.notes:
         raise ValueError(
-            f"prepare: {sequence.name}: {sequence.notes[0]}, if they belong together; mend it or exclude the sequence"
+            f"prepare: {sequence.name}: {sequence.notes[0].split(';')[0]}; which belong together is not certain: "
+            f"mend it, or leave it out with --exclude {sequence.name}"
         )
-    numbers = frame_numbers(sequence)
+    frame_numbers(sequence)
     facts = hashlib.sha256(sequence.boxes.tobytes())
     facts.update(b"" if sequence.visible is None else sequence.visible.tobytes())
-    facts.update(json.dumps([numbers, [path.name for path in sequence.frames]]).encode())
-    facts.update(json.dumps([path.stat().st_size for path in sequence.frames]).encode())
+    facts.update(json.dumps([(path.name, path.stat().st_size) for path in sequence.frames]).encode())
     return facts.hexdigest()
 
 
-def frame_numbers(sequence: datasets.Sequence) -> list[int]:
-    """The last number in each frame's file name, its place in time: img/0042.jpg -> 42.
+def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
+    """The number of each frame, (n,) int32, by `datasets.frame_number`.
 
     Raises ValueError when a name has none, or when they do not increase.
     """
@@ -138,7 +138,7 @@ def frame_numbers(sequence: datasets.Sequence) -> list[int]:
         raise ValueError(
             f"prepare: frames must have a number in their name, got {sequence.frames[numbers.index(None)]}"
         )
-    places = [number for number in numbers if number is not None]
+    places = np.array(numbers, np.int32)
     wrong = np.flatnonzero(np.diff(places) <= 0)
     if wrong.size:
         raise ValueError(
@@ -298,9 +298,8 @@ def _write(
             if reason is not None:
                 log.info("%s skipped: %s", path, reason)
         kept = [index for index, reason in enumerate(reasons) if reason is None]
-        numbers = frame_numbers(sequence)
         writer.end_sequence(
-            [numbers[index] for index in kept],
-            sequence.boxes[kept].tolist(),
+            frame_numbers(sequence)[kept],
+            sequence.boxes[kept],
             dict(Counter(reason for reason in reasons if reason is not None)),
         )

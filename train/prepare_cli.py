@@ -5,7 +5,6 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 EXAMPLES = """\
@@ -47,6 +46,8 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; the exit code."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from .crops import read_crops
     from .prepare import prepare
 

@@ -12,7 +12,7 @@ A sequence is a folder of frames with ground truth; its format is known by its f
              folder that has seq_list_with_gt.csv
     tc128    TempleColor128: img/, NAME_gt.txt, and NAME_frames.txt with the first and last frame            from 1
     davis    ROOT/JPEGImages/[480p/]NAME/ and masks in ROOT/Annotations/[480p/]NAME/: see `masks`
-    vid      ROOT/Data/.../NAME/ and ILSVRC's XML in ROOT/Annotations/.../NAME/, a file a frame              from 0
+    vid      ROOT/Data/VID/.../NAME/ and ILSVRC's XML in ROOT/Annotations/VID/.../NAME/, a file a frame      from 0
 
 A plain folder with any of these ground truth files is read as OTB's or VOT's.  The last column says where boxes are
 counted from in the files; everything that leaves this module counts from 0.  Videos of DAVIS and VID have any number of
@@ -334,11 +334,12 @@ def _davis_entries(root: Path) -> list[Entry]:
 
 
 def _vid_entries(root: Path) -> list[Entry]:
-    """Every folder below Annotations/ with XML files in it, at whatever depth: train has two levels more than val."""
-    truths = sorted({path.parent for path in (root / "Annotations").rglob("*.xml")} if (root / "Data").is_dir() else ())
-    return [
-        Entry(folder.name, "vid", root / "Data" / folder.relative_to(root / "Annotations"), folder) for folder in truths
-    ]
+    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is deeper than val."""
+    top, images = root / "Annotations", root / "Data"
+    start = top / "VID" if (top / "VID").is_dir() else top
+    walk = os.walk(start) if images.is_dir() else ()
+    truths = sorted(Path(folder) for folder, _, files in walk if any(file.endswith(".xml") for file in files))
+    return [Entry(folder.name, "vid", images / folder.relative_to(top), folder) for folder in truths]
 
 
 # --- reading a sequence -----------------------------------------------------------------------------------
