@@ -48,6 +48,9 @@ TORCH_STEP = (
 )
 CASES = {
     "an interpreter with NumPy": "",
+    "importing the tracker": "import dcfnet_np.tracker\n",
+    "... and loading weights": "import dcfnet_np\ndcfnet_np.load_weights('light')\n",
+    "... and making a tracker": "import dcfnet_np\ndcfnet_np.Tracker('light', 'pytorch', 'cpu')\n",
     "decoding the frames": FRAMES + "for frame in frames(): pass\n",
     "tracking, light": FRAMES + TRACKER.replace("MAKE", "dcfnet_np.Tracker('light', 'pytorch', 'cpu')"),
     "tracking, conv1": FRAMES + TRACKER.replace("MAKE", "dcfnet_np.Tracker('conv1', 'pytorch', 'cpu')"),

@@ -208,23 +208,22 @@ def tracking_stages(
                 for s, (strip, crop) in enumerate(zip(strips, extract._croppers)):
                     for number in range(len(patches)):
                         pixels = timed("crop", crop, frame, down, across, number)
-                        parts = extract._parts[s, number]
                         timed("conv1", strip.read, pixels, extract._mean)
                         timed("conv1", strip.first_convolution, extract._kernels)
                         for layer in range(len(strip.m)):
                             timed(f"relu{layer + 2}", strip.relu, layer)
                             timed(f"conv{layer + 2}", strip.convolution, layer, extract._kernels)
                         timed("LRN", strip.normalise)
-                        timed("transform", strip.transform, parts)
-                timed("transform", extract.join, len(patches), slice(None))
+                        timed("transform", strip.transform, extract._spectra[s, number])
+                spectra = timed("transform", extract.join, len(patches))
                 if len(patches) == scales:
-                    response_f = timed("response", model.response_f, extract._spectra[:scales])
+                    response_f = timed("response", model.response_f, spectra)
                     maps = timed("inverse", irfft2, response_f, (size, size), tracker._band, tracker._inverse)
                     timed("peak", maps.max, (1, 2))
                     timed("peak", tracker._peak, maps[0])
                     timed("peak", peak_to_sidelobe, maps[0], 5, tracker._doubles)
                 else:
-                    timed("update", model.update, extract._spectra[0])
+                    timed("update", model.update, spectra[0])
     costs = _costs(weights, size, scales, strips, tracker._band.spectrum_shape)
     rows = []
     for name, times in seconds.items():

@@ -1,5 +1,6 @@
 """From a frame to the spectra of its features: crop, mean, network, window, transform.  Two ways to one result."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,15 +77,15 @@ class FastExtractor:
         vector = np.hanning(size) if preset.cosine_window else np.ones(size)
         dft = tiled.BandDft(band, (size, size), (vector, vector))
         channels = network.output_channels(weights.architecture)
-        self._dft = dft
         self._reverse = weights.channel_order == "rgb"  # frames are BGR
         self._kernels = tiled.make_kernels(weights.parameters, weights.architecture)
         self._mean = np.array(weights.mean, np.float32)[:, None]
-        rows = [(i * size // STRIPS, (i + 1) * size // STRIPS) for i in range(STRIPS)]
+        # A cosine window is zero in the first and the last row: no strip computes these.
+        edges = np.linspace(*(np.flatnonzero(vector)[[0, -1]] + (0, 1)), STRIPS + 1).astype(int)
+        rows = [(int(top), int(bottom)) for top, bottom in itertools.pairwise(edges)]
         self._strips = [tiled.Strip(weights.architecture, dft, (size, size), strip) for strip in rows]
         self._croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in self._strips]
-        self._parts = np.empty((STRIPS, most, *dft.parts_shape(channels)), np.float32)
-        self._spectra = np.empty((most, channels, *band.spectrum_shape), np.complex64)
+        self._spectra = np.empty((STRIPS, most, channels, *band.spectrum_shape), np.complex64)
         self._extremes = np.empty((STRIPS, most, 2), np.float32)
         self._size = size
         self._cores = Cores()
@@ -95,26 +96,23 @@ class FastExtractor:
 
         down, across = window_taps(frame.shape, centre, windows, self._size)
 
-        def strip_parts(i: int) -> None:
+        def strip_spectra(i: int) -> None:
             strip, crop = self._strips[i], self._croppers[i]
             for number in range(n):
                 pixels = crop(frame, down, across, number)
                 self._extremes[i, number] = pixels.min(), pixels.max()
                 pixels = pixels[:, ::-1] if self._reverse else pixels
-                strip.forward(pixels, self._mean, self._kernels, self._parts[i, number])
+                strip.forward(pixels, self._mean, self._kernels, self._spectra[i, number])
 
-        self._cores.map(strip_parts, range(STRIPS))
-        half = self._spectra.shape[1] // 2
-        self._cores.map(lambda channels: self.join(n, channels), [slice(half), slice(half, None)])
-        return Extracted(self._spectra[:n], bool(np.ptp(self._extremes[:, :n]) < 0.5))
+        self._cores.map(strip_spectra, range(STRIPS))
+        return Extracted(self.join(n), bool(np.ptp(self._extremes[:, :n]) < 0.5))
 
-    def join(self, n: int, channels: slice) -> None:
-        """Spectra of n patches from the parts of their strips, for some of the channels."""
-        first, *others = self._parts[:, :n, :, channels]
-        for parts in others:
-            first += parts
-        for parts, spectrum in zip(first, self._spectra):
-            self._dft.join(parts, spectrum[channels])
+    def join(self, n: int) -> np.ndarray:
+        """Spectra of n patches: those of their strips, added."""
+        first, *others = self._spectra[:, :n]
+        for spectra in others:
+            first += spectra
+        return first
 
 
 def make_extractor(weights: Weights, preset: Preset, band: Band | None, device: Device) -> Any:

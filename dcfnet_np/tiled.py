@@ -66,8 +66,7 @@ class BandDft:
 
         parts = rows @ (features * window) @ columns                 dfeatures = rows^T @ parts @ inverse_columns
 
-    `parts` are the products with cosines and sines of both axes, see `ops.fourier.join_parts`; the window stands in
-    rows and columns.
+    `parts` are what `ops.fourier.join_parts` takes and `split_parts` gives; the window stands in rows and columns.
     """
 
     def __init__(self, band: Band, shape: tuple[int, int], windows: tuple[np.ndarray, np.ndarray]) -> None:
@@ -82,20 +81,7 @@ class BandDft:
         # Tiles keep column 4t + k of an image at place k T + t.
         self.columns = columns.reshape(-1, 4, columns.shape[1]).transpose(1, 0, 2).reshape(columns.shape)
         weights = mirror_count(band.shape, band, dtype) / (h * w)
-        self.inverse_columns = np.ascontiguousarray((self.columns * np.concatenate([weights, weights])).T)
-
-    def parts_shape(self, channels: int) -> tuple[int, int, int]:
-        """Shape of `parts` for D channels: (rows, D, columns)."""
-        return len(self.rows), channels, self.columns.shape[1]
-
-    def join(self, parts: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Spectrum from parts: (rows, D, columns) -> out, (D, bins) complex."""
-        return join_parts(parts.transpose(1, 0, 2), self.band, out)
-
-    def split(self, xf: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Parts from a spectrum: (D, bins) complex -> out, (rows, D, columns)."""
-        split_parts(xf, self.band, out.transpose(1, 0, 2))
-        return out
+        self.inverse_columns = np.ascontiguousarray((self.columns * np.repeat(weights, 2)).T)
 
 
 class Strip:
@@ -152,16 +138,17 @@ class Strip:
         self.m = [np.empty((6, n, spec.c_out, tiles), dtype) for n, spec in zip(heights[1:], convolutions[1:])]
         self.work = [np.empty(x.shape[1:], dtype) for x in self.maps]
 
-        # Features before LRN, its s, s**beta; features after it, for the transform in the order rows, D, (k, t).  What
+        # Features before LRN, its s, s**beta; features after it, for the transform in the order D, rows, (k, t).  What
         # is not needed any more gives its memory: the less there is, the more of it stays in the core's cache.
         n, d = heights[-1], convolutions[-1].c_out
         self.y, self.s = np.empty((2, 4, n, d, tiles), dtype)
         self.power = self.m[-1][:4]
         spare = np.empty(self.y.size, dtype) if backward else self.v[-1].reshape(-1)[: self.y.size]
-        self.features = spare.reshape(n, d, 4, tiles)
+        self.features = spare.reshape(d, n, 4, tiles)
         self.banded = banded_matrix(d, self.lrn.n, dtype) * np.dtype(dtype).type(self.lrn.alpha)
         self.dft_rows = np.ascontiguousarray(dft.rows[:, self.first : self.last])
-        self.product = np.empty((n * d, dft.columns.shape[1]), dtype)
+        self.product = np.empty((d, n, dft.columns.shape[1]), dtype)
+        self.parts = np.empty((d, len(dft.rows), dft.columns.shape[1]), dtype)
         if backward:
             self._make_backward_buffers()
 
@@ -171,8 +158,8 @@ class Strip:
         halo = len(self.maps) + 1
         return slice(max(self.first - halo, 0), min(self.last + halo, self.dft.rows.shape[1]))
 
-    def forward(self, pixels: np.ndarray, mean: np.ndarray, kernels: Kernels, parts: np.ndarray) -> None:
-        """Parts of the spectrum of the strip's features, (rows, D, columns) of `BandDft`, into `parts`.
+    def forward(self, pixels: np.ndarray, mean: np.ndarray, kernels: Kernels, spectrum: np.ndarray) -> None:
+        """The spectrum of the strip's features, (D, bins) complex, into `spectrum`.
 
         pixels: (R, C, W), rows `reads` of the image, rows before channels; mean: (C, 1), taken off them.
         """
@@ -182,7 +169,7 @@ class Strip:
             self.relu(layer)
             self.convolution(layer, kernels)
         self.normalise()
-        self.transform(parts)
+        self.transform(spectrum)
 
     def read(self, pixels: np.ndarray, mean: np.ndarray) -> None:
         """stack[k, r, (j, c), t] = pixels[r, c, 4t + k + j - 1] - mean[c], zeros beyond the image."""
@@ -235,17 +222,17 @@ class Strip:
             np.sqrt(power, out=power)
         else:
             np.power(s, lrn.beta, out=power)
-        np.divide(y, power, out=self.features.transpose(2, 0, 1, 3))
+        np.divide(y, power, out=self.features.transpose(2, 1, 0, 3))
 
-    def transform(self, parts: np.ndarray) -> None:
-        """The window and the band of the spectrum: two matrix products."""
-        n = len(self.features)
-        np.matmul(self.features.reshape(len(self.product), -1), self.dft.columns, out=self.product)
-        np.matmul(self.dft_rows, self.product.reshape(n, -1), out=parts.reshape(len(parts), -1))
+    def transform(self, spectrum: np.ndarray) -> None:
+        """The window and the band of the spectrum: two matrix products.  See `ops.fourier.rfft2`."""
+        np.matmul(self.features.reshape(*self.product.shape[:2], -1), self.dft.columns, out=self.product)
+        np.matmul(self.dft_rows, self.product, out=self.parts)
+        join_parts(self.parts.view(spectrum.dtype), self.dft.band, spectrum)
 
     def _make_backward_buffers(self) -> None:
-        n, d, _, tiles = self.features.shape
         self.dy, self.through = np.empty((2, *self.y.shape), self.dtype)
+        tiles = self.y.shape[-1]
         # Gradients of M with two zero rows above and below, as rows of kernels that stand on their head need them.
         shapes = [(6, m.shape[1] + 4, m.shape[2], tiles + 1) for m in self.m]
         self.dm = [np.zeros(shape, self.dtype) for shape in shapes]
@@ -258,15 +245,15 @@ class Strip:
         shape = (*self.stack_rows.shape[:2], self.maps[0].shape[2], self.stack_rows.shape[2])
         self.first_products = np.empty(shape, self.dtype)
 
-    def backward(self, dparts: np.ndarray, kernels: Kernels) -> list[tuple[np.ndarray, np.ndarray]]:
+    def backward(self, dspectrum: np.ndarray, kernels: Kernels) -> list[tuple[np.ndarray, np.ndarray]]:
         """Gradients (dw, db) of every convolution, first to last, from those of the spectrum of the newest `forward`.
 
-        dparts: (rows, D, columns), `BandDft.split` of the gradient by the features in the paper's convention, Eqs. 8
-        and 11.  The steps of `forward` in reverse.
+        dspectrum: (D, bins) complex, the gradient by the features in the paper's convention, Eqs. 8 and 11.  The steps
+        of `forward` in reverse.
         """
-        n = len(self.features)
-        np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -1))
-        np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -1))
+        split_parts(dspectrum, self.dft.band, self.parts.view(dspectrum.dtype))
+        np.matmul(self.dft_rows.T, self.parts, out=self.product)
+        np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(*self.product.shape[:2], -1))
         dy = self._lrn_backward()
         gradients = []
         for layer in reversed(range(len(self.m))):
@@ -284,7 +271,7 @@ class Strip:
 
     def _lrn_backward(self) -> np.ndarray:
         """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum over n channels of d * y / s**(beta + 1))."""
-        dfeatures, dy, through = self.features.transpose(2, 0, 1, 3), self.dy, self.through
+        dfeatures, dy, through = self.features.transpose(2, 1, 0, 3), self.dy, self.through
         np.divide(dfeatures, self.power, out=dy)
         np.multiply(dy, self.y, out=through)
         through /= self.s

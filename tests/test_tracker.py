@@ -187,7 +187,8 @@ def test_move_score_and_psr_come_from_the_best_scale(scene):
     result = tracker.update(scene(61, 44, 36, 28), response=True)
     assert result.scale == pytest.approx(1.2)
     response = np.fft.ifftshift(result.response)
-    assert result.score == response.max() and result.psr == peak_to_sidelobe(response)
+    assert result.score == response.max()
+    assert result.psr == pytest.approx(peak_to_sidelobe(response), rel=1e-12)  # BLAS's threads add in another order
     row, column = (i - 125 if i > 62 else i for i in np.unravel_index(response.argmax(), response.shape))
     centre = (75 + column * 30 * 1.2 * 3 / 125, 52 + row * 24 * 1.2 * 3 / 125)
     assert result.box[:2] == pytest.approx((centre[0] - 18, centre[1] - 14.4))

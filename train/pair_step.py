@@ -35,10 +35,9 @@ class PairStep:
     ) -> None:
         dtype = label.dtype
         self._label, self._label_f, self._band, self._lam = label, label_f, band, lam
-        self._dft = tiled.BandDft(band, size, windows)
-        self._strips = [tiled.Strip(architecture, self._dft, size, dtype=dtype, backward=True) for _ in range(2)]
+        dft = tiled.BandDft(band, size, windows)
+        self._strips = [tiled.Strip(architecture, dft, size, dtype=dtype, backward=True) for _ in range(2)]
         channels = network.output_channels(architecture)
-        self._parts = np.empty(self._dft.parts_shape(channels), dtype)
         self._spectra = np.empty((2, 1, channels, *band.spectrum_shape), label_f.dtype)
         self._inverse = make_inverse_work(band, (1,), dtype)
         self._names = [name for name, spec in network.layers(architecture) if isinstance(spec, network.Conv)]
@@ -60,7 +59,7 @@ class PairStep:
 
         totals: list[tuple[np.ndarray, np.ndarray]] = []
         for strip, gradient_f in zip(self._strips, (by_template, by_search)):
-            gradients = strip.backward(self._dft.split(gradient_f[0], self._parts), kernels)
+            gradients = strip.backward(gradient_f[0], kernels)
             totals = [(dw + tw, db + tb) for (dw, db), (tw, tb) in zip(gradients, totals)] if totals else gradients
         named = {}
         for name, (dw, db) in zip(self._names, totals):
@@ -69,8 +68,7 @@ class PairStep:
 
     def _forward(self, images: np.ndarray, kernels: tiled.Kernels) -> tuple[float, Any, Any, Any, Any]:
         for strip, image, spectrum in zip(self._strips, images, self._spectra):
-            strip.forward(image.transpose(1, 0, 2), self._no_mean, kernels, self._parts)
-            self._dft.join(self._parts, spectrum[0])
+            strip.forward(image.transpose(1, 0, 2), self._no_mean, kernels, spectrum[0])
         template_f, search_f = self._spectra
         energy = dcf.template_energy(template_f, self._lam)
         filter_f = template_f * (self._label_f.conj() / energy)  # Eq. 2, with the energy kept for the backward pass

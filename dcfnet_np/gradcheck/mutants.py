@@ -82,18 +82,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "one window less is never as many",
     (
         "tiled.Strip.backward",
-        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -1))",
-        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -2), out=self.product.reshape(n, -1))",
-    ): "NumPy takes any negative length for the unknown one",
-    (
-        "tiled.Strip.backward",
-        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -1))",
-        "np.matmul(self.dft_rows.T, dparts.reshape(len(dparts), -1), out=self.product.reshape(n, -2))",
-    ): "NumPy takes any negative length for the unknown one",
-    (
-        "tiled.Strip.backward",
-        "np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -1))",
-        "np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(len(self.product), -2))",
+        "np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(*self.product.shape[:2], -1))",
+        "np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(*self.product.shape[:2], -2))",
     ): "NumPy takes any negative length for the unknown one",
     (
         "tiled.Strip.backward",
@@ -122,13 +112,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "NumPy takes any negative length for the unknown one",
     (
         "ops.fourier.split_parts",
-        "out[..., ku + 1, :] = 0",
-        "out[..., ku + 1, :] = 1",
+        "odd[..., 0, :] = 0",
+        "odd[..., 0, :] = 1",
     ): "it is multiplied with the sine of zero",
     (
         "ops.fourier.split_parts",
-        "out[..., ku + 1, :] = 0",
-        "out[..., ku + 1, :] = -1",
+        "odd[..., 0, :] = 0",
+        "odd[..., 0, :] = -1",
     ): "it is multiplied with the sine of zero",
     (
         "filter.exact_filter",

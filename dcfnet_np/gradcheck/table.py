@@ -153,17 +153,16 @@ def _one_strip(
     windows = place(rng.uniform(0.5, 1.5, size[0])), place(rng.uniform(0.5, 1.5, size[1]))
     band = fourier.make_band(size, (2, 3), place.precision)
     strip = tiled.Strip(architecture, tiled.BandDft(band, shape, windows), shape, rows, place.precision, backward=True)
-    parts = np.empty(strip.dft.parts_shape(5), place.precision)
+    spectrum = np.empty((5, *band.spectrum_shape), np.result_type(place.precision, np.complex64))
 
     def forward(*values: Array) -> tuple[Array, tiled.Kernels]:
         kernels = tiled.make_kernels(dict(zip(shapes, values)), architecture)
-        strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, parts)
-        spectrum = np.empty((5, *band.spectrum_shape), np.result_type(place.precision, np.complex64))
-        return fourier.irfft2(strip.dft.join(parts, spectrum), size, band), kernels
+        strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
+        return fourier.irfft2(spectrum, size, band), kernels
 
     def backward(dy: Array, kernels: tiled.Kernels) -> list[Array]:
-        strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, parts)
-        gradients = strip.backward(strip.dft.split(fourier.rfft2(dy, band), parts), kernels)
+        strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
+        gradients = strip.backward(fourier.rfft2(dy, band), kernels)
         return [gradient for pair in gradients for gradient in pair]
 
     features = network.features((image - mean[:, None])[None], dict(zip(shapes, parameters)), architecture)[0]

@@ -41,7 +41,8 @@ class Band(NamedTuple):
     """The kept part of a half spectrum: rows u = 0..KU, -KU..-1 and columns v = 0..KV, and its DFT matrices.
 
     rows:    (2(KU+1), H)  cos(2 pi u r / H) over sin(2 pi u r / H),  u = 0..KU
-    columns: (W, 2(KV+1))  cos(2 pi v s / W) beside -sin(2 pi v s / W),  v = 0..KV
+    columns: (W, 2(KV+1))  cos(2 pi v s / W), -sin(2 pi v s / W) in turn, v = 0..KV: read as complex numbers, a product
+             with them is the transform along s, and back they multiply real and imaginary parts
     """
 
     shape: tuple[int, int]  # (H, W) of the image
@@ -68,7 +69,7 @@ def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any 
     row_angle = 2 * np.pi / height * (np.outer(np.arange(ku + 1), np.arange(height)) % height)
     column_angle = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(kv + 1)) % width)
     rows = np.vstack([np.cos(row_angle), np.sin(row_angle)]).astype(dtype)
-    columns = np.hstack([np.cos(column_angle), -np.sin(column_angle)]).astype(dtype)
+    columns = np.stack([np.cos(column_angle), -np.sin(column_angle)], axis=2).reshape(width, -1).astype(dtype)
     return Band((height, width), (ku, kv), xp.asarray(rows), xp.asarray(columns))
 
 
@@ -104,33 +105,30 @@ def rfft2(x: Array, band: Band | None = None) -> Array:
         raise ValueError(f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}")
     if xp is not np and kernels.enabled():
         return dft.rfft2(xp.ascontiguousarray(x), dft.kept_tables(band.shape, band.limits, x.dtype))
-    out = xp.empty((*x.shape[:-2], *band.spectrum_shape), xp.result_type(x.dtype, np.complex64))
-    return join_parts(band.rows @ (x @ band.columns), band, out)
+    parts = (band.rows @ (x @ band.columns)).view(xp.result_type(x.dtype, np.complex64))
+    return join_parts(parts, band, xp.empty((*x.shape[:-2], *band.spectrum_shape), parts.dtype))
 
 
 def join_parts(parts: Array, band: Band, out: Array) -> Array:
-    """The kept bins from the products of the image with cosines and sines, `parts` = band.rows @ (x @ band.columns).
+    """The kept bins from C = sum over r of cos(2 pi u r / H) z[r] and S, the same with sines; z is transformed along s.
 
-    x @ band.columns is [Re | Im] of the transform along s.  Then along r: p, q, r, s are the four products of the
-    cosines and sines with Re and Im; exp(-i a)(Re + i Im) = (p + s) + i (r - q), and q, s change sign for -u.
-    parts: (..., 2(KU+1), 2(KV+1)); out: (..., 2 KU + 1, KV + 1) complex, written and returned.
+    exp(-i a) z = cos(a) z - i sin(a) z, so bin u is C - i S, and bin -u is C + i S.
+    parts: (..., 2(KU+1), KV+1) complex, C over S, used up; out: (..., 2 KU + 1, KV + 1), written and returned.
     """
     xp = array_module(parts)
-    ku, kv = band.limits
-    p, r = parts[..., : ku + 1, : kv + 1], parts[..., : ku + 1, kv + 1 :]
-    q, s = parts[..., ku + 1 :, : kv + 1], parts[..., ku + 1 :, kv + 1 :]
-    xp.add(p, s, out=out.real[..., : ku + 1, :])
-    xp.subtract(r, q, out=out.imag[..., : ku + 1, :])
-    xp.subtract(p[..., :0:-1, :], s[..., :0:-1, :], out=out.real[..., ku + 1 :, :])
-    xp.add(r[..., :0:-1, :], q[..., :0:-1, :], out=out.imag[..., ku + 1 :, :])
+    ku, _ = band.limits
+    c, s = parts[..., : ku + 1, :], parts[..., ku + 1 :, :]
+    s *= -1j
+    xp.add(c, s, out=out[..., : ku + 1, :])
+    xp.subtract(c[..., :0:-1, :], s[..., :0:-1, :], out=out[..., ku + 1 :, :])
     return out
 
 
 class InverseWork(NamedTuple):
     """Memory for a band-limited `irfft2` that is done again and again, and its second matrix."""
 
-    parts: Array  # (..., 2(KU+1), 2(KV+1)), see `split_parts`
-    lines: Array  # (..., H, 2(KV+1))
+    parts: Array  # (..., 2(KU+1), KV+1) complex, see `split_parts`
+    lines: Array  # (..., H, 2(KV+1)), real and imaginary parts in turn
     image: Array  # (..., H, W), the result
     inverse_columns: Array  # (2(KV+1), W), mirror images counted, 1 / (H W)
 
@@ -141,10 +139,10 @@ def make_inverse_work(band: Band, lead: tuple[int, ...], dtype: Any, xp: Any = n
     rows, columns = len(band.rows), band.columns.shape[1]
     weights = mirror_count(band.shape, band, dtype, xp) / (height * width)
     return InverseWork(
-        xp.empty((*lead, rows, columns), dtype),
+        xp.empty((*lead, rows, columns // 2), xp.result_type(dtype, np.complex64)),
         xp.empty((*lead, height, columns), dtype),
         xp.empty((*lead, height, width), dtype),
-        xp.ascontiguousarray((band.columns * xp.concatenate([weights, weights])).T),
+        xp.ascontiguousarray((band.columns * xp.repeat(weights, 2)).T),
     )
 
 
@@ -167,30 +165,27 @@ def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None, work: In
     if work is None:
         work = make_inverse_work(band, xf.shape[:-2], xf.real.dtype, xp)
     split_parts(xf, band, work.parts)
-    xp.matmul(band.rows.T, work.parts, out=work.lines)
+    xp.matmul(band.rows.T, work.parts.view(work.lines.dtype), out=work.lines)
     return xp.matmul(work.lines, work.inverse_columns, out=work.image)
 
 
 def split_parts(xf: Array, band: Band, out: Array) -> Array:
-    """What cosines and sines are to be multiplied with, so that x = band.rows^T @ parts @ (weighted band.columns)^T.
+    """What cosines and sines are to be multiplied with: the sum over all u of exp(i a) X[u] is that over u >= 0 of
+    cos(a) E[u] + sin(a) O[u], with
 
-    A sum over +u and -u of exp(i a) X: cosines meet the even part E = X[u] + X[-u], sines the odd part
-    O = X[u] - X[-u]:
+        E[u] = X[u] + X[-u]            O[u] = i (X[u] - X[-u])            E[0] = X[0],  O[0] = 0
 
-        sum = cos E + i sin O,   Re = cos Re E - sin Im O,   Im = cos Im E + sin Re O
-
-    xf: (..., 2 KU + 1, KV + 1); out: (..., 2(KU+1), 2(KV+1)), written and returned.
+    xf: (..., 2 KU + 1, KV + 1); out: (..., 2(KU+1), KV+1) complex, E over O, written and returned.
     """
     xp = array_module(xf)
-    ku, kv = band.limits
+    ku, _ = band.limits
     positive, negative = xf[..., 1 : ku + 1, :], xf[..., :ku:-1, :]
-    re, im = out[..., : kv + 1], out[..., kv + 1 :]
-    re[..., 0, :], im[..., 0, :] = xf[..., 0, :].real, xf[..., 0, :].imag
-    xp.add(positive.real, negative.real, out=re[..., 1 : ku + 1, :])
-    xp.add(positive.imag, negative.imag, out=im[..., 1 : ku + 1, :])
-    out[..., ku + 1, :] = 0  # sin 0
-    xp.subtract(negative.imag, positive.imag, out=re[..., ku + 2 :, :])
-    xp.subtract(positive.real, negative.real, out=im[..., ku + 2 :, :])
+    even, odd = out[..., : ku + 1, :], out[..., ku + 1 :, :]
+    even[..., 0, :] = xf[..., 0, :]
+    odd[..., 0, :] = 0
+    xp.add(positive, negative, out=even[..., 1:, :])
+    xp.subtract(positive, negative, out=odd[..., 1:, :])
+    odd *= 1j
     return out
 
 
