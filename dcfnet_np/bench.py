@@ -180,12 +180,12 @@ def tracking_stages(
     tracker = Tracker(weights, preset, "cpu")
     tracker.init(frames[0], box)
     tracker.update(frames[1])
-    extract, model = tracker._extract, tracker._filter
-    if not isinstance(extract, FastExtractor) or model is None or tracker._band is None:
+    extract, target = tracker._extract, tracker._target
+    if not isinstance(extract, FastExtractor) or target is None or tracker._band is None:
         raise ValueError(f"bench: stages are those of the fast path, which {weights.architecture} does not take")
     size, scales = preset.input_size, preset.num_scales
-    windows = tracker._window_sizes(preset.scale_factors)
-    centre = np.array(tracker._centre)
+    model, centre, windows = target.filter, target.centre, target.windows(preset.window_factors)
+    inverse = tracker._memory[0].inverse
     seconds: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[..., Any], *args: Any) -> Any:
@@ -218,10 +218,10 @@ def tracking_stages(
                 spectra = timed("transform", extract.join, len(patches))
                 if len(patches) == scales:
                     response_f = timed("response", model.response_f, spectra)
-                    maps = timed("inverse", irfft2, response_f, (size, size), tracker._band, tracker._inverse)
+                    maps = timed("inverse", irfft2, response_f, (size, size), tracker._band, inverse)
                     timed("peak", maps.max, (1, 2))
                     timed("peak", tracker._peak, maps[0])
-                    timed("peak", peak_to_sidelobe, maps[0], 5, tracker._doubles)
+                    timed("peak", peak_to_sidelobe, maps[0], 5, tracker._memory[0].doubles)
                 else:
                     timed("update", model.update, spectra[0])
     costs = _costs(weights, size, scales, strips, tracker._band.spectrum_shape)

@@ -493,14 +493,15 @@ def _follow(
             row, map_ = BoxRow(0, box), None
         else:
             result = tracker.update(frame, response=response)
-            row, map_ = BoxRow(index, result.box, result.score, result.ok), result.response
+            row = BoxRow(index, result.box, result.score, result.ok, state=result.state)
+            map_ = result.response
         yield frame, row._replace(time=time.perf_counter() - start), map_
 
 
 def _draw(frame: "np.ndarray", row: "BoxRow", map_: "np.ndarray | None") -> "np.ndarray":
-    from .vision.draw import GREEN, RED, draw_box, response_inset
+    from .vision.draw import STATES, draw_box, response_inset
 
-    picture = draw_box(frame, row.box, GREEN if row.ok else RED)
+    picture = draw_box(frame, row.box, STATES[row.state])
     return picture if map_ is None else response_inset(picture, map_)
 
 

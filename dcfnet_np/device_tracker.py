@@ -11,7 +11,7 @@ launches go out one by one.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,9 +46,9 @@ class DeviceStep:
         results = step.step(frame)          # (targets, 8) float64, columns as in kernels.peak.RESULT
 
     weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for checks.
-    graph: capture the step as a CUDA graph; else launch its kernels one by one.  subpixel: refine the peak by a
-    parabola (no preset does).  Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset
-    needs the full spectrum of an even size, which has no band.
+    graph: capture the step as a CUDA graph; else launch its kernels one by one.
+    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the full spectrum of an
+    even size, which has no band, or has settings that the kernels do not know (`Preset.array_code_only`).
     """
 
     def __init__(
@@ -61,9 +61,11 @@ class DeviceStep:
         device: int = 0,
         dtype: Any = np.float32,
         graph: bool = True,
-        subpixel: bool = False,
     ) -> None:
         self.preset = get_preset(preset)
+        if self.preset.array_code_only:
+            names = ", ".join(self.preset.array_code_only)
+            raise ValueError(f"DeviceStep: the kernels do not know {names} of preset {self.preset.name!r}")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
         self.frame_shape = (frame_shape[0], frame_shape[1], 3)
@@ -72,7 +74,6 @@ class DeviceStep:
             raise ValueError(f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}")
         self._cp = backend.cupy()
         self._device = self._cp.cuda.Device(device)
-        self._subpixel = subpixel
         self._graph_wanted = graph
         self._graph: Any = None
         self._steps = 0
@@ -167,6 +168,20 @@ class DeviceStep:
             scale = int(backend.to_numpy(self._targets.results[target])[peak.RESULT.index("scale")])
             maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
             return np.zeros(maps.shape, self.dtype) if scale < 0 else backend.to_numpy(maps).copy()
+
+    def forget(self, target: int) -> None:
+        """Nothing happens to this target any more, until `start` gives its row to another one."""
+        with self._device, self._ordered():
+            self._model_f[target] = 0
+            self._gain_f[target] = 0
+
+    def take_over(self, other: "DeviceStep") -> None:
+        """Go on with the targets of a step that holds fewer of them, in frames of the same size on the same GPU."""
+        with self._device, self._ordered():
+            other._stream.synchronize()
+            mine, others = ((*step._targets, step._model_f, step._gain_f, step._energy) for step in (self, other))
+            for array, values in zip(mine, others):
+                array[: len(values)] = values
 
     def _ordered(self) -> Any:
         """This step's stream, for `with`: what goes into it comes after all that the caller has queued in its own."""
@@ -273,7 +288,7 @@ class DeviceStep:
                     peak.move_targets, self._maps, self._peaks, self._penalties, self._factors, self._targets,
                     padding=preset.padding, learning_rate=preset.learning_rate,
                     wrap_before_half=preset.wrap_before_half, update_on_window=preset.update_crop == "window",
-                    subpixel=self._subpixel,
+                    subpixel=preset.subpixel,
                 ),
             ),
         ]  # fmt: skip
@@ -376,40 +391,61 @@ class DeviceStep:
 
 
 class DeviceTracker:
-    """One target on a GPU, with the manners of `Tracker`: frames of every kind come in, numbers come back.
+    """Targets on a GPU, with the manners of `Tracker`: frames of every kind come in, numbers come back.
 
-    It makes a `DeviceStep` for the size of the first frame.  Arguments as there; `device` is a cuda `backend.Device`.
+    It makes a `DeviceStep` for the size of the first frame, and one twice as large when there is no place left.  A
+    target has a number, its row there.  Arguments as for `Tracker`; `device` is a cuda `backend.Device`.
     """
 
     def __init__(self, weights: Weights, preset: Preset, device: Device) -> None:
         self._make_step = partial(DeviceStep, weights, preset, device=device.index)
         self._cp = backend.cupy()
         self._device = self._cp.cuda.Device(device.index)
-        self._step: DeviceStep | None = None
-        self._first_size = 1.0
+        self._step: Any = None  # the DeviceStep of the newest frame size
+        self._preset = preset
+        self._first_sizes: dict[int, float] = {}  # of the targets that there are
+        self._unsure: dict[int, int] = {}  # their frames in a row without a response
 
-    def init(self, frame: Any, box: Any) -> None:
-        """`Tracker.init`: learn the target inside `box` (x, y, w, h)."""
+    def start(self, frame: Any, box: Any, target: int, who: str) -> None:
+        """Learn what is inside `box` (x, y, w, h) as number `target`, new or not; `who` stands in errors."""
         frame, shape = self._look_at(frame)
-        _, _, w, h = box = check_box(box, shape, "Tracker.init")
-        step = self._step
+        _, _, w, h = box = check_box(box, shape, who)
+        step, others = self._step, {number: size for number, size in self._first_sizes.items() if number != target}
+        if others:
+            check_frame_shape(shape, step.frame_shape, who)
         if step is None or step.frame_shape != shape:
-            step = self._make_step(shape)
-        step.start(frame, [box], "Tracker.init")
-        self._step, self._first_size = step, float(np.sqrt(w * h))
+            step = self._make_step(shape, target + 1)
+        elif target >= step.targets:
+            step = self._make_step(shape, max(target + 1, 2 * step.targets))
+            step.take_over(self._step)
+        boxes = np.full((step.targets, 4), np.nan)
+        boxes[target] = box
+        step.start(frame, boxes, who)
+        self._step, self._first_sizes = step, {**others, target: float(np.sqrt(w * h))}
+        self._unsure[target] = 0
 
-    def update(self, frame: Any, response: bool) -> tuple[Any, ...]:
-        """`Tracker.update`: the fields of a `TrackResult`, in order."""
+    def remove(self, target: int) -> None:
+        """Its row is free."""
+        self._step.forget(target)
+        del self._first_sizes[target]
+
+    def update(self, frame: Any, targets: Sequence[int], response: bool, who: str) -> list[dict[str, Any]]:
+        """Of each target the fields of a `TrackResult`."""
         if self._step is None:
-            raise RuntimeError("Tracker.update: call init(frame, box) first")
-        (frame, shape), wanted = self._look_at(frame), self._step.frame_shape
-        if shape != wanted:
-            raise ValueError(
-                f"Tracker.update: the frame must be {wanted[1]}x{wanted[0]} as the first one, got {shape[1]}x{shape[0]}"
-            )
-        x, y, w, h, ok, score, psr, _ = self._step.step(frame)[0].tolist()
-        scale = float(np.sqrt(w * h)) / self._first_size
-        return (x, y, w, h), bool(ok), score, psr, scale, np.fft.fftshift(self._step.response()) if response else None
+            raise RuntimeError(f"{who}: call init(frame, box) first")
+        frame, shape = self._look_at(frame)
+        check_frame_shape(shape, self._step.frame_shape, who)
+        rows = self._step.step(frame).tolist()
+        results = []
+        for target in targets:
+            x, y, w, h, ok, score, psr, _ = rows[target]
+            self._unsure[target] = 0 if ok else self._unsure[target] + 1
+            state = state_after(self._unsure[target], self._preset.lost_after)
+            result = {"box": (x, y, w, h), "ok": bool(ok), "score": score, "psr": psr, "state": state}
+            result["scale"] = float(np.sqrt(w * h)) / self._first_sizes[target]
+            result["response"] = np.fft.fftshift(self._step.response(target)) if response else None
+            results.append(result)
+        return results
 
     def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
         """What the step takes of a frame, and the shape of its BGR image; errors for what is no frame."""
@@ -418,6 +454,17 @@ class DeviceTracker:
             return frame, frame.shape
         with self._device:
             return frame, (*frame_on_device(self._cp, frame).shape[:2], 3)
+
+
+def state_after(unsure: int, lost_after: int) -> str:
+    """State of a target after so many unsure frames in a row, see `tracker.TrackResult`."""
+    return "tracking" if unsure == 0 else "unsure" if unsure < lost_after else "lost"
+
+
+def check_frame_shape(got: tuple[int, ...], wanted: tuple[int, ...], who: str) -> None:
+    """Raise ValueError, in the name of `who`, for a frame of another size than the first one."""
+    if got != wanted:
+        raise ValueError(f"{who}: the frame must be {wanted[1]}x{wanted[0]} as the first one, got {got[1]}x{got[0]}")
 
 
 def device_tracker(weights: Weights, preset: Preset, device: Device, band: str | None) -> DeviceTracker | None:
@@ -431,6 +478,8 @@ def device_tracker(weights: Weights, preset: Preset, device: Device, band: str |
         reason = "band=None is the full spectrum, by CuPy's FFT"
     elif preset.input_size % 2 == 0 and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None:
         reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
+    if preset.array_code_only:
+        reason = f"the kernels do not know {', '.join(preset.array_code_only)}"
     if reason:
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
         return None

@@ -16,17 +16,29 @@ STRIPS = 2  # of a patch, see `FastExtractor`; a fixed number, so that results d
 
 
 class Extracted(NamedTuple):
-    """Spectra of the features of S patches, and whether there is nothing in these: see `Extractor`."""
+    """Spectra of the features of P patches, and the smallest and the largest pixel of each, see `is_flat`."""
 
-    spectra: Array  # (S, D, bins) complex
-    flat: bool
+    spectra: Array  # (P, D, bins) complex
+    extremes: np.ndarray  # (P, 2)
+
+
+def is_flat(extremes: np.ndarray) -> bool:
+    """Whether patches hold nothing: all pixels of all of them are equal to half a grey level.
+
+    That is black, white, or wholly outside the frame; interpolation between equal pixels is exact only to rounding.
+    """
+    return bool(np.ptp(extremes) < 0.5)
+
+
+def extremes_of(patches: np.ndarray) -> np.ndarray:
+    """Smallest and largest pixel of each patch: (P, C, N, N) -> (P, 2)."""
+    return np.stack([patches.min((1, 2, 3)), patches.max((1, 2, 3))], axis=1)
 
 
 class Extractor:
     """Any network, any device, with or without a band: `network.features` and `rfft2` on whole patches.
 
-    windows of a frame -> (S, D, bins).  `flat`: all pixels of all patches are equal to half a grey level (black, white,
-    or wholly outside the frame; interpolation between equal pixels is exact only to rounding).
+    P windows of a frame, of one target or of many, are one batch.
     """
 
     def __init__(self, weights: Weights, preset: Preset, band: Band | None, device: Device) -> None:
@@ -40,21 +52,21 @@ class Extractor:
         self.window = to_device(np.outer(vector, vector).astype(np.float32), device)
         self._cores = Cores()
 
-    def __call__(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
-        """frame: (H, W, 3) uint8 BGR; centre: (x, y); windows: (S, 2) widths and heights; pixels, 0-based."""
-        patches = self.crop(frame, centre, windows)
-        flat = float(np.ptp(patches)) < 0.5
+    def __call__(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
+        """frame: (H, W, 3) uint8 BGR; centres: (P, 2) x, y, or one (2,); windows: (P, 2) widths and heights; pixels."""
+        patches = self.crop(frame, centres, windows)
+        extremes = extremes_of(patches)
         if self._device.kind == "cuda":
-            return Extracted(self._spectra(to_device(patches, self._device)), flat)
-        return Extracted(np.concatenate(self._cores.map(self._spectra, patches[:, None])), flat)  # a patch on each core
+            return Extracted(self._spectra(to_device(patches, self._device)), extremes)
+        return Extracted(np.concatenate(self._cores.map(self._spectra, patches[:, None])), extremes)  # a patch a core
 
-    def crop(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> np.ndarray:
-        """The patches (S, 3, N, N), 0..255, in the weights' channel order."""
-        patches = crop_patches(frame, centre, windows, self._preset.input_size, rounded=self._preset.rounded_crop)
+    def crop(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """The patches (P, 3, N, N), 0..255, in the weights' channel order."""
+        patches = crop_patches(frame, centres, windows, self._preset.input_size, rounded=self._preset.rounded_crop)
         return np.ascontiguousarray(patches[:, ::-1]) if self._reverse else patches
 
     def features(self, patches: Array) -> Array:
-        """What the network makes of patches, before the window: (S, D, N, N)."""
+        """What the network makes of patches, before the window: (P, D, N, N)."""
         return network.features(patches - self.mean, self.parameters, self._architecture)
 
     def _spectra(self, patches: Array) -> Array:
@@ -90,11 +102,11 @@ class FastExtractor:
         self._size = size
         self._cores = Cores()
 
-    def __call__(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
+    def __call__(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
         """As `Extractor`."""
         n = len(windows)
 
-        down, across = window_taps(frame.shape, centre, windows, self._size)
+        down, across = window_taps(frame.shape, centres, windows, self._size)
 
         def strip_spectra(i: int) -> None:
             strip, crop = self._strips[i], self._croppers[i]
@@ -105,7 +117,8 @@ class FastExtractor:
                 strip.forward(pixels, self._mean, self._kernels, self._spectra[i, number])
 
         self._cores.map(strip_spectra, range(STRIPS))
-        return Extracted(self.join(n), bool(np.ptp(self._extremes[:, :n]) < 0.5))
+        smallest, largest = self._extremes[:, :n, 0].min(0), self._extremes[:, :n, 1].max(0)
+        return Extracted(self.join(n), np.stack([smallest, largest], axis=1))
 
     def join(self, n: int) -> np.ndarray:
         """Spectra of n patches: those of their strips, added."""
@@ -115,8 +128,8 @@ class FastExtractor:
         return first
 
 
-def make_extractor(weights: Weights, preset: Preset, band: Band | None, device: Device) -> Any:
-    """The fastest extractor that these settings allow."""
+def make_extractor(weights: Weights, preset: Preset, band: Band | None, device: Device, most: int) -> Any:
+    """The fastest extractor that these settings allow, for at most `most` windows in one call."""
     if device.kind == "cpu" and band is not None and tiled.supports(weights.architecture):
-        return FastExtractor(weights, preset, band, most=preset.num_scales)
+        return FastExtractor(weights, preset, band, most)
     return Extractor(weights, preset, band, device)

@@ -40,6 +40,20 @@ class Preset:
     cosine_window: bool = True
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
     wrap_before_half: bool = False  # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
+    # Finer boxes, docs/boxes.md; none of the sources has them.
+    subpixel: bool = False  # the peak is the vertex of a parabola through it and its neighbours, along each axis
+    continuous_scale: bool = False  # likewise the scale, from the peaks of three neighbouring scales
+    aspect_step: float = 1.0  # above 1: two more windows, so many times wider and less high, and the other way round
+    second_rate: float = -1.0  # from 0 on: a second model with this learning rate; the response is their mean
+    # Loss, docs/loss.md; none of the sources has it.
+    # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
+    min_score: float = 0.0
+    min_psr: float = 0.0
+    lost_after: int = 10  # frames in a row that are unsure, until the target counts as lost
+    # windows a frame in which a lost target is looked for, beside its last place: the nearest ones first, on and on
+    # through the whole frame and again.  As many as the frame has: the whole frame at once.
+    redetection: int = 0
+    redetection_psr: float = 0.0  # what the PSR must reach to be believed there: many windows are many chances to err
 
     def __post_init__(self) -> None:
         rules = {
@@ -50,6 +64,16 @@ class Preset:
             "lam_divisor": (self.lam_divisor in ("none", "elements"), "'none' or 'elements'"),
             "update_rule": (self.update_rule in ("ratio", "averages"), "'ratio' or 'averages'"),
             "update_crop": (self.update_crop in ("clamped", "window"), "'clamped' or 'window'"),
+            "aspect_step": (self.aspect_step >= 1, ">= 1"),
+            "second_rate": (self.second_rate <= 1, "<= 1"),
+            "min_score": (self.min_score >= 0, ">= 0"),
+            "min_psr": (self.min_psr >= 0, ">= 0"),
+            "lost_after": (self.lost_after >= 1, ">= 1"),
+            "redetection": (self.redetection >= 0, ">= 0"),
+            "redetection_psr": (
+                self.redetection == 0 or self.redetection_psr >= self.min_psr > 0,
+                "at least min_psr, and min_psr above 0, where there is redetection",
+            ),
             "scale_exponents": (self.scale_exponents in ("centred", "python3"), "'centred' or 'python3'"),
         }
         for name in ("padding", "sigma_factor", "scale_step", "scale_penalty", "min_scale", "min_size", "max_scale"):
@@ -79,6 +103,25 @@ class Preset:
         """Factors on the peaks of the scales, (num_scales,)."""
         return self.scale_penalty ** abs(self.exponents)
 
+    @property
+    def window_factors(self) -> np.ndarray:
+        """Factors on width and height of the search windows: scales, then aspects.  (S, 2), or (S + 2, 2)."""
+        factors = np.repeat(self.scale_factors[:, None], 2, axis=1)
+        if self.aspect_step == 1:
+            return factors
+        return np.vstack([factors, [self.aspect_step, 1 / self.aspect_step], [1 / self.aspect_step, self.aspect_step]])
+
+    @property
+    def window_penalties(self) -> np.ndarray:
+        """Factors on their peaks; another aspect costs as much as another scale.  (S,), or (S + 2,)."""
+        return np.append(self.scale_penalties, [self.scale_penalty] * (len(self.window_factors) - self.num_scales))
+
+    @property
+    def array_code_only(self) -> list[str]:
+        """Names of the settings in use that the GPU's kernels do not know."""
+        off = {"continuous_scale": False, "aspect_step": 1.0, "second_rate": -1.0, "min_score": 0.0, "min_psr": 0.0}
+        return [name for name, value in off.items() if getattr(self, name) != value]
+
 
 _PYTORCH = Preset("pytorch", swapped_clamp=True)
 
@@ -99,6 +142,16 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         dataclasses.replace(_PYTORCH, name="default", swapped_clamp=False),
+        # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
+        dataclasses.replace(
+            _PYTORCH,
+            name="careful",
+            swapped_clamp=False,
+            min_score=0.23,
+            min_psr=7.0,
+            redetection=8,
+            redetection_psr=10.0,
+        ),
         # What the paper is silent about is v1's, the code of the paper.
         dataclasses.replace(
             _MATLAB_V1,

@@ -7,7 +7,7 @@ A step is a name and a dict of arrays in the order in which they were computed: 
 "frame 1" and so on, then "training values" and "training gradients".  docs/traces.md describes every quantity.
 
 **What this module knows of the tracker.**  `Recorder` is a `Tracker` that listens at `_extract` and `_peak` and reads
-`_centre`, `_filter`, `_label_f` and `_band`.  What the tracker's fast extractor does not show, crops and features, the
+`_target`, `_label_f` and `_band`.  What the tracker's fast extractor does not show, crops and features, the
 plain `Extractor` computes again.  Everything is copied, since the tracker uses its memory again.  Nothing else depends
 on these names, and the tracker knows nothing of being recorded.
 """
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, network
-from .extractor import Extracted, Extractor
+from .extractor import Extracted, Extractor, is_flat
 from .files import check_output, replacing
 from .ops import dcf, fourier, loss
 from .ops.conv import conv2d_forward
@@ -67,9 +67,7 @@ class Recorder(Tracker):
             else:
                 self.update(frame)
             if number < 2 and training:  # both at the first place: where the target went is the label's affair
-                self._centre, kept = self._first_centre, self._centre
-                pair.append(self.plain.crop(to_bgr(frame), self._centre, first_windows))
-                self._centre = kept
+                pair.append(self.plain.crop(to_bgr(frame), self._first_centre, first_windows))
             yield f"frame {number}", self.record
         if pair:
             values, gradients = self._training_step(pair[0], pair[-1])
@@ -99,7 +97,8 @@ class Recorder(Tracker):
         self._note("cosine_window", self.plain.window)
         self._note("box", check_box(box, to_bgr(frame).shape, "Recorder.init"))
         super().init(frame, box)
-        self._first_centre = self._centre
+        if self._target is not None:
+            self._first_centre = self._target.centre
         self._note_model()
 
     def update(self, frame: Any, response: bool = False) -> TrackResult:
@@ -116,29 +115,29 @@ class Recorder(Tracker):
         self.record[name] = np.array(value)  # a copy
 
     def _note_model(self) -> None:
-        if self._filter is not None:
-            self._note("numerator", self._filter.numerator)
-            self._note("denominator", self._filter.denominator)
+        if self._target is not None:
+            self._note("numerator", self._target.filter.numerator)
+            self._note("denominator", self._target.filter.denominator)
 
-    def _listen(self, frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
+    def _listen(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
         if self._role == "search" and "search_windows" in self.record:
             self._role = "template"
-        patches = self.plain.crop(frame, centre, windows)
-        extracted = self._heard(frame, centre, windows)
+        patches = self.plain.crop(frame, centres, windows)
+        extracted = self._heard(frame, centres, windows)
         self._note(f"{self._role}_windows", windows)
         self._note(f"{self._role}_crop", patches)
-        if extracted.flat:
+        if is_flat(extracted.extremes):
             return extracted
         self._note(f"{self._role}_features", self.plain.features(patches))
         self._note(f"{self._role}_f", extracted.spectra)
-        if self._role == "search" and self._filter is not None:
+        if self._role == "search" and self._target is not None:
             size = self.preset.input_size
-            response = fourier.irfft2(self._filter.response_f(self.record["search_f"]), (size, size), self._band)
+            response = fourier.irfft2(self._target.filter.response_f(self.record["search_f"]), (size, size), self._band)
             self._note("response", response)
             self._note("peaks", response.reshape(len(response), -1).max(1) * self.preset.scale_penalties)
         return extracted
 
-    def _peak(self, response: np.ndarray) -> tuple[int, ...]:
+    def _peak(self, response: np.ndarray) -> tuple[float, ...]:
         peak = super()._peak(response)
         self._note("peak", peak)
         return peak

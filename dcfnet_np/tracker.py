@@ -1,16 +1,21 @@
-"""The tracker of one target: scale pyramid, response, peak, move, model update."""
+"""Tracking: scale pyramid, response, peak, move, model update.
 
+`TrackerBase` is the step from one frame to the next, `Target` what is known of one target in between.  `Tracker`
+follows one target; `multi_tracker.MultiTracker` many, with the same step.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import Cores, current, on_own_device, select_device, to_device, to_numpy
-from .device_tracker import device_tracker
-from .extractor import make_extractor
+from .backend import Array, Cores, current, on_own_device, select_device, to_device, to_numpy
+from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
+from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
-from .vision.boxes import check_box
+from .vision.boxes import Box, check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label
 from .weights import Weights
@@ -21,14 +26,257 @@ class TrackResult(NamedTuple):
     """What is known of the target in one frame."""
 
     box: tuple[float, float, float, float]  # x, y, w, h in pixels, 0-based, top-left corner
-    ok: bool  # False: the window held nothing to track; the box is the last one and the model was not updated
+    ok: bool  # the state is "tracking"; otherwise nothing was learned from this frame
     score: float  # peak of the response; about 1 on the frame that the filter was learned from
     psr: float  # peak-to-sidelobe ratio of the response
     scale: float  # size over the first frame's, geometric mean of both sides
     response: np.ndarray | None = None  # (N, N) response of the best scale, peak at the centre when nothing moved
+    apce: float = np.nan  # average peak-to-correlation energy of the response; NaN where kernels do the work
+    state: str = "tracking"  # or "unsure": no response, or score or PSR below the preset's; or "lost": unsure for long
 
 
-class Tracker:
+class Target:
+    """What is known of one target: its place and size, the limits of its size, and the filter that finds it."""
+
+    filters: list[OnlineFilter]  # one for each learning rate
+    template_window: np.ndarray  # (w, h) of what is to be learned next, around the centre
+
+    def __init__(self, box: Box, frame_shape: tuple[int, ...], preset: Preset) -> None:
+        x, y, w, h = box  # pixels, 0-based
+        self.centre = np.array([x + w / 2, y + h / 2])
+        self.size = self.first_size = np.array([w, h])
+        self.min_size, self.max_size = np.reshape(size_limits(self.size, frame_shape, preset), (2, 2))
+        self.padding = preset.padding
+        self.unsure = 0  # frames in a row
+        self.sure_place = self.centre, self.size  # the last one
+
+    def windows(self, factors: Any = 1.0) -> np.ndarray:
+        """Widths and heights of windows around it, (S, 2) pixels, for (S, 2) factors on its size or one number."""
+        return np.atleast_2d(factors) * self.size * (1 + self.padding)
+
+    def move(self, displacement: tuple[float, ...], window: np.ndarray, map_size: int) -> None:
+        """To the peak (row, column) of the response in a search window (w, h), and to that window's size.
+
+        One map pixel is window / size frame pixels, as in the released codes (their crop samples window / (size-1)).
+        """
+        row, column = displacement
+        self.centre = self.centre + np.array([column, row]) * window / map_size
+        self.size = np.minimum(np.maximum(window / (1 + self.padding), self.min_size), self.max_size)
+
+    def judge(self, sure: bool, lost_after: int) -> None:
+        """Count unsure frames.  A target that is lost by now is taken for where it was seen last."""
+        if sure:
+            self.unsure, self.sure_place = 0, (self.centre, self.size)
+            return
+        self.unsure += 1
+        if self.unsure >= lost_after:
+            self.centre, self.size = self.sure_place
+
+    def learn(self, template_f: Array, extremes: np.ndarray) -> None:
+        """Update the filter, unless there is nothing in the template."""
+        if not is_flat(extremes):
+            for model in self.filters:
+                model.update(template_f)
+
+    @property
+    def filter(self) -> OnlineFilter:
+        """The first one, most often the only one."""
+        return self.filters[0]
+
+    def response_f(self, search_f: Array) -> Array:
+        """Eq. 3 in the Fourier domain, (S, bins): the mean over the filters."""
+        response_f = self.filter.response_f(search_f)
+        for other in self.filters[1:]:
+            response_f += other.response_f(search_f)
+        if len(self.filters) > 1:
+            response_f /= len(self.filters)
+        return response_f
+
+    def result(self, response: np.ndarray, quality: "Quality", lost_after: int, with_response: bool) -> TrackResult:
+        """As things stand.  response: with zero displacement at (0, 0)."""
+        x, y = self.centre - self.size / 2
+        box = (float(x), float(y), float(self.size[0]), float(self.size[1]))
+        scale = float(np.sqrt((self.size / self.first_size).prod()))
+        map_ = np.fft.fftshift(response) if with_response else None
+        state = state_after(self.unsure, lost_after)
+        return TrackResult(box, state == "tracking", quality.score, quality.psr, scale, map_, quality.apce, state)
+
+
+class Quality(NamedTuple):
+    """How much a response looks like that of the target."""
+
+    score: float  # the peak
+    psr: float
+    apce: float
+
+
+NOTHING = Quality(0.0, 0.0, 0.0)
+
+
+class Memory(NamedTuple):
+    """Arrays for the detection of one target, used again for every frame."""
+
+    inverse: InverseWork | None
+    doubles: np.ndarray  # (N, N) float64, for `measure`
+
+
+class TrackerBase:
+    """The step from one frame to the next, for a batch of targets.  Arguments as for `Tracker`.
+
+    batch: the most targets that are worked on at the same time; there is memory for so many.
+    """
+
+    def __init__(
+        self, weights: "str | Weights", preset: "str | Preset", device: str, band: "str | None", batch: int
+    ) -> None:
+        if band not in ("auto", None):
+            raise ValueError(f"{type(self).__name__}: band must be 'auto' or None, got {band!r}")
+        self.preset = get_preset(preset)
+        self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        self.device = select_device(device)
+        self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
+        if self._by_kernels is not None:
+            return  # on a GPU kernels do all that follows, see there
+
+        size, scales = self.preset.input_size, len(self.preset.window_factors)
+        label = gaussian_label((size, size), self.preset.sigma)
+        self._band = label_band(label) if band == "auto" else None
+        inverse: list[InverseWork | None] = [None] * batch
+        if self._band is not None:
+            rows, columns = (to_device(matrix, self.device) for matrix in (self._band.rows, self._band.columns))
+            self._band = self._band._replace(rows=rows, columns=columns)
+            if self.device.kind == "cpu":
+                inverse = [make_inverse_work(self._band, (scales,), np.float32) for _ in range(batch)]
+        with current(self.device):
+            self._label_f = rfft2(to_device(label, self.device), self._band)
+            self._extract = make_extractor(self.weights, self.preset, self._band, self.device, batch * scales)
+        self._memory = [Memory(work, np.empty((size, size))) for work in inverse]
+        self._cores = Cores()
+
+    def _start(self, frame: np.ndarray, box: Box, who: str) -> Target:
+        """A new target, from its box in `frame`.  Raises ValueError, in the name of `who`, for a flat window."""
+        preset = self.preset
+        target = Target(box, frame.shape, preset)
+        spectra, extremes = self._extract(frame, target.centre, target.windows())
+        if is_flat(extremes):
+            raise ValueError(f"{who}: the window around the box holds nothing to track: its pixels are all equal")
+        lam = preset.lam
+        if preset.lam_divisor == "elements":
+            lam *= spectra.shape[1] * preset.input_size**2
+        rates = [preset.learning_rate] + ([preset.second_rate] if preset.second_rate >= 0 else [])
+        target.filters = [OnlineFilter(self._label_f, lam, rate, preset.update_rule) for rate in rates]
+        for model in target.filters:
+            model.update(spectra[0])
+        return target
+
+    def _follow(self, frame: np.ndarray, targets: Sequence[Target], response: bool) -> list[TrackResult]:
+        """Find every target in the next frame and learn from it; at most `batch` of them."""
+        preset = self.preset
+
+        # Detection: Eq. 3 at every scale of the pyramid around the last position, all windows in one batch.
+        windows = np.stack([target.windows(preset.window_factors) for target in targets])
+        centres = np.repeat([target.centre for target in targets], windows.shape[1], axis=0)
+        search_f, extremes = self._extract(frame, centres, windows.reshape(-1, 2))
+        search_f = search_f.reshape(*windows.shape[:2], *search_f.shape[1:])
+        extremes = extremes.reshape(len(targets), -1)
+        results = self._for_each(
+            lambda i: self._find(targets[i], windows[i], search_f[i], extremes[i], self._memory[i], response),
+            len(targets),
+        )
+
+        if preset.redetection:
+            for i, target in enumerate(targets):
+                if target.unsure >= preset.lost_after:
+                    results[i] = self._redetect(frame, target, response) or results[i]
+
+        # Learning: the template at the new place.
+        learners = [target for target, result in zip(targets, results) if result.ok]
+        if learners:
+            centres = np.stack([target.centre for target in learners])
+            template_windows = np.stack([target.template_window for target in learners])
+            template_f, extremes = self._extract(frame, centres, template_windows)
+            self._for_each(lambda i: learners[i].learn(template_f[i], extremes[i]), len(learners))
+        return results
+
+    def _find(
+        self,
+        target: Target,
+        windows: np.ndarray,
+        search_f: Array,
+        extremes: np.ndarray,
+        memory: Memory,
+        response: bool,
+    ) -> TrackResult:
+        """Move one target to the best peak of its responses.  windows: (S, 2); search_f: (S, D, bins)."""
+        preset, size = self.preset, self.preset.input_size
+        if is_flat(extremes):
+            maps = np.zeros((len(windows), size, size), np.float32)
+        else:
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band, memory.inverse))
+        peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
+        best, quality = 0, NOTHING
+        if np.isfinite(peaks).all() and peaks.max() > 0:
+            best = int(peaks.argmax())
+            quality = measure(maps[best], memory.doubles)
+            window = windows[best]
+            if preset.continuous_scale and 0 < best < preset.num_scales - 1:
+                window = window * preset.scale_step ** vertex(*peaks[best - 1 : best + 2])
+            target.move(self._peak(maps[best]), window, size)
+            target.template_window = window if preset.update_crop == "window" else target.windows()[0]
+        sure = quality is not NOTHING and quality.score >= preset.min_score and quality.psr >= preset.min_psr
+        target.judge(sure, preset.lost_after)
+        return target.result(maps[best], quality, preset.lost_after, response)
+
+    def _redetect(self, frame: np.ndarray, target: Target, response: bool) -> TrackResult | None:
+        """Look for a lost target at some other places; None when it is not there."""
+        preset, size = self.preset, self.preset.input_size
+        places = search_places(target.centre, target.size, frame.shape)
+        if len(places) == 0:
+            return None
+        count = min(preset.redetection, len(places))
+        begin = (target.unsure - preset.lost_after) * count
+        places = np.take(places, range(begin, begin + count), axis=0, mode="wrap")
+        (window,) = target.windows()
+        found, found_map, found_place = NOTHING, None, target.centre
+        most = preset.num_scales * len(self._memory)  # windows in one call
+        for first in range(0, count, most):
+            some = places[first : first + most]
+            search_f, _ = self._extract(frame, some, np.tile(window, (len(some), 1)))
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
+            for place, map_ in zip(some, maps):
+                quality = measure(map_)
+                if quality.psr > found.psr:
+                    found, found_map, found_place = quality, map_.copy(), place
+        if found_map is None or found.psr < preset.redetection_psr:
+            return None
+        target.centre = found_place
+        target.move(self._peak(found_map), window, size)
+        target.template_window = target.windows()[0]
+        target.judge(True, preset.lost_after)
+        return target.result(found_map, found, preset.lost_after, response)
+
+    def _peak(self, response: np.ndarray) -> tuple[float, ...]:
+        """Displacement (row, column) of the maximum, in map pixels; indices past the middle are negative ones."""
+        if self.preset.column_major_ties:
+            column, row = np.unravel_index(response.T.argmax(), response.shape[::-1])
+        else:
+            row, column = np.unravel_index(response.argmax(), response.shape)
+        size = len(response)
+        half = size // 2 - 1 if self.preset.wrap_before_half else size // 2
+        peak: list[float] = [int(index) - (size if index > half else 0) for index in (row, column)]
+        if self.preset.subpixel:
+            peak[0] += vertex(*response[[row - 1, row, (row + 1) % size], column])
+            peak[1] += vertex(*response[row, [column - 1, column, (column + 1) % size]])
+        return peak[0], peak[1]
+
+    def _for_each(self, work: Callable[[int], Any], count: int) -> list[Any]:
+        """[work(0), ..., work(count - 1)], spread over the cores where these do the work."""
+        if count == 1 or self.device.kind == "cuda":
+            return [work(i) for i in range(count)]
+        return self._cores.map(work, range(count))
+
+
+class Tracker(TrackerBase):
     """DCFNet: follow one box through a video.
 
         tracker = Tracker(weights="light", preset="default", device="auto")
@@ -48,30 +296,8 @@ class Tracker:
         device: str = "auto",
         band: "str | None" = "auto",
     ) -> None:
-        if band not in ("auto", None):
-            raise ValueError(f"Tracker: band must be 'auto' or None, got {band!r}")
-        self.preset = get_preset(preset)
-        self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
-        self.device = select_device(device)
-        self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
-        if self._by_kernels is not None:
-            return  # on a GPU kernels do all that follows, see there
-
-        size = self.preset.input_size
-        label = gaussian_label((size, size), self.preset.sigma)
-        self._band = label_band(label) if band == "auto" else None
-        self._inverse: InverseWork | None = None
-        if self._band is not None:
-            rows, columns = (to_device(matrix, self.device) for matrix in (self._band.rows, self._band.columns))
-            self._band = self._band._replace(rows=rows, columns=columns)
-            if self.device.kind == "cpu":
-                self._inverse = make_inverse_work(self._band, (self.preset.num_scales,), np.float32)
-        with current(self.device):
-            self._label_f = rfft2(to_device(label, self.device), self._band)
-            self._extract = make_extractor(self.weights, self.preset, self._band, self.device)
-        self._filter: OnlineFilter | None = None
-        self._cores = Cores()
-        self._doubles = np.empty((size, size))  # memory for `peak_to_sidelobe`
+        super().__init__(weights, preset, device, band, batch=1)
+        self._target: Target | None = None
 
     @on_own_device
     def init(self, frame: Any, box: Any) -> None:
@@ -80,21 +306,10 @@ class Tracker:
         Raises ValueError when the box is not finite, not positive, outside the frame or larger than it.
         """
         if self._by_kernels is not None:
-            return self._by_kernels.init(frame, box)
+            return self._by_kernels.start(frame, box, 0, "Tracker.init")
         frame = to_bgr(frame)
-        x, y, w, h = check_box(box, frame.shape, "Tracker.init")
+        self._target = self._start(frame, check_box(box, frame.shape, "Tracker.init"), "Tracker.init")
         self._frame_shape = frame.shape
-        self._centre = np.array([x + w / 2, y + h / 2])
-        self._size = self._first_size = np.array([w, h])
-        self._set_size_limits()
-        spectra, flat = self._extract(frame, self._centre, self._window_sizes(1.0))
-        if flat:
-            raise ValueError("Tracker.init: the window around the box holds nothing to track: its pixels are all equal")
-        lam = self.preset.lam
-        if self.preset.lam_divisor == "elements":
-            lam *= spectra.shape[1] * self.preset.input_size**2
-        self._filter = OnlineFilter(self._label_f, lam, self.preset.learning_rate, self.preset.update_rule)
-        self._filter.update(spectra[0])
 
     @on_own_device
     def update(self, frame: Any, response: bool = False) -> TrackResult:
@@ -104,76 +319,47 @@ class Tracker:
         the frame's size is not the first one's.
         """
         if self._by_kernels is not None:
-            return TrackResult(*self._by_kernels.update(frame, response))
-        if self._filter is None:
+            return TrackResult(**self._by_kernels.update(frame, [0], response, "Tracker.update")[0])
+        if self._target is None:
             raise RuntimeError("Tracker.update: call init(frame, box) first")
         frame = to_bgr(frame)
-        if frame.shape != self._frame_shape:
-            raise ValueError(
-                f"Tracker.update: the frame must be {self._frame_shape[1]}x{self._frame_shape[0]} as the first one, "
-                f"got {frame.shape[1]}x{frame.shape[0]}"
-            )
+        check_frame_shape(frame.shape, self._frame_shape, "Tracker.update")
         with self._cores.one_blas_thread():
-            return self._find_and_learn(frame, response)
+            return self._follow(frame, [self._target], response)[0]
 
-    def _find_and_learn(self, frame: np.ndarray, response: bool) -> TrackResult:
-        assert self._filter is not None
-        preset = self.preset
-        size = preset.input_size
 
-        # Detection: Eq. 3 at every scale of the pyramid around the last position.
-        windows = self._window_sizes(preset.scale_factors)
-        search_f, flat = self._extract(frame, self._centre, windows)
-        if flat:
-            return self._result(False, 0.0, 0.0, np.zeros((size, size), np.float32) if response else None)
-        maps = to_numpy(irfft2(self._filter.response_f(search_f), (size, size), self._band, self._inverse))
-        peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
-        if not np.isfinite(peaks).all() or peaks.max() <= 0:
-            return self._result(False, 0.0, 0.0, maps[0] if response else None)
-        best = int(peaks.argmax())
-        row, column = self._peak(maps[best])
+def search_places(centre: np.ndarray, size: np.ndarray, frame_shape: tuple[int, ...]) -> np.ndarray:
+    """Where else a target may be: (P, 2) centres in the frame, one target apart, the nearest first; without `centre`.
 
-        # One map pixel is window / size frame pixels, as in the released codes (their crop samples window / (size-1)).
-        self._centre = self._centre + np.array([column, row]) * windows[best] / size
-        wanted = windows[best] / (1 + preset.padding)
-        self._size = np.minimum(np.maximum(wanted, self._min_size), self._max_size)
+    So the target is off the middle of some window by half its size at most, which the cosine window still shows.
+    """
+    lows, highs = np.ceil(-centre / size), np.floor((np.array(frame_shape[1::-1]) - centre) / size)
+    across, down = (np.arange(low, high + 1) for low, high in zip(lows, highs))
+    offsets = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+    rings = abs(offsets).max(axis=1)
+    order = rings.argsort(kind="stable")
+    return centre + offsets[order[rings[order] > 0]] * size
 
-        # Learning: the template at the new place.
-        window = windows[best] if preset.update_crop == "window" else self._window_sizes(1.0)[0]
-        template_f, flat = self._extract(frame, self._centre, window[None])
-        if not flat:
-            self._filter.update(template_f[0])
-        score = float(maps[best].max())
-        return self._result(
-            True, score, peak_to_sidelobe(maps[best], work=self._doubles), maps[best] if response else None
-        )
 
-    def _window_sizes(self, factors: Any) -> np.ndarray:
-        """Widths and heights of the search windows, (S, 2) pixels."""
-        return np.atleast_1d(factors)[:, None] * self._size * (1 + self.preset.padding)
+def vertex(before: float, at: float, after: float) -> float:
+    """Where the parabola through three neighbours is highest, relative to the middle one, the largest of them."""
+    bend = 2 * float(at) - float(before) - float(after)
+    return 0.5 * (float(after) - float(before)) / bend if bend > 0 else 0.0
 
-    def _set_size_limits(self) -> None:
-        """Smallest and largest target size, (w, h) in pixels, from the first one."""
-        preset = self.preset
-        height, width = self._frame_shape[:2]
-        frame_size = np.array([height, width] if preset.swapped_clamp else [width, height])
-        self._min_size = np.maximum(preset.min_scale * self._first_size, preset.min_size)
-        self._max_size = np.minimum(frame_size, preset.max_scale * self._first_size)
 
-    def _peak(self, response: np.ndarray) -> tuple[int, ...]:
-        """Displacement (row, column) of the maximum, in map pixels; indices past the middle are negative ones."""
-        if self.preset.column_major_ties:
-            column, row = np.unravel_index(response.T.argmax(), response.shape[::-1])
-        else:
-            row, column = np.unravel_index(response.argmax(), response.shape)
-        half = len(response) // 2 - 1 if self.preset.wrap_before_half else len(response) // 2
-        return tuple(int(index) - (len(response) if index > half else 0) for index in (row, column))
+def measure(response: np.ndarray, work: np.ndarray | None = None) -> Quality:
+    """Peak, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
+    return Quality(float(response.max()), peak_to_sidelobe(response, work=work), peak_to_energy(response, work))
 
-    def _result(self, ok: bool, score: float, psr: float, response: np.ndarray | None) -> TrackResult:
-        x, y = self._centre - self._size / 2
-        scale = float(np.sqrt((self._size / self._first_size).prod()))
-        box = (float(x), float(y), float(self._size[0]), float(self._size[1]))
-        return TrackResult(box, ok, score, psr, scale, None if response is None else np.fft.fftshift(response))
+
+def peak_to_energy(response: np.ndarray, work: np.ndarray | None = None) -> float:
+    """Average peak-to-correlation energy: (max - min)^2 / mean of (response - min)^2, in double precision.
+
+    Source: Wang et al., "Large margin object tracking with circulant feature maps", CVPR 2017, Eq. 9.
+    """
+    heights = np.subtract(response, response.min(), dtype=np.float64, out=work)
+    energy = np.vdot(heights, heights) / heights.size
+    return float(heights.max() ** 2 / energy) if energy > 0 else 0.0
 
 
 def peak_to_sidelobe(response: np.ndarray, exclude: int = 5, work: np.ndarray | None = None) -> float:

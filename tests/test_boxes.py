@@ -160,9 +160,9 @@ def test_csv_and_json_carry_all_columns(tmp_path, rng):
         from_csv = list(csv.DictReader(file))
     from_json = json.loads((tmp_path / "a.json").read_text())
     for records in (from_csv, from_json):
-        assert [list(record) for record in records] == [["frame", "x", "y", "w", "h", "score", "ok", "time"]] * len(
-            rows
-        )
+        assert [list(record) for record in records] == [
+            ["frame", "x", "y", "w", "h", "score", "ok", "time", "state"]
+        ] * len(rows)
         assert [int(record["frame"]) for record in records] == list(range(len(rows)))
         assert [bool(int(record["ok"])) for record in records] == [row.ok for row in rows]
         assert [float(record["time"]) for record in records] == pytest.approx([row.time for row in rows], abs=1e-6)

@@ -134,10 +134,12 @@ def test_the_update_skips_a_flat_window(full_size_device, rng):  # noqa: F811
     box = (40.0, 30.0, 10.0, 8.0)
     for tracker in (gpu, cpu):
         tracker.init(images[0], box)
-    models = gpu._by_kernels._step._model_f.copy(), cpu._filter.numerator.copy()
+    models = gpu._by_kernels._step._model_f.copy(), cpu._target.filter.numerator.copy()
     got, want = gpu.update(frame), cpu.update(frame)
     np.testing.assert_allclose(got.box, want.box, rtol=1e-12)
-    assert (cpu._filter.numerator == models[1]).all() == bool((gpu._by_kernels._step._model_f == models[0]).all())
+    assert (cpu._target.filter.numerator == models[1]).all() == bool(
+        (gpu._by_kernels._step._model_f == models[0]).all()
+    )
 
 
 @pytest.mark.parametrize("kind", ["gray", "gray 3d", "bgra", "float", "uint16"])

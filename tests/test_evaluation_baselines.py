@@ -7,6 +7,7 @@ from scenes import make_sequence
 
 from dcfnet_np.evaluation import baselines
 from dcfnet_np.evaluation.baselines import Spec, Unavailable, fhog, gray, make, parse
+from dcfnet_np.extractor import is_flat
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 
@@ -142,9 +143,11 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
     assert follow(tracker, frames, boxes).min() > 0.6
     inner = tracker._tracker
     assert isinstance(inner, Tracker)  # the same machinery as ours
-    spectra, flat = inner._extract(frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]]))
-    assert spectra.shape == (2, channels, *inner._label_f.shape) and not flat
-    assert inner.preset.input_size == size and inner._filter.numerator.shape[0] == channels  # what it learned from
+    spectra, extremes = inner._extract(frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]]))
+    assert spectra.shape == (2, channels, *inner._label_f.shape) and not is_flat(extremes)
+    assert (
+        inner.preset.input_size == size and inner._target.filter.numerator.shape[0] == channels
+    )  # what it learned from
 
 
 # --- trackers ---

@@ -22,7 +22,7 @@ LAYERS = [
     ["ops"],
     ["network", "tiled", "vision"],
     ["filter", "presets", "weights", "extractor"],
-    ["tracker", "device_tracker"],
+    ["tracker", "multi_tracker", "device_tracker"],
     ["evaluation", "train", "gradcheck"],
     ["adapters", "trace", "bench", "serve", "explain"],
     ["cli", "__main__"],

@@ -50,7 +50,7 @@ def test_recording_changes_nothing(recorder, frames, weights):
         assert (record["score"], record["psr"], record["ok"]) == (result.score, result.psr, result.ok)
         best = record["peaks"].argmax()
         np.testing.assert_allclose(np.fft.fftshift(record["response"][best]), result.response, atol=1e-5)
-        np.testing.assert_array_equal(record["numerator"], tracker._filter.numerator)
+        np.testing.assert_array_equal(record["numerator"], tracker._target.filter.numerator)
 
 
 def test_every_quantity_follows_from_the_ones_before(recorder, frames):

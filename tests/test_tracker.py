@@ -101,10 +101,10 @@ def test_a_frame_without_content_changes_nothing(scene, preset, level):
     tracker = Tracker(random_weights(), dataclasses.replace(PRESETS[preset], input_size=45))
     tracker.init(scene(60, 40), (60, 40, 30, 24))
     before = tracker.update(scene(60, 40))
-    model = tracker._filter.numerator.copy()
+    model = tracker._target.filter.numerator.copy()
     lost = tracker.update(np.full((120, 160, 3), level, np.uint8))
     assert not lost.ok and lost.box == before.box and lost.score == lost.psr == 0
-    np.testing.assert_array_equal(tracker._filter.numerator, model)
+    np.testing.assert_array_equal(tracker._target.filter.numerator, model)
     assert tracker.update(scene(60, 40)).ok
 
 
@@ -148,9 +148,9 @@ def test_size_limits(scene, preset, largest):
     """A target of 40x22 in a frame of 160x120: at most five times its size and the frame's, (h, w) in `pytorch`."""
     tracker = Tracker(random_weights(), preset)
     tracker.init(scene(60, 40), (60, 40, 40, 22))
-    assert tuple(tracker._min_size) == (8, pytest.approx(4.4)) and tuple(tracker._max_size) == largest
+    assert tuple(tracker._target.min_size) == (8, pytest.approx(4.4)) and tuple(tracker._target.max_size) == largest
     tracker.init(scene(60, 40), (60, 40, 10, 6))
-    assert tuple(tracker._min_size) == (4, 4) and tuple(tracker._max_size) == (50, 30)
+    assert tuple(tracker._target.min_size) == (4, 4) and tuple(tracker._target.max_size) == (50, 30)
 
 
 @pytest.mark.parametrize("preset", ["pytorch", "matlab-v1"])
@@ -175,7 +175,7 @@ def test_lambda_of_the_matlab_codes_is_divided_by_the_number_of_features(scene):
     for preset in ("matlab-v1", "matlab-v2", "paper", "pytorch"):
         tracker = Tracker(random_weights(), preset)
         tracker.init(scene(60, 40), (60, 40, 30, 24))
-        lam[preset] = tracker._filter.lam
+        lam[preset] = tracker._target.filter.lam
     assert lam["paper"] == lam["pytorch"] == 1e-4
     assert lam["matlab-v1"] == lam["matlab-v2"] == pytest.approx(1e-4 * 125 * 125 * 32)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import weights
-from ..extractor import Extracted
+from ..extractor import Extracted, extremes_of
 from ..ops.fourier import rfft2
 from ..presets import Preset, get_preset
 from ..tracker import Tracker
@@ -209,10 +209,10 @@ class FeatureTracker(Tracker):
         super().__init__(weights="light", preset=preset, device="cpu")  # the weights are not used
         window = hann((preset.input_size, preset.input_size))
 
-        def extract(frame: np.ndarray, centre: np.ndarray, windows: np.ndarray) -> Extracted:
+        def extract(frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
             size = preset.input_size * cell
-            patches = crop_patches(frame, centre, windows, size, rounded=preset.rounded_crop)
-            return Extracted(rfft2(features(patches) * window, self._band), float(np.ptp(patches)) < 0.5)
+            patches = crop_patches(frame, centres, windows, size, rounded=preset.rounded_crop)
+            return Extracted(rfft2(features(patches) * window, self._band), extremes_of(patches))
 
         self._extract = extract
 

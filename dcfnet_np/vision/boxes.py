@@ -22,7 +22,7 @@ from ..files import WriteError, check_output, part_of, replacing, sync_and_move,
 Box = tuple[float, float, float, float]
 
 SUFFIXES = (".txt", ".csv", ".json")
-COLUMNS = ("frame", "x", "y", "w", "h", "score", "ok", "time")
+COLUMNS = ("frame", "x", "y", "w", "h", "score", "ok", "time", "state")
 
 
 class BoxRow(NamedTuple):
@@ -30,6 +30,7 @@ class BoxRow(NamedTuple):
 
     frame: counted from 0.  box: 0-based.  score: peak of the response, NaN for the first frame, whose box
     was given.  ok: whether the tracker trusts the box.  time: seconds of tracking alone for this frame.
+    state: "tracking", "unsure" or "lost", see `tracker.TrackResult`.
     """
 
     frame: int
@@ -37,6 +38,7 @@ class BoxRow(NamedTuple):
     score: float = math.nan
     ok: bool = True
     time: float = 0.0
+    state: str = "tracking"
 
 
 def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "check_box") -> Box:
@@ -245,14 +247,14 @@ def _otb_row(row: BoxRow) -> str:
 
 def _csv_row(row: BoxRow) -> str:
     score = "" if math.isnan(row.score) else f"{row.score:.6f}"
-    words = [str(row.frame), *(f"{v:.6f}" for v in row.box), score, str(int(row.ok)), f"{row.time:.6f}"]
+    words = [str(row.frame), *(f"{v:.6f}" for v in row.box), score, str(int(row.ok)), f"{row.time:.6f}", row.state]
     return ",".join(words) + "\n"
 
 
 def _json_row(row: BoxRow) -> str:
     numbers = [float(value) for value in (*row.box, row.score)]
     plain = [value if math.isfinite(value) else None for value in numbers]  # JSON knows no NaN
-    values = [int(row.frame), *plain, bool(row.ok), float(row.time)]
+    values = [int(row.frame), *plain, bool(row.ok), float(row.time), row.state]
     return json.dumps(dict(zip(COLUMNS, values, strict=True)))
 
 

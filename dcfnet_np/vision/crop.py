@@ -43,13 +43,13 @@ class Taps(NamedTuple):
     weights: np.ndarray  # (S, 2, n) float32; 0 for a pixel outside the frame
 
 
-def make_taps(centre: float, lengths: np.ndarray, size: int, limit: int) -> Taps:
+def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
     """Output pixel j of `size` samples centre - length / 2 + j * length / (size - 1), of pixels 0 .. limit - 1.
 
-    lengths: (S,), of the windows along this axis.
+    centres: a number, or (S,); lengths: (S,); of the windows along this axis.
     """
     lengths = np.asarray(lengths, np.float64)[:, None]
-    position = centre - lengths / 2 + np.arange(size) * (lengths / (size - 1))
+    position = np.reshape(centres, (-1, 1)) - lengths / 2 + np.arange(size) * (lengths / (size - 1))
     low = np.floor(position)
     indices = np.empty((len(lengths), 2, size), np.int32)
     indices[:, 0], indices[:, 1] = low, low + 1
@@ -114,20 +114,23 @@ class Cropper:
         return np.rint(pixels, out=pixels) if self.rounded else pixels
 
 
-def window_taps(frame_shape: tuple[int, ...], centre: Any, windows: np.ndarray, size: int) -> tuple[Taps, Taps]:
-    """Taps down and across for windows (S, 2), widths and heights in pixels, around one centre (x, y), 0-based."""
-    windows = np.asarray(windows)
+def window_taps(frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray, size: int) -> tuple[Taps, Taps]:
+    """Taps down and across for windows (S, 2), widths and heights, around centres (x, y): (S, 2), or one for all."""
+    centres, windows = np.asarray(centres), np.asarray(windows)
     height, width = frame_shape[:2]
-    return make_taps(centre[1], windows[:, 1], size, height), make_taps(centre[0], windows[:, 0], size, width)
+    return (
+        make_taps(centres[..., 1], windows[:, 1], size, height),
+        make_taps(centres[..., 0], windows[:, 0], size, width),
+    )
 
 
-def crop_patches(frame: np.ndarray, centre: Any, windows: np.ndarray, size: int, *, rounded: bool) -> np.ndarray:
-    """Patches of several windows around one centre, see `Cropper`.  windows: (S, 2) widths and heights in pixels.
+def crop_patches(frame: np.ndarray, centres: Any, windows: np.ndarray, size: int, *, rounded: bool) -> np.ndarray:
+    """Patches of S windows, see `Cropper` and `window_taps`.
 
     Returns (S, 3, size, size) float32, 0..255, channels as in the frame.
     """
     crop = Cropper(size, rounded)
-    down, across = window_taps(frame.shape, centre, windows, size)
+    down, across = window_taps(frame.shape, centres, windows, size)
     patches = np.empty((len(windows), 3, size, size), np.float32)
     for number, patch in enumerate(patches):
         patch[...] = crop(frame, down, across, number).transpose(1, 0, 2)

@@ -17,6 +17,8 @@ from ..files import WriteError, check_output, part_of, replacing
 
 GREEN = (64, 220, 64)
 RED = (60, 60, 230)
+AMBER = (0, 190, 255)
+STATES = {"tracking": GREEN, "unsure": AMBER, "lost": RED}  # colour of a box by its target's state
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 
 
