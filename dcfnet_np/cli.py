@@ -102,6 +102,7 @@ def _complain(message: str, code: int, debug: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .train import prepare_cli
 
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -163,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_serve(command)
     _add_evaluation_commands(command)
+    prepare_cli.add_command(command)
 
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
     convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
@@ -238,7 +240,7 @@ def _add_serve(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate = command("eval", _eval, "run trackers over a data set: boxes, scores and a report; or check a copy")
-    evaluate.add_argument("dataset", metavar="DATASET_DIR", help="OTB, VOT, GOT-10k, LaSOT, UAV123 or plain folders")
+    evaluate.add_argument("dataset", metavar="DATASET_DIR", help="folders that docs/evaluation.md lists: OTB, VOT, ...")
     evaluate.add_argument("--out", metavar="DIR", type=Path, help="where results go; a run that was cut goes on there")
     evaluate.add_argument("--check", action="store_true", help="run nothing: say what is wrong with this copy")
     evaluate.add_argument("--decode", action="store_true", help="with --check: decode every frame")

@@ -1,7 +1,7 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend, files, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor < tracker
-< evaluation, train, gradcheck < adapters, trace, track, bench, serve, explain < cli
+backend, files, workers, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor
+< tracker < evaluation, train, gradcheck < adapters, trace, track, bench, serve, explain < cli
 """
 
 import ast
@@ -17,7 +17,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["backend", "files", "yardstick"],
+    ["backend", "files", "workers", "yardstick"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision"],

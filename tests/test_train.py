@@ -8,7 +8,6 @@ import textwrap
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 
@@ -144,122 +143,6 @@ def test_learning_rate_is_logspace():
     rates = [sgd.learning_rate(1e-2, 1e-5, 50, epoch) for epoch in range(50)]
     np.testing.assert_allclose(rates, np.logspace(-2, -5, 50))
     assert sgd.learning_rate(1e-2, 1e-5, 1, 0) == 1e-2
-
-
-# ----------------------------------------------------------------------------------------------- prepare
-
-
-def test_prepare_crops_the_target(tmp_path):
-    folder = write_sequence(tmp_path / "ant", frames=3, first=41)
-    prepare.prepare([folder], tmp_path / "crops.h5", size=49)
-    data = prepare.read_crops(tmp_path / "crops.h5")
-    assert data.crops.shape == (3, 3, 49, 49) and data.crops.dtype == np.uint8
-    assert list(data.frame) == [41, 42, 43] and data.sequences == ("ant",)
-    assert (data.padding, data.size) == (2.0, 49)
-    assert len(np.unique(data.crops.reshape(3, -1), axis=0)) == 3
-
-
-def test_prepare_centres_the_target(tmp_path):
-    """A white target on black: it fills the middle third of the crop, whatever its shape, less 0.5 px by sampling."""
-    folder = write_sequence(tmp_path / "ant", frames=1)
-    frame = np.zeros((60, 80, 3), np.uint8)
-    frame[15:35, 20:36] = 255
-    cv2.imwrite(str(folder / "img" / "00001.png"), frame)
-    prepare.prepare([folder], tmp_path / "crops.h5", size=121)
-    white = prepare.read_crops(tmp_path / "crops.h5").crops[0, 0] / 255
-    assert white.sum() == pytest.approx(40 * 40, rel=0.02)
-    rows, columns = white.sum(1), white.sum(0)
-    middle = [(line * np.arange(121)).sum() / line.sum() for line in (rows, columns)]
-    # The centre of the box is x + w/2 and pixels are sampled at whole numbers: half a pixel towards 0.
-    np.testing.assert_allclose(middle, [60 - 0.5 * 120 / 60, 60 - 0.5 * 120 / 48], atol=0.1)
-
-
-def test_prepare_skips_and_counts(tmp_path):
-    def spoil(rows):
-        rows[1] = ["NaN"] * 4
-        rows[2][2] = 0
-        rows[3][0] = 500
-        return rows
-
-    folder = write_sequence(tmp_path / "ant", frames=7, boxes=spoil)
-    (folder / "img" / "00005.png").write_bytes(b"no image")
-    (folder / "img" / "00006.png").write_bytes(b"")
-    counts = prepare.prepare([folder], tmp_path / "crops.h5", size=SIZE)
-    assert counts == {
-        "crops": 2,
-        "box is not finite": 1,
-        "box is smaller than a pixel": 1,
-        "box is outside the frame": 1,
-        "frame does not decode": 2,
-    }
-    data = prepare.read_crops(tmp_path / "crops.h5")
-    assert list(data.frame) == [1, 7] and len(data.crops) == 2
-
-
-def test_prepare_is_reproducible(tmp_path, crops_file):
-    again = tmp_path / "again.h5"
-    prepare.prepare([crops_file.parent / name for name in ("cat", "ant", "bee")], again, size=SIZE)
-    first, second = prepare.read_crops(crops_file), prepare.read_crops(again)
-    assert first.digest == second.digest and first.sequences == ("ant", "bee", "cat")
-    assert np.array_equal(first.sequence, np.repeat([0, 1, 2], [8, 9, 10]))
-
-
-def test_prepare_bad_input(tmp_path, capsys):
-    def failure(*folders, **settings):
-        with pytest.raises(ValueError) as info:
-            prepare.prepare(list(folders), tmp_path / "crops.h5", **settings)
-        assert not list(tmp_path.glob("crops*"))
-        assert "\n" not in str(info.value)
-        return str(info.value)
-
-    good = write_sequence(tmp_path / "ant")
-    (tmp_path / "empty").mkdir()
-    short = write_sequence(tmp_path / "short", boxes=lambda rows: rows[:-1])
-    lost = write_sequence(tmp_path / "lost", boxes=lambda rows: [[float("nan")] * 4] * len(rows))
-    nameless = write_sequence(tmp_path / "nameless")
-    (nameless / "img" / "00001.png").rename(nameless / "img" / "first.png")
-    assert "frames in img/, found none" in failure(tmp_path / "empty")
-    assert "5 rows, 6 frames" in failure(short)
-    assert "different names" in failure(good, good)
-    assert "at least one" in failure()
-    assert "no frame can be used" in failure(lost)
-    assert "number in their name" in failure(nameless)
-    assert "padding must be > 0" in failure(good, padding=-1)
-    (good / "groundtruth_rect.txt").unlink()
-    assert "groundtruth_rect.txt, found none" in failure(good)
-    assert prepare.main([str(tmp_path / "empty"), "--out", str(tmp_path / "crops.h5")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    with pytest.raises(ValueError, match="out must end in .h5"):  # and the ground truth is still there
-        prepare.prepare([short], short / "groundtruth_rect.txt")
-    with pytest.raises(ValueError, match="there is no folder"):
-        prepare.prepare([lost], tmp_path / "no" / "crops.h5")
-
-
-def test_read_crops_refuses_other_files(tmp_path):
-    path = tmp_path / "crops.h5"
-    with pytest.raises(ValueError, match="there is no file .*crops.h5; make one with"):
-        prepare.read_crops(path)
-    for content in (b"no HDF5", b"\x89HDF\r\n\x1a\n" * 9):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="made by prepare, and it is incomplete or something else; make it again"):
-            prepare.read_crops(path)
-    with h5py.File(path, "w") as file:
-        file["crops"] = np.zeros(3)
-    with pytest.raises(ValueError, match="incomplete or something else"):
-        prepare.read_crops(path)
-    with h5py.File(path, "a") as file:
-        file.attrs["format"] = 99
-    with pytest.raises(ValueError, match="its format is 99"):
-        prepare.read_crops(path)
-
-
-def test_prepare_real_frames(data_dir, tmp_path):
-    folder = data_dir / "train" / "segtrack_girl"
-    assert prepare.prepare([folder], tmp_path / "crops.h5") == {"crops": 21}
-    data = prepare.read_crops(tmp_path / "crops.h5")
-    assert data.crops.shape == (21, 3, 125, 125)
-    assert 20 < data.crops.mean() < 200
 
 
 # ------------------------------------------------------------------------------------------- a whole step

@@ -1,193 +1,305 @@
-"""Annotated sequences -> crops.h5: around every target one square crop, as the tracker would take it.
+"""Annotated sequences -> crops.h5 (see `crops`): around every target one square crop, as the tracker would take it.
 
-The window is the target's box times 1 + padding on each axis (padding 2: three times the box), resized to
-`size` x `size`, zero outside the frame.  Both crops of a training pair are centred, so the wanted response
-always peaks at 0.
+The window is the target's box times 1 + padding on each axis (padding 2: three times the box), `size` x `size` pixels,
+zero outside the frame; around it lie `margin` pixels more on each side, at the same scale, for augmentation.  Both
+crops of a training pair are centred, so the wanted response always peaks at 0.
 
-    crops     (n, 3, size, size) uint8, BGR
-    sequence  (n,) int32, index into `sequences`
-    frame     (n,) int32, number in the frame's file name: the distance in time of two crops
-    sequences (m,) names, sorted
-    attributes: format, padding, size, skipped (JSON: reason -> count), digest (SHA-256 over crops, in order)
+Frames that show no target, or do not decode, are left out and counted by reason.  Sequences are read as
+`dcfnet_np.evaluation.datasets` reads them, one at a time, and their frames in blocks, so memory holds a few blocks,
+whatever the size of the set.
 """
 
-import argparse
 import hashlib
+import itertools
 import json
 import logging
-import re
-import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from dcfnet_np.files import WriteError, check_output, replacing
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.evaluation import datasets
+from dcfnet_np.files import WriteError, check_output
+from dcfnet_np.train import overlap
+from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
 from dcfnet_np.vision.crop import crop_patches
+from dcfnet_np.vision.sources import SourceError, read_image
+from dcfnet_np.workers import map_in_order
 
-FORMAT_VERSION = 1
-FRAME_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+__all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]
+
+BLOCK = 32  # frames that a worker cuts at a time
+MARGIN = 16  # pixels around a window of 125
+SMALLEST = 20  # pixels of a crop
 log = logging.getLogger(__name__)
 
+Progress = Callable[[str, int, int], None]  # (what is done, how many so far, of how many)
 
-class Crops(NamedTuple):
-    """The content of crops.h5."""
 
-    crops: np.ndarray  # (n, 3, size, size) uint8, BGR
-    sequence: np.ndarray  # (n,) index into sequences
-    frame: np.ndarray  # (n,) number in the file name
-    sequences: tuple[str, ...]
-    padding: float
+def no_progress(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class Item(NamedTuple):
+    """A sequence to be cut, known by what does not weigh much; it is read again when its turn comes."""
+
+    name: str  # unique in the file
+    entry: datasets.Entry
+    target: int  # which sequence of the entry
+    video: str
+    frames: int
+    source: str  # digest of boxes, labels, and names and sizes of the frames
+    sample: tuple[Path, ...]  # some of its frames, for `overlap`
+
+
+class Block(NamedTuple):
+    """Some frames of a sequence, and where the target is in them; picklable."""
+
+    frames: tuple[Path, ...]
+    boxes: np.ndarray  # (k, 4) 0-based
+    hidden: np.ndarray  # (k,) bool, by the data set's labels
     size: int
-    digest: str
+    margin: int
+    padding: float
 
 
-def list_frames(folder: Path) -> tuple[list[Path], np.ndarray]:
-    """Frames of a sequence folder (img/*.jpg …, in order of their numbers) and their boxes: (n, 4), 0-based x, y, w, h.
+class Cut(NamedTuple):
+    """What became of a block."""
 
-    Raises ValueError when there are no frames, or not one row of groundtruth_rect.txt for each.
+    crops: np.ndarray  # (j, 3, stored, stored) uint8, j <= k
+    reasons: list[str | None]  # (k,) why there is no crop, or None
+
+
+def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progress = no_progress) -> list[Item]:
+    """All sequences below the folders, in the order of their videos' names; their annotations are read for it.
+
+    Where two have one name, each gets that of its parent folder in front: OTB/Bike and Temple-color-128/Bike.
+    exclude: names to leave out.  Raises ValueError, one line, for a folder without sequences, annotations that cannot
+    be read or do not fit the frames, an unknown name to exclude, and one sequence given twice.
     """
-    frames = [path for path in (folder / "img").glob("*") if path.suffix.lower() in FRAME_SUFFIXES]
-    if not frames:
-        raise ValueError(f"prepare: {folder} must be a sequence folder with frames in img/, found none")
-    frames.sort(key=frame_number)
-    truth = folder / "groundtruth_rect.txt"
-    if not truth.is_file():
-        raise ValueError(f"prepare: {folder} must have a groundtruth_rect.txt, found none")
-    boxes = read_boxes(truth)
-    if len(boxes) != len(frames):
-        raise ValueError(f"prepare: {truth} must have one row per frame, got {len(boxes)} rows, {len(frames)} frames")
-    return frames, boxes
+    entries = sorted(
+        (entry for folder in folders for entry in datasets.find(folder)),
+        key=lambda entry: (entry.name, entry.folder.parent.name, entry.truth),
+    )
+    left_out: set[str] = set()
+    items: list[Item] = []
+    for number, entry in enumerate(entries, start=1):
+        names = {entry.name, _qualified(entry, entry.name)}
+        if names & set(exclude):
+            left_out |= names
+            continue
+        for target, sequence in enumerate(datasets.read(entry)):
+            names = {sequence.name, _qualified(entry, sequence.name)}
+            if names & set(exclude):
+                left_out |= names
+            else:
+                source, sample = _check_sequence(sequence), overlap.sample(sequence.frames)
+                items.append(Item(sequence.name, entry, target, sequence.video, len(sequence), source, sample))
+        progress("annotations", number, len(entries))
+    unknown = sorted(set(exclude) - left_out)
+    if unknown:
+        raise ValueError(f"prepare: there is no sequence {', '.join(unknown)} to exclude")
+    count = Counter(item.name for item in items)
+    items = [item._replace(name=_qualified(item.entry, item.name)) if count[item.name] > 1 else item for item in items]
+    twice = [name for name, number in Counter(item.name for item in items).items() if number > 1]
+    if twice or not items:
+        got = f"{', '.join(twice)} more than once" if twice else "none"
+        raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
+    return items
 
 
-def frame_number(path: Path) -> int:
-    """The last number in a frame's file name, its place in time: img/0042.jpg -> 42."""
-    digits = re.findall(r"\d+", path.stem)
-    if not digits:
-        raise ValueError(f"prepare: frames must have a number in their name, got {path}")
-    return int(digits[-1])
+def _qualified(entry: datasets.Entry, name: str) -> str:
+    return f"{entry.folder.resolve().parent.name}/{name}"
 
 
-def fault(box: np.ndarray, frame_shape: tuple[int, ...]) -> str | None:
-    """Why nothing can be learnt from a box (x, y, w, h), 0-based, in a frame of (H, W, 3), or None."""
+def _check_sequence(sequence: datasets.Sequence) -> str:
+    """Digest of what the crops of a sequence are made from; ValueError when boxes and frames do not go together."""
+    if sequence.notes:
+        raise ValueError(
+            f"prepare: {sequence.name}: {sequence.notes[0].split(';')[0]}; which belong together is not certain: "
+            f"mend it, or leave it out with --exclude {sequence.name}"
+        )
+    frame_numbers(sequence)
+    facts = hashlib.sha256(sequence.boxes.tobytes())
+    facts.update(b"" if sequence.visible is None else sequence.visible.tobytes())
+    facts.update(json.dumps([(path.name, path.stat().st_size) for path in sequence.frames]).encode())
+    return facts.hexdigest()
+
+
+def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
+    """The number of each frame, (n,) int32, by `datasets.frame_number`.
+
+    Raises ValueError when a name has none, or when they do not increase.
+    """
+    numbers = [datasets.frame_number(path) for path in sequence.frames]
+    if None in numbers:
+        raise ValueError(
+            f"prepare: frames must have a number in their name, got {sequence.frames[numbers.index(None)]}"
+        )
+    places = np.array(numbers, np.int32)
+    wrong = np.flatnonzero(np.diff(places) <= 0)
+    if wrong.size:
+        raise ValueError(
+            f"prepare: frames must be numbered in order, each number once, got {sequence.frames[wrong[0]].name} "
+            f"and {sequence.frames[wrong[0] + 1].name} in {sequence.frames[0].parent}"
+        )
+    return places
+
+
+def fault(box: np.ndarray, hidden: bool, frame_shape: tuple[int, ...] | None) -> str | None:
+    """Why nothing can be learnt from a box (x, y, w, h), 0-based, in a frame of (H, W, 3) if it is known, or None."""
     if not np.isfinite(box).all():
-        return "box is not finite"
+        return "the target is absent"
+    if hidden:
+        return "the target is hidden"
     x, y, w, h = box
     if w < 1 or h < 1:
-        return "box is smaller than a pixel"
-    if x >= frame_shape[1] or y >= frame_shape[0] or x + w <= 0 or y + h <= 0:
-        return "box is outside the frame"
+        return "the box is smaller than a pixel"
+    if x + w <= 0 or y + h <= 0 or (frame_shape and (x >= frame_shape[1] or y >= frame_shape[0])):
+        return "the box is outside the frame"
     return None
 
 
-def prepare(folders: list[Path], out: str | Path, *, padding: float = 2.0, size: int = 125) -> dict[str, int]:
-    """Write crops.h5 from sequence folders; the file appears whole or not at all.
+def cut(block: Block) -> Cut:
+    """The crops of a block of frames."""
+    crops, reasons = [], []
+    stored = block.size + 2 * block.margin
+    for path, box, hidden in zip(block.frames, block.boxes, block.hidden):
+        reason = fault(box, bool(hidden), None)
+        if reason is None:
+            try:
+                frame = read_image(path, datasets.frame_number(path) or 0)
+                reason = fault(box, False, frame.shape)
+            except SourceError:
+                reason = "the frame does not decode"
+        if reason is None:
+            # Neighbouring pixels of the window lie window / (size - 1) apart; so do those of the margin.
+            window = box[2:] * (1 + block.padding) * ((stored - 1) / (block.size - 1))
+            centre = tuple(box[:2] + box[2:] / 2)
+            crops.append(crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8))
+        reasons.append(reason)
+    return Cut(np.array(crops, np.uint8).reshape(-1, 3, stored, stored), reasons)
 
-    Frames that cannot be used are skipped.  Returns {"crops": number written, reason: number skipped, …}.
-    Raises ValueError for a folder that is no sequence, two sequences of one name, or when no crop is left.
+
+def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) -> Iterator[Block]:
+    """A sequence in blocks."""
+    hidden = np.arange(len(sequence)) < sequence.first
+    if sequence.visible is not None:
+        hidden |= ~sequence.visible
+    for start in range(0, len(sequence), BLOCK):
+        part = slice(start, start + BLOCK)
+        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], size, margin, padding)
+
+
+def prepare(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    *,
+    padding: float = 2.0,
+    size: int = 125,
+    margin: int = MARGIN,
+    validation: float = VALIDATION_SHARE,
+    exclude: Sequence[str] = (),
+    benchmarks: Sequence[str | Path] = (),
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> dict[str, int]:
+    """Write crops.h5 from sequences of any format of `evaluation.datasets`; the file appears whole or not at all.
+
+    folders: of data sets or single sequences.  padding, size, margin: see above.  validation: share of the videos that
+    is held out, see `crops.held_out`.  exclude: names of sequences to leave out.  benchmarks: folders of sequences that
+    must not be learnt from: a video that is in both is refused, see `overlap`.  workers: processes; the file does not
+    depend on their number.
+
+    A run that was cut leaves NAME.part.h5 and NAME.part.jsonl; called again with the same arguments, it goes on from
+    there and ends with the same file.  Sequences called like those of OTB or VOT are warned of in the log.
+    Returns {"crops": number written, reason: number of frames left out, ...}.  Raises ValueError for bad arguments and
+    what `plan` refuses, and when no crop is left; WriteError when the disk is full.
     """
-    import cv2
-    import h5py
-
-    if padding <= 0 or size < 8:
-        raise ValueError(f"prepare: padding must be > 0 and size >= 8, got {padding} and {size}")
     out = Path(out)
-    if out.suffix != ".h5":  # and so it is no frame and no ground truth
-        raise ValueError(f"prepare: out must end in .h5, got {out}")
+    rules = {
+        "padding": (padding, padding > 0, "> 0"),
+        "size": (size, size >= SMALLEST, f">= {SMALLEST}"),
+        "margin": (margin, margin >= 0, ">= 0"),
+        "validation": (validation, 0 <= validation < 1, ">= 0 and < 1"),
+        "workers": (workers, workers >= 1, ">= 1"),
+        "out": (out, out.suffix == ".h5", "a name that ends in .h5"),  # and so no frame and no ground truth
+    }
+    for name, (value, good, expected) in rules.items():
+        if not good:
+            raise ValueError(f"prepare: {name} must be {expected}, got {value}")
     check_output(out)
-    folders = sorted((Path(folder) for folder in folders), key=lambda folder: folder.resolve().name)
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) < len(names) or not names:
-        raise ValueError(f"prepare: sequences must have different names, at least one, got {names}")
-    listed = [list_frames(folder) for folder in folders]
-
-    skipped: Counter[str] = Counter()
-    digest = hashlib.sha256()
-    sequence: list[int] = []
-    number: list[int] = []
-    with replacing(out) as part, h5py.File(part, "w") as file:
-        capacity = sum(len(frames) for frames, _ in listed)
-        crops = file.create_dataset("crops", (capacity, 3, size, size), "u1", chunks=(1, 3, size, size))
-        for index, (frames, boxes) in enumerate(listed):
-            for path, box in zip(frames, boxes, strict=True):
-                data = np.frombuffer(path.read_bytes(), np.uint8)
-                frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-                reason = "frame does not decode" if frame is None else fault(box, frame.shape)
-                if frame is None or reason is not None:
-                    skipped[str(reason)] += 1
-                    log.info("%s skipped: %s", path, reason)
-                    continue
-                centre = tuple(box[:2] + box[2:] / 2)
-                window = box[2:] * (1 + padding)
-                crop = crop_patches(frame, centre, window[None], size, rounded=True)[0].astype(np.uint8)
-                crops[len(number)] = crop
-                digest.update(crop.tobytes())
-                sequence.append(index)
-                number.append(frame_number(path))
-            log.info("%s: %d frames", names[index], len(frames))
-        if not number:
-            raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
-        crops.resize(len(number), axis=0)
-        file.create_dataset("sequences", data=names, dtype=h5py.string_dtype())
-        file["sequence"] = np.array(sequence, np.int32)
-        file["frame"] = np.array(number, np.int32)
-        file.attrs.update(
-            format=FORMAT_VERSION,
-            padding=padding,
-            size=size,
-            skipped=json.dumps(skipped),
-            digest=digest.hexdigest(),
+    items = plan([Path(folder) for folder in folders], exclude, progress)
+    known = overlap.known_names([item.name for item in items])
+    if known:
+        shown = ", ".join(f"{name} ({benchmark})" for name, benchmark in list(known.items())[:20])
+        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+        log.warning(
+            "called like sequences of benchmarks: %s%s; where they are the same videos, exclude them", shown, more
         )
-    return {"crops": len(number), **skipped}
+    if benchmarks:
+        samples: dict[tuple[Path, ...], str] = {}
+        for item in items:  # several targets of one video are its name
+            samples[item.sample] = item.entry.name if item.sample in samples else item.name
+        overlap.refuse(samples, benchmarks, workers, progress)
+
+    settings = {"format": FORMAT_VERSION, "padding": padding, "size": size, "margin": margin}
+    expected_keys = [(item.name, item.source) for item in items]
+    with CropWriter(out, settings, size + 2 * margin, expected_keys) as writer:
+        try:
+            _write(writer, items, settings, workers, progress)
+            skipped = writer.skipped()
+            if writer.count == 0:
+                writer.discard()
+                raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
+            videos = [item.video for item in items]
+            attributes = {**settings, "skipped": json.dumps(skipped)}
+            writer.finish(videos, held_out(videos, validation), attributes)
+        except WriteError as full:
+            kept = f"{len(writer.records)} of {len(items)} sequences are kept, and the same command goes on from there"
+            raise WriteError(f"{full}; {kept}") from full
+    return {"crops": writer.count, **skipped}
 
 
-def read_crops(path: str | Path) -> Crops:
-    """Read crops.h5 into memory.  Raises ValueError, one line, when it is no such file."""
-    import h5py
+def _write(
+    writer: CropWriter, items: Sequence[Item], settings: dict[str, float], workers: int, progress: Progress
+) -> None:
+    """Cut and write the sequences that are not there yet."""
+    left = items[len(writer.records) :]
+    size, margin, padding = int(settings["size"]), int(settings["margin"]), settings["padding"]
+    under_way: deque[datasets.Sequence] = deque()
 
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}; make one with python -m dcfnet_np.train.prepare")
-    form: Any = None
-    try:
-        with h5py.File(path, "r") as file:
-            attributes: dict[str, Any] = dict(file.attrs)
-            form = attributes.get("format")
-            if form != FORMAT_VERSION:
-                raise ValueError("another format")
-            return Crops(
-                file["crops"][:],
-                file["sequence"][:],
-                file["frame"][:],
-                tuple(file["sequences"].asstr()[:].tolist()),
-                float(attributes["padding"]),
-                int(attributes["size"]),
-                str(attributes["digest"]),
-            )
-    except (OSError, KeyError, ValueError, AttributeError) as error:  # what HDF5 says of it is in __cause__
-        found = "it is incomplete or something else" if form in (None, FORMAT_VERSION) else f"its format is {form}"
-        advice = "make it again with python -m dcfnet_np.train.prepare"
-        raise ValueError(f"{path} must be a file made by prepare, and {found}; {advice}") from error
+    def tasks() -> Iterator[Block]:
+        for entry, targets in itertools.groupby(left, key=lambda item: item.entry):
+            sequences = datasets.read(entry)
+            for item in targets:
+                sequence = sequences[item.target]
+                if len(sequence) != item.frames:
+                    raise ValueError(f"prepare: {item.name} has changed while it was read; start again")
+                under_way.append(sequence)
+                yield from blocks(sequence, size, margin, padding)
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m dcfnet_np.train.prepare SEQUENCE_DIR... --out crops.h5`"""
-    parser = argparse.ArgumentParser(prog="dcfnet_np.train.prepare", description=main.__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="SEQUENCE_DIR")
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--padding", type=float, default=2.0)
-    parser.add_argument("--size", type=int, default=125)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        counts = prepare(options.folders, options.out, padding=options.padding, size=options.size)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1 if isinstance(error, WriteError) else 2
-    log.info("%s: %s", options.out, ", ".join(f"{count} {what}" for what, count in counts.items()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    total = sum(item.frames for item in items)
+    done = total - sum(item.frames for item in left)
+    progress("frames", done, total)
+    results = map_in_order(cut, tasks(), workers)
+    for item in left:
+        reasons: list[str | None] = []
+        while len(reasons) < item.frames:
+            result = next(results)
+            writer.add(result.crops)
+            reasons += result.reasons
+            done += len(result.reasons)
+            progress("frames", done, total)
+        sequence = under_way.popleft()
+        for path, reason in zip(sequence.frames, reasons):
+            if reason is not None:
+                log.info("%s skipped: %s", path, reason)
+        kept = [index for index, reason in enumerate(reasons) if reason is None]
+        writer.end_sequence(
+            frame_numbers(sequence)[kept],
+            sequence.boxes[kept],
+            dict(Counter(reason for reason in reasons if reason is not None)),
+        )

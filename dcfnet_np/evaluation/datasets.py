@@ -2,21 +2,28 @@
 
 A sequence is a folder of frames with ground truth; its format is known by its files:
 
-    otb     img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt, .2.txt, ... for several targets     from 1
-    vot     groundtruth.txt of boxes or polygons beside the frames, in color/ or in img/                    from 0
-    got10k  groundtruth.txt beside the frames, with meta_info.ini or *.label                                from 1
-    lasot   img/, groundtruth.txt, full_occlusion.txt and out_of_view.txt; folders of classes above it      from 1
-    uav123  ROOT/anno/UAV123/NAME.txt and ROOT/data_seq/UAV123/FOLDER/, one folder for several sequences    from 1
+    otb      img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt, .2.txt, ... for several targets     from 1
+    vot      groundtruth.txt of boxes or polygons beside the frames, in color/ or in img/                    from 0
+    got10k   groundtruth.txt beside the frames, with meta_info.ini or *.label                                from 1
+    lasot    img/, groundtruth.txt, full_occlusion.txt and out_of_view.txt; folders of classes above it      from 1
+    uav123   ROOT/anno/UAV123/NAME.txt and ROOT/data_seq/UAV123/FOLDER/, one folder for several sequences;   from 1
+             likewise UAV123_10fps
+    nuspro   groundtruth.txt of corners x1 y1 x2 y2 beside the frames, with occlusion.txt, or below a        from 1
+             folder that has seq_list_with_gt.csv
+    tc128    TempleColor128: img/, NAME_gt.txt, and NAME_frames.txt with the first and last frame            from 1
+    davis    ROOT/JPEGImages/[480p/]NAME/ and masks in ROOT/Annotations/[480p/]NAME/: see `masks`
+    vid      ROOT/Data/VID/.../NAME/ and ILSVRC's XML in ROOT/Annotations/VID/.../NAME/, a file a frame      from 0
 
 A plain folder with any of these ground truth files is read as OTB's or VOT's.  The last column says where boxes are
-counted from in the files; everything that leaves this module counts from 0.
+counted from in the files; everything that leaves this module counts from 0.  Videos of DAVIS and VID have any number of
+targets: they become NAME.ID each, or just NAME where a DAVIS video has one.
 """
 
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +31,7 @@ import numpy as np
 
 from ..vision.boxes import from_otb, polygon_to_box, read_numbers
 from ..vision.sources import FRAME_FOLDERS, SourceError, image_files, natural_order, read_image
+from . import masks, vid
 
 # Frames of OTB that are annotated where the folder holds more: first and last number in the frames' names.
 OTB_RANGES = {
@@ -62,6 +70,7 @@ UAV123_PARTS = {
     "uav1": [(1, 1555), (1555, 2377), (2473, 3469)],
 }
 
+DAVIS_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")
 ATTRIBUTES_FILE = "attributes.json"
 
 
@@ -75,7 +84,8 @@ class Sequence:
 
     frames: image files, as many as boxes.  boxes: (n, 4) float64, 0-based, NaN where there is no target.
     polygons: (n, 8) where the data set has them (VOT), else None.  visible: (n,) bool from the data set's labels, else
-    None.  first: where OTB's toolkit starts.  notes: what was done to make frames and rows fit.
+    None.  first: where OTB's toolkit starts.  notes: what was done to make frames and rows fit.  video: name of the
+    video, which other targets may share.
     """
 
     name: str
@@ -87,6 +97,7 @@ class Sequence:
     attributes: tuple[str, ...] = ()
     first: int = 0
     notes: tuple[str, ...] = ()
+    video: str = ""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -110,11 +121,23 @@ class Problem:
     fatal: bool = True
 
 
-class _Entry:
-    """A sequence that is known by name and not read yet."""
+@dataclass(frozen=True)
+class Entry:
+    """A sequence that is known by name and not read yet; for DAVIS and VID a video with all its targets.
 
-    def __init__(self, name: str, format: str, folder: Path, truth: Path, part: tuple[int, int] | None = None) -> None:
-        self.name, self.format, self.folder, self.truth, self.part = name, format, folder, truth, part
+    folder: of the frames.  truth: file or folder of the annotations.  part: first and last frame number, where it is
+    a part of its folder.
+    """
+
+    name: str
+    format: str
+    folder: Path
+    truth: Path
+    part: tuple[int, int] | None = None
+
+    def holds(self, name: str) -> bool:
+        """Whether a sequence of this name can be in it."""
+        return name == self.name or (self.format in _VIDEOS and name.startswith(self.name + "."))
 
 
 def load(
@@ -128,20 +151,20 @@ def load(
     sequence's folder.  Raises DatasetError for an unknown name or a sequence that cannot be read.
     """
     root = Path(root)
-    entries = {entry.name: entry for entry in _entries(root)}
-    if names is not None:
-        missing = [name for name in names if name not in entries]
-        if missing:
-            known = ", ".join(list(entries)[:8]) + (", ..." if len(entries) > 8 else "")
-            raise DatasetError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
-        entries = {name: entries[name] for name in names}
+    entries = find(root)
     tables = _read_attributes(root, attributes)
-    found = []
-    for entry in entries.values():
-        sequence = _read(entry)
-        known_attributes = tables.get(entry.name) or _folder_attributes(entry.folder)
-        found.append(dataclasses.replace(sequence, attributes=tuple(known_attributes)))
-    return found
+    found = {}
+    for entry in entries:
+        if names is not None and not any(entry.holds(name) for name in names):
+            continue
+        for sequence in read(entry):
+            known_attributes = tables.get(sequence.name) or _folder_attributes(entry.folder)
+            found[sequence.name] = dataclasses.replace(sequence, attributes=tuple(known_attributes))
+    missing = [name for name in names or () if name not in found]
+    if missing:
+        known = ", ".join(entry.name for entry in entries[:8]) + (", ..." if len(entries) > 8 else "")
+        raise DatasetError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
+    return list(found.values()) if names is None else [found[name] for name in names]
 
 
 def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: bool = False) -> Iterator[Problem]:
@@ -151,7 +174,7 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     Raises DatasetError when there is no data set at all.
     """
     root = Path(root)
-    entries = _entries(root)
+    entries = find(root)
     listed = root / "list.txt"
     if listed.is_file():
         there = {entry.name for entry in entries}
@@ -162,14 +185,16 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
         if not any(entry.folder == empty for entry in entries):
             yield Problem(empty.name, f"{empty} has frames but no ground truth that is not empty")
     for entry in entries:
-        if names is not None and entry.name not in names:
+        if names is not None and not any(entry.holds(name) for name in names):
             continue
         try:
-            sequence = _read(entry)
+            sequences = read(entry)
         except DatasetError as error:
             yield Problem(entry.name, str(error))
             continue
-        yield from _check_sequence(sequence, decode)
+        for sequence in sequences:
+            if names is None or sequence.name in names:
+                yield from _check_sequence(sequence, decode)
 
 
 def _check_sequence(sequence: Sequence, decode: bool) -> Iterator[Problem]:
@@ -185,7 +210,7 @@ def _check_sequence(sequence: Sequence, decode: bool) -> Iterator[Problem]:
         yield Problem(sequence.name, f"no positive width and height in {rows}; they count as absent", fatal=False)
     if absent.any():
         yield Problem(sequence.name, f"no target in {_rows(np.flatnonzero(absent))}", fatal=False)
-    numbers = [_number(path) for path in sequence.frames]
+    numbers = [frame_number(path) for path in sequence.frames]
     if None not in numbers and sequence.format != "uav123":
         gaps = np.flatnonzero(np.diff(np.array(numbers, float)) != 1)
         if gaps.size:
@@ -226,26 +251,34 @@ def _rows(indices: np.ndarray) -> str:
 # --- finding sequences ------------------------------------------------------------------------------------
 
 
-def _entries(root: Path) -> list[_Entry]:
+def find(root: str | os.PathLike[str]) -> list[Entry]:
+    """The sequences below `root`, which may be a single one; nothing but file names is read.  Raises DatasetError."""
+    root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder; give the data set's folder, or that of one sequence")
-    entries = _uav123_entries(root) or _folder_entries(root)
+    entries = _entries(root)
     if not entries:
         for folder in _folders(root):
             # LaSOT has a folder of classes between.
-            entries += _folder_entries(folder) or [e for inner in _folders(folder) for e in _folder_entries(inner)]
+            entries += _entries(folder) or [e for inner in _folders(folder) for e in _folder_entries(inner)]
     if not entries:
         raise DatasetError(
-            f"{root} holds no sequences; expected folders with groundtruth_rect.txt or groundtruth.txt and frames"
+            f"{root} holds no sequences; expected folders with groundtruth_rect.txt or groundtruth.txt and frames, "
+            "or the root of another data set that docs/evaluation.md lists"
         )
     return entries
+
+
+def _entries(root: Path) -> list[Entry]:
+    """The sequences of one data set or of one folder."""
+    return _uav123_entries(root) or _davis_entries(root) or _vid_entries(root) or _folder_entries(root)
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_order)
 
 
-def _folder_entries(folder: Path) -> list[_Entry]:
+def _folder_entries(folder: Path) -> list[Entry]:
     """The sequences of one folder: none, one, or one for each target."""
     name = folder.resolve().name
     targets = sorted(folder.glob("groundtruth_rect.*.txt"), key=natural_order)
@@ -253,10 +286,12 @@ def _folder_entries(folder: Path) -> list[_Entry]:
     truths = [path for path in [single, *targets] if path.is_file() and path.read_bytes().strip()]
     if truths:  # an empty file is a target that was given up, as in Human4
         names = [name] if len(truths) == 1 else [f"{name}.{number}" for number in range(1, len(truths) + 1)]
-        return [_Entry(each, "otb", folder, path) for each, path in zip(names, truths)]
+        return [Entry(each, "otb", folder, path) for each, path in zip(names, truths)]
+    for truth in sorted(folder.glob("*_gt.txt"), key=natural_order)[:1]:
+        return [Entry(name, "tc128", folder, truth)]
     for truth in (folder / "groundtruth.txt", folder / "groundtruth_poly.txt"):
         if truth.is_file():
-            return [_Entry(name, _format(folder), folder, truth)]
+            return [Entry(name, _format(folder), folder, truth)]
     return []
 
 
@@ -266,29 +301,84 @@ def _format(folder: Path) -> str:
         return "got10k"
     if (folder / "full_occlusion.txt").is_file() or (folder / "nlp.txt").is_file():
         return "lasot"
+    if (folder / "occlusion.txt").is_file() or (folder.parent / "seq_list_with_gt.csv").is_file():
+        return "nuspro"
     return "vot"
 
 
-def _uav123_entries(root: Path) -> list[_Entry]:
+def _uav123_entries(root: Path) -> list[Entry]:
     entries = []
-    for truth in sorted((root / "anno" / "UAV123").glob("*.txt"), key=natural_order):
-        name, _, number = truth.stem.partition("_")
-        parts = UAV123_PARTS.get(name, [])
-        frames = root / "data_seq" / "UAV123"
-        if number.isdigit() and 1 <= int(number) <= len(parts):
-            entries.append(_Entry(truth.stem, "uav123", frames / name, truth, parts[int(number) - 1]))
-        else:
-            entries.append(_Entry(truth.stem, "uav123", frames / truth.stem, truth))
+    for version, step in (("UAV123", 1), ("UAV123_10fps", 3)):
+        frames = root / "data_seq" / version
+        for truth in sorted((root / "anno" / version).glob("*.txt"), key=natural_order):
+            name, _, number = truth.stem.partition("_")
+            parts = UAV123_PARTS.get(name, [])
+            if number.isdigit() and 1 <= int(number) <= len(parts):
+                first, last = ((n - 1) // step + 1 for n in parts[int(number) - 1])
+                entries.append(Entry(truth.stem, "uav123", frames / name, truth, (first, last)))
+            else:
+                entries.append(Entry(truth.stem, "uav123", frames / truth.stem, truth))
+        if entries:
+            break
     return entries
+
+
+def _davis_entries(root: Path) -> list[Entry]:
+    """DAVIS has a folder for each resolution between, of which the smallest that all versions have is taken."""
+    images, truths = root / "JPEGImages", root / "Annotations"
+    if not images.is_dir() or not truths.is_dir():
+        return []
+    resolution = next((name for name in DAVIS_RESOLUTIONS if (truths / name).is_dir()), ".")
+    folders = _folders(truths / resolution)
+    return [Entry(folder.name, "davis", images / resolution / folder.name, folder) for folder in folders]
+
+
+def _vid_entries(root: Path) -> list[Entry]:
+    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is deeper than val."""
+    top, images = root / "Annotations", root / "Data"
+    start = top / "VID" if (top / "VID").is_dir() else top
+    walk = os.walk(start) if images.is_dir() else ()
+    truths = sorted(Path(folder) for folder, _, files in walk if any(file.endswith(".xml") for file in files))
+    return [Entry(folder.name, "vid", images / folder.relative_to(top), folder) for folder in truths]
 
 
 # --- reading a sequence -----------------------------------------------------------------------------------
 
 
-def _read(entry: _Entry) -> Sequence:
+def read(entry: Entry) -> list[Sequence]:
+    """Read the annotations of an entry: a sequence, or one for each target of its video.  Raises DatasetError."""
     files = next((found for sub in FRAME_FOLDERS if (found := image_files(entry.folder / sub))), [])
     if not files:
         raise DatasetError(f"{entry.folder} holds no images, neither directly nor in img/ or color/")
+    if entry.format not in _VIDEOS:
+        return [_read_rows(entry, files)]
+    try:
+        targets = _VIDEOS[entry.format](entry.truth, files)
+    except ValueError as error:
+        raise DatasetError(f"annotations cannot be read: {error}") from None
+    single = entry.format == "davis" and len(targets) == 1
+    return [
+        Sequence(
+            entry.name if single else f"{entry.name}.{target}",
+            entry.format,
+            tuple(files),
+            boxes,
+            visible=visible,
+            video=entry.name,
+        )
+        for target, (boxes, visible) in targets.items()
+    ]
+
+
+# Readers of videos: (folder of annotations, frames) -> {target: (boxes, visible)}, boxes 0-based.
+_VIDEOS: dict[str, Callable[[Path, list[Path]], dict[int, tuple[np.ndarray, np.ndarray | None]]]] = {
+    "davis": masks.read,
+    "vid": vid.read,
+}
+
+
+def _read_rows(entry: Entry, files: list[Path]) -> Sequence:
+    """A sequence whose ground truth is one file with a row of numbers for each frame."""
     try:
         rows = read_numbers(entry.truth, blank_rows=True)
     except (OSError, ValueError) as error:
@@ -297,6 +387,8 @@ def _read(entry: _Entry) -> Sequence:
         raise DatasetError(f"{entry.truth}: expected 4 or 8 numbers a row, got {rows.shape[1]}")
     polygons = rows if rows.shape[1] == 8 else None
     boxes = polygon_to_box(rows) if polygons is not None else rows
+    if entry.format == "nuspro":
+        boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
     if entry.format != "vot":
         boxes = from_otb(boxes)
         polygons = None if polygons is None else polygons - 1.0
@@ -307,8 +399,10 @@ def _read(entry: _Entry) -> Sequence:
     part = entry.part
     if entry.format == "otb" and len(files) > len(boxes):
         part = OTB_RANGES.get(key)
+    if entry.format == "tc128":
+        part = _tc128_range(entry)
     if part is not None:
-        files = [path for path in files if (n := _number(path)) is not None and part[0] <= n <= part[1]]
+        files = [path for path in files if (n := frame_number(path)) is not None and part[0] <= n <= part[1]]
     count = min(len(files), len(boxes))
     if count == 0:
         raise DatasetError(f"{entry.folder} has no frame numbered {part[0]} to {part[1]}" if part else "no frames")
@@ -327,15 +421,35 @@ def _read(entry: _Entry) -> Sequence:
         None if visible is None else visible[:count],
         first=first,
         notes=tuple(notes),
+        video=entry.folder.name,
     )
 
 
-def _visible(entry: _Entry, count: int) -> np.ndarray | None:
-    """GOT-10k's cover.label (0: hidden) or LaSOT's two files (1: hidden), (count,) bool; None where there are none."""
+def _tc128_range(entry: Entry) -> tuple[int, int] | None:
+    """First and last frame number from NAME_frames.txt, None where there is no such file."""
+    file = entry.truth.with_name(entry.truth.name.replace("_gt.txt", "_frames.txt"))
+    if not file.is_file():
+        return None
+    try:
+        numbers = read_numbers(file).ravel()
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"frame range cannot be read: {error}") from None
+    if len(numbers) != 2 or not np.isfinite(numbers).all():
+        raise DatasetError(f"{file}: expected the numbers of the first and the last frame, got {len(numbers)} numbers")
+    return int(numbers[0]), int(numbers[1])
+
+
+def _visible(entry: Entry, count: int) -> np.ndarray | None:
+    """Which rows show their target, (count,) bool; None where the format has no such labels.
+
+    From GOT-10k's cover.label (0: hidden), LaSOT's two files (1: hidden), NUS-PRO's occlusion.txt (2: wholly hidden).
+    """
     if entry.format == "got10k":
         files = [entry.folder / "cover.label"]
     elif entry.format == "lasot":
         files = [entry.folder / "full_occlusion.txt", entry.folder / "out_of_view.txt"]
+    elif entry.format == "nuspro":
+        files = [entry.folder / "occlusion.txt"]
     else:
         return None
     visible = np.ones(count, bool)
@@ -348,12 +462,12 @@ def _visible(entry: _Entry, count: int) -> np.ndarray | None:
             raise DatasetError(f"labels cannot be read: {error}") from None
         if len(values) != count:
             raise DatasetError(f"{file}: expected a label for each of {count} rows of ground truth, got {len(values)}")
-        visible &= values > 0 if entry.format == "got10k" else values == 0
+        visible &= {"got10k": values > 0, "lasot": values == 0, "nuspro": values < 2}[entry.format]
     return visible
 
 
-def _number(path: Path) -> int | None:
-    """The last run of digits in a frame's name."""
+def frame_number(path: Path) -> int | None:
+    """The last number in a frame's file name, its place in time (img/0042.jpg: 42), or None."""
     digits = re.findall(r"\d+", path.stem)
     return int(digits[-1]) if digits else None
 

@@ -14,21 +14,18 @@ Scores are always taken from the files.
 import contextlib
 import dataclasses
 import json
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import usable_cores
 from ..files import replacing
 from ..vision.boxes import from_otb, read_numbers, to_otb
+from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
 from .baselines import Spec, Unavailable
 from .metrics import get_rules
@@ -152,16 +149,6 @@ def run_job(job: Job, cores: int | None = None) -> Run:
     return run(baselines.make(job.spec), job.sequence, job.segment)
 
 
-def hold_threads(cores: int) -> None:
-    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads: N workers share the machine's cores."""
-    import cv2
-    import threadpoolctl
-
-    os.environ["DCFNET_CORES"] = str(cores)
-    threadpoolctl.threadpool_limits(cores)
-    cv2.setNumThreads(cores)
-
-
 def execute(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> Iterator[tuple[Job, Run]]:
     """Each job with its run, in order of completion.
 
@@ -185,8 +172,8 @@ def execute(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> I
             for job, get in pairs:
                 yield from collect(job, get)
     elif workers > 1:
-        with _process_futures(jobs, workers) as pairs:
-            for job, get in pairs:
+        with worker_pool(workers) as executor:
+            for job, get in _completed({executor.submit(run_job, job): job for job in jobs}):
                 yield from collect(job, get)
     else:
         for job in jobs:
@@ -194,33 +181,6 @@ def execute(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> I
     if failed:
         more = f" (and {len(failed) - 1} more runs)" if len(failed) > 1 else ""
         raise RunError(f"{failed[0]}{more}; the other results are kept")
-
-
-@contextlib.contextmanager
-def _process_futures(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[Job, Callable[[], Run]]]]:
-    context = get_context("spawn")  # a fork would copy BLAS's threads in whatever state they are
-    reader, writer = context.Pipe(duplex=False)
-    cores = max(1, usable_cores() // workers)
-    executor = ProcessPoolExecutor(workers, context, _start_worker, (reader, cores))
-    try:
-        futures = {executor.submit(run_job, job): job for job in jobs}
-        yield _completed(futures)
-    finally:
-        writer.close()  # ends the workers at once, whatever they do; so does the death of this process
-        executor.shutdown(cancel_futures=True)
-
-
-def _start_worker(reader: connection.Connection, cores: int) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us
-    hold_threads(cores)
-
-    def watch() -> None:
-        connection.wait([reader])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _completed(futures: "dict[Future[Run], Job]") -> Iterator[tuple[Job, Callable[[], Run]]]:

@@ -1,0 +1,71 @@
+"""Boxes from masks: an image a frame whose pixels say which target they belong to, as DAVIS and YouTube-VOS have them.
+
+Black is background.  In a gray mask the value is the target's number (DAVIS-2016: 255, the only one); in a coloured one
+the colour stands for it by PASCAL VOC's palette, whose first colours are those of DAVIS-2017.  A target's box is the
+smallest one around its pixels, all of them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+MOST_TARGETS = 64  # in a video; with more values an image is no mask
+
+
+def voc_palette() -> np.ndarray:
+    """PASCAL VOC's 256 colours, (256, 3) uint8, red first: the bits of a number, in turn, from the top bit of each."""
+    numbers, palette = np.arange(256), np.zeros((256, 3), int)
+    for bit in range(8):
+        palette[:, bit % 3] |= (numbers >> bit & 1) << 7 - bit // 3
+    return palette.astype(np.uint8)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask as target numbers, (height, width), 0 for background.  Raises ValueError, one line."""
+    import cv2
+
+    try:
+        mask = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an empty file
+        mask = None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if mask is None or mask.dtype != np.uint8:
+        raise ValueError(f"{path} is no mask: it does not decode as an image of 8 bits")
+    if mask.ndim == 2:
+        return mask
+    codes, place = np.unique(mask[..., 2::-1].astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True)  # of BGR(A)
+    numbers = {int(code): number for number, code in enumerate(voc_palette().astype(np.int32) @ (1 << 16, 1 << 8, 1))}
+    numbers[0xFFFFFF] = 255  # black and white saved in colour
+    if not numbers.keys() >= set(codes.tolist()):
+        raise ValueError(f"{path} is no mask: it has colours that are not in PASCAL VOC's palette")
+    return np.array([numbers[code] for code in codes.tolist()])[place].reshape(mask.shape[:2])
+
+
+def read(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
+    """{target: (boxes (n, 4) float64, None)} from the masks in `folder`, named as the frames.
+
+    NaN where a target has no pixel, or a frame no mask.  Raises ValueError, one line, naming the file.
+    """
+    boxes: dict[int, np.ndarray] = {}
+    there = {path.stem: path for path in folder.glob("*.png")}
+    if not there.keys() & {frame.stem for frame in frames}:
+        raise ValueError(f"{folder} has no masks (.png) with the names of the frames in {frames[0].parent}")
+    for index, frame in enumerate(frames):
+        if frame.stem not in there:
+            continue
+        mask = read_mask(there[frame.stem])
+        targets = np.unique(mask[mask > 0])
+        if len(boxes.keys() | set(targets.tolist())) > MOST_TARGETS:
+            raise ValueError(f"{there[frame.stem]} is no mask: it has {len(targets)} different values")
+        for target in targets.tolist():
+            rows, columns = (np.flatnonzero((mask == target).any(axis)) for axis in (1, 0))
+            boxes.setdefault(target, np.full((len(frames), 4), np.nan))[index] = (
+                columns[0],
+                rows[0],
+                columns[-1] + 1 - columns[0],
+                rows[-1] + 1 - rows[0],
+            )
+    if not boxes:
+        raise ValueError(f"{folder}: no mask has a target in it")
+    return {target: (boxes[target], None) for target in sorted(boxes)}

@@ -1,0 +1,47 @@
+"""Boxes from ILSVRC-VID's XML: a file a frame, with any number of objects that keep their trackid through a video."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+
+def read(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
+    """{trackid: (boxes (n, 4) float64, 0-based, visible (n,) bool)} from the .xml files named as the frames.
+
+    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN where a target is not
+    in a frame; not visible where it is marked as occluded.  Raises ValueError, one line, naming the file.
+    """
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for index, frame in enumerate(frames):
+        path = folder / f"{frame.stem}.xml"
+        if not path.is_file():
+            continue
+        for target, box, occluded in read_frame(path):
+            boxes, visible = found.setdefault(target, (np.full((len(frames), 4), np.nan), np.ones(len(frames), bool)))
+            boxes[index], visible[index] = box, not occluded
+    if not found:
+        raise ValueError(f"{folder}: no object in any .xml with the name of a frame in {frames[0].parent}")
+    return dict(sorted(found.items()))
+
+
+def read_frame(path: Path) -> list[tuple[int, tuple[float, float, float, float], bool]]:
+    """(trackid, box, occluded) of every object of one file.  Raises ValueError, one line."""
+    try:
+        objects = ElementTree.parse(path).getroot().findall("object")
+    except (OSError, ElementTree.ParseError, UnicodeError) as error:
+        raise ValueError(f"{path} is no XML that can be read: {error}") from None
+    found = []
+    for entry in objects:
+        texts = [
+            entry.findtext(name, "") for name in ("trackid", *(f"bndbox/{n}" for n in ("xmin", "ymin", "xmax", "ymax")))
+        ]
+        try:
+            target, (left, top, right, bottom) = int(texts[0]), map(float, texts[1:])
+        except ValueError:
+            raise ValueError(
+                f"{path}: expected <object> with trackid and bndbox of xmin, ymin, xmax, ymax, got {texts}"
+            ) from None
+        box = (left, top, right - left + 1, bottom - top + 1)
+        found.append((target, box, entry.findtext("occluded", "0").strip() == "1"))
+    return found

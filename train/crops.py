@@ -1,0 +1,314 @@
+"""crops.h5, the file between `prepare` and training: its reader, and its writer, which a kill cannot hurt.
+
+    crops       (n, 3, stored, stored) uint8, BGR, stored = size + 2 * margin; a crop a chunk, one behind the other
+    box         (n, 4) float64, the target's x, y, w, h in its frame, pixels, 0-based
+    sequence    (n,) int32, index into `sequences`
+    frame       (n,) int32, number in the frame's file name: the distance in time of two crops
+    sequences   (m,) names; videos (m,): which video each is from, since a video may have several targets
+    validation  (m,) bool: gives no training pairs, see `held_out`
+    digests     (m,) SHA-256 over the crops of each sequence
+    attributes: format, padding, size, margin, skipped (JSON: reason -> count), digest (SHA-256 over all crops)
+
+While it is made, `crops.part.h5` holds the pixels alone, from byte HEAD on, and `crops.part.jsonl` one line for the
+settings and one for every finished sequence.  HDF5, which neither bears to be killed nor a full disk, comes last: it
+lays its structure around the pixels that are there, in room that was reserved.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np.files import part_of, replacing, sync_and_move, write_errors
+
+FORMAT_VERSION = 2
+FORMATS = (1, 2)  # that can be read; 1 has neither box, videos, validation, digests nor margin
+HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
+ROOM = 256 << 10  # bytes for HDF5's structure behind the pixels, besides the index itself; it takes about 50,000
+VALIDATION_SHARE = 0.1
+
+
+class Crops(NamedTuple):
+    """The content of crops.h5."""
+
+    crops: np.ndarray  # (n, 3, size, size) uint8, BGR; with the margin (n, 3, size + 2 * margin, ...)
+    sequence: np.ndarray  # (n,) index into sequences
+    frame: np.ndarray  # (n,) number in the file name
+    sequences: tuple[str, ...]
+    padding: float  # of the window of `size` pixels: it is 1 + padding times the box
+    size: int  # pixels of that window
+    digest: str
+    margin: int = 0  # pixels that `crops` has on every side beyond the window, at the same scale
+    box: np.ndarray = np.empty((0, 4))  # (n, 4) float64, in its frame, 0-based; NaN in files of format 1
+    validation: np.ndarray = np.empty(0, bool)  # (m,) sequences that give validation pairs only
+
+
+def held_out(videos: Sequence[str], share: float = VALIDATION_SHARE) -> np.ndarray:
+    """Which sequences are for validation, (m,) bool, from the names of their videos.
+
+    A video is held out when the number that SHA-256 makes of its name, evenly spread over 0..1, is below `share`.  So
+    it is on the same side in every file, whatever else is in it, and all targets of a video are.  Where none is below,
+    the video of the smallest number is held out, unless it is the only one.
+    """
+    numbers = np.array([int(hashlib.sha256(video.encode()).hexdigest()[:8], 16) / 2**32 for video in videos])
+    if share == 0 or len(set(videos)) < 2:
+        return np.zeros(len(videos), bool)
+    return numbers < max(share, np.nextafter(numbers.min(), 1))
+
+
+def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) -> Crops:
+    """Read crops.h5.
+
+    margin: with the margin around the window, for augmentation; else just the window, as the tracker would take it.
+    lazy: `crops` is a map of the file, read where it is indexed, so that memory need not hold it; it must not be
+    written to, nor the file replaced meanwhile.  Raises ValueError, one line, when it is no such file.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
+    form: Any = None
+    try:
+        with h5py.File(path, "r") as file:
+            attributes: dict[str, Any] = dict(file.attrs)
+            form = attributes.get("format")
+            if form not in FORMATS:
+                raise ValueError("another format")
+            pixels = file["crops"][:] if form == 1 else _mapped(path, file["crops"])
+            names = tuple(file["sequences"].asstr()[:].tolist())
+            sequence, frame = file["sequence"][:], file["frame"][:]
+            box = np.full((len(frame), 4), np.nan) if form == 1 else file["box"][:]
+            validation = held_out(names) if form == 1 else file["validation"][:]
+        size, edge = int(attributes["size"]), int(attributes.get("margin", 0))
+        shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
+        if shapes != [(len(frame), 3, *[size + 2 * edge] * 2), *[(len(frame),)] * 2, (len(frame), 4), (len(names),)]:
+            raise ValueError("sizes that do not fit together")
+        if not margin and edge:
+            pixels = pixels[:, :, edge:-edge, edge:-edge]
+        return Crops(
+            pixels if lazy else np.array(pixels),
+            sequence,
+            frame,
+            names,
+            float(attributes["padding"]),
+            size,
+            str(attributes["digest"]),
+            edge if margin else 0,
+            box,
+            validation,
+        )
+    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:  # what HDF5 says is in __cause__
+        found = "it is incomplete or something else" if form in (None, *FORMATS) else f"its format is {form}"
+        raise ValueError(
+            f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
+        ) from error
+
+
+def _mapped(path: Path, crops: Any) -> np.ndarray:
+    """The pixels of an open data set as a map of its file."""
+    count, offset, stride = len(crops), crops.id.get_chunk_info(0).byte_offset, int(np.prod(crops.shape[1:]))
+    if crops.id.get_chunk_info(count - 1).byte_offset != offset + (count - 1) * stride or crops.dtype != np.uint8:
+        raise ValueError("crops that do not lie one behind the other")
+    return np.memmap(path, np.uint8, "r", offset, crops.shape)
+
+
+class Record(NamedTuple):
+    """What is known of a finished sequence, besides its pixels: a line of the journal."""
+
+    name: str
+    source: str  # digest of what it was made from
+    frame: np.ndarray  # (k,) int32
+    box: np.ndarray  # (k, 4) float64
+    skipped: dict[str, int]  # reason -> count
+    digest: str  # SHA-256 over its crops
+
+    def line(self) -> str:
+        """As JSON, from which `from_line` makes it again, to the last bit."""
+        return json.dumps({**self._asdict(), "frame": self.frame.tolist(), "box": self.box.tolist()}) + "\n"
+
+
+def from_line(line: str) -> Record:
+    """A line of the journal.  Raises ValueError or TypeError for one that was not written to its end."""
+    record = Record(**json.loads(line))
+    return record._replace(frame=np.array(record.frame, np.int32), box=np.array(record.box, float).reshape(-1, 4))
+
+
+class CropWriter(AbstractContextManager["CropWriter"]):
+    """Writes crops.h5 sequence by sequence, and goes on where an earlier run of the same settings was cut.
+
+    ::
+
+        with CropWriter(out, settings, side, expected) as writer:
+            for ... in expected[len(writer.records):]:
+                writer.add(crops)         # as often as wanted
+                writer.end_sequence(...)  # from here on it is kept
+            writer.finish(...)
+
+    out: the file.  settings: what must be equal for a run to go on, JSON.  side: pixels of a crop.  expected: (name,
+    source) of every sequence, in order.  Without `finish` the unfinished files stay.  WriteError when the disk is full.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], side: int, expected: Sequence[tuple[str, str]]) -> None:
+        self.out, self.part = out, part_of(out)
+        self.journal = self.part.with_suffix(".jsonl")
+        self.records: list[Record] = []
+        self._settings, self._expected = json.dumps(settings, sort_keys=True), expected
+        self._shape = 3, side, side
+        self._bytes = 3 * side * side
+        self._all = hashlib.sha256()  # over all crops
+        self._one = hashlib.sha256()  # over those of the sequence under way
+
+    @property
+    def count(self) -> int:
+        """Crops of finished sequences."""
+        return sum(len(record.frame) for record in self.records)
+
+    def __enter__(self) -> "CropWriter":
+        with write_errors(self.out):
+            self._file = open(self.part, "a+b")  # noqa: SIM115  closed by __exit__
+            self._file.close()
+            self._file = open(self.part, "r+b")  # noqa: SIM115
+            self._resume()
+        return self
+
+    def _resume(self) -> None:
+        """Take over the sequences of an earlier run whose pixels are as the journal says; cut off what is behind."""
+        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
+        self._file.seek(HEAD)
+        for line, (name, source) in zip(lines[1:] if lines[:1] == [self._settings] else [], self._expected):
+            try:
+                record = from_line(line)
+            except (ValueError, TypeError):  # the line that was being written
+                break
+            before, one = self._all.copy(), hashlib.sha256()
+            for _ in range(len(record.frame)):
+                pixels = self._file.read(self._bytes)
+                one.update(pixels)
+                self._all.update(pixels)
+            if (record.name, record.source, record.digest) != (name, source, one.hexdigest()):
+                self._all = before
+                break
+            self.records.append(record)
+        with replacing(self.journal) as part:
+            kept = [self._settings + "\n", *(record.line() for record in self.records)]
+            part.write_text("".join(kept), encoding="utf-8")
+        self._file.seek(0)
+        self._file.write(bytes(HEAD))
+        self._file.truncate(HEAD + self.count * self._bytes)
+        self._file.seek(0, os.SEEK_END)
+
+    def add(self, crops: np.ndarray) -> None:
+        """Write crops (k, 3, side, side) uint8 of the sequence under way."""
+        if crops.dtype != np.uint8 or crops.shape[1:] != self._shape:
+            raise ValueError(f"add: crops must be (k, {self._shape}) uint8, got {crops.shape} {crops.dtype}")
+        pixels = crops.tobytes()
+        self._one.update(pixels)
+        self._all.update(pixels)
+        with write_errors(self.out):
+            self._file.write(pixels)
+
+    def end_sequence(self, frame: np.ndarray, box: np.ndarray, skipped: dict[str, int]) -> None:
+        """Note that all crops of the next expected sequence are written: their frames and boxes, in order."""
+        name, source = self._expected[len(self.records)]
+        record = Record(name, source, frame, box, skipped, self._one.hexdigest())
+        self._one = hashlib.sha256()
+        with write_errors(self.out):
+            self._sync()  # the pixels before the line that speaks of them
+            with open(self.journal, "a", encoding="utf-8") as stream:
+                stream.write(record.line())
+                stream.flush()
+                os.fsync(stream.fileno())
+        self.records.append(record)
+
+    def finish(self, videos: Sequence[str], validation: np.ndarray, attributes: dict[str, Any]) -> None:
+        """Lay HDF5's structure around the pixels and give the file its name."""
+        import h5py
+
+        def text(words: Sequence[str]) -> np.ndarray:
+            encoded = [word.encode() for word in words]
+            return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded))))
+
+        lengths = [len(record.frame) for record in self.records]
+        index: dict[str, np.ndarray] = {
+            "box": np.concatenate([record.box for record in self.records]),
+            "sequence": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            "frame": np.concatenate([record.frame for record in self.records]),
+            "sequences": text([record.name for record in self.records]),
+            "videos": text(videos),
+            "validation": np.asarray(validation, bool),
+            "digests": text([record.digest for record in self.records]),
+        }
+        end = HEAD + self.count * self._bytes
+        with write_errors(self.out):
+            for _ in range(-(-(ROOM + sum(array.nbytes for array in index.values())) // ROOM)):
+                self._file.write(bytes(ROOM))
+            self._sync()
+            with _Around(self.part, "r+b") as around:
+                # What has more than 1024 bytes starts at a multiple of HEAD: so the pixels, which come first, at HEAD.
+                layout = {"alignment_threshold": 1024, "alignment_interval": HEAD, "meta_block_size": 0}
+                with h5py.File(around, "w", libver=("v110", "v110"), **layout) as file:
+                    here = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                    here.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                    here.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the pixels are there
+                    crops = file.create_dataset(
+                        "crops", (self.count, *self._shape), "u1", chunks=(1, *self._shape), dcpl=here
+                    )
+                    first, last = (crops.id.get_chunk_info(k).byte_offset for k in (0, self.count - 1))
+                    if (first, last) != (HEAD, end - self._bytes):
+                        raise RuntimeError(
+                            f"HDF5 {h5py.version.hdf5_version} wants the crops elsewhere: {first}, {last}"
+                        )
+                    for name, array in index.items():
+                        file[name] = array
+                    file.attrs.update({**attributes, "format": FORMAT_VERSION, "digest": self._all.hexdigest()})
+                self._file.truncate(around.end)
+            sync_and_move(self.part, self.out)
+        self.journal.unlink()
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self.part.unlink(missing_ok=True)
+        self.journal.unlink(missing_ok=True)
+
+    def skipped(self) -> Counter[str]:
+        """How many frames were left out so far, by reason."""
+        return sum((Counter(record.skipped) for record in self.records), Counter())
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError:  # what it still held does not fit on the disk; it is behind the last finished sequence
+            pass
+
+
+class _Around(io.FileIO):
+    """A file that HDF5 takes for an empty one, so that it writes around what it holds already."""
+
+    end = 0  # what HDF5 takes for its length
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return super().seek(self.end + offset) if whence == os.SEEK_END else super().seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        count = super().write(data)
+        self.end = max(self.end, self.tell())
+        return count
+
+    def truncate(self, size: int | None = None) -> int:
+        self.end = self.tell() if size is None else size
+        return self.end
