@@ -869,7 +869,7 @@ def _diff(args: argparse.Namespace) -> int:
 def _explain(args: argparse.Namespace) -> int:
     from .explain import command
 
-    return command.run(args, _demo_clip, DEMO_BOX)
+    return command.run(args, _demo_clip)
 
 
 def _bench(args: argparse.Namespace) -> int:

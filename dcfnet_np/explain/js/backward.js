@@ -57,7 +57,9 @@ export function showGradients() {
 
 function difference() {
   const { what } = PLACES[picked.id];
-  engine("main").latest(showDifference, "difference", { ...settings }, { what, channel: view.channel, row: picked.row, column: picked.column });
+  const { row, column } = picked, step = 10 ** Number($("step").value);
+  $("step-value").textContent = number(step, 2);
+  engine("main").latest(showDifference, "difference", { ...settings }, { what, channel: view.channel, row, column, step });
 }
 
 /** Both numbers digit by digit; the digits that agree from the front are marked. */
@@ -93,6 +95,7 @@ export function startBackward() {
     step: ([dx, dy]) => latest && pick(id, picked.row + dy, picked.column + dx, false),
     enter: () => latest && pick(id, picked.row, picked.column, true),
   });
+  $("step").addEventListener("input", () => latest && difference());
   $("backward-flaw").addEventListener("change", () => schedule());
   onForward(schedule);
   whenNear("backward", () => { near = true; schedule(); });

@@ -95,6 +95,14 @@ export function drawCross(canvas, row, column, style = "#ffffff", n = 125) {
   }
 }
 
+/** The band |u|, |v| <= K of a spectrum whose frequency zero is in the middle. */
+export function drawSquare(canvas, K, n = 125) {
+  const context = canvas.getContext("2d"), scale = canvas.width / n, first = ((n >> 1) - K) * scale;
+  context.lineWidth = 2;
+  context.strokeStyle = "#ffffff";
+  context.strokeRect(first + 1, first + 1, (2 * K + 1) * scale - 2, (2 * K + 1) * scale - 2);
+}
+
 /** A frame with boxes: [{ box: [x, y, w, h], colour, dash }].  The canvas is three times the frame. */
 export function drawFrame(canvas, bitmap, boxes) {
   const factor = Math.max(2, Math.round(600 / bitmap.width));
@@ -119,12 +127,13 @@ export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, til
   const [low, high] = range ?? extent(map), count = Math.ceil(n / step), tall = 0.62;
   const at = (i) => Math.min(i * step, n - 1);
   const sin = Math.sin(turn), cos = Math.cos(turn), flat = Math.cos(tilt), up = Math.sin(tilt);
+  const size = Math.min(0.68 * width, 0.95 * height); // of the square that is seen from above
   const xs = new Float64Array(count * count), ys = new Float64Array(count * count), zs = new Float64Array(count * count);
   for (let i = 0; i < count; i++) for (let j = 0; j < count; j++) {
     const r = at(i), s = at(j), value = (map[((r + half) % n) * n + ((s + half) % n)] - low) / (high - low || 1);
     const x = s / (n - 1) - 0.5, y = r / (n - 1) - 0.5, k = i * count + j;
-    xs[k] = width * (0.5 + 0.68 * (x * cos - y * sin));
-    ys[k] = height * (0.66 + 0.68 * ((x * sin + y * cos) * flat - value * tall * up));
+    xs[k] = width / 2 + size * (x * cos - y * sin);
+    ys[k] = height * 0.66 + size * ((x * sin + y * cos) * flat - value * tall * up);
     zs[k] = value;
   }
   context.fillStyle = colour("card");

@@ -1,6 +1,6 @@
 // Sections 1 to 5: patches, features, wish, filter, response.
 
-import { colour, drawCross, drawFrame, drawMap, drawPatch, drawSurface, extent } from "./draw.js";
+import { colour, drawCross, drawFrame, drawMap, drawPatch, drawSquare, drawSurface, extent } from "./draw.js";
 import { $, DEFAULTS, N, clip, data, engine, middle, number, pointer, settings, signed, view } from "./state.js";
 
 const SEARCH_FRAMES = ["frame-search", "frame-response", "frame-backward"];
@@ -81,6 +81,7 @@ function showLabel({ label, sigma, peak, loss, K, count }) {
 function showFilter({ energy, filter, energies, K }) {
   range("energy", drawMap($("energy"), energy, { kind: "log" }));
   range("filter-map", drawMap($("filter-map"), filter, { kind: "log" }));
+  drawSquare($("energy"), K);
   about("energy", `Energy of the template by frequency, largest ${number(extent(energy)[1])}`);
   about("filter-map", `Magnitude of the filter by frequency, largest ${number(extent(filter)[1])}`);
   $("lambda-value").textContent = number(settings.lambda);
@@ -92,7 +93,7 @@ function showFilter({ energy, filter, energies, K }) {
 function showFilterImage() {
   if (!view.latest) return;
   engine("main").latest(({ map }) => {
-    range("filter-image", drawMap($("filter-image"), map, { kind: "signed", rolled: true }));
+    range("filter-image", drawMap($("filter-image"), map, { kind: "signed" }));
     about("filter-image", `The filter of channel ${view.channel + 1} as an image`);
   }, "filterMap", { ...settings }, { channel: view.channel });
 }

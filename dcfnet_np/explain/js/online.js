@@ -28,6 +28,8 @@ export function showTracking() {
   if (!now) return;
   const theirs = data.boxes[now.frame];
   drawFrame($("track-frame"), clip.bitmaps[now.frame], [{ box: now.box, colour: colour("a") }, { box: theirs, colour: "#ffffff", dash: [3, 6], width: 2 }]);
+  range("track-denominator", drawMap($("track-denominator"), now.denominator, { kind: "log", decades: 6 }));
+  $("track-denominator").setAttribute("aria-label", "Denominator of the filter by frequency");
   range("track-filter", drawMap($("track-filter"), now.filter, { kind: "log", decades: 5 }));
   if (now.response) {
     range("track-response", drawMap($("track-response"), now.response, { rolled: true }));

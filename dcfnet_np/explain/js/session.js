@@ -110,12 +110,14 @@ export class Session {
   }
 
   forward(settings, { all = false } = {}) {
-    const x = this.intermediates(settings), plain = x.energy.map((e) => e - x.lambda);
-    const kept = Float64Array.from(x.bins, (i) => plain[i]).sort();
+    const x = this.intermediates(settings);
+    const energy = this.keep("energy", [this.kept.get("template").key], () =>
+      templateEnergy(x.template.spectra, 0, D, BINS, bandBins(N, N, N))); // of all bins, for the picture
+    const kept = Float64Array.from(x.bins, (i) => energy[i]).sort();
     const out = {
       template: this.onlyNew("template", x.template), search: this.onlyNew("search", x.search),
       label: Float32Array.from(x.label), response: Float32Array.from(x.response),
-      filter: wholeSpectrum(magnitude(x.filterF, D, BINS), N), energy: wholeSpectrum(plain, N),
+      filter: wholeSpectrum(magnitude(x.filterF, D, BINS), N), energy: wholeSpectrum(energy, N),
       sigma: x.sigma, K: x.K, count: x.bins.length, loss: x.loss, peak: peakOf(x.response, N),
       energies: [kept[0], kept[kept.length >> 1], kept[kept.length - 1]],
     };
@@ -220,12 +222,12 @@ export class Session {
 
   /** dL/d one number, by the equations and by central differences (L(+h) - L(-h)) / 2h.
    *  what: "template" or "search" features, or "template image" or "search image", green. */
-  difference(_, { what, channel, row, column }) {
+  difference(_, { what, channel, row, column, step }) {
     const { x, eq8, eq11 } = this.latest, branch = what.split(" ")[0], image = what.endsWith("image");
     const index = (image ? 1 : channel) * N * N + row * N + column;
     const analytic = image ? this.imageGradient(branch).dimage.data[index] : (branch === "template" ? eq11 : eq8)[index];
     const value = image ? x[branch].patch.data[index] : x[branch].features[index];
-    const h = image ? 1e-2 : 1e-3 * Math.sqrt(x[branch].features.reduce((sum, f) => sum + f * f, 0) / (D * N * N));
+    const h = step * Math.sqrt(x[branch].features.reduce((sum, f) => sum + f * f, 0) / (D * N * N)); // in units of a feature's size
     const layerAt = (step) => {
       const spectra = { template: x.template.spectra, search: x.search.spectra };
       if (image) {

@@ -56,10 +56,13 @@ export function fail(message) {
   console.error(message);
 }
 
-/** 0.0123 as "0.0123", 12345 as "12,345", 1e-7 as "1.00e−7". */
+/** 0.0123 as "0.0123", 12345 as "12,300", 1e-7 as "1 × 10⁻⁷". */
 export function number(value, digits = 3) {
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(digits - 1).replace("-", "−");
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) {
+    const [front, power] = value.toExponential(digits - 1).split("e");
+    return `${Number(front)} × 10${Number(power) < 0 ? "⁻" : ""}${[...power.slice(1)].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`.replace("-", "−");
+  }
   return Number(value.toPrecision(digits)).toLocaleString("en").replace("-", "−");
 }
 
