@@ -11,11 +11,11 @@ const WORDS = {
   mirror: "The transform back takes each stored column once, but columns other than the first stand for two. The response comes out " +
     "about half as high; the first column, which needs no factor, leaves stripes. The peak stays where it is, which is how such a mistake survives.",
   hann: "Features are now as strong at the edge as in the middle. The circular correlation joins the left edge to the right one, and these " +
-    "seams, and the surroundings, count as part of the target.",
+    "seams, and surroundings that do not move with the target, count like the target itself: the peak is drawn to where they are.",
   lambda: "Hardly anything changes: with 32 channels the energy is far above λ in every bin of the band. λ matters where some energy is " +
     "near zero. Look at the next choice.",
-  single: "One channel alone has bins with next to no energy, and without λ the filter divides by it: noise in those bins is blown up. " +
-    "Many channels rarely vanish all at once, which is why learned features need so little λ.",
+  single: "Channel 1 alone has bins with next to no energy, and without λ the filter divides by it: noise in those bins is blown up. " +
+    "A λ of a million would calm it, and lower the peak. Many channels rarely vanish all at once, which is why learned features need so little λ.",
 };
 
 let near = false;

@@ -178,13 +178,13 @@ export function drawKernels(canvas, kernels, before) {
 export function drawCurve(canvas, losses) {
   const context = canvas.getContext("2d"), { width, height } = canvas, left = 46, bottom = height - 26, right = width - 8;
   context.clearRect(0, 0, width, height);
-  const top = Math.max(16, ...losses) * 1.05, steps = Math.max(20, losses.length);
+  const top = Math.max(1, ...losses) * 1.05, steps = Math.max(20, losses.length);
   const x = (i) => left + ((right - left) * (i + 0.5)) / steps, y = (value) => bottom - ((bottom - 10) * value) / top;
   context.font = "13px system-ui, sans-serif";
   context.fillStyle = colour("faint");
   context.strokeStyle = colour("line");
   context.lineWidth = 1;
-  const tick = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4].find((t) => top / t <= 5) ?? top / 4;
+  const tick = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4].find((t) => top / t <= 5) ?? top / 4;
   for (let value = 0; value <= top; value += tick) {
     context.textAlign = "right";
     context.fillText(String(value), left - 8, y(value) + 4);

@@ -255,7 +255,7 @@ export class Session {
     const sigma = (0.1 * TRAIN.size) / 3, n = TRAIN.map;
     const label = gaussianLabel(n, sigma);
     const pairs = [];
-    for (let i = 0; i < this.frames.length; i++) for (let gap = 1; gap <= 3; gap++) {
+    for (let i = 0; i < this.frames.length; i++) for (let gap = 1; gap <= 5; gap++) {
       if (i + gap < this.frames.length) pairs.push([i, i + gap]);
     }
     const images = this.boxes.map(([x, y, w, h], i) =>
