@@ -279,17 +279,18 @@ def test_every_control_does_something(file, tmp_path):
         ids = "[...document.querySelectorAll('input[type=range]')].map((slider) => slider.id)"
         shows = {
             "frame": "patch-search", "padding": "patch-template", "sigma": "label-map", "lambda": "filter-map",
-            "band": "response-map", "channel": "channel-template", "step": None, "rate": None, "beta": None,
+            "band": "filter-map", "channel": "eq8", "step": None, "rate": None, "beta": None,
         }  # fmt: skip
         assert set(browser.run(ids)) == set(shows), "a slider without a test"
         for name, shown in shows.items():
             scroll(browser, name)
+            words, pictures = [browser.run(f"document.getElementById('{name}-value').textContent")], []
             for end in ("min", "max"):
-                before = picture(browser, shown) if shown else browser.run(f"document.getElementById('{name}-value').textContent")
                 slide(browser, name, browser.run(f"document.getElementById('{name}').{end}"))
                 settle(browser)
-                after = picture(browser, shown) if shown else browser.run(f"document.getElementById('{name}-value').textContent")
-                assert before != after, (name, end)
+                words.append(browser.run(f"document.getElementById('{name}-value').textContent"))
+                pictures.append(picture(browser, shown) if shown else end)
+            assert words[1] != words[2] and len(set(pictures)) == 2, name
         browser.run("document.getElementById('reset').click()")
         settle(browser)
         assert browser.run("dcfnet.settings.padding") == 2 and browser.run("dcfnet.settings.band") is None
@@ -327,7 +328,8 @@ def test_mouse_touch_and_keyboard(file, tmp_path):
         assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
         for name in ("frame-search", "frame-response", "frame-backward"):
             scroll(browser, name)
-            start, before = browser.run("dcfnet.settings.centre"), picture(browser, "response-map")
+            start, before = browser.run("dcfnet.settings.centre"), picture(browser, name)
+            words = browser.run("document.getElementById('peak').textContent")
             box = browser.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
             x, y = box["left"] + box["width"] / 2, box["top"] + box["height"] / 2
             browser.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
@@ -335,7 +337,8 @@ def test_mouse_touch_and_keyboard(file, tmp_path):
             browser.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
             settle(browser)
             now = browser.run("dcfnet.settings.centre")
-            assert now[0] > start[0] and now[1] > start[1] and picture(browser, "response-map") != before
+            assert now[0] > start[0] and now[1] > start[1] and picture(browser, name) != before
+            assert browser.run("document.getElementById('peak').textContent") != words
             browser.run(f"document.getElementById('{name}').focus()")
             press(browser, "ArrowLeft")
             settle(browser)
@@ -344,7 +347,7 @@ def test_mouse_touch_and_keyboard(file, tmp_path):
         press(browser, "ArrowDown")
         assert browser.run("document.activeElement.ariaLabel") == "Channel 9"
         unnamed = browser.run(
-            "[...document.querySelectorAll('canvas:not([aria-hidden])')].filter(c => !c.ariaLabel && c.offsetParent).map(c => c.id)"
+            "[...document.querySelectorAll('figure canvas, aside canvas')].filter(c => !c.ariaLabel && c.offsetParent).map(c => c.id)"
         )
         assert unnamed == []
         assert browser.messages == []

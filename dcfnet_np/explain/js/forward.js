@@ -1,7 +1,7 @@
 // Sections 1 to 5: patches, features, wish, filter, response.
 
 import { colour, drawCross, drawFrame, drawMap, drawPatch, drawSquare, drawSurface, extent } from "./draw.js";
-import { $, DEFAULTS, N, clip, data, engine, middle, number, pointer, settings, signed, view } from "./state.js";
+import { $, DEFAULTS, N, clip, data, engine, middle, number, pointer, settings, signed, view, whenSeen } from "./state.js";
 
 const SEARCH_FRAMES = ["frame-search", "frame-response", "frame-backward"];
 const maps = { template: null, search: null }; // newest patch and features of both branches
@@ -24,8 +24,9 @@ export function update() {
 function show(result) {
   view.latest = result;
   for (const branch of ["template", "search"]) if (result[branch]) maps[branch] = result[branch];
-  if (result.template) drawPatch($("patch-template"), result.template.patch);
-  if (result.search) drawPatch($("patch-search"), result.search.patch);
+  for (const branch of ["template", "search"]) {
+    if (result[branch]) whenSeen($(`patch-${branch}`), () => drawPatch($(`patch-${branch}`), maps[branch].patch));
+  }
   if (result.template || result.search) showFeatures();
   showLabel(result);
   showFilter(result);
@@ -40,9 +41,15 @@ export function range(id, [low, high]) { $(`${id}-range`).textContent = `${numbe
 
 export function showFeatures() {
   if (!maps.template || !maps.search) return;
-  const features = featuresOf(document.querySelector("#which input:checked").value);
-  document.querySelectorAll("#grid canvas").forEach((canvas, l) =>
-    drawMap(canvas, features.subarray(l * N * N, (l + 1) * N * N), { kind: "signed" }));
+  whenSeen($("grid"), () => {
+    const features = featuresOf(document.querySelector("#which input:checked").value);
+    document.querySelectorAll("#grid canvas").forEach((canvas, l) =>
+      drawMap(canvas, features.subarray(l * N * N, (l + 1) * N * N), { kind: "signed" }));
+  });
+  whenSeen($("channel-template"), showChannel);
+}
+
+function showChannel() {
   const [a, b] = ["template", "search"].map((branch) => featuresOf(branch).subarray(view.channel * N * N, (view.channel + 1) * N * N));
   const largest = Math.max(...[...extent(a), ...extent(b)].map(Math.abs));
   for (const [branch, map] of [["template", a], ["search", b]]) {
@@ -68,8 +75,8 @@ export function pickChannel(channel) {
 // --- wish and filter ---
 
 function showLabel({ label, sigma, peak, loss, K, count }) {
-  drawMap($("label-map"), label, { rolled: true, range: [0, 1] });
-  drawSurface($("label-surface"), label, { ...turns, range: [0, 1] });
+  whenSeen($("label-map"), () => drawMap($("label-map"), label, { rolled: true, range: [0, 1] }));
+  whenSeen($("label-surface"), () => drawSurface($("label-surface"), label, { ...turns, range: [0, 1] }));
   about("label-map", `The wished response, a Gaussian of ${number(sigma)} pixels`);
   about("label-surface", "The wished response as a surface: one round hill");
   $("sigma-value").textContent = `${number(settings.sigmaFactor)} → ${sigma.toFixed(2)} px`;
@@ -79,11 +86,15 @@ function showLabel({ label, sigma, peak, loss, K, count }) {
 }
 
 function showFilter({ energy, filter, energies, K }) {
-  range("energy", drawMap($("energy"), energy, { kind: "log" }));
-  range("filter-map", drawMap($("filter-map"), filter, { kind: "log" }));
-  drawSquare($("energy"), K);
-  about("energy", `Energy of the template by frequency, largest ${number(extent(energy)[1])}`);
-  about("filter-map", `Magnitude of the filter by frequency, largest ${number(extent(filter)[1])}`);
+  whenSeen($("energy"), () => {
+    range("energy", drawMap($("energy"), energy, { kind: "log" }));
+    drawSquare($("energy"), K);
+    about("energy", `Energy of the template by frequency, largest ${number(extent(energy)[1])}`);
+  });
+  whenSeen($("filter-map"), () => {
+    range("filter-map", drawMap($("filter-map"), filter, { kind: "log" }));
+    about("filter-map", `Magnitude of the filter by frequency, largest ${number(extent(filter)[1])}`);
+  });
   $("lambda-value").textContent = number(settings.lambda);
   $("energies").textContent = `Within the band K = ${K} the template’s energy lies between ${number(energies[0])} and ${number(energies[2])}, ` +
     `half of the bins above ${number(energies[1])}. λ is ${number(settings.lambda)}.`;
@@ -92,6 +103,10 @@ function showFilter({ energy, filter, energies, K }) {
 
 function showFilterImage() {
   if (!view.latest) return;
+  whenSeen($("filter-image"), askFilterImage);
+}
+
+function askFilterImage() {
   engine("main").latest(({ map }) => {
     range("filter-image", drawMap($("filter-image"), map, { kind: "signed" }));
     about("filter-image", `The filter of channel ${view.channel + 1} as an image`);
@@ -109,10 +124,12 @@ function foundBox({ peak }) {
 function showResponse(result) {
   const { response, peak } = result, [row, column] = peak.shift, half = N >> 1;
   const top = Math.max(peak.value, 0.05);
-  range("response-map", drawMap($("response-map"), response, { rolled: true }));
-  drawCross($("response-map"), half + row, half + column);
-  drawSurface($("response-surface"), response, { ...turns, range: [Math.min(...extent(response)), top] });
-  drawMap($("dock-response"), response, { rolled: true });
+  whenSeen($("response-map"), () => {
+    range("response-map", drawMap($("response-map"), response, { rolled: true }));
+    drawCross($("response-map"), half + row, half + column);
+  });
+  whenSeen($("response-surface"), () => drawSurface($("response-surface"), response, { ...turns, range: [extent(response)[0], top] }));
+  whenSeen($("dock-response"), () => drawMap($("dock-response"), response, { rolled: true }));
   const [, , w, h] = data.box, scale = (1 + settings.padding) / N;
   const text = `The peak is ${peak.value.toFixed(3)} high and ${signed(column, 0)} columns, ${signed(row, 0)} rows from the middle of the map: ` +
     `${signed(column * w * scale)}, ${signed(row * h * scale)} pixels of the frame.`;
@@ -125,12 +142,13 @@ function showResponse(result) {
 export function showFrames() {
   const [, , w, h] = data.box, wide = [w * (1 + settings.padding), h * (1 + settings.padding)];
   const windowAt = ([x, y]) => [x - wide[0] / 2, y - wide[1] / 2, ...wide];
-  drawFrame($("frame-template"), clip.bitmaps[0], [{ box: windowAt(middle), colour: colour("a"), width: 2, dash: [4, 6] }, { box: data.box, colour: colour("a") }]);
+  whenSeen($("frame-template"), () => drawFrame($("frame-template"), clip.bitmaps[0], [{ box: windowAt(middle), colour: colour("a"), width: 2, dash: [4, 6] }, { box: data.box, colour: colour("a") }]));
   about("frame-template", "The first frame, with the target's box and the window around it");
   const boxes = [{ box: windowAt(settings.centre), colour: colour("b") }];
   if (view.latest) boxes.push({ box: foundBox(view.latest), colour: "#ffffff", dash: [10, 7], width: 2.5 });
   for (const id of SEARCH_FRAMES) {
-    drawFrame($(id), clip.bitmaps[settings.frame], boxes);
+    const bitmap = clip.bitmaps[settings.frame];
+    whenSeen($(id), () => drawFrame($(id), bitmap, boxes));
     about(id, `Search window in frame ${settings.frame + 1}, its middle at ${settings.centre[0].toFixed(0)}, ${settings.centre[1].toFixed(0)}. Arrow keys move it.`);
   }
 }

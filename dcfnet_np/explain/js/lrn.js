@@ -4,20 +4,23 @@
 
 const LRN = { reach: 2, k: 1, alpha: 1e-4 / 5, beta: 0.75 }; // n = 5
 
-/** Sum over the channels around each one; it is its own adjoint. */
+/** Sum over the channels around each one, as a sum that moves along: in comes one, out goes one.  Its own adjoint. */
 function channelSum(x, depth, size) {
-  const y = new Float64Array(x.length);
+  const y = new Float64Array(x.length), { reach } = LRN;
+  for (let q = 0; q < reach; q++) for (let p = 0; p < size; p++) y[p] += x[q * size + p];
   for (let c = 0; c < depth; c++) {
-    for (let q = Math.max(0, c - LRN.reach); q <= Math.min(depth - 1, c + LRN.reach); q++) {
-      for (let p = 0; p < size; p++) y[c * size + p] += x[q * size + p];
+    const here = c * size, before = Math.max(c - 1, 0) * size, comes = (c + reach) * size, goes = (c - reach - 1) * size;
+    for (let p = 0; p < size; p++) {
+      y[here + p] = y[before + p] + (c + reach < depth ? x[comes + p] : 0) - (c - reach - 1 >= 0 ? x[goes + p] : 0);
     }
   }
   return y;
 }
 
 export function lrnForward(x) {
-  const size = x.height * x.width, y = new Float64Array(x.data.length);
-  const s = channelSum(x.data.map((value) => value * value), x.depth, size);
+  const y = new Float64Array(x.data.length), squares = new Float64Array(y.length);
+  for (let i = 0; i < y.length; i++) squares[i] = x.data[i] ** 2;
+  const s = channelSum(squares, x.depth, x.height * x.width);
   for (let i = 0; i < y.length; i++) {
     s[i] = LRN.k + LRN.alpha * s[i];
     const root = Math.sqrt(s[i]);
@@ -28,7 +31,9 @@ export function lrnForward(x) {
 
 /** dx_c = dy_c s_c^-beta - 2 alpha beta x_c * sum over |q - c| <= n/2 of dy_q y_q / s_q */
 export function lrnBackward(dy, { x, y, s }) {
-  const through = channelSum(dy.data.map((d, i) => (d * y[i]) / s[i]), x.depth, x.height * x.width);
-  const dx = dy.data.map((d, i) => d * s[i] ** -LRN.beta - 2 * LRN.alpha * LRN.beta * x.data[i] * through[i]);
+  const d = dy.data, parts = new Float64Array(d.length), dx = new Float64Array(d.length);
+  for (let i = 0; i < d.length; i++) parts[i] = (d[i] * y[i]) / s[i];
+  const through = channelSum(parts, x.depth, x.height * x.width);
+  for (let i = 0; i < d.length; i++) dx[i] = d[i] / (Math.sqrt(s[i]) * Math.sqrt(Math.sqrt(s[i]))) - 2 * LRN.alpha * LRN.beta * x.data[i] * through[i];
   return { ...dy, data: dx };
 }

@@ -20,6 +20,9 @@ function startDock() {
 }
 
 async function main() {
+  for (const canvas of document.querySelectorAll("figure canvas:not([aria-label]), figure canvas[aria-label='']")) { // until there is more to say
+    canvas.setAttribute("aria-label", canvas.parentElement.querySelector("figcaption").textContent.trim());
+  }
   await decodeFrames();
   startForward();
   startBroken();

@@ -10,7 +10,8 @@ export function networkForward(image, parameters, same) {
   const { w1, b1, w2, b2 } = parameters;
   const x1 = same ? pad(image) : image;
   const a1 = convForward(x1, w1, b1);
-  const h1 = { ...a1, data: a1.data.map((value) => (value > 0 ? value : 0)) }; // ReLU
+  const h1 = { ...a1, data: new Float64Array(a1.data.length) };
+  for (let i = 0; i < h1.data.length; i++) h1.data[i] = Math.max(a1.data[i], 0); // ReLU
   const x2 = same ? pad(h1) : h1;
   const a2 = convForward(x2, w2, b2);
   const { y, cache } = lrnForward(a2);
@@ -24,7 +25,8 @@ export function networkBackward(dfeatures, parameters, { x1, h1, x2, lrn, same }
   const { dw: w2, db: b2 } = convWeightGradients(da2, x2);
   const dx2 = convInputGradient(da2, parameters.w2, x2.depth);
   const dh1 = same ? crop(dx2) : dx2;
-  const da1 = { ...dh1, data: dh1.data.map((d, i) => (h1.data[i] > 0 ? d : 0)) }; // ReLU: nothing where it was 0
+  const da1 = { ...dh1, data: new Float64Array(dh1.data.length) };
+  for (let i = 0; i < da1.data.length; i++) da1.data[i] = h1.data[i] > 0 ? dh1.data[i] : 0; // ReLU: nothing where it was 0
   const { dw: w1, db: b1 } = convWeightGradients(da1, x1);
   if (!wantImage) return { gradients: { w1, b1, w2, b2 } };
   const dx1 = convInputGradient(da1, parameters.w1, x1.depth);

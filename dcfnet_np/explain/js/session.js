@@ -75,7 +75,8 @@ export class Session {
 
   extract(patch) {
     const { features: raw, cache } = networkForward(this.centred(patch), this.weights, true);
-    const features = raw.data.map((value, i) => value * this.window[i % (N * N)]);
+    const features = new Float64Array(raw.data.length);
+    for (let i = 0; i < features.length; i++) features[i] = raw.data[i] * this.window[i % (N * N)];
     return { patch, cache, features, spectra: rfft2(features, D, N, N) };
   }
 

@@ -79,6 +79,23 @@ export function whenNear(id, show) {
   observer.observe($(id));
 }
 
+const visible = new Set(), unpainted = new Map();
+const watcher = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) { visible.delete(target); continue; }
+    visible.add(target);
+    unpainted.get(target)?.();
+    unpainted.delete(target);
+  }
+}, { rootMargin: "100px" });
+
+/** Call `paint` now where the element is in sight, and otherwise when it comes: the newest one only. */
+export function whenSeen(element, paint) {
+  if (visible.has(element)) { paint(); return; }
+  unpainted.set(element, paint);
+  watcher.observe(element);
+}
+
 /** Dragging and arrow keys on a canvas: `move(point, kind)` with the point in [0, 1] x [0, 1] and kind "press" or
  *  "drag", `step([dx, dy])` for an arrow key (Shift: ten steps), `enter()` for Enter or Space. */
 export function pointer(canvas, { move, step, enter }) {
