@@ -71,7 +71,9 @@ def pictures(page, folder):
             browser.open(page)
             browser.wait(READY)
             browser.screenshot(folder / f"{name}-0-top.png")
-            for number, section in enumerate(browser.run("[...document.querySelectorAll('section')].map(s => s.id)"), 1):
+            for number, section in enumerate(
+                browser.run("[...document.querySelectorAll('section')].map(s => s.id)"), 1
+            ):
                 browser.run(f"document.getElementById('{section}').scrollIntoView({{ behavior: 'instant' }})")
                 time.sleep(1)
                 browser.wait("dcfnet.idle()")
@@ -98,7 +100,12 @@ def main():
             browser.wait(READY)
             found = measure(browser)
             version = browser.send("Browser.getVersion")["product"]
-        report = {"browser": version, "cores": len(os.sched_getaffinity(0)), "page_mb": page.stat().st_size / 1e6, "ms": {}}
+        report = {
+            "browser": version,
+            "cores": len(os.sched_getaffinity(0)),
+            "page_mb": page.stat().st_size / 1e6,
+            "ms": {},
+        }
     print(f"{version}, {report['cores']} cores, page {report['page_mb']:.2f} MB")
     for name, times in found.items():
         report["ms"][name] = {"median": statistics.median(times), "largest": max(times)}

@@ -203,7 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     diff.set_defaults(select=False)
 
-    page = command("explain", _explain, "write the derivation as one interactive HTML page, for a browser without a network")
+    page = command(
+        "explain", _explain, "write the derivation as one interactive HTML page, for a browser without a network"
+    )
     _add_box(page)
     explain_command.add_arguments(page)
 

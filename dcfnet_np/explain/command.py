@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
     from .page import Clip
 
-DEMO_BOX = (72.0, 46.0, 30.0, 36.0)  # the face in the demo's clip, without hair and chin: its window fits into the frame
+DEMO_BOX = (
+    72.0,
+    46.0,
+    30.0,
+    36.0,
+)  # the face in the demo's clip, without hair and chin: its window fits into the frame
 FRAMES = 30  # of the page
 EVERY = 3
 
@@ -21,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="IMAGE_OR_SOURCE", nargs="?", help="an image, or what `track` takes; default: the demo's clip"
     )
-    parser.add_argument("--out", metavar="FILE.html", type=Path, default=Path("dcfnet.html"), help="default: dcfnet.html")
+    parser.add_argument(
+        "--out", metavar="FILE.html", type=Path, default=Path("dcfnet.html"), help="default: dcfnet.html"
+    )
     parser.add_argument("--frames", metavar="N", type=int, default=FRAMES, help=f"in the page; default: {FRAMES}")
     parser.add_argument("--every", metavar="N", type=int, default=EVERY, help=f"take each N-th frame; default: {EVERY}")
     parser.add_argument("--weights", metavar="NAME|FILE", default="light", help="of the network light; default: light")

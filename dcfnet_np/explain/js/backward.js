@@ -1,6 +1,6 @@
 // Section 7: the backward pass, and finite differences for a pixel that the reader picks.
 
-import { drawCross, drawMap, drawPatch } from "./draw.js";
+import { colour, drawCross, drawMap, drawPatch } from "./draw.js";
 import { onForward, range } from "./forward.js";
 import { $, N, engine, number, pointer, settings, view, whenNear } from "./state.js";
 
@@ -42,7 +42,7 @@ export function showGradients() {
   }
   for (const id of ["eq8", "eq11"]) range(id, drawMap($(id), latest[id], { kind: "signed" }));
   for (const branch of ["template", "search"]) drawPatch($(`pixel-${branch}`), patches[branch]);
-  drawCross($(picked.id), picked.row, picked.column);
+  drawCross($(picked.id), picked.row, picked.column, colour("a"));
   const names = { residual: "Gradient by the response", eq6: "Eq. 6", eq7: "Eq. 7", eq8: "Eq. 8, gradient by the search features",
                   eq9: "Eq. 9", eq10: "Eq. 10", eq11: "Eq. 11, gradient by the template features",
                   "pixel-template": "Template patch", "pixel-search": "Search patch" };
@@ -76,8 +76,8 @@ function showDifference({ analytic, numeric, plus, minus, h, value }) {
   const error = Math.abs(analytic - numeric) / Math.max(Math.abs(analytic), Math.abs(numeric), 1e-300);
   const place = what.endsWith("image") ? `green of the ${what.split(" ")[0]} patch` : `φ of the ${what}, channel ${view.channel + 1}`;
   const row = (name, cell) => `<tr><th scope="row">${name}</th><td class="digits">${cell}</td></tr>`;
-  $("difference").innerHTML = `<p class="readout">${place[0].toUpperCase()}${place.slice(1)}, row ${picked.row}, column ${picked.column}, ` +
-    `is ${number(value, 4)}; h = ${number(h, 2)}.</p><div class="scroll"><table><tbody>` +
+  $("difference").innerHTML = `<p class="readout">Picked: ${place}, row ${picked.row}, column ${picked.column}, ` +
+    `with the value ${number(value, 4)}; h = ${number(h, 2)}.</p><div class="scroll"><table><tbody>` +
     row("L with + h", plus.toFixed(13)) + row("L with − h", minus.toFixed(13)) + row("slope", b) +
     row(eq ?? "through the network", a) + row("error, relative", number(error, 2)) + "</tbody></table></div>";
 }

@@ -83,7 +83,7 @@ export function drawPatch(canvas, patch, n = 125) {
 /** A cross at a map's row and column, as large as the canvas. */
 export function drawCross(canvas, row, column, style = "#ffffff", n = 125) {
   const context = canvas.getContext("2d"), x = ((column + 0.5) * canvas.width) / n, y = ((row + 0.5) * canvas.height) / n;
-  for (const [width, ink] of [[4, "rgb(0 0 0 / .65)"], [1.6, style]]) {
+  for (const [width, ink] of [[5, "rgb(0 0 0 / .75)"], [2.2, style]]) {
     context.lineWidth = width;
     context.strokeStyle = ink;
     context.beginPath();
@@ -122,21 +122,21 @@ export function drawFrame(canvas, bitmap, boxes) {
 }
 
 /** The map as a landscape: every second or third pixel, far rows first.  turn, tilt in radians. */
-export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, tilt = 0.95, n = 125, step = 2 } = {}) {
+export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, tilt = 0.95, n = 125, step = 2, ground = "card" } = {}) {
   const context = canvas.getContext("2d"), { width, height } = canvas, half = rolled ? (n + 1) >> 1 : 0;
   const [low, high] = range ?? extent(map), count = Math.ceil(n / step), tall = 0.62;
   const at = (i) => Math.min(i * step, n - 1);
   const sin = Math.sin(turn), cos = Math.cos(turn), flat = Math.cos(tilt), up = Math.sin(tilt);
-  const size = Math.min(0.68 * width, 0.95 * height); // of the square that is seen from above
+  const size = Math.min(0.68 * width, 0.88 * height); // of the square that is seen from above
   const xs = new Float64Array(count * count), ys = new Float64Array(count * count), zs = new Float64Array(count * count);
   for (let i = 0; i < count; i++) for (let j = 0; j < count; j++) {
     const r = at(i), s = at(j), value = (map[((r + half) % n) * n + ((s + half) % n)] - low) / (high - low || 1);
     const x = s / (n - 1) - 0.5, y = r / (n - 1) - 0.5, k = i * count + j;
     xs[k] = width / 2 + size * (x * cos - y * sin);
-    ys[k] = height * 0.66 + size * ((x * sin + y * cos) * flat - value * tall * up);
+    ys[k] = height * 0.62 + size * ((x * sin + y * cos) * flat - value * tall * up);
     zs[k] = value;
   }
-  context.fillStyle = colour("card");
+  context.fillStyle = colour(ground);
   context.fillRect(0, 0, width, height);
   // Far quads first: the order of rows and of columns follows from the turn.
   const rows = [...Array(count - 1).keys()], columns = [...Array(count - 1).keys()];

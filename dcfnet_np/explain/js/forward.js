@@ -1,7 +1,7 @@
 // Sections 1 to 5: patches, features, wish, filter, response.
 
 import { colour, drawCross, drawFrame, drawMap, drawPatch, drawSquare, drawSurface, extent } from "./draw.js";
-import { $, DEFAULTS, N, clip, data, engine, middle, number, pointer, settings, signed, view, whenSeen } from "./state.js";
+import { $, DEFAULTS, N, clip, data, engine, middle, number, percent, pointer, settings, signed, view, whenSeen } from "./state.js";
 
 const SEARCH_FRAMES = ["frame-search", "frame-response", "frame-backward"];
 const maps = { template: null, search: null }; // newest patch and features of both branches
@@ -80,7 +80,7 @@ function showLabel({ label, sigma, peak, loss, K, count }) {
   about("label-map", `The wished response, a Gaussian of ${number(sigma)} pixels`);
   about("label-surface", "The wished response as a surface: one round hill");
   $("sigma-value").textContent = `${number(settings.sigmaFactor)} → ${sigma.toFixed(2)} px`;
-  $("band-value").textContent = `${K} (${count.toLocaleString("en")} of 7,875 bins)`;
+  $("band-value").textContent = `${K} (${percent(count / 7875)} of bins)`;
   $("band").value = K;
   $("dock-peak").textContent = `peak ${peak.value.toFixed(3)}, loss ${number(loss)}`;
 }
@@ -129,6 +129,7 @@ function showResponse(result) {
     drawCross($("response-map"), half + row, half + column);
   });
   whenSeen($("response-surface"), () => drawSurface($("response-surface"), response, { ...turns, range: [extent(response)[0], top] }));
+  whenSeen($("hero"), () => drawSurface($("hero"), response, { ...turns, range: [extent(response)[0], top], ground: "page" }));
   whenSeen($("dock-response"), () => drawMap($("dock-response"), response, { rolled: true }));
   const [, , w, h] = data.box, scale = (1 + settings.padding) / N;
   const text = `The peak is ${peak.value.toFixed(3)} high and ${signed(column, 0)} columns, ${signed(row, 0)} rows from the middle of the map: ` +

@@ -46,6 +46,13 @@ export function showTracking() {
   $("track-step").disabled = now.frame + 1 >= clip.frames.length;
 }
 
+const ZOOM = 63;
+/** The middle of a spectrum, the band with a little around it. */
+function middleOf(map) {
+  const first = (N - ZOOM) >> 1;
+  return Float32Array.from({ length: ZOOM * ZOOM }, (_, i) => map[(first + Math.floor(i / ZOOM)) * N + first + (i % ZOOM)]);
+}
+
 /** One column of Fig. 2. */
 function addColumn(now) {
   const column = document.createElement("div"), first = steps[0];
@@ -53,7 +60,7 @@ function addColumn(now) {
   const [patch, numerator, denominator] = column.children;
   drawPatch(patch, now.patch);
   for (const [canvas, name] of [[numerator, "numerator"], [denominator, "denominator"]]) {
-    drawMap(canvas, now[name], { kind: "log", decades: 6, range: [0, extent(first[name])[1]] });
+    drawMap(canvas, middleOf(now[name]), { kind: "log", decades: 6, range: [0, extent(first[name])[1]], n: ZOOM });
     canvas.setAttribute("aria-hidden", "true");
   }
   patch.setAttribute("aria-hidden", "true");
