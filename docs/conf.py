@@ -1,6 +1,7 @@
 """How Sphinx builds the site: `make docs`.  Pages are Markdown (MyST), the API is read from docstrings."""
 
 import importlib
+import logging
 import pkgutil
 import re
 import shutil
@@ -147,6 +148,7 @@ def copy_notebooks(app):
 
 def write_interactive_page(app):
     """explain.html from the demo's clip, into the site as it is."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports each glyph that it leaves out
     if dcfnet(["explain", "--out", str(DOCS / "_extra" / "explain.html")]):
         raise RuntimeError("the interactive page could not be made")
 
