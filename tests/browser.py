@@ -18,7 +18,7 @@ import time
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-OPTIONS = (
+OPTIONS = (  # headless, quiet, and with networking off
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -27,21 +27,25 @@ OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--disable-background-timer-throttling",
-    "--disable-renderer-backgrounding",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # networking off
+    "--host-resolver-rules=MAP * ~NOTFOUND",
     "--proxy-server=127.0.0.1:9",
-    "--remote-debugging-pipe",  # reads descriptor 3, writes descriptor 4
 )
+PIPE = ("--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--remote-debugging-pipe")
+
+
+def find_browser():
+    """Its path; without one the test is skipped."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no Chromium found")
+    return program
 
 
 class Browser:
     """One page in a browser of its own; without a network."""
 
     def __init__(self, folder, size=(1280, 900), scale=1, dark=False, touch=False):
-        program = next(filter(None, map(shutil.which, BROWSERS)), None)
-        if program is None:
-            pytest.skip("no Chromium found")
+        program = find_browser()
         self.folder, self.size, self.scale, self.dark, self.touch = folder, size, scale, dark, touch
         self.messages, self.requests = [], []
         self._numbers = itertools.count(1)
@@ -51,7 +55,7 @@ class Browser:
         shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         profile = f"--user-data-dir={folder / 'profile'}"
         self._process = subprocess.Popen(
-            ["bash", "-c", shell, "bash", program, *OPTIONS, profile, "about:blank"],
+            ["bash", "-c", shell, "bash", program, *OPTIONS, *PIPE, profile, "about:blank"],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -110,6 +110,7 @@ export class Session {
     return { energy, filterF, responseF, response, ...responseLoss(response, label) };
   }
 
+  /** What the page shows of them; `all` adds features and filter. */
   forward(settings, { all = false } = {}) {
     const x = this.intermediates(settings);
     const energy = this.keep("energy", [this.kept.get("template").key], () =>
@@ -190,6 +191,7 @@ export class Session {
     return { x, dresponseF, eq7, eq8, eq9, eq10, eq11 };
   }
 
+  /** Eqs. 6 to 11 for one channel, magnitudes of spectra; `all` adds the gradients of all channels. */
   backward(settings, { channel, flaw, all = false }) {
     const g = this.gradients(settings, flaw), map = (x) => Float32Array.from(x.subarray(channel * N * N, (channel + 1) * N * N));
     const seen = (xf) => wholeSpectrum(magnitudeOf(xf, channel, BINS), N);
@@ -322,16 +324,17 @@ export class Session {
   /** Detection in the next frame at three scales, a move, an update of the model.  As `Tracker.update`. */
   trackStep(_, { beta }) {
     const t = this.track, frame = this.frames[t.frame + 1];
-    const found = [-1, 0, 1].map((exponent) => {
+    const scales = [-1, 0, 1].map((exponent) => {
       const factor = SCALES.step ** exponent, window = t.size.map((side) => factor * side * 3);
       const { spectra } = this.extract(cropPatch(frame, t.centre, window, N));
       const response = irfft2(modelResponseF(t.model, spectra, D, BINS, t.bins), 1, N, N); // Eq. 3
       const peak = peakOf(response, N);
       return { window, response, peak, score: peak.value * SCALES.penalty ** Math.abs(exponent) };
     });
-    const best = found.reduce((a, b) => (b.score > a.score ? b : a));
+    const best = scales.reduce((a, b) => (b.score > a.score ? b : a));
     t.frame += 1;
-    if (best.score > 0) {
+    const found = best.score > 0;
+    if (found) {
       const [row, column] = best.peak.shift, first = this.box.slice(2);
       t.centre = [t.centre[0] + (column * best.window[0]) / N, t.centre[1] + (row * best.window[1]) / N];
       t.size = best.window.map((side, k) => {
@@ -339,9 +342,10 @@ export class Session {
         return Math.min(Math.max(side / 3, smallest), [frame.width, frame.height][k], SCALES.largest * first[k]);
       });
     }
-    return { ...this.learn(t.frame, beta), response: Float32Array.from(best.response), score: best.peak.value };
+    return { ...this.learn(t.frame, found ? beta : 0), response: Float32Array.from(best.response), score: best.peak.value };
   }
 
+  /** A template cut out at the new place, and what Fig. 2 shows of the model. */
   learn(number, beta) {
     const t = this.track, patch = cropPatch(this.frames[number], t.centre, t.size.map((side) => 3 * side), N);
     const { spectra } = this.extract(patch);
