@@ -256,15 +256,15 @@ def error_of(words):
 
 def scroll(browser, name):
     browser.run(f"document.getElementById('{name}').scrollIntoView({{ behavior: 'instant', block: 'center' }})")
-    time.sleep(0.3)
     settle(browser)
 
 
 def settle(browser):
-    """Until no worker has anything to do, and what they said is drawn."""
-    browser.wait("dcfnet.idle()")
-    time.sleep(0.05)
-    browser.wait("dcfnet.idle()")
+    """Until no worker has anything to do, and what they said is drawn: what comes into sight is seen in a frame."""
+    frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
+    for _ in range(2):
+        browser.run(frames)
+        browser.wait("dcfnet.idle()")
 
 
 def slide(browser, name, value):

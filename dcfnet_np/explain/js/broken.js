@@ -9,7 +9,7 @@ const WORDS = {
   conjugate: "A product without the conjugate is a convolution: it turns the filter by 180 degrees. The phases of filter and " +
     "features add up instead of cancelling, and there is no peak where the target is.",
   mirror: "The transform back takes each stored column once, but columns other than the first stand for two. The response comes out " +
-    "about half as high; the first column, which needs no factor, leaves stripes. The peak stays where it is, which is how such a mistake survives.",
+    "about half as high; the first column, which needs no factor, leaves a faint stripe. The peak stays where it is, which is how such a mistake survives.",
   hann: "Features are now as strong at the edge as in the middle. The circular correlation joins the left edge to the right one, and these " +
     "seams, and surroundings that do not move with the target, count like the target itself: the peak is drawn to where they are.",
   lambda: "Hardly anything changes: with 32 channels the energy is far above λ in every bin of the band. λ matters where some energy is " +
