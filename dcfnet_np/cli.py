@@ -102,6 +102,7 @@ def _complain(message: str, code: int, debug: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .explain import command as explain_command
     from .train import prepare_cli
 
     common = _Parser(add_help=False)
@@ -203,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", metavar="T", type=float, default=1e-6, help="of a quantity's largest magnitude; default: 1e-6"
     )
     diff.set_defaults(select=False)
+
+    page = command(
+        "explain", _explain, "write the derivation as one interactive HTML page, for a browser without a network"
+    )
+    _add_box(page)
+    explain_command.add_arguments(page)
 
     bench = command(
         "bench", _bench, "measure tracking and training on this machine, beside PyTorch where it is installed"
@@ -861,6 +868,12 @@ def _diff(args: argparse.Namespace) -> int:
     for difference in found[1:]:
         print(f"  then: {difference}")
     return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from .explain import command
+
+    return command.run(args, _demo_clip)
 
 
 def _bench(args: argparse.Namespace) -> int:

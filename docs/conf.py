@@ -1,17 +1,18 @@
 """How Sphinx builds the site: `make docs`.  Pages are Markdown (MyST), the API is read from docstrings."""
 
 import importlib
-import importlib.util
+import logging
 import pkgutil
 import re
 import shutil
 import sys
 from pathlib import Path
 
-import math_core
 from docutils import nodes
 
 import dcfnet_np
+from dcfnet_np.cli import main as dcfnet
+from dcfnet_np.explain import mathml
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -23,7 +24,7 @@ copyright = author
 version = release = dcfnet_np.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "sphinxcontrib.autoprogram"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_extra"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
@@ -39,30 +40,24 @@ html_title = f"dcfnet_np {release}"
 html_show_sphinx = False
 html_copy_source = False
 html_math_renderer = "mathml"
-# STIX Two Math, the font of the mathematics, comes inside the package ziamath: browsers need one to stretch brackets.
-html_static_path = ["_static", str(Path(importlib.util.find_spec("ziamath").origin).parent / "fonts")]
+html_static_path = ["_static", str(mathml.font_file().parent)]
+html_extra_path = ["_extra"]  # the interactive page, made below
+(DOCS / "_extra").mkdir(exist_ok=True)
 html_css_files = ["site.css"]
 
 
 # --- mathematics as MathML: no script, no request; every current browser draws it --------------------------
 
-TO_MATHML = math_core.LatexToMathML()
-
 
 def inline_math(self, node):
     """$...$"""
-    self.body.append(TO_MATHML.convert_with_local_state(node.astext(), displaystyle=False))
+    self.body.append(mathml.inline(node.astext()))
     raise nodes.SkipNode
 
 
 def display_math(self, node):
-    """$$...$$, with the number of its \\tag on the right; wide ones scroll, with the keyboard too."""
-    latex = node.astext()
-    number = re.search(r"\\tag\{(.+?)\}", latex)  # the paper's number of the equation
-    latex = re.sub(r"\\tag\{.+?\}", "", latex)
-    shown = TO_MATHML.convert_with_local_state(latex, displaystyle=True)
-    label = f'<span class="eqno">({number[1]})</span>' if number else ""
-    self.body.append(f'<div class="math" tabindex="0">{shown}{label}</div>\n')
+    """$$...$$"""
+    self.body.append(mathml.display(node.astext()) + "\n")
     raise nodes.SkipNode
 
 
@@ -151,6 +146,13 @@ def copy_notebooks(app):
         (folder / notebook.name).write_text(text, encoding="utf-8")
 
 
+def write_interactive_page(app):
+    """explain.html from the demo's clip, into the site as it is."""
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports each glyph that it leaves out
+    if dcfnet(["explain", "--out", str(DOCS / "_extra" / "explain.html")]):
+        raise RuntimeError("the interactive page could not be made")
+
+
 def name_files_outside(app, docname, source):
     """In docs/*.md a link to ../FILE, which a reader of the repository can follow, becomes the file's name."""
     if "/" not in docname:
@@ -162,6 +164,7 @@ def setup(app):
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("builder-inited", write_api_pages)
     app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", write_interactive_page)
     app.connect("source-read", name_files_outside)
     app.connect("autodoc-process-docstring", plain_text)
     app.connect("autodoc-skip-member", skip_member)

@@ -5,17 +5,15 @@ import html.parser
 import json
 import os
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
+from browser import OPTIONS, find_browser
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import report, results
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="module")
@@ -164,23 +162,11 @@ addEventListener("load", () => {
 
 def browse(page, tmp_path, *options):
     """Open a page with SCRIPT in headless Chromium without a network; (what it saw, console messages)."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip("no Chromium found")
     copy = tmp_path / "page.html"
     copy.write_text(page.read_text(encoding="utf-8").replace("</head>", SCRIPT, 1), encoding="utf-8")
     words = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--proxy-server=127.0.0.1:9",
+        find_browser(),
+        *OPTIONS,
         "--enable-logging=stderr",
         "--window-size=1280,900",
         f"--user-data-dir={tmp_path / 'profile'}",

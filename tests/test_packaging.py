@@ -100,6 +100,9 @@ def test_every_module_imports_from_the_clean_environment(source, installed):
 def test_kernels_and_weights_are_installed(source, installed):
     expected = {f"kernels/{p.name}" for p in (source / "kernels").glob("*.cu*")}
     expected |= {f"evaluation/{p.name}" for p in (source / "dcfnet_np/evaluation").glob("*.j2")}
+    page = [p for p in (source / "dcfnet_np/explain").rglob("*.*") if p.suffix in (".css", ".j2", ".js")]
+    expected |= {str(p.relative_to(source / "dcfnet_np")) for p in page}
+    assert len(page) > 20
     expected |= {f"data/{p.name}" for p in (source / "dcfnet_np/data").iterdir() if p.suffix in (".h5", ".md")}
     expected |= {f"serve/page/{name}" for name in ("index.html", "page.js", "style.css")}
     expected |= {"py.typed"}

@@ -1,0 +1,233 @@
+"""Put the interactive page together: one HTML file with its frames, weights, font, styles and scripts inside."""
+
+import base64
+import dataclasses
+import importlib
+import importlib.resources
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import __version__, network
+from ..files import replacing
+from ..ops.dcf import dcf_backward, dcf_forward
+from ..ops.fourier import label_band, rfft2
+from ..ops.loss import response_loss_backward, response_loss_forward
+from ..presets import PRESETS, Preset
+from ..tracker import Tracker
+from ..vision.boxes import Box, check_box
+from ..vision.crop import crop_patches, to_bgr
+from ..vision.windows import gaussian_label, hann
+from ..weights import Weights
+from . import mathml
+
+LONGEST_SIDE = 240  # pixels; larger frames are scaled down
+SEARCH_FRAME = 4  # frame of the page in which the search window lies at first
+INITIAL_SCALE = 0.41  # of the random weights, times He's, as the packaged ones were trained
+
+IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(.+?)";$', re.M)
+
+# The default settings, but with the paper's rule of the update, whose numerator and denominator Fig. 2 shows.
+PRESET: Preset = dataclasses.replace(PRESETS["default"], name="page", update_rule="ratio")
+
+
+class Clip(NamedTuple):
+    """What the page shows: frames (H, W, 3) uint8 BGR, the target in the first one, and where they come from."""
+
+    frames: list[np.ndarray]
+    box: Box  # x, y, w, h, pixels, 0-based
+    source: str
+
+
+def check_installed() -> None:
+    """Raise ValueError when a package of the extra `explain` is missing."""
+    for name in ("jinja2", "math_core", "fontTools", "ziamath"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"the page needs {name}; install the extra explain: pip install '.[explain]'")
+
+
+def write_page(path: Path, clip: Clip, weights: Weights) -> None:
+    """Write the page to `path`.  Raises ValueError for a box outside the frame or another network, WriteError."""
+    html = render(clip, weights)
+    with replacing(path) as part:
+        part.write_text(html, encoding="utf-8")
+
+
+def render(clip: Clip, weights: Weights) -> str:
+    """The page as a string.  weights: of the network `light`, with BGR input."""
+    import jinja2
+
+    check_installed()
+    if weights.architecture != "light" or weights.channel_order != "bgr":
+        raise ValueError(
+            "explain: the page computes the network light with BGR input, got "
+            f"{weights.architecture} with {weights.channel_order}; choose --weights light or a file trained like it"
+        )
+    clip = scaled(clip)
+    frame = min(SEARCH_FRAME, len(clip.frames) - 1)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dcfnet_np.explain", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["typeset"] = lambda html: _markup(mathml.typeset(str(html)))
+    body = environment.get_template("body.html.j2").render(
+        source=clip.source, count=len(clip.frames), preset=PRESET, frame=frame, version=__version__
+    )
+    data = {
+        "frames": [_picture(frame) for frame in clip.frames],
+        "box": clip.box,
+        "boxes": _boxes(clip, weights),
+        "weights": _packed(weights.parameters),
+        "random": _packed(_random()),
+        "mean": weights.mean,
+        "frame": frame,
+        "reference": reference(clip, weights, frame),
+    }
+    styles = _read("style.css").replace("FONT", mathml.font_for(body))
+    return environment.get_template("page.html.j2").render(
+        body=_markup(body),
+        styles=_markup(styles),
+        data=_markup(_script(json.dumps(data))),
+        worker=_markup(_script(join_modules("worker.js"))),
+        main=_markup(_script(join_modules("main.js"))),
+    )
+
+
+# --- the library's side of the numbers ----------------------------------------------------------------------
+
+
+def reference(clip: Clip, weights: Weights, frame: int) -> dict[str, float]:
+    """What the library computes, in float32, for the settings with which the page opens: norms and the loss.
+
+    The page shows them beside its own.
+    """
+    size, (x, y, w, h) = PRESET.input_size, clip.box
+    centre, window = (x + w / 2, y + h / 2), np.array([[w, h]]) * (1 + PRESET.padding)
+    patches = np.concatenate(
+        [crop_patches(clip.frames[index], centre, window, size, rounded=True) for index in (0, frame)]
+    )
+    mean = np.array(weights.mean, np.float32).reshape(3, 1, 1)
+    features, caches = network.forward(patches - mean, weights.parameters, weights.architecture)
+    features = features * hann((size, size))  # a new array: the caches hold the old one
+    label = gaussian_label((size, size), PRESET.sigma)
+    band = label_band(label)
+    response, cache = dcf_forward(features[:1], features[1:], rfft2(label, band), PRESET.lam, band)
+    loss, loss_cache = response_loss_forward(response, label)
+    dtemplate, dsearch = dcf_backward(response_loss_backward(loss_cache), cache)
+    dfeatures = np.concatenate([dtemplate, dsearch]) * hann((size, size))
+    _, dparameters = network.backward(dfeatures, caches, input_gradient=False)
+    arrays = {
+        "template": features[0],
+        "search": features[1],
+        "filter": cache.filter_f,
+        "response": response,
+        "eq8": dsearch,
+        "eq11": dtemplate,
+        "w1": dparameters["conv1.weight"],
+        "w2": dparameters["conv2.weight"],
+    }
+    norms = {name: float(np.linalg.norm(array.ravel().astype(np.complex128))) for name, array in arrays.items()}
+    return {**norms, "peak": float(response.max()), "loss": loss}
+
+
+def _boxes(clip: Clip, weights: Weights) -> list[Box]:
+    """The library's tracker on the clip: the boxes of training, and what the page's own tracker is held against."""
+    tracker = Tracker(weights, PRESET, "cpu")
+    tracker.init(clip.frames[0], clip.box)
+    return [clip.box, *(tracker.update(frame).box for frame in clip.frames[1:])]
+
+
+def _random() -> network.Parameters:
+    parameters = network.initialise("light", seed=0)
+    return {name: value * np.float32(INITIAL_SCALE) for name, value in parameters.items()}
+
+
+# --- what goes into the file ----------------------------------------------------------------------------------
+
+
+def scaled(clip: Clip) -> Clip:
+    """The clip with frames of at most LONGEST_SIDE pixels, checked.  ValueError for a box outside the frame."""
+    import cv2
+
+    frames = [to_bgr(frame) for frame in clip.frames]
+    box = check_box(clip.box, frames[0].shape, "explain")
+    height, width = frames[0].shape[:2]
+    factor = LONGEST_SIDE / max(height, width)
+    if factor >= 1:
+        return Clip(frames, box, clip.source)
+    size = (round(width * factor), round(height * factor))
+    x, y, w, h = box
+    across, down = size[0] / width, size[1] / height
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    return Clip(small, (x * across, y * down, w * across, h * down), clip.source)
+
+
+def moved(image: np.ndarray, count: int) -> list[np.ndarray]:
+    """A clip from a single image: the camera goes once around a circle of an eighth of the shorter side."""
+    import cv2
+
+    height, width = image.shape[:2]
+    radius = min(height, width) / 16
+    frames = []
+    for turn in np.linspace(0, 2 * np.pi, count):
+        shift = np.array([[1, 0, radius * np.sin(turn)], [0, 1, radius * (1 - np.cos(turn))]])
+        frames.append(cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101))
+    return frames
+
+
+def _picture(frame: np.ndarray) -> str:
+    """Lossless, so that the page computes with the very pixels that the library sees."""
+    import cv2
+
+    good, data = cv2.imencode(".webp", frame, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    if not good:
+        raise RuntimeError("OpenCV cannot write WebP")
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def _packed(parameters: network.Parameters) -> str:
+    """All parameters of `light` in the order of its layers, little-endian float32, base64."""
+    values = [np.ascontiguousarray(parameters[name], "<f4").tobytes() for name in network.parameter_shapes("light")]
+    return base64.b64encode(b"".join(values)).decode()
+
+
+def join_modules(name: str) -> str:
+    """The module `name` of js/ with all that it imports, in one script; what is imported comes first.
+
+    Each module becomes a function that is called at once and returns what the module exports; its imports become
+    names taken out of these.  So modules may use one name for different things, as they may in files of their own.
+    """
+    done: dict[str, str] = {}
+
+    def add(module: str) -> None:
+        source = _read(f"js/{module}")
+        for wanted in re.findall(IMPORT, source):
+            if wanted[1] not in done:
+                add(wanted[1])
+        exported = ", ".join(re.findall(r"^export (?:async )?(?:function|class|const) ([\w$]+)", source, re.M))
+        source = re.sub(r"^export ", "", re.sub(IMPORT, r'const {\1} = modules["\2"];', source), flags=re.M)
+        done[module] = f'modules["{module}"] = (() => {{\n\n{source}\nreturn {{ {exported} }};\n}})();'
+
+    add(name)
+    return "\n\n".join(['"use strict";\nconst modules = {};', *done.values()])
+
+
+def _read(name: str) -> str:
+    return (importlib.resources.files("dcfnet_np.explain") / name).read_text(encoding="utf-8")
+
+
+def _script(text: str) -> str:
+    """Text that may stand in a <script>: nothing in it ends the element."""
+    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)

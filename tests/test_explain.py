@@ -1,0 +1,436 @@
+"""The interactive page in a real browser without a network: every control moves, and its numbers are the library's."""
+
+import base64
+import re
+import time
+
+import numpy as np
+import pytest
+from browser import Browser
+from scenes import make_sequence
+
+from dcfnet_np import network, weights
+from dcfnet_np.backend import select_device
+from dcfnet_np.cli import main
+from dcfnet_np.explain import mathml, page
+from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
+from dcfnet_np.ops.fourier import make_band, rfft2
+from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.train import loop
+from dcfnet_np.train.sgd import sgd_step, zero_velocity
+from dcfnet_np.vision.crop import crop_patches
+from dcfnet_np.vision.windows import gaussian_label, hann
+
+TOLERANCE = (
+    1e-4  # relative, of the largest magnitude: the page computes in double precision, the library here in single
+)
+SIZE = 125
+# Settings that nobody would choose: window partly outside the frame, narrow label cut by the band, odd padding.
+ODD = {"frame": 3, "centre": [31.25, 40.5], "padding": 1.7, "sigmaFactor": 0.06, "lambda": 3e5, "band": 17}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Eight frames in which a textured target walks over a textured ground."""
+    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18))
+    return page.Clip([np.ascontiguousarray(frame) for frame in frames], tuple(map(float, boxes[0])), "a made-up scene")
+
+
+@pytest.fixture(scope="module")
+def file(clip, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    page.write_page(path, clip, weights.load("light"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(file, tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        browser.open(file)
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        yield browser
+
+
+# Arrays leave the page as base64 of single precision: {"": 1} is kept, {"": Float32Array} becomes {"": {f32: "..."}}.
+SEND = """
+(async () => {
+  const text = (bytes) => {
+    let letters = "";
+    for (let i = 0; i < bytes.length; i += 4096) letters += String.fromCharCode(...bytes.subarray(i, i + 4096));
+    return btoa(letters);
+  };
+  const pack = (x) => {
+    if (ArrayBuffer.isView(x)) return { f32: text(new Uint8Array(Float32Array.from(x).buffer)) };
+    if (Array.isArray(x)) return x.map(pack);
+    if (!x || typeof x !== "object") return x;
+    return Object.fromEntries(Object.entries(x).map(([key, value]) => [key, pack(value)]));
+  };
+  return pack(await (VALUE));
+})()
+"""
+
+
+def get(browser, script):
+    """The value of a JavaScript expression whose typed arrays become NumPy's."""
+
+    def unpack(value):
+        if isinstance(value, list):
+            return [unpack(item) for item in value]
+        if isinstance(value, dict):
+            if set(value) == {"f32"}:
+                return np.frombuffer(base64.b64decode(value["f32"]), "<f4")
+            return {name: unpack(item) for name, item in value.items()}
+        return value
+
+    return unpack(browser.run(SEND.replace("VALUE", script)))
+
+
+def close(found, expected):
+    expected = np.asarray(expected)
+    error = np.abs(np.asarray(found).reshape(expected.shape) - expected).max() / np.abs(expected).max()
+    assert error < TOLERANCE, error
+
+
+def library(clip, settings):
+    """Features, filter, response and all gradients by the Python library in float32."""
+    loaded = weights.load("light")
+    x, y, w, h = clip.box
+    window = np.array([[w, h]]) * (1 + settings["padding"])
+    crops = [
+        crop_patches(clip.frames[frame], centre, window, SIZE, rounded=True)
+        for frame, centre in ((0, (x + w / 2, y + h / 2)), (settings["frame"], settings["centre"]))
+    ]
+    images = np.concatenate(crops) - np.array(loaded.mean, np.float32).reshape(3, 1, 1)
+    features, caches = network.forward(images, loaded.parameters, "light")
+    features = features * hann((SIZE, SIZE))
+    label = gaussian_label((SIZE, SIZE), settings["sigmaFactor"] * SIZE / (1 + settings["padding"]))
+    band = make_band((SIZE, SIZE), settings["band"])
+    response, cache = dcf_forward(features[:1], features[1:], rfft2(label, band), settings["lambda"], band)
+    loss, loss_cache = response_loss_forward(response, label)
+    dtemplate, dsearch = dcf_backward(response_loss_backward(loss_cache), cache)
+    dimages, dparameters = network.backward(np.concatenate([dtemplate, dsearch]) * hann((SIZE, SIZE)), caches)
+    return {
+        "features": features,
+        "filter_f": cache.filter_f[0],
+        "response": response[0],
+        "loss": loss,
+        "dtemplate": dtemplate[0],
+        "dsearch": dsearch[0],
+        "dimages": dimages,
+        "parameters": dparameters,
+    }
+
+
+def in_band(spectra, K):
+    """(D, bins) of the whole half spectrum, cut to the rows and columns of a band, in its order."""
+    whole = spectra.reshape(32, SIZE, SIZE // 2 + 1)
+    return np.concatenate([whole[:, : K + 1, : K + 1], whole[:, -K:, : K + 1]], axis=1)
+
+
+# --- the numbers ---
+
+
+def test_features_filter_response_and_gradients(browser, clip):
+    expected = library(clip, ODD)
+    before = browser.run("dcfnet.settings")
+    browser.run(f"Object.assign(dcfnet.settings, {page.json.dumps(ODD)})")
+    forward = get(browser, "dcfnet.forward()")
+    backward = get(browser, "dcfnet.backward()")
+    through = get(browser, "dcfnet.throughNetwork()")
+    browser.run(f"Object.assign(dcfnet.settings, {page.json.dumps(before)})")
+    close(forward["features"], expected["features"])
+    close(in_band(forward["filterF"]["re"], 17), expected["filter_f"].real)
+    close(in_band(forward["filterF"]["im"], 17), expected["filter_f"].imag)
+    close(forward["response"], expected["response"])
+    assert forward["loss"] == pytest.approx(expected["loss"], rel=TOLERANCE)
+    close(backward["dtemplate"], expected["dtemplate"])
+    close(backward["dsearch"], expected["dsearch"])
+    close([through["template"], through["search"]], expected["dimages"])
+    names = {"w1": "conv1.weight", "b1": "conv1.bias", "w2": "conv2.weight", "b2": "conv2.bias"}
+    for ours, theirs in names.items():
+        close(through["parameters"][ours], expected["parameters"][theirs])
+
+
+def test_a_step_of_training(browser, clip):
+    """The first two steps from the random weights: pairs, loss, gradients, parameters with momentum and decay."""
+    boxes = browser.run("dcfnet.data.boxes")
+    mean = np.array(weights.load("light").mean, np.float32).reshape(3, 1, 1)
+    crops = [
+        crop_patches(frame, (x + w / 2, y + h / 2), np.array([[3 * w, 3 * h]]), 67, rounded=True)[0] - mean
+        for frame, (x, y, w, h) in zip(clip.frames, boxes)
+    ]
+    cpu = select_device("cpu")
+    objective = loop.make_objective((63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=cpu)
+    parameters = page._random()
+    velocity = zero_velocity(parameters)
+    scroll(browser, "training")
+    rate = 10 ** float(browser.run("document.getElementById('rate').value"))
+    for number in (1, 2):
+        browser.run("document.getElementById('train-step').click()")
+        browser.wait(f"dcfnet.lastStep.result?.step === {number} && dcfnet.idle()")
+        found = get(browser, "dcfnet.lastStep.result")
+        pairs = np.array(found["batch"])
+        assert len({tuple(pair) for pair in found["batch"]}) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
+        images = np.stack([crops[i] for i in pairs.T.reshape(-1)])
+        loss, caches = loop.pair_loss(images, parameters, "light", objective)
+        gradients = loop.pair_gradients(caches)
+        sgd_step(parameters, gradients, velocity, lr=rate, momentum=0.9, weight_decay=5e-5)
+        assert found["loss"] == pytest.approx(loss, rel=TOLERANCE)
+        for ours, theirs in {
+            "w1": "conv1.weight",
+            "b1": "conv1.bias",
+            "w2": "conv2.weight",
+            "b2": "conv2.bias",
+        }.items():
+            close(found["gradients"][ours], gradients[theirs])
+            close(found["parameters"][ours], parameters[theirs])
+
+
+def test_the_tracker(browser, clip):
+    """Box for box, at another learning rate than the boxes in the page, with numerator and denominator at the end."""
+    preset = page.dataclasses.replace(page.PRESET, learning_rate=10**-0.5)
+    tracker = Tracker("light", preset, "cpu")
+    tracker.init(clip.frames[0], clip.box)
+    scroll(browser, "online")
+    slide(browser, "beta", -0.5)
+    for number, frame in enumerate(clip.frames[1:], 1):
+        browser.run("document.getElementById('track-step').click()")
+        browser.wait(f"dcfnet.steps.length === {number + 1} && dcfnet.idle()")
+        result = tracker.update(frame)
+        found = get(browser, "dcfnet.steps.at(-1)")
+        assert found["box"] == pytest.approx(result.box, abs=1e-6)
+        assert found["score"] == pytest.approx(result.score, rel=TOLERANCE)
+    assert browser.run("document.getElementById('track-step').disabled")
+    whole = found["denominator"].reshape(SIZE, SIZE)
+    half, K = SIZE // 2, 28
+    stored = np.fft.fftshift(tracker._filter.denominator, axes=0)
+    close(whole[half - K : half + K + 1, half : half + K + 1], stored)
+    numerator = np.fft.fftshift(np.sqrt((abs(tracker._filter.numerator) ** 2).sum(0)), axes=0)
+    close(found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1], numerator)
+
+
+def test_the_table_of_the_page(browser):
+    """What a reader sees: each difference from the library's numbers, written by the page itself."""
+    scroll(browser, "checked")
+    browser.wait("document.querySelectorAll('#reference tr').length")
+    rows = browser.run("[...document.querySelectorAll('#reference tr')].map((row) => row.innerText.split('\\t'))")
+    assert len(rows) == 10
+    for name, ours, theirs, difference in rows:
+        assert float(ours) == pytest.approx(float(theirs), rel=TOLERANCE), name
+        assert float(difference.replace("−", "-")) < TOLERANCE
+
+
+def test_finite_differences(browser):
+    """Through the layer and through the whole network, and each way of breaking the backward pass shows."""
+    scroll(browser, "eq11")
+    errors = {}
+    for flaw in ("none", "conjugate", "mirror", "journal"):
+        browser.run(f"document.querySelector('#backward-flaw input[value={flaw}]').click()")
+        for place in ("eq11", "pixel-template", "pixel-search"):
+            settle(browser)
+            click(browser, place, 0.47, 0.56)
+            settle(browser)
+            words = browser.run("document.querySelector('#difference').innerText")
+            assert "row 69, column 58" in words or "row 70, column 58" in words, words
+            errors[flaw, place] = error_of(words)
+    browser.run("document.querySelector('#backward-flaw input[value=none]').click()")
+    settle(browser)
+    click(browser, "eq8", 0.47, 0.56)
+    settle(browser)
+    errors["none", "eq8"] = error_of(browser.run("document.querySelector('#difference').innerText"))
+    assert all(error < 1e-5 for (flaw, _), error in errors.items() if flaw == "none"), errors
+    for flaw in ("conjugate", "mirror", "journal"):
+        assert errors[flaw, "eq11"] > 1e-3 and errors[flaw, "pixel-template"] > 1e-3, errors
+
+
+def error_of(words):
+    """ "error, relative 3.6 × 10⁻⁵" as a number."""
+    text = words.split("error, relative")[1].strip().replace("−", "-")
+    front, _, power = text.partition(" × 10")
+    return float(front) * 10.0 ** int(power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")) or 0)
+
+
+# --- the controls ---
+
+
+def scroll(browser, name):
+    browser.run(f"document.getElementById('{name}').scrollIntoView({{ behavior: 'instant', block: 'center' }})")
+    settle(browser)
+
+
+def settle(browser):
+    """Until no worker has anything to do, and what they said is drawn: what comes into sight is seen in a frame."""
+    frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
+    for _ in range(2):
+        browser.run(frames)
+        browser.wait("dcfnet.idle()")
+
+
+def slide(browser, name, value):
+    browser.run(
+        f"(slider => {{ slider.value = {value}; slider.dispatchEvent(new Event('input', {{ bubbles: true }})); }})"
+        f"(document.getElementById('{name}'))"
+    )
+
+
+def click(browser, name, x, y):
+    scroll(browser, name)
+    box = browser.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
+    at = {"x": box["left"] + x * box["width"], "y": box["top"] + y * box["height"], "button": "left", "clickCount": 1}
+    for kind in ("mousePressed", "mouseReleased"):
+        browser.send("Input.dispatchMouseEvent", type=kind, **at)
+
+
+def picture(browser, name):
+    return browser.run(f"document.getElementById('{name}').toDataURL()")
+
+
+def test_every_control_does_something(file, tmp_path):
+    """Each slider, box, choice and button changes a picture or a text; nobody complains; nothing is asked for."""
+    with Browser(tmp_path) as browser:
+        browser.open(file)
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        ids = "[...document.querySelectorAll('input[type=range]')].map((slider) => slider.id)"
+        shows = {
+            "frame": "patch-search", "padding": "patch-template", "sigma": "label-map", "lambda": "filter-map",
+            "band": "filter-map", "channel": "eq8", "step": None, "rate": None, "beta": None,
+        }  # fmt: skip
+        assert set(browser.run(ids)) == set(shows), "a slider without a test"
+        for name, shown in shows.items():
+            scroll(browser, name)
+            words, pictures = [browser.run(f"document.getElementById('{name}-value').textContent")], []
+            for end in ("min", "max"):
+                slide(browser, name, browser.run(f"document.getElementById('{name}').{end}"))
+                settle(browser)
+                words.append(browser.run(f"document.getElementById('{name}-value').textContent"))
+                pictures.append(picture(browser, shown) if shown else end)
+            assert words[1] != words[2] and len(set(pictures)) == 2, name
+        browser.run("document.getElementById('reset').click()")
+        settle(browser)
+        assert browser.run("dcfnet.settings.padding") == 2 and browser.run("dcfnet.settings.band") is None
+
+        for name, shown in {
+            "which": "grid",
+            "flaw": "break-wrong",
+            "backward-flaw": "eq11",
+            "start": "kernels",
+        }.items():
+            scroll(browser, name)
+            choices = browser.run(f"[...document.querySelectorAll('#{name} input')].map((choice) => choice.value)")
+            seen = set()
+            for value in choices:
+                browser.run(f"document.querySelector('#{name} input[value={value}]').click()")
+                time.sleep(0.2)
+                settle(browser)
+                drawn = f"[...document.querySelectorAll('canvas#{shown}, #{shown} canvas')]"
+                seen.add(browser.run(f"{drawn}.map((canvas) => canvas.toDataURL()).join()"))
+            # "λ = 0" changes nothing that can be seen in colours, and says so
+            assert len(seen) >= len(choices) - (name == "flaw"), name
+        for button in browser.run(
+            "[...document.querySelectorAll('main button[id], #dock button')].map((one) => one.id)"
+        ):
+            if button not in ("train", "play"):
+                browser.run(f"document.getElementById('{button}').click()")
+        for button in ("train", "play"):
+            browser.run(f"document.getElementById('{button}').click()")
+            time.sleep(0.5)
+            browser.run(f"document.getElementById('{button}').click()")
+        browser.run("document.getElementById('band-auto').click()")
+        settle(browser)
+        assert browser.run("dcfnet.settings.band") == 28
+        assert browser.messages == [] and browser.requests == []
+
+
+def test_mouse_touch_and_keyboard(file, tmp_path):
+    with Browser(tmp_path, size=(390, 844), touch=True, dark=True) as browser:
+        browser.open(file)
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+        assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
+        for name in ("frame-search", "frame-response", "frame-backward"):
+            scroll(browser, name)
+            start, before = browser.run("dcfnet.settings.centre"), picture(browser, name)
+            words = browser.run("document.getElementById('peak').textContent")
+            box = browser.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
+            x, y = box["left"] + box["width"] / 2, box["top"] + box["height"] / 2
+            browser.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+            browser.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[{"x": x + 15, "y": y + 6}])
+            browser.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            settle(browser)
+            now = browser.run("dcfnet.settings.centre")
+            assert now[0] > start[0] and now[1] > start[1] and picture(browser, name) != before
+            assert browser.run("document.getElementById('peak').textContent") != words
+            browser.run(f"document.getElementById('{name}').focus()")
+            press(browser, "ArrowLeft")
+            settle(browser)
+            assert browser.run("dcfnet.settings.centre")[0] == pytest.approx(now[0] - 1)
+        browser.run("document.getElementById('grid').children[0].focus()")
+        press(browser, "ArrowDown")
+        assert browser.run("document.activeElement.ariaLabel") == "Channel 9"
+        shown = "[...document.querySelectorAll('figure canvas, aside canvas')].filter((canvas) => canvas.offsetParent)"
+        unnamed = browser.run(f"{shown}.filter((canvas) => !canvas.ariaLabel).map((canvas) => canvas.id)")
+        assert unnamed == []
+        assert browser.messages == []
+
+
+def press(browser, key):
+    for kind in ("keyDown", "keyUp"):
+        browser.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+# --- the file ---
+
+
+def test_the_page_needs_nothing_else(file):
+    text = file.read_text(encoding="utf-8")
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s)>]+)""", text)
+    allowed = ("#", "data:", "https://arxiv.org/", "address;")  # the last one is a variable of a script
+    assert all(address.startswith(allowed) for address in addresses), set(addresses)
+    assert "$$" not in text.split("<script")[0] and text.count("<math") > 40
+    assert 13 == len(set(re.findall(r'class="eqno">\((\d+)\)', text)))
+
+
+def test_the_command(tmp_path, capsys):
+    cv2 = pytest.importorskip("cv2")
+    frames, boxes = make_sequence(np.random.default_rng(0), 2, 320, 200, (60, 44))
+    cv2.imwrite(str(tmp_path / "one.png"), frames[0])
+    box = ",".join(f"{value:g}" for value in boxes[0])
+    out = tmp_path / "one.html"
+    assert main(["explain", str(tmp_path / "one.png"), "--box", box, "--out", str(out), "--frames", "3"]) == 0
+    assert "3 frames of one.png, one image under a moving camera" in capsys.readouterr().out
+    for words, complaint in (
+        ([str(tmp_path / "one.png")], "give --box X,Y,W,H"),
+        ([str(tmp_path / "one.png"), "--box", "900,9,9,9"], "must overlap the frame"),
+        ([str(tmp_path / "one.png"), "--box", box, "--weights", "conv1"], "the network light"),
+        ([str(tmp_path / "none.png"), "--box", box], "none.png"),
+        (["--frames", "1"], "--frames must be at least 2"),
+    ):
+        assert main(["explain", *words, "--out", str(out)]) == 2
+        assert complaint in capsys.readouterr().err
+
+
+def test_a_large_frame_is_scaled_down(clip):
+    large = [np.repeat(np.repeat(frame, 4, 0), 4, 1) for frame in clip.frames[:2]]
+    small = page.scaled(page.Clip(large, tuple(4 * value for value in clip.box), "large"))
+    assert small.frames[0].shape == (180, 240, 3)
+    np.testing.assert_allclose(small.box, np.array(clip.box) * 240 / 112)
+
+
+def test_modules_are_joined(monkeypatch):
+    files = {
+        "js/a.js": 'import { two } from "./b.js";\nimport {\n  one,\n  $,\n} from "./c.js";\nconst hidden = 1;\n',
+        "js/b.js": 'import { one } from "./c.js";\nexport async function two() {}\nconst hidden = 2;\n',
+        "js/c.js": "export const one = 1;\nexport const $ = 2;\n",
+    }
+    monkeypatch.setattr(page, "_read", files.__getitem__)
+    joined = page.join_modules("a.js")
+    assert joined.index('modules["c.js"] =') < joined.index('modules["b.js"] =') < joined.index('modules["a.js"] =')
+    assert "return { one, $ };" in joined and "return { two };" in joined
+    assert "import" not in joined and "export" not in joined
+
+
+def test_mathematics():
+    shown = mathml.typeset(r"<p>$a$ and $$\frac{a}{b} \tag{7}$$</p>")
+    assert shown.count("<math") == 2 and '<span class="eqno">(7)</span>' in shown and "$" not in shown
+    assert mathml.font_for(shown).startswith("data:font/woff;base64,") and len(mathml.font_for(shown)) < 60000
