@@ -717,6 +717,7 @@ def _score(args: argparse.Namespace) -> int:
     if args.explain:
         print()
         _print_table(explain.conventions(rules))
+        print(f"\n{explain.INFERRED}")
     return 0
 
 

@@ -331,6 +331,7 @@ def test_score(finished, data, dcfnet, tmp_path):
     lines = out.splitlines()
     assert lines[0].split() == ["otb", "got10k", "pytracking", "paper"]
     assert any(line.split() == ["statistic", "mean", "mean", "mean", "median"] for line in lines)
+    assert lines[-1].startswith("paper: an inference")
     code, _, err = dcfnet("score", finished / "boxes", data)
     assert code == 2 and "has no file named like a sequence" in err
     (tmp_path / "short.txt").write_text("1,2,3,4\n")

@@ -12,6 +12,8 @@ from .metrics import Rules, combine, score_frames, score_sequence
 
 Pair = tuple[datasets.Sequence, np.ndarray]  # a sequence and the boxes of a result, (n, 4), 0-based
 
+INFERRED = "paper: an inference from a script in the history of the authors' repository; they stated none"
+
 
 def pair(result: Path, sequences: Sequence[datasets.Sequence]) -> list[Pair]:
     """The sequences that a result file, or a folder of files named after sequences, has boxes for.

@@ -305,9 +305,11 @@ def _gallery(out: Path, results: dict[str, Any], jobs: Sequence[Job]) -> dict[st
     label = next(iter(results["trackers"]))
     supervised = results["protocol"] == "vot"
     found = []
+    first_runs: dict[str, Job] = {}  # TRE and SRE: one run a sequence will do
     for job in jobs:
-        if job.spec.label != label or (job.segment.name and not job.segment.name.endswith("1")):
-            continue
+        if job.spec.label == label:
+            first_runs.setdefault(job.sequence.name, job)
+    for job in first_runs.values():
         result = read(out, job)
         failure = _supervised_failure(result) if supervised else _longest_loss(job, result)
         if failure is not None:
