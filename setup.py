@@ -28,6 +28,7 @@ DOCS = [
     "ziamath",  # only for the font of the mathematics inside it
 ]
 REPORT = ["jinja2>=3.1", "matplotlib>=3.8"]
+MPI = ["mpi4py>=4"]
 DASK = ["distributed>=2024.1"]
 GOT10K = ["got10k==0.1.3", "six"]  # got10k imports six without saying so
 TEST = [
@@ -35,6 +36,8 @@ TEST = [
     *REPORT,
     *DASK,
     *GOT10K,
+    *MPI,
+    "mpich; platform_system == 'Linux' and platform_machine == 'x86_64'",  # mpirun and its library, for tests
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
     "hypothesis",
@@ -93,6 +96,7 @@ setup(
         "bridges": [*GOT10K, *VOT, "pytest>=8"],  # what `make vot` installs
         "report": REPORT,
         "dask": DASK,
+        "mpi": MPI,
         "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},

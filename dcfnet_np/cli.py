@@ -100,6 +100,7 @@ def _complain(message: str, code: int, debug: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
+    from .train import cli as train_cli
     from .train import prepare_cli
 
     common = _Parser(add_help=False)
@@ -138,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_evaluation_commands(command)
     prepare_cli.add_command(command)
+    train_cli.add_command(command, _train)
 
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
     convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
@@ -788,6 +790,19 @@ def _diff(args: argparse.Namespace) -> int:
     for difference in found[1:]:
         print(f"  then: {difference}")
     return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .backend import DeviceError
+    from .train.cli import run
+    from .train.loop import TrainingError
+
+    try:
+        return run(args)
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
+    except TrainingError as error:
+        raise Failed(str(error)) from error
 
 
 def _bench(args: argparse.Namespace) -> int:
