@@ -10,6 +10,7 @@ is read as garbage.  So `require` is called on every array, and `launch` takes N
 """
 
 import functools
+import hashlib
 import importlib
 import os
 import pathlib
@@ -37,11 +38,16 @@ def sources() -> list[str]:
 
 
 def source(file: str) -> str:
-    """Text of one .cu file, marked so that messages of the compiler carry its name and lines."""
+    """Text of one .cu file, marked so that messages of the compiler carry its name and lines.
+
+    The first line names the contents of all headers: CuPy keeps what it compiled on disk by the text alone, and would
+    go on with an old kernel when only a header has changed.
+    """
     path = FOLDER / file
     if not path.is_file():
         raise ValueError(f"kernels.source: file must be one of {', '.join(sources())}, got {file!r}")
-    return f'#line 1 "{file}"\n{path.read_text()}'
+    headers = b"".join(header.read_bytes() for header in sorted(FOLDER.glob("*.cuh")))
+    return f'// headers {hashlib.sha256(headers).hexdigest()}\n#line 1 "{file}"\n{path.read_text()}'
 
 
 def expressions() -> dict[str, tuple[str, ...]]:

@@ -12,15 +12,26 @@ from dcfnet_np import backend, kernels
 def test_sources_and_headers_are_found():
     assert {"conv.cu", "lrn.cu", "sgd.cu"} <= set(kernels.sources())
     for file in kernels.sources():
-        assert kernels.source(file).startswith(f'#line 1 "{file}"\n//')
+        assert kernels.source(file).splitlines()[1] == f'#line 1 "{file}"'
     with pytest.raises(ValueError, match="file must be one of conv.cu.*got 'convolution.cu'"):
         kernels.source("convolution.cu")
+
+
+def test_a_changed_header_makes_another_source(monkeypatch, tmp_path):
+    """Or CuPy would take what it compiled before from its disk."""
+    for file in ("sgd.cu", "power.cuh"):
+        (tmp_path / file).write_text((kernels.FOLDER / file).read_text())
+    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
+    before = kernels.source("sgd.cu")
+    assert kernels.source("sgd.cu") == before
+    (tmp_path / "power.cuh").write_text("// another\n")
+    assert kernels.source("sgd.cu") != before
 
 
 @pytest.mark.parametrize("file", kernels.sources())
 def test_a_header_says_what_one_needs(file):
     """Formula, equation or "Paper none", layout, launch, reference and versions stand in the comment at the top."""
-    lines = kernels.source(file).splitlines()[1:]
+    lines = kernels.source(file).splitlines()[2:]
     header = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("//"))])
     for word in (
         r"\bLayout\b",
