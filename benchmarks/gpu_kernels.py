@@ -10,10 +10,12 @@ kernels in TF32 the peak of the tensor cores, the rest of them in float32.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +144,21 @@ def environment(cp):
         "tf32_tflops": ceiling.tf32 / 1e12,
         "gigabytes_per_s": ceiling.bytes / 1e9,
     }
+
+
+@contextlib.contextmanager
+def saving(path, report):
+    """Write the report to `path`, if any, whatever happens inside; an error or the end of the time is named in it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))  # what `timeout` sends
+    try:
+        yield
+    except BaseException as error:
+        report["cut_off"] = f"{type(error).__name__}: {error}"[:300]
+        raise
+    finally:
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def compile_one(file_and_name):
@@ -461,7 +478,7 @@ def bench_sgd(bench, size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", help="write all rows to this file")
+    parser.add_argument("--json", type=Path, help="write all rows to this file")
     parser.add_argument("--quick", action="store_true", help="only the tiles that the library uses")
     parser.add_argument("--only", help="only cases with this text in their line")
     parser.add_argument("--compile", action="store_true", help="only compile, all that the library launches")
@@ -495,6 +512,13 @@ def main():
     if not arguments.only:
         compile_ahead(few, large, weights + first, chunks)
 
+    with saving(arguments.json, {"what": "kernels", "environment": about, "rows": bench.rows}):
+        bench_all(bench, few, large, weights, first, counts, counts_first, chunks)
+    print(f"{len(bench.rows)} timed, {bench.wrong} wrong")
+    return 1 if bench.wrong else 0
+
+
+def bench_all(bench, few, large, weights, first, counts, counts_first, chunks):
     # tracking: three scales, one template, 64 targets
     for n in (3, 1):
         bench_forward(bench, n, 3, 32, 1, True, few)
@@ -525,15 +549,8 @@ def main():
     bench_images(bench, 3, 125)
     bench_images(bench, 192, 125)
     bench_sgd(bench, 20256)
-    if about["tf32_tflops"]:
+    if bench.ceiling.tf32:
         bench_tf32(bench, 32, 64, 32, 123)
-
-    if arguments.json:
-        path = Path(arguments.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"what": "kernels", "environment": about, "rows": bench.rows}, indent=1) + "\n")
-    print(f"{len(bench.rows)} timed, {bench.wrong} wrong")
-    return 1 if bench.wrong else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Without --frames it makes a sequence of its own: a textured patch that moves ove
 
 import argparse
 import importlib
-import json
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from floors import tracking as tracking_costs
-from gpu_kernels import environment, measure_ceiling, median_us
+from gpu_kernels import environment, measure_ceiling, median_us, saving
 
 from dcfnet_np import backend, network
 from dcfnet_np.device_tracker import DeviceStep
@@ -51,11 +50,16 @@ def main() -> int:
         "frame": frames[0].shape,
         "frames": len(frames),
         "environment": environment(cp),
-        "correctness": correctness(weights, args.preset, frames, box, args.check),
     }
+    with saving(args.out, report):
+        return run(args, cp, frames, box, weights, report)
+
+
+def run(args, cp, frames, box, weights, report: dict) -> int:
+    """All measurements, into the report; the exit code."""
+    report["correctness"] = correctness(weights, args.preset, frames, box, args.check)
     say(f"{report['environment']['device']}: {report['correctness']}")
     if not report["correctness"]["agree"]:
-        save(args.out, report)
         return 1
     report["fps"] = {}
     for targets in args.targets:
@@ -93,7 +97,6 @@ def main() -> int:
             "times PyTorch eager": (report.get("times_torch_eager"), 6),
         }
     )  # fmt: skip
-    save(args.out, report)
     return 0
 
 
@@ -126,11 +129,6 @@ def arguments() -> argparse.Namespace:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def save(path: Path, report: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def make_weights(name: str) -> Weights:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from floors import training as training_costs
-from gpu_kernels import environment
-from gpu_tracking import goals, save, say
+from gpu_kernels import environment, saving
+from gpu_tracking import goals, say
 
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Device
@@ -48,6 +48,12 @@ def main() -> int:
     crops = read_crops(args.crops).crops if args.crops else make_crops()
     report: dict = {"what": "training", "batch": args.batch, "size": crops.shape[-1], "crops": len(crops)}
     report["environment"] = environment(cp)
+    with saving(args.out, report):
+        return run(args, cp, crops, report)
+
+
+def run(args: argparse.Namespace, cp, crops: np.ndarray, report: dict) -> int:
+    """All measurements, into the report; the exit code."""
     failed = False
     for arch in args.arch:
         config = Config(arch=arch, batch=args.batch, weight_decay=5e-4)
@@ -84,7 +90,6 @@ def main() -> int:
                 figures[f"pairs per second in {precision}"] = (ours, goal)
             figures[f"{arch}: times PyTorch in {precision}"] = (row[f"times_torch_{precision}"], 1)
         row["goals"] = goals(figures)
-    save(args.out, report)
     return int(failed)
 
 

@@ -3,7 +3,9 @@
 import argparse
 import dataclasses
 import importlib
+import json
 import pathlib
+import signal
 import sys
 
 import cuda_on_cpu
@@ -64,6 +66,18 @@ def test_every_kernel_of_the_benchmark_is_right(script, capsys):
     bench_module.bench_tf32(bench, 1, 9, 5, 13)
     assert bench.wrong == 0, capsys.readouterr().out
     assert len(bench.rows) == 17 and all(row["us"] == 1 and row["floor_us"] > 0 for row in bench.rows)
+
+
+def test_what_was_measured_before_an_error_is_kept(script, tmp_path):
+    saving, report, before = script("gpu_kernels").saving, {"fps": 1}, signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="out of time"), saving(tmp_path / "new" / "a.json", report):
+            report["more"] = 2
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    want = {"fps": 1, "more": 2, "cut_off": "SystemExit: out of time"}
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == want
 
 
 def test_tracking(script):
