@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import network, tiled
-from .backend import Cores, Device, usable_cores
+from . import __version__, network, tiled
+from .backend import Cores, Device, describe, usable_cores
 from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
@@ -77,6 +77,7 @@ def machine() -> dict[str, Any]:
         "cores": usable_cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        "dcfnet_np": f"{__version__} {os.environ.get('DCFNET_COMMIT', '')}".strip(),
         "blas": libraries,
         "forced": forced,
     }
@@ -310,6 +311,8 @@ def run(frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, d
     reason = _why_no_torch(weights, preset) if device.kind == "cpu" else "make gpu compares with PyTorch on a GPU"
     report: dict[str, Any] = {"machine": machine(), "weights": weights.architecture, "preset": preset}
     report |= {"device": str(device), "no_torch": reason}
+    if device.kind == "cuda":
+        report["gpu"] = describe(device)
     report["tracking"] = tracking(frames, box, weights, preset, str(device), with_torch=not reason)
     if device.kind == "cpu":
         ceiling = ceilings()
