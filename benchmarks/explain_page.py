@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from browser import Browser
+from browser import Page, chromium
 
 from dcfnet_np.cli import main as dcfnet
 
@@ -64,13 +64,10 @@ def pictures(page, folder):
         ("dark", (1280, 900), 1, True),
         ("phone", (390, 844), 2, False),
     ):
-        with (
-            tempfile.TemporaryDirectory() as temporary,
-            Browser(Path(temporary), size, scale, dark, touch=name == "phone") as browser,
-        ):
+        with chromium() as program, Page(program, size, scale, dark, touch=name == "phone") as browser:
             browser.open(page)
             browser.wait(READY)
-            browser.screenshot(folder / f"{name}-0-top.png")
+            browser.page.screenshot(path=folder / f"{name}-0-top.png")
             for number, section in enumerate(
                 browser.run("[...document.querySelectorAll('section')].map(s => s.id)"), 1
             ):
@@ -79,7 +76,7 @@ def pictures(page, folder):
                 browser.wait("dcfnet.idle()")
                 time.sleep(0.3)
                 browser.wait("dcfnet.idle()")
-                browser.screenshot(folder / f"{name}-{number}-{section}.png")
+                browser.page.screenshot(path=folder / f"{name}-{number}-{section}.png")
 
 
 def main():
@@ -95,11 +92,11 @@ def main():
         if args.pictures:
             pictures(page, args.pictures)
             return 0
-        with Browser(Path(temporary)) as browser:
+        with chromium() as program, Page(program) as browser:
             browser.open(page)
             browser.wait(READY)
             found = measure(browser)
-            version = browser.send("Browser.getVersion")["product"]
+            version = f"Chromium {program.version}"
         report = {
             "browser": version,
             "cores": len(os.sched_getaffinity(0)),

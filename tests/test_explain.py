@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from browser import Browser
+from browser import Page, chromium
 from scenes import make_sequence
 
 from dcfnet_np import network, weights
@@ -17,7 +17,7 @@ from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.train import loop
+from dcfnet_np.train import step
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.windows import gaussian_label, hann
@@ -45,8 +45,14 @@ def file(clip, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(file, tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+def program():
+    with chromium() as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def browser(file, program):
+    with Page(program) as browser:
         browser.open(file)
         browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
         yield browser
@@ -161,7 +167,7 @@ def test_a_step_of_training(browser, clip):
         for frame, (x, y, w, h) in zip(clip.frames, boxes)
     ]
     cpu = select_device("cpu")
-    objective = loop.make_objective((63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=cpu)
+    objective = step.make_objective((63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=cpu)
     parameters = page._random()
     velocity = zero_velocity(parameters)
     scroll(browser, "training")
@@ -173,8 +179,8 @@ def test_a_step_of_training(browser, clip):
         pairs = np.array(found["batch"])
         assert len({tuple(pair) for pair in found["batch"]}) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
         images = np.stack([crops[i] for i in pairs.T.reshape(-1)])
-        loss, caches = loop.pair_loss(images, parameters, "light", objective)
-        gradients = loop.pair_gradients(caches)
+        loss, caches = step.pair_loss(images, parameters, "light", objective)
+        gradients = step.pair_gradients(caches)
         sgd_step(parameters, gradients, velocity, lr=rate, momentum=0.9, weight_decay=5e-5)
         assert found["loss"] == pytest.approx(loss, rel=TOLERANCE)
         for ours, theirs in {
@@ -204,9 +210,9 @@ def test_the_tracker(browser, clip):
     assert browser.run("document.getElementById('track-step').disabled")
     whole = found["denominator"].reshape(SIZE, SIZE)
     half, K = SIZE // 2, 28
-    stored = np.fft.fftshift(tracker._filter.denominator, axes=0)
+    stored = np.fft.fftshift(tracker._target.filter.denominator, axes=0)
     close(whole[half - K : half + K + 1, half : half + K + 1], stored)
-    numerator = np.fft.fftshift(np.sqrt((abs(tracker._filter.numerator) ** 2).sum(0)), axes=0)
+    numerator = np.fft.fftshift(np.sqrt((abs(tracker._target.filter.numerator) ** 2).sum(0)), axes=0)
     close(found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1], numerator)
 
 
@@ -277,18 +283,16 @@ def slide(browser, name, value):
 def click(browser, name, x, y):
     scroll(browser, name)
     box = browser.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
-    at = {"x": box["left"] + x * box["width"], "y": box["top"] + y * box["height"], "button": "left", "clickCount": 1}
-    for kind in ("mousePressed", "mouseReleased"):
-        browser.send("Input.dispatchMouseEvent", type=kind, **at)
+    browser.page.mouse.click(box["left"] + x * box["width"], box["top"] + y * box["height"])
 
 
 def picture(browser, name):
     return browser.run(f"document.getElementById('{name}').toDataURL()")
 
 
-def test_every_control_does_something(file, tmp_path):
+def test_every_control_does_something(file, program):
     """Each slider, box, choice and button changes a picture or a text; nobody complains; nothing is asked for."""
-    with Browser(tmp_path) as browser:
+    with Page(program) as browser:
         browser.open(file)
         browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
         ids = "[...document.querySelectorAll('input[type=range]')].map((slider) => slider.id)"
@@ -342,8 +346,8 @@ def test_every_control_does_something(file, tmp_path):
         assert browser.messages == [] and browser.requests == []
 
 
-def test_mouse_touch_and_keyboard(file, tmp_path):
-    with Browser(tmp_path, size=(390, 844), touch=True, dark=True) as browser:
+def test_mouse_touch_and_keyboard(file, program):
+    with Page(program, size=(390, 844), touch=True, dark=True) as browser:
         browser.open(file)
         browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
         assert browser.run("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
@@ -362,21 +366,16 @@ def test_mouse_touch_and_keyboard(file, tmp_path):
             assert now[0] > start[0] and now[1] > start[1] and picture(browser, name) != before
             assert browser.run("document.getElementById('peak').textContent") != words
             browser.run(f"document.getElementById('{name}').focus()")
-            press(browser, "ArrowLeft")
+            browser.page.keyboard.press("ArrowLeft")
             settle(browser)
             assert browser.run("dcfnet.settings.centre")[0] == pytest.approx(now[0] - 1)
         browser.run("document.getElementById('grid').children[0].focus()")
-        press(browser, "ArrowDown")
+        browser.page.keyboard.press("ArrowDown")
         assert browser.run("document.activeElement.ariaLabel") == "Channel 9"
         shown = "[...document.querySelectorAll('figure canvas, aside canvas')].filter((canvas) => canvas.offsetParent)"
         unnamed = browser.run(f"{shown}.filter((canvas) => !canvas.ariaLabel).map((canvas) => canvas.id)")
         assert unnamed == []
         assert browser.messages == []
-
-
-def press(browser, key):
-    for kind in ("keyDown", "keyUp"):
-        browser.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
 
 # --- the file ---
