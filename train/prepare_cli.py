@@ -104,5 +104,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
                 bar = tqdm(total=total, initial=done, desc=what, disable=not sys.stderr.isatty(), leave=False)
                 bars[what] = stack.enter_context(bar)
             bars[what].update(done - bars[what].n)
+            if done == total:
+                bars[what].close()  # before anything else is printed
 
         yield progress
