@@ -31,6 +31,7 @@ DOCS = [
     "sphinxcontrib-autoprogram",
 ]
 REPORT = ["jinja2>=3.1", "matplotlib>=3.8"]
+MPI = ["mpi4py>=4"]
 DASK = ["distributed>=2024.1"]
 GOT10K = ["got10k==0.1.3", "six"]  # got10k imports six without saying so
 TEST = [
@@ -40,6 +41,8 @@ TEST = [
     *DASK,
     *GOT10K,
     *SERVE,
+    *MPI,
+    "mpich; platform_system == 'Linux' and platform_machine == 'x86_64'",  # mpirun and its library, for tests
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
     "hypothesis",
@@ -103,6 +106,7 @@ setup(
         "explain": EXPLAIN,
         "dask": DASK,
         "serve": SERVE,
+        "mpi": MPI,
         "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},

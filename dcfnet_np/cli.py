@@ -103,6 +103,7 @@ def _complain(message: str, code: int, debug: bool) -> int:
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
     from .explain import command as explain_command
+    from .train import cli as train_cli
     from .train import prepare_cli
 
     common = _Parser(add_help=False)
@@ -166,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(command)
     _add_evaluation_commands(command)
     prepare_cli.add_command(command)
+    train_cli.add_command(command, _train)
 
     convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
     convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
@@ -875,6 +877,19 @@ def _explain(args: argparse.Namespace) -> int:
     from .explain import command
 
     return command.run(args, _demo_clip)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .backend import DeviceError
+    from .train.cli import run
+    from .train.loop import TrainingError
+
+    try:
+        return run(args)
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
+    except TrainingError as error:
+        raise Failed(str(error)) from error
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -69,7 +69,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.needs_nvrtc)
 
 
-KINDS = (("needs_data", "data"), ("gpu", "GPU"), ("needs_nvrtc", "NVRTC"), ("needs_toolkits", "toolkit"))
+KINDS = (
+    ("needs_data", "data"),
+    ("gpu", "GPU"),
+    ("needs_nvrtc", "NVRTC"),
+    ("needs_toolkits", "toolkit"),
+    ("needs_mpi", "MPI"),
+)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 
-from dcfnet_np.backend import to_numpy
-from dcfnet_np.train.augment import Augmentation, augment
+from dcfnet_np import network
+from dcfnet_np.backend import Device, to_numpy
+from dcfnet_np.ops.dcf import dcf_forward
+from dcfnet_np.train.augment import (
+    Augmentation,
+    augment,
+    check_margin,
+    cut,
+    draw_cuts,
+    label_shifts,
+    shift_label,
+)
+from dcfnet_np.train.step import Batches, make_objective
+from dcfnet_np.vision.windows import gaussian_label
 
 PAIRS = np.array([[3, 4], [5, 1], [9, 9], [2, 7]])
 
@@ -29,10 +41,17 @@ def test_mirror_images_come_in_pairs(xp, images):
 def test_light_changes_each_image_for_itself(xp, images):
     changed = to_numpy(augment(xp.asarray(images), PAIRS, 0, Augmentation(light=0.2)))
     assert changed.dtype == np.float32 and changed.min() >= 0 and changed.max() <= 255
-    ratio = changed.mean((2, 3)) / images.mean((2, 3))
+    ratio = changed.mean((1, 2, 3)) / images.mean((1, 2, 3))
     assert len(np.unique(ratio.round(4))) == ratio.size
-    bound = np.exp(0.2 + 0.2 / 3)
-    assert (ratio < 1.1 * bound).all() and (ratio > 0.9 / bound).all()
+    assert (ratio < 1.1 * np.exp(0.2)).all() and (ratio > 0.9 / np.exp(0.2)).all()
+
+
+def test_colours_change_each_for_itself(xp, images):
+    changed = to_numpy(augment(xp.asarray(images), PAIRS, 0, Augmentation(colour=0.1)))
+    level = images.mean((1, 2, 3))[:, None]
+    factors = 1 + (changed.mean((2, 3)) - images.mean((2, 3))) / level
+    assert len(np.unique(factors.round(4))) == factors.size
+    assert (factors < np.exp(0.1) + 0.02).all() and (factors > np.exp(-0.1) - 0.02).all()
 
 
 def test_a_pair_is_changed_alike_in_any_batch(images):
@@ -41,3 +60,147 @@ def test_a_pair_is_changed_alike_in_any_batch(images):
     part = augment(images[[1, 5]], PAIRS[1:2], 2, augmentation)
     np.testing.assert_array_equal(whole[[1, 5]], part)
     assert not np.array_equal(augment(images, PAIRS, 3, augmentation), whole)
+
+
+SIZE, MARGIN = 31, 6
+EVERYTHING = Augmentation(
+    flip=True, light=0.2, colour=0.1, jitter=5, scale=0.1, upside_down=True, gray=0.5, blur=1.5, seed=4
+)
+
+
+@pytest.fixture
+def raw(rng):
+    """Stored crops of the four pairs, noise smoothed over some pixels."""
+    side = SIZE + 2 * MARGIN
+    noise = rng.integers(0, 256, (2, len(PAIRS), 3, side, side)).astype(float)
+    for axis in (3, 4):
+        noise = (noise + np.roll(noise, 1, axis) + np.roll(noise, -1, axis)) / 3
+    return noise.round().astype(np.uint8)
+
+
+def middle(raw):
+    return raw[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def test_nothing_asked_or_validation_cuts_the_middle(raw):
+    np.testing.assert_array_equal(cut(raw, PAIRS, SIZE, 0, Augmentation()), middle(raw))
+    np.testing.assert_array_equal(cut(raw, PAIRS, SIZE, None, EVERYTHING), middle(raw))
+
+
+def test_jitter_moves_the_search_window_alone(raw):
+    augmentation = Augmentation(jitter=MARGIN, seed=2)
+    shift = draw_cuts(PAIRS, 3, augmentation).shift
+    assert len(np.unique(shift, axis=0)) == 4 and abs(shift).max() <= MARGIN
+    got = cut(raw, PAIRS, SIZE, 3, augmentation)
+    np.testing.assert_array_equal(got[0], middle(raw)[0])
+    for image, crop, (dx, dy) in zip(got[1], raw[1], shift):
+        np.testing.assert_array_equal(image, crop[:, MARGIN + dy :, MARGIN + dx :][:, :SIZE, :SIZE])
+
+
+def test_every_jitter_is_drawn_as_often():
+    pairs = np.stack([np.arange(3000), np.arange(3000) + 1], axis=1)
+    shift = draw_cuts(pairs, 0, Augmentation(jitter=2)).shift
+    counts = np.array([np.bincount(column + 2, minlength=5) for column in shift.T])
+    assert counts.shape == (2, 5) and (abs(counts - 600) < 120).all()
+
+
+@pytest.mark.parametrize("upside_down", [False, True])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("scale", [0.0, 0.2])
+def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down, scale):
+    """By the real filter, on raw pixels: template and search are one image, the search moved, mirrored and scaled."""
+    side, size = 2 * 14 + 45, 45
+    crops = rng.integers(0, 256, (2, 3, side, side), dtype=np.uint8)
+    crops[1] = crops[0]
+    # A bright blob in the middle, which a scale of some percent leaves where and what it is.
+    distance = np.hypot(*(np.mgrid[:side, :side] - side // 2))
+    crops = np.maximum(crops // 8, (255 * np.exp(-((distance / 5) ** 2))).astype(np.uint8))
+    augmentation = Augmentation(flip=flip, upside_down=upside_down, jitter=9, scale=scale, seed=1)
+    batches = Batches(crops, (20.0, 20.0, 20.0), np.float64, augmentation, size=size)
+    label = gaussian_label((size, size), 3.0, np.float64)
+    pairs = np.tile([[0, 1]], (1, 1))
+    peaks = set()
+    for epoch in range(8):
+        images = batches.images(pairs, epoch)
+        response, _ = dcf_forward(images[:1], images[1:], np.fft.rfft2(label), 1e-1)
+        (shift,) = label_shifts(pairs, epoch, augmentation)
+        (wanted,) = shift_label(label, shift[None])
+        found, expected = (np.array(np.unravel_index(m.argmax(), m.shape)) for m in (response[0], wanted))
+        np.testing.assert_array_equal(expected, shift % size)
+        assert abs(found - expected).max() <= (scale > 0)
+        peaks.add(tuple(expected))
+    assert len(peaks) > 4
+
+
+def test_the_label_is_shifted_in_the_loss(rng):
+    """Shifting label and search alike changes nothing: `Batches.labels` on its way through the step."""
+    crops = rng.integers(0, 256, (3, 3, 45, 45), dtype=np.uint8)
+    map_size = network.feature_size(33, "light", "valid")
+    objective = make_objective((map_size, map_size), 3.0, 0.1, device=Device("cpu"))
+    pairs = np.array([[0, 1], [2, 0]])
+    batches = Batches(crops, (100.0, 110.0, 120.0), np.float32, Augmentation(jitter=6), size=33)
+    labels, shifts = batches.labels(pairs, 2, objective), label_shifts(pairs, 2, Augmentation(jitter=6))
+    assert batches.labels(pairs, None, objective) is None  # validation
+    for label, shift in zip(labels, shifts):
+        np.testing.assert_array_equal(label, np.roll(objective.label, shift, (0, 1)))
+        assert shift.any()
+
+
+def test_scale_enlarges_the_search_image(raw):
+    augmentation = Augmentation(scale=0.3, seed=5)
+    scales = draw_cuts(PAIRS, 0, augmentation).scale
+    assert scales.min() < 0.9 and scales.max() > 1.1
+    ramp = np.arange(raw.shape[-1]) * 4.0  # grey levels along x: 4 a pixel
+    images = np.broadcast_to(ramp, raw.shape).round().astype(np.uint8)
+    got = cut(images, PAIRS, SIZE, 0, augmentation).astype(float)
+    np.testing.assert_array_equal(got[0], middle(images)[0])
+    inside = slice(8, -8)  # where no window leaves its crop
+    for image, scale in zip(got[1], scales):
+        centre = (SIZE - 1) / 2
+        expected = 4 * (MARGIN + centre + scale * (np.arange(SIZE) - centre))
+        np.testing.assert_allclose(image[0, 3, inside], expected[inside], atol=0.6)
+
+
+def test_gray_upside_down_and_blur(raw):
+    drawn = draw_cuts(PAIRS, 1, EVERYTHING)
+    gray = cut(raw, PAIRS, SIZE, 1, Augmentation(gray=0.5, seed=4)).astype(int)
+    assert 0 < drawn.gray.sum() < 4
+    same = (gray == gray[:, :, :1]).all((0, 2, 3, 4))
+    np.testing.assert_array_equal(same, drawn.gray)
+    weighted = np.tensordot(middle(raw), [0.114, 0.587, 0.299], (2, 0))
+    np.testing.assert_allclose(gray[:, drawn.gray, 0], weighted[:, drawn.gray], atol=0.51)
+
+    turned = cut(raw, PAIRS, SIZE, 1, Augmentation(upside_down=True, seed=4))
+    assert 0 < drawn.upside_down.sum() < 4
+    np.testing.assert_array_equal(turned[:, drawn.upside_down], middle(raw)[:, drawn.upside_down, :, ::-1])
+    np.testing.assert_array_equal(turned[:, ~drawn.upside_down], middle(raw)[:, ~drawn.upside_down])
+
+    blurred = cut(raw, PAIRS, SIZE, 1, Augmentation(blur=1.5, seed=4))
+    roughness = np.abs(np.diff(blurred.astype(int))).mean((2, 3, 4)) / np.abs(np.diff(middle(raw).astype(int))).mean(
+        (2, 3, 4)
+    )
+    assert (roughness[drawn.blur.T == 0] == 1).all() and (roughness[drawn.blur.T > 0.5] < 0.95).all()
+    assert 0 < (drawn.blur > 0.5).sum() and 0 < (drawn.blur == 0).sum()
+
+
+def test_a_pair_is_cut_alike_in_any_batch_and_inputs_stay(raw):
+    before = raw.copy()
+    whole = cut(raw, PAIRS, SIZE, 2, EVERYTHING)
+    np.testing.assert_array_equal(cut(raw[:, 1:3], PAIRS[1:3], SIZE, 2, EVERYTHING), whole[:, 1:3])
+    np.testing.assert_array_equal(raw, before)
+    assert not np.array_equal(cut(raw, PAIRS, SIZE, 3, EVERYTHING), whole)
+
+
+def test_one_change_does_not_alter_what_another_draws():
+    for name in ("shift", "scale", "upside_down", "gray", "blur"):
+        alone = {"shift": {"jitter": 5}, "scale": {"scale": 0.1}, "gray": {"gray": 0.5}, "blur": {"blur": 1.5}}
+        some = Augmentation(**alone.get(name, {"upside_down": True}), seed=4)
+        np.testing.assert_array_equal(
+            getattr(draw_cuts(PAIRS, 0, some), name), getattr(draw_cuts(PAIRS, 0, EVERYTHING), name)
+        )
+
+
+def test_a_jitter_beyond_the_margin_is_refused():
+    check_margin(Augmentation(jitter=5), 5)
+    with pytest.raises(ValueError, match="margin of 5 pixels allow a jitter up to 5, got 6"):
+        check_margin(Augmentation(jitter=6), 5)

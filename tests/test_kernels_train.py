@@ -10,20 +10,30 @@ from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_numpy
 from dcfnet_np.kernels import conv_tf32, gather
 from dcfnet_np.train import loop, prepare
+from dcfnet_np.train import step as array_step
 from dcfnet_np.train.augment import Augmentation, augment, draw_changes
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.crops import Crops
 from dcfnet_np.train.device_step import SLOTS, TrainStep, device_step
-from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective, mean_loss
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
+from dcfnet_np.train.step import Batches, Diverged, batch_gradients, make_objective, mean_loss
 
 SIZE = 23  # of the crops
 EXACT = {np.float32: 2e-5, np.float64: 1e-11}  # of a parameter's largest step
 
 
-def make_crops(rng, count=7):
+def make_crops(rng, count=7, margin=0):
     """Smooth crops, each a little different from the one before, as two frames of a sequence are."""
-    rough = rng.integers(0, 256, (3, SIZE, SIZE)).astype(float)
-    frames = [rough := 0.8 * rough + 0.2 * rng.integers(0, 256, (3, SIZE, SIZE)) for _ in range(count)]
+    shape = 3, SIZE + 2 * margin, SIZE + 2 * margin
+    rough = rng.integers(0, 256, shape).astype(float)
+    frames = [rough := 0.8 * rough + 0.2 * rng.integers(0, 256, shape) for _ in range(count)]
     return np.array(frames).round().astype(np.uint8)
+
+
+def as_data(crops):
+    """The content of a crops.h5 without a margin."""
+    index = np.arange(len(crops))
+    return Crops(crops, 0 * index, index, ("ant",), 2.0, crops.shape[-1], "")
 
 
 def make_config(arch="light", **settings):
@@ -43,8 +53,8 @@ def numpy_steps(config, crops, steps, dtype):
         (size, size), sigma, config.lam, band=config.band, window=config.cosine_window, dtype=dtype,
         device=Device("cpu", 0, ""),
     )  # fmt: skip
-    augmentation = Augmentation(config.flip, config.light, config.seed)
-    batches, velocity, losses = Batches(crops, config.mean, dtype, augmentation), zero_velocity(parameters), []
+    batches = Batches(crops, config.mean, dtype, config.augmentation, size=SIZE)
+    velocity, losses = zero_velocity(parameters), []
     for pairs, lr in steps:
         loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective, epoch=2)
         sgd_step(parameters, gradients, velocity, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
@@ -57,20 +67,27 @@ def numpy_steps(config, crops, steps, dtype):
     [
         ("light", np.float64, {"cosine_window": True}, True),
         ("light", np.float32, {"flip": True, "light": 0.4, "seed": 3}, False),
+        (
+            "light",
+            np.float64,
+            {"flip": True, "jitter": 3, "scale": 0.1, "gray": 0.5, "blur": 1.0, "colour": 0.2},
+            False,
+        ),
         ("light", np.float64, {"band": False, "flip": True, "light": 0.2}, True),
         ("conv1-dilation", np.float64, {}, True),
         ("conv2", np.float32, {}, True),
     ],
 )
 def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, resident):  # noqa: F811
-    config, crops = make_config(arch, **settings), make_crops(rng)
+    config, crops = make_config(arch, **settings), make_crops(rng, margin=0 if resident else 4)
     lrs = [1e-6] * (1 if arch == "conv2" else 2) + [3e-7] * (
         SLOTS if arch == "light" and dtype == np.float32 else 1
     )  # a rate changes
     counts = [3] * (len(lrs) - 1) + [2]  # the last batch is a short one
     steps = [(rng.integers(0, len(crops), (count, 2)), lr) for count, lr in zip(counts, lrs)]
     losses, start, want, velocity, gradients, mean = numpy_steps(config, crops, steps, dtype)
-    step = TrainStep(config, crops, network.initialise(arch, config.seed, dtype), dtype=dtype, resident=resident)
+    first = network.initialise(arch, config.seed, dtype)
+    step = TrainStep(config, crops, first, dtype=dtype, resident=resident, size=SIZE)
     for pairs, lr in steps[:-1]:
         step.step(pairs, lr, epoch=2)
     got = [*step.losses()]
@@ -117,7 +134,7 @@ def test_gather(device, rng, shape, dtype):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3}])
+@pytest.mark.parametrize("settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3, "colour": 0.2}])
 def test_gather_changes_as_augment_does(device, rng, settings, dtype):  # noqa: F811
     crops, mean = rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
     pairs, augmentation = rng.integers(0, 6, (8, 2)), Augmentation(**settings, seed=1)
@@ -136,7 +153,7 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
     folders = [write_sequence(tmp_path / name, 7 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
     prepare.prepare(folders, tmp_path / "crops.h5", size=SIZE)
     config = Config(
-        batch=4, epochs=2, pairs_per_epoch=7, held_out_every=3, validation_pairs=3, lr_start=1e-4, lr_end=5e-5, seed=7,
+        batch=4, epochs=2, pairs_per_epoch=7, validation_pairs=3, lr_start=1e-4, lr_end=5e-5, seed=7,
         flip=True, light=0.2, cosine_window=True, initial_scale=0.4,
     )  # fmt: skip
     cpu = loop.train(tmp_path / "crops.h5", config, tmp_path / "cpu", device="cpu")
@@ -187,30 +204,33 @@ def test_where_there_is_no_tf32(monkeypatch, rng):
     crops, config = make_crops(rng), make_config()
     parameters = network.initialise(config.arch, 0)
     with pytest.raises(ValueError, match="tf32 is for a GPU"):
-        device_step(config, crops, parameters, {}, Device("cpu"), tf32=True)
+        device_step(config, as_data(crops), parameters, {}, Device("cpu"), tf32=True)
     monkeypatch.setenv("DCFNET_KERNELS", "0")
     with pytest.raises(ValueError, match="tf32 is for the kernels, but DCFNET_KERNELS=0"):
-        device_step(config, crops, parameters, {}, Device("cuda"), tf32=True)
+        device_step(config, as_data(crops), parameters, {}, Device("cuda"), tf32=True)
     monkeypatch.delenv("DCFNET_KERNELS")
     conv_tf32.check_device.cache_clear()
     monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
     with pytest.raises(backend.DeviceError, match="TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
-        device_step(config, crops, parameters, {}, Device("cuda", 1), tf32=True)
+        device_step(config, as_data(crops), parameters, {}, Device("cuda", 1), tf32=True)
 
 
 def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):  # noqa: F811
     step = TrainStep(make_config(), make_crops(rng))
-    with np.errstate(all="ignore"), pytest.raises(loop.TrainingError, match="lower lr_start"):
-        step.epoch(rng.integers(0, 7, (9, 2)), 1e30, 0)
+    batches = list(rng.integers(0, 7, (3, 3, 2)))
+    with np.errstate(all="ignore"), pytest.raises(Diverged) as info:
+        for number, _ in enumerate(step.epoch(batches, 1e30, 0)):
+            assert number == 0  # the first loss is that of the parameters before any step
+    np.testing.assert_array_equal(info.value.batch, batches[1])
 
 
 def test_array_code_trains_on_the_gpu_that_was_asked_for(monkeypatch, tmp_path):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     monkeypatch.setenv("DCFNET_KERNELS", "0")
-    monkeypatch.setattr(loop, "pair_loss", cuda_on_cpu.on_this_device(loop.pair_loss))
+    monkeypatch.setattr(array_step, "pair_loss", cuda_on_cpu.on_this_device(array_step.pair_loss))
     prepare.prepare([write_sequence(tmp_path / "ant", 5)], tmp_path / "crops.h5", size=SIZE)
     cuda_on_cpu.devices_used.clear()
-    loop.train(tmp_path / "crops.h5", Config(batch=8, epochs=1, held_out_every=0), tmp_path / "run", device="cuda:1")
+    loop.train(tmp_path / "crops.h5", Config(batch=8, epochs=1), tmp_path / "run", device="cuda:1")
     assert cuda_on_cpu.devices_used == {1}
 
 
@@ -222,9 +242,9 @@ def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, wh
         monkeypatch.setenv("DCFNET_KERNELS", "0")
     size, settings = (24, {"sigma_factor": 0.05}) if off == "size" else (64, {"band": False})
     crops, config = rng.integers(0, 256, (3, 3, size, size)).astype(np.uint8), make_config(**settings)
-    assert device_step(config, crops, network.initialise(config.arch, 0), {}, Device("cuda")) is None
+    assert device_step(config, as_data(crops), network.initialise(config.arch, 0), {}, Device("cuda")) is None
     assert why in caplog.text
-    assert device_step(config, crops, network.initialise(config.arch, 0), {}, Device("cpu")) is None
+    assert device_step(config, as_data(crops), network.initialise(config.arch, 0), {}, Device("cpu")) is None
 
 
 def test_what_is_refused(full_size_device, rng):  # noqa: F811

@@ -6,7 +6,7 @@ import pytest
 from dcfnet_np import network, tiled
 from dcfnet_np.backend import Device
 from dcfnet_np.ops.fourier import make_band, rfft2
-from dcfnet_np.train import loop
+from dcfnet_np.train import step as loop
 
 
 def batch(rng, architecture, size, dtype, window):

@@ -1,11 +1,11 @@
 """train/: pairs, SGD, crops, one whole step against finite differences, checkpoints and resume."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +14,9 @@ import pytest
 from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_device, to_numpy
 from dcfnet_np.network import Conv, Lrn, Relu
-from dcfnet_np.train import checkpoint, loop, pairs, prepare, sgd
+from dcfnet_np.ops.fourier import rfft2
+from dcfnet_np.train import checkpoint, loop, pairs, prepare, sgd, step
+from dcfnet_np.train.config import Config
 
 CPU = Device("cpu")
 SIZE = 24  # of the crops here; 20 x 20 feature maps
@@ -43,7 +45,7 @@ def write_sequence(folder, frames=6, first=1, seed=0, boxes=None):
 
 @pytest.fixture(scope="module")
 def crops_file(tmp_path_factory):
-    """Three sequences of 8, 9 and 10 frames; the third is held out with held_out_every=3."""
+    """Three sequences of 8, 9 and 10 frames; the digest of its name decides that bee is held out."""
     root = tmp_path_factory.mktemp("sequences")
     folders = [write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
     out = root / "crops.h5"
@@ -52,8 +54,8 @@ def crops_file(tmp_path_factory):
 
 
 def config(**changes):
-    settings = {"epochs": 3, "batch": 5, "held_out_every": 3, "lr_end": 1e-3, "validation_pairs": 6, "seed": 7}
-    return loop.Config(**(settings | changes))
+    settings = {"epochs": 3, "batch": 5, "lr_end": 1e-3, "validation_pairs": 6, "seed": 7}
+    return Config(**(settings | changes))
 
 
 # ------------------------------------------------------------------------------------------------- pairs
@@ -73,6 +75,33 @@ def test_pairs_obey_the_rules(max_gap):
     # By brute force: who has a partner is a template, once.
     near = (SEQUENCE[:, None] == SEQUENCE) & (abs(FRAME[:, None] - FRAME) <= max_gap)
     assert sorted(template) == list(np.flatnonzero(near.sum(1) > 1))
+
+
+def test_all_pairs_are_those_found_by_brute_force():
+    drawn = pairs.epoch_pairs(SEQUENCE, FRAME, seed=3, epoch=0, max_gap=7, mode="all")
+    gap = FRAME[None, :] - FRAME[:, None]
+    expected = np.argwhere((SEQUENCE[:, None] == SEQUENCE) & (gap >= 1) & (gap <= 7))
+    assert sorted(map(tuple, drawn)) == sorted(map(tuple, expected))
+    assert not np.array_equal(drawn, expected)  # shuffled
+
+
+def test_the_papers_number_of_pairs():
+    """10 N - 55 for a video of N frames: 1,651,360 from 166,643 frames of 274 videos (Sec. 4.1)."""
+    for n in (10, 11, 57):
+        assert len(pairs.all_pairs(np.zeros(n, int), np.arange(n))) == 10 * n - 55
+    lengths = np.full(274, 166_643 // 274)
+    lengths[: 166_643 - lengths.sum()] += 1
+    sequence = np.repeat(np.arange(274), lengths)
+    frame = np.arange(166_643) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    assert len(pairs.all_pairs(sequence, frame)) == 1_651_360 == 10 * 166_643 - 55 * 274
+
+
+def test_partners_ahead_come_later():
+    template, search = pairs.epoch_pairs(SEQUENCE, FRAME, seed=3, epoch=0, max_gap=10, mode="ahead").T
+    gap = FRAME[search] - FRAME[template]
+    assert (SEQUENCE[template] == SEQUENCE[search]).all() and gap.min() >= 1 and gap.max() == 10
+    later = (SEQUENCE[:, None] == SEQUENCE) & (FRAME > FRAME[:, None]) & (FRAME <= FRAME[:, None] + 10)
+    assert sorted(template) == list(np.flatnonzero(later.any(1)))
 
 
 def test_every_allowed_partner_is_drawn():
@@ -99,6 +128,8 @@ def test_pairs_count():
         assert drawn.shape == (count, 2)
     uses = np.bincount(drawn[:, 0])
     assert uses[uses > 0].max() - uses[uses > 0].min() <= 1
+    some = pairs.epoch_pairs(SEQUENCE, FRAME, seed=0, epoch=0, count=20, mode="all")
+    assert len(np.unique(some, axis=0)) == 20
 
 
 def test_pairs_bad_input():
@@ -110,6 +141,8 @@ def test_pairs_bad_input():
         pairs.partners(np.array([0, 0]), np.array([3, 3]))
     with pytest.raises(ValueError, match="max_gap must be at least 1"):
         pairs.partners(np.array([0]), np.array([0]), 0)
+    with pytest.raises(ValueError, match="mode must be one of all, ahead, near"):
+        pairs.epoch_pairs(SEQUENCE, FRAME, seed=0, epoch=0, mode="behind")
 
 
 # --------------------------------------------------------------------------------------------------- SGD
@@ -139,10 +172,13 @@ def test_sgd_refuses_what_does_not_fit():
         sgd.sgd_step(parameters, {"w": np.zeros(3)}, {"w": np.zeros(2)}, **settings)
 
 
-def test_learning_rate_is_logspace():
-    rates = [sgd.learning_rate(1e-2, 1e-5, 50, epoch) for epoch in range(50)]
+def test_learning_rates():
+    rates = [Config(epochs=50).learning_rate(epoch) for epoch in range(50)]
     np.testing.assert_allclose(rates, np.logspace(-2, -5, 50))
-    assert sgd.learning_rate(1e-2, 1e-5, 1, 0) == 1e-2
+    assert Config(epochs=1).learning_rate(0) == 1e-2
+    stepped = Config(schedule="step", lr_start=0.5, lr_steps=(2, 3), epochs=5)
+    np.testing.assert_allclose([stepped.learning_rate(epoch) for epoch in range(5)], [0.5, 0.5, 0.05, 0.005, 0.005])
+    assert {Config(schedule="constant").learning_rate(epoch) for epoch in range(50)} == {1e-2}
 
 
 # ------------------------------------------------------------------------------------------- a whole step
@@ -155,33 +191,33 @@ def random_step(rng, dtype=np.float64, n=3, size=(13, 12)):
     for value in parameters.values():
         value += 0.1 * rng.standard_normal(value.shape)
     label = rng.standard_normal((size[0] - 4, size[1] - 4)).astype(dtype)
-    return images, parameters, loop.Objective(label, loop.rfft2(label), None, 0.3)
+    return images, parameters, step.Objective(label, rfft2(label), None, 0.3)
 
 
 @pytest.mark.parametrize("size", [(13, 12), (12, 15)])
 def test_gradient_of_a_whole_step(rng, size):
     images, parameters, objective = random_step(rng, size=size)
-    loss, caches = loop.pair_loss(images, parameters, TINY, objective)
-    gradients = loop.pair_gradients(caches)
+    loss, caches = step.pair_loss(images, parameters, TINY, objective)
+    gradients = step.pair_gradients(caches)
     assert list(gradients) == list(parameters)
     for name, theta in parameters.items():
         numeric = np.zeros_like(theta)
-        step = 1e-5
+        h = 1e-5
         for index in np.ndindex(theta.shape):
             ends = []
             for sign in (1, -1):
                 moved = {**parameters, name: theta.copy()}
-                moved[name][index] += sign * step
-                ends.append(loop.pair_loss(images, moved, TINY, objective)[0])
-            numeric[index] = (ends[0] - ends[1]) / (2 * step)
+                moved[name][index] += sign * h
+                ends.append(step.pair_loss(images, moved, TINY, objective)[0])
+            numeric[index] = (ends[0] - ends[1]) / (2 * h)
         error = abs(numeric - gradients[name]).max() / abs(gradients[name]).max()
         assert error < 1e-6, name
 
 
 def test_loss_of_a_step_is_the_mean_over_pairs(rng):
     images, parameters, objective = random_step(rng)
-    loss = loop.pair_loss(images, parameters, TINY, objective)[0]
-    singles = [loop.pair_loss(images[[i, 3 + i]], parameters, TINY, objective)[0] for i in range(3)]
+    loss = step.pair_loss(images, parameters, TINY, objective)[0]
+    singles = [step.pair_loss(images[[i, 3 + i]], parameters, TINY, objective)[0] for i in range(3)]
     np.testing.assert_allclose(loss, np.mean(singles), rtol=1e-12)
 
 
@@ -191,16 +227,16 @@ def test_parts_of_a_batch_add_up(rng, xp):
     device = Device("cpu" if xp is np else "cuda")
     parameters = {name: to_device(value, device) for name, value in parameters.items()}
     label = to_device(objective.label, device)
-    objective = loop.Objective(label, loop.rfft2(label), None, 0.3)
-    batches = loop.Batches(to_device(crops, device), (104.0, 117.0, 123.0), np.float64)
+    objective = step.Objective(label, rfft2(label), None, 0.3)
+    batches = step.Batches(crops, (104.0, 117.0, 123.0), np.float64, device=device)
     index = rng.integers(0, 9, (5, 2))
 
     images = batches.images(index)
     expected = crops[np.concatenate([index[:, 0], index[:, 1]])] - np.reshape([104.0, 117.0, 123.0], (3, 1, 1))
     np.testing.assert_array_equal(to_numpy(images), expected)
-    loss, caches = loop.pair_loss(images, parameters, TINY, objective)
-    whole = loop.pair_gradients(caches)
-    part_loss, gradients = loop.batch_gradients(batches, index, parameters, TINY, objective)
+    loss, caches = step.pair_loss(images, parameters, TINY, objective)
+    whole = step.pair_gradients(caches)
+    part_loss, gradients = step.batch_gradients(batches, index, parameters, TINY, objective)
     assert part_loss == pytest.approx(loss, rel=1e-10)
     for name in whole:
         np.testing.assert_allclose(to_numpy(gradients[name]), to_numpy(whole[name]), rtol=1e-8, atol=1e-11)
@@ -209,27 +245,27 @@ def test_parts_of_a_batch_add_up(rng, xp):
 def test_objective_band_is_exact_enough(rng):
     images = (60 * rng.standard_normal((4, 3, 65, 65))).astype(np.float32)
     parameters = network.initialise("light", 0)
-    full = loop.make_objective((61, 61), 4.0, 1e-4, band=False, device=CPU)
-    banded = loop.make_objective((61, 61), 4.0, 1e-4, band=True, device=CPU)
+    full = step.make_objective((61, 61), 4.0, 1e-4, band=False, device=CPU)
+    banded = step.make_objective((61, 61), 4.0, 1e-4, band=True, device=CPU)
     assert full.band is None and banded.band is not None
-    loss, caches = loop.pair_loss(images, parameters, "light", full)
-    band_loss, band_caches = loop.pair_loss(images, parameters, "light", banded)
+    loss, caches = step.pair_loss(images, parameters, "light", full)
+    band_loss, band_caches = step.pair_loss(images, parameters, "light", banded)
     assert band_loss == pytest.approx(loss, rel=1e-5)
-    gradients, band_gradients = loop.pair_gradients(caches), loop.pair_gradients(band_caches)
+    gradients, band_gradients = step.pair_gradients(caches), step.pair_gradients(band_caches)
     for name, gradient in gradients.items():
         assert abs(band_gradients[name] - gradient).max() <= 1e-4 * abs(gradient).max()
 
 
 def test_training_overfits_one_batch(crops_file):
     data = prepare.read_crops(crops_file)
-    batches = loop.Batches(data.crops, (104.0, 117.0, 123.0))
-    objective = loop.make_objective((SIZE - 4, SIZE - 4), 1.0, 1e-4, device=CPU)
+    batches = step.Batches(data.crops, (104.0, 117.0, 123.0))
+    objective = step.make_objective((SIZE - 4, SIZE - 4), 1.0, 1e-4, device=CPU)
     parameters = network.initialise("light", 0)
     velocity = sgd.zero_velocity(parameters)
     batch = pairs.epoch_pairs(data.sequence, data.frame, seed=0, epoch=0, count=4)
     losses = []
     for _ in range(60):
-        loss, gradients = loop.batch_gradients(batches, batch, parameters, "light", objective)
+        loss, gradients = step.batch_gradients(batches, batch, parameters, "light", objective)
         sgd.sgd_step(parameters, gradients, velocity, lr=0.01, momentum=0.9, weight_decay=0.0)
         losses.append(loss)
     assert losses[-1] < 0.5 * losses[0]
@@ -254,12 +290,13 @@ def test_train_writes_log_checkpoint_and_weights(crops_file, whole_run):
     assert [record["epoch"] for record in records] == [1, 2, 3]
     np.testing.assert_allclose([record["lr"] for record in records], np.logspace(-2, -3, 3))
     assert all(record["pairs_per_second"] > 0 and record["validation_loss"] > 0 for record in records)
+    assert all(0 <= record["waiting"] < 1 for record in records)
 
     result = weights.load(str(whole_run / "weights.h5"))
     assert (result.architecture, result.channel_order) == ("light", "bgr")
     assert result.training["config"] == config().as_dict()
-    assert result.training["sequences"] == ["ant", "bee"]
-    assert result.training["validation_sequences"] == ["cat"]
+    assert result.training["sequences"] == ["ant", "cat"]
+    assert result.training["validation_sequences"] == ["bee"]
     assert result.training["data_digest"] == prepare.read_crops(crops_file).digest
     assert result.training["loss"] == [record["loss"] for record in records]
     state = checkpoint.load_checkpoint(whole_run / "checkpoint.npz")
@@ -272,38 +309,49 @@ def test_train_writes_log_checkpoint_and_weights(crops_file, whole_run):
 def test_held_out_sequences_are_never_learnt_from(crops_file):
     data = prepare.read_crops(crops_file)
     held, names = loop.split(data, config())
-    assert names == ("cat",) and np.array_equal(held, data.sequence == 2)
-    drawn = loop.draw(data, ~held, config(), 0, 0, 500)
-    assert set(data.sequence[drawn].ravel()) == {0, 1}
-    assert set(data.sequence[loop.draw(data, held, config(), 0, 0, 500)].ravel()) == {2}
-    assert loop.split(data, config(held_out_every=0))[1] == ()
+    assert names == ("bee",) and np.array_equal(held, data.sequence == 1)
+    drawn = loop.draw(data, ~held, config(), 0, 0, "near", 500)
+    assert set(data.sequence[drawn].ravel()) == {0, 2}
+    assert set(data.sequence[loop.draw(data, held, config(), 0, 0, "near", 500)].ravel()) == {1}
+    assert loop.split(data, config(hold_out=False))[1] == ()
 
 
 class Killed(BaseException):
     """Stands for the end of the process: nothing in the library catches it."""
 
 
-@pytest.mark.parametrize("moment", ["before the log", "before the checkpoint", "in the next epoch"])
-def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, moment):
-    broken = tmp_path / "broken"
-    calls = {"count": 0}
-    name = {"before the log": "mean_loss", "before the checkpoint": "save_checkpoint"}.get(moment, "sgd_step")
-    after = 8 if name == "sgd_step" else 2  # 17 crops, 4 steps an epoch: in the third
-    real = getattr(loop, name)
+@pytest.mark.parametrize(
+    "place, after, done",
+    [
+        ("save_checkpoint", 0, None),  # nothing is there yet
+        ("sgd_step", 2, (0, 2)),  # 18 crops, 4 steps an epoch
+        ("mean_loss", 1, (1, 4)),  # the validation after the second epoch
+        ("sgd_step", 8, (2, 0)),
+        ("save_weights", 0, (3, 0)),
+    ],
+)
+def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, place, after, done):
+    broken, calls = tmp_path / "broken", []
+    module = loop._Run if place == "save_weights" else loop
+    real = getattr(module, place)
 
     def interrupted(*arguments, **settings):
-        calls["count"] += 1
-        if calls["count"] > after:
+        calls.append(place)
+        if len(calls) > after:
             raise Killed
         return real(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, name, interrupted)
+        patch.setattr(module, place, interrupted)
         with pytest.raises(Killed):
-            loop.train(crops_file, config(), broken, device="cpu")
-    assert checkpoint.load_checkpoint(broken / "checkpoint.npz").epoch == 2
-    with open(broken / "log.jsonl", "a") as stream:
-        stream.write('{"epoch": 3, "lo')
+            loop.train(crops_file, config(), broken, device="cpu", checkpoint_seconds=0)
+    if done is None:
+        assert not list(broken.iterdir())
+    else:
+        state = checkpoint.load_checkpoint(broken / "checkpoint.npz")
+        assert (state.epoch, state.steps) == done
+        with open(broken / "log.jsonl", "a") as stream:
+            stream.write('{"epoch": 3, "lo')
     loop.train(crops_file, config(), broken, device="cpu", resume=True)
 
     first, second = (checkpoint.load_checkpoint(run / "checkpoint.npz") for run in (whole_run, broken))
@@ -312,6 +360,7 @@ def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, m
         np.testing.assert_array_equal(first.velocity[name], second.velocity[name])
     for key in ("epoch", "lr", "loss", "validation_loss"):
         assert [r[key] for r in read_log(whole_run)] == [r[key] for r in read_log(broken)]
+    assert (weights.load(str(broken / "weights.h5")).training) == weights.load(str(whole_run / "weights.h5")).training
 
 
 def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
@@ -384,9 +433,9 @@ def test_torn_checkpoints_are_refused(tmp_path):
         checkpoint.load_checkpoint(path)
 
 
-def test_train_bad_input(crops_file, tmp_path, capsys):
+def test_train_bad_input(crops_file, tmp_path):
     with pytest.raises(TypeError, match="momentun"):
-        loop.Config(momentun=0.9)
+        Config(momentun=0.9)
     for name, bad in [
         ("arch", "vgg"),
         ("batch", 0),
@@ -396,16 +445,13 @@ def test_train_bad_input(crops_file, tmp_path, capsys):
         ("momentum", 1.0),
         ("weight_decay", -1.0),
         ("sigma_factor", 0.0),
-        ("held_out_every", 1),
         ("seed", -1),
         ("mean", (1.0, 2.0)),
     ]:
         with pytest.raises(ValueError, match=f"Config: {name} must be"):
-            loop.Config(**{name: bad})
+            Config(**{name: bad})
     with pytest.raises(ValueError, match="padding must be that of .*crops.h5, 2, got 1.5"):
         loop.train(crops_file, config(padding=1.5), tmp_path / "run", device="cpu")
-    with pytest.raises(ValueError, match="there is no checkpoint"):
-        loop.train(crops_file, config(), tmp_path / "run", device="cpu", resume=True)
     assert not (tmp_path / "run").exists()
 
     loop.train(crops_file, config(epochs=1), tmp_path / "run", device="cpu")
@@ -418,25 +464,29 @@ def test_train_bad_input(crops_file, tmp_path, capsys):
     with pytest.raises(ValueError, match="other crops"):
         loop.train(other, config(epochs=1), tmp_path / "run", device="cpu", resume=True)
 
-    assert loop.main([str(tmp_path / "none.h5"), "--out", str(tmp_path / "new")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: there is no file") and error.count("\n") == 1
-
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_divergence_stops_the_run(crops_file, tmp_path):
-    with pytest.raises(loop.TrainingError, match="lower lr_start"):
-        loop.train(crops_file, config(lr_start=1e30, lr_end=1e30), tmp_path / "run", device="cpu")
+@pytest.mark.parametrize(
+    "settings, why",
+    [
+        ({"lr_start": 1e30, "lr_end": 1e30}, "is nan, no number, at learning rate 1e+30; lower lr_start"),
+        ({"divergence": 1e-3}, "more than"),
+    ],
+)
+def test_divergence_stops_the_run_and_keeps_the_batch(crops_file, tmp_path, settings, why):
+    with pytest.raises(loop.TrainingError, match=re.escape(why)):
+        loop.train(crops_file, config(**settings), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run" / "weights.h5").exists()
-
-
-def test_command(crops_file, tmp_path):
-    run = tmp_path / "run"
-    arguments = [str(crops_file), "--out", str(run), "--device", "cpu", "--epochs", "1", "--batch", "8"]
-    assert loop.main([*arguments, "--held-out-every", "0", "--lr-start", "1e-3"]) == 0
-    training = weights.load(str(Path(run) / "weights.h5")).training
-    assert training["config"]["lr_start"] == 1e-3
-    assert training["validation_loss"] == [None]
+    kept = tmp_path / "run" / "diverged.npz"
+    state = checkpoint.load_checkpoint(kept)  # before the step: what it starts from is finite
+    assert all(np.isfinite(value).all() for value in state.parameters.values())
+    with np.load(kept) as archive:
+        batch, crops = archive["pairs"], archive["crops"]
+    data = prepare.read_crops(crops_file, margin=True)
+    np.testing.assert_array_equal(crops, data.crops[batch.T])
+    held, _ = loop.split(data, config(**settings))
+    drawn = loop.draw(data, ~held, config(**settings), 7, state.epoch, "near", None)
+    np.testing.assert_array_equal(batch, drawn[5 * state.steps : 5 * state.steps + 5])
 
 
 @pytest.mark.gpu

@@ -1,8 +1,18 @@
-"""What happens to a pair of crops before it is learnt from: mirror images and other light.
+"""What happens to a pair of crops before it is learnt from.  Everything here is off in the released codes.
 
-Off in the released codes, which had a hundred times the crops.  With a few thousand, a network learns the light that
-its videos have and loses a target that walks into the shade; so contrast and brightness are drawn anew for the
-template and for the search image.  A mirror image is drawn for the pair: both or neither.
+They had a hundred times the crops.  With a few thousand, a network learns the light that its videos have and loses a
+target that walks into the shade, and it never sees a target off the middle or of another size.
+
+Crops may be stored with a margin around the network's input.  Two steps lead from there to the network:
+
+    cut      on bytes, on the CPU: the window that the network sees, moved and scaled; upside down; gray; blurred
+    augment  on floats, on any device: mirror images, contrast, brightness and colour
+
+The window of the template is never moved or scaled, only that of the search image: the filter is learnt from a centred
+target.  Where the search window moves by (dx, dy), the target is found at (-dx, -dy), and so the label must be shifted
+(`label_shifts`).  Each pair has random numbers of its own, from (seed, epoch, template, search), so the result depends
+neither on how a run is cut into batches nor on where it was resumed; and their number is fixed, so what one change
+draws does not depend on which others are on.
 """
 
 from typing import Any, NamedTuple
@@ -11,17 +21,36 @@ import numpy as np
 
 from dcfnet_np.backend import Array, array_module
 
+GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601, as OpenCV's conversion
+DRAWS = 19  # random numbers of a pair
+
 
 class Augmentation(NamedTuple):
     """How far images are changed; zeros change nothing."""
 
     flip: bool = False  # mirror half of the pairs, left to right
-    light: float = 0.0  # contrast and brightness by up to exp(+-light), each colour by up to a third of that more
+    light: float = 0.0  # contrast and brightness of each image, by up to exp(+-light)
+    colour: float = 0.0  # brightness of each colour of each image, by up to exp(+-colour)
+    jitter: int = 0  # move the search window by up to so many pixels of the network's input, on each axis
+    scale: float = 0.0  # scale the search window by up to exp(+-scale)
+    upside_down: bool = False  # mirror half of the pairs, top to bottom
+    gray: float = 0.0  # share of the pairs that lose their colour
+    blur: float = 0.0  # blur half of the images, standard deviation up to so many pixels
     seed: int = 0
+
+    @property
+    def relights(self) -> bool:
+        """Whether `augment` has anything to do."""
+        return self.flip or self.light > 0 or self.colour > 0
+
+    @property
+    def cuts(self) -> bool:
+        """Whether `cut` does anything but cut the middle out."""
+        return self.jitter > 0 or self.scale > 0 or self.upside_down or self.gray > 0 or self.blur > 0
 
 
 class Changes(NamedTuple):
-    """What is drawn for a batch of N pairs: for 2N images, the templates first."""
+    """What `augment` does to a batch of N pairs: to 2N images, the templates first."""
 
     mirrored: np.ndarray  # (2N,) bool
     contrast: np.ndarray  # (2N,), a factor, as the next two
@@ -29,11 +58,25 @@ class Changes(NamedTuple):
     colour: np.ndarray  # (2N, 3)
 
 
+class Cuts(NamedTuple):
+    """What `cut` does to a batch of N pairs."""
+
+    shift: np.ndarray  # (N, 2) int, by which the search window moves, right and down
+    scale: np.ndarray  # (N,), of the search window
+    upside_down: np.ndarray  # (N,) bool
+    gray: np.ndarray  # (N,) bool
+    blur: np.ndarray  # (N, 2) standard deviations in pixels, of template and search
+
+
+def _draw(pairs: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+    """(N, DRAWS) numbers from -1 to 1."""
+    draws = [np.random.default_rng([seed, epoch, int(t), int(s)]).uniform(-1, 1, DRAWS) for t, s in pairs]
+    return np.array(draws).reshape(-1, DRAWS)
+
+
 def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtype: Any) -> Changes:
-    """The random numbers of a batch of pairs (N, 2), from (seed, epoch, template) of each."""
-    draws = np.array(
-        [np.random.default_rng([augmentation.seed, epoch, int(t)]).uniform(-1, 1, 11) for t, _ in pairs]
-    ).reshape(-1, 11)
+    """What `augment` does to these pairs (N, 2) in this epoch."""
+    draws = _draw(pairs, epoch, augmentation.seed)
 
     def by_image(columns: np.ndarray, strength: float) -> np.ndarray:
         """(N, 2 * k), template's and search's, -> (2N, k) factors up to exp(+-strength)."""
@@ -44,7 +87,100 @@ def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtyp
         np.tile(draws[:, 0] < 0, 2) & augmentation.flip,
         by_image(draws[:, 1:3], light)[:, 0],
         by_image(draws[:, 3:5], light)[:, 0],
-        by_image(draws[:, 5:11], light / 3),
+        by_image(draws[:, 5:11], augmentation.colour),
+    )
+
+
+def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts:
+    """What `cut` does to these pairs (N, 2) in this epoch."""
+    draws = _draw(pairs, epoch, augmentation.seed)[:, 11:]
+    share = (draws[:, 4] + 1) / 2  # evenly from 0 to 1
+    return Cuts(
+        # Whole pixels, each of the 2 jitter + 1 as often: then nothing is interpolated that need not be.
+        np.floor((draws[:, :2] + 1) / 2 * (2 * augmentation.jitter + 1)).astype(int) - augmentation.jitter,
+        np.exp(augmentation.scale * draws[:, 2]),
+        (draws[:, 3] < 0) & augmentation.upside_down,
+        share < augmentation.gray,
+        np.maximum(draws[:, 5:7], 0) * augmentation.blur,
+    )
+
+
+def label_shifts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> np.ndarray | None:
+    """Where the wanted response of each pair peaks, (N, 2) int: rows down and columns right of (0, 0).
+
+    None when that is (0, 0) for all, since no window is moved.  A mirror image moves the peak to the other side.
+    """
+    if augmentation.jitter == 0:
+        return None
+    cuts, mirrored = draw_cuts(pairs, epoch, augmentation), draw_changes(pairs, epoch, augmentation, float).mirrored
+    # A window of another scale shows the same way in other pixels: to the nearest whole one.
+    right, down = np.rint(cuts.shift / cuts.scale[:, None]).astype(int).T
+    return np.stack([np.where(cuts.upside_down, down, -down), np.where(mirrored[: len(pairs)], right, -right)], axis=1)
+
+
+def shift_label(label: Array, shifts: np.ndarray) -> Array:
+    """The label (H, W), whose peak is at (0, 0), moved by each of (N, 2) shifts, around the edges: (N, H, W)."""
+    xp = array_module(label)
+    height, width = label.shape
+    rows = (np.arange(height) - shifts[:, :1]) % height
+    columns = (np.arange(width) - shifts[:, 1:]) % width
+    return label[xp.asarray(rows)[:, :, None], xp.asarray(columns)[:, None, :]]
+
+
+def check_margin(augmentation: Augmentation, margin: int) -> None:
+    """Raise ValueError when windows would be moved further than the margin around the network's input reaches."""
+    if augmentation.jitter > margin:
+        raise ValueError(
+            f"train: crops with a margin of {margin} pixels allow a jitter up to {margin}, got {augmentation.jitter}; "
+            "prepare crops with a larger margin"
+        )
+
+
+def cut(raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmentation: Augmentation) -> np.ndarray:
+    """What the network sees of a batch of stored crops.
+
+    raw: (2, N, 3, S, S) uint8, templates and searches, S - size even; pairs: (N, 2) indices of the crops.  With
+    epoch None, as in validation, that is the middle of each.  Returns (2, N, 3, size, size) uint8.
+    """
+    margin = (raw.shape[-1] - size) // 2
+    middle = raw[..., margin : margin + size, margin : margin + size] if margin else raw
+    if epoch is None or not augmentation.cuts:
+        return middle
+    import cv2
+
+    cuts = draw_cuts(pairs, epoch, augmentation)
+    images = middle.copy()
+    for i in range(len(pairs)):
+        dx, dy = cuts.shift[i]
+        if augmentation.scale > 0:
+            images[1, i] = _scaled(raw[1, i], size, cuts.shift[i], cuts.scale[i])
+        elif augmentation.jitter > 0:
+            images[1, i] = raw[1, i, :, margin + dy : margin + dy + size, margin + dx : margin + dx + size]
+        for image, sigma in zip(images[:, i], cuts.blur[i]):
+            if sigma > 0.1:  # less is nothing at all
+                for channel in image:
+                    cv2.GaussianBlur(channel, (0, 0), sigma, dst=channel)
+            if cuts.gray[i]:
+                image[...] = np.rint(np.tensordot(GRAY, image.astype(np.float32), 1)).astype(np.uint8)
+        if cuts.upside_down[i]:
+            images[:, i] = images[:, i, :, ::-1].copy()
+    return images
+
+
+def _scaled(crop: np.ndarray, size: int, shift: np.ndarray, scale: float) -> np.ndarray:
+    """The window of `scale` times `size`, moved by `shift` (right, down) from the middle of a crop (3, S, S).
+
+    Bilinear, rounded; where the window leaves the crop, its edge goes on.
+    """
+    import cv2
+
+    middle, half = (crop.shape[-1] - 1) / 2, (size - 1) / 2
+    x, y = middle + shift - scale * half
+    # From the window's pixels to the crop's, as WARP_INVERSE_MAP takes it.
+    transform = np.array([[scale, 0, x], [0, scale, y]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.stack(
+        [cv2.warpAffine(c, transform, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE) for c in crop]
     )
 
 
@@ -52,14 +188,13 @@ def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmenta
     """Mirrored and re-lit copies of a batch of pairs.
 
     images: (2N, 3, H, W) float, 0..255, the N templates first, then their N searches; pairs: (N, 2) indices of the
-    crops.  Each pair has random numbers of its own, from (seed, epoch, template), so the result depends neither on
-    how a run is cut into batches nor on where it was resumed.
+    crops.
     """
-    if not augmentation.flip and augmentation.light == 0:
+    if not augmentation.relights:
         return images
     xp = array_module(images)
     changes = draw_changes(pairs, epoch, augmentation, images.dtype)
-    if augmentation.light > 0:
+    if augmentation.light > 0 or augmentation.colour > 0:
         level = images.mean((1, 2, 3), keepdims=True)
         contrast, brightness, colour = (xp.asarray(f).reshape(len(images), -1, 1, 1) for f in changes[1:])
         images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)

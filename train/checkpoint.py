@@ -1,8 +1,8 @@
 """Checkpoints: all that a run needs to continue bit for bit, in one file that is whole or absent.
 
-Parameters, velocity and the number of finished epochs are the whole state: pairs and learning rate are
-functions of (seed, epoch).  A file is written under a temporary name, flushed to the disk and only then
-moved to its place, so a process killed at any moment leaves the previous checkpoint behind.
+Parameters, velocity, how far the run is and what it logged are the whole state: pairs, augmentation and learning rate
+are functions of (seed, epoch).  A file is written under a temporary name, flushed to the disk and only then moved to
+its place, so a process killed at any moment leaves the previous checkpoint behind.
 """
 
 import json
@@ -14,31 +14,36 @@ import numpy as np
 from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.files import replacing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Checkpoint(NamedTuple):
-    """State after `epoch` finished epochs."""
+    """State after `epoch` finished epochs and `steps` steps of the next."""
 
     epoch: int
     parameters: dict[str, Array]
     velocity: dict[str, Array]
     config: dict[str, Any]  # the run's settings, to refuse a resume with others
     digest: str  # of the crops the run learns from
+    steps: int = 0
+    loss: float = 0.0  # sum over the pairs of these steps
+    seconds: float = 0.0  # that these steps took
+    waited: float = 0.0  # of these seconds, for crops
+    records: tuple[dict[str, Any], ...] = ()  # the log's lines, one for each finished epoch
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit the run; the message is one line."""
 
 
-def save_checkpoint(path: str | Path, state: Checkpoint) -> None:
-    """Write `state` to `path` (.npz), whole or not at all."""
-    path = Path(path)
-    meta = {"format": FORMAT_VERSION, "epoch": state.epoch, "config": state.config, "digest": state.digest}
+def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> None:
+    """Write `state` to `path` (.npz), whole or not at all; `more` arrays lie beside it and are not read again."""
+    facts = {name: value for name, value in state._asdict().items() if name not in ("parameters", "velocity")}
     arrays: dict[str, Any] = {f"parameters/{name}": to_numpy(value) for name, value in state.parameters.items()}
     arrays |= {f"velocity/{name}": to_numpy(value) for name, value in state.velocity.items()}
-    with replacing(path) as part, open(part, "wb") as stream:
-        np.savez(stream, meta=np.array(json.dumps(meta)), **arrays)
+    arrays |= more
+    with replacing(Path(path)) as part, open(part, "wb") as stream:
+        np.savez(stream, meta=np.array(json.dumps({"format": FORMAT_VERSION} | facts)), **arrays)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -46,15 +51,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            meta = json.loads(str(archive["meta"]))
+            facts: dict[str, Any] = json.loads(str(archive["meta"]))
             groups: dict[str, dict[str, np.ndarray]] = {"parameters": {}, "velocity": {}}
             for key in archive.files:
-                if key != "meta":
-                    group, _, name = key.partition("/")
+                group, _, name = key.partition("/")
+                if group in groups:
                     groups[group][name] = archive[key]
-        if meta["format"] != FORMAT_VERSION:
-            raise ValueError(f"its format is {meta['format']}, this version reads {FORMAT_VERSION}")
-        return Checkpoint(meta["epoch"], groups["parameters"], groups["velocity"], meta["config"], meta["digest"])
+        if facts.pop("format") != FORMAT_VERSION:
+            raise ValueError(f"it is not of format {FORMAT_VERSION}, which this version reads")
+        return Checkpoint(**{**facts, **groups, "records": tuple(facts["records"])})
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}; start without resume") from None
     except Exception as error:  # a torn file can fail in zipfile, json or numpy

@@ -1,16 +1,18 @@
 """One step of training as one chain of kernels: crops -> loss -> gradients -> SGD, all on one GPU.
 
-`train.loop.batch_gradients` and `train.sgd.sgd_step` are the specification of every number here.  A step is
+`train.step.batch_gradients` and `train.sgd.sgd_step` are the specification of every number here.  A step is
 
     gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN x window -> band DFT -> correlation filter -> inverse DFT
     -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward -> conv, backward -> ... -> SGD]
 
 in buffers that are made once, what stands in brackets captured as a CUDA graph.  The host hands over which pairs come
 next and never waits for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.
+With several processes NCCL adds the gradients between the graph, which then ends before it, and SGD.
 """
 
+import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +21,15 @@ from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
 from dcfnet_np.kernels import conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
-from dcfnet_np.train.augment import Augmentation, draw_changes
-from dcfnet_np.train.loop import Config, TrainingError
+from dcfnet_np.train.augment import cut, draw_changes, label_shifts, shift_label
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.crops import Crops
+from dcfnet_np.train.parallel import Processes
+from dcfnet_np.train.step import Diverged
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 SLOTS = 4  # steps that can be under way
+STRETCH = 64  # steps after which their losses are looked at
 log = logging.getLogger(__name__)
 
 
@@ -69,11 +75,12 @@ class TrainStep:
         losses = step.losses()                # of all these steps; waits for the last one
         trained = step.parameters()
 
-    crops: (n, 3, size, size) uint8.  parameters, velocity: those to start with, else initialised from config.seed, and
-    zeros.  resident: keep all crops on the GPU; else every batch is streamed from page-locked memory while the step
-    before it computes.  dtype: float32, or float64 for checks.  graph: capture the step as a CUDA graph; else launch
-    its kernels one by one.  tf32: convolutions of more than a few channels on tensor cores, which are fast and round
-    every factor to 10 bits of fraction (docs/kernels.md says what that costs).  Raises `backend.DeviceError` when there
+    crops: (n, 3, S, S) uint8; size: of the network's input, S less the margin on both sides.  parameters, velocity:
+    those to start with, else initialised from config.seed, and zeros.  resident: keep all crops on the GPU; else every
+    batch is streamed from page-locked memory while the step before it computes.  dtype: float32, or float64 for checks.
+    graph: capture the step as a CUDA graph; else launch its kernels one by one.  tf32: convolutions of more than a few
+    channels on tensor cores, which are fast and round every factor to 10 bits of fraction (docs/kernels.md says what
+    that costs).  processes: those that share each batch.  Raises `backend.DeviceError` when there
     is no usable GPU, or no TF32 on it, ValueError when the label needs the full spectrum of an even size, which has no
     band, or the network is not convolutions and one LRN behind them.
     """
@@ -90,6 +97,8 @@ class TrainStep:
         graph: bool = True,
         resident: bool = True,
         tf32: bool = False,
+        size: int | None = None,
+        processes: Processes = Processes(),  # noqa: B008  has no state
     ) -> None:
         if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3] or crops.dtype != np.uint8:
             raise ValueError(f"TrainStep: crops must be (n, 3, size, size) uint8, got {crops.shape} {crops.dtype}")
@@ -103,71 +112,88 @@ class TrainStep:
         self._graph: Any = None
         self._lr: float | None = None  # of the captured graph
         self._compiled = False
+        self._ahead = 0  # steps made whose losses `epoch` has yet to yield
         self._steps = 0  # since the losses were last asked for
         self._losses: list[float] = []
         self._crops_host = crops
         self._tf32 = tf32
-        self._augmentation = Augmentation(config.flip, config.light, config.seed)
+        self._augmentation, self._processes = config.augmentation, processes
+        self._size = crops.shape[-1] if size is None else size
+        if resident and (self._augmentation.cuts or self._size != crops.shape[-1]):
+            raise ValueError("TrainStep: crops with a margin, and all that is done on the CPU, need resident=False")
         with self._device:
+            self._add = processes.adder_on(Device("cuda", device))
             # Streams of their own: the default stream cannot be captured.
             self._stream = self._cp.cuda.Stream(non_blocking=True)
             self._uploads = self._cp.cuda.Stream(non_blocking=True)
             with self._stream:
                 self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
-                self._make_network(parameters, velocity or {}, crops.shape[-1])
+                self._make_network(parameters, velocity or {}, self._size)
                 self._make_objective()
-                self._slots = [self._make_slot(crops.shape[-1]) for _ in range(SLOTS)]
+                self._slots = [self._make_slot(self._size) for _ in range(SLOTS)]
             self._stream.synchronize()
 
-    def epoch(self, pairs: np.ndarray, lr: float, epoch: int) -> float:
-        """One SGD step for every batch of the pairs (n, 2), augmented; the mean loss: `train.loop.run_epoch`."""
-        loss = self._mean(pairs, lambda batch: self.step(batch, lr, epoch))
-        if not np.isfinite(loss):
-            raise TrainingError(f"train: the loss is {loss} at learning rate {lr:.2g}; lower lr_start")
-        return loss
+    def epoch(self, batches: Sequence[np.ndarray], lr: float, epoch: int) -> Iterator[float]:
+        """One SGD step for each batch of pairs (n, 2), augmented, and its loss: `train.loop.ArraySteps.epoch`.
+
+        The losses come STRETCH steps at a time; the last of these is yielded when `settled`.  Raises Diverged.
+        """
+        ranks = self._processes
+        for first in range(0, len(batches), STRETCH):
+            stretch = batches[first : first + STRETCH]
+            for batch in stretch:
+                self.step(batch[ranks.rank :: ranks.size], lr, epoch, total=len(batch))
+            losses = np.sum(ranks.gather(self.losses()), axis=0)
+            for number, (batch, loss) in enumerate(zip(stretch, losses)):
+                if not loss <= self._limit:
+                    raise Diverged(float(loss), self._limit, batch)
+                self._ahead = len(stretch) - 1 - number
+                yield float(loss)
+
+    def settled(self) -> bool:
+        """Whether the parameters are those after the step whose loss `epoch` yielded last."""
+        return self._ahead == 0
 
     def mean_loss(self, pairs: np.ndarray) -> float:
-        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.loop.mean_loss`."""
-        return self._mean(pairs, lambda batch: self._submit(batch, None, self._run_forward))
-
-    def step(self, pairs: np.ndarray, lr: float, epoch: int | None = None) -> None:
-        """One SGD step on `pairs`, (batch or fewer, 2) indices into the crops, at learning rate `lr`.
-
-        Does not wait for it.  With the number of an epoch the images are augmented.
-        """
-        self._submit(pairs, epoch, lambda: self._replay(float(lr)))
-
-    def _mean(self, pairs: np.ndarray, work: Callable[[np.ndarray], None]) -> float:
+        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.step.mean_loss`."""
         batches = [pairs[first : first + self.config.batch] for first in range(0, len(pairs), self.config.batch)]
         for batch in batches:
-            work(batch)
+            self._submit(batch, None, self._run_forward, len(batch))
         return float(self.losses() @ [len(batch) for batch in batches]) / len(pairs)
 
-    def _submit(self, pairs: np.ndarray, epoch: int | None, work: Callable[[], object]) -> None:
+    def step(self, pairs: np.ndarray, lr: float, epoch: int | None = None, total: int | None = None) -> None:
+        """One SGD step on `pairs`, (batch or fewer, 2) indices into the crops, at learning rate `lr`.
+
+        Does not wait for it.  With the number of an epoch the images are augmented.  total: of how many pairs the loss
+        is the mean, when others are with other processes; these may leave none for this one.
+        """
+        self._submit(pairs, epoch, lambda: self._replay(float(lr)), total or len(pairs))
+
+    def _submit(self, pairs: np.ndarray, epoch: int | None, work: Callable[[], object], total: int) -> None:
         """Bring a batch to the device, in a slot of its own, and queue `work` on it."""
         pairs, batch = np.asarray(pairs), self.config.batch
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or not 1 <= len(pairs) <= batch:
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or not (len(pairs) or total) or len(pairs) > batch:
             raise ValueError(f"TrainStep.step: pairs must be (1 to {batch}, 2), got {pairs.shape}")
+        count, pairs = len(pairs), np.resize(pairs if len(pairs) else np.zeros((1, 2), int), (batch, 2))
         if pairs.min() < 0 or pairs.max() >= len(self._crops_host):
             raise ValueError(f"TrainStep.step: pairs must be indices below {len(self._crops_host)}, got others")
-        count, pairs = len(pairs), np.resize(pairs, (batch, 2))
         index = pairs.T.reshape(-1)
-        changed = epoch is not None and (self.config.flip or self.config.light > 0)
+        changed = epoch is not None and self._augmentation.relights
         slot = self._slots[self._steps % SLOTS]
         with self._device:
             if self._steps >= SLOTS:
                 self._finish(slot)
-            slot.shares[...] = (np.arange(batch) < count) / self.dtype.type(count)
+            slot.shares[...] = (np.arange(batch) < count) / self.dtype.type(total)
             self._copy(slot.device_shares, slot.shares)
-            if epoch is not None and changed:
-                slot.changes[...] = self._changes(pairs, index, epoch)
-                self._copy(slot.device_changes, slot.changes)
             if slot.crops is None:
                 slot.chosen[...] = index
                 self._copy(slot.device_chosen, slot.chosen)
             else:
-                np.take(self._crops_host, index, axis=0, out=slot.crops, mode="clip")  # in range; "raise" is slower
+                self._read(pairs, index, epoch, slot.crops)
                 self._copy(slot.device_crops, slot.crops)
+            if epoch is not None and changed:
+                slot.changes[...] = self._changes(pairs, index, epoch, slot.crops)
+                self._copy(slot.device_changes, slot.changes)
             slot.uploaded.record(self._uploads)
             with self._stream:
                 self._stream.wait_event(slot.uploaded)
@@ -177,16 +203,27 @@ class TrainStep:
                     out=self._images,
                 )  # fmt: skip
                 self._shares[...] = slot.device_shares
+                if self._labels is not None:
+                    shifts = None if epoch is None else label_shifts(pairs, epoch, self._augmentation)
+                    self._labels[...] = self._label if shifts is None else shift_label(self._label, shifts)
                 work()
                 self._fetch(self._map_losses, slot.losses)
                 slot.over.record(self._stream)
         self._steps += 1
 
-    def _changes(self, pairs: np.ndarray, index: np.ndarray, epoch: int) -> np.ndarray:
-        """The augmentation of a batch as `gather` takes it, (2 batch, 6)."""
+    def _read(self, pairs: np.ndarray, index: np.ndarray, epoch: int | None, out: np.ndarray) -> None:
+        """What the network sees of a batch, as bytes, (2 batch, 3, size, size)."""
+        if self._size == self._crops_host.shape[-1] and (epoch is None or not self._augmentation.cuts):
+            np.take(self._crops_host, index, axis=0, out=out, mode="clip")  # in range; "raise" is slower
+        else:
+            raw = np.asarray(self._crops_host[pairs.T])
+            out[...] = cut(raw, pairs, self._size, epoch, self._augmentation).reshape(out.shape)
+
+    def _changes(self, pairs: np.ndarray, index: np.ndarray, epoch: int, crops: np.ndarray | None) -> np.ndarray:
+        """The augmentation of a batch as `gather` takes it, (2 batch, 6).  crops: the batch, where it is streamed."""
         mirrored, contrast, brightness, colour = draw_changes(pairs, epoch, self._augmentation, self.dtype)
         # The mean grey level, as NumPy has it: the sum of bytes is exact.
-        crops = self._crops_host[index]
+        crops = self._crops_host[index] if crops is None else crops
         level = crops.sum((1, 2, 3), dtype=np.int64).astype(self.dtype) / self.dtype.type(crops[0].size)
         return np.column_stack([mirrored, level, contrast, (level * brightness)[:, None] * colour]).astype(self.dtype)
 
@@ -228,13 +265,16 @@ class TrainStep:
         if not self._graph_wanted or not self._compiled:  # the first step compiles kernels, which is no capture
             self._run(lr)
             self._compiled = True
-            return
-        # The learning rate is a number in the graph; it changes once an epoch.
-        if self._graph is None or lr != self._lr:
-            self._stream.begin_capture()
-            self._run(lr)
-            self._graph, self._lr = self._stream.end_capture(), lr
-        self._graph.launch(self._stream)
+        else:
+            # The learning rate is a number in the graph; it changes once an epoch.
+            if self._graph is None or lr != self._lr:
+                self._stream.begin_capture()
+                self._run(lr)
+                self._graph, self._lr = self._stream.end_capture(), lr
+            self._graph.launch(self._stream)
+        if self._add is not None:
+            self._add(self._dflat, self._stream)
+            self._descend(lr)
 
     def _make_network(self, parameters: network.Parameters, velocity: network.Parameters, size: int) -> None:
         """The layers, with all parameters, their gradients and their velocity in one flat buffer each."""
@@ -279,8 +319,9 @@ class TrainStep:
         cp, config, dtype, n = self._cp, self.config, self.dtype, self.config.batch
         features = self._layers[-1].output
         size, d = features.shape[-1], features.shape[1]
-        sigma = config.sigma_factor * self._images.shape[-1] / (1 + config.padding)
+        sigma = config.sigma_factor * self._size / (1 + config.padding)
         label = gaussian_label((size, size), sigma, dtype)
+        self._limit = config.divergence * float((label**2).sum())
         band = label_band(label, dtype) if config.band else None
         if band is None:
             if size % 2 == 0:
@@ -288,6 +329,8 @@ class TrainStep:
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
+        self._lam = config.regulariser(self._size)
+        self._labels = cp.empty((n, size, size), dtype) if config.jitter > 0 else None  # one a pair
         self._window = cp.asarray(hann((size, size), dtype)) if config.cosine_window else None
         self._shares = cp.empty(n, dtype)
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
@@ -327,6 +370,10 @@ class TrainStep:
         """All kernels of a step after `gather`."""
         found = self._run_forward()
         self._run_backward(*found)
+        if self._add is None:
+            self._descend(lr)
+
+    def _descend(self, lr: float) -> None:
         sgd.step(
             self._flat, self._dflat, self._velocity, lr=lr, momentum=self.config.momentum,
             weight_decay=self.config.weight_decay,
@@ -348,12 +395,11 @@ class TrainStep:
         )  # fmt: skip
         dft.rfft2(self._features, self._tables, out=self._features_f, work=self._work)
         template_f, search_f = self._features_f[:n], self._features_f[n:]
-        found = dcf.dcf_forward(
-            template_f, search_f, self._label_f, self.config.lam, out=(self._response_f, self._energy)
-        )
+        found = dcf.dcf_forward(template_f, search_f, self._label_f, self._lam, out=(self._response_f, self._energy))
         dft.irfft2(self._response_f, self._tables, out=self._response, work=self._response_work)
         dcf.response_loss(
-            self._response, self._label, shares=self._shares, out=(self._map_losses, self._dresponse)
+            self._response, self._label if self._labels is None else self._labels, shares=self._shares,
+            out=(self._map_losses, self._dresponse)
         )  # fmt: skip
         return found
 
@@ -409,11 +455,12 @@ class TrainStep:
 
 def device_step(
     config: Config,
-    crops: np.ndarray,
+    data: Crops,
     parameters: network.Parameters,
     velocity: network.Parameters,
     device: Device,
     tf32: bool = False,
+    processes: Processes = Processes(),  # noqa: B008  has no state
 ) -> TrainStep | None:
     """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is to do it.
 
@@ -423,8 +470,8 @@ def device_step(
         raise ValueError("train: tf32 is for a GPU, and this run is on the CPU; leave tf32 off")
     if device.kind == "cpu":
         return None
-    size = network.feature_size(crops.shape[-1], config.arch, "valid")
-    label = gaussian_label((size, size), config.sigma_factor * crops.shape[-1] / (1 + config.padding))
+    size = network.feature_size(data.size, config.arch, "valid")
+    label = gaussian_label((size, size), config.sigma_factor * data.size / (1 + config.padding))
     reason = ""
     if not kernels.enabled():
         reason = "DCFNET_KERNELS=0"
@@ -437,4 +484,8 @@ def device_step(
         return None
     if tf32:
         conv_tf32.check_device(device.index)
-    return TrainStep(config, crops, parameters, velocity, device=device.index, resident=False, tf32=tf32)
+    share = dataclasses.replace(config, batch=-(-config.batch // processes.size))  # of this rank, rounded up
+    return TrainStep(
+        share, data.crops, parameters, velocity, device=device.index, resident=False, tf32=tf32, size=data.size,
+        processes=processes,
+    )  # fmt: skip

@@ -47,9 +47,14 @@ class PairStep:
         """Eqs. 2-4 for images (2, C, H, W): the template and its search, the mean taken off."""
         return self._forward(images, kernels)[0]
 
-    def gradients(self, images: np.ndarray, kernels: tiled.Kernels, share: float) -> tuple[float, network.Parameters]:
-        """The loss, and the gradient of share * loss by every parameter (Eqs. 6-11)."""
-        loss, loss_cache, energy, filter_f, response_f = self._forward(images, kernels)
+    def gradients(
+        self, images: np.ndarray, kernels: tiled.Kernels, share: float, label: np.ndarray | None = None
+    ) -> tuple[float, network.Parameters]:
+        """The loss, and the gradient of share * loss by every parameter (Eqs. 6-11).
+
+        label: (1, h, w), what the response shall be where the target is off the search image's middle.
+        """
+        loss, loss_cache, energy, filter_f, response_f = self._forward(images, kernels, label)
         template_f, search_f = self._spectra
         dresponse_f = rfft2(response_loss_backward(loss_cache, share), self._band)  # Eq. 6
         by_search = dcf.search_gradient_f(dresponse_f, filter_f)
@@ -66,7 +71,9 @@ class PairStep:
             named[f"{name}.weight"], named[f"{name}.bias"] = dw, db
         return loss, named
 
-    def _forward(self, images: np.ndarray, kernels: tiled.Kernels) -> tuple[float, Any, Any, Any, Any]:
+    def _forward(
+        self, images: np.ndarray, kernels: tiled.Kernels, label: np.ndarray | None = None
+    ) -> tuple[float, Any, Any, Any, Any]:
         for strip, image, spectrum in zip(self._strips, images, self._spectra):
             strip.forward(image.transpose(1, 0, 2), self._no_mean, kernels, spectrum[0])
         template_f, search_f = self._spectra
@@ -74,7 +81,7 @@ class PairStep:
         filter_f = template_f * (self._label_f.conj() / energy)  # Eq. 2, with the energy kept for the backward pass
         response_f = dcf.correlate(filter_f, search_f)
         response = irfft2(response_f, self._band.shape, self._band, self._inverse)  # Eq. 3
-        loss, loss_cache = response_loss_forward(response, self._label)
+        loss, loss_cache = response_loss_forward(response, self._label if label is None else label)
         return loss, loss_cache, energy, filter_f, response_f
 
 

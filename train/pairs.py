@@ -1,14 +1,19 @@
 """Which crops make a training pair: two frames of one sequence, at most `max_gap` frames apart.
 
-The paper pairs frames at most 10 apart (Sec. 4.1).  An epoch here takes every crop once as the template and
-draws its search partner anew, before or after it: the loss has no direction in time, and the released codes
-differ (both only look ahead).  The draw is a function of (seed, epoch) alone, so a resumed run needs no
-saved generator state.
+The paper pairs frames at most 10 apart (Sec. 4.1).  Three ways to spend an epoch on them:
+
+    all    every unordered pair once, the earlier frame as the template: the paper's.  A video of N >= 10 consecutive
+           frames has 10 N - 55 of them: N - g pairs are g frames apart, g = 1 ... 10.
+    ahead  every crop is the template once, its search partner one of the following frames: the released codes'
+    near   every crop is the template once, its search partner before or after it: the loss has no direction in time
+
+All are functions of (seed, epoch) alone, so a resumed run needs no saved generator state.
 """
 
 import numpy as np
 
 MAX_GAP = 10  # frames, the paper's limit
+MODES = ("all", "ahead", "near")
 
 
 def partners(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +38,20 @@ def partners(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) ->
     return first.astype(np.int64), last.astype(np.int64)
 
 
+def all_pairs(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> np.ndarray:
+    """Every unordered pair once, as (earlier, later) indices: (count, 2) int64, by the earlier one.
+
+    sequence, frame: as in `partners`.  N consecutive frames of one video give 10 N - 55 for N >= 10, the paper's
+    1,651,360 for 166,643 frames of 274 videos.
+    """
+    _, last = partners(sequence, frame, max_gap)
+    later = last - np.arange(len(last)) - 1  # how many partners each crop has after it
+    template = np.repeat(np.arange(len(last)), later)
+    # Counts 1, 2, ... up anew for every template.
+    ahead = np.arange(len(template)) - np.repeat(np.cumsum(later) - later, later) + 1
+    return np.stack([template, template + ahead], axis=1).astype(np.int64)
+
+
 def epoch_pairs(
     sequence: np.ndarray,
     frame: np.ndarray,
@@ -41,25 +60,32 @@ def epoch_pairs(
     epoch: int,
     max_gap: int = MAX_GAP,
     count: int | None = None,
+    mode: str = "near",
 ) -> np.ndarray:
     """The (template, search) index pairs of one epoch, shuffled: (count, 2) int64.
 
-    sequence, frame: as in `partners`.  Every crop that has a partner is a template once; with `count` the
-    list is cut, or continued with further draws, to that many pairs.  A crop with no partner is left out.
-    Raises ValueError when no crop has one.
+    sequence, frame: as in `partners`.  mode: one of MODES, see the top of this file.  With `count` the list is cut, or
+    continued with further rounds, to that many pairs.  A crop with no partner is left out.  Raises ValueError when no
+    crop has one.
     """
+    if mode not in MODES:
+        raise ValueError(f"epoch_pairs: mode must be one of {', '.join(MODES)}, got {mode!r}")
+    rng = np.random.default_rng([seed, epoch])
     first, last = partners(sequence, frame, max_gap)
-    templates = np.flatnonzero(last - first > 1)
-    if len(templates) == 0:
+    if mode == "ahead":
+        first = np.arange(len(first))
+    pool = all_pairs(sequence, frame, max_gap) if mode == "all" else np.flatnonzero(last - first > 1)
+    if len(pool) == 0:
         raise ValueError(f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart")
     if count is None:
-        count = len(templates)
+        count = len(pool)
     elif count < 1:
         raise ValueError(f"epoch_pairs: count must be at least 1, got {count}")
-    rng = np.random.default_rng([seed, epoch])
-    rounds = -(-count // len(templates))
-    template = np.concatenate([rng.permutation(templates) for _ in range(rounds)])[:count]
+    rounds = -(-count // len(pool))
+    drawn = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
+    if mode == "all":
+        return drawn
     # A number from the range without the template itself: those from the template on move up by one.
-    search = rng.integers(first[template], last[template] - 1)
-    search += search >= template
-    return np.stack([template, search], axis=1)
+    search = rng.integers(first[drawn], last[drawn] - 1)
+    search += search >= drawn
+    return np.stack([drawn, search], axis=1)

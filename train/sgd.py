@@ -47,8 +47,19 @@ def sgd_step(
         theta -= lr * v
 
 
-def learning_rate(lr_start: float, lr_end: float, epochs: int, epoch: int) -> float:
-    """The rate of `epoch` (0-based): evenly spaced in log from lr_start to lr_end, both reached."""
-    if epochs == 1:
+SCHEDULES = ("constant", "step", "logspace")
+
+
+def learning_rate(
+    schedule: str, lr_start: float, lr_end: float, epochs: int, epoch: int, steps: tuple[int, ...] = ()
+) -> float:
+    """The rate of `epoch` (0-based), of the `epochs` of a run.
+
+    constant: lr_start throughout, the paper's.  step: after each number of epochs in `steps` a tenth of what it was.
+    logspace: evenly spaced in log from lr_start to lr_end, both reached, the released 2.0 codes'.
+    """
+    if schedule == "step":
+        return lr_start * 0.1 ** sum(epoch >= after for after in steps)
+    if schedule == "constant" or epochs == 1:
         return lr_start
     return float(lr_start * (lr_end / lr_start) ** (epoch / (epochs - 1)))

@@ -86,11 +86,11 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
 def make(spec: Spec) -> EvaluatedTracker:
     """A new tracker.  Raises Unavailable with the reason, ValueError for wrong weights or presets."""
     if spec.kind == "dcfnet":
-        return _Boxes(Tracker(weights=spec.model, preset=spec.preset, device=spec.device))
+        return Boxes(Tracker(weights=spec.model, preset=spec.preset, device=spec.device))
     if spec.kind == "hog-dcf":
-        return _Boxes(FeatureTracker(fhog, HOG_PRESET, cell=4))
+        return Boxes(FeatureTracker(fhog, HOG_PRESET, cell=4))
     if spec.kind == "gray-dcf":
-        return _Boxes(FeatureTracker(gray, GRAY_PRESET))
+        return Boxes(FeatureTracker(gray, GRAY_PRESET))
     if spec.kind == "identity":
         return Identity()
     return OpenCV(_opencv_factory(spec))
@@ -124,7 +124,7 @@ class Identity:
         return self._box
 
 
-class _Boxes:
+class Boxes:
     """Our tracker, reduced to its boxes."""
 
     def __init__(self, tracker: Tracker) -> None:

@@ -1,0 +1,150 @@
+"""Settings of a training run, and the recipes of the paper and of the released codes by name.
+
+`dcfnet --help` reads these fields, so what takes time to import is imported where it is needed.
+"""
+
+import dataclasses
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcfnet_np.train.augment import Augmentation
+
+PYTORCH_INITIAL = 6**-0.5  # PyTorch's first weights, times He's
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a run; the defaults are the released PyTorch code's where it has them.
+
+    An unknown name is a TypeError, a bad value a ValueError.
+    """
+
+    arch: str = "light"
+    preset: str = "default"  # whose online settings track the validation sequences
+    padding: float = 2.0  # of the crops; checked against the file
+    sigma_factor: float = 0.1  # label's standard deviation, of the target's size in the crop
+    lam: float = 1e-4  # lambda of Eq. 2
+    lam_divisor: str = "none"  # "elements": energies are divided by H W D first, as in `presets.Preset`
+    batch: int = 32  # pairs a step, of all processes together
+    epochs: int = 50
+    pairs: str = "near"  # which make an epoch: all, ahead, near; see train.pairs
+    pairs_per_epoch: int = 0  # 0: as many as there are
+    max_gap: int = 10  # frames between template and search
+    initial_scale: float = 1.0  # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
+    cosine_window: bool = False  # multiply the features by a Hann window, as in tracking
+    flip: bool = False  # this and the next seven: see train.augment.Augmentation
+    light: float = 0.0
+    colour: float = 0.0
+    jitter: int = 0
+    scale: float = 0.0
+    upside_down: bool = False
+    gray: float = 0.0
+    blur: float = 0.0
+    schedule: str = "logspace"  # of the learning rate: constant, step, logspace; see train.sgd
+    lr_start: float = 1e-2
+    lr_end: float = 1e-5  # of logspace
+    lr_steps: tuple[int, ...] = ()  # of step: a tenth after so many epochs
+    momentum: float = 0.9
+    weight_decay: float = 5e-5  # gamma/2 ||theta||^2, see train.sgd; the MATLAB codes have 5e-4
+    mean: tuple[float, ...] = (104.0, 117.0, 123.0)  # as in tracking; the released code trained with 109, 120, 119
+    hold_out: bool = True  # the crops' validation sequences give no training pairs; else they are learnt from too
+    validation_pairs: int = 512  # the same in every epoch and run
+    band: bool = True  # only the frequencies that the label needs, exact to rounding
+    divergence: float = 10.0  # stop when a step's loss is so many times that of a response of zeros
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        from dcfnet_np import network, presets
+        from dcfnet_np.train import pairs, sgd
+
+        object.__setattr__(self, "lr_steps", tuple(self.lr_steps))  # JSON has lists
+        object.__setattr__(self, "mean", tuple(self.mean))
+        one_of = {
+            "arch": tuple(network.ARCHITECTURES),
+            "preset": tuple(presets.PRESETS),
+            "lam_divisor": ("none", "elements"),
+            "pairs": pairs.MODES,
+            "schedule": sgd.SCHEDULES,
+        }
+        rules = {name: (getattr(self, name) in known, f"one of {', '.join(known)}") for name, known in one_of.items()}
+        for name in ("padding", "sigma_factor", "initial_scale", "lr_start", "lr_end", "divergence"):
+            rules[name] = (0 < getattr(self, name) < math.inf, "> 0")
+        for name in ("batch", "epochs", "max_gap", "validation_pairs"):
+            rules[name] = (getattr(self, name) >= 1, ">= 1")
+        for name in ("lam", "pairs_per_epoch", "light", "colour", "jitter", "scale", "blur", "weight_decay", "seed"):
+            rules[name] = (0 <= getattr(self, name) < math.inf, ">= 0")
+        steps = self.lr_steps
+        rules |= {
+            "gray": (0 <= self.gray <= 1, "in [0, 1]"),
+            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
+            "lr_steps": (all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf))), "rising numbers of epochs"),
+            "mean": (len(self.mean) == 3, "three numbers"),
+        }
+        for name, (good, expected) in rules.items():
+            if not good:
+                raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
+        if self.schedule == "step" and not steps:
+            raise ValueError("Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, got none")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON knows them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def augmentation(self) -> "Augmentation":
+        """The settings of `train.augment`."""
+        from dcfnet_np.train.augment import Augmentation
+
+        return Augmentation(**{name: getattr(self, name) for name in Augmentation._fields})
+
+    def learning_rate(self, epoch: int) -> float:
+        """The rate of an epoch, 0-based."""
+        from dcfnet_np.train import sgd
+
+        return sgd.learning_rate(self.schedule, self.lr_start, self.lr_end, self.epochs, epoch, self.lr_steps)
+
+    def regulariser(self, size: int) -> float:
+        """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies are a larger lambda."""
+        from dcfnet_np import network
+
+        if self.lam_divisor == "none":
+            return self.lam
+        side = network.feature_size(size, self.arch, "valid")
+        return self.lam * side * side * network.output_channels(self.arch)
+
+
+def recipe(preset: str) -> Config:
+    """The training settings of a preset; docs/training.md has every constant with its source.
+
+    ValueError names the known ones.
+    """
+    v1 = Config(
+        preset="matlab-v1", arch="conv1", padding=1.5, lam_divisor="elements", pairs="ahead",
+        batch=16, epochs=20, schedule="constant", lr_start=1e-5, weight_decay=5e-4,
+    )  # fmt: skip
+    pytorch = Config(preset="pytorch", pairs="ahead", initial_scale=PYTORCH_INITIAL, mean=(109.0, 120.0, 119.0))
+    recipes = (
+        # That of the packaged weights.
+        Config(
+            preset="default",
+            epochs=9,
+            lr_start=2e-3,
+            lr_end=2e-5,
+            initial_scale=0.41,
+            cosine_window=True,
+            flip=True,
+            light=0.3,
+            colour=0.1,
+        ),  # fmt: skip
+        dataclasses.replace(v1, preset="paper", lam_divisor="none", pairs="all"),
+        v1,
+        Config(preset="matlab-v2", lam_divisor="elements", pairs="ahead", weight_decay=5e-4),
+        pytorch,
+        dataclasses.replace(pytorch, preset="pytorch-py3"),
+    )
+    by_name = {config.preset: config for config in recipes}
+    if preset not in by_name:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(by_name)}")
+    return by_name[preset]

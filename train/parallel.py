@@ -1,0 +1,132 @@
+"""Data-parallel training: every process computes its part of each batch, and the gradients are added up.
+
+`mpirun -n 4 dcfnet train ...` starts four equal processes, ranks 0 to 3.  Each draws the same pairs, takes every fourth
+of a batch, and after `Processes.add` (MPI's Allreduce, which gives all ranks the same bits) makes the same step.  Rank
+0 alone writes files.  On GPUs, one a rank, NCCL adds the gradients where they lie.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dcfnet_np import backend
+from dcfnet_np.backend import Array, Device, array_module, to_numpy
+from dcfnet_np.evaluation.runner import hold_threads
+
+Value = TypeVar("Value")
+STARTED_BY = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK")  # set by Open MPI; MPICH, Intel MPI; PMIx, Slurm
+
+
+class Processes:
+    """One process, which has nobody to talk to; `MpiProcesses` has the same methods."""
+
+    rank = 0
+    size = 1
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, in order, on every rank."""
+        return [value]
+
+    def broadcast(self, value: Value) -> Value:
+        """Rank 0's value, on every rank."""
+        return value
+
+    def add(self, loss: float, gradients: dict[str, Array]) -> tuple[float, dict[str, Array]]:
+        """Sums over all ranks of a loss and of gradients."""
+        return loss, gradients
+
+    def device(self, asked: str) -> Device:
+        """Where this rank computes; without a number each of a machine's ranks takes a GPU of its own."""
+        return backend.select_device(asked)
+
+    def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
+        """A function (array, stream) that adds arrays of all ranks in place on their GPUs; None for a single rank."""
+        return None
+
+    def abort(self, code: int) -> None:
+        """End all other ranks, and this one with this exit code; nothing to do for a single one."""
+
+
+class MpiProcesses(Processes):
+    """The ranks of an MPI job."""
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._mpi, self._comm = MPI, MPI.COMM_WORLD
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks of this machine
+        self._local_rank = here.Get_rank()
+        mine = _allowed_cores()
+        sharers = sum(bool(mine & others) for others in here.allgather(mine))
+        if "DCFNET_CORES" not in os.environ:
+            hold_threads(max(1, len(mine) // sharers))
+
+    def gather(self, value: Value) -> list[Value]:
+        return self._comm.allgather(value)
+
+    def broadcast(self, value: Value) -> Value:
+        return self._comm.bcast(value)
+
+    def add(self, loss: float, gradients: dict[str, Array]) -> tuple[float, dict[str, Array]]:
+        # One message, in float64: what it adds is rounded once, at the end.
+        total = np.concatenate([[loss], *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64)
+        self._comm.Allreduce(self._mpi.IN_PLACE, total)
+        summed, start = {}, 1
+        for name, g in gradients.items():
+            summed[name] = array_module(g).asarray(total[start : start + g.size].reshape(g.shape), g.dtype)
+            start += g.size
+        return float(total[0]), summed
+
+    def device(self, asked: str) -> Device:
+        place = backend.select_device(asked)
+        own = place.kind == "cuda" and ":" not in asked
+        return backend.select_device(f"cuda:{self._local_rank}") if own else place
+
+    def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
+        return NcclAdder(self) if device.kind == "cuda" else None
+
+    def abort(self, code: int) -> None:
+        self._comm.Abort(code)
+
+
+class NcclAdder:
+    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.  Call it on all ranks.
+
+    Made on the current device.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._nccl = backend.cupy().cuda.nccl
+        name = processes.broadcast(self._nccl.get_unique_id() if processes.rank == 0 else None)
+        self._communicator = self._nccl.NcclCommunicator(processes.size, name, processes.rank)
+        self._types = {
+            np.dtype(np.float32): self._nccl.NCCL_FLOAT32,
+            np.dtype(np.float64): self._nccl.NCCL_FLOAT64,
+        }
+
+    def __call__(self, array: Array, stream: Any) -> None:
+        where, kind = array.data.ptr, self._types[array.dtype]
+        self._communicator.allReduce(where, where, array.size, kind, self._nccl.NCCL_SUM, stream.ptr)
+
+
+def _allowed_cores() -> set[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def start() -> Processes:
+    """The processes that mpirun started, or this one alone.  ValueError when they have no mpi4py to meet by."""
+    if not any(name in os.environ for name in STARTED_BY):
+        return Processes()
+    try:
+        return MpiProcesses()
+    except (ImportError, RuntimeError) as error:  # no mpi4py; no MPI library for it
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"this was started by mpirun, and mpi4py cannot be used ({reason}); install the extra mpi"
+        ) from error

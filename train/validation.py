@@ -1,0 +1,38 @@
+"""How well weights track: whole validation sequences, never the training pairs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dcfnet_np.evaluation import datasets
+from dcfnet_np.evaluation.baselines import Boxes
+from dcfnet_np.evaluation.metrics import get_rules, score_frames, score_sequence
+from dcfnet_np.evaluation.protocols import run, segments
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.train.parallel import Processes
+from dcfnet_np.weights import Weights
+
+
+def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.Sequence]:
+    """The sequences below `folder`.  ValueError when there are none, or one of them is among the `learnt` names."""
+    sequences = datasets.load(folder)
+    if not sequences:
+        raise ValueError(f"train: {folder} must hold sequences to track, found none")
+    both = sorted({sequence.name for sequence in sequences} & set(learnt))
+    if both:
+        raise ValueError(f"train: {both[0]} of {folder} is also learnt from; track other sequences")
+    return sequences
+
+
+def success(
+    weights: Weights, preset: str, device: str, sequences: Sequence[datasets.Sequence], processes: Processes
+) -> dict[str, float]:
+    """Success AUC of each sequence, one pass from its first box, by OTB's rules; the ranks share the sequences."""
+    rules, mine = get_rules("otb"), dict[str, float]()
+    for sequence in sequences[processes.rank :: processes.size]:
+        (segment,) = segments(sequence, "ope", rules)
+        boxes = run(Boxes(Tracker(weights, preset, device)), sequence, segment).boxes
+        visible = None if sequence.visible is None else sequence.visible[segment.start :]
+        frames = score_frames(boxes, sequence.boxes[segment.start :], rules, visible=visible)
+        mine[sequence.name] = score_sequence([frames], rules).scores.success
+    scores = {name: score for part in processes.gather(mine) for name, score in part.items()}
+    return {sequence.name: scores[sequence.name] for sequence in sequences}
