@@ -27,10 +27,11 @@ from gpu_tracking import goals, save, say
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Device
 from dcfnet_np.kernels import conv_tf32
+from dcfnet_np.train.config import Config
 from dcfnet_np.train.device_step import TrainStep
-from dcfnet_np.train.loop import Batches, Config, batch_gradients, make_objective
 from dcfnet_np.train.prepare import read_crops
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
+from dcfnet_np.train.step import Batches, batch_gradients, make_objective
 from dcfnet_np.vision.windows import gaussian_label
 
 LR = 1e-5

@@ -14,7 +14,7 @@ from kernel_device import on_cpu
 from dcfnet_np import backend, network
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.presets import PRESETS
-from dcfnet_np.train.loop import Config
+from dcfnet_np.train.config import Config
 from dcfnet_np.weights import Weights
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"

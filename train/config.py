@@ -103,7 +103,7 @@ class Config:
         """The rate of an epoch, 0-based."""
         from dcfnet_np.train import sgd
 
-        return sgd.learning_rate(self.schedule, self.lr_start, self.lr_end, self.epochs, epoch, self.lr_steps)
+        return sgd.learning_rate(self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps)
 
     def regulariser(self, size: int) -> float:
         """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies are a larger lambda."""

@@ -51,12 +51,12 @@ SCHEDULES = ("constant", "step", "logspace")
 
 
 def learning_rate(
-    schedule: str, lr_start: float, lr_end: float, epochs: int, epoch: int, steps: tuple[int, ...] = ()
+    lr_start: float, lr_end: float, epochs: int, epoch: int, schedule: str = "logspace", steps: tuple[int, ...] = ()
 ) -> float:
     """The rate of `epoch` (0-based), of the `epochs` of a run.
 
-    constant: lr_start throughout, the paper's.  step: after each number of epochs in `steps` a tenth of what it was.
-    logspace: evenly spaced in log from lr_start to lr_end, both reached, the released 2.0 codes'.
+    logspace: evenly spaced in log from lr_start to lr_end, both reached, the released 2.0 codes'.  constant: lr_start
+    throughout, the paper's.  step: after each number of epochs in `steps` a tenth of what it was.
     """
     if schedule == "step":
         return lr_start * 0.1 ** sum(epoch >= after for after in steps)
