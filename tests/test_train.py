@@ -306,6 +306,20 @@ def test_train_writes_log_checkpoint_and_weights(crops_file, whole_run):
         assert not np.array_equal(value, network.initialise("light", 7)[name])
 
 
+def test_the_log_has_the_mean_loss_of_the_epochs_pairs(crops_file, tmp_path):
+    settings = config(epochs=1, lr_start=1e-30)  # so that the parameters stay
+    run = loop.train(crops_file, settings, tmp_path / "run", device="cpu").parent
+    data = prepare.read_crops(crops_file)
+    objective = step.make_objective((SIZE - 4, SIZE - 4), 0.1 * SIZE / 3, 1e-4, device=CPU)
+    held, _ = loop.split(data, settings)
+    drawn = loop.draw(data, ~held, settings, 7, 0, "near", None)
+    assert len(drawn) == 18
+    mean = step.mean_loss(
+        step.Batches(data.crops, settings.mean), drawn, loop.first_parameters(settings), settings, objective
+    )
+    assert read_log(run)[0]["loss"] == pytest.approx(mean, rel=1e-5)
+
+
 def test_held_out_sequences_are_never_learnt_from(crops_file):
     data = prepare.read_crops(crops_file)
     held, names = loop.split(data, config())
@@ -469,7 +483,7 @@ def test_train_bad_input(crops_file, tmp_path):
 @pytest.mark.parametrize(
     "settings, why",
     [
-        ({"lr_start": 1e30, "lr_end": 1e30}, "is nan, no number, at learning rate 1e+30; lower lr_start"),
+        ({"lr_start": 1e30, "lr_end": 1e30}, "the loss is nan, at learning rate 1e+30; lower lr_start"),
         ({"divergence": 1e-3}, "more than"),
     ],
 )

@@ -175,8 +175,8 @@ class _Run:
             (map_size, map_size), sigma, config.regulariser(data.size), band=config.band,
             window=config.cosine_window, device=place,
         )  # fmt: skip
-        batches = Batches(data.crops, config.mean, augmentation=config.augmentation, size=data.size, device=place)
-        self.by_arrays = ArraySteps(batches, config, objective, processes)
+        self.batches = Batches(data.crops, config.mean, augmentation=config.augmentation, size=data.size, device=place)
+        self.by_arrays = ArraySteps(self.batches, config, objective, processes)
         self.validation = np.empty((0, 2), np.int64)
         if self.held.any():
             self.validation = draw(data, self.held, config, VALIDATION_SEED, 0, "near", config.validation_pairs)
@@ -324,13 +324,14 @@ class _Run:
         path = self.out / "diverged.npz"
         if self.processes.rank == 0:
             self.fetch()
-            save_checkpoint(path, self.state, pairs=error.batch, crops=self.by_arrays._batches.read(error.batch))
-        what = f"more than {error.limit:.3g}" if math.isfinite(error.loss) else "no number"
+            save_checkpoint(path, self.state, pairs=error.batch, crops=self.batches.read(error.batch))
+        what = f"the loss is {error.loss:.3g}"
+        if error.loss > error.limit:
+            what += f", more than {error.limit:.3g}"
+        elif math.isfinite(error.loss):
+            what = "a gradient is no number"
         lr = self.config.learning_rate(self.state.epoch)
-        return TrainingError(
-            f"train: the loss or a gradient is {error.loss:.3g}, {what}, at learning rate {lr:.2g}; lower lr_start "
-            f"(the batch is in {path})"
-        )
+        return TrainingError(f"train: {what}, at learning rate {lr:.2g}; lower lr_start (the batch is in {path})")
 
 
 def first_parameters(config: Config) -> network.Parameters:

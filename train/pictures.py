@@ -44,6 +44,7 @@ def draw_filters(parameters: Mapping[str, Any], path: Path) -> None:
         axes.imshow((image - image.min()) / max(np.ptp(image), 1e-12))
     for axes in figure.axes:
         axes.axis("off")
+    figure.subplots_adjust(0.01, 0.02, 0.99, 0.98, 0.1, 0.1)
     _write(figure, path)
 
 
