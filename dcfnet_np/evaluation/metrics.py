@@ -153,10 +153,17 @@ class SequenceScores(NamedTuple):
     frames: FrameScores
 
 
+def is_box(boxes: Any) -> np.ndarray:
+    """Which rows are boxes, finite and of positive size: (n, 4) -> (n,) bool."""
+    boxes = np.asarray(boxes, float)
+    found: np.ndarray = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    return found
+
+
 def is_there(truth: Any, rules: Rules) -> np.ndarray:
     """Which frames have ground truth by the rules: (n, 4) 0-based -> (n,) bool."""
     truth = np.asarray(truth, float)
-    there: np.ndarray = (truth[:, 2:] > 0).all(axis=1) & np.isfinite(truth).all(axis=1)
+    there = is_box(truth)
     if rules.truth == "positive":  # counted from 1, x and y must be positive
         there &= (truth[:, :2] > -1).all(axis=1)
     return there
@@ -165,9 +172,9 @@ def is_there(truth: Any, rules: Rules) -> np.ndarray:
 def repair(boxes: np.ndarray) -> np.ndarray:
     """Put the box of the frame before in the place of one that is not finite or has no positive size."""
     boxes = boxes.copy()
-    for index in range(1, len(boxes)):
-        if not (np.isfinite(boxes[index]).all() and (boxes[index, 2:] > 0).all()):
-            boxes[index] = boxes[index - 1]
+    failed = np.flatnonzero(~is_box(boxes))
+    for index in failed[failed > 0]:
+        boxes[index] = boxes[index - 1]
     return boxes
 
 
@@ -210,8 +217,7 @@ def score_frames(
         boxes[:, 2:] += 1
         truth[:, 2:] += 1
     overlap = np.clip(iou(boxes, truth), 0, 1)  # the box's far edge is rounded: equal boxes may exceed 1 by 1e-16
-    failed = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
-    overlap[failed] = 0.0
+    overlap[~is_box(boxes)] = 0.0
     error[~np.isfinite(error)] = np.inf
     normalised[~np.isfinite(normalised)] = np.inf
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..vision.boxes import Box
 from . import datasets
-from .metrics import Rules, is_there
+from .metrics import Rules, is_box, is_there
 
 PROTOCOLS = ("ope", "tre", "sre", "vot")
 
@@ -68,7 +68,7 @@ def segments(sequence: datasets.Sequence, protocol: Literal["ope", "tre", "sre",
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     first = sequence.first if rules.omit_initial else 0
-    there = is_there(sequence.boxes, Rules(truth="size"))
+    there = is_box(sequence.boxes)
     if not there[first]:
         raise datasets.DatasetError(f"{sequence.name}: frame {first + 1} has no box to start from")
     box = _box(sequence.boxes[first])
@@ -157,7 +157,7 @@ def _run_supervised(tracker: EvaluatedTracker, sequence: datasets.Sequence, segm
     """
     recorder = _Recorder(sequence, segment.start)
     truth = sequence.boxes[segment.start :]
-    there = is_there(truth, Rules(truth="size"))
+    there = is_box(truth)
     overlap = _overlaps(sequence, segment.start)
     recorder.start(tracker, 0, segment.box)
     index, next_start = 1, None
@@ -191,7 +191,7 @@ class _Recorder:
 
     def update(self, tracker: EvaluatedTracker, index: int) -> None:
         box = self._call(index, tracker.update)
-        if box is None or not _usable(np.asarray(box, float)):
+        if box is None or not is_box([box])[0]:
             box = self.run.boxes[index - 1]  # a failed frame keeps the last box
         self.run.boxes[index] = box
         self.run.states[index] = BOX
@@ -204,10 +204,6 @@ class _Recorder:
         self.run.times[index] = time.perf_counter() - decoded
         self.run.decoding[index] = decoded - began
         return answer
-
-
-def _usable(box: np.ndarray) -> bool:
-    return bool(np.isfinite(box).all() and (box[2:] > 0).all())
 
 
 # --- VOT's measures ---------------------------------------------------------------------------------------
@@ -232,7 +228,7 @@ def vot_overlaps(sequence: datasets.Sequence, result: Run) -> np.ndarray:
     start = len(sequence) - len(result.boxes)
     overlap = _overlaps(sequence, start)
     truth = sequence.boxes[start:]
-    there = is_there(truth, Rules(truth="size"))
+    there = is_box(truth)
     values = np.full(len(truth), np.nan)
     for index in np.flatnonzero((result.states == BOX) & there).tolist():
         values[index] = overlap(index, result.boxes[index])

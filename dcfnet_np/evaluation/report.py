@@ -12,7 +12,7 @@ import numpy as np
 
 from ..files import replacing
 from ..vision.draw import draw_box
-from .metrics import Rules, is_there, score_frames
+from .metrics import Rules, is_box, score_frames
 from .protocols import FAILED, Run
 from .runner import Job, read
 
@@ -337,7 +337,7 @@ def _longest_loss(job: Job, result: Run) -> tuple[float, str, list[tuple[int, st
     """(share of frames lost, words, frames to show) of the longest run of frames with hardly any overlap, or None."""
     truth = job.sequence.boxes[job.segment.start :]
     frames = score_frames(result.boxes, truth, Rules(truth="size"))
-    there = is_there(truth, Rules(truth="size"))
+    there = is_box(truth)
     lost = there & (frames.overlap < LOST_BELOW)
     if not lost.any():
         return None

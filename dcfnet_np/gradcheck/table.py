@@ -558,10 +558,7 @@ def _equation_13(place: Place) -> Iterator[Pair | GradientResult]:
             by_rule = 1 / model.denominator if rule == "ratio" else model.denominator.conj()
             yield _value(f"{name}, {rule}", "13", model.numerator * by_rule, expected, note)
             response_f = dcf.correlate(expected[None], search_f)
-            for s in (
-                1,
-                2,
-            ):  # search windows; the model's memory is made for the first call and made anew for the second
+            for s in (1, 2):  # search windows; the model's memory is made for the first call and anew for the second
                 got = model.response_f(search_f[:s])
                 yield _value(f"{name}, {rule}, response of {s}", "3", got, response_f[:s], note)
         if place.device.kind == "cpu" and place.precision is np.float64:
