@@ -204,9 +204,9 @@ def test_the_tracker(browser, clip):
     assert browser.run("document.getElementById('track-step').disabled")
     whole = found["denominator"].reshape(SIZE, SIZE)
     half, K = SIZE // 2, 28
-    stored = np.fft.fftshift(tracker._filter.denominator, axes=0)
+    stored = np.fft.fftshift(tracker._target.filter.denominator, axes=0)
     close(whole[half - K : half + K + 1, half : half + K + 1], stored)
-    numerator = np.fft.fftshift(np.sqrt((abs(tracker._filter.numerator) ** 2).sum(0)), axes=0)
+    numerator = np.fft.fftshift(np.sqrt((abs(tracker._target.filter.numerator) ** 2).sum(0)), axes=0)
     close(found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1], numerator)
 
 
