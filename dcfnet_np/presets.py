@@ -142,16 +142,6 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         dataclasses.replace(_PYTORCH, name="default", swapped_clamp=False),
-        # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
-        dataclasses.replace(
-            _PYTORCH,
-            name="careful",
-            swapped_clamp=False,
-            min_score=0.23,
-            min_psr=7.0,
-            redetection=8,
-            redetection_psr=10.0,
-        ),
         # What the paper is silent about is v1's, the code of the paper.
         dataclasses.replace(
             _MATLAB_V1,
@@ -166,6 +156,16 @@ PRESETS: dict[str, Preset] = {
         dataclasses.replace(_MATLAB_V1, name="matlab-v2", padding=2.0, learning_rate=0.011, scale_step=1.015),
         _PYTORCH,
         dataclasses.replace(_PYTORCH, name="pytorch-py3", scale_exponents="python3"),
+        # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
+        dataclasses.replace(
+            _PYTORCH,
+            name="careful",
+            swapped_clamp=False,
+            min_score=0.23,
+            min_psr=7.0,
+            redetection=8,
+            redetection_psr=10.0,
+        ),
     )
 }
 

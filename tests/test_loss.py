@@ -140,7 +140,7 @@ def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, 
     caplog.set_level("INFO")
     frames, boxes, empty = video
     small = dataclasses.replace(CAREFUL, input_size=31)
-    with pytest.raises(ValueError, match="the kernels do not know min_score and min_psr of 'careful'"):
+    with pytest.raises(ValueError, match="the kernels do not know min_score, min_psr of preset 'careful'"):
         DeviceStep("light", small, frames[0].shape)
     tracker = Tracker(preset=small, device="cuda")
     assert "the kernels do not know min_score" in caplog.text
