@@ -120,7 +120,7 @@ def test_bad_input(dcfnet, crops_file, tmp_path):
         return err
 
     assert "there is no file" in error(crops=tmp_path / "none.h5")
-    assert "unknown preset 'mine'; known: default, paper" in error("--preset", "mine")
+    assert "unknown preset 'mine'; known: default," in error("--preset", "mine")
     assert "padding must be that of" in error("--preset", "paper")
     assert "arch must be one of" in error("--arch", "vgg")
     assert "jitter up to 16, got 17" in error("--jitter", 17)
