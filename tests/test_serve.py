@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from scenes import make_frames, make_sequence, write_video
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from dcfnet_np.serve.app import Guard, Run, pack
@@ -412,7 +413,8 @@ def test_runs_at_once_have_a_limit(port):
             assert "4 runs are going already" in json.loads(late.recv(timeout=30))["error"]
     for _ in range(100):  # the server notices only after a while that the four have gone
         with connect(f"ws://127.0.0.1:{port}/camera") as again:
-            again.send('{"box": [1, 2, 30, 40]}')
+            with contextlib.suppress(ConnectionClosed):
+                again.send('{"box": [1, 2, 30, 40]}')
             answer = json.loads(again.recv(timeout=30))
         if "run" in answer:
             break
