@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from scenes import make_frames, make_sequence, write_video
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from dcfnet_np.serve.app import Guard, Run, pack
