@@ -20,7 +20,7 @@ from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
 from .tracker import Tracker, peak_to_sidelobe
-from .train.loop import Batches, batch_gradients, make_objective
+from .train.step import Batches, batch_gradients, make_objective
 from .vision.crop import window_taps
 from .vision.windows import gaussian_label
 from .weights import Weights

@@ -1,6 +1,8 @@
 """`dcfnet bench` measures and reports; how fast is for the machine to say, so no time is asserted here."""
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,3 +64,14 @@ def test_bad_input_is_one_line(folder, capsys, tmp_path):
     assert "one frame" in capsys.readouterr().err
     assert cli.main(["bench", str(folder), "--frames", "2"]) == 2
     assert "--box" in capsys.readouterr().err
+
+
+def test_the_ladder_runs(monkeypatch, rng):
+    """Every version of every step; `patch_steps` compares their results."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    ladder = importlib.import_module("ladder")
+    groups = [*ladder.patch_steps().values(), ladder.pair_steps()]
+    frames = list(rng.integers(0, 256, (3, 90, 120, 3), dtype=np.uint8))
+    groups.append(ladder.frame_steps(frames, (60, 40, 30, 24)))
+    for steps in groups:
+        assert all(ms > 0 for ms in ladder.in_turns(steps, turns=1).values())
