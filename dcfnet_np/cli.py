@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "--save-boxes",
         metavar="FILE",
         type=Path,
-        help=".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok and time; "
+        help=".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok, time and state; "
         "of several targets, FILE.1.csv, FILE.2.csv, ...",
     )
     track.add_argument(
