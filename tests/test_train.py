@@ -1,6 +1,7 @@
 """train/: pairs, SGD, crops, one whole step against finite differences, checkpoints and resume."""
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_device, to_numpy
 from dcfnet_np.network import Conv, Lrn, Relu
 from dcfnet_np.ops.fourier import rfft2
-from dcfnet_np.train import checkpoint, loop, pairs, prepare, sgd, step
+from dcfnet_np.train import adam, checkpoint, loop, pairs, prepare, sgd, step
 from dcfnet_np.train.config import Config
 
 CPU = Device("cpu")
@@ -172,6 +173,45 @@ def test_sgd_refuses_what_does_not_fit():
         sgd.sgd_step(parameters, {"w": np.zeros(3)}, {"w": np.zeros(2)}, **settings)
 
 
+def test_adam_two_steps_by_hand(xp):
+    """Beside the scalar algorithm as Kingma and Ba print it, with bias corrections, and the decay beside the step."""
+    gradients = [[1.0, -30.0], [0.5, 0.0]]
+    parameters, momentum, decay, lr = {"w": xp.array([1.0, -2.0])}, 0.6, 0.1, 0.05
+    velocity, squares = sgd.zero_velocity(parameters), sgd.zero_velocity(parameters)
+    for number, gradient in enumerate(gradients, start=1):
+        adam.adam_step(
+            parameters, {"w": xp.array(gradient)}, velocity, squares,
+            lr=lr, step=number, momentum=momentum, weight_decay=decay,
+        )  # fmt: skip
+    expected = []
+    for theta, first, second in zip([1.0, -2.0], *gradients):
+        m = s = 0.0
+        for t, g in ((1, first), (2, second)):
+            m, s = 0.6 * m + 0.4 * g, 0.99 * s + 0.01 * g**2
+            theta -= 0.05 * (m / (1 - 0.6**t) / math.sqrt(s / (1 - 0.99**t)) + 0.1 * theta)
+        expected.append(theta)
+    np.testing.assert_allclose(to_numpy(parameters["w"]), expected, rtol=1e-9)
+    # The first step is lr against the sign of the gradient, whatever its size.
+    one = {"w": np.array([5.0, 5.0])}
+    adam.adam_step(
+        one, {"w": np.array([1e-6, -1e3])}, sgd.zero_velocity(one), sgd.zero_velocity(one),
+        lr=lr, step=1, momentum=0.9, weight_decay=0.0,
+    )  # fmt: skip
+    np.testing.assert_allclose(one["w"], [5 - lr, 5 + lr], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"adam_step: squares must have 'w' of shape \(2,\), got nothing"):
+        adam.adam_step(one, one, one, {}, lr=lr, step=1, momentum=0.9, weight_decay=0.0)
+
+
+def test_average_forgets_the_start_and_then_keeps_its_share(rng):
+    average, values = {"w": rng.standard_normal(3)}, rng.standard_normal((40, 3))
+    expected = average["w"].copy()
+    for number, value in enumerate(values, start=1):
+        adam.update_average(average, {"w": value}, step=number, decay=0.75)
+        kept = min(0.75, number / (number + 10))
+        expected = kept * expected + (1 - kept) * value
+    np.testing.assert_allclose(average["w"], expected, rtol=1e-12)
+
+
 def test_learning_rates():
     rates = [Config(epochs=50).learning_rate(epoch) for epoch in range(50)]
     np.testing.assert_allclose(rates, np.logspace(-2, -5, 50))
@@ -179,6 +219,10 @@ def test_learning_rates():
     stepped = Config(schedule="step", lr_start=0.5, lr_steps=(2, 3), epochs=5)
     np.testing.assert_allclose([stepped.learning_rate(epoch) for epoch in range(5)], [0.5, 0.5, 0.05, 0.005, 0.005])
     assert {Config(schedule="constant").learning_rate(epoch) for epoch in range(50)} == {1e-2}
+    wave = Config(schedule="cosine", lr_start=0.8, lr_end=0.2, epochs=5)
+    middle = 0.15 * 2**0.5
+    expected = [0.8, 0.5 + middle, 0.5, 0.5 - middle, 0.2]
+    np.testing.assert_allclose([wave.learning_rate(epoch) for epoch in range(5)], expected)
 
 
 # ------------------------------------------------------------------------------------------- a whole step

@@ -17,7 +17,7 @@ from test_train import SIZE, write_sequence
 
 from dcfnet_np import network, presets, weights
 from dcfnet_np.train import prepare
-from dcfnet_np.train.checkpoint import load_checkpoint
+from dcfnet_np.train.checkpoint import GROUPS, load_checkpoint
 from dcfnet_np.train.config import Config, recipe
 from dcfnet_np.train.reader import AHEAD, prefetch
 
@@ -188,7 +188,9 @@ def test_an_error_of_the_reader_comes_in_its_turn():
 
 # --- kill -9 ----------------------------------------------------------------------------------------------
 
-KILLED = Config(batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2)
+KILLED = Config(
+    batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2, optimiser="adam", averaging=0.9
+)
 PROGRAM = """
 import dataclasses, sys
 from dcfnet_np.train import loop
@@ -212,7 +214,7 @@ def final(run):
     clock = ("seconds", "pairs_per_second", "waiting", "tracking_seconds")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in record.items() if key not in clock} for record in log]
-    arrays = {**state.parameters, **{f"v/{name}": value for name, value in state.velocity.items()}}
+    arrays = {f"{group}/{name}": value for group in GROUPS for name, value in getattr(state, group).items()}
     files = [weights.load(str(run / name)) for name in ("weights.h5", "best.h5")]
     return [(weights.digest(file.parameters), file.training) for file in files], log, arrays
 

@@ -1,8 +1,8 @@
 """Checkpoints: all that a run needs to continue bit for bit, in one file that is whole or absent.
 
-Parameters, velocity, how far the run is and what it logged are the whole state: pairs, augmentation and learning rate
-are functions of (seed, epoch).  A file is written under a temporary name, flushed to the disk and only then moved to
-its place, so a process killed at any moment leaves the previous checkpoint behind.
+Parameters, the optimiser's memory, how far the run is and what it logged are the whole state: pairs, augmentation and
+learning rate are functions of (seed, epoch).  A file is written under a temporary name, flushed to the disk and only
+then moved to its place, so a process killed at any moment leaves the previous checkpoint behind.
 """
 
 import json
@@ -14,7 +14,8 @@ import numpy as np
 from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.files import replacing
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+GROUPS = ("parameters", "velocity", "squares", "average")  # of arrays, one for each parameter
 
 
 class Checkpoint(NamedTuple):
@@ -22,7 +23,7 @@ class Checkpoint(NamedTuple):
 
     epoch: int
     parameters: dict[str, Array]
-    velocity: dict[str, Array]
+    velocity: dict[str, Array]  # of SGD; of Adam the running mean of the gradient
     config: dict[str, Any]  # the run's settings, to refuse a resume with others
     digest: str  # of the crops the run learns from
     steps: int = 0
@@ -30,6 +31,8 @@ class Checkpoint(NamedTuple):
     seconds: float = 0.0  # that these steps took
     waited: float = 0.0  # of these seconds, for crops
     records: tuple[dict[str, Any], ...] = ()  # the log's lines, one for each finished epoch
+    squares: dict[str, Array] = {}  # noqa: RUF012  of Adam: the running mean of the gradient's square
+    average: dict[str, Array] = {}  # noqa: RUF012  of the parameters, with config.averaging
 
 
 class CheckpointError(ValueError):
@@ -38,12 +41,12 @@ class CheckpointError(ValueError):
 
 def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> None:
     """Write `state` to `path` (.npz), whole or not at all; `more` arrays lie beside it and are not read again."""
-    facts = {name: value for name, value in state._asdict().items() if name not in ("parameters", "velocity")}
-    arrays: dict[str, Any] = {f"parameters/{name}": to_numpy(value) for name, value in state.parameters.items()}
-    arrays |= {f"velocity/{name}": to_numpy(value) for name, value in state.velocity.items()}
-    arrays |= more
+    values = state._asdict()
+    groups = {group: values.pop(group) for group in GROUPS}
+    arrays = {f"{group}/{name}": to_numpy(array) for group in GROUPS for name, array in groups[group].items()}
+    facts: dict[str, Any] = {"format": FORMAT_VERSION} | values
     with replacing(Path(path)) as part, open(part, "wb") as stream:
-        np.savez(stream, meta=np.array(json.dumps({"format": FORMAT_VERSION} | facts)), **arrays)
+        np.savez(stream, meta=np.array(json.dumps(facts)), **arrays, **more)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -52,7 +55,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with np.load(path, allow_pickle=False) as archive:
             facts: dict[str, Any] = json.loads(str(archive["meta"]))
-            groups: dict[str, dict[str, np.ndarray]] = {"parameters": {}, "velocity": {}}
+            groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
             for key in archive.files:
                 group, _, name = key.partition("/")
                 if group in groups:

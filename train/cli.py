@@ -34,7 +34,9 @@ HELP = {  # of those settings whose name does not say it
     "upside_down": "mirror half of the pairs top to bottom",
     "gray": "share of the pairs that lose their colour",
     "blur": "blur half of the images by up to X pixels",
-    "schedule": "constant, step or logspace",
+    "optimiser": "sgd, the paper's, or adam",
+    "averaging": "keep the average of the last steps' weights; of the old average a step leaves X, .998 say",
+    "schedule": "constant, step, logspace or cosine",
     "lr_steps": "with step: a tenth of the rate after so many epochs",
     "divergence": "stop at a loss of so many times that of a response of zeros",
 }

@@ -42,9 +42,11 @@ class Config:
     upside_down: bool = False
     gray: float = 0.0
     blur: float = 0.0
-    schedule: str = "logspace"  # of the learning rate: constant, step, logspace; see train.sgd
+    optimiser: str = "sgd"  # or adam: see train.adam
+    averaging: float = 0.0  # what a step leaves of the running average of the weights; 0: no average
+    schedule: str = "logspace"  # of the learning rate: constant, step, logspace, cosine; see train.sgd
     lr_start: float = 1e-2
-    lr_end: float = 1e-5  # of logspace
+    lr_end: float = 1e-5  # of logspace and cosine
     lr_steps: tuple[int, ...] = ()  # of step: a tenth after so many epochs
     momentum: float = 0.9
     weight_decay: float = 5e-5  # gamma/2 ||theta||^2, see train.sgd; the MATLAB codes have 5e-4
@@ -66,6 +68,7 @@ class Config:
             "preset": tuple(presets.PRESETS),
             "lam_divisor": ("none", "elements"),
             "pairs": pairs.MODES,
+            "optimiser": ("sgd", "adam"),
             "schedule": sgd.SCHEDULES,
         }
         rules = {name: (getattr(self, name) in known, f"one of {', '.join(known)}") for name, known in one_of.items()}
@@ -79,6 +82,7 @@ class Config:
         rules |= {
             "gray": (0 <= self.gray <= 1, "in [0, 1]"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
+            "averaging": (0 <= self.averaging < 1, "in [0, 1)"),
             "lr_steps": (all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf))), "rising numbers of epochs"),
             "mean": (len(self.mean) == 3, "three numbers"),
         }

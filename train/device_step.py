@@ -475,6 +475,8 @@ def device_step(
     reason = ""
     if not kernels.enabled():
         reason = "DCFNET_KERNELS=0"
+    elif config.optimiser != "sgd" or config.averaging:
+        reason = "the kernels know SGD without averaging"
     elif size % 2 == 0 and (not config.band or label_band(label) is None):
         reason = f"maps of {size} pixels need the full spectrum of an even size, which the kernels do not have"
     if reason and tf32:

@@ -18,8 +18,9 @@ from dcfnet_np import network, weights
 from dcfnet_np.backend import Device, array_module, current, to_device, to_numpy
 from dcfnet_np.evaluation import datasets
 from dcfnet_np.files import replacing
+from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import check_margin
-from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from dcfnet_np.train.checkpoint import GROUPS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops, read_crops
 from dcfnet_np.train.device_step import device_step
@@ -61,33 +62,32 @@ class ArraySteps:
         self._limit = config.divergence * float((objective.label**2).sum())
         self.waited = 0.0  # seconds for crops
 
-    def epoch(
-        self,
-        batches: Sequence[np.ndarray],
-        parameters: network.Parameters,
-        velocity: network.Parameters,
-        lr: float,
-        epoch: int,
-    ) -> Iterator[float]:
-        """One SGD step for each batch of pairs (n, 2), and its loss; writes parameters and velocity.
+    def epoch(self, batches: Sequence[np.ndarray], state: Checkpoint, lr: float, first: int) -> Iterator[float]:
+        """A step for each batch of pairs (n, 2) of the state's epoch, and its loss; writes the arrays of the state.
 
-        Raises Diverged, before the parameters are touched.
+        first: the number of the first of these steps in the run, from 1.  Raises Diverged, before anything is written.
         """
         config, ranks = self._config, self._processes
         mine = (batch[ranks.rank :: ranks.size] for batch in batches)
         reader = prefetch(self._batches.read, mine)
-        for batch in batches:
+        for step, batch in enumerate(batches, start=first):
             began = time.perf_counter()
             pairs, raw = next(reader)
             self.waited += time.perf_counter() - began
             loss, gradients = batch_gradients(
-                self._batches, pairs, parameters, config.arch, self._objective, epoch, raw, len(batch)
+                self._batches, pairs, state.parameters, config.arch, self._objective, state.epoch, raw, len(batch)
             )
             loss, gradients = ranks.add(loss, gradients)
             finite = all(bool(array_module(g).isfinite(g).all()) for g in gradients.values())
             if not (finite and loss <= self._limit):
                 raise Diverged(loss, self._limit, batch)
-            sgd_step(parameters, gradients, velocity, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
+            how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+            if config.optimiser == "adam":
+                adam_step(state.parameters, gradients, state.velocity, state.squares, step=step, **how)
+            else:
+                sgd_step(state.parameters, gradients, state.velocity, **how)
+            if config.averaging:
+                update_average(state.average, state.parameters, step=step, decay=config.averaging)
             yield loss
 
     def mean_loss(self, pairs: np.ndarray, parameters: network.Parameters) -> float:
@@ -165,9 +165,12 @@ class _Run:
         self.by_kernels = device_step(config, data, state.parameters, state.velocity, place, tf32, processes)
         if self.by_kernels is not None:
             place = Device("cpu")  # what is left to do here
-        parameters = {name: to_device(value, place) for name, value in state.parameters.items()}
-        velocity = {name: to_device(value, place) for name, value in state.velocity.items()}
-        self.state = state._replace(parameters=parameters, velocity=velocity or zero_velocity(parameters))
+        groups = {
+            group: {name: to_device(value, place) for name, value in getattr(state, group).items()} for group in GROUPS
+        }
+        if not there:
+            groups |= first_memory(config, groups["parameters"])
+        self.state = state._replace(**groups)
 
         map_size = network.feature_size(data.size, config.arch, "valid")
         sigma = config.sigma_factor * data.size / (1 + config.padding)
@@ -200,7 +203,7 @@ class _Run:
                 raise self.diverged(error) from None
             self.end_epoch(track_every)
             if watcher is not None:
-                watcher.epoch(self.state.records[-1], self.state.parameters)
+                watcher.epoch(self.state.records[-1], self.parameters())
         if first:
             self.save_weights("weights.h5")
         return self.out / "weights.h5"
@@ -220,7 +223,8 @@ class _Run:
         if self.by_kernels is not None:
             losses = self.by_kernels.epoch(batches, lr, state.epoch)
         else:
-            losses = self.by_arrays.epoch(batches, state.parameters, state.velocity, lr, state.epoch)
+            per_epoch = -(-self.pairs // self.config.batch)
+            losses = self.by_arrays.epoch(batches, state, lr, state.epoch * per_epoch + state.steps + 1)
         self.by_arrays.waited = 0.0
         began = saved = time.perf_counter()
         for batch, loss in zip(batches, losses, strict=True):
@@ -273,7 +277,7 @@ class _Run:
         if len(mine) and self.by_kernels is not None:
             total = len(mine) * self.by_kernels.mean_loss(mine)
         elif len(mine):
-            total = len(mine) * self.by_arrays.mean_loss(mine, self.state.parameters)
+            total = len(mine) * self.by_arrays.mean_loss(mine, self.parameters())
         return sum(self.processes.gather(total)) / len(self.validation)
 
     def track(self) -> dict[str, Any]:
@@ -299,6 +303,10 @@ class _Run:
         with replacing(self.out / "log.jsonl") as part:
             part.write_text("".join(json.dumps(r) + "\n" for r in self.state.records), encoding="utf-8")
 
+    def parameters(self) -> network.Parameters:
+        """What the run has learnt so far: with averaging the average, which is what is validated and kept."""
+        return self.state.average or self.state.parameters
+
     def weights(self) -> weights.Weights:
         """The network as it is, with all that is known of how it came about."""
         records = self.state.records
@@ -312,7 +320,7 @@ class _Run:
             "tracked_sequences": [sequence.name for sequence in self.tracked],
             "success": [record.get("success") for record in records],
         }
-        arch, trained = self.config.arch, {name: to_numpy(value) for name, value in self.state.parameters.items()}
+        arch, trained = self.config.arch, {name: to_numpy(value) for name, value in self.parameters().items()}
         return weights.Weights(arch, trained, "bgr", self.config.mean, training, arch)
 
     def save_weights(self, name: str) -> None:
@@ -338,6 +346,16 @@ def first_parameters(config: Config) -> network.Parameters:
     """What a run starts from, NumPy arrays: He's times config.initial_scale."""
     parameters = network.initialise(config.arch, config.seed)
     return {name: value * np.float32(config.initial_scale) for name, value in parameters.items()}
+
+
+def first_memory(config: Config, parameters: network.Parameters) -> dict[str, network.Parameters]:
+    """What the optimiser of a run that begins knows of its steps: the groups of `Checkpoint` beside the parameters."""
+    adam = config.optimiser == "adam"
+    return {
+        "velocity": zero_velocity(parameters),
+        "squares": zero_velocity(parameters) if adam else {},
+        "average": {name: value.copy() for name, value in parameters.items()} if config.averaging else {},
+    }
 
 
 def split(data: Crops, config: Config) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -10,6 +10,8 @@ weights, as in both released codes: neither excludes them.  The learning rate mu
 PyTorch and MatConvNet, so a new rate acts at once on the accumulated steps.
 """
 
+import math
+
 from dcfnet_np.backend import Array, array_module
 
 Parameters = dict[str, Array]
@@ -18,6 +20,15 @@ Parameters = dict[str, Array]
 def zero_velocity(parameters: Parameters) -> Parameters:
     """The velocity to start with: zeros in the shape, dtype and place of every parameter."""
     return {name: array_module(value).zeros_like(value) for name, value in parameters.items()}
+
+
+def check_same(function: str, parameters: Parameters, **others: Parameters) -> None:
+    """Raise ValueError unless the others have the names and shapes of the parameters."""
+    for name, theta in parameters.items():
+        for kind, other in others.items():
+            if name not in other or other[name].shape != theta.shape:
+                got = other[name].shape if name in other else "nothing"
+                raise ValueError(f"{function}: {kind} must have {name!r} of shape {theta.shape}, got {got}")
 
 
 def sgd_step(
@@ -34,11 +45,7 @@ def sgd_step(
     The three are dicts with the same names and shapes, NumPy or CuPy arrays of one float dtype, which is
     kept. Raises ValueError when names or shapes differ.
     """
-    for name, theta in parameters.items():
-        for kind, other in (("gradients", gradients), ("velocity", velocity)):
-            if name not in other or other[name].shape != theta.shape:
-                got = other[name].shape if name in other else "nothing"
-                raise ValueError(f"sgd_step: {kind} must have {name!r} of shape {theta.shape}, got {got}")
+    check_same("sgd_step", parameters, gradients=gradients, velocity=velocity)
     for name, theta in parameters.items():
         v = velocity[name]
         v *= momentum
@@ -47,7 +54,7 @@ def sgd_step(
         theta -= lr * v
 
 
-SCHEDULES = ("constant", "step", "logspace")
+SCHEDULES = ("constant", "step", "logspace", "cosine")
 
 
 def learning_rate(
@@ -56,10 +63,13 @@ def learning_rate(
     """The rate of `epoch` (0-based), of the `epochs` of a run.
 
     logspace: evenly spaced in log from lr_start to lr_end, both reached, the released 2.0 codes'.  constant: lr_start
-    throughout, the paper's.  step: after each number of epochs in `steps` a tenth of what it was.
+    throughout, the paper's.  step: after each number of epochs in `steps` a tenth of what it was.  cosine: half a wave
+    from lr_start down to lr_end, slow at both ends.
     """
     if schedule == "step":
         return lr_start * 0.1 ** sum(epoch >= after for after in steps)
     if schedule == "constant" or epochs == 1:
         return lr_start
+    if schedule == "cosine":
+        return lr_end + (lr_start - lr_end) * (1 + math.cos(math.pi * epoch / (epochs - 1))) / 2
     return float(lr_start * (lr_end / lr_start) ** (epoch / (epochs - 1)))
