@@ -148,4 +148,4 @@ def recipe(preset: str) -> Config:
     )
     by_name = {config.preset: config for config in recipes}
     name = presets.get_preset(preset).name
-    return by_name.get(name, dataclasses.replace(by_name["default"], preset=name))
+    return dataclasses.replace(by_name.get(presets.split(name)[0], by_name["default"]), preset=name)
