@@ -167,7 +167,10 @@ class Search:
         digests = {name: weights.digest(weights.load(name).parameters) for name in config.weights}
         baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.segments = [even_segments(s, OTB, config.starts, config.frames) for s in self.sequences]
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
         for name in ("study.log", "best.json", "trials.csv"):
             check_output(out / name)
         settings = {
@@ -319,7 +322,7 @@ def table(search: Search) -> list[tuple[str, ...]]:
     parts: list[tuple[Sequence[str], int]] = [([s.name for s in search.sequences], 0)]
     if len(search.config.weights) > 1:
         parts.append(([f"mean, {Path(name).stem}" for name in search.config.weights], 1))
-    rows = [("", "base", f"trial {best.number}", "difference")]
+    rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
     for names, axis in parts:
         pairs = zip(names, base.scores.mean(axis=axis), best.scores.mean(axis=axis))
         rows += [(name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}") for name, old, new in pairs]
