@@ -364,6 +364,7 @@ def _open_study(path: Path) -> "Study":
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)  # of a search that was killed; optuna would wait
     if path.is_file():
         lines = path.read_bytes()
         if not lines.endswith(b"\n"):  # the machine stopped amid a line; optuna would append to it
