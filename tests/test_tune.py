@@ -18,11 +18,11 @@ from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 
-FRAMES = {"grow0": 21, "grow1": 23}
+FRAMES = {"grow0": 10, "grow1": 22}
 # The target grows, which one scale cannot follow.  A small input: speed.
 BASE = "default:input_size=47:num_scales=1"
 WORDS = ["--preset", BASE, "--search", "num_scales=1|3,learning_rate=0.005:0.05:log", "--trials", "5", "--starts", "2"]
-WORDS += ["--frames", "22", "--seed", "4"]
+WORDS += ["--frames", "12", "--seed", "4"]
 CREATE_TRIAL = b'"op_code":4'  # in optuna's journal
 
 
@@ -72,19 +72,19 @@ def test_it_finds_the_better_setting(finished):
 
 
 def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
-    """Two runs a sequence, by hand: at most 22 frames from the first, and from the middle of those that leave 20."""
+    """By hand: one run of the short sequence; two of the other, from the first frame and in the middle of the first 3."""
     scores = []
-    for sequence, middle in zip(datasets.load(data), (1, 2)):
-        for start in (0, middle):
+    for sequence, starts in zip(datasets.load(data), ((0,), (0, 1))):
+        for start in starts:
             tracker = Tracker("light", str(finished / "best.json"), "cpu")
             tracker.init(sequence.frame(start), sequence.boxes[start])
-            later = range(start + 1, min(start + 22, len(sequence)))
+            later = range(start + 1, min(start + 12, len(sequence)))
             boxes = [tracker.update(sequence.frame(index)).box for index in later]
             overlap = np.append(iou(np.array(boxes), sequence.boxes[later.start : later.stop]), 1.0)
             scores.append((np.minimum(overlap, 1)[:, None] > np.linspace(0, 1, 21)).mean())
     told = json.loads((finished / "best.json").read_text())["provenance"]
-    assert told["score"]["best"] == pytest.approx(np.mean(scores), abs=1e-12)
-    assert told["sequences"]["grow1"]["best"] == pytest.approx(np.mean(scores[2:]), abs=1e-12)
+    assert told["score"]["best"] == pytest.approx((scores[0] + np.mean(scores[1:])) / 2, abs=1e-12)
+    assert told["sequences"]["grow1"]["best"] == pytest.approx(np.mean(scores[1:]), abs=1e-12)
 
 
 def test_means_and_standard_error_by_hand():
