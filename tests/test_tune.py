@@ -72,7 +72,7 @@ def test_it_finds_the_better_setting(finished):
 
 
 def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
-    """By hand: one run of the short sequence; two of the other, from the first frame and in the middle of the first 3."""
+    """By hand: the short sequence is run once; the other twice, from the first frame and the middle of the first 3."""
     scores = []
     for sequence, starts in zip(datasets.load(data), ((0,), (0, 1))):
         for start in starts:
