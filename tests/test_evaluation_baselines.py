@@ -51,11 +51,13 @@ def test_a_preset_with_fields():
     assert describe(spec)["settings"]["num_scales"] == 5 and describe(spec)["settings"]["padding"] == 2.0
 
 
-def test_a_preset_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
+def test_a_preset_file_is_read_at_once(tmp_path, monkeypatch):
+    """A later run must not depend on what is in the file then, nor on the working folder."""
     (tmp_path / "mine.json").write_text('{"preset": "paper", "num_scales": 5}')
     monkeypatch.chdir(tmp_path)
     spec = parse("dcfnet:light:mine.json:padding=2")
-    assert (spec.label, spec.preset) == ("dcfnet-light-mine-padding-2", f"{tmp_path}/mine.json:padding=2")
+    assert (spec.label, spec.preset) == ("dcfnet-light-mine-padding-2", "paper:num_scales=5:padding=2.0")
+    (tmp_path / "mine.json").unlink()
     assert describe(spec)["settings"]["num_scales"] == 5 and describe(spec)["settings"]["padding"] == 2.0
 
 

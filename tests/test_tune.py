@@ -186,6 +186,7 @@ def test_what_else_may_be_wrong(data, tmp_path, dcfnet, monkeypatch):
     fails("unknown preset 'fast'", "--preset", "fast")
     fails("'mine.h5' is neither a file nor a packaged name", "--weights", "light", "mine.h5")
     fails("--weights names light twice", "--weights", "light", "light")
+    fails("--seed must be from 0 to", "--seed", "-1")
     (tmp_path / "file").touch()
     fails("cannot make the folder", out=tmp_path / "file/out")
     assert not (tmp_path / "out").exists()

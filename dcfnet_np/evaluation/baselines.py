@@ -22,7 +22,7 @@ import numpy as np
 from .. import weights
 from ..extractor import Extracted, extremes_of
 from ..ops.fourier import rfft2
-from ..presets import Preset, get_preset
+from ..presets import Preset, get_preset, join, split
 from ..tracker import Tracker
 from ..vision.boxes import Box
 from ..vision.crop import crop_patches
@@ -62,7 +62,7 @@ class Spec:
 def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:
     """`[NAME=]KIND[:MODEL[:PRESET]]` -> Spec.  weights, preset, device: what a plain `dcfnet` takes.
 
-    Raises ValueError for an unknown kind or a name that makes no file name.
+    Raises ValueError for an unknown kind or preset, or a name that makes no file name.
     """
     found = re.match(r"(?:([^:=]*)=)?(.*)", text, re.DOTALL)
     name, rest = found.groups() if found else ("", text)
@@ -77,7 +77,7 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
     else:
         model, preset = (words + [weights, preset][len(words) :])[:2]
         label = name or re.sub(r"[^\w.-]", "-", "-".join(["dcfnet", *map(_short, words)]))
-        spec = Spec(label, kind, model, _absolute_preset(preset), device)
+        spec = Spec(label, kind, model, join(*split(preset)), device)  # not the name of a file, which may change
     if spec.model and Path(spec.model).exists():  # a later run, or another machine, may have another working folder
         spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
     if not re.fullmatch(r"[\w.-]+", label) or label.startswith("."):
@@ -89,11 +89,6 @@ def _short(word: str) -> str:
     """A file's name without folder and suffix; fields of a preset stay."""
     file, *fields = word.split(":")
     return "-".join([Path(file).stem, *fields])
-
-
-def _absolute_preset(text: str) -> str:
-    file, *fields = re.split(r"(?=:\w+=)", text)
-    return "".join([str(Path(file).resolve()) if file.endswith(".json") else file, *fields])
 
 
 def make(spec: Spec) -> EvaluatedTracker:

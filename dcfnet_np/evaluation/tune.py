@@ -159,11 +159,13 @@ class Search:
 
     def __init__(self, config: Config, sequences: Sequence[datasets.Sequence], out: Path) -> None:
         self.config, self.sequences, self.out = config, list(sequences), out
-        self.base = get_preset(config.preset)
+        self.base, self.text = get_preset(config.preset), join(*split(config.preset))
         self.space = parse_search(config.search, config.preset)
         twice = [name for name in config.weights if config.weights.count(name) > 1]
         if twice:
             raise ValueError(f"--weights names {twice[0]} twice; each counts once")
+        if not 0 <= config.seed < 2**31:
+            raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {config.seed}")
         digests = {name: weights.digest(weights.load(name).parameters) for name in config.weights}
         baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.segments = [even_segments(s, OTB, config.starts, config.frames) for s in self.sequences]
@@ -250,7 +252,7 @@ class Search:
         self.study.tell(trial, float(scores.mean()))
 
     def _spec(self, name: str, fields: dict[str, Any]) -> Spec:
-        return Spec(name, "dcfnet", name, join(self.config.preset, fields), self.config.device)
+        return Spec(name, "dcfnet", name, join(self.text, fields), self.config.device)
 
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
         """All runs of a trial: weights, then sequences, then starts."""
@@ -279,12 +281,12 @@ class Search:
         """best.json and trials.csv."""
         trials, best = self.trials(), self.best()
         base = trials[0]
-        root, fields = split(join(self.config.preset, best.fields))
+        root, fields = split(join(self.text, best.fields))
         changed = {name: value for name, value in fields.items() if value != getattr(PRESETS[root], name)}
         difference = paired(base, best)
         provenance = {
             "made_by": f"dcfnet tune, dcfnet_np {__version__}",
-            "base": self.config.preset,
+            "base": self.text,
             "score": {"base": base.score, "best": best.score},
             "difference": {"mean": difference.mean, "standard_error": _plain(difference.error)},
             "sequences": _pairs([s.name for s in self.sequences], base.scores.mean(axis=0), best.scores.mean(axis=0)),
