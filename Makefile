@@ -13,7 +13,7 @@ OUT ?= out/demo
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment baselines gpu clean distclean
+.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment baselines ablation gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -25,6 +25,7 @@ help:
 	@echo "make notebooks  run examples/ and keep the outputs"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
+	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/ablation.md; WEIGHTS=\"conv2=FILE ...\" for more networks"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"
 
@@ -91,6 +92,13 @@ $(BASELINES)/.ready: setup.py pyproject.toml
 	$(BASELINES)/bin/python -m pip uninstall --quiet --yes opencv-python
 	$(BASELINES)/bin/python -m pip install --quiet --disable-pip-version-check opencv-contrib-python-headless
 	@touch $@
+
+# The paper's Tables 1 and 2 on a folder of sequences; an --out of its own for each set of weights.
+ABLATION ?= out/ablation
+ablation: $(VENV)/.test
+	@[ -n "$(DATA)" ] || { echo "name a folder of sequences: make ablation DATA=DIR"; exit 2; }
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
+	  --json benchmarks/results/ablation.json --page docs/ablation.md
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS, and tests that hang leave
 # time for the figures. DCFNET_DATA may name a folder with sequences/David; DCFNET_COMMIT the commit, where there is no git.

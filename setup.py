@@ -32,6 +32,7 @@ DOCS = [
 ]
 REPORT = ["jinja2>=3.1", "matplotlib>=3.8"]
 MPI = ["mpi4py>=4"]
+TUNE = ["optuna>=4"]
 DASK = ["distributed>=2024.1"]
 GOT10K = ["got10k==0.1.3", "six"]  # got10k imports six without saying so
 TEST = [
@@ -42,6 +43,7 @@ TEST = [
     *GOT10K,
     *SERVE,
     *MPI,
+    *TUNE,
     "mpich; platform_system == 'Linux' and platform_machine == 'x86_64'",  # mpirun and its library, for tests
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",
@@ -107,6 +109,7 @@ setup(
         "dask": DASK,
         "serve": SERVE,
         "mpi": MPI,
+        "tune": TUNE,
         "dev": [*DEMO, *TEST],
     },
     entry_points={"console_scripts": ["dcfnet = dcfnet_np.cli:main"]},

@@ -222,7 +222,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_box(bench)
     bench.add_argument("--frames", metavar="N", type=_parse_count, default=80, help="default: 80, the first counted")
     bench.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
-    bench.add_argument("--preset", metavar="NAME", default="pytorch", help="default: pytorch, which PyTorch's also has")
+    bench.add_argument(
+        "--preset", metavar="NAME|FILE.json", default="pytorch", help="default: pytorch, which PyTorch's also has"
+    )
     _add_device_option(bench, "cpu")
     bench.add_argument("--cores", metavar="N", type=_parse_count, default=2, help="CPU cores to run on; default: 2")
     bench.add_argument("--json", metavar="FILE", type=Path, help="write every figure")
@@ -281,6 +283,31 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
     verify.add_argument("--tolerance", metavar="PIXELS", type=float, default=0.0, help="default: 0, equal to the byte")
     _add_worker_options(verify)
 
+    tune = command("tune", _tune, "search a preset's settings for the best success AUC on annotated sequences")
+    tune.add_argument("dataset", metavar="SEQUENCES_DIR", help="folders that docs/evaluation.md lists")
+    tune.add_argument("--out", metavar="DIR", type=Path, required=True, help="a search that was cut goes on there")
+    tune.add_argument(
+        "--search",
+        metavar="FIELD=...,...",
+        required=True,
+        help="FIELD=LOW:HIGH, LOW:HIGH:log, LOW:HIGH:STEP or A|B|C, as in learning_rate=0.002:0.05:log,num_scales=3|5",
+    )
+    tune.add_argument("--trials", metavar="N", type=_parse_count, required=True, help="the preset as it is counted")
+    tune.add_argument(
+        "--weights",
+        metavar="NAME|FILE",
+        nargs="+",
+        default=["light"],
+        help="scores are means over them; default: light",
+    )
+    _add_preset(tune)
+    tune.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="default: all")
+    tune.add_argument("--starts", metavar="K", type=_parse_count, default=3, help="runs a sequence; default: 3")
+    tune.add_argument("--frames", metavar="N", type=_parse_count, help="the most of a run; default: to the end")
+    tune.add_argument("--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1")
+    tune.add_argument("--seed", metavar="N", type=int, default=0, help="default: 0")
+    _add_device_option(tune, "auto")
+
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
@@ -295,7 +322,16 @@ def _add_tracker_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
-    parser.add_argument("--preset", metavar="NAME", default="default", help="default: default")
+    _add_preset(parser)
+
+
+def _add_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preset",
+        metavar="NAME|FILE.json",
+        default="default",
+        help="NAME:FIELD=VALUE changes a field; default: default",
+    )
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -755,6 +791,38 @@ def _verify(args: argparse.Namespace) -> int:
         f"{len(differences)} results, all equal"
         + (f" to {args.tolerance:g} pixels" if args.tolerance else " to the byte")
     )
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .evaluation import datasets, runner, tune
+
+    config = tune.Config(
+        args.search, args.preset, tuple(args.weights), args.starts, args.frames, args.seed, args.device
+    )
+    tune.parse_search(config.search, config.preset)  # before the sequences, which may be many
+    sequences = datasets.load(args.dataset, args.sequences)
+    search = _with_devices(lambda out: tune.Search(config, sequences, out), args.out)
+    done, began = len(search.trials()), time.monotonic()
+    with tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
+        bar.reset(search.frames() * args.trials)
+        bar.initial = bar.n = search.frames() * min(done, args.trials)
+        try:
+            for trial in search.run(args.trials, args.workers, bar.update):
+                left = (time.monotonic() - began) / (trial.number + 1 - done) * (args.trials - trial.number - 1)
+                line = f"{tune.describe(trial, search.best())}; {tqdm.format_interval(left)} left"
+                bar.write(line, file=sys.stdout)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            bar.close()
+            raise Failed(f"stopped; the same command goes on from here, {args.out} keeps what is done") from None
+        except runner.RunError as error:
+            raise Failed(str(error)) from error
+    _print_table(tune.table(search))
+    print(tune.verdict(search))
+    print(f"wrote {args.out / 'best.json'} and {args.out / 'trials.csv'}")
     return 0
 
 

@@ -3,11 +3,19 @@
 The sources disagree in small ways that change scores, and each is a named preset here.  docs/presets.md goes through
 every constant, row by row.  Two things that the sources also differ in, the mean and the channel order, belong to the
 weights (`weights.Weights`), since a network is only right with its own.
+
+Wherever a preset is named, `NAME:FIELD=VALUE` changes a field, and a .json file holds such a change: see `split`.
 """
 
+import contextlib
 import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -171,9 +179,80 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(preset: "str | Preset") -> Preset:
-    """A preset by name; a Preset comes back as it is.  ValueError names the known ones."""
+    """A preset by its text, see `split`; a Preset comes back as it is.  ValueError, one line, for anything wrong."""
     if isinstance(preset, Preset):
         return preset
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[preset]
+    base, fields = split(preset)
+    if not fields:
+        return PRESETS[base]
+    try:
+        return dataclasses.replace(PRESETS[base], name=preset, **fields)
+    except ValueError as error:
+        raise ValueError(f"{preset}: {error}") from None
+
+
+def split(preset: str) -> tuple[str, dict[str, Any]]:
+    """`NAME|FILE.json[:FIELD=VALUE...]` -> the name of a preset in PRESETS, and the fields that go on top of it.
+
+    The file holds {"preset": NAME, FIELD: VALUE, ...}; what else is under "provenance" is for people.
+    """
+    text, *words = re.split(r":(?=\w+=)", preset)
+    if text.endswith(".json"):
+        base, fields = _read(Path(text))
+    else:
+        base, fields = text, {}
+    if base not in PRESETS:
+        known = f"{', '.join(PRESETS)}, or a .json file of fields"
+        raise ValueError(f"{'' if base == text else f'{text}: '}unknown preset {base!r}; known: {known}")
+    for word in words:
+        name, _, value = word.partition("=")
+        fields[name] = parse_field(name, value)
+    return base, fields
+
+
+def join(base: str, fields: Mapping[str, Any]) -> str:
+    """The text that `split` takes apart."""
+    return ":".join([base, *(f"{name}={value}" for name, value in fields.items())])
+
+
+def parse_field(name: str, text: str) -> Any:
+    """The value of a field from text.  ValueError for an unknown field or a text that is no value of its type."""
+    kind, value = _kind(name), text
+    with contextlib.suppress(ValueError):
+        value = json.loads(text.lower()) if kind is bool else kind(text)
+    return _checked(name, value)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read the preset {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"the preset {path} is no JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("preset"), str):
+        raise ValueError(f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, with the name of a preset')
+    base = content.pop("preset")
+    content.pop("provenance", None)
+    try:
+        return base, {name: _checked(name, value) for name, value in content.items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _kind(name: str) -> type:
+    """int, float, bool or str.  ValueError for an unknown field."""
+    kinds = {field.name: field.type for field in dataclasses.fields(Preset) if field.name != "name"}
+    if name not in kinds:
+        raise ValueError(f"unknown field {name!r} of a preset; known: {', '.join(kinds)}")
+    kind = kinds[name]
+    return kind if isinstance(kind, type) else str
+
+
+def _checked(name: str, value: Any) -> Any:
+    kind = _kind(name)
+    good = type(value) is kind or (kind is float and type(value) is int)
+    if not good or (kind is float and not math.isfinite(value)):
+        expected = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}[kind]
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return kind(value)

@@ -255,6 +255,8 @@ def test_broken_ground_truth_matters_only_without_a_box(dcfnet, fails, folder, n
 def test_unknown_names(fails, folder, tmp_path, network_file):
     track = ["track", folder, "--box", BOX]
     fails(2, "unknown preset 'fast'", *track, "--preset", "fast")
+    fails(2, "cannot read the preset none.json", *track, "--preset", "none.json")
+    fails(2, "unknown field 'scales' of a preset", *track, "--preset", "default:scales=5")
     fails(2, "neither a file nor a packaged name", *track, "--weights", "heavy")
     (tmp_path / "a.h5").write_bytes(b"not HDF5")
     fails(2, "a.h5", *track, "--weights", tmp_path / "a.h5")

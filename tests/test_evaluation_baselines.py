@@ -6,7 +6,7 @@ import pytest
 from scenes import make_sequence
 
 from dcfnet_np.evaluation import baselines
-from dcfnet_np.evaluation.baselines import Spec, Unavailable, fhog, gray, make, parse
+from dcfnet_np.evaluation.baselines import Spec, Unavailable, describe, fhog, gray, make, parse
 from dcfnet_np.extractor import is_flat
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -40,6 +40,25 @@ def test_names():
     assert parse("released=dcfnet:a/param.h5:pytorch") == Spec("released", "dcfnet", "a/param.h5", "pytorch", "auto")
     assert parse("nano:models") == Spec("nano", "nano", "models")
     assert parse("again=kcf").label == "again"
+
+
+def test_a_preset_with_fields():
+    text = "default:num_scales=5:scale_step=1.02"
+    spec = parse(f"dcfnet:conv1:{text}")
+    assert spec == Spec("dcfnet-conv1-default-num_scales-5-scale_step-1.02", "dcfnet", "conv1", text, "auto")
+    assert parse(f"five=dcfnet:conv1:{text}") == Spec("five", "dcfnet", "conv1", text, "auto")
+    assert parse("dcfnet", preset=text) == Spec("dcfnet", "dcfnet", "light", text, "auto")
+    assert describe(spec)["settings"]["num_scales"] == 5 and describe(spec)["settings"]["padding"] == 2.0
+
+
+def test_a_preset_file_is_read_at_once(tmp_path, monkeypatch):
+    """A later run must not depend on what is in the file then, nor on the working folder."""
+    (tmp_path / "mine.json").write_text('{"preset": "paper", "num_scales": 5}')
+    monkeypatch.chdir(tmp_path)
+    spec = parse("dcfnet:light:mine.json:padding=2")
+    assert (spec.label, spec.preset) == ("dcfnet-light-mine-padding-2", "paper:num_scales=5:padding=2.0")
+    (tmp_path / "mine.json").unlink()
+    assert describe(spec)["settings"]["num_scales"] == 5 and describe(spec)["settings"]["padding"] == 2.0
 
 
 def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """OPE, TRE, SRE and VOT's supervised experiment, with trackers whose every move is known."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -9,7 +10,17 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np.evaluation import datasets, protocols
 from dcfnet_np.evaluation.datasets import DatasetError, Sequence
 from dcfnet_np.evaluation.metrics import Rules
-from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN, Segment, segments, sre_boxes, tre_starts
+from dcfnet_np.evaluation.protocols import (
+    BOX,
+    FAILED,
+    STARTED,
+    UNKNOWN,
+    Segment,
+    even_segments,
+    segments,
+    sre_boxes,
+    tre_starts,
+)
 
 COUNT = 30
 
@@ -97,6 +108,41 @@ def test_nothing_to_start_from(sequence):
 
 
 # --- TRE ---
+
+
+def test_even_segments_by_hand(sequence):
+    """Of the frames 0 to 10 that leave 20, every third or so; frame 3 is without ground truth."""
+    boxes = sequence.boxes.copy()
+    boxes[3] = np.nan
+    hidden = dataclasses.replace(sequence, boxes=boxes)
+    found = even_segments(hidden, Rules(), 3, frames=8)
+    assert [(segment.start, segment.end) for segment in found] == [(0, 8), (4, 12), (7, 15)]
+    assert [segment.box for segment in found] == [tuple(boxes[start]) for start in (0, 4, 7)]
+    assert len({segment.name for segment in found}) == 3
+    whole = even_segments(sequence, Rules(), 2)
+    assert [(segment.start, segment.frames(sequence)) for segment in whole] == [(0, 30), (5, 25)]
+    assert len(even_segments(sequence, Rules(), 99)) == 11
+    short = dataclasses.replace(sequence, frames=sequence.frames[:6], boxes=boxes[:6])
+    assert [segment.start for segment in even_segments(short, Rules(), 3, frames=4)] == [0]
+
+
+def test_a_run_that_ends_early_counts_its_own_frames(sequence):
+    boxes = sequence.boxes.copy()
+    boxes[12:] += 1000  # later frames must not matter
+    segment = Segment("x", 5, tuple(boxes[5]), end=12)
+    moved = dataclasses.replace(sequence, boxes=boxes)
+    tracker = Script(sequence, {8: (900, 900, 3, 3)})
+    result = protocols.run(tracker, moved, segment)
+    assert result.boxes.shape == (7, 4)
+    expected = 20 / 21 * 6 / 7  # six frames of overlap 1, which exceeds all thresholds but the last
+    assert protocols.success(Script(sequence, {8: (900, 900, 3, 3)}), moved, segment, Rules()) == pytest.approx(
+        expected
+    )
+    visible = np.ones(COUNT, bool)
+    visible[:10] = False
+    skipping = dataclasses.replace(moved, visible=visible)
+    scores = protocols.score(skipping, [(segment, result)], Rules(absent="skip")).scores
+    assert scores.frames == 2 and scores.success == pytest.approx(20 / 21)
 
 
 def test_tre_starts_by_hand():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dcfnet_np.presets import PRESETS, Preset, get_preset
+from dcfnet_np.presets import PRESETS, Preset, get_preset, join, split
 
 TABLE = {
     #               padding  sigma   lam    divisor     rate   step    penalty  rule        crop      rounded
@@ -54,3 +54,59 @@ def test_a_preset_is_frozen_and_knows_its_fields():
         get_preset("papr")
     mine = Preset("mine", padding=1.0)
     assert get_preset(mine) is mine
+
+
+# --- fields on top of a preset, and files of them ---
+
+
+def test_a_file_and_words_change_fields(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(
+        '{"preset": "paper", "learning_rate": 0.02, "subpixel": true, "padding": 2, "provenance": {"a": 1}}'
+    )
+    mine = get_preset(str(path))
+    assert (mine.learning_rate, mine.subpixel, mine.padding) == (0.02, True, 2.0) and type(mine.padding) is float
+    assert mine == dataclasses.replace(PRESETS["paper"], name=str(path), learning_rate=0.02, subpixel=True, padding=2.0)
+    more = get_preset(f"{path}:num_scales=5:subpixel=False:lam_divisor=none:learning_rate=1e-3")
+    assert (more.num_scales, more.subpixel, more.lam_divisor, more.learning_rate) == (5, False, "none", 1e-3)
+    assert more.padding == 2.0 and more.name.endswith("learning_rate=1e-3")
+    assert get_preset("default:num_scales=5").scale_step == PRESETS["default"].scale_step
+    assert get_preset("default") is PRESETS["default"]
+    fields = {"learning_rate": 0.1 + 0.2, "subpixel": True, "update_rule": "ratio", "num_scales": 7}
+    assert split(join("paper", fields)) == ("paper", fields)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "mine.json is no JSON"),
+        ("[1]", 'mine.json must hold {"preset": "default"'),
+        ('{"learning_rate": 0.1}', 'must hold {"preset": "default"'),
+        ('{"preset": "papr"}', "mine.json: unknown preset 'papr'; known: default"),
+        ('{"preset": "paper", "padd": 1}', "mine.json: unknown field 'padd' of a preset; known: input_size, padding"),
+        ('{"preset": "paper", "name": "x"}', "unknown field 'name'"),
+        ('{"preset": "paper", "padding": "1"}', "mine.json: padding must be a finite number, got '1'"),
+        ('{"preset": "paper", "padding": NaN}', "padding must be a finite number, got nan"),
+        ('{"preset": "paper", "padding": true}', "padding must be a finite number, got True"),
+        ('{"preset": "paper", "num_scales": 3.0}', "num_scales must be a whole number, got 3.0"),
+        ('{"preset": "paper", "subpixel": 1}', "subpixel must be true or false, got 1"),
+        ('{"preset": "paper", "update_rule": 1}', "update_rule must be a text, got 1"),
+        ('{"preset": "paper", "num_scales": 4}', "mine.json: Preset: num_scales must be odd and positive, got 4"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path, content, message):
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(ValueError) as caught:
+        get_preset(str(tmp_path / "mine.json"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_wrong_words():
+    with pytest.raises(ValueError, match="cannot read the preset none.json: No such file"):
+        get_preset("none.json")
+    with pytest.raises(ValueError, match="unknown field 'paddding' of a preset"):
+        get_preset("default:paddding=2")
+    with pytest.raises(ValueError, match="padding must be a finite number, got 'wide'"):
+        get_preset("default:padding=wide")
+    with pytest.raises(ValueError, match="default:num_scales=4: Preset: num_scales must be odd"):
+        get_preset("default:num_scales=4")

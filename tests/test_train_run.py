@@ -98,6 +98,13 @@ def test_every_preset_has_its_recipe(name):
     assert network.feature_size(125, config.arch, "valid") == 121
 
 
+def test_a_preset_from_a_file_has_the_recipe_of_the_one_it_names(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"preset": "paper", "learning_rate": 0.02}')
+    assert recipe(str(path)) == dataclasses.replace(recipe("paper"), preset="paper:learning_rate=0.02")
+    assert recipe("careful:num_scales=5").epochs == recipe("default").epochs
+
+
 def test_recipes_are_the_papers_and_the_codes():
     paper = recipe("paper")
     assert (paper.arch, paper.pairs, paper.max_gap, paper.batch, paper.epochs) == ("conv1", "all", 10, 16, 20)

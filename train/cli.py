@@ -50,7 +50,7 @@ def add_command(command: Callable[..., argparse.ArgumentParser], run: Callable[[
     parser.add_argument("--out", metavar="RUN_DIR", type=Path, required=True, help="checkpoint, log, weights, pictures")
     parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in RUN_DIR")
     parser.add_argument(
-        "--preset", metavar="NAME", help="whose settings; those that are given go on top; default: default"
+        "--preset", metavar="NAME|FILE.json", help="whose settings; those that are given go on top; default: default"
     )
     parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", default="auto", help="default: auto")
     parser.add_argument("--tf32", action="store_true", help="on a GPU: convolutions in TF32, faster and less exact")

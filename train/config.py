@@ -63,9 +63,9 @@ class Config:
 
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))  # JSON has lists
         object.__setattr__(self, "mean", tuple(self.mean))
+        presets.get_preset(self.preset)
         one_of = {
             "arch": tuple(network.ARCHITECTURES),
-            "preset": tuple(presets.PRESETS),
             "lam_divisor": ("none", "elements"),
             "pairs": pairs.MODES,
             "optimiser": ("sgd", "adam"),
@@ -122,7 +122,8 @@ class Config:
 def recipe(preset: str) -> Config:
     """The training settings of a preset; docs/training.md has every constant with its source.
 
-    A preset of other online settings alone is trained as `default` is.  ValueError names the known presets.
+    A preset of other online settings alone is trained as `default` is.  One from a file is trained as the one
+    that it names.  ValueError names the known presets.
     """
     from dcfnet_np import presets
 
@@ -151,5 +152,6 @@ def recipe(preset: str) -> Config:
         dataclasses.replace(pytorch, preset="pytorch-py3"),
     )
     by_name = {config.preset: config for config in recipes}
-    name = presets.get_preset(preset).name
-    return by_name.get(name, dataclasses.replace(by_name["default"], preset=name))
+    base, fields = presets.split(preset)
+    # Not the name of a file: a run, and what it leaves, must not depend on it.
+    return dataclasses.replace(by_name.get(base, by_name["default"]), preset=presets.join(base, fields))

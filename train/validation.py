@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np.evaluation import datasets, protocols
 from dcfnet_np.evaluation.baselines import Boxes
-from dcfnet_np.evaluation.metrics import get_rules, score_frames, score_sequence
-from dcfnet_np.evaluation.protocols import run, segments
+from dcfnet_np.evaluation.metrics import get_rules
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.parallel import Processes
 from dcfnet_np.weights import Weights
@@ -29,10 +28,8 @@ def success(
     """Success AUC of each sequence, one pass from its first box, by OTB's rules; the ranks share the sequences."""
     rules, mine = get_rules("otb"), dict[str, float]()
     for sequence in sequences[processes.rank :: processes.size]:
-        (segment,) = segments(sequence, "ope", rules)
-        boxes = run(Boxes(Tracker(weights, preset, device)), sequence, segment).boxes
-        visible = None if sequence.visible is None else sequence.visible[segment.start :]
-        frames = score_frames(boxes, sequence.boxes[segment.start :], rules, visible=visible)
-        mine[sequence.name] = score_sequence([frames], rules).scores.success
+        (segment,) = protocols.segments(sequence, "ope", rules)
+        tracker = Boxes(Tracker(weights, preset, device))
+        mine[sequence.name] = protocols.success(tracker, sequence, segment, rules)
     scores = {name: score for part in processes.gather(mine) for name, score in part.items()}
     return {sequence.name: scores[sequence.name] for sequence in sequences}

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve one client until it quits; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dcfnet_np.adapters.trax", description="DCFNet as a TraX server.")
     parser.add_argument("--weights", default="light", metavar="NAME|FILE", help="packaged weights or a .h5 file")
-    parser.add_argument("--preset", default="default", metavar="NAME", help="constants of the tracker")
+    parser.add_argument("--preset", default="default", metavar="NAME|FILE.json", help="constants of the tracker")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]")
     args = parser.parse_args(argv)
     try:

@@ -1,6 +1,7 @@
 """Trackers by name, for evaluation: our own, OpenCV's, and correlation filters on hand-made features.
 
-    dcfnet[:WEIGHTS[:PRESET]]   our tracker; weights are a packaged name or a file
+    dcfnet[:WEIGHTS[:PRESET]]   our tracker; weights are a packaged name or a file, PRESET may be a .json file, and
+                                NAME:FIELD=VALUE changes a field
     hog-dcf, gray-dcf           the same tracker on 31-channel HOG, or on gray values, instead of learnt features
     csrt, kcf, mosse            OpenCV's, from opencv-contrib-python
     mil, nano:FOLDER, vit:FILE  OpenCV's; mil draws random numbers by the clock, nano and vit need their model files
@@ -21,7 +22,7 @@ import numpy as np
 from .. import weights
 from ..extractor import Extracted, extremes_of
 from ..ops.fourier import rfft2
-from ..presets import Preset, get_preset
+from ..presets import Preset, get_preset, join, split
 from ..tracker import Tracker
 from ..vision.boxes import Box
 from ..vision.crop import crop_patches
@@ -61,10 +62,11 @@ class Spec:
 def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:
     """`[NAME=]KIND[:MODEL[:PRESET]]` -> Spec.  weights, preset, device: what a plain `dcfnet` takes.
 
-    Raises ValueError for an unknown kind or a name that makes no file name.
+    Raises ValueError for an unknown kind or preset, or a name that makes no file name.
     """
-    name, _, rest = text.rpartition("=")
-    kind, *words = rest.split(":")
+    found = re.match(r"(?:([^:=]*)=)?(.*)", text, re.DOTALL)
+    name, rest = found.groups() if found else ("", text)
+    kind, *words = re.split(r":(?!\w+=)", rest)  # a preset's fields stay with it
     if kind not in KINDS:
         raise ValueError(f"unknown tracker {kind!r}; known: {', '.join(KINDS)}")
     if len(words) > (2 if kind == "dcfnet" else 1) or (words and kind not in ("dcfnet", "nano", "vit")):
@@ -74,13 +76,19 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
         spec = Spec(label, kind, *words)
     else:
         model, preset = (words + [weights, preset][len(words) :])[:2]
-        label = name or "-".join(["dcfnet", *(re.sub(r"[^\w.-]", "-", Path(word).stem) for word in words)])
-        spec = Spec(label, kind, model, preset, device)
+        label = name or re.sub(r"[^\w.-]", "-", "-".join(["dcfnet", *map(_short, words)]))
+        spec = Spec(label, kind, model, join(*split(preset)), device)  # not the name of a file, which may change
     if spec.model and Path(spec.model).exists():  # a later run, or another machine, may have another working folder
         spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
     if not re.fullmatch(r"[\w.-]+", label) or label.startswith("."):
         raise ValueError(f"tracker name {label!r} must be letters, digits, '_', '-' and '.'")
     return spec
+
+
+def _short(word: str) -> str:
+    """A file's name without folder and suffix; fields of a preset stay."""
+    file, *fields = word.split(":")
+    return "-".join([Path(file).stem, *fields])
 
 
 def make(spec: Spec) -> EvaluatedTracker:

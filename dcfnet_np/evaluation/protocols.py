@@ -13,7 +13,7 @@ import numpy as np
 
 from ..vision.boxes import Box
 from . import datasets
-from .metrics import Rules, is_box, is_there
+from .metrics import Rules, SequenceScores, is_box, is_there, score_frames, score_sequence
 
 PROTOCOLS = ("ope", "tre", "sre", "vot")
 
@@ -39,7 +39,7 @@ class EvaluatedTracker(Protocol):
 
 @dataclass(frozen=True)
 class Segment:
-    """One run over a sequence: from frame `start` to the end, begun with `box`.
+    """One run over a sequence: from frame `start` to before frame `end`, or to the last, begun with `box`.
 
     name: "" for the only run of a sequence, else what tells its result file from the others'.
     """
@@ -48,6 +48,11 @@ class Segment:
     start: int
     box: Box
     supervised: bool = False
+    end: int | None = None
+
+    def frames(self, sequence: datasets.Sequence) -> int:
+        """How many there are, the first counted."""
+        return len(range(len(sequence))[self.start : self.end])
 
 
 class Run(NamedTuple):
@@ -81,6 +86,37 @@ def segments(sequence: datasets.Sequence, protocol: Literal["ope", "tre", "sre",
         return [Segment(f"{k:02d}", start, _box(sequence.boxes[start])) for k, start in enumerate(starts, start=1)]
     shifted = sre_boxes(box, sequence.frame_size())
     return [Segment(name, first, each) for name, each in shifted.items()]
+
+
+def even_segments(sequence: datasets.Sequence, rules: Rules, count: int, frames: int | None = None) -> list[Segment]:
+    """`count` runs that start at even distances, each of at most so many frames; the first is OPE's.
+
+    Unlike TRE's, the last start is as far from the end as the others are apart.  Frames without ground truth are passed
+    over, and those that leave fewer than TRE_SHORTEST frames, so a short sequence has fewer.  Raises DatasetError.
+    """
+    (first,) = segments(sequence, "ope", rules)
+    usable = np.flatnonzero(is_there(sequence.boxes, rules))
+    usable = usable[(usable > first.start) & (usable <= len(sequence) - TRE_SHORTEST)].tolist()
+    usable.insert(0, first.start)
+    starts = sorted({usable[k * len(usable) // count] for k in range(count)})
+    ends = [None if frames is None else start + frames for start in starts]
+    return [Segment(str(start), start, _box(sequence.boxes[start]), end=end) for start, end in zip(starts, ends)]
+
+
+def score(sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rules: Rules) -> SequenceScores:
+    """Scores of one sequence from its runs, whose frames are pooled."""
+    size = sequence.frame_size() if rules.clip_to_frame else None
+    frames = []
+    for segment, result in runs:
+        part = slice(segment.start, segment.end)
+        visible = None if sequence.visible is None else sequence.visible[part]
+        frames.append(score_frames(result.boxes, sequence.boxes[part], rules, size, visible))
+    return score_sequence(frames, rules)
+
+
+def success(tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment, rules: Rules) -> float:
+    """Success score of one run, AUC or AO as the rules say."""
+    return score(sequence, [(segment, run(tracker, sequence, segment))], rules).scores.success
 
 
 def _box(row: np.ndarray) -> Box:
@@ -143,7 +179,7 @@ def run(tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment
     """Run a tracker over one segment.  Only its own work counts in `times`; frames are decoded before."""
     if segment.supervised:
         return _run_supervised(tracker, sequence, segment)
-    recorder = _Recorder(sequence, segment.start)
+    recorder = _Recorder(sequence, segment)
     recorder.start(tracker, 0, segment.box)
     for index in range(1, recorder.count):
         recorder.update(tracker, index)
@@ -155,7 +191,7 @@ def _run_supervised(tracker: EvaluatedTracker, sequence: datasets.Sequence, segm
 
     A failed frame without ground truth cannot be told and is none; a start waits for a frame with ground truth.
     """
-    recorder = _Recorder(sequence, segment.start)
+    recorder = _Recorder(sequence, segment)
     truth = sequence.boxes[segment.start :]
     there = is_box(truth)
     overlap = _overlaps(sequence, segment.start)
@@ -178,9 +214,9 @@ def _run_supervised(tracker: EvaluatedTracker, sequence: datasets.Sequence, segm
 class _Recorder:
     """Decodes frames, calls the tracker, and keeps boxes and times."""
 
-    def __init__(self, sequence: datasets.Sequence, start: int) -> None:
-        self.sequence, self.first = sequence, start
-        self.count = len(sequence) - start
+    def __init__(self, sequence: datasets.Sequence, segment: Segment) -> None:
+        self.sequence, self.first = sequence, segment.start
+        self.count = segment.frames(sequence)
         nan = np.full(self.count, np.nan)
         self.run = Run(np.full((self.count, 4), np.nan), nan.copy(), nan, np.full(self.count, UNKNOWN, np.int8))
 

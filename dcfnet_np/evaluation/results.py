@@ -28,10 +28,8 @@ from .metrics import (
     SequenceScores,
     combine,
     get_rules,
-    score_frames,
-    score_sequence,
 )
-from .protocols import Run, vot_overlaps, vot_scores
+from .protocols import Run, score, vot_overlaps, vot_scores
 from .runner import Config, Job, box_file, read, read_json
 
 FORMAT_VERSION = 1
@@ -97,14 +95,10 @@ def load(out: Path) -> dict[str, Any]:
 
 def score_jobs(runs: Sequence[tuple[Job, Run]], rules: Rules) -> dict[str, SequenceScores]:
     """Scores of one tracker by sequence; the segments of a sequence are pooled."""
-    frames = defaultdict(list)
+    by_sequence = defaultdict(list)
     for job, result in runs:
-        sequence, start = job.sequence, job.segment.start
-        visible = None if sequence.visible is None else sequence.visible[start:]
-        size = sequence.frame_size() if rules.clip_to_frame else None
-        scored = score_frames(result.boxes, sequence.boxes[start:], rules, size, visible)
-        frames[sequence.name].append(scored)
-    return {name: score_sequence(scored, rules) for name, scored in frames.items()}
+        by_sequence[job.sequence].append((job.segment, result))
+    return {sequence.name: score(sequence, parts, rules) for sequence, parts in by_sequence.items()}
 
 
 def _scores(runs: Sequence[tuple[Job, Run]], sequences: Sequence[datasets.Sequence], rules: Rules) -> dict[str, Any]:

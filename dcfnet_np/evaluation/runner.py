@@ -64,7 +64,7 @@ class Job(NamedTuple):
 
     @property
     def frames(self) -> int:
-        return len(self.sequence) - self.segment.start
+        return self.segment.frames(self.sequence)
 
 
 def available(specs: Sequence[Spec]) -> tuple[list[Spec], dict[str, str]]:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(str(error)) from error
     listener = _listen(args.host, args.port)
     with listener, tempfile.TemporaryDirectory(prefix="dcfnet-serve-") as folder:
-        facts = {"weights": Path(args.weights).name, "preset": args.preset}
+        facts = {"weights": Path(args.weights).name, "preset": Path(args.preset).name}
         names = [args.host, socket.gethostname(), *args.allow_host]
         app = make_app(make_tracker, Path(folder), int(args.max_upload * 1e6), names, facts)
         config = uvicorn.Config(
