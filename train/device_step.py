@@ -13,12 +13,14 @@ With several processes NCCL adds the gradients between the graph, which then end
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
+from dcfnet_np.device_tracker import Stage
 from dcfnet_np.kernels import conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.train.augment import cut, draw_changes, label_shifts, shift_label
@@ -52,6 +54,7 @@ class Slot(NamedTuple):
 class Layer(NamedTuple):
     """A convolution with its ReLU, if any, and its buffers."""
 
+    name: str
     spec: network.Conv
     relu: bool
     tf32: bool
@@ -64,6 +67,11 @@ class Layer(NamedTuple):
     output: Array
     doutput: Array
     part: Array  # room for partial sums of the gradient to the weights
+
+    def pack(self) -> None:
+        """Weights as the kernels of both directions read them."""
+        conv.pack(self.weight, out=self.packed)
+        conv.pack(self.weight, flipped=True, out=self.flipped)
 
 
 class TrainStep:
@@ -130,6 +138,7 @@ class TrainStep:
                 self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
                 self._make_network(parameters, velocity or {}, self._size)
                 self._make_objective()
+                self._forward, self._backward = self._make_forward(), self._make_backward()
                 self._slots = [self._make_slot(self._size) for _ in range(SLOTS)]
             self._stream.synchronize()
 
@@ -309,7 +318,7 @@ class TrainStep:
             part = cp.empty((conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype)
             self._layers.append(
                 Layer(
-                    spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
+                    name, spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
                     conv.pack(weight), conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
                 )
             )  # fmt: skip
@@ -366,12 +375,23 @@ class TrainStep:
             cp.cuda.Event(disable_timing=True),
         )
 
+    def stages(self, lr: float) -> list[Stage]:
+        """The kernels of a step at this learning rate, in order and by name, the gathering of the batch before them."""
+        slot = self._slots[0]
+        crops = self._crops if slot.crops is None else slot.device_crops
+        collect = partial(gather.gather, crops, slot.device_chosen, self._mean_pixel, out=self._images)
+        return [Stage("gather", collect), *self._forward, *self._backward, Stage("SGD", partial(self._descend, lr))]
+
     def _run(self, lr: float) -> None:
         """All kernels of a step after `gather`."""
-        found = self._run_forward()
-        self._run_backward(*found)
+        for stage in (*self._forward, *self._backward):
+            stage.run()
         if self._add is None:
             self._descend(lr)
+
+    def _run_forward(self) -> None:
+        for stage in self._forward:
+            stage.run()
 
     def _descend(self, lr: float) -> None:
         sgd.step(
@@ -379,58 +399,97 @@ class TrainStep:
             weight_decay=self.config.weight_decay,
         )  # fmt: skip
 
-    def _run_forward(self) -> tuple[Array, Array]:
-        """From the images to the loss and its gradient by the response.  Returns what `dcf_forward` found."""
+    def _make_forward(self) -> list[Stage]:
+        """From the images to the loss and its gradient by the response, every buffer bound."""
         n, spec = self.config.batch, self._lrn
+        stages = []
         x = self._images
         for layer in self._layers:
-            conv.pack(layer.weight, out=layer.packed)
-            conv.pack(layer.weight, flipped=True, out=layer.flipped)
-            x = conv.forward(
-                x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
+            run = partial(
+                conv.forward, x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
                 packed=layer.packed, out=layer.output, tf32=layer.tf32,
             )  # fmt: skip
-        lrn.forward(
-            x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=self._window, out=self._features
-        )  # fmt: skip
-        dft.rfft2(self._features, self._tables, out=self._features_f, work=self._work)
+            stages += [Stage(f"{layer.name}: pack", layer.pack), Stage(f"{layer.name}: forward", run)]
+            x = layer.output
         template_f, search_f = self._features_f[:n], self._features_f[n:]
-        found = dcf.dcf_forward(template_f, search_f, self._label_f, self._lam, out=(self._response_f, self._energy))
-        dft.irfft2(self._response_f, self._tables, out=self._response, work=self._response_work)
-        dcf.response_loss(
-            self._response, self._label if self._labels is None else self._labels, shares=self._shares,
-            out=(self._map_losses, self._dresponse)
-        )  # fmt: skip
-        return found
+        label = self._label if self._labels is None else self._labels
+        return [
+            *stages,
+            Stage(
+                "LRN: forward",
+                partial(
+                    lrn.forward, x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=self._window,
+                    out=self._features,
+                ),
+            ),
+            Stage(
+                "DFT of the features",
+                partial(dft.rfft2, self._features, self._tables, out=self._features_f, work=self._work),
+            ),
+            Stage(
+                "filter and response",
+                partial(
+                    dcf.dcf_forward, template_f, search_f, self._label_f, self._lam,
+                    out=(self._response_f, self._energy),
+                ),
+            ),
+            Stage(
+                "inverse DFT of the responses",
+                partial(dft.irfft2, self._response_f, self._tables, out=self._response, work=self._response_work),
+            ),
+            Stage(
+                "loss",
+                partial(
+                    dcf.response_loss, self._response, label, shares=self._shares,
+                    out=(self._map_losses, self._dresponse),
+                ),
+            ),
+        ]  # fmt: skip
 
-    def _run_backward(self, response_f: Array, energy: Array) -> None:
-        """From the gradient by the response to that by every parameter."""
+    def _make_backward(self) -> list[Stage]:
+        """From the gradient by the response to that by every parameter, every buffer bound."""
         n, layers, spec = self.config.batch, self._layers, self._lrn
         template_f, search_f = self._features_f[:n], self._features_f[n:]
-        dft.rfft2(self._dresponse, self._tables, out=self._dresponse_f, work=self._response_work)
-        dcf.dcf_backward(
-            self._dresponse_f, template_f, search_f, self._label_f, response_f, energy,
-            out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
-        )  # fmt: skip
-        dft.irfft2(self._dfeatures_f, self._tables, out=self._features, work=self._work)
-
-        lrn.backward(
-            self._features, layers[-1].output, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta,
-            window=self._window, out=layers[-1].doutput,
-        )  # fmt: skip
+        stages = [
+            Stage(
+                "DFT of their gradient",
+                partial(dft.rfft2, self._dresponse, self._tables, out=self._dresponse_f, work=self._response_work),
+            ),
+            Stage(
+                "filter and response: backward",
+                partial(
+                    dcf.dcf_backward, self._dresponse_f, template_f, search_f, self._label_f, self._response_f,
+                    self._energy, out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
+                ),
+            ),
+            Stage(
+                "inverse DFT of the features' gradient",
+                partial(dft.irfft2, self._dfeatures_f, self._tables, out=self._features, work=self._work),
+            ),
+            Stage(
+                "LRN: backward",
+                partial(
+                    lrn.backward, self._features, layers[-1].output, n=spec.n, k=spec.k, alpha=spec.alpha,
+                    beta=spec.beta, window=self._window, out=layers[-1].doutput,
+                ),
+            ),
+        ]  # fmt: skip
         for i in reversed(range(len(layers))):
             layer, below = layers[i], layers[i - 1] if i else None
             x = self._images if below is None else below.output
-            conv.weight_gradient(
-                layer.doutput, x, padding=0, dilation=layer.spec.dilation, out=(layer.dweight, layer.dbias),
-                part=layer.part, tf32=layer.tf32,
+            to_weights = partial(
+                conv.weight_gradient, layer.doutput, x, padding=0, dilation=layer.spec.dilation,
+                out=(layer.dweight, layer.dbias), part=layer.part, tf32=layer.tf32,
             )  # fmt: skip
+            stages.append(Stage(f"{layer.name}: gradient to the weights", to_weights))
             if below is not None:
-                conv.input_gradient(
-                    layer.doutput, layer.weight, x.shape[2:], padding=0, dilation=layer.spec.dilation,
-                    relu_output=x if below.relu else None, packed=layer.flipped, out=below.doutput,
-                    tf32=layer.tf32,
+                to_data = partial(
+                    conv.input_gradient, layer.doutput, layer.weight, x.shape[2:], padding=0,
+                    dilation=layer.spec.dilation, relu_output=x if below.relu else None, packed=layer.flipped,
+                    out=below.doutput, tf32=layer.tf32,
                 )  # fmt: skip
+                stages.append(Stage(f"{layer.name}: gradient to the data", to_data))
+        return stages
 
     def _copy(self, array: Array, values: np.ndarray) -> None:
         """Upload page-locked `values`, in the stream of uploads."""
