@@ -126,8 +126,8 @@ class TrainStep:
         self._crops_host = crops
         self._tf32 = tf32
         self._augmentation, self._processes = config.augmentation, processes
-        self._size = crops.shape[-1] if size is None else size
-        if resident and (self._augmentation.cuts or self._size != crops.shape[-1]):
+        self.size = crops.shape[-1] if size is None else size
+        if resident and (self._augmentation.cuts or self.size != crops.shape[-1]):
             raise ValueError("TrainStep: crops with a margin, and all that is done on the CPU, need resident=False")
         with self._device:
             self._add = processes.adder_on(Device("cuda", device))
@@ -136,10 +136,10 @@ class TrainStep:
             self._uploads = self._cp.cuda.Stream(non_blocking=True)
             with self._stream:
                 self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
-                self._make_network(parameters, velocity or {}, self._size)
+                self._make_network(parameters, velocity or {}, self.size)
                 self._make_objective()
                 self._forward, self._backward = self._make_forward(), self._make_backward()
-                self._slots = [self._make_slot(self._size) for _ in range(SLOTS)]
+                self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
             self._stream.synchronize()
 
     def epoch(self, batches: Sequence[np.ndarray], lr: float, epoch: int) -> Iterator[float]:
@@ -222,11 +222,11 @@ class TrainStep:
 
     def _read(self, pairs: np.ndarray, index: np.ndarray, epoch: int | None, out: np.ndarray) -> None:
         """What the network sees of a batch, as bytes, (2 batch, 3, size, size)."""
-        if self._size == self._crops_host.shape[-1] and (epoch is None or not self._augmentation.cuts):
+        if self.size == self._crops_host.shape[-1] and (epoch is None or not self._augmentation.cuts):
             np.take(self._crops_host, index, axis=0, out=out, mode="clip")  # in range; "raise" is slower
         else:
             raw = np.asarray(self._crops_host[pairs.T])
-            out[...] = cut(raw, pairs, self._size, epoch, self._augmentation).reshape(out.shape)
+            out[...] = cut(raw, pairs, self.size, epoch, self._augmentation).reshape(out.shape)
 
     def _changes(self, pairs: np.ndarray, index: np.ndarray, epoch: int, crops: np.ndarray | None) -> np.ndarray:
         """The augmentation of a batch as `gather` takes it, (2 batch, 6).  crops: the batch, where it is streamed."""
@@ -328,7 +328,7 @@ class TrainStep:
         cp, config, dtype, n = self._cp, self.config, self.dtype, self.config.batch
         features = self._layers[-1].output
         size, d = features.shape[-1], features.shape[1]
-        sigma = config.sigma_factor * self._size / (1 + config.padding)
+        sigma = config.sigma_factor * self.size / (1 + config.padding)
         label = gaussian_label((size, size), sigma, dtype)
         self._limit = config.divergence * float((label**2).sum())
         band = label_band(label, dtype) if config.band else None
@@ -338,7 +338,7 @@ class TrainStep:
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
-        self._lam = config.regulariser(self._size)
+        self._lam = config.regulariser(self.size)
         self._labels = cp.empty((n, size, size), dtype) if config.jitter > 0 else None  # one a pair
         self._window = cp.asarray(hann((size, size), dtype)) if config.cosine_window else None
         self._shares = cp.empty(n, dtype)
@@ -356,8 +356,8 @@ class TrainStep:
     def _make_slot(self, size: int) -> Slot:
         cp, n = self._cp, 2 * self.config.batch
         index = self._pinned((n,), np.int32)
-        index[...] = np.arange(n)  # streamed crops come in order
         crops = None if self._crops is not None else self._pinned((n, 3, size, size), np.uint8)
+        index[...] = 0 if crops is None else np.arange(n)  # streamed crops come in order
         changes, shares, losses = (
             self._pinned(shape, self.dtype) for shape in ((n, len(gather.CHANGE)), (n // 2,), (n // 2,))
         )
