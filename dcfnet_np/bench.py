@@ -314,7 +314,7 @@ def _training_data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def device_training(config: Config, device: Device) -> dict[str, Any]:
-    """Pairs per second of `TrainStep` on a GPU in float32, its crops there: the host reads the losses every STEPS steps."""
+    """Pairs per second of `TrainStep` on a GPU in float32, its crops there; the losses are read every STEPS steps."""
     crops, pairs = _training_data()
     step = TrainStep(config, crops, device=device.index)
     seconds: list[float] = []

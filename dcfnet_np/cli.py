@@ -217,7 +217,10 @@ def _parser() -> argparse.ArgumentParser:
         "bench", _bench, "measure tracking and training on this machine, beside PyTorch where it is installed"
     )
     bench.add_argument(
-        "source", metavar="SOURCE", nargs="?", help="frames with ground truth, or with --box; default: the demo's clip, or made-up frames"
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="frames with ground truth, or with --box; default: the demo's clip, or made-up frames",
     )
     _add_box(bench)
     bench.add_argument("--frames", metavar="N", type=_parse_count, default=80, help="default: 80, the first counted")
@@ -894,13 +897,17 @@ def _train(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from . import bench
-    from .backend import select_device
+    from .backend import DeviceError, select_device
     from .vision.sources import open_source
     from .weights import load
 
     if args.json:
         check_output(args.json)
-    weights, device = load(args.weights), select_device(args.device)
+    weights = load(args.weights)
+    try:
+        device = select_device(args.device)
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
     clip, why = args.source, ""
     if not clip:
         try:
