@@ -34,6 +34,8 @@ from dcfnet_np.weights import Weights, import_weights
 from dcfnet_np.weights import load as load_weights
 
 TOLERANCE = 0.01  # pixels that two ways to the same box may differ
+WARM_UP = 20  # frames before a measurement
+RUNS = 5  # of a measurement; the median counts
 
 
 def main() -> int:
@@ -185,14 +187,14 @@ def correctness(weights, preset, frames, box, count) -> dict:
 
 
 def measure_fps(step, frames, seconds) -> dict:
-    """Median of five runs; frames go there and back again, so that no target ever jumps."""
+    """Median of RUNS; frames go there and back again, so that no target ever jumps."""
     there_and_back = frames[1:] + frames[-2:0:-1]
-    for frame in there_and_back[:20]:
+    for frame in there_and_back[:WARM_UP]:
         step(frame)
     runs = []
-    for _ in range(5):
+    for _ in range(RUNS):
         count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds / 5:
+        while time.perf_counter() - start < seconds / RUNS:
             step(there_and_back[count % len(there_and_back)])
             count += 1
         runs.append(count / (time.perf_counter() - start))

@@ -37,6 +37,8 @@ from dcfnet_np.vision.windows import gaussian_label
 LR = 1e-5
 TOLERANCE = 1e-3  # of the loss, and of how far a parameter moved
 TF32_TOLERANCE = 5e-3  # of the loss
+WARM_UP = 5  # steps before a measurement
+RUNS = 5  # of a measurement; the median counts
 
 
 def main() -> int:
@@ -151,14 +153,14 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
 
 
 def measure(step, finish, crops: np.ndarray, args: argparse.Namespace) -> dict:
-    """Median pairs per second of five runs, drawing pairs and reading the losses included."""
-    for seed in range(5):
+    """Median pairs per second of RUNS, drawing pairs and reading the losses included."""
+    for seed in range(WARM_UP):
         step(draw(crops, args.batch, seed))
     finish()
     runs = []
-    for _ in range(5):
+    for _ in range(RUNS):
         count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < args.seconds / 5:
+        while time.perf_counter() - start < args.seconds / RUNS:
             step(draw(crops, args.batch, count))
             count += 1
         finish()

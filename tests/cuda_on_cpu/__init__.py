@@ -158,6 +158,7 @@ cuda = types.SimpleNamespace(
         runtimeGetVersion=lambda: 13000,
     ),
 )
+get_default_memory_pool = functools.partial(types.SimpleNamespace, free_all_blocks=lambda: None)
 zeros, zeros_like, from_dlpack = map(on_this_device, (numpy.zeros, numpy.zeros_like, numpy.from_dlpack))
 
 
