@@ -122,8 +122,8 @@ def nccl() -> ModuleType:
     module = importlib.import_module("cupy.cuda.nccl")
     if not module.available:
         raise DeviceError(
-            "NCCL, which adds the gradients of several GPUs, is not there; install nvidia-nccl-cu12 or nvidia-nccl-cu13, "
-            "or train by one process"
+            "NCCL, which adds the gradients of several GPUs, is not there; install nvidia-nccl-cu12 or "
+            "nvidia-nccl-cu13, or train by one process"
         )
     return module
 
