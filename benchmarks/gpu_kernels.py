@@ -53,8 +53,13 @@ def saving(path, report):
             path.write_text(json.dumps(report, indent=1) + "\n")
 
 
+def keeps_kernels(cp):
+    """Does CuPy keep templates on disk, so that other processes find them?  Issues 9667 and 10173 there."""
+    return tuple(map(int, cp.__version__.split(".")[:2])) >= (14, 2)
+
+
 def compile_one(file_and_name):
-    """Compile one kernel; CuPy keeps it on disk, so that other processes find it."""
+    """Compile one kernel; CuPy keeps it on disk."""
     kernels._kernel(backend.cupy(), 0, *file_and_name)
 
 
@@ -379,6 +384,9 @@ def main():
         cp = backend.cupy()
     except backend.DeviceError as error:
         sys.exit(f"gpu_kernels: {error}")
+    if arguments.compile and not keeps_kernels(cp):
+        print(f"nothing compiled ahead: CuPy {cp.__version__} compiles templates anew in every process, 14.2 does not")
+        return 0
     if arguments.compile:
         count = compile_everything(cp)
         print(f"{count} kernels compiled")
@@ -400,7 +408,7 @@ def main():
         weights += [W(4, 16, 4, 1, 4), W(4, 16, 4, 1, 3), W(4, 16, 2, 1, 6), W(2, 16, 8, 1, 3)]
         first += [W(3, 32, 1, 1, 6), W(3, 32, 2, 1, 4), W(3, 16, 1, 2, 4)]
         counts, counts_first, chunks = [132, 264, 528], [1056, 1584, 2112], [4, 8, 16, 32]
-    if not arguments.only:
+    if not arguments.only and keeps_kernels(cp):
         compile_ahead(few, large, weights + first, chunks)
 
     with saving(

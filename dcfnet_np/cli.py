@@ -908,15 +908,15 @@ def _bench(args: argparse.Namespace) -> int:
         device = select_device(args.device)
     except DeviceError as error:
         raise ValueError(str(error)) from error
-    clip, why = args.source, ""
+    clip, why, box = args.source, "", args.box
     if not clip:
         try:
             clip, args.box = _demo_clip(), args.box or DEMO_BOX
         except Failed as error:
             why = str(error)
     if why:
-        name, (frames, box) = "bench", bench.made_up_frames(args.frames)
-        box = args.box or box
+        name, (frames, patch) = "the made-up video", bench.made_up_frames(args.frames)
+        box = args.box or patch
     else:
         with open_source(clip, args.frames) as source:
             began = time.perf_counter()

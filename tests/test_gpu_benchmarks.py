@@ -185,6 +185,10 @@ def test_kernels(script, tmp_path, monkeypatch, capsys):
     assert script("gpu_kernels", "--compile") == 0
     assert asked == [(file, name) for file, names in kernels.expressions().items() for name in names]
     assert f"{len(asked)} kernels compiled" in capsys.readouterr().out
+    asked.clear()
+    monkeypatch.setattr(cuda_on_cpu, "__version__", "13.6.0")
+    assert script("gpu_kernels", "--compile") == 0
+    assert asked == [] and "CuPy 13.6.0 compiles templates anew" in capsys.readouterr().out
 
 
 def test_tracking(script, tmp_path):

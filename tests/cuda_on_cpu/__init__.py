@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import numpy
 
+__version__ = "14.2.0"  # of the CuPy that it stands for
 HERE = pathlib.Path(__file__).parent
 FLAGS = [
     "-std=c++17",
