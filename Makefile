@@ -100,11 +100,14 @@ ablation: $(VENV)/.test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
 	  --json benchmarks/results/ablation.json --page docs/ablation.md
 
-# A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS, and tests that hang leave
-# time for the figures. DCFNET_DATA may name a folder with sequences/David; DCFNET_COMMIT the commit, where there is no git.
+# A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
+# leave time for the rest, what ignores SIGTERM is killed GPU_GRACE seconds later, and what has goals comes first.
+# DCFNET_DATA may name a folder with sequences/David; DCFNET_COMMIT the commit, where there is no git.
 RESULTS ?= benchmarks/results
 GPU_SECONDS ?= 590
 GPU_TEST_SECONDS ?= 270
+GPU_BENCH_SECONDS ?= 90
+GPU_GRACE ?= 8
 SANITIZER := compute-sanitizer --error-exitcode 1 --tool
 # Some tests of every kernel; each is slow under the sanitizer. DCFNET_NO_POOL: an array that ends where its memory ends.
 SANITIZED := -q -m gpu $(addprefix tests/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train)) -k "gpu and \
@@ -116,24 +119,23 @@ gpu:
 	@failed=; end=$$(($$(date +%s) + $(GPU_SECONDS))); \
 	part() { echo "== $$1"; shift; left=$$((end - $$(date +%s))); \
 	  if [ $$left -lt 5 ]; then failed="$$failed [no time left for $$*]"; \
-	  else timeout $$left "$$@" || failed="$$failed [$$*]"; fi; }; \
+	  else timeout -k $(GPU_GRACE) $$left "$$@" || failed="$$failed [$$*]"; fi; }; \
+	mkdir -p $(RESULTS); \
 	part install $(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .; \
 	part compile $(PYTHON) benchmarks/gpu_kernels.py --compile; \
-	part tests timeout $(GPU_TEST_SECONDS) $(PYTHON) -m pytest -q -m gpu --durations=5 --continue-on-collection-errors; \
-	part kernels $(PYTHON) benchmarks/gpu_kernels.py --quick --json $(RESULTS)/gpu-kernels.json; \
-	weights=$$($(PYTHON) -c "from dcfnet_np import weights; print('light' if 'light' in weights.names() else 'random:light')"); \
-	frames=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then frames="--frames $$DCFNET_DATA/sequences/David"; \
+	part tests timeout -k $(GPU_GRACE) $(GPU_TEST_SECONDS) $(PYTHON) -m pytest -q -m gpu --durations=5 --continue-on-collection-errors; \
+	david=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then david=$$DCFNET_DATA/sequences/David; \
 	else echo "== David's frames: skipped, no DCFNET_DATA; made-up ones in their place"; fi; \
-	part tracking $(PYTHON) benchmarks/gpu_tracking.py --weights $$weights $$frames --out $(RESULTS)/gpu-tracking.json; \
-	part training $(PYTHON) benchmarks/gpu_training.py --out $(RESULTS)/gpu-training.json; \
-	if [ -n "$$frames" ]; then \
-	  part bench $(PYTHON) -m dcfnet_np bench "$$DCFNET_DATA/sequences/David" --device cuda --json $(RESULTS)/gpu-bench.json; \
-	else echo "== bench: skipped, no DCFNET_DATA"; fi; \
+	part bench timeout -k $(GPU_GRACE) $(GPU_BENCH_SECONDS) $(PYTHON) -m dcfnet_np bench $${david:+"$$david"} --device cuda \
+	  --json $(RESULTS)/gpu-bench.json; \
+	part tracking $(PYTHON) benchmarks/gpu_tracking.py $${david:+--frames "$$david"} --out $(RESULTS)/gpu-tracking.json; \
+	part training $(PYTHON) benchmarks/gpu_training.py --arch conv1 --out $(RESULTS)/gpu-training.json; \
 	if command -v compute-sanitizer >/dev/null; then \
 	  for tool in memcheck racecheck; do \
 	    part $$tool env DCFNET_NO_POOL=1 $(SANITIZER) $$tool $(PYTHON) -m pytest $(SANITIZED); \
 	  done; \
 	else echo "== memcheck, racecheck: skipped, no compute-sanitizer here"; fi; \
+	part kernels $(PYTHON) benchmarks/gpu_kernels.py --quick --json $(RESULTS)/gpu-kernels.json; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:

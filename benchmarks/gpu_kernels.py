@@ -6,7 +6,8 @@
 Every kernel and variant is first checked against NumPy in float64; a wrong one is not timed and the exit code is
 1.  A time is the median over replays of a CUDA graph of launches, so Python's own time is not in it.  The floor is
 the larger of FLOPs over the peak rate and bytes (each array once) over the bandwidth, both measured in this run: for
-kernels in TF32 the peak of the tensor cores, the rest of them in float32.
+kernels in TF32 the peak of the tensor cores, the rest of them in float32.  `dcfnet bench --device cuda` times the
+kernels of a step in their places; this compares tiles, and looks at every kernel alone.
 """
 
 import argparse
@@ -14,17 +15,16 @@ import contextlib
 import json
 import multiprocessing
 import os
-import platform
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dcfnet_np import backend, kernels
-from dcfnet_np.kernels import conv, conv_tf32, crop, dcf, dft, gather, lrn, sgd
+from dcfnet_np.bench_kernels import environment, measure_ceiling, median_us
+from dcfnet_np.kernels import conv, crop, dcf, dft, gather, lrn, sgd
 from dcfnet_np.kernels.compile import minimum_arch
 from dcfnet_np.ops import dcf as array_dcf
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
@@ -36,114 +36,6 @@ from dcfnet_np.vision.crop import crop_patches
 TOLERANCE = 3e-6  # float32, over the largest value
 TF32_TOLERANCE = 2e-3
 CHECKED = 2  # images that are checked; all of them are timed
-
-
-class Ceiling(NamedTuple):
-    """What the GPU can do, measured."""
-
-    flops: float  # float32 operations per second, multiply-adds in registers
-    bytes: float  # bytes per second, read plus written, in a large copy
-    tf32: float  # operations per second of tensor cores in TF32, by mma.m16n8k8 in registers; 0 where there are none
-
-
-def median_us(cp, call, launches=20, replays=15):
-    """Microseconds per call: `launches` of them captured in one graph, the median over its replays."""
-    stream = cp.cuda.Stream(non_blocking=True)
-    with stream:
-        call()
-        stream.synchronize()
-        stream.begin_capture()
-        for _ in range(launches):
-            call()
-        graph = stream.end_capture()
-        graph.launch(stream)
-        stream.synchronize()
-        times = []
-        for _ in range(replays):
-            start, end = cp.cuda.Event(), cp.cuda.Event()
-            start.record(stream)
-            graph.launch(stream)
-            end.record(stream)
-            end.synchronize()
-            times.append(cp.cuda.get_elapsed_time(start, end))
-    return float(np.median(times)) * 1000 / launches
-
-
-def measure_ceiling(cp):
-    """A 256 MB copy, and multiply-adds in registers: what memory and arithmetic give on this card."""
-    source = cp.ones(1 << 26, cp.float32)
-    target = cp.empty_like(source)
-
-    def copy_all():
-        target.data.copy_from_device_async(source.data, source.nbytes, cp.cuda.get_current_stream())
-
-    copy = median_us(cp, copy_all)
-    code = r"""
-extern "C" __global__ void multiply_adds(float* out, int steps) {
-    float a[8];
-    for (int i = 0; i < 8; ++i) a[i] = threadIdx.x + i;
-    for (int s = 0; s < steps; ++s)
-#pragma unroll
-        for (int k = 0; k < 16; ++k)
-#pragma unroll
-            for (int i = 0; i < 8; ++i) a[i] = a[i] * 0.999f + 1.f;
-    float sum = 0;
-    for (int i = 0; i < 8; ++i) sum += a[i];
-    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
-}"""
-    kernel = cp.RawKernel(code, "multiply_adds")
-    count, steps = cp.cuda.Device().attributes["MultiProcessorCount"] * 8, 200
-    out = cp.empty(count * 256, cp.float32)
-    us_float32 = median_us(cp, lambda: kernel((count,), (256,), (out, np.int32(steps))))
-    flops = count * 256 * steps * 16 * 8 * 2
-    tf32 = 0.0
-    if int(cp.cuda.Device().compute_capability) >= conv_tf32.MINIMUM_ARCH:
-        code = r"""
-#include "mma.cuh"
-extern "C" __global__ void products(float* out, int steps) {
-    float d[8][4] = {};
-    const unsigned a[4] = {to_tf32(threadIdx.x), 0u, to_tf32(1.f), 0u}, b[2] = {to_tf32(0.5f), 0u};
-    for (int s = 0; s < steps; ++s)
-#pragma unroll
-        for (int i = 0; i < 8; ++i) multiply_add(d[i], a, b);
-    float sum = 0;
-    for (int i = 0; i < 8; ++i) sum += d[i][0] + d[i][1] + d[i][2] + d[i][3];
-    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
-}"""
-        products = cp.RawKernel(code, "products", options=kernels.OPTIONS)
-        us = median_us(cp, lambda: products((count,), (256,), (out, np.int32(steps))))
-        tf32 = count * 256 / 32 * steps * 8 * 2 * 16 * 8 * 8 / us * 1e6
-    return Ceiling(flops / us_float32 * 1e6, 2 * source.nbytes / copy * 1e6, tf32)
-
-
-def says(*command):
-    """What a command prints, one line; nothing where there is no such command or it fails."""
-    try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return lines[0].strip()
-
-
-def environment(cp):
-    """What was measured and where: for the JSON of every benchmark on a GPU."""
-    device = cp.cuda.Device()
-    ceiling = measure_ceiling(cp)
-    root = str(Path(__file__).resolve().parent.parent)
-    commit = says("git", "-C", root, "rev-parse", "HEAD") or os.environ.get("DCFNET_COMMIT", "unknown")
-    return {
-        "device": cp.cuda.runtime.getDeviceProperties(device.id)["name"].decode(),
-        "driver": says("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "driver_cuda": cp.cuda.runtime.driverGetVersion(),
-        "runtime": cp.cuda.runtime.runtimeGetVersion(),
-        "cupy": cp.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "commit": commit,
-        "float32_tflops": ceiling.flops / 1e12,
-        "tf32_tflops": ceiling.tf32 / 1e12,
-        "gigabytes_per_s": ceiling.bytes / 1e9,
-    }
 
 
 @contextlib.contextmanager
@@ -161,8 +53,13 @@ def saving(path, report):
             path.write_text(json.dumps(report, indent=1) + "\n")
 
 
+def keeps_kernels(cp):
+    """Does CuPy keep templates on disk, so that other processes find them?  Issues 9667 and 10173 there."""
+    return tuple(map(int, cp.__version__.split(".")[:2])) >= (14, 2)
+
+
 def compile_one(file_and_name):
-    """Compile one kernel; CuPy keeps it on disk, so that other processes find it."""
+    """Compile one kernel; CuPy keeps it on disk."""
     kernels._kernel(backend.cupy(), 0, *file_and_name)
 
 
@@ -487,13 +384,15 @@ def main():
         cp = backend.cupy()
     except backend.DeviceError as error:
         sys.exit(f"gpu_kernels: {error}")
+    if arguments.compile and not keeps_kernels(cp):
+        print(f"nothing compiled ahead: CuPy {cp.__version__} compiles templates anew in every process, 14.2 does not")
+        return 0
     if arguments.compile:
         count = compile_everything(cp)
         print(f"{count} kernels compiled")
         return 0
-    about = environment(cp)
-    ceiling = Ceiling(about["float32_tflops"] * 1e12, about["gigabytes_per_s"] * 1e9, about["tf32_tflops"] * 1e12)
-    print(json.dumps(about), flush=True)
+    about, ceiling = environment(), measure_ceiling(cp)
+    print(json.dumps({**about, "ceiling": ceiling._asdict()}), flush=True)
     bench = Bench(cp, ceiling, arguments.only)
 
     T, W = conv.Tile, conv.WeightTile
@@ -509,10 +408,12 @@ def main():
         weights += [W(4, 16, 4, 1, 4), W(4, 16, 4, 1, 3), W(4, 16, 2, 1, 6), W(2, 16, 8, 1, 3)]
         first += [W(3, 32, 1, 1, 6), W(3, 32, 2, 1, 4), W(3, 16, 1, 2, 4)]
         counts, counts_first, chunks = [132, 264, 528], [1056, 1584, 2112], [4, 8, 16, 32]
-    if not arguments.only:
+    if not arguments.only and keeps_kernels(cp):
         compile_ahead(few, large, weights + first, chunks)
 
-    with saving(arguments.json, {"what": "kernels", "environment": about, "rows": bench.rows}):
+    with saving(
+        arguments.json, {"what": "kernels", "environment": about, "ceiling": ceiling._asdict(), "rows": bench.rows}
+    ):
         bench_all(bench, few, large, weights, first, counts, counts_first, chunks)
     print(f"{len(bench.rows)} timed, {bench.wrong} wrong")
     return 1 if bench.wrong else 0

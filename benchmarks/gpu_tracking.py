@@ -5,7 +5,7 @@
 1. The boxes of the captured step, of the same kernels launched one by one and of the NumPy tracker must agree; if
    they do not, nothing is timed and the exit code is 1.
 2. Frames per second, frame upload included, for 1, 8 and 64 targets, as a CUDA graph and launch by launch.
-3. Milliseconds per stage, from captured graphs, beside the floor: the larger of its arithmetic at the float32 peak and
+3. Microseconds per stage, from captured graphs, beside the floor: the larger of its arithmetic at the float32 peak and
    its traffic at the GPU's memory bandwidth.
 4. The same tracker in PyTorch, where torch is installed: its crops on the CPU (OpenCV) and on the GPU, the network
    eager and compiled.
@@ -21,10 +21,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from floors import tracking as tracking_costs
-from gpu_kernels import environment, measure_ceiling, median_us, saving
+from gpu_kernels import saving
 
 from dcfnet_np import backend, network
+from dcfnet_np.bench import made_up_frames
+from dcfnet_np.bench_kernels import Ceiling, environment, measure_ceiling, tracking_times
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
@@ -33,6 +34,8 @@ from dcfnet_np.weights import Weights, import_weights
 from dcfnet_np.weights import load as load_weights
 
 TOLERANCE = 0.01  # pixels that two ways to the same box may differ
+WARM_UP = 20  # frames before a measurement
+RUNS = 5  # of a measurement; the median counts
 
 
 def main() -> int:
@@ -49,7 +52,8 @@ def main() -> int:
         "preset": args.preset,
         "frame": frames[0].shape,
         "frames": len(frames),
-        "environment": environment(cp),
+        "environment": environment(),
+        "ceiling": measure_ceiling(cp)._asdict(),
     }
     with saving(args.out, report):
         return run(args, cp, frames, box, weights, report)
@@ -70,9 +74,10 @@ def run(args, cp, frames, box, weights, report: dict) -> int:
             report["fps"][key]["target_updates_per_s"] = report["fps"][key]["fps"] * targets
             say(f"{key}: {report['fps'][key]}")
             if not graph:
-                report.setdefault("stages", {})[str(targets)] = stages = measure_stages(cp, step)
-                for row in stages:
-                    say(f"    {row['stage']:22s} {row['ms']:.4f} ms, floor {row['floor_ms']:.4f}")
+                times = tracking_times(cp, step, Ceiling(**report["ceiling"]))
+                report.setdefault("stages", {})[str(targets)] = times
+                for row in times["stages"]:
+                    say(f"    {row['stage']:22s} {row['us']:8.1f} us, floor {row['floor_us']:.1f}")
             del step
             cp.get_default_memory_pool().free_all_blocks()
     tracker = Tracker(weights, args.preset, device="cuda")
@@ -140,7 +145,7 @@ def make_weights(name: str) -> Weights:
 
 def read_frames(args: argparse.Namespace) -> tuple[list[np.ndarray], tuple[float, ...]]:
     if args.frames is None:
-        return synthetic_frames(args.max_frames)
+        return made_up_frames(args.max_frames)
     if args.frames.suffix == ".npy":
         if args.box is None:
             raise SystemExit("gpu_tracking.py: --frames FILE.npy needs --box X,Y,W,H")
@@ -151,20 +156,6 @@ def read_frames(args: argparse.Namespace) -> tuple[list[np.ndarray], tuple[float
         frames = [np.ascontiguousarray(frame) for frame in source]
         box = args.box or source.first_box
     return frames, tuple(map(float, box))
-
-
-def synthetic_frames(count: int, shape: tuple[int, int] = (480, 640)) -> tuple[list[np.ndarray], tuple[float, ...]]:
-    """A patch of large random squares that circles over small ones; NumPy only."""
-    rng = np.random.default_rng(0)
-    background = rng.integers(90, 160, (shape[0] // 8, shape[1] // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    patch = rng.integers(0, 256, (6, 5, 3), np.uint8).repeat(12, 0).repeat(12, 1)
-    frames = []
-    for t in range(count):
-        x, y = int(280 + 120 * np.sin(t / 20)), int(200 + 90 * np.cos(t / 20))
-        frame = background.copy()
-        frame[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
-        frames.append(frame)
-    return frames, (280.0, 290.0, float(patch.shape[1]), float(patch.shape[0]))
 
 
 def make_step(weights, preset, frames, box, targets, graph) -> DeviceStep:
@@ -196,36 +187,18 @@ def correctness(weights, preset, frames, box, count) -> dict:
 
 
 def measure_fps(step, frames, seconds) -> dict:
-    """Median of five runs; frames go there and back again, so that no target ever jumps."""
+    """Median of RUNS; frames go there and back again, so that no target ever jumps."""
     there_and_back = frames[1:] + frames[-2:0:-1]
-    for frame in there_and_back[:20]:
+    for frame in there_and_back[:WARM_UP]:
         step(frame)
     runs = []
-    for _ in range(5):
+    for _ in range(RUNS):
         count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds / 5:
+        while time.perf_counter() - start < seconds / RUNS:
             step(there_and_back[count % len(there_and_back)])
             count += 1
         runs.append(count / (time.perf_counter() - start))
     return {"fps": statistics.median(runs), "runs": [round(run, 1) for run in runs]}
-
-
-def measure_stages(cp, step: DeviceStep) -> list[dict]:
-    """GPU time of every stage: the median over replays of a graph of twenty, so Python's own time is not in it."""
-    ceiling = measure_ceiling(cp)
-    before = [array.copy() for array in step._targets]
-    rows = []
-    costs = {cost.kernel: cost for cost in tracking_costs(step.weights.architecture, step.preset, step.targets)}
-    for stage in step.stages:
-        ms = median_us(cp, stage.run) / 1e3
-        for array, value in zip(step._targets, before):  # so many moves would carry the targets away
-            array[...] = value
-        cp.cuda.Device().synchronize()
-        cost = costs[stage.name]
-        floor = cost.floor_us(ceiling.flops, ceiling.bytes) / 1e3
-        row = {"stage": stage.name, "ms": ms, "mflop": cost.flops / 1e6, "mbyte": cost.bytes / 1e6, "floor_ms": floor}
-        rows.append(row)
-    return rows
 
 
 def torch_trackers(weights, preset, frames, box, seconds) -> dict:

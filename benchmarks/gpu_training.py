@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from floors import training as training_costs
-from gpu_kernels import environment, saving
+from gpu_kernels import saving
 from gpu_tracking import goals, say
 
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Device
+from dcfnet_np.bench_kernels import Ceiling, environment, measure_ceiling, training_costs
 from dcfnet_np.kernels import conv_tf32
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.device_step import TrainStep
@@ -37,6 +37,8 @@ from dcfnet_np.vision.windows import gaussian_label
 LR = 1e-5
 TOLERANCE = 1e-3  # of the loss, and of how far a parameter moved
 TF32_TOLERANCE = 5e-3  # of the loss
+WARM_UP = 5  # steps before a measurement
+RUNS = 5  # of a measurement; the median counts
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def main() -> int:
         sys.exit(f"gpu_training: {error}")
     crops = read_crops(args.crops).crops if args.crops else make_crops()
     report: dict = {"what": "training", "batch": args.batch, "size": crops.shape[-1], "crops": len(crops)}
-    report["environment"] = environment(cp)
+    report |= {"environment": environment(), "ceiling": measure_ceiling(cp)._asdict()}
     with saving(args.out, report):
         return run(args, cp, crops, report)
 
@@ -62,8 +64,8 @@ def run(args: argparse.Namespace, cp, crops: np.ndarray, report: dict) -> int:
         if not row["correctness"]["agree"]:
             failed = True
             continue
-        about = report["environment"]
-        precisions = ["float32", "tf32"] if about["tf32_tflops"] else ["float32"]
+        ceiling = Ceiling(**report["ceiling"])
+        precisions = ["float32", "tf32"] if ceiling.tf32 else ["float32"]
         for resident, graph, precision in itertools.product((True, False), (True, False), precisions):
             where = "resident" if resident else "streamed"
             key = f"{where}, {'graph' if graph else 'launches'}, {precision}"
@@ -72,13 +74,9 @@ def run(args: argparse.Namespace, cp, crops: np.ndarray, report: dict) -> int:
             say(f"{arch}, {key}: {row[key]}")
             del step
             cp.get_default_memory_pool().free_all_blocks()
-        bytes_, row["floor_pairs_per_s"] = about["gigabytes_per_s"] * 1e9, {}
-        for precision in precisions:
-            us = 0.0
-            for cost in training_costs(arch, args.batch, crops.shape[-1], sigma_of(config, crops)):
-                peak = about["tf32_tflops" if precision == "tf32" and cost.tf32 else "float32_tflops"] * 1e12
-                us += cost.floor_us(peak, bytes_)
-            row["floor_pairs_per_s"][precision] = args.batch * 1e6 / us
+        costs = training_costs(arch, args.batch, crops.shape[-1], sigma_of(config, crops))
+        floors = {which: sum(ceiling.floor_us(cost, which == "tf32") for cost in costs) for which in precisions}
+        row["floor_pairs_per_s"] = {which: args.batch * 1e6 / us for which, us in floors.items()}
         row["torch"] = torch_steps(config, crops, args, precisions)
         say(f"{arch}: floor {row['floor_pairs_per_s']}, torch {row['torch']}")
         figures = {}
@@ -155,14 +153,14 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
 
 
 def measure(step, finish, crops: np.ndarray, args: argparse.Namespace) -> dict:
-    """Median pairs per second of five runs, drawing pairs and reading the losses included."""
-    for seed in range(5):
+    """Median pairs per second of RUNS, drawing pairs and reading the losses included."""
+    for seed in range(WARM_UP):
         step(draw(crops, args.batch, seed))
     finish()
     runs = []
-    for _ in range(5):
+    for _ in range(RUNS):
         count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < args.seconds / 5:
+        while time.perf_counter() - start < args.seconds / RUNS:
             step(draw(crops, args.batch, count))
             count += 1
         finish()

@@ -1,7 +1,8 @@
-"""Where the time of tracking and training goes on a CPU, against the machine's ceilings and against PyTorch.
+"""Where the time of tracking and training goes, against the machine's ceilings and, on a CPU, against PyTorch.
 
 Ours and PyTorch's run in turns on the same cores, so that whatever else the machine does meets both.  A stage's floor
 is the larger of its operations at the speed of a large matrix product and its bytes at that of a large copy.
+Kernels of a GPU are the matter of `bench_kernels`.
 """
 
 import contextlib
@@ -14,19 +15,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import __version__, network, tiled
-from .backend import Cores, Device, describe, usable_cores
+from . import __version__, bench_kernels, kernels, network, tiled
+from .backend import Cores, Device, current, describe, usable_cores
 from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
 from .tracker import Tracker, peak_to_sidelobe
+from .train.config import Config
+from .train.device_step import TrainStep
 from .train.step import Batches, batch_gradients, make_objective
 from .vision.crop import window_taps
 from .vision.windows import gaussian_label
 from .weights import Weights
 
 TURNS = 5  # ours and PyTorch's alternate so often
+ARCHITECTURE = "conv1"  # that trains
 BATCH = 16  # pairs of a training step
+SIZE = 125  # pixels of its crops
+STEPS = 20  # of training on a GPU, between two looks at the clock
 
 
 class Ceilings(NamedTuple):
@@ -267,15 +273,13 @@ def _costs(
 # ------------------------------------------------------------------------------------------------------ training
 
 
-def training(architecture: str = "conv1", *, with_torch: bool) -> dict[str, Any]:
-    """Pairs per second of one training step: BATCH pairs of 125x125, forward, backward, update; ours and PyTorch's.
+def training(architecture: str = ARCHITECTURE, *, with_torch: bool) -> dict[str, Any]:
+    """Pairs per second of one training step: BATCH pairs of crops, forward, backward, update; ours and PyTorch's.
 
     Both run the network without padding, as training does; with the same parameters and crops their losses agree.
     """
-    rng = np.random.default_rng(0)
-    crops = rng.integers(0, 256, (2 * BATCH, 3, 125, 125), dtype=np.uint8)
-    pairs = np.arange(2 * BATCH).reshape(2, BATCH).T.copy()
-    size = network.feature_size(125, architecture, "valid")
+    crops, pairs = _training_data()
+    size = network.feature_size(SIZE, architecture, "valid")
     objective = make_objective((size, size), 5.0, 1e-4, device=Device("cpu"))
     parameters = network.initialise(architecture, seed=0)
     batches = Batches(crops, (104.0, 117.0, 123.0))
@@ -303,22 +307,72 @@ def training(architecture: str = "conv1", *, with_torch: bool) -> dict[str, Any]
     return report
 
 
+def _training_data() -> tuple[np.ndarray, np.ndarray]:
+    """Crops of noise, (2 BATCH, 3, SIZE, SIZE) uint8, and BATCH pairs of them."""
+    crops = np.random.default_rng(0).integers(0, 256, (2 * BATCH, 3, SIZE, SIZE), dtype=np.uint8)
+    return crops, np.arange(2 * BATCH).reshape(2, BATCH).T.copy()
+
+
+def device_training(config: Config, device: Device) -> dict[str, Any]:
+    """Pairs per second of `TrainStep` on a GPU in float32, its crops there; the losses are read every STEPS steps."""
+    crops, pairs = _training_data()
+    step = TrainStep(config, crops, device=device.index)
+    seconds: list[float] = []
+    losses: list[float] = []
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            step.step(pairs, lr=0.0)
+        losses.extend(step.losses())
+
+    for turn in range(TURNS + 1):
+        took = _seconds(steps) / STEPS
+        seconds += [took] if turn else []  # the first turn warms up
+    report: dict[str, Any] = {"architecture": config.arch, "batch": config.batch, "loss": losses[0]}
+    return report | {"ours": spread(seconds), "pairs_per_second": config.batch / statistics.median(seconds)}
+
+
 # -------------------------------------------------------------------------------------------------------- report
 
 
+def made_up_frames(count: int, shape: tuple[int, int] = (480, 640)) -> tuple[list[np.ndarray], tuple[float, ...]]:
+    """Frames to track in where there are no others: a patch of large random squares circles over small pale ones.
+
+    Returns `count` frames (H, W, 3) uint8 and the patch's box (x, y, w, h) in the first, pixels, 0-based.
+    """
+    rng = np.random.default_rng(0)
+    background = rng.integers(90, 160, (shape[0] // 8, shape[1] // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    patch = rng.integers(0, 256, (6, 5, 3), np.uint8).repeat(12, 0).repeat(12, 1)
+    frames = []
+    for t in range(count):
+        x, y = int(280 + 120 * np.sin(t / 20)), int(200 + 90 * np.cos(t / 20))
+        frame = background.copy()
+        frame[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
+        frames.append(frame)
+    return frames, (280.0, 290.0, float(patch.shape[1]), float(patch.shape[0]))
+
+
 def run(frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, device: Device) -> dict[str, Any]:
-    """Everything that `dcfnet bench` prints, as JSON knows it.  On a GPU the frames per second alone."""
+    """Everything that `dcfnet bench` prints, as JSON knows it.  On a GPU nothing of PyTorch's."""
     reason = _why_no_torch(weights, preset) if device.kind == "cpu" else "make gpu compares with PyTorch on a GPU"
     report: dict[str, Any] = {"machine": machine(), "weights": weights.architecture, "preset": preset}
     report |= {"device": str(device), "no_torch": reason}
     if device.kind == "cuda":
         report["gpu"] = describe(device)
+        report["environment"] = bench_kernels.environment(device.index)
     report["tracking"] = tracking(frames, box, weights, preset, str(device), with_torch=not reason)
     if device.kind == "cpu":
         ceiling = ceilings()
         report["ceilings"] = ceiling._asdict()
         report["stages"] = [stage._asdict() for stage in tracking_stages(frames, box, weights, preset, ceiling)]
         report["training"] = training(with_torch="not installed" not in reason)
+    else:
+        config = Config(arch=ARCHITECTURE, batch=BATCH)
+        with current(device):
+            if kernels.enabled():
+                report["training"] = device_training(config, device)
+            crops = _training_data()[0]
+            report["kernels"] = bench_kernels.measure(frames, box, weights, preset, crops, config, device.index)
     return report
 
 
@@ -339,6 +393,9 @@ def text(report: dict[str, Any]) -> str:
     """The report for people."""
     host, track = report["machine"], report["tracking"]
     lines = [f"{host['processor']}, {host['cores']} cores; Python {host['python']}, NumPy {host['numpy']}"]
+    if "gpu" in report:
+        about = report["environment"]
+        lines.append(f"{report['gpu']}; driver {about['driver']}, CuPy {about['cupy']}, commit {about['commit']}")
     for blas in host["blas"]:
         lines.append(
             f"BLAS: {blas['internal_api']} {blas['version']}, {blas['architecture']}, {blas['num_threads']} threads"
@@ -351,6 +408,8 @@ def text(report: dict[str, Any]) -> str:
         "",
         f"tracking: {report['weights']}, preset {report['preset']}, {track['frames']} frames, {report['device']}",
     ]
+    if "made_up" in report:
+        lines.append(f"  frames   made up; {report['made_up']}")
     if "decode_ms" in track:
         lines.append(f"  decode   {track['decode_ms']:7.2f} ms a frame, not counted below")
     lines.append(_rate("ours", track["ours"], track["fps"], "fps"))
@@ -375,13 +434,14 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"  {'sum':10s} {total:6.2f}")
     if "training" in report:
         train = report["training"]
-        lines += ["", f"training: {train['architecture']}, {train['batch']} pairs of 125x125 a step"]
+        lines += ["", f"training: {train['architecture']}, {train['batch']} pairs of {SIZE}x{SIZE} a step"]
         lines.append(_rate("ours", train["ours"], train["pairs_per_second"], "pairs/s"))
         if "torch" in train:
             lines.append(_rate("PyTorch", train["torch"], train["torch_pairs_per_second"], "pairs/s"))
             lines.append(f"  ratio    {train['ratio']:7.2f}")
             lines.append(f"  losses   {train['loss']:.4f} and {train['torch_loss']:.4f}")
-    return "\n".join(lines) + "\n"
+    printed = "\n".join(lines) + "\n"
+    return printed + "\n" + bench_kernels.text(report["kernels"]) if "kernels" in report else printed
 
 
 def _rate(name: str, times: dict[str, float], rate: float, unit: str) -> str:

@@ -217,7 +217,10 @@ def _parser() -> argparse.ArgumentParser:
         "bench", _bench, "measure tracking and training on this machine, beside PyTorch where it is installed"
     )
     bench.add_argument(
-        "source", metavar="SOURCE", nargs="?", help="frames with ground truth, or with --box; default: the demo's clip"
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="frames with ground truth, or with --box; default: the demo's clip, or made-up frames",
     )
     _add_box(bench)
     bench.add_argument("--frames", metavar="N", type=_parse_count, default=80, help="default: 80, the first counted")
@@ -962,25 +965,40 @@ def _train(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from . import bench
-    from .backend import select_device
+    from .backend import DeviceError, select_device
     from .vision.sources import open_source
     from .weights import load
 
     if args.json:
         check_output(args.json)
-    weights, device = load(args.weights), select_device(args.device)
-    with open_source(args.source or _demo_clip(), args.frames) as source:
-        began = time.perf_counter()
-        frames = list(source)
-        decode = (time.perf_counter() - began) / len(frames)
-        if not args.source and not args.box:
-            args.box = DEMO_BOX
-        box = _first_box(args, source, frames[0])[1]
+    weights = load(args.weights)
+    try:
+        device = select_device(args.device)
+    except DeviceError as error:
+        raise ValueError(str(error)) from error
+    clip, why, box = args.source, "", args.box
+    if not clip:
+        try:
+            clip, args.box = _demo_clip(), args.box or DEMO_BOX
+        except Failed as error:
+            why = str(error)
+    if why:
+        name, (frames, patch) = "the made-up video", bench.made_up_frames(args.frames)
+        box = args.box or patch
+    else:
+        with open_source(clip, args.frames) as source:
+            began = time.perf_counter()
+            name, frames = source.name, list(source)
+            decode = (time.perf_counter() - began) / len(frames)
+            box = _first_box(args, source, frames[0])[1]
     if len(frames) < 2:
-        raise ValueError(f"{source.name} has one frame; bench needs two or more")
+        raise ValueError(f"{name} has one frame; bench needs two or more")
     with bench.pinned(args.cores):
         report = bench.run(frames, box, weights, args.preset, device)
-    report["tracking"]["decode_ms"] = decode * 1e3
+    if why:
+        report["made_up"] = why
+    else:
+        report["tracking"]["decode_ms"] = decode * 1e3
     print(bench.text(report), end="")
     if args.json:
         with replacing(args.json) as part:

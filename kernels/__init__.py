@@ -40,8 +40,8 @@ def sources() -> list[str]:
 def source(file: str) -> str:
     """Text of one .cu file, marked so that messages of the compiler carry its name and lines.
 
-    The first line names the contents of all headers: CuPy keeps what it compiled on disk by the text alone, and would
-    go on with an old kernel when only a header has changed.
+    The first line names the contents of all headers: CuPy keeps what it compiled on disk by the text alone (templates
+    since 14.2), and would go on with an old kernel when only a header has changed.
     """
     path = FOLDER / file
     if not path.is_file():

@@ -1,7 +1,7 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
 backend, files, workers, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor
-< tracker < evaluation, train, gradcheck < adapters, trace, track, bench, serve, explain < cli
+< tracker < evaluation, train, gradcheck < adapters, trace, track, bench, bench_kernels, serve, explain < cli
 """
 
 import ast
@@ -24,7 +24,7 @@ LAYERS = [
     ["filter", "presets", "weights", "extractor"],
     ["tracker", "multi_tracker", "device_tracker"],
     ["evaluation", "train", "gradcheck"],
-    ["adapters", "trace", "track", "bench", "serve", "explain"],
+    ["adapters", "trace", "track", "bench", "bench_kernels", "serve", "explain"],
     ["cli", "__main__"],
     ["__init__"],  # dcfnet_np itself: the public names, imported by nobody inside
 ]

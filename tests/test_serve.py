@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import pytest
 from scenes import make_frames, make_sequence, write_video
+
+pytest.importorskip("websockets", reason="the extra serve is not installed")  # on a machine for make gpu, say
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 

@@ -5,7 +5,8 @@
     theta <- theta - lr (m' / (sqrt(s') + epsilon) + weight_decay theta)
 
 where m' = m / (1 - b^t) and s' = s / (1 - 0.99^t) undo that both began with zeros, t = 1, 2, ... counts the steps,
-and b is the momentum.  Source: Kingma and Ba, 2015, Algorithm 1; the decay beside the step is Loshchilov and Hutter's, 2019.
+and b is the momentum.  Sources: Kingma and Ba, 2015, Algorithm 1; the decay beside the step is Loshchilov and Hutter's,
+2019.
 
 Every parameter moves by about lr, whatever the size of its gradient.  That matters here: the response does not change
 when all features are multiplied by one number, so SGD's steps, which do shrink and grow with the weights, have no

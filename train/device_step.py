@@ -13,12 +13,14 @@ With several processes NCCL adds the gradients between the graph, which then end
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
+from dcfnet_np.device_tracker import Stage
 from dcfnet_np.kernels import conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.train.augment import cut, draw_changes, label_shifts, shift_label
@@ -52,6 +54,7 @@ class Slot(NamedTuple):
 class Layer(NamedTuple):
     """A convolution with its ReLU, if any, and its buffers."""
 
+    name: str
     spec: network.Conv
     relu: bool
     tf32: bool
@@ -64,6 +67,11 @@ class Layer(NamedTuple):
     output: Array
     doutput: Array
     part: Array  # room for partial sums of the gradient to the weights
+
+    def pack(self) -> None:
+        """Weights as the kernels of both directions read them."""
+        conv.pack(self.weight, out=self.packed)
+        conv.pack(self.weight, flipped=True, out=self.flipped)
 
 
 class TrainStep:
@@ -118,8 +126,8 @@ class TrainStep:
         self._crops_host = crops
         self._tf32 = tf32
         self._augmentation, self._processes = config.augmentation, processes
-        self._size = crops.shape[-1] if size is None else size
-        if resident and (self._augmentation.cuts or self._size != crops.shape[-1]):
+        self.size = crops.shape[-1] if size is None else size
+        if resident and (self._augmentation.cuts or self.size != crops.shape[-1]):
             raise ValueError("TrainStep: crops with a margin, and all that is done on the CPU, need resident=False")
         with self._device:
             self._add = processes.adder_on(Device("cuda", device))
@@ -128,9 +136,10 @@ class TrainStep:
             self._uploads = self._cp.cuda.Stream(non_blocking=True)
             with self._stream:
                 self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
-                self._make_network(parameters, velocity or {}, self._size)
+                self._make_network(parameters, velocity or {}, self.size)
                 self._make_objective()
-                self._slots = [self._make_slot(self._size) for _ in range(SLOTS)]
+                self._forward, self._backward = self._make_forward(), self._make_backward()
+                self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
             self._stream.synchronize()
 
     def epoch(self, batches: Sequence[np.ndarray], lr: float, epoch: int) -> Iterator[float]:
@@ -213,11 +222,11 @@ class TrainStep:
 
     def _read(self, pairs: np.ndarray, index: np.ndarray, epoch: int | None, out: np.ndarray) -> None:
         """What the network sees of a batch, as bytes, (2 batch, 3, size, size)."""
-        if self._size == self._crops_host.shape[-1] and (epoch is None or not self._augmentation.cuts):
+        if self.size == self._crops_host.shape[-1] and (epoch is None or not self._augmentation.cuts):
             np.take(self._crops_host, index, axis=0, out=out, mode="clip")  # in range; "raise" is slower
         else:
             raw = np.asarray(self._crops_host[pairs.T])
-            out[...] = cut(raw, pairs, self._size, epoch, self._augmentation).reshape(out.shape)
+            out[...] = cut(raw, pairs, self.size, epoch, self._augmentation).reshape(out.shape)
 
     def _changes(self, pairs: np.ndarray, index: np.ndarray, epoch: int, crops: np.ndarray | None) -> np.ndarray:
         """The augmentation of a batch as `gather` takes it, (2 batch, 6).  crops: the batch, where it is streamed."""
@@ -309,7 +318,7 @@ class TrainStep:
             part = cp.empty((conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype)
             self._layers.append(
                 Layer(
-                    spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
+                    name, spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
                     conv.pack(weight), conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
                 )
             )  # fmt: skip
@@ -319,7 +328,7 @@ class TrainStep:
         cp, config, dtype, n = self._cp, self.config, self.dtype, self.config.batch
         features = self._layers[-1].output
         size, d = features.shape[-1], features.shape[1]
-        sigma = config.sigma_factor * self._size / (1 + config.padding)
+        sigma = config.sigma_factor * self.size / (1 + config.padding)
         label = gaussian_label((size, size), sigma, dtype)
         self._limit = config.divergence * float((label**2).sum())
         band = label_band(label, dtype) if config.band else None
@@ -329,7 +338,7 @@ class TrainStep:
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
-        self._lam = config.regulariser(self._size)
+        self._lam = config.regulariser(self.size)
         self._labels = cp.empty((n, size, size), dtype) if config.jitter > 0 else None  # one a pair
         self._window = cp.asarray(hann((size, size), dtype)) if config.cosine_window else None
         self._shares = cp.empty(n, dtype)
@@ -347,8 +356,8 @@ class TrainStep:
     def _make_slot(self, size: int) -> Slot:
         cp, n = self._cp, 2 * self.config.batch
         index = self._pinned((n,), np.int32)
-        index[...] = np.arange(n)  # streamed crops come in order
         crops = None if self._crops is not None else self._pinned((n, 3, size, size), np.uint8)
+        index[...] = 0 if crops is None else np.arange(n)  # streamed crops come in order
         changes, shares, losses = (
             self._pinned(shape, self.dtype) for shape in ((n, len(gather.CHANGE)), (n // 2,), (n // 2,))
         )
@@ -366,12 +375,23 @@ class TrainStep:
             cp.cuda.Event(disable_timing=True),
         )
 
+    def stages(self, lr: float) -> list[Stage]:
+        """The kernels of a step at this learning rate, in order and by name, the gathering of the batch before them."""
+        slot = self._slots[0]
+        crops = self._crops if slot.crops is None else slot.device_crops
+        collect = partial(gather.gather, crops, slot.device_chosen, self._mean_pixel, out=self._images)
+        return [Stage("gather", collect), *self._forward, *self._backward, Stage("SGD", partial(self._descend, lr))]
+
     def _run(self, lr: float) -> None:
         """All kernels of a step after `gather`."""
-        found = self._run_forward()
-        self._run_backward(*found)
+        for stage in (*self._forward, *self._backward):
+            stage.run()
         if self._add is None:
             self._descend(lr)
+
+    def _run_forward(self) -> None:
+        for stage in self._forward:
+            stage.run()
 
     def _descend(self, lr: float) -> None:
         sgd.step(
@@ -379,58 +399,97 @@ class TrainStep:
             weight_decay=self.config.weight_decay,
         )  # fmt: skip
 
-    def _run_forward(self) -> tuple[Array, Array]:
-        """From the images to the loss and its gradient by the response.  Returns what `dcf_forward` found."""
+    def _make_forward(self) -> list[Stage]:
+        """From the images to the loss and its gradient by the response, every buffer bound."""
         n, spec = self.config.batch, self._lrn
+        stages = []
         x = self._images
         for layer in self._layers:
-            conv.pack(layer.weight, out=layer.packed)
-            conv.pack(layer.weight, flipped=True, out=layer.flipped)
-            x = conv.forward(
-                x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
+            run = partial(
+                conv.forward, x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
                 packed=layer.packed, out=layer.output, tf32=layer.tf32,
             )  # fmt: skip
-        lrn.forward(
-            x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=self._window, out=self._features
-        )  # fmt: skip
-        dft.rfft2(self._features, self._tables, out=self._features_f, work=self._work)
+            stages += [Stage(f"{layer.name}: pack", layer.pack), Stage(f"{layer.name}: forward", run)]
+            x = layer.output
         template_f, search_f = self._features_f[:n], self._features_f[n:]
-        found = dcf.dcf_forward(template_f, search_f, self._label_f, self._lam, out=(self._response_f, self._energy))
-        dft.irfft2(self._response_f, self._tables, out=self._response, work=self._response_work)
-        dcf.response_loss(
-            self._response, self._label if self._labels is None else self._labels, shares=self._shares,
-            out=(self._map_losses, self._dresponse)
-        )  # fmt: skip
-        return found
+        label = self._label if self._labels is None else self._labels
+        return [
+            *stages,
+            Stage(
+                "LRN: forward",
+                partial(
+                    lrn.forward, x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=self._window,
+                    out=self._features,
+                ),
+            ),
+            Stage(
+                "DFT of the features",
+                partial(dft.rfft2, self._features, self._tables, out=self._features_f, work=self._work),
+            ),
+            Stage(
+                "filter and response",
+                partial(
+                    dcf.dcf_forward, template_f, search_f, self._label_f, self._lam,
+                    out=(self._response_f, self._energy),
+                ),
+            ),
+            Stage(
+                "inverse DFT of the responses",
+                partial(dft.irfft2, self._response_f, self._tables, out=self._response, work=self._response_work),
+            ),
+            Stage(
+                "loss",
+                partial(
+                    dcf.response_loss, self._response, label, shares=self._shares,
+                    out=(self._map_losses, self._dresponse),
+                ),
+            ),
+        ]  # fmt: skip
 
-    def _run_backward(self, response_f: Array, energy: Array) -> None:
-        """From the gradient by the response to that by every parameter."""
+    def _make_backward(self) -> list[Stage]:
+        """From the gradient by the response to that by every parameter, every buffer bound."""
         n, layers, spec = self.config.batch, self._layers, self._lrn
         template_f, search_f = self._features_f[:n], self._features_f[n:]
-        dft.rfft2(self._dresponse, self._tables, out=self._dresponse_f, work=self._response_work)
-        dcf.dcf_backward(
-            self._dresponse_f, template_f, search_f, self._label_f, response_f, energy,
-            out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
-        )  # fmt: skip
-        dft.irfft2(self._dfeatures_f, self._tables, out=self._features, work=self._work)
-
-        lrn.backward(
-            self._features, layers[-1].output, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta,
-            window=self._window, out=layers[-1].doutput,
-        )  # fmt: skip
+        stages = [
+            Stage(
+                "DFT of their gradient",
+                partial(dft.rfft2, self._dresponse, self._tables, out=self._dresponse_f, work=self._response_work),
+            ),
+            Stage(
+                "filter and response: backward",
+                partial(
+                    dcf.dcf_backward, self._dresponse_f, template_f, search_f, self._label_f, self._response_f,
+                    self._energy, out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
+                ),
+            ),
+            Stage(
+                "inverse DFT of the features' gradient",
+                partial(dft.irfft2, self._dfeatures_f, self._tables, out=self._features, work=self._work),
+            ),
+            Stage(
+                "LRN: backward",
+                partial(
+                    lrn.backward, self._features, layers[-1].output, n=spec.n, k=spec.k, alpha=spec.alpha,
+                    beta=spec.beta, window=self._window, out=layers[-1].doutput,
+                ),
+            ),
+        ]  # fmt: skip
         for i in reversed(range(len(layers))):
             layer, below = layers[i], layers[i - 1] if i else None
             x = self._images if below is None else below.output
-            conv.weight_gradient(
-                layer.doutput, x, padding=0, dilation=layer.spec.dilation, out=(layer.dweight, layer.dbias),
-                part=layer.part, tf32=layer.tf32,
+            to_weights = partial(
+                conv.weight_gradient, layer.doutput, x, padding=0, dilation=layer.spec.dilation,
+                out=(layer.dweight, layer.dbias), part=layer.part, tf32=layer.tf32,
             )  # fmt: skip
+            stages.append(Stage(f"{layer.name}: gradient to the weights", to_weights))
             if below is not None:
-                conv.input_gradient(
-                    layer.doutput, layer.weight, x.shape[2:], padding=0, dilation=layer.spec.dilation,
-                    relu_output=x if below.relu else None, packed=layer.flipped, out=below.doutput,
-                    tf32=layer.tf32,
+                to_data = partial(
+                    conv.input_gradient, layer.doutput, layer.weight, x.shape[2:], padding=0,
+                    dilation=layer.spec.dilation, relu_output=x if below.relu else None, packed=layer.flipped,
+                    out=below.doutput, tf32=layer.tf32,
                 )  # fmt: skip
+                stages.append(Stage(f"{layer.name}: gradient to the data", to_data))
+        return stages
 
     def _copy(self, array: Array, values: np.ndarray) -> None:
         """Upload page-locked `values`, in the stream of uploads."""

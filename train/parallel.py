@@ -95,11 +95,11 @@ class MpiProcesses(Processes):
 class NcclAdder:
     """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.  Call it on all ranks.
 
-    Made on the current device.
+    Made on the current device.  Raises DeviceError where CuPy finds no NCCL.
     """
 
     def __init__(self, processes: Processes) -> None:
-        self._nccl = backend.cupy().cuda.nccl
+        self._nccl = backend.nccl()
         name = processes.broadcast(self._nccl.get_unique_id() if processes.rank == 0 else None)
         self._communicator = self._nccl.NcclCommunicator(processes.size, name, processes.rank)
         self._types = {

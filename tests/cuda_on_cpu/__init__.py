@@ -18,11 +18,13 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import time
 import types
 from typing import ClassVar
 
 import numpy
 
+__version__ = "14.2.0"  # of the CuPy that it stands for
 HERE = pathlib.Path(__file__).parent
 FLAGS = [
     "-std=c++17",
@@ -45,6 +47,7 @@ class Device:
     """A number that is current inside `with`: cupy.cuda.Device."""
 
     compute_capability = "90"
+    attributes: ClassVar[dict[str, int]] = {"MultiProcessorCount": 1}
     entered = [0]
 
     def __init__(self, device=None):
@@ -134,7 +137,7 @@ class Event:
         devices_used.add(Device().id)
 
     def record(self, stream=None):
-        pass
+        self.time = time.perf_counter()
 
     synchronize = Device.synchronize
 
@@ -145,10 +148,18 @@ cuda = types.SimpleNamespace(
     Event=Event,
     Graph=Graph,
     get_current_stream=lambda: Stream.entered[-1],
+    get_elapsed_time=lambda start, end: 1e3 * (end.time - start.time),
     is_available=lambda: True,
     alloc_pinned_memory=bytearray,  # all memory is the host's
-    runtime=types.SimpleNamespace(getDeviceCount=lambda: 2, memGetInfo=lambda: (1 << 30, 1 << 30)),
+    runtime=types.SimpleNamespace(
+        getDeviceCount=lambda: 2,
+        memGetInfo=lambda: (1 << 30, 1 << 30),
+        getDeviceProperties=lambda index: {"name": b"stand-in", "totalGlobalMem": 1 << 30, "major": 9, "minor": 0},
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 13000,
+    ),
 )
+get_default_memory_pool = functools.partial(types.SimpleNamespace, free_all_blocks=lambda: None)
 zeros, zeros_like, from_dlpack = map(on_this_device, (numpy.zeros, numpy.zeros_like, numpy.from_dlpack))
 
 
