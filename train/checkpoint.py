@@ -43,10 +43,10 @@ def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> 
     """Write `state` to `path` (.npz), whole or not at all; `more` arrays lie beside it and are not read again."""
     values = state._asdict()
     groups = {group: values.pop(group) for group in GROUPS}
-    arrays = {f"{group}/{name}": to_numpy(array) for group in GROUPS for name, array in groups[group].items()}
+    arrays: dict[str, Any] = {f"{group}/{name}": to_numpy(a) for group in GROUPS for name, a in groups[group].items()}
     facts: dict[str, Any] = {"format": FORMAT_VERSION} | values
     with replacing(Path(path)) as part, open(part, "wb") as stream:
-        np.savez(stream, meta=np.array(json.dumps(facts)), **arrays, **more)
+        np.savez(stream, meta=np.array(json.dumps(facts)), **(arrays | more))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

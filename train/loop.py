@@ -20,7 +20,7 @@ from dcfnet_np.evaluation import datasets
 from dcfnet_np.files import replacing
 from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import check_margin
-from dcfnet_np.train.checkpoint import GROUPS, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops, read_crops
 from dcfnet_np.train.device_step import device_step
@@ -161,16 +161,18 @@ class _Run:
             assert state is not None
             check_resume(state, config, data.digest)
         else:
-            state = Checkpoint(0, first_parameters(config), {}, config.as_dict(), data.digest)
+            state = first_state(config, data.digest)
         self.by_kernels = device_step(config, data, state.parameters, state.velocity, place, tf32, processes)
         if self.by_kernels is not None:
             place = Device("cpu")  # what is left to do here
-        groups = {
-            group: {name: to_device(value, place) for name, value in getattr(state, group).items()} for group in GROUPS
-        }
-        if not there:
-            groups |= first_memory(config, groups["parameters"])
-        self.state = state._replace(**groups)
+
+        def placed(values: network.Parameters) -> network.Parameters:
+            return {name: to_device(value, place) for name, value in values.items()}
+
+        self.state = state._replace(
+            parameters=placed(state.parameters), velocity=placed(state.velocity), squares=placed(state.squares),
+            average=placed(state.average),
+        )  # fmt: skip
 
         map_size = network.feature_size(data.size, config.arch, "valid")
         sigma = config.sigma_factor * data.size / (1 + config.padding)
@@ -348,14 +350,13 @@ def first_parameters(config: Config) -> network.Parameters:
     return {name: value * np.float32(config.initial_scale) for name, value in parameters.items()}
 
 
-def first_memory(config: Config, parameters: network.Parameters) -> dict[str, network.Parameters]:
-    """What the optimiser of a run that begins knows of its steps: the groups of `Checkpoint` beside the parameters."""
-    adam = config.optimiser == "adam"
-    return {
-        "velocity": zero_velocity(parameters),
-        "squares": zero_velocity(parameters) if adam else {},
-        "average": {name: value.copy() for name, value in parameters.items()} if config.averaging else {},
-    }
+def first_state(config: Config, digest: str) -> Checkpoint:
+    """That of a run that begins, NumPy arrays."""
+    parameters = first_parameters(config)
+    squares = zero_velocity(parameters) if config.optimiser == "adam" else {}
+    average = {name: value.copy() for name, value in parameters.items()} if config.averaging else {}
+    velocity = zero_velocity(parameters)
+    return Checkpoint(0, parameters, velocity, config.as_dict(), digest, squares=squares, average=average)
 
 
 def split(data: Crops, config: Config) -> tuple[np.ndarray, tuple[str, ...]]:
