@@ -4,27 +4,25 @@
 
 const LRN = { reach: 2, k: 1, alpha: 1e-4 / 5, beta: 0.75 }; // n = 5
 
-/** Sum over the channels around each one, as a sum that moves along: in comes one, out goes one.  Its own adjoint. */
+/** Sum over the channels around each one.  Its own adjoint. */
 function channelSum(x, depth, size) {
-  const y = new Float64Array(x.length), { reach } = LRN;
-  for (let q = 0; q < reach; q++) for (let p = 0; p < size; p++) y[p] += x[q * size + p];
+  const y = new Float64Array(x.length);
   for (let c = 0; c < depth; c++) {
-    const here = c * size, before = Math.max(c - 1, 0) * size, comes = (c + reach) * size, goes = (c - reach - 1) * size;
-    for (let p = 0; p < size; p++) {
-      y[here + p] = y[before + p] + (c + reach < depth ? x[comes + p] : 0) - (c - reach - 1 >= 0 ? x[goes + p] : 0);
+    for (let q = Math.max(c - LRN.reach, 0); q <= Math.min(c + LRN.reach, depth - 1); q++) {
+      for (let here = c * size, there = q * size, end = here + size; here < end; here++, there++) y[here] += x[there];
     }
   }
   return y;
 }
 
 export function lrnForward(x) {
-  const y = new Float64Array(x.data.length), squares = new Float64Array(y.length);
-  for (let i = 0; i < y.length; i++) squares[i] = x.data[i] ** 2;
-  const s = channelSum(squares, x.depth, x.height * x.width);
+  const { data } = x, y = new Float64Array(data.length);
+  for (let i = 0; i < y.length; i++) y[i] = data[i] * data[i]; // for the sum only
+  const s = channelSum(y, x.depth, x.height * x.width);
   for (let i = 0; i < y.length; i++) {
     s[i] = LRN.k + LRN.alpha * s[i];
     const root = Math.sqrt(s[i]);
-    y[i] = x.data[i] / (root * Math.sqrt(root)); // s^-3/4
+    y[i] = data[i] / (root * Math.sqrt(root)); // s^-3/4
   }
   return { y: { ...x, data: y }, cache: { x, y, s } };
 }
