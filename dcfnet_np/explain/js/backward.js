@@ -58,7 +58,7 @@ function difference() {
   const { what } = PLACES[picked.id];
   const { row, column } = picked, step = 10 ** Number($("step").value);
   $("step-value").textContent = number(step, 2);
-  engine("main").latest(showDifference, "difference", { ...settings }, { what, channel: view.channel, row, column, step });
+  engine("main").latest(showDifference, "difference", { ...settings }, { what, channel: view.channel, row, column, step, flaw: flaw() });
 }
 
 /** Both numbers digit by digit; the digits that agree from the front are marked. */

@@ -120,10 +120,11 @@ function transformOutput(m, y, top, bias, tiles, lines) {
   }
 }
 
-/** x: (C, H, W); weights: (O, C, 3, 3); bias: (O).  Returns (O, H - 2 + 2 border, W - 2 + 2 border).  O is even. */
-export function convForward(x, weights, bias, border = 0) {
+/** x: (C, H, W); weights: (O, C, 3, 3); bias: (O).  Returns (O, H - 2 + 2 border, W - 2 + 2 border).  O is even.
+ *  memory: gives an array of a length, for the result. */
+export function convForward(x, weights, bias, border = 0, memory = (length) => new Float64Array(length)) {
   const outputs = bias.length, height = x.height - 2 + 2 * border, width = x.width - 2 + 2 * border;
-  const y = { data: new Float64Array(outputs * height * width), depth: outputs, height, width };
+  const y = { data: memory(outputs * height * width), depth: outputs, height, width };
   const channels = 4 * Math.ceil(x.depth / 4), tiles = Math.ceil(width / 4), lines = new Float64Array(6 * (4 * tiles + 2));
   const out = new Float64Array(6 * 4 * tiles), u = transformWeights(weights, outputs, x.depth, channels);
   const v = new Float64Array(36 * channels * tiles), m = new Float64Array(36 * outputs * tiles);

@@ -10,28 +10,34 @@ function windowOf(n) {
   return windows.get(n);
 }
 
-/** Channels first .. last - 1 of an image (3, n, n), the mean taken off: features (channels, n, n), `windowed` by the
- *  Hann window, and spectra { re, im } (channels, n, n / 2 + 1). */
-export function extractChannels(image, parameters, windowed, first, last) {
+/** Room for features (channels, n, n) and their spectra { re, im }, (channels, n, n / 2 + 1). */
+export function room(channels, n) {
+  const bins = channels * n * ((n >> 1) + 1);
+  return { features: new Float64Array(channels * n * n),
+           spectra: { re: new Float64Array(bins), im: new Float64Array(bins) } };
+}
+
+/** Channels first .. last - 1 of an image (3, n, n), the mean taken off, `windowed` by the Hann window, and their
+ *  spectra, written to `into`, a `room` for them. */
+export function extractChannels(image, parameters, windowed, first, last, into) {
   const { data, depth, height: n } = networkChannels(image, parameters, first, last), size = n * n, window = windowOf(n);
-  if (windowed) for (let c = 0; c < depth; c++) for (let p = 0, i = c * size; p < size; p++, i++) data[i] *= window[p];
-  return { features: data, spectra: rfft2(data, depth, n, n) };
+  const { features, spectra } = into;
+  features.set(data);
+  if (windowed) for (let c = 0; c < depth; c++) for (let p = 0, i = c * size; p < size; p++, i++) features[i] *= window[p];
+  rfft2(features, depth, n, n, spectra);
+  return into;
 }
 
-/** One list of channels after another, as one. */
-function joined(a, b) {
-  const both = new Float64Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
-}
-
-/** All channels.  helper: of helper.js, computes the second half meanwhile; null does without. */
-export async function extract(image, parameters, windowed, helper) {
-  const channels = parameters.b2.length, half = channels >> 1;
-  if (!helper?.ready) return extractChannels(image, parameters, windowed, 0, channels);
-  const asked = helper.ask(image, parameters, windowed, half, channels);
-  const a = extractChannels(image, parameters, windowed, 0, half), b = await asked;
-  return { features: joined(a.features, b.features),
-           spectra: { re: joined(a.spectra.re, b.spectra.re), im: joined(a.spectra.im, b.spectra.im) } };
+/** All channels, written to `into`.  helper: of helper.js, computes the second half meanwhile; null does without. */
+export async function extract(image, parameters, windowed, helper, into) {
+  const channels = parameters.b2.length, n = image.height, half = helper?.ready ? channels >> 1 : channels;
+  const asked = half < channels ? helper.ask(image, parameters, windowed, half, channels) : null;
+  extractChannels(image, parameters, windowed, 0, half, into);
+  if (asked) {
+    const other = await asked, { re, im } = other.spectra;
+    into.features.set(other.features, half * n * n);
+    into.spectra.re.set(re, into.spectra.re.length - re.length);
+    into.spectra.im.set(im, into.spectra.im.length - im.length);
+  }
+  return into;
 }

@@ -98,9 +98,9 @@ function fft2(z, spare, height, width) {
   return fftDown(turned, rows, width, height);
 }
 
-/** rfft2: x (D, H, W) real to its half spectrum.  Two maps a, b share a transform: a + i b, taken apart after. */
-export function rfft2(x, depth, height, width) {
-  const columns = (width >> 1) + 1, out = complex(depth * height * columns), size = height * width;
+/** rfft2: x (D, H, W) real to its half spectrum, `out`.  Two maps a, b share a transform: a + i b, taken apart after. */
+export function rfft2(x, depth, height, width, out = complex(depth * height * ((width >> 1) + 1))) {
+  const columns = (width >> 1) + 1, size = height * width;
   const z = complex(size), spare = complex(size);
   for (let d = 0; d < depth; d += 2) {
     const pair = d + 1 < depth;

@@ -1,6 +1,6 @@
 // A second worker for half of the channels.  Both ends of the line between two workers, a MessagePort.
 
-import { extractChannels } from "./features.js";
+import { extractChannels, room } from "./features.js";
 
 /** In the worker that asks.  `ready` once the other end has said that it is there: until then do without it. */
 export class Helper {
@@ -15,11 +15,11 @@ export class Helper {
     };
   }
 
-  /** As `extractChannels`, as a promise. */
-  ask(...parameters) {
+  /** `extractChannels` at the other end, as a promise.  */
+  ask(image, parameters, windowed, first, last) {
     return new Promise((resolve, reject) => {
       this.waiting.push({ resolve, reject });
-      this.port.postMessage(parameters);
+      this.port.postMessage({ image, parameters, windowed, first, last });
     });
   }
 }
@@ -28,7 +28,9 @@ export class Helper {
 export function help(port) {
   port.onmessage = ({ data }) => {
     try {
-      const result = extractChannels(...data), { features, spectra: { re, im } } = result;
+      const { image, parameters, windowed, first, last } = data;
+      const result = extractChannels(image, parameters, windowed, first, last, room(last - first, image.height));
+      const { features, spectra: { re, im } } = result;
       port.postMessage({ result }, [features.buffer, re.buffer, im.buffer]); // moved, not copied
     } catch (error) {
       port.postMessage({ error: String(error.stack ?? error) });

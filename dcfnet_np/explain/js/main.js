@@ -43,8 +43,8 @@ window.dcfnet = {
   forward: () => engine("console").call("forward", { ...settings }, { all: true }),
   /** All arrays of Eqs. 6 to 11. */
   backward: () => engine("console").call("backward", { ...settings }, { channel: 0, flaw: "none", all: true }),
-  /** dL/d patches and parameters; after `backward`. */
-  throughNetwork: () => engine("console").call("throughNetwork"),
+  /** dL/d patches and parameters. */
+  throughNetwork: () => engine("console").call("throughNetwork", { ...settings }, { flaw: "none" }),
 };
 
 main().catch((error) => fail(error.stack ?? error));

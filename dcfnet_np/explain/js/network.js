@@ -3,6 +3,7 @@
 
 import { convForward, convInputGradient, convWeightGradients, crop, pad } from "./conv.js";
 import { lrnBackward, lrnForward } from "./lrn.js";
+import { reused } from "./memory.js";
 
 /** Features of an image { data, depth: 3, height, width }, the mean taken off.  same: zeros around every map keep
  *  its size, as in tracking; without, two convolutions take four pixels off, as in training. */
@@ -14,11 +15,12 @@ export function networkForward(image, parameters, same) {
 }
 
 /** Channels first .. last - 1 of the features, with `same`: work that two workers can share.  The normalisation looks
- *  at two more channels on either side, which are computed and dropped. */
+ *  at two more channels on either side, which are computed and dropped.  The result lasts until the next call. */
 export function networkChannels(image, { w1, b1, w2, b2 }, first, last) {
-  const h1 = relu(convForward(image, w1, b1, 1)), from = Math.max(first - 2, 0), to = Math.min(last + 2, b2.length);
-  const { y } = lrnForward(convForward(h1, w2.subarray(from * h1.depth * 9, to * h1.depth * 9), b2.subarray(from, to), 1));
-  const size = y.height * y.width;
+  const memory = (name) => (length) => reused(name, length);
+  const h1 = relu(convForward(image, w1, b1, 1, memory("h1"))), from = Math.max(first - 2, 0), to = Math.min(last + 2, b2.length);
+  const a2 = convForward(h1, w2.subarray(from * h1.depth * 9, to * h1.depth * 9), b2.subarray(from, to), 1, memory("a2"));
+  const { y } = lrnForward(a2, reused("s", a2.data.length), a2.data), size = y.height * y.width;
   return { ...y, data: y.data.subarray((first - from) * size, (last - from) * size), depth: last - first };
 }
 

@@ -4,7 +4,7 @@ import { cropPatch } from "./crop.js";
 import { correlate, learnFilter, responseLoss, searchGradientF, templateConjGradientF, templateEnergy,
          templateGradientF, templateGradientSum } from "./dcf.js";
 import { modelResponseF, updateModel } from "./filter.js";
-import { extract } from "./features.js";
+import { extract, room } from "./features.js";
 import { bandBins, irfft2, rfft2 } from "./fourier.js";
 import { networkBackward, networkForward } from "./network.js";
 import { sgdStep } from "./sgd.js";
@@ -53,6 +53,7 @@ export class Session {
     Object.assign(this, { frames, box, boxes, weights, random, mean, helper });
     this.kept = new Map();
     this.shown = new Map();
+    this.rooms = {};
   }
 
   /** The value of `make`, or of its promise, for these inputs: made once, kept until the inputs change. */
@@ -70,12 +71,13 @@ export class Session {
   branch(name, frame, centre, padding) {
     return this.keep(name, [frame, centre, padding], () => {
       const window = [this.box[2] * (1 + padding), this.box[3] * (1 + padding)];
-      return this.extract(cropPatch(this.frames[frame], centre, window, N));
+      this.rooms[name] ??= room(D, N); // once: what was there has had its time
+      return this.extract(cropPatch(this.frames[frame], centre, window, N), { into: this.rooms[name] });
     });
   }
 
-  async extract(patch, windowed = true) {
-    return { patch, ...(await extract(this.centred(patch), this.weights, windowed, this.helper)) };
+  async extract(patch, { windowed = true, into = room(D, N) } = {}) {
+    return { patch, ...(await extract(this.centred(patch), this.weights, windowed, this.helper, into)) };
   }
 
   centred(patch) {
@@ -159,7 +161,7 @@ export class Session {
     } else if (flaw === "lambda" || flaw === "single") {
       wrong = this.layer(template.spectra, search.spectra, { ...right, lambda: 0, depth: flaw === "single" ? 1 : D });
     } else if (flaw === "hann") {
-      const bare = (name) => this.keep(`bare ${name}`, this.kept.get(name).key, () => this.extract(right[name].patch, false));
+      const bare = (name) => this.keep(`bare ${name}`, this.kept.get(name).key, () => this.extract(right[name].patch, { windowed: false }));
       wrong = this.layer((await bare("template")).spectra, (await bare("search")).spectra, right);
     }
     const shown = ({ response, loss }) => ({ response: Float32Array.from(response), peak: peakOf(response, N), loss });
@@ -170,6 +172,10 @@ export class Session {
 
   async gradients(settings, flaw) {
     const x = await this.intermediates(settings);
+    return this.keep("gradients", [settings, flaw], () => ({ ...this.layerGradients(x, flaw), loss: x.loss, dresponse: x.dresponse, images: {} }));
+  }
+
+  layerGradients(x, flaw) {
     const { bins, energy, filterF, labelF } = x, templateF = x.template.spectra, searchF = x.search.spectra;
     const dresponseF = rfft2(x.dresponse, 1, N, N); // Eqs. 5 and 6
     const into = { ...dresponseF };
@@ -196,16 +202,15 @@ export class Session {
     }
     const conjugated = flaw === "conjugate" ? { re: eq9.re, im: eq9.im.map((im) => -im) } : eq9;
     const eq11 = irfft2(templateGradientSum(conjugated, eq10), D, N, N);
-    return { x, dresponseF, eq7, eq8, eq9, eq10, eq11 };
+    return { dresponseF, eq7, eq8, eq9, eq10, eq11 };
   }
 
   /** Eqs. 6 to 11 for one channel, magnitudes of spectra; `all` adds the gradients of all channels. */
   async backward(settings, { channel, flaw, all = false }) {
     const g = await this.gradients(settings, flaw), map = (x) => Float32Array.from(x.subarray(channel * N * N, (channel + 1) * N * N));
     const seen = (xf) => wholeSpectrum(magnitudeOf(xf, channel, BINS), N);
-    this.latest = { ...g, images: {} };
     const out = {
-      loss: g.x.loss, residual: Float32Array.from(g.x.dresponse), dresponseF: wholeSpectrum(magnitude(g.dresponseF, 1, BINS), N),
+      loss: g.loss, residual: Float32Array.from(g.dresponse), dresponseF: wholeSpectrum(magnitude(g.dresponseF, 1, BINS), N),
       eq7: seen(g.eq7), eq8: map(g.eq8), eq9: seen(g.eq9), eq10: seen(g.eq10), eq11: map(g.eq11),
     };
     if (all) Object.assign(out, { dsearch: Float32Array.from(g.eq8), dtemplate: Float32Array.from(g.eq11) });
@@ -213,19 +218,19 @@ export class Session {
   }
 
   /** Gradient by the pixels of a patch: Eq. 11 or 8, then window, LRN, convolution, ReLU, convolution backwards. */
-  imageGradient(branch) {
-    const { x, eq8, eq11, images } = this.latest;
+  imageGradient(branch, patch, { eq8, eq11, images }) {
     if (!images[branch]) {
       const window = hann(N), data = (branch === "template" ? eq11 : eq8).map((value, i) => value * window[i % (N * N)]);
-      const { cache } = networkForward(this.centred(x[branch].patch), this.weights, true);
+      const { cache } = networkForward(this.centred(patch), this.weights, true);
       images[branch] = networkBackward({ data, depth: D, height: N, width: N }, this.weights, cache, true);
     }
     return images[branch];
   }
 
   /** dL/d patch of both branches, and by the parameters of the network: the gradients of both branches add. */
-  throughNetwork() {
-    const [template, search] = ["template", "search"].map((branch) => this.imageGradient(branch));
+  async throughNetwork(settings, { flaw }) {
+    const x = await this.intermediates(settings), g = await this.gradients(settings, flaw);
+    const [template, search] = ["template", "search"].map((branch) => this.imageGradient(branch, x[branch].patch, g));
     const total = {};
     for (const name of Object.keys(this.weights)) {
       total[name] = Float32Array.from(template.gradients[name], (d, i) => d + search.gradients[name][i]);
@@ -235,10 +240,10 @@ export class Session {
 
   /** dL/d one number, by the equations and by central differences (L(+h) - L(-h)) / 2h.
    *  what: "template" or "search" features, or "template image" or "search image", green. */
-  async difference(_, { what, channel, row, column, step }) {
-    const { x, eq8, eq11 } = this.latest, branch = what.split(" ")[0], image = what.endsWith("image");
+  async difference(settings, { what, channel, row, column, step, flaw }) {
+    const x = await this.intermediates(settings), g = await this.gradients(settings, flaw), branch = what.split(" ")[0], image = what.endsWith("image");
     const index = (image ? 1 : channel) * N * N + row * N + column;
-    const analytic = image ? this.imageGradient(branch).dimage.data[index] : (branch === "template" ? eq11 : eq8)[index];
+    const analytic = image ? this.imageGradient(branch, x[branch].patch, g).dimage.data[index] : g[branch === "template" ? "eq11" : "eq8"][index];
     const value = image ? x[branch].patch.data[index] : x[branch].features[index];
     const h = step * Math.sqrt(x[branch].features.reduce((sum, f) => sum + f * f, 0) / (D * N * N)); // in units of a feature's size
     const layerAt = async (step) => {
