@@ -16,7 +16,12 @@ class Inline {
 /** A second worker that helps all engines, each over a line of its own; null where none starts. */
 let helper;
 function lineToHelper() {
-  try { helper ??= new Worker(ADDRESS); } catch { helper = null; }
+  if (helper === undefined) {
+    try {
+      helper = new Worker(ADDRESS);
+      helper.onerror = (event) => event.preventDefault(); // it never says that it is ready, and nobody asks it
+    } catch { helper = null; }
+  }
   if (!helper) return null;
   const { port1, port2 } = new MessageChannel();
   helper.postMessage({ name: "help", port: port1 }, [port1]);
@@ -47,6 +52,7 @@ export class Engine {
     };
     worker.onerror = (event) => {
       if (alive) { this.onError(event.message); return; }
+      event.preventDefault();
       this.use(new Inline()); // it never started: all over again without it
       for (const [id, { message }] of this.waiting) this.worker.postMessage({ id, ...message });
     };

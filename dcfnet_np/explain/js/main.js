@@ -39,6 +39,7 @@ async function main() {
 window.dcfnet = {
   data, settings, clip, steps, lastStep, timings,
   idle: () => idle() && !waiting(),
+  workers: () => engine("console").call("workers"),
   /** All arrays of Eqs. 2 and 3 for the present settings. */
   forward: () => engine("console").call("forward", { ...settings }, { all: true }),
   /** All arrays of Eqs. 6 to 11. */

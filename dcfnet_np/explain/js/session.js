@@ -65,6 +65,9 @@ export class Session {
     return value;
   }
 
+  /** How many workers share the features. */
+  workers() { return this.helper?.ready ? 2 : 1; }
+
   // --- forward: Eqs. 2 and 3 ------------------------------------------------------------------------------
 
   /** From a window of a frame to the spectra of its features. */
@@ -283,7 +286,7 @@ export class Session {
       labelF: rfft2(label, 1, n, n), bins: bandBins(n, n, n), window: hann(n), size: n * ((n >> 1) + 1), step: 0,
     };
     for (const v of Object.values(this.training.velocity)) v.fill(0);
-    return { w1: Float32Array.from(this.training.parameters.w1), pairs: pairs.length };
+    return { w1: Float32Array.from(this.training.parameters.w1), pairs: pairs.length, decay: TRAIN.decay };
   }
 
   /** Loss and gradients of one pair: Eq. 4 forward, Eqs. 5 to 11 and the network backward. */
