@@ -158,6 +158,34 @@ def test_features_filter_response_and_gradients(browser, clip):
         close(through["parameters"][ours], expected["parameters"][theirs])
 
 
+WORKERS = {  # what a browser may do with `new Worker`, and how many then share the features; none: in the page itself
+    "no worker": ("window.Worker = class { constructor() { throw new Error('none'); } };", 1),
+    "a dead worker": ("window.Worker = class extends Worker { constructor() { super('data:text/javascript,('); } };", 1),
+    "one worker": (
+        "{ let left = 1; window.Worker = class extends Worker"
+        " { constructor(address) { if (left-- <= 0) throw new Error('one'); super(address); } } };",
+        1,
+    ),
+    "two workers": ("", 2),
+}
+
+
+@pytest.mark.parametrize("case", WORKERS)
+def test_any_number_of_workers(case, clip, file, program):
+    """The features that two workers share, and what is left where a browser starts one or none."""
+    script, count = WORKERS[case]
+    with Page(program) as browser:
+        browser.page.add_init_script(script)
+        browser.open(file)
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        browser.wait(f"dcfnet.workers().then((count) => count === {count})")
+        browser.run(f"Object.assign(dcfnet.settings, {page.json.dumps(ODD)})")
+        found, expected = get(browser, "dcfnet.forward()"), library(clip, ODD)
+        close(found["features"], expected["features"])
+        close(found["response"], expected["response"])
+        assert browser.messages == []
+
+
 def test_a_step_of_training(browser, clip):
     """The first two steps from the random weights: pairs, loss, gradients, parameters with momentum and decay."""
     boxes = browser.run("dcfnet.data.boxes")
@@ -191,6 +219,30 @@ def test_a_step_of_training(browser, clip):
         }.items():
             close(found["gradients"][ours], gradients[theirs])
             close(found["parameters"][ours], parameters[theirs])
+
+
+def test_weight_decay(browser):
+    """Large enough to show: the one of a training is below the tolerance in a few steps."""
+    rng = np.random.default_rng(5)
+    parameters, *gradients = ({"w": rng.normal(size=12), "b": rng.normal(size=3)} for _ in range(3))
+    velocity = zero_velocity(parameters)
+    values = page.json.dumps(
+        [{name: value.tolist() for name, value in part.items()} for part in (parameters, velocity, *gradients)]
+    )
+    found = get(
+        browser,
+        f"(() => {{ {page.join_modules('sgd.js')}; const [parameters, velocity, ...gradients] = {values};"
+        "for (const one of gradients)"
+        " modules['sgd.js'].sgdStep(parameters, one, velocity, { rate: 0.1, momentum: 0.7, decay: 0.3 });"
+        "return { parameters, velocity }; })()",
+    )
+    for one in gradients:
+        sgd_step(parameters, one, velocity, lr=0.1, momentum=0.7, weight_decay=0.3)
+    for name in parameters:
+        close(found["parameters"][name], parameters[name])
+        close(found["velocity"][name], velocity[name])
+    scroll(browser, "training")
+    assert browser.run("document.getElementById('decay').textContent") == "5 × 10⁻⁵"
 
 
 def test_the_tracker(browser, clip):

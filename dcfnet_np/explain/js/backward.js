@@ -2,7 +2,7 @@
 
 import { colour, drawCross, drawMap, drawPatch } from "./draw.js";
 import { onForward, range } from "./forward.js";
-import { $, N, engine, number, pointer, settings, view, whenNear } from "./state.js";
+import { $, N, engine, number, pointer, settings, view, whenSeen } from "./state.js";
 
 const LATER = 150; // ms without a change before gradients are computed: a drag stays smooth
 const PLACES = {
@@ -10,17 +10,16 @@ const PLACES = {
   "pixel-template": { what: "template image" }, "pixel-search": { what: "search image" },
 };
 const picked = { id: "eq11", row: 62, column: 62 };
-let near = false, timer = 0, latest = null, patches = {};
+let timer = 0, latest = null;
 
 const flaw = () => document.querySelector("#backward-flaw input:checked").value;
 
-function schedule(result) {
-  if (result) {
-    $("loss").textContent = number(result.loss, 4);
-    for (const branch of ["template", "search"]) if (result[branch]) patches[branch] = result[branch].patch;
-  }
-  clearTimeout(timer);
-  if (near) timer = setTimeout(compute, LATER);
+function schedule() {
+  $("loss").textContent = number(view.latest.loss, 4);
+  whenSeen($("backward"), () => {
+    clearTimeout(timer);
+    timer = setTimeout(compute, LATER);
+  });
 }
 
 function compute() {
@@ -41,7 +40,7 @@ export function showGradients() {
     range(id, drawMap($(id), latest[map], { kind: "log", decades: 6 }));
   }
   for (const id of ["eq8", "eq11"]) range(id, drawMap($(id), latest[id], { kind: "signed" }));
-  for (const branch of ["template", "search"]) drawPatch($(`pixel-${branch}`), patches[branch]);
+  for (const branch of ["template", "search"]) drawPatch($(`pixel-${branch}`), view.latest[branch].patch);
   drawCross($(picked.id), picked.row, picked.column, colour("a"));
   const names = { residual: "Gradient by the response", eq6: "Eq. 6", eq7: "Eq. 7", eq8: "Eq. 8, gradient by the search features",
                   eq9: "Eq. 9", eq10: "Eq. 10", eq11: "Eq. 11, gradient by the template features",
@@ -59,7 +58,7 @@ function difference() {
   const { what } = PLACES[picked.id];
   const { row, column } = picked, step = 10 ** Number($("step").value);
   $("step-value").textContent = number(step, 2);
-  engine("main").latest(showDifference, "difference", { ...settings }, { what, channel: view.channel, row, column, step });
+  engine("main").latest(showDifference, "difference", { ...settings }, { what, channel: view.channel, row, column, step, flaw: flaw() });
 }
 
 /** Both numbers digit by digit; the digits that agree from the front are marked. */
@@ -96,7 +95,6 @@ export function startBackward() {
     enter: () => latest && pick(id, picked.row, picked.column, true),
   });
   $("step").addEventListener("input", () => latest && difference());
-  $("backward-flaw").addEventListener("change", () => schedule());
+  $("backward-flaw").addEventListener("change", schedule);
   onForward(schedule);
-  whenNear("backward", () => { near = true; schedule(); });
 }

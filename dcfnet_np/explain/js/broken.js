@@ -1,8 +1,8 @@
-// Section 6: break the forward pass on purpose, in an experiment of its own.
+// Section 6: break the forward pass on purpose.
 
 import { drawCross, drawMap } from "./draw.js";
 import { onForward } from "./forward.js";
-import { $, N, engine, number, settings, whenNear } from "./state.js";
+import { $, N, engine, number, settings, whenSeen } from "./state.js";
 
 const WORDS = {
   none: "Both maps are the same.",
@@ -18,13 +18,10 @@ const WORDS = {
     "A λ of a million would calm it, and lower the peak. Many channels rarely vanish all at once, which is why learned features need so little λ.",
 };
 
-let near = false;
-
 function show() {
-  if (!near) return;
   const flaw = document.querySelector("#flaw input:checked").value;
   $("flaw-text").textContent = WORDS[flaw];
-  engine("broken").latest(({ right, wrong }) => {
+  engine("main").latest(({ right, wrong }) => {
     for (const [id, { response, peak }] of [["break-right", right], ["break-wrong", wrong]]) {
       const [low, high] = drawMap($(id), response, { rolled: true });
       $(`${id}-range`).textContent = `${number(low, 2)} to ${number(high, 2)}`;
@@ -39,6 +36,5 @@ function show() {
 
 export function startBroken() {
   $("flaw").addEventListener("change", show);
-  onForward(show);
-  whenNear("break", () => { near = true; show(); });
+  onForward(() => whenSeen($("break"), show));
 }

@@ -10,7 +10,7 @@ const norm = (x) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
 export async function compare() {
   const own = engine("checked"), f = await own.call("forward", DEFAULTS, { all: true });
   const b = await own.call("backward", DEFAULTS, { channel: 0, flaw: "none", all: true });
-  const { parameters } = await own.call("throughNetwork");
+  const { parameters } = await own.call("throughNetwork", DEFAULTS, { flaw: "none" });
   const ours = { template: norm(f.features[0]), search: norm(f.features[1]), filter: Math.hypot(norm(f.filterF.re), norm(f.filterF.im)),
                  response: norm(f.response), peak: f.peak.value, loss: f.loss, eq8: norm(b.dsearch), eq11: norm(b.dtemplate),
                  w1: norm(parameters.w1), w2: norm(parameters.w2) };

@@ -2,9 +2,10 @@
 //
 //   y[o, r, s] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[c, r + i, s + j]
 //
-// Maps are { data, depth, height, width }.  The border is dealt with outside: `pad` puts zeros around a map for
-// "same" size; without it each convolution takes two pixels off.
+// Maps are { data, depth, height, width }.  With `border` 1 a map counts as surrounded by zeros and keeps its size; with
+// 0 each convolution takes two pixels off.
 
+/** Zeros around every map. */
 export function pad(x) {
   const y = { data: new Float64Array(x.depth * (x.height + 2) * (x.width + 2)), depth: x.depth,
               height: x.height + 2, width: x.width + 2 };
@@ -39,37 +40,38 @@ const G = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 
 
 /** G w G^T: (O, C, 3, 3) to (36, O, C), with C filled up with zeros to `channels`. */
 function transformWeights(weights, outputs, depth, channels) {
-  const u = new Float64Array(36 * outputs * channels);
-  for (let o = 0; o < outputs; o++) for (let c = 0; c < depth; c++) for (let i = 0; i < 6; i++) for (let j = 0; j < 6; j++) {
-    const k = (o * depth + c) * 9, [g0, g1, g2] = G[i], [h0, h1, h2] = G[j];
-    u[((i * 6 + j) * outputs + o) * channels + c] =
-      g0 * (weights[k] * h0 + weights[k + 1] * h1 + weights[k + 2] * h2) +
-      g1 * (weights[k + 3] * h0 + weights[k + 4] * h1 + weights[k + 5] * h2) +
-      g2 * (weights[k + 6] * h0 + weights[k + 7] * h1 + weights[k + 8] * h2);
+  const u = new Float64Array(36 * outputs * channels), step = outputs * channels;
+  for (let o = 0; o < outputs; o++) for (let c = 0; c < depth; c++) for (let j = 0; j < 6; j++) {
+    const k = (o * depth + c) * 9, h = G[j];
+    const a = weights[k] * h[0] + weights[k + 1] * h[1] + weights[k + 2] * h[2];
+    const b = weights[k + 3] * h[0] + weights[k + 4] * h[1] + weights[k + 5] * h[2];
+    const d = weights[k + 6] * h[0] + weights[k + 7] * h[1] + weights[k + 8] * h[2];
+    for (let i = 0; i < 6; i++) u[(i * 6 + j) * step + o * channels + c] = G[i][0] * a + G[i][1] * b + G[i][2] * d;
   }
   return u;
 }
 
-/** B^T x B for one row of tiles: rows `top` .. `top + 5` of x to v, (36, channels, tiles). */
-function transformInput(x, top, v, channels, tiles, lines) {
-  const { data, depth, width } = x, long = 4 * tiles + 2, zeros = new Float64Array(width);
+/** B^T x B for one row of tiles: rows `top` .. `top + 5` of x with its border to v, (36, channels, tiles).
+ *  lines: (6, 4 tiles + 2), zero where x has no pixels. */
+function transformInput(x, top, border, v, channels, tiles, lines) {
+  const { data, depth, height, width } = x, long = 4 * tiles + 2, step = channels * tiles, zeros = new Float64Array(width);
   for (let c = 0; c < depth; c++) {
-    const [x0, x1, x2, x3, x4, x5] = Array.from({ length: 6 }, (_, i) => {
-      const row = c * x.height + top + i;
-      return top + i < x.height ? data.subarray(row * width, (row + 1) * width) : zeros;
-    });
-    for (let s = 0; s < width; s++) {
+    const row = (i) => {
+      const r = top - border + i, first = (c * height + r) * width;
+      return r >= 0 && r < height ? data.subarray(first, first + width) : zeros;
+    };
+    const x0 = row(0), x1 = row(1), x2 = row(2), x3 = row(3), x4 = row(4), x5 = row(5);
+    for (let s = 0, p = border; s < width; s++, p++) {
       const a = x0[s], b = x1[s], d = x2[s], e = x3[s], f = x4[s], g = x5[s];
-      lines[s] = 4 * a - 5 * d + f;
-      lines[long + s] = e + f - 4 * (b + d);
-      lines[2 * long + s] = f - e + 4 * (b - d);
-      lines[3 * long + s] = f - d + 2 * (e - b);
-      lines[4 * long + s] = f - d - 2 * (e - b);
-      lines[5 * long + s] = 4 * b - 5 * e + g;
+      lines[p] = 4 * a - 5 * d + f;
+      lines[long + p] = e + f - 4 * (b + d);
+      lines[2 * long + p] = f - e + 4 * (b - d);
+      lines[3 * long + p] = f - d + 2 * (e - b);
+      lines[4 * long + p] = f - d - 2 * (e - b);
+      lines[5 * long + p] = 4 * b - 5 * e + g;
     }
-    for (let i = 0; i < 6; i++) for (let t = 0, s = i * long; t < tiles; t++, s += 4) {
+    for (let i = 0; i < 6; i++) for (let t = 0, s = i * long, k = (i * 6 * channels + c) * tiles; t < tiles; t++, s += 4, k++) {
       const a = lines[s], b = lines[s + 1], d = lines[s + 2], e = lines[s + 3], f = lines[s + 4], g = lines[s + 5];
-      const step = channels * tiles, k = (i * 6 * channels + c) * tiles + t;
       v[k] = 4 * a - 5 * d + f;
       v[k + step] = e + f - 4 * (b + d);
       v[k + 2 * step] = f - e + 4 * (b - d);
@@ -118,18 +120,18 @@ function transformOutput(m, y, top, bias, tiles, lines) {
   }
 }
 
-/** x: (C, H, W); weights: (O, C, 3, 3); bias: (O).  Returns (O, H - 2, W - 2).  O is even. */
-export function convForward(x, weights, bias) {
-  const outputs = bias.length, height = x.height - 2, width = x.width - 2;
-  const y = { data: new Float64Array(outputs * height * width), depth: outputs, height, width };
+/** x: (C, H, W); weights: (O, C, 3, 3); bias: (O).  Returns (O, H - 2 + 2 border, W - 2 + 2 border).  O is even.
+ *  memory: gives an array of a length, for the result. */
+export function convForward(x, weights, bias, border = 0, memory = (length) => new Float64Array(length)) {
+  const outputs = bias.length, height = x.height - 2 + 2 * border, width = x.width - 2 + 2 * border;
+  const y = { data: memory(outputs * height * width), depth: outputs, height, width };
   const channels = 4 * Math.ceil(x.depth / 4), tiles = Math.ceil(width / 4), lines = new Float64Array(6 * (4 * tiles + 2));
-  const u = transformWeights(weights, outputs, x.depth, channels);
+  const out = new Float64Array(6 * 4 * tiles), u = transformWeights(weights, outputs, x.depth, channels);
   const v = new Float64Array(36 * channels * tiles), m = new Float64Array(36 * outputs * tiles);
   for (let top = 0; top < height; top += 4) {
-    lines.fill(0);
-    transformInput(x, top, v, channels, tiles, lines);
+    transformInput(x, top, border, v, channels, tiles, lines);
     multiply(u, v, m, outputs, channels, tiles);
-    transformOutput(m, y, top, bias, tiles, lines);
+    transformOutput(m, y, top, bias, tiles, out);
   }
   return y;
 }
@@ -157,7 +159,7 @@ export function convWeightGradients(dy, x) {
 }
 
 /** dL/dx: every output hands its gradient back through the weights it came by, which is a convolution with the
- *  kernels turned by 180 degrees and inputs and outputs exchanged, of dy with two more rows of zeros around it. */
+ *  kernels turned by 180 degrees and inputs and outputs exchanged, of dy with two rows of zeros around it. */
 export function convInputGradient(dy, weights, depth) {
   const turned = new Float64Array(weights.length);
   for (let o = 0; o < dy.depth; o++) for (let c = 0; c < depth; c++) for (let k = 0; k < 9; k++) {
@@ -166,6 +168,6 @@ export function convInputGradient(dy, weights, depth) {
   const even = depth + (depth % 2); // `convForward` makes two outputs at once; one more costs little
   const more = new Float64Array(even * dy.depth * 9);
   more.set(turned);
-  const dx = convForward(pad(pad(dy)), more, new Float64Array(even));
+  const dx = convForward(pad(dy), more, new Float64Array(even), 1);
   return { ...dx, data: dx.data.subarray(0, depth * dx.height * dx.width), depth };
 }

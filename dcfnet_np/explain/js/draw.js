@@ -4,6 +4,7 @@
 const HEAT = [[12, 8, 38], [54, 15, 91], [112, 29, 109], [170, 45, 93], [221, 81, 58], [249, 142, 8], [246, 215, 70], [252, 255, 164]];
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
+/** 256 steps from colour to colour, [red, green, blue]. */
 function table(colours) {
   const steps = colours.length - 1;
   return Array.from({ length: 256 }, (_, i) => {
@@ -12,9 +13,12 @@ function table(colours) {
   });
 }
 
-const heat = table(HEAT);
-const signedLight = table([[20, 60, 150], [110, 160, 225], [250, 249, 247], [235, 140, 110], [165, 20, 30]]);
-const signedDark = table([[130, 190, 255], [50, 95, 180], [28, 32, 37], [190, 70, 50], [255, 170, 130]]);
+/** The same as pixels of an ImageData, one number each. */
+const pixelsOf = (colours) => new Uint32Array(Uint8ClampedArray.from(colours.flatMap((rgb) => [...rgb, 255])).buffer);
+
+const heat = table(HEAT), heatPixels = pixelsOf(heat);
+const signedLight = pixelsOf(table([[20, 60, 150], [110, 160, 225], [250, 249, 247], [235, 140, 110], [165, 20, 30]]));
+const signedDark = pixelsOf(table([[130, 190, 255], [50, 95, 180], [28, 32, 37], [190, 70, 50], [255, 170, 130]]));
 
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 export const onThemeChange = (redraw) => DARK.addEventListener("change", redraw);
@@ -26,17 +30,18 @@ function buffer(width, height) {
     const canvas = document.createElement("canvas");
     Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
-    buffers.set(key, { canvas, context, image: context.createImageData(width, height) });
+    const image = context.createImageData(width, height);
+    buffers.set(key, { canvas, context, image, pixels: new Uint32Array(image.data.buffer) });
   }
   return buffers.get(key);
 }
 
 function paint(canvas, { canvas: small, context: from, image }) {
   const context = canvas.getContext("2d");
+  if (canvas.width === image.width && canvas.height === image.height) { context.putImageData(image, 0, 0); return; }
   from.putImageData(image, 0, 0);
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
-  return context;
 }
 
 export function extent(map) {
@@ -48,23 +53,21 @@ export function extent(map) {
 /** kind: "heat" (low to high), "signed" (zero in the middle of the colours) or "log" (magnitudes, `decades` of them).
  *  rolled: index 0 goes to the middle.  range: [low, high] instead of the map's own.  Returns the range drawn. */
 export function drawMap(canvas, map, { kind = "heat", rolled = false, range, decades = 7, n = 125 } = {}) {
-  const target = buffer(n, n), pixels = target.image.data, half = rolled ? (n + 1) >> 1 : 0;
-  const colours = kind === "signed" ? (DARK.matches ? signedDark : signedLight) : heat;
-  let [low, high] = range ?? extent(map), look = (value) => value;
+  const target = buffer(n, n), { pixels } = target, half = rolled ? (n + 1) >> 1 : 0;
+  const colours = kind === "signed" ? (DARK.matches ? signedDark : signedLight) : heatPixels;
+  let [low, high] = range ?? extent(map);
   if (kind === "signed") { high = Math.max(Math.abs(low), Math.abs(high)) || 1; low = -high; }
   const shown = [low, high];
   if (kind === "log") {
-    look = (value) => Math.log10(Math.max(value, 1e-300));
-    high = look(high);
+    map = map.map((value) => Math.log10(Math.max(value, 1e-300)));
+    high = Math.log10(Math.max(high, 1e-300));
     low = high - decades;
     shown[0] = 10 ** low;
   }
   const scale = 255 / (high - low || 1);
   for (let r = 0; r < n; r++) for (let s = 0; s < n; s++) {
-    const value = look(map[((r + half) % n) * n + ((s + half) % n)]);
-    const [red, green, blue] = colours[Math.min(255, Math.max(0, Math.round((value - low) * scale)))];
-    const i = (r * n + s) * 4;
-    pixels[i] = red; pixels[i + 1] = green; pixels[i + 2] = blue; pixels[i + 3] = 255;
+    const value = map[((r + half) % n) * n + (s < n - half ? s + half : s + half - n)];
+    pixels[r * n + s] = colours[Math.min(255, Math.max(0, Math.round((value - low) * scale)))];
   }
   paint(canvas, target);
   return shown;
@@ -143,18 +146,32 @@ export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, til
   if (cos < 0) rows.reverse();
   if (sin < 0) columns.reverse();
   const outer = Math.abs(cos) > Math.abs(sin) ? rows : columns, byRow = outer === rows, inner = byRow ? columns : rows;
+  let ink = null; // neighbours of one colour are one path
+  const finish = () => { context.fill(); context.stroke(); };
   for (const a of outer) for (const b of inner) {
-    const k = byRow ? a * count + b : b * count + a, corners = [k, k + 1, k + count + 1, k + count];
-    const mean = corners.reduce((sum, c) => sum + zs[c], 0) / 4;
-    const slope = zs[k] - zs[k + count + 1], light = Math.min(1.25, Math.max(0.6, 0.95 + 2.2 * slope));
-    const [red, green, blue] = heat[Math.min(255, Math.max(0, Math.round(30 + mean * 225)))];
-    context.fillStyle = context.strokeStyle = `rgb(${red * light},${green * light},${blue * light})`;
-    context.beginPath();
-    corners.forEach((c, i) => (i ? context.lineTo(xs[c], ys[c]) : context.moveTo(xs[c], ys[c])));
+    const k = byRow ? a * count + b : b * count + a, l = k + count;
+    const wanted = shade((zs[k] + zs[k + 1] + zs[l] + zs[l + 1]) / 4, zs[k] - zs[l + 1]);
+    if (wanted !== ink) {
+      if (ink) finish();
+      context.beginPath();
+      context.fillStyle = context.strokeStyle = ink = wanted;
+    }
+    context.moveTo(xs[k], ys[k]);
+    context.lineTo(xs[k + 1], ys[k + 1]);
+    context.lineTo(xs[l + 1], ys[l + 1]);
+    context.lineTo(xs[l], ys[l]);
     context.closePath();
-    context.fill();
-    context.stroke();
   }
+  finish();
+}
+
+const shades = new Map();
+/** Colour of the landscape at a height in [0, 1], lighter on slopes towards the light; in 128 times 32 steps. */
+function shade(height, slope) {
+  const step = Math.min(127, Math.max(0, Math.round((30 + 225 * height) / 2)));
+  const light = Math.min(31, Math.max(0, Math.round(17 + 105 * slope))), key = step * 32 + light;
+  if (!shades.has(key)) shades.set(key, `rgb(${heat[2 * step].map((value) => Math.round(value * (0.6 + 0.021 * light))).join()})`);
+  return shades.get(key);
 }
 
 /** The filters of the first layer, (32, 3, 3, 3), in colour, and below what has changed since `before`. */

@@ -1,30 +1,71 @@
 // Talks to a worker that holds a Session.  Answers come as promises.
 
-const WORKER = URL.createObjectURL(new Blob([document.getElementById("worker").textContent], { type: "text/javascript" }));
+const SOURCE = document.getElementById("worker").textContent;
+const ADDRESS = URL.createObjectURL(new Blob([SOURCE], { type: "text/javascript" }));
+
+/** What a worker is, on the page's own thread: where a browser starts none, the page works all the same, but stutters. */
+class Inline {
+  constructor() {
+    this.scope = { postMessage: (data) => this.onmessage({ data }) };
+    new Function("self", SOURCE)(this.scope);
+  }
+
+  postMessage(data) { setTimeout(() => this.scope.onmessage({ data })); }
+}
+
+/** A second worker that helps all engines, each over a line of its own; null where none starts. */
+let helper;
+function lineToHelper() {
+  if (helper === undefined) {
+    try {
+      helper = new Worker(ADDRESS);
+      helper.onerror = (event) => event.preventDefault(); // it never says that it is ready, and nobody asks it
+    } catch { helper = null; }
+  }
+  if (!helper) return null;
+  const { port1, port2 } = new MessageChannel();
+  helper.postMessage({ name: "help", port: port1 }, [port1]);
+  return port2;
+}
 
 export class Engine {
   /** start: the arguments of Session's constructor. */
   constructor(start, onError) {
-    this.worker = new Worker(WORKER);
+    this.start = start;
+    this.onError = onError;
     this.waiting = new Map();
     this.next = new Map();
     this.busy = new Set();
     this.count = 0;
-    this.worker.onerror = (event) => onError(event.message);
-    this.worker.onmessage = ({ data: { id, result, error, milliseconds } }) => {
-      const { resolve, reject } = this.waiting.get(id);
+    try { this.use(new Worker(ADDRESS)); } catch { this.use(new Inline()); }
+  }
+
+  use(worker) {
+    this.worker = worker;
+    let alive = false;
+    worker.onmessage = ({ data: { id, result, error } }) => {
+      alive = true;
+      const { resolve, reject } = this.waiting.get(id) ?? {};
       this.waiting.delete(id);
-      this.milliseconds = milliseconds;
-      if (error === undefined) resolve(result);
-      else { onError(error); reject(new Error(error)); }
+      if (error === undefined) resolve?.(result);
+      else { this.onError(error); reject?.(new Error(error)); }
     };
-    this.call("start", start);
+    worker.onerror = (event) => {
+      if (alive) { this.onError(event.message); return; }
+      event.preventDefault();
+      this.use(new Inline()); // it never started: all over again without it
+      for (const [id, { message }] of this.waiting) this.worker.postMessage({ id, ...message });
+    };
+    const port = worker instanceof Inline ? null : lineToHelper();
+    if (port) worker.postMessage({ name: "helper", port }, [port]);
+    worker.postMessage({ id: 0, name: "start", parameters: [this.start] });
   }
 
   call(name, ...parameters) {
     return new Promise((resolve, reject) => {
-      this.waiting.set(++this.count, { resolve, reject });
-      this.worker.postMessage({ id: this.count, name, parameters });
+      const message = { name, parameters };
+      this.waiting.set(++this.count, { resolve, reject, message });
+      this.worker.postMessage({ id: this.count, ...message });
     });
   }
 

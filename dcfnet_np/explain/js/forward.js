@@ -4,13 +4,11 @@ import { colour, drawCross, drawFrame, drawMap, drawPatch, drawSquare, drawSurfa
 import { $, DEFAULTS, N, clip, data, engine, middle, number, percent, pointer, settings, signed, view, whenSeen } from "./state.js";
 
 const SEARCH_FRAMES = ["frame-search", "frame-response", "frame-backward"];
-const maps = { template: null, search: null }; // newest patch and features of both branches
 const turns = { turn: 0.6, tilt: 0.95 }; // of the surfaces
 const listeners = []; // called with every new result
 export const timings = []; // milliseconds from a change to its picture
 
 export const onForward = (listener) => listeners.push(listener);
-export const featuresOf = (branch) => maps[branch].features;
 
 /** Ask for everything anew; the newest settings win. */
 export function update() {
@@ -21,17 +19,16 @@ export function update() {
   }, "forward", { ...settings });
 }
 
+/** Draws what has changed; the other parts of a result are null. */
 function show(result) {
-  view.latest = result;
-  for (const branch of ["template", "search"]) if (result[branch]) maps[branch] = result[branch];
-  for (const branch of ["template", "search"]) {
-    if (result[branch]) whenSeen($(`patch-${branch}`), () => drawPatch($(`patch-${branch}`), maps[branch].patch));
-  }
-  if (result.template || result.search) showFeatures();
-  showLabel(result);
-  showFilter(result);
-  showResponse(result);
-  for (const listener of listeners) listener(result);
+  const news = Object.fromEntries(Object.entries(result).filter(([, part]) => part !== null));
+  view.latest = { ...view.latest, ...news };
+  for (const branch of ["template", "search"]) if (news[branch]) showPatch(branch);
+  if (news.template || news.search) showFeatures();
+  if (news.label) showLabel();
+  if (news.filter) showFilter();
+  showResponse();
+  for (const listener of listeners) listener();
 }
 
 const about = (id, text) => $(id).setAttribute("aria-label", text);
@@ -39,10 +36,14 @@ export function range(id, [low, high]) { $(`${id}-range`).textContent = `${numbe
 
 // --- features ---
 
-export function showFeatures() {
-  if (!maps.template || !maps.search) return;
+function showPatch(branch) {
+  whenSeen($(`patch-${branch}`), () => drawPatch($(`patch-${branch}`), view.latest[branch].patch));
+}
+
+function showFeatures() {
+  if (!view.latest) return;
   whenSeen($("grid"), () => {
-    const features = featuresOf(document.querySelector("#which input:checked").value);
+    const { features } = view.latest[document.querySelector("#which input:checked").value];
     document.querySelectorAll("#grid canvas").forEach((canvas, l) =>
       drawMap(canvas, features.subarray(l * N * N, (l + 1) * N * N), { kind: "signed" }));
   });
@@ -50,7 +51,7 @@ export function showFeatures() {
 }
 
 function showChannel() {
-  const [a, b] = ["template", "search"].map((branch) => featuresOf(branch).subarray(view.channel * N * N, (view.channel + 1) * N * N));
+  const [a, b] = ["template", "search"].map((branch) => view.latest[branch].features.subarray(view.channel * N * N, (view.channel + 1) * N * N));
   const largest = Math.max(...[...extent(a), ...extent(b)].map(Math.abs));
   for (const [branch, map] of [["template", a], ["search", b]]) {
     range(`channel-${branch}`, extent(map));
@@ -69,23 +70,22 @@ export function pickChannel(channel) {
   });
   showFeatures();
   showFilterImage();
-  if (view.latest) for (const listener of listeners) listener(view.latest);
+  if (view.latest) for (const listener of listeners) listener();
 }
 
 // --- wish and filter ---
 
-function showLabel({ label, sigma, peak, loss, K, count }) {
-  whenSeen($("label-map"), () => drawMap($("label-map"), label, { rolled: true, range: [0, 1] }));
-  whenSeen($("label-surface"), () => drawSurface($("label-surface"), label, { ...turns, range: [0, 1] }));
+function showLabel() {
+  const { map, sigma } = view.latest.label;
+  whenSeen($("label-map"), () => drawMap($("label-map"), map, { rolled: true, range: [0, 1] }));
+  whenSeen($("label-surface"), () => drawSurface($("label-surface"), map, { ...turns, range: [0, 1] }));
   about("label-map", `The wished response, a Gaussian of ${number(sigma)} pixels`);
   about("label-surface", "The wished response as a surface: one round hill");
   $("sigma-value").textContent = `${number(settings.sigmaFactor)} → ${sigma.toFixed(2)} px`;
-  $("band-value").textContent = `${K} (${percent(count / 7875)} of bins)`;
-  $("band").value = K;
-  $("dock-peak").textContent = `peak ${peak.value.toFixed(3)}, loss ${number(loss)}`;
 }
 
-function showFilter({ energy, filter, energies, K }) {
+function showFilter() {
+  const { energy, filter, energies, K, count } = view.latest.filter;
   whenSeen($("energy"), () => {
     range("energy", drawMap($("energy"), energy, { kind: "log" }));
     drawSquare($("energy"), K);
@@ -95,6 +95,8 @@ function showFilter({ energy, filter, energies, K }) {
     range("filter-map", drawMap($("filter-map"), filter, { kind: "log" }));
     about("filter-map", `Magnitude of the filter by frequency, largest ${number(extent(filter)[1])}`);
   });
+  $("band-value").textContent = `${K} (${percent(count / 7875)} of bins)`;
+  $("band").value = K;
   $("lambda-value").textContent = number(settings.lambda);
   $("energies").textContent = `Within the band K = ${K} the template’s energy lies between ${number(energies[0])} and ${number(energies[2])}, ` +
     `half of the bins above ${number(energies[1])}. λ is ${number(settings.lambda)}.`;
@@ -121,8 +123,8 @@ function foundBox({ peak }) {
   return [settings.centre[0] + column * w * scale - w / 2, settings.centre[1] + row * h * scale - h / 2, w, h];
 }
 
-function showResponse(result) {
-  const { response, peak } = result, [row, column] = peak.shift, half = N >> 1;
+function showResponse() {
+  const { response, peak, loss } = view.latest, [row, column] = peak.shift, half = N >> 1;
   const top = Math.max(peak.value, 0.05);
   whenSeen($("response-map"), () => {
     range("response-map", drawMap($("response-map"), response, { rolled: true }));
@@ -135,6 +137,7 @@ function showResponse(result) {
   const text = `The peak is ${peak.value.toFixed(3)} high and ${signed(column, 0)} columns, ${signed(row, 0)} rows from the middle of the map: ` +
     `${signed(column * w * scale)}, ${signed(row * h * scale)} pixels of the frame.`;
   $("peak").textContent = text;
+  $("dock-peak").textContent = `peak ${peak.value.toFixed(3)}, loss ${number(loss)}`;
   about("response-map", text);
   about("response-surface", `The response as a surface. ${text} Arrow keys turn it.`);
   showFrames();
@@ -255,7 +258,7 @@ function turnSurface(turn, tilt) {
 export function redraw() {
   if (!view.latest) return;
   showFeatures();
-  showLabel(view.latest);
-  showFilter(view.latest);
-  showResponse(view.latest);
+  showLabel();
+  showFilter();
+  showResponse();
 }

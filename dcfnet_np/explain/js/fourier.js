@@ -85,27 +85,28 @@ function fives(from, to, n, width, done) {
 
 function transposed(x, height, width, out) {
   for (let r = 0; r < height; r++) for (let s = 0; s < width; s++) out[s * height + r] = x[r * width + s];
-  return out;
 }
 
 const complex = (length) => ({ re: new Float64Array(length), im: new Float64Array(length) });
 
-/** Complex transform of (height, width) along both axes; returns (width, height), transposed. */
-function fft2(z, height, width) {
-  const size = height * width, rows = fftDown(z, complex(size), height, width);
-  const turned = { re: transposed(rows.re, height, width, new Float64Array(size)),
-                   im: transposed(rows.im, height, width, new Float64Array(size)) };
-  return fftDown(turned, complex(size), width, height);
+/** Complex transform of z, (height, width), along both axes; returns (width, height), transposed.  z and `spare`, of
+ *  the same size, are overwritten; one of them holds the result. */
+function fft2(z, spare, height, width) {
+  const rows = fftDown(z, spare, height, width), turned = rows === z ? spare : z;
+  transposed(rows.re, height, width, turned.re);
+  transposed(rows.im, height, width, turned.im);
+  return fftDown(turned, rows, width, height);
 }
 
-/** rfft2: x (D, H, W) real to its half spectrum.  Two maps a, b share a transform: a + i b, taken apart after. */
-export function rfft2(x, depth, height, width) {
-  const columns = (width >> 1) + 1, out = complex(depth * height * columns), size = height * width;
+/** rfft2: x (D, H, W) real to its half spectrum, `out`.  Two maps a, b share a transform: a + i b, taken apart after. */
+export function rfft2(x, depth, height, width, out = complex(depth * height * ((width >> 1) + 1))) {
+  const columns = (width >> 1) + 1, size = height * width;
+  const z = complex(size), spare = complex(size);
   for (let d = 0; d < depth; d += 2) {
-    const z = complex(size), pair = d + 1 < depth;
+    const pair = d + 1 < depth;
     z.re.set(x.subarray(d * size, (d + 1) * size));
-    if (pair) z.im.set(x.subarray((d + 1) * size, (d + 2) * size));
-    const { re, im } = fft2(z, height, width);
+    if (pair) z.im.set(x.subarray((d + 1) * size, (d + 2) * size)); else z.im.fill(0);
+    const { re, im } = fft2(z, spare, height, width);
     for (let v = 0; v < columns; v++) for (let u = 0; u < height; u++) {
       const i = v * height + u, m = ((width - v) % width) * height + ((height - u) % height); // the mirror bin
       const a = d * height * columns + u * columns + v, b = a + height * columns;
@@ -124,8 +125,9 @@ export function rfft2(x, depth, height, width) {
  *  and for its mirror image, so it counts twice; `mirrored = false` forgets that, to show what happens. */
 export function irfft2(xf, depth, height, width, mirrored = true) {
   const columns = (width >> 1) + 1, size = height * width, out = new Float64Array(depth * size);
+  const z = complex(size), spare = complex(size);
   for (let d = 0; d < depth; d += 2) {
-    const z = complex(size), pair = d + 1 < depth;
+    const pair = d + 1 < depth;
     // The full spectrum of a + i b, conjugated: F^-1(z) = conj(F(conj z)) / (HW).
     for (let u = 0; u < height; u++) for (let v = 0; v < width; v++) {
       const stored = v < columns, uu = stored ? u : (height - u) % height, vv = stored ? v : width - v;
@@ -134,7 +136,7 @@ export function irfft2(xf, depth, height, width, mirrored = true) {
       z.re[i] = count * (xf.re[a] - (pair ? sign * xf.im[b] : 0));
       z.im[i] = -count * (sign * xf.im[a] + (pair ? xf.re[b] : 0));
     }
-    const { re, im } = fft2(z, height, width);
+    const { re, im } = fft2(z, spare, height, width);
     for (let r = 0; r < height; r++) for (let s = 0; s < width; s++) {
       out[d * size + r * width + s] = re[s * height + r] / size;
       if (pair) out[(d + 1) * size + r * width + s] = -im[s * height + r] / size;

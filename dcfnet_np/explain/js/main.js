@@ -39,12 +39,13 @@ async function main() {
 window.dcfnet = {
   data, settings, clip, steps, lastStep, timings,
   idle: () => idle() && !waiting(),
+  workers: () => engine("console").call("workers"),
   /** All arrays of Eqs. 2 and 3 for the present settings. */
   forward: () => engine("console").call("forward", { ...settings }, { all: true }),
   /** All arrays of Eqs. 6 to 11. */
   backward: () => engine("console").call("backward", { ...settings }, { channel: 0, flaw: "none", all: true }),
-  /** dL/d patches and parameters; after `backward`. */
-  throughNetwork: () => engine("console").call("throughNetwork"),
+  /** dL/d patches and parameters. */
+  throughNetwork: () => engine("console").call("throughNetwork", { ...settings }, { flaw: "none" }),
 };
 
 main().catch((error) => fail(error.stack ?? error));

@@ -4,6 +4,7 @@ import { cropPatch } from "./crop.js";
 import { correlate, learnFilter, responseLoss, searchGradientF, templateConjGradientF, templateEnergy,
          templateGradientF, templateGradientSum } from "./dcf.js";
 import { modelResponseF, updateModel } from "./filter.js";
+import { extract, room } from "./features.js";
 import { bandBins, irfft2, rfft2 } from "./fourier.js";
 import { networkBackward, networkForward } from "./network.js";
 import { sgdStep } from "./sgd.js";
@@ -47,21 +48,25 @@ function peakOf(map, n) {
 
 export class Session {
   /** frames: [{ rgba, width, height }]; box: the target in frame 0, [x, y, w, h]; boxes: in every frame, for
-   *  training; weights, random: parameters of the network; mean: of the image, BGR. */
-  constructor({ frames, box, boxes, weights, random, mean }) {
-    Object.assign(this, { frames, box, boxes, weights, random, mean });
+   *  training; weights, random: parameters of the network; mean: of the image, BGR; helper: of helper.js, or null. */
+  constructor({ frames, box, boxes, weights, random, mean }, helper) {
+    Object.assign(this, { frames, box, boxes, weights, random, mean, helper });
     this.kept = new Map();
-    this.window = hann(N);
+    this.shown = new Map();
+    this.rooms = {};
   }
 
-  /** The value of `make` for these inputs: made once, kept until the inputs change. */
-  keep(name, inputs, make) {
+  /** The value of `make`, or of its promise, for these inputs: made once, kept until the inputs change. */
+  async keep(name, inputs, make) {
     const key = JSON.stringify(inputs), old = this.kept.get(name);
     if (old?.key === key) return old.value;
-    const value = make();
+    const value = await make();
     this.kept.set(name, { key, value });
     return value;
   }
+
+  /** How many workers share the features. */
+  workers() { return this.helper?.ready ? 2 : 1; }
 
   // --- forward: Eqs. 2 and 3 ------------------------------------------------------------------------------
 
@@ -69,90 +74,98 @@ export class Session {
   branch(name, frame, centre, padding) {
     return this.keep(name, [frame, centre, padding], () => {
       const window = [this.box[2] * (1 + padding), this.box[3] * (1 + padding)];
-      return this.extract(cropPatch(this.frames[frame], centre, window, N));
+      this.rooms[name] ??= room(D, N); // once: what was there has had its time
+      return this.extract(cropPatch(this.frames[frame], centre, window, N), { into: this.rooms[name] });
     });
   }
 
-  extract(patch) {
-    const { features: raw, cache } = networkForward(this.centred(patch), this.weights, true);
-    const features = new Float64Array(raw.data.length);
-    for (let i = 0; i < features.length; i++) features[i] = raw.data[i] * this.window[i % (N * N)];
-    return { patch, cache, features, spectra: rfft2(features, D, N, N) };
+  async extract(patch, { windowed = true, into = room(D, N) } = {}) {
+    return { patch, ...(await extract(this.centred(patch), this.weights, windowed, this.helper, into)) };
   }
 
   centred(patch) {
-    const size = patch.height * patch.width;
-    return { ...patch, data: patch.data.map((value, i) => value - this.mean[Math.floor(i / size)]) };
+    const { data, height, width } = patch, out = new Float64Array(data.length), size = height * width;
+    for (let c = 0; c < 3; c++) for (let i = c * size; i < (c + 1) * size; i++) out[i] = data[i] - this.mean[c];
+    return { ...patch, data: out };
   }
 
   /** All intermediates for the page's settings; what they do not touch is not computed again. */
-  intermediates(settings) {
+  async intermediates(settings) {
     const { padding, sigmaFactor, lambda } = settings;
     const middle = [this.box[0] + this.box[2] / 2, this.box[1] + this.box[3] / 2];
-    const template = this.branch("template", 0, middle, padding);
-    const search = this.branch("search", settings.frame, settings.centre, padding);
+    const template = await this.branch("template", 0, middle, padding);
+    const search = await this.branch("search", settings.frame, settings.centre, padding);
     const sigma = (sigmaFactor * N) / (1 + padding), K = settings.band ?? labelBand(N, sigma);
-    const { label, labelF } = this.keep("label", [sigma], () => {
+    const { label, labelF } = await this.keep("label", [sigma], () => {
       const y = gaussianLabel(N, sigma);
       return { label: y, labelF: rfft2(y, 1, N, N) };
     });
-    const bins = this.keep("bins", [K], () => bandBins(N, N, K));
-    const layer = this.layer(template.spectra, search.spectra, { label, labelF, bins, lambda });
-    return { template, search, sigma, K, label, labelF, bins, lambda, ...layer };
+    const bins = await this.keep("bins", [K], () => bandBins(N, N, K));
+    const given = { label, labelF, bins, lambda };
+    const filter = await this.keep("filter", [padding, sigma, K, lambda], () => this.learn(template.spectra, given));
+    return { template, search, sigma, K, ...given, filter, ...filter, ...this.respond(filter, search.spectra, given) };
   }
 
-  /** The correlation filter layer, Eqs. 2 to 4. */
-  layer(templateF, searchF, { label, labelF, bins, lambda, flaws = [], depth = D }) {
+  /** The correlation filter layer, Eq. 2 ... */
+  learn(templateF, { labelF, bins, lambda, depth = D }) {
     const energy = templateEnergy(templateF, lambda, depth, BINS, bins);
-    const filterF = learnFilter(templateF, labelF, energy, depth, BINS, bins);
+    return { energy, filterF: learnFilter(templateF, labelF, energy, depth, BINS, bins) };
+  }
+
+  /** ... and Eqs. 3 and 4. */
+  respond({ filterF }, searchF, { label, bins, flaws = [], depth = D }) {
     const responseF = correlate(filterF, searchF, depth, BINS, bins, flaws.includes("conjugate") ? 1 : -1);
     const response = irfft2(responseF, 1, N, N, !flaws.includes("mirror"));
-    return { energy, filterF, responseF, response, ...responseLoss(response, label) };
+    return { responseF, response, ...responseLoss(response, label) };
   }
 
-  /** What the page shows of them; `all` adds features and filter. */
-  forward(settings, { all = false } = {}) {
-    const x = this.intermediates(settings);
-    const energy = this.keep("energy", [this.kept.get("template").key], () =>
+  layer(templateF, searchF, given) { return this.respond(this.learn(templateF, given), searchF, given); }
+
+  /** What the page shows of them, null for what it has already; `all` adds features and filter. */
+  async forward(settings, { all = false } = {}) {
+    const x = await this.intermediates(settings);
+    const energy = await this.keep("energy", [settings.padding], () =>
       templateEnergy(x.template.spectra, 0, D, BINS, bandBins(N, N, N))); // of all bins, for the picture
-    const kept = Float64Array.from(x.bins, (i) => energy[i]).sort();
+    const branch = ({ patch, features }) => ({ patch: new Uint8ClampedArray(patch.data), features: new Float32Array(features) });
     const out = {
-      template: this.onlyNew("template", x.template), search: this.onlyNew("search", x.search),
-      label: Float32Array.from(x.label), response: Float32Array.from(x.response),
-      filter: wholeSpectrum(magnitude(x.filterF, D, BINS), N), energy: wholeSpectrum(energy, N),
-      sigma: x.sigma, K: x.K, count: x.bins.length, loss: x.loss, peak: peakOf(x.response, N),
-      energies: [kept[0], kept[kept.length >> 1], kept[kept.length - 1]],
+      template: this.onlyNew("template", x.template, branch), search: this.onlyNew("search", x.search, branch),
+      label: this.onlyNew("label", x.label, (label) => ({ map: new Float32Array(label), sigma: x.sigma })),
+      filter: this.onlyNew("filter", x.filter, ({ filterF }) => {
+        const kept = Float64Array.from(x.bins, (i) => energy[i]).sort();
+        return { filter: wholeSpectrum(magnitude(filterF, D, BINS), N), energy: wholeSpectrum(energy, N), K: x.K,
+                 count: kept.length, energies: [kept[0], kept[kept.length >> 1], kept[kept.length - 1]] };
+      }),
+      response: new Float32Array(x.response), loss: x.loss, peak: peakOf(x.response, N),
     };
     if (all) Object.assign(out, { features: [x.template.features, x.search.features].map((f) => Float32Array.from(f)),
                                   filterF: { re: Float32Array.from(x.filterF.re), im: Float32Array.from(x.filterF.im) } });
     return out;
   }
 
-  /** Patch and features for the page, when they are not the ones that it has already. */
-  onlyNew(name, branch) {
-    if (this.kept.get(`shown ${name}`) === branch) return null;
-    this.kept.set(`shown ${name}`, branch);
-    return { patch: Uint8ClampedArray.from(branch.patch.data), features: Float32Array.from(branch.features) };
+  /** `show` of a value that the page has not been given before. */
+  onlyNew(name, value, show) {
+    if (this.shown.get(name) === value) return null;
+    this.shown.set(name, value);
+    return show(value);
   }
 
   /** One channel's filter w^l as an image. */
-  filterMap(settings, { channel }) {
-    const { filterF } = this.intermediates(settings), part = [channel * BINS, (channel + 1) * BINS];
+  async filterMap(settings, { channel }) {
+    const { filterF } = await this.intermediates(settings), part = [channel * BINS, (channel + 1) * BINS];
     return { map: Float32Array.from(irfft2({ re: filterF.re.subarray(...part), im: filterF.im.subarray(...part) }, 1, N, N)) };
   }
 
   /** The response as it should be, and with one mistake. */
-  broken(settings, { flaw }) {
-    const right = this.intermediates(settings);
+  async broken(settings, { flaw }) {
+    const right = await this.intermediates(settings), { template, search } = right;
     let wrong = right;
     if (flaw === "conjugate" || flaw === "mirror") {
-      wrong = this.layer(right.template.spectra, right.search.spectra, { ...right, flaws: [flaw] });
+      wrong = this.respond(right.filter, search.spectra, { ...right, flaws: [flaw] });
     } else if (flaw === "lambda" || flaw === "single") {
-      wrong = this.layer(right.template.spectra, right.search.spectra, { ...right, lambda: 0, depth: flaw === "single" ? 1 : D });
+      wrong = this.layer(template.spectra, search.spectra, { ...right, lambda: 0, depth: flaw === "single" ? 1 : D });
     } else if (flaw === "hann") {
-      const bare = (x) => rfft2(networkForward(this.centred(x.patch), this.weights, true).features.data, D, N, N);
-      const [templateF, searchF] = ["template", "search"].map((name) => this.keep(`bare ${name}`, [this.kept.get(name).key], () => bare(right[name])));
-      wrong = this.layer(templateF, searchF, right);
+      const bare = (name) => this.keep(`bare ${name}`, this.kept.get(name).key, () => this.extract(right[name].patch, { windowed: false }));
+      wrong = this.layer((await bare("template")).spectra, (await bare("search")).spectra, right);
     }
     const shown = ({ response, loss }) => ({ response: Float32Array.from(response), peak: peakOf(response, N), loss });
     return { right: shown(right), wrong: shown(wrong) };
@@ -160,8 +173,12 @@ export class Session {
 
   // --- backward: Eqs. 5 to 11 -----------------------------------------------------------------------------
 
-  gradients(settings, flaw) {
-    const x = this.intermediates(settings);
+  async gradients(settings, flaw) {
+    const x = await this.intermediates(settings);
+    return this.keep("gradients", [settings, flaw], () => ({ ...this.layerGradients(x, flaw), loss: x.loss, dresponse: x.dresponse, images: {} }));
+  }
+
+  layerGradients(x, flaw) {
     const { bins, energy, filterF, labelF } = x, templateF = x.template.spectra, searchF = x.search.spectra;
     const dresponseF = rfft2(x.dresponse, 1, N, N); // Eqs. 5 and 6
     const into = { ...dresponseF };
@@ -188,16 +205,15 @@ export class Session {
     }
     const conjugated = flaw === "conjugate" ? { re: eq9.re, im: eq9.im.map((im) => -im) } : eq9;
     const eq11 = irfft2(templateGradientSum(conjugated, eq10), D, N, N);
-    return { x, dresponseF, eq7, eq8, eq9, eq10, eq11 };
+    return { dresponseF, eq7, eq8, eq9, eq10, eq11 };
   }
 
   /** Eqs. 6 to 11 for one channel, magnitudes of spectra; `all` adds the gradients of all channels. */
-  backward(settings, { channel, flaw, all = false }) {
-    const g = this.gradients(settings, flaw), map = (x) => Float32Array.from(x.subarray(channel * N * N, (channel + 1) * N * N));
+  async backward(settings, { channel, flaw, all = false }) {
+    const g = await this.gradients(settings, flaw), map = (x) => Float32Array.from(x.subarray(channel * N * N, (channel + 1) * N * N));
     const seen = (xf) => wholeSpectrum(magnitudeOf(xf, channel, BINS), N);
-    this.latest = { ...g, images: {} };
     const out = {
-      loss: g.x.loss, residual: Float32Array.from(g.x.dresponse), dresponseF: wholeSpectrum(magnitude(g.dresponseF, 1, BINS), N),
+      loss: g.loss, residual: Float32Array.from(g.dresponse), dresponseF: wholeSpectrum(magnitude(g.dresponseF, 1, BINS), N),
       eq7: seen(g.eq7), eq8: map(g.eq8), eq9: seen(g.eq9), eq10: seen(g.eq10), eq11: map(g.eq11),
     };
     if (all) Object.assign(out, { dsearch: Float32Array.from(g.eq8), dtemplate: Float32Array.from(g.eq11) });
@@ -205,17 +221,19 @@ export class Session {
   }
 
   /** Gradient by the pixels of a patch: Eq. 11 or 8, then window, LRN, convolution, ReLU, convolution backwards. */
-  imageGradient(branch) {
-    const { x, eq8, eq11 } = this.latest, d = branch === "template" ? eq11 : eq8;
-    const dfeatures = d.map((value, i) => value * this.window[i % (N * N)]);
-    const maps = { data: dfeatures, depth: D, height: N, width: N };
-    this.latest.images[branch] ??= networkBackward(maps, this.weights, x[branch].cache, true);
-    return this.latest.images[branch];
+  imageGradient(branch, patch, { eq8, eq11, images }) {
+    if (!images[branch]) {
+      const window = hann(N), data = (branch === "template" ? eq11 : eq8).map((value, i) => value * window[i % (N * N)]);
+      const { cache } = networkForward(this.centred(patch), this.weights, true);
+      images[branch] = networkBackward({ data, depth: D, height: N, width: N }, this.weights, cache, true);
+    }
+    return images[branch];
   }
 
   /** dL/d patch of both branches, and by the parameters of the network: the gradients of both branches add. */
-  throughNetwork() {
-    const [template, search] = ["template", "search"].map((branch) => this.imageGradient(branch));
+  async throughNetwork(settings, { flaw }) {
+    const x = await this.intermediates(settings), g = await this.gradients(settings, flaw);
+    const [template, search] = ["template", "search"].map((branch) => this.imageGradient(branch, x[branch].patch, g));
     const total = {};
     for (const name of Object.keys(this.weights)) {
       total[name] = Float32Array.from(template.gradients[name], (d, i) => d + search.gradients[name][i]);
@@ -225,18 +243,18 @@ export class Session {
 
   /** dL/d one number, by the equations and by central differences (L(+h) - L(-h)) / 2h.
    *  what: "template" or "search" features, or "template image" or "search image", green. */
-  difference(_, { what, channel, row, column, step }) {
-    const { x, eq8, eq11 } = this.latest, branch = what.split(" ")[0], image = what.endsWith("image");
+  async difference(settings, { what, channel, row, column, step, flaw }) {
+    const x = await this.intermediates(settings), g = await this.gradients(settings, flaw), branch = what.split(" ")[0], image = what.endsWith("image");
     const index = (image ? 1 : channel) * N * N + row * N + column;
-    const analytic = image ? this.imageGradient(branch).dimage.data[index] : (branch === "template" ? eq11 : eq8)[index];
+    const analytic = image ? this.imageGradient(branch, x[branch].patch, g).dimage.data[index] : g[branch === "template" ? "eq11" : "eq8"][index];
     const value = image ? x[branch].patch.data[index] : x[branch].features[index];
     const h = step * Math.sqrt(x[branch].features.reduce((sum, f) => sum + f * f, 0) / (D * N * N)); // in units of a feature's size
-    const layerAt = (step) => {
+    const layerAt = async (step) => {
       const spectra = { template: x.template.spectra, search: x.search.spectra };
       if (image) {
         const patch = { ...x[branch].patch, data: x[branch].patch.data.slice() };
         patch.data[index] += step;
-        spectra[branch] = this.extract(patch).spectra;
+        ({ spectra: spectra[branch] } = await this.extract(patch));
       } else {
         const features = x[branch].features.slice(channel * N * N, (channel + 1) * N * N);
         features[row * N + column] += step;
@@ -247,7 +265,7 @@ export class Session {
       }
       return this.layer(spectra.template, spectra.search, x).loss;
     };
-    const plus = layerAt(h), minus = layerAt(-h);
+    const plus = await layerAt(h), minus = await layerAt(-h);
     return { analytic, numeric: (plus - minus) / (2 * h), plus, minus, h, value };
   }
 
@@ -268,7 +286,7 @@ export class Session {
       labelF: rfft2(label, 1, n, n), bins: bandBins(n, n, n), window: hann(n), size: n * ((n >> 1) + 1), step: 0,
     };
     for (const v of Object.values(this.training.velocity)) v.fill(0);
-    return { w1: Float32Array.from(this.training.parameters.w1), pairs: pairs.length };
+    return { w1: Float32Array.from(this.training.parameters.w1), pairs: pairs.length, decay: TRAIN.decay };
   }
 
   /** Loss and gradients of one pair: Eq. 4 forward, Eqs. 5 to 11 and the network backward. */
@@ -318,19 +336,20 @@ export class Session {
     const [x, y, w, h] = this.box, sigma = (0.1 * N) / 3, label = gaussianLabel(N, sigma), K = labelBand(N, sigma);
     this.track = { frame: 0, centre: [x + w / 2, y + h / 2], size: [w, h], model: null, lambda: 1e-4,
                    labelF: rfft2(label, 1, N, N), bins: bandBins(N, N, K) };
-    return this.learn(0, 0);
+    return this.update(0, 0);
   }
 
   /** Detection in the next frame at three scales, a move, an update of the model.  As `Tracker.update`. */
-  trackStep(_, { beta }) {
+  async trackStep(_, { beta }) {
     const t = this.track, frame = this.frames[t.frame + 1];
-    const scales = [-1, 0, 1].map((exponent) => {
+    const scales = [];
+    for (const exponent of [-1, 0, 1]) {
       const factor = SCALES.step ** exponent, window = t.size.map((side) => factor * side * 3);
-      const { spectra } = this.extract(cropPatch(frame, t.centre, window, N));
+      const { spectra } = await this.extract(cropPatch(frame, t.centre, window, N));
       const response = irfft2(modelResponseF(t.model, spectra, D, BINS, t.bins), 1, N, N); // Eq. 3
       const peak = peakOf(response, N);
-      return { window, response, peak, score: peak.value * SCALES.penalty ** Math.abs(exponent) };
-    });
+      scales.push({ window, response, peak, score: peak.value * SCALES.penalty ** Math.abs(exponent) });
+    }
     const best = scales.reduce((a, b) => (b.score > a.score ? b : a));
     t.frame += 1;
     const found = best.score > 0;
@@ -342,13 +361,13 @@ export class Session {
         return Math.min(Math.max(side / 3, smallest), [frame.width, frame.height][k], SCALES.largest * first[k]);
       });
     }
-    return { ...this.learn(t.frame, found ? beta : 0), response: Float32Array.from(best.response), score: best.peak.value };
+    return { ...(await this.update(t.frame, found ? beta : 0)), response: Float32Array.from(best.response), score: best.peak.value };
   }
 
   /** A template cut out at the new place, and what Fig. 2 shows of the model. */
-  learn(number, beta) {
+  async update(number, beta) {
     const t = this.track, patch = cropPatch(this.frames[number], t.centre, t.size.map((side) => 3 * side), N);
-    const { spectra } = this.extract(patch);
+    const { spectra } = await this.extract(patch);
     t.model = updateModel(t.model, spectra, t.labelF, t.lambda, beta, D, BINS, t.bins); // Eq. 13
     const { numerator, denominator } = t.model, top = magnitude(numerator, D, BINS);
     return {

@@ -23,9 +23,10 @@ export function showTraining() {
 
 async function startOver() {
   running = false;
-  const { w1 } = await engine("training").call("trainStart", null, { start: document.querySelector("#start input:checked").value });
+  const { w1, decay } = await engine("training").call("trainStart", null, { start: document.querySelector("#start input:checked").value });
   first = kernels = w1;
   losses = [];
+  $("decay").textContent = number(decay);
   showTraining();
 }
 
