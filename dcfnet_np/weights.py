@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .files import replacing
+from .matlab import read_mat
 from .network import (
     ARCHITECTURES,
     Architecture,
@@ -266,15 +267,11 @@ def import_mat(path: str | os.PathLike[str], architecture: str | None = None) ->
 
     MatConvNet stores kernels as (height, width, in, out) and sees RGB images, 0..255, minus
     net.meta.normalization.averageImage (123, 117, 104 where the file has none).  Raises WeightsError.
-    (SciPy's reader itself may crash on a damaged file that is not compressed; the released ones are, and zlib's
-    checksum finds the damage first.)
     """
-    from scipy.io import loadmat
-
     path = Path(path)
     _check_file(path)
     with _one_line(path, "not a MATLAB file with a network, or "):
-        content = loadmat(path, appendmat=False, squeeze_me=True, struct_as_record=False)
+        content = read_mat(path.read_bytes())
         if "net" in content:
             network = _read_net(content["net"])
         elif "conv1_w" in content:
@@ -282,7 +279,7 @@ def import_mat(path: str | os.PathLike[str], architecture: str | None = None) ->
             network = _Network([(content[f"conv{i}_w"], content[f"conv{i}_b"]) for i in range(1, count + 1)])
         else:
             raise WeightsError("no network: neither a 'net' structure nor 'conv1_w'")
-        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.asarray(b)) for w, b in network.convolutions]
+        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.ravel(b)) for w, b in network.convolutions]
         network = network._replace(convolutions=oihw)
         training = {"imported_from": path.name, **network.training}
         return _assemble(network, architecture, "rgb", network.mean or MEAN_RGB, training, path.stem)
@@ -333,17 +330,17 @@ class _Network(NamedTuple):
 
 def _read_net(net: Any) -> _Network:
     """MatConvNet's `net`: a list of layers and, in `meta`, the mean image and the settings of its tracker."""
-    convolutions = [layer for layer in net.layers if layer.type == "conv"]
-    for layer in net.layers:
-        if layer.type == "lrn" and not np.allclose(layer.param, Lrn(), rtol=1e-6, atol=0):
-            raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {layer.param}")
-    meta = {key: getattr(net.meta, key) for key in net.meta._fieldnames}
+    layers, meta = net["layers"], net["meta"]
+    convolutions = [layer for layer in layers if layer["type"] == "conv"]
+    for layer in layers:
+        if layer["type"] == "lrn" and not np.allclose(layer["param"], Lrn(), rtol=1e-6, atol=0):
+            raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {np.ravel(layer['param'])[:8].tolist()}")
     settings = {key: value for key, value in meta.items() if isinstance(value, (int, float, str))}
     return _Network(
-        convolutions=[(layer.weights[0], layer.weights[1]) for layer in convolutions],
-        dilations=[int(np.max(getattr(layer, "dilate", 1))) for layer in convolutions],
-        kinds=[str(layer.type) for layer in net.layers],
-        mean=tuple(float(value) for value in net.meta.normalization.averageImage),
+        convolutions=[(layer["weights"][0], layer["weights"][1]) for layer in convolutions],
+        dilations=[int(np.max(layer.get("dilate", 1))) for layer in convolutions],
+        kinds=[str(layer["type"]) for layer in layers],
+        mean=tuple(float(value) for value in np.ravel(meta["normalization"]["averageImage"])),
         training={"meta": settings} if settings else {},
     )
 

@@ -1,6 +1,6 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend, files, workers, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor
+backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor
 < tracker < evaluation, train, gradcheck < adapters, trace, track, bench, serve, explain < cli
 """
 
@@ -17,7 +17,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["backend", "files", "workers", "yardstick"],
+    ["backend", "files", "matlab", "workers", "yardstick"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision"],
