@@ -51,6 +51,7 @@ MEAN_BGR = (104.0, 117.0, 123.0)  # of the released codes, grey levels
 MEAN_RGB = MEAN_BGR[::-1]
 LARGEST_FILE = 64 << 20  # bytes; the files in question have 40 to 500 KB
 LARGEST_PICKLE = 64 << 10  # bytes; the table of a state dict has 1 KB
+MOST_REPEATED = 20  # references of a pickle back to tuples; a state dict has none
 
 
 class WeightsError(ValueError):
@@ -197,7 +198,10 @@ def _load_hdf5(path: Path) -> Weights:
     _check_file(path)
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: {INCOMPLETE}")
-    if not h5py.is_hdf5(path):
+    # Ours have checksums, from version 2 of HDF5's structure on; the library may never return from damage without.
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    if not h5py.is_hdf5(path) or start[:8] != b"\x89HDF\r\n\x1a\n" or start[8:] < b"\x02":
         raise WeightsError(f"{path}: {FOREIGN}")
     with _one_line(path), h5py.File(path, "r") as file:
         return _from_hdf5(file, path.stem)
@@ -302,11 +306,15 @@ def import_pth(path: str | os.PathLike[str], architecture: str | None = None) ->
         if not isinstance(state, dict):
             raise WeightsError(f"the file holds no state dict; {SAVE_AGAIN}")
         layers: dict[str, dict[str, np.ndarray]] = {}
+        room = sum(len(values) for values in storages.values())
         for key, tensor in state.items():
             if not isinstance(key, str) or not isinstance(tensor, _Tensor):
                 raise WeightsError(f"no state dict: not every entry is a named tensor; {SAVE_AGAIN}")
             layer, _, kind = key.rpartition(".")
-            layers.setdefault(layer, {})[kind] = _tensor_values(tensor, storages)
+            layers.setdefault(layer, {})[kind] = values = _tensor_values(tensor, storages)
+            room -= values.size
+            if room < 0:
+                raise WeightsError("its tensors have more values than the file")
         for layer, tensors in layers.items():
             if set(tensors) != {"weight", "bias"}:
                 raise WeightsError(f"{layer!r} must have a weight and a bias, got {sorted(tensors)}")
@@ -446,14 +454,23 @@ def _natural(value: Any) -> bool:
 def _unpickle(data: bytes, start: int = 0) -> tuple[Any, dict[str, _Storage], int]:
     """The pickle at data[start:], the storages it refers to, and the offset behind it.
 
-    A first walk over the opcodes, which executes none, finds the end and refuses what could exhaust the
-    memory: the unpickler's memo is an array as long as the largest index that the pickle stores to.
+    A first walk over the opcodes, which executes none, finds the end and refuses what could exhaust memory or time: the
+    unpickler's memo is an array as long as the largest index that the pickle stores to, and tuples of the same tuples,
+    forty deep, would be hashed for years as the key of a dict.
     """
     stream = io.BytesIO(data)
     stream.seek(start)
+    harmless: dict[int, bool] = {}  # which stored things are no tuples, by index
+    before, again = "", 0
     for opcode, argument, _ in pickletools.genops(stream):
-        index = int(argument or 0) if opcode.name.endswith("PUT") else 0
-        if stream.tell() - start > LARGEST_PICKLE or index > LARGEST_PICKLE:
+        index = 0
+        if opcode.name.endswith("PUT") or opcode.name == "MEMOIZE":
+            index = len(harmless) if argument is None else int(argument)
+            harmless[index] = any(word in before for word in ("UNICODE", "GLOBAL", "EMPTY_DICT", "EMPTY_LIST"))
+        elif opcode.name == "DUP" or ("GET" in opcode.name and not harmless.get(int(argument or 0))):
+            again += 1
+        before = opcode.name
+        if stream.tell() - start > LARGEST_PICKLE or index > LARGEST_PICKLE or again > MOST_REPEATED:
             raise WeightsError("its pickle is too large for a state dict of these networks")
     end = stream.tell()
     unpickler = _StateDictUnpickler(data[start:end])

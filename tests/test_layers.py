@@ -1,7 +1,8 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor
-< tracker < evaluation, train, gradcheck < adapters, trace, track, bench, serve, explain < cli
+backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision
+< filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
+< adapters, trace, track, bench, serve, explain < cli
 """
 
 import ast
