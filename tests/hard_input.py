@@ -183,7 +183,6 @@ def boxes_in(draw: Any, height: int, width: int) -> Any:
     return [box, list(box), np.array(box), np.array(box, np.float32)][draw(st.integers(0, 3))]
 
 
-TINY = {"input_size": 31, "name": "tiny"}
 PRESETS = {
     name: dataclasses.replace(presets.PRESETS[base], **{"input_size": 31, **changes, "name": name})
     for name, base, changes in (
@@ -199,6 +198,8 @@ PRESETS = {
         ("tiny-steep", "default", {"scale_step": 3.0, "padding": 0.1, "max_scale": 1000.0, "min_scale": 1e-9}),
     )
 }
+
+SMALLEST = dataclasses.replace(presets.PRESETS["default"], input_size=15, num_scales=1, name="smallest")  # for speed
 
 
 @functools.cache
@@ -420,7 +421,8 @@ def small_mat(path: Path) -> None:
 @functools.cache
 def weight_files(kind: str) -> list[tuple[str, bytes]]:
     if kind == "h5":
-        files = [make_bytes(lambda path: weights.save(path, untrained())), make_bytes(old_hdf5), make_bytes(small_hdf5)]
+        files = [make_bytes(lambda path, name=name: weights.save(path, untrained(name))) for name in ("light", "conv2")]
+        files += [make_bytes(old_hdf5), make_bytes(small_hdf5)]
         return [(".h5", data) for data in files]
     if kind == "mat":
         p = untrained().parameters
@@ -874,7 +876,7 @@ KINDS = {
     "boxes": Kind(box_texts(), check_boxes, True),
     "data sets": Kind(dataset_folders(), check_dataset, True),
     "results": Kind(result_texts(), check_results, True),
-    "weights .h5": Kind(damaged(3), functools.partial(check_weights, "h5"), True),
+    "weights .h5": Kind(damaged(4), functools.partial(check_weights, "h5"), True),
     "weights .mat": Kind(damaged(16), functools.partial(check_weights, "mat"), True),
     "weights .pth": Kind(damaged(16), functools.partial(check_weights, "pth"), True),
     "crops.h5": Kind(st.tuples(damaged(3), st.booleans(), st.booleans()), check_crops, True),
