@@ -323,7 +323,7 @@ def damaged(draw: Any, count: int) -> Any:
     where = st.floats(0, 1) | st.integers(0, 400) | st.integers(0, 4096) | st.integers(-400, -1)
     values = st.sampled_from((0, 1, 0x7F, 0x80, 0xFF, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1))
     steps = st.tuples(st.sampled_from(STEPS), where, values | st.integers(0, 255), st.integers(1, 64))
-    return draw(st.integers(0, count - 1)), draw(st.lists(steps, min_size=1, max_size=6))
+    return draw(st.integers(0, count - 1)), draw(st.lists(steps, max_size=6))
 
 
 STEPS = ("flip", "flip", "byte", "byte", "word", "long", "cut", "drop", "repeat", "splice", "zeros", "tail")
@@ -671,6 +671,8 @@ def result_texts(draw: Any) -> Any:
             {"format": 1, "dataset": "x", "protocol": "ope", "rules": "otb", "sequences": {}, "trackers": {}}
         )
         return name, damage(text.encode(), draw(damaged(1))[1])
+    if name == "score.txt" and draw(st.booleans()):
+        return name, damage(ROWS, draw(damaged(1))[1])
     return name, draw(texts(name[-5:] if name.endswith(".json") else ".txt"))
 
 

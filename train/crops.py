@@ -80,7 +80,7 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
     try:
         with h5py.File(path, "r") as file:
             attributes: dict[str, Any] = dict(file.attrs)
-            form = attributes.get("format")
+            form = int(attributes["format"])
             if form not in FORMATS:
                 raise ValueError("another format")
             pixels = file["crops"][:] if form == 1 else _mapped(path, file["crops"])
