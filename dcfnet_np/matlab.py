@@ -116,8 +116,8 @@ def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
         return name, [_inner(elements, order, depth) for _ in range(count)]
     if kind == STRUCT:
         fields = _field_names(elements)
-        values = [{field: _inner(elements, order, depth) for field in fields} for _ in range(count)]
-        return name, values[0] if count == 1 else values
+        structures = [{field: _inner(elements, order, depth) for field in fields} for _ in range(count)]
+        return name, structures[0] if count == 1 else structures
     if kind == CHAR:
         return name, _text(elements, order)
     if kind not in NUMBERS or is_complex:
