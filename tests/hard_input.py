@@ -556,11 +556,11 @@ def _json_word(word: str) -> Any:
 @st.composite
 def box_texts(draw: Any) -> Any:
     suffix = draw(st.sampled_from((".txt", ".csv", ".json")))
-    return suffix, draw(texts(suffix)), draw(st.integers(0, 2))
+    return suffix, draw(st.integers(0, 2)), draw(texts(suffix))
 
 
 def check_boxes(value: Any, folder: Path) -> str:
-    suffix, data, reader = value
+    suffix, reader, data = value
     path = folder / (
         f"current{suffix}" if reader == 0 else "groundtruth.txt" if reader == 1 else "groundtruth_rect.txt"
     )
@@ -869,23 +869,66 @@ class Kind(NamedTuple):
     strategy: st.SearchStrategy[Any]
     check: Callable[[Any, Path], str]
     reads: bool  # files or `dcfnet track`, rather than arrays
+    vary: Callable[
+        [Any, random.Random], Any
+    ]  # another input like the one that was drawn, which costs less than to draw
+
+
+def random_steps(rng: random.Random) -> list[Any]:
+    places = (rng.random(), rng.randrange(400), rng.randrange(4096), -1 - rng.randrange(400))
+    values = (0, 1, 0x7F, 0x80, 0xFF, 2**31 - 1, 2**31, 2**32 - 1, 2**64 - 1, rng.randrange(256), rng.randrange(256))
+    return [
+        (rng.choice(STEPS), rng.choice(places), rng.choice(values), 1 + rng.randrange(64))
+        for _ in range(rng.randint(1, 4))
+    ]
+
+
+def vary_damage(value: Any, rng: random.Random) -> Any:
+    return value[0], random_steps(rng)
+
+
+def vary_crops(value: Any, rng: random.Random) -> Any:
+    return vary_damage(value[0], rng), rng.random() < 0.5, rng.random() < 0.5
+
+
+def vary_bytes(value: Any, rng: random.Random) -> Any:
+    """Of (..., data): the data damaged."""
+    return *value[:-1], damage(value[-1], random_steps(rng))
+
+
+def vary_run(value: Any, rng: random.Random) -> Any:
+    source, damage_, options, boxes, *others, preset, response = value
+    boxes = damage(boxes, random_steps(rng)) if boxes else boxes
+    return source, vary_damage(damage_, rng), options, boxes, *others, rng.choice(sorted(PRESETS)), not response
+
+
+def vary_video(value: Any, rng: random.Random) -> Any:
+    _, kind, band, *others = value
+    return rng.choice(sorted(PRESETS)), rng.choice(("light", kind)), rng.choice(("auto", band)), *others
+
+
+def vary_crop(value: Any, rng: random.Random) -> Any:
+    picture, centre, windows, size, rounded = value
+    factor = 10.0 ** rng.randint(-3, 3)
+    return picture, centre, [(w * factor, h / factor) for w, h in windows], rng.randint(8, 40), not rounded
 
 
 KINDS = {
-    "Tracker": Kind(videos(), check_tracker, False),
-    "MultiTracker": Kind(videos(), check_multi_tracker, False),
-    "crop": Kind(crops_of(), check_crop, False),
-    "boxes": Kind(box_texts(), check_boxes, True),
-    "data sets": Kind(dataset_folders(), check_dataset, True),
-    "results": Kind(result_texts(), check_results, True),
-    "weights .h5": Kind(damaged(4), functools.partial(check_weights, "h5"), True),
-    "weights .mat": Kind(damaged(16), functools.partial(check_weights, "mat"), True),
-    "weights .pth": Kind(damaged(16), functools.partial(check_weights, "pth"), True),
-    "crops.h5": Kind(st.tuples(damaged(3), st.booleans(), st.booleans()), check_crops, True),
-    "images": Kind(damaged(64), check_image, True),
-    "videos": Kind(damaged(16), check_video, True),
-    "track": Kind(runs(), check_track, True),
+    "Tracker": Kind(videos(), check_tracker, False, vary_video),
+    "MultiTracker": Kind(videos(), check_multi_tracker, False, vary_video),
+    "crop": Kind(crops_of(), check_crop, False, vary_crop),
+    "boxes": Kind(box_texts(), check_boxes, True, vary_bytes),
+    "data sets": Kind(dataset_folders(), check_dataset, True, vary_bytes),
+    "results": Kind(result_texts(), check_results, True, vary_bytes),
+    "weights .h5": Kind(damaged(4), functools.partial(check_weights, "h5"), True, vary_damage),
+    "weights .mat": Kind(damaged(16), functools.partial(check_weights, "mat"), True, vary_damage),
+    "weights .pth": Kind(damaged(16), functools.partial(check_weights, "pth"), True, vary_damage),
+    "crops.h5": Kind(st.tuples(damaged(3), st.booleans(), st.booleans()), check_crops, True, vary_crops),
+    "images": Kind(damaged(64), check_image, True, vary_damage),
+    "videos": Kind(damaged(16), check_video, True, vary_damage),
+    "track": Kind(runs(), check_track, True, vary_run),
 }
+VARIANTS = 8  # inputs for each that hypothesis draws
 
 
 def peak_mb() -> float:
@@ -903,7 +946,7 @@ def run(name: str, count: int, number: int, folder: Path, shrink: bool = False, 
 
     @seed(number)
     @settings(
-        max_examples=count,
+        max_examples=-(-count // VARIANTS),
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -912,13 +955,14 @@ def run(name: str, count: int, number: int, folder: Path, shrink: bool = False, 
     )
     @given(kind.strategy)
     def attempt(value: Any) -> None:
-        (folder / "current.txt").write_text(repr(value), encoding="utf-8", errors="replace")
-        before = peak_mb()
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            ended[kind.check(value, folder)] += 1
-        assert peak_mb() - before < EXAMPLE_MB, f"{peak_mb() - before:.0f} MB for one input"
-        attempt.last = time.monotonic()
+        rng = random.Random(repr(value))
+        for each in (value, *(kind.vary(value, rng) for _ in range(VARIANTS - 1))):
+            (folder / "current.txt").write_text(repr(each), encoding="utf-8", errors="replace")
+            before = peak_mb()
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                ended[kind.check(each, folder)] += 1
+            assert peak_mb() - before < EXAMPLE_MB, f"{peak_mb() - before:.0f} MB for one input"
 
     attempt()
     return ended
