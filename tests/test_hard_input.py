@@ -29,7 +29,7 @@ from dcfnet_np.vision.sources import SourceError, decode_image, open_source, rea
 from dcfnet_np.weights import WeightsError
 
 TESTS = Path(__file__).parent
-SHARE = {"track": 48, "boxes": 200, "results": 200}
+SHARE = {"MultiTracker": 40, "Tracker": 40, "track": 32, "boxes": 200, "results": 200}
 
 
 @pytest.mark.parametrize("name", hard_input.KINDS)
