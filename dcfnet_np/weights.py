@@ -201,7 +201,7 @@ def _load_hdf5(path: Path) -> Weights:
     # Ours have checksums, from version 2 of HDF5's structure on; the library may never return from damage without.
     with open(path, "rb") as stream:
         start = stream.read(9)
-    if not h5py.is_hdf5(path) or start[:8] != b"\x89HDF\r\n\x1a\n" or start[8:] < b"\x02":
+    if not h5py.is_hdf5(path) or start[:8] != b"\x89HDF\r\n\x1a\n" or start[8:] in (b"\x00", b"\x01"):
         raise WeightsError(f"{path}: {FOREIGN}")
     with _one_line(path), h5py.File(path, "r") as file:
         return _from_hdf5(file, path.stem)
