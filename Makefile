@@ -52,6 +52,8 @@ format: $(VENV)/.test
 proof: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet gradcheck --mutants --report benchmarks/results/gradcheck.json
+	@mkdir -p out && rm -f out/robustness.json  # a run that was cut would go on there
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/robustness.py --json out/robustness.json
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py

@@ -365,23 +365,23 @@ def _parse_box(text: str) -> tuple[float, ...]:
     except ValueError:
         box = ()
     if len(box) != 4:
-        raise argparse.ArgumentTypeError(f"must be X,Y,W,H, four numbers with commas between, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be X,Y,W,H, four numbers with commas between, got {text[:60]!r}")
     return box
 
 
 def _parse_count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text[:60]!r}; at most 999999999")
     return int(text)
 
 
 def _parse_moment(text: str) -> int | float:
     """A frame number, or a time in seconds as a float: 90s, 1:30, 1:02:03.5."""
-    if text.isdecimal() and text.isascii():
+    if re.fullmatch("[0-9]{1,9}", text):
         return int(text)
-    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)(s?)", text, re.ASCII)
+    found = re.fullmatch(r"(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9}(?:\.\d*)?)(s?)", text, re.ASCII)
     if found is None or not (found[2] or found[4]):
-        raise argparse.ArgumentTypeError(f"must be a frame number, or a time like 90s or 1:30.5, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a frame number, or a time like 90s or 1:30.5, got {text[:60]!r}")
     return 3600.0 * int(found[1] or 0) + 60.0 * int(found[2] or 0) + float(found[3])
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import Array, Cores, current, on_own_device, select_device, to_device, to_numpy
+from .backend import Array, Cores, array_module, current, on_own_device, select_device, to_device, to_numpy
 from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
 from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
@@ -154,7 +154,10 @@ class TrackerBase:
         self._cores = Cores()
 
     def _start(self, frame: np.ndarray, box: Box, who: str) -> Target:
-        """A new target, from its box in `frame`.  Raises ValueError, in the name of `who`, for a flat window."""
+        """A new target, from its box in `frame`.
+
+        Raises ValueError, in the name of `who`, for a flat window and where the filter is not finite.
+        """
         preset = self.preset
         target = Target(box, frame.shape, preset)
         spectra, extremes = self._extract(frame, target.centre, target.windows())
@@ -167,6 +170,10 @@ class TrackerBase:
         target.filters = [OnlineFilter(self._label_f, lam, rate, preset.update_rule) for rate in rates]
         for model in target.filters:
             model.update(spectra[0])
+        if not array_module(spectra).isfinite(target.response_f(spectra)).all():
+            raise ValueError(
+                f"{who}: no finite filter comes from this window; are the weights far too large, or is lam zero?"
+            )
         return target
 
     def _follow(self, frame: np.ndarray, targets: Sequence[Target], response: bool) -> list[TrackResult]:
@@ -215,7 +222,9 @@ class TrackerBase:
             maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band, memory.inverse))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
         best, quality = 0, NOTHING
-        if np.isfinite(peaks).all() and peaks.max() > 0:
+        if not (np.isfinite(peaks).all() and np.isfinite(maps.min())):  # weights far too large
+            maps = np.zeros_like(maps)
+        elif peaks.max() > 0:
             best = int(peaks.argmax())
             quality = measure(maps[best], memory.doubles)
             window = windows[best]

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .files import replacing
+from .matlab import read_mat
 from .network import (
     ARCHITECTURES,
     Architecture,
@@ -50,6 +51,7 @@ MEAN_BGR = (104.0, 117.0, 123.0)  # of the released codes, grey levels
 MEAN_RGB = MEAN_BGR[::-1]
 LARGEST_FILE = 64 << 20  # bytes; the files in question have 40 to 500 KB
 LARGEST_PICKLE = 64 << 10  # bytes; the table of a state dict has 1 KB
+MOST_REPEATED = 20  # references of a pickle back to tuples; a state dict has none
 
 
 class WeightsError(ValueError):
@@ -196,7 +198,10 @@ def _load_hdf5(path: Path) -> Weights:
     _check_file(path)
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: {INCOMPLETE}")
-    if not h5py.is_hdf5(path):
+    # Ours have checksums, from version 2 of HDF5's structure on; the library may never return from damage without.
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    if not h5py.is_hdf5(path) or start[:8] != b"\x89HDF\r\n\x1a\n" or start[8:] in (b"\x00", b"\x01"):
         raise WeightsError(f"{path}: {FOREIGN}")
     with _one_line(path), h5py.File(path, "r") as file:
         return _from_hdf5(file, path.stem)
@@ -266,15 +271,11 @@ def import_mat(path: str | os.PathLike[str], architecture: str | None = None) ->
 
     MatConvNet stores kernels as (height, width, in, out) and sees RGB images, 0..255, minus
     net.meta.normalization.averageImage (123, 117, 104 where the file has none).  Raises WeightsError.
-    (SciPy's reader itself may crash on a damaged file that is not compressed; the released ones are, and zlib's
-    checksum finds the damage first.)
     """
-    from scipy.io import loadmat
-
     path = Path(path)
     _check_file(path)
     with _one_line(path, "not a MATLAB file with a network, or "):
-        content = loadmat(path, appendmat=False, squeeze_me=True, struct_as_record=False)
+        content = read_mat(path.read_bytes())
         if "net" in content:
             network = _read_net(content["net"])
         elif "conv1_w" in content:
@@ -282,7 +283,7 @@ def import_mat(path: str | os.PathLike[str], architecture: str | None = None) ->
             network = _Network([(content[f"conv{i}_w"], content[f"conv{i}_b"]) for i in range(1, count + 1)])
         else:
             raise WeightsError("no network: neither a 'net' structure nor 'conv1_w'")
-        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.asarray(b)) for w, b in network.convolutions]
+        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.ravel(b)) for w, b in network.convolutions]
         network = network._replace(convolutions=oihw)
         training = {"imported_from": path.name, **network.training}
         return _assemble(network, architecture, "rgb", network.mean or MEAN_RGB, training, path.stem)
@@ -305,11 +306,15 @@ def import_pth(path: str | os.PathLike[str], architecture: str | None = None) ->
         if not isinstance(state, dict):
             raise WeightsError(f"the file holds no state dict; {SAVE_AGAIN}")
         layers: dict[str, dict[str, np.ndarray]] = {}
+        room = sum(len(values) for values in storages.values())
         for key, tensor in state.items():
             if not isinstance(key, str) or not isinstance(tensor, _Tensor):
                 raise WeightsError(f"no state dict: not every entry is a named tensor; {SAVE_AGAIN}")
             layer, _, kind = key.rpartition(".")
-            layers.setdefault(layer, {})[kind] = _tensor_values(tensor, storages)
+            layers.setdefault(layer, {})[kind] = values = _tensor_values(tensor, storages)
+            room -= values.size
+            if room < 0:
+                raise WeightsError("its tensors have more values than the file")
         for layer, tensors in layers.items():
             if set(tensors) != {"weight", "bias"}:
                 raise WeightsError(f"{layer!r} must have a weight and a bias, got {sorted(tensors)}")
@@ -333,17 +338,17 @@ class _Network(NamedTuple):
 
 def _read_net(net: Any) -> _Network:
     """MatConvNet's `net`: a list of layers and, in `meta`, the mean image and the settings of its tracker."""
-    convolutions = [layer for layer in net.layers if layer.type == "conv"]
-    for layer in net.layers:
-        if layer.type == "lrn" and not np.allclose(layer.param, Lrn(), rtol=1e-6, atol=0):
-            raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {layer.param}")
-    meta = {key: getattr(net.meta, key) for key in net.meta._fieldnames}
+    layers, meta = net["layers"], net["meta"]
+    convolutions = [layer for layer in layers if layer["type"] == "conv"]
+    for layer in layers:
+        if layer["type"] == "lrn" and not np.allclose(layer["param"], Lrn(), rtol=1e-6, atol=0):
+            raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {np.ravel(layer['param'])[:8].tolist()}")
     settings = {key: value for key, value in meta.items() if isinstance(value, (int, float, str))}
     return _Network(
-        convolutions=[(layer.weights[0], layer.weights[1]) for layer in convolutions],
-        dilations=[int(np.max(getattr(layer, "dilate", 1))) for layer in convolutions],
-        kinds=[str(layer.type) for layer in net.layers],
-        mean=tuple(float(value) for value in net.meta.normalization.averageImage),
+        convolutions=[(layer["weights"][0], layer["weights"][1]) for layer in convolutions],
+        dilations=[int(np.max(layer.get("dilate", 1))) for layer in convolutions],
+        kinds=[str(layer["type"]) for layer in layers],
+        mean=tuple(float(value) for value in np.ravel(meta["normalization"]["averageImage"])),
         training={"meta": settings} if settings else {},
     )
 
@@ -449,14 +454,23 @@ def _natural(value: Any) -> bool:
 def _unpickle(data: bytes, start: int = 0) -> tuple[Any, dict[str, _Storage], int]:
     """The pickle at data[start:], the storages it refers to, and the offset behind it.
 
-    A first walk over the opcodes, which executes none, finds the end and refuses what could exhaust the
-    memory: the unpickler's memo is an array as long as the largest index that the pickle stores to.
+    A first walk over the opcodes, which executes none, finds the end and refuses what could exhaust memory or time: the
+    unpickler's memo is an array as long as the largest index that the pickle stores to, and tuples of the same tuples,
+    forty deep, would be hashed for years as the key of a dict.
     """
     stream = io.BytesIO(data)
     stream.seek(start)
+    harmless: dict[int, bool] = {}  # which stored things are no tuples, by index
+    before, again = "", 0
     for opcode, argument, _ in pickletools.genops(stream):
-        index = int(argument or 0) if opcode.name.endswith("PUT") else 0
-        if stream.tell() - start > LARGEST_PICKLE or index > LARGEST_PICKLE:
+        index = 0
+        if opcode.name.endswith("PUT") or opcode.name == "MEMOIZE":
+            index = len(harmless) if argument is None else int(argument)
+            harmless[index] = any(word in before for word in ("UNICODE", "GLOBAL", "EMPTY_DICT", "EMPTY_LIST"))
+        elif opcode.name == "DUP" or ("GET" in opcode.name and not harmless.get(int(argument or 0))):
+            again += 1
+        before = opcode.name
+        if stream.tell() - start > LARGEST_PICKLE or index > LARGEST_PICKLE or again > MOST_REPEATED:
             raise WeightsError("its pickle is too large for a state dict of these networks")
     end = stream.tell()
     unpickler = _StateDictUnpickler(data[start:end])

@@ -24,8 +24,10 @@ def write_images(folder, frames, name="{:04d}.png", start=1):
         assert cv2.imwrite(str(folder / name.format(number)), frame)
 
 
-def write_video(path, frames, codec):
-    size = (frames[0].shape[1], frames[0].shape[0])
+def write_video(path, frames, codec, like=None):
+    """like: a frame of their size, where `frames` is a generator."""
+    like = frames[0] if like is None else like
+    size = (like.shape[1], like.shape[0])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 20.0, size)
     assert writer.isOpened()
     for frame in frames:

@@ -1,7 +1,8 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend, files, workers, yardstick < kernels < ops < network, tiled, vision < filter, presets, weights, extractor
-< tracker < evaluation, train, gradcheck < adapters, trace, track, bench, bench_kernels, serve, explain < cli
+backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision
+< filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
+< adapters, trace, track, bench, bench_kernels, serve, explain < cli
 """
 
 import ast
@@ -17,7 +18,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["backend", "files", "workers", "yardstick"],
+    ["backend", "files", "matlab", "workers", "yardstick"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision"],

@@ -80,7 +80,7 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
     try:
         with h5py.File(path, "r") as file:
             attributes: dict[str, Any] = dict(file.attrs)
-            form = attributes.get("format")
+            form = int(attributes["format"])
             if form not in FORMATS:
                 raise ValueError("another format")
             pixels = file["crops"][:] if form == 1 else _mapped(path, file["crops"])
@@ -88,10 +88,15 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
             sequence, frame = file["sequence"][:], file["frame"][:]
             box = np.full((len(frame), 4), np.nan) if form == 1 else file["box"][:]
             validation = held_out(names) if form == 1 else file["validation"][:]
-        size, edge = int(attributes["size"]), int(attributes.get("margin", 0))
+        size, edge, padding = int(attributes["size"]), int(attributes.get("margin", 0)), float(attributes["padding"])
+        digest = attributes["digest"]
         shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
         if shapes != [(len(frame), 3, *[size + 2 * edge] * 2), *[(len(frame),)] * 2, (len(frame), 4), (len(names),)]:
             raise ValueError("sizes that do not fit together")
+        within = len(frame) > 0 and 0 <= sequence.min() <= sequence.max() < len(names)
+        whole = sequence.dtype.kind == frame.dtype.kind == "i"
+        if not (within and whole and size > 0 and edge >= 0 and 0 < padding < np.inf) or np.isinf(box).any():
+            raise ValueError("numbers that cannot be")
         if not margin and edge:
             pixels = pixels[:, :, edge:-edge, edge:-edge]
         return Crops(
@@ -99,14 +104,14 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
             sequence,
             frame,
             names,
-            float(attributes["padding"]),
+            padding,
             size,
-            str(attributes["digest"]),
+            digest.decode() if isinstance(digest, bytes) else str(digest),
             edge if margin else 0,
             box,
-            validation,
+            validation != 0,  # a damaged byte is neither False nor True
         )
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:  # what HDF5 says is in __cause__
+    except Exception as error:  # h5py raises almost anything on a damaged file; what it says is in __cause__
         found = "it is incomplete or something else" if form in (None, *FORMATS) else f"its format is {form}"
         raise ValueError(
             f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
@@ -269,7 +274,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
                         )
                     for name, array in index.items():
                         file[name] = array
-                    file.attrs.update({**attributes, "format": FORMAT_VERSION, "digest": self._all.hexdigest()})
+                    file.attrs.update({"format": FORMAT_VERSION, "digest": np.bytes_(self._all.hexdigest())})
+                    for name, value in attributes.items():  # texts of a fixed length: others lie where no checksum is
+                        file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
                 self._file.truncate(around.end)
             sync_and_move(self.part, self.out)
         self.journal.unlink()

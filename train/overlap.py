@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcfnet_np.evaluation import datasets
+from dcfnet_np.vision.sources import decode_image
 from dcfnet_np.workers import map_in_order
 
 SAMPLE = 16  # frames of a video that are looked at
@@ -72,8 +73,8 @@ def picture_hash(path: Path) -> int | None:
     import cv2
 
     try:  # decoded at a quarter of its size, where its format can do that
-        gray = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
-    except (OSError, cv2.error):
+        gray = decode_image(path.read_bytes(), cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    except OSError:
         return None
     if gray is None or gray.std() < FLAT:
         return None

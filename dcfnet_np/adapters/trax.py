@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..tracker import Tracker
+from ..vision.sources import decode_image
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +81,7 @@ def read_image(image: Any) -> np.ndarray:
     from trax import FileImage
 
     data = Path(image.path()).read_bytes() if isinstance(image, FileImage) else image.buffer()
-    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    frame = decode_image(bytes(data), cv2.IMREAD_COLOR)
     if frame is None:
         name = image.path() if isinstance(image, FileImage) else "the image"
         raise ValueError(f"{name} does not decode as an image")

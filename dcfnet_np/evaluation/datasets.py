@@ -178,9 +178,9 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     listed = root / "list.txt"
     if listed.is_file():
         there = {entry.name for entry in entries}
-        for name in listed.read_text(encoding="utf-8").split():
+        for name in listed.read_text(encoding="utf-8", errors="replace").split():
             if name not in there:
-                yield Problem(name, f"{listed} names it, but there is no such folder with ground truth")
+                yield Problem(name[:60], f"{listed} names it, but there is no such folder with ground truth")
     for empty in sorted(path for path in root.iterdir() if path.is_dir() and image_files(path / "img")):
         if not any(entry.folder == empty for entry in entries):
             yield Problem(empty.name, f"{empty} has frames but no ground truth that is not empty")
@@ -313,7 +313,7 @@ def _uav123_entries(root: Path) -> list[Entry]:
         for truth in sorted((root / "anno" / version).glob("*.txt"), key=natural_order):
             name, _, number = truth.stem.partition("_")
             parts = UAV123_PARTS.get(name, [])
-            if number.isdigit() and 1 <= int(number) <= len(parts):
+            if re.fullmatch("[0-9]{1,9}", number) and 1 <= int(number) <= len(parts):
                 first, last = ((n - 1) // step + 1 for n in parts[int(number) - 1])
                 entries.append(Entry(truth.stem, "uav123", frames / name, truth, (first, last)))
             else:
@@ -479,11 +479,11 @@ def _read_attributes(root: Path, file: str | os.PathLike[str] | None) -> dict[st
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         return {name: [str(word) for word in words] for name, words in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise DatasetError(f'{path}: expected JSON like {{"David": ["IV", "SV"]}} ({error})') from None
 
 
 def _folder_attributes(folder: Path) -> list[str]:
     """attrs.txt of OTB's Python toolkit: words parted by commas."""
     path = folder / "attrs.txt"
-    return re.findall(r"[A-Za-z]+", path.read_text(encoding="utf-8")) if path.is_file() else []
+    return re.findall(r"[A-Za-z]+", path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else []

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..vision.sources import decode_image
+
 MOST_TARGETS = 64  # in a video; with more values an image is no mask
 
 
@@ -25,9 +27,7 @@ def read_mask(path: Path) -> np.ndarray:
     import cv2
 
     try:
-        mask = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # an empty file
-        mask = None
+        mask = decode_image(path.read_bytes(), cv2.IMREAD_UNCHANGED)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if mask is None or mask.dtype != np.uint8:

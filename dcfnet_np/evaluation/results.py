@@ -87,7 +87,7 @@ def write(path: Path, results: dict[str, Any]) -> None:
 def load(out: Path) -> dict[str, Any]:
     """results.json of a folder.  ValueError when there is none or it is of another format."""
     path = out / "results.json"
-    results = read_json(path)
+    results = read_json(path, "format", "trackers")
     if results.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} has format {results.get('format')}, this version reads {FORMAT_VERSION}")
     return results

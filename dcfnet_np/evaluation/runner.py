@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import replacing
-from ..vision.boxes import from_otb, read_numbers, to_otb
+from ..vision.boxes import LARGEST, read_boxes, to_otb
 from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
 from .baselines import Spec, Unavailable
@@ -125,17 +125,20 @@ def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequen
 
 def read_record(out: Path) -> dict[str, Any]:
     """run.json of a folder of results.  ValueError when it is none."""
-    return read_json(out / "run.json")
+    return read_json(out / "run.json", "dataset", "protocol", "rules", "sequences", "trackers")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file that `dcfnet eval` writes.  ValueError when it is missing or damaged."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """A file that `dcfnet eval` writes, with these keys.  ValueError when it is missing or damaged."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ValueError(f"{path.parent} has no {path.name}, which `dcfnet eval` writes: no results there") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ValueError(f"{path} is damaged: it has no {missing[0]}")
     return content
 
 
@@ -250,7 +253,7 @@ def read(out: Path, job: Job) -> Run:
     if job.segment.supervised:
         boxes, states = read_vot(path)
     else:
-        boxes = from_otb(read_numbers(path))
+        boxes = read_boxes(path)
         states = np.full(len(boxes), BOX, np.int8)
         states[0] = STARTED
     seconds = [np.loadtxt(times / f"{job.stem}_{what}.txt", ndmin=1) for what in ("time", "decode")]
@@ -262,12 +265,13 @@ def read(out: Path, job: Job) -> Run:
 def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A VOT result file: boxes (n, 4), NaN where there is none, and states (n,).  0-based."""
     boxes, states = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             values = [float(word) for word in line.split(",")]
         except ValueError:
             values = []
-        if len(values) not in (1, 4) or (len(values) == 1 and values[0] not in (0, STARTED, FAILED)):
+        is_box = len(values) == 4 and all(abs(value) <= LARGEST for value in values)
+        if not is_box and values not in ([0], [STARTED], [FAILED]):
             raise ValueError(f"{path}, line {number}: expected 0, 1, 2 or four numbers, got {line[:60]!r}")
         boxes.append(values if len(values) == 4 else [np.nan] * 4)
         states.append(BOX if len(values) == 4 else int(values[0]))

@@ -77,10 +77,10 @@ def read_clip(source: str, name: str, box: Sequence[float] | None, count: int, e
 
 def _read_image(path: str) -> "np.ndarray":
     import cv2
-    import numpy as np
 
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    from ..vision.sources import decode_image
+
+    image = decode_image(Path(path).read_bytes(), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"cannot read {path} as an image; convert it to PNG or JPEG")
     return image

@@ -45,7 +45,7 @@ from ..track import Step, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
 from ..vision.draw import STATES
 from ..vision.overlap import ReadAhead
-from ..vision.sources import Frame, open_source
+from ..vision.sources import Frame, decode_image, open_source
 
 PAGE = Path(__file__).parent / "page"
 KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
@@ -415,10 +415,7 @@ def _to_jpeg(image: np.ndarray) -> bytes:
 
 
 def _from_jpeg(data: bytes) -> np.ndarray:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # no bytes, or too many pixels
-        image = None
+    image = decode_image(data, cv2.IMREAD_COLOR)
     if image is None:
         raise Refused("a picture of the camera does not decode")
     return image

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..files import WriteError, check_output, part_of, replacing, sync_and_move,
 
 Box = tuple[float, float, float, float]
 
+LARGEST = 1e9  # pixels; what a file gives as more is no box
 SUFFIXES = (".txt", ".csv", ".json")
 COLUMNS = ("frame", "x", "y", "w", "h", "score", "ok", "time", "state")
 
@@ -50,9 +52,11 @@ def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "ch
     """
     height, width = int(frame_shape[0]), int(frame_shape[1])
     try:
-        x, y, w, h = (float(value) for value in box)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where}: box must be four numbers x, y, w, h, got {box!r}") from None
+        values = () if isinstance(box, (str, bytes)) else box  # their letters may be numbers too
+        x, y, w, h = (float("" if isinstance(value, (str, bytes)) else value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        got = textwrap.shorten(repr(box), 80)
+        raise ValueError(f"{where}: box must be four numbers x, y, w, h, got {got}") from None
     text = f"({x:g}, {y:g}, {w:g}, {h:g})"
     if not all(math.isfinite(value) for value in (x, y, w, h)):
         raise ValueError(f"{where}: box must be finite, got {text}")
@@ -105,8 +109,8 @@ def read_numbers(path: str | os.PathLike[str], blank_rows: bool = False) -> np.n
     """Rows of numbers parted by commas, tabs or spaces -> (rows, columns) float64; empty lines are skipped.
 
     blank_rows: an empty line between others is a row of NaN instead: a frame without annotation.
-    Raises ValueError, naming file and line, for a word that is no number, for rows of different lengths, for a
-    lone nan and for an empty file.
+    Raises ValueError, naming file and line, for a word that is no number or a number beyond LARGEST, for rows of
+    different lengths, for a lone nan and for an empty file.
     """
     rows: list[list[float]] = []
     blank = 0
@@ -120,6 +124,8 @@ def read_numbers(path: str | os.PathLike[str], blank_rows: bool = False) -> np.n
             row = [float(word) for word in words]
         except ValueError:
             raise ValueError(f"{path}, line {number}: expected numbers, got {line.strip()[:60]!r}") from None
+        if any(abs(value) > LARGEST for value in row):
+            raise ValueError(f"{path}, line {number}: a number beyond {LARGEST:g}, got {line.strip()[:60]!r}")
         if len(row) == 1 and math.isnan(row[0]):
             raise ValueError(f"{path}, line {number}: a lone nan; write nan for every number, like nan,nan,nan,nan")
         if rows and len(row) != len(rows[0]):
@@ -149,11 +155,14 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
         with open(path, newline="", encoding="utf-8") as file:
             records: Any = json.load(file) if suffix == ".json" else list(csv.DictReader(file))
         boxes = [[_number(record[name]) for name in ("x", "y", "w", "h")] for record in records]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: not a {suffix} file with columns x, y, w, h ({type(error).__name__}: {error})"
-        ) from None
-    return np.array(boxes, float).reshape(-1, 4)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
+        raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
+    found = np.array(boxes, float).reshape(-1, 4)
+    if (abs(found) > LARGEST).any():
+        row = int((abs(found) > LARGEST).any(axis=1).argmax()) + 1
+        raise ValueError(f"{path}: box {row} has a number beyond {LARGEST:g}")
+    return found
 
 
 def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:

@@ -50,6 +50,7 @@ def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
     """
     lengths = np.asarray(lengths, np.float64)[:, None]
     position = np.reshape(centres, (-1, 1)) - lengths / 2 + np.arange(size) * (lengths / (size - 1))
+    np.clip(position, -1, limit, out=position)  # pixels further outside are as black, and have indices that fit
     low = np.floor(position)
     indices = np.empty((len(lengths), 2, size), np.int32)
     indices[:, 0], indices[:, 1] = low, low + 1

@@ -28,6 +28,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 GROUND_TRUTH = ("groundtruth_rect.txt", "groundtruth.txt", "groundtruth_poly.txt")  # the first one there wins
 FRAME_FOLDERS = ("img", "color", ".")
 DEFAULT_FPS = 25.0
+SMALLEST_VIDEO = 8  # pixels; damaged videos of 2x2 pixels end the process inside OpenCV's FFmpeg
+LONGEST_SPEC = 4096  # letters of a path or an address
 STREAM_TIMEOUT = 10_000  # milliseconds without an answer after which a stream is given up
 
 
@@ -132,14 +134,20 @@ def open_source(
         raise ValueError(f"open_source: start and end must not be negative, got {start} and {end}")
     part = Part(start, end, every, max_frames)
     text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
-    if text.isascii() and text.isdigit():
+    if len(text) > LONGEST_SPEC:
+        raise SourceError(f"a source of {len(text)} letters, {text[:60]!r}...: no path and no address is so long")
+    if re.fullmatch(r"[0-9]{1,9}", text):
         return _VideoSource(int(text), f"camera {text}", part)
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
         return _VideoSource(text, _name_of_stream(text), part)
     path = Path(text)
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # one part of it is too long
+        raise SourceError(f"{path} cannot be opened: {error.strerror}") from None
+    if is_folder:
         return _open_folder(path, part, need_truth)
-    if path.is_file():
+    if is_file:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
         return _VideoSource(str(path), path.stem, part)
@@ -150,7 +158,10 @@ def open_source(
 
 def _name_of_stream(address: str) -> str:
     """The address without user and password, which must not turn up in messages."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise SourceError(f"the address of a stream cannot be read: {error}") from None
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
@@ -174,7 +185,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
 
 def natural_order(path: Path) -> list[Any]:
     """Sort key that takes runs of digits as numbers: frame2 before frame10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.name)]
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", path.name))]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -189,7 +200,7 @@ def _match(pattern: str) -> list[Path]:
     """Files of a pattern with `*`, `?`, `[...]`, or with a printf number such as %04d."""
 
     def digits(found: re.Match[str]) -> str:
-        return "[0-9]" * int(found[1] or 1) + "*"  # %04d writes 10000 with five digits
+        return "[0-9]" * min(int(found[1] or 1), 255) + "*"  # %04d writes 10000 with five digits
 
     matches = glob.glob(re.sub(r"%0?(\d*)d", digits, pattern))
     files = [Path(match) for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
@@ -269,6 +280,11 @@ class _VideoSource(Source):
         self._is_file = isinstance(target, str) and "://" not in target
         self._reading = threading.Lock()  # close() may come from another thread than the one that reads
         self._capture = self._open()
+        size = [int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+        if self._is_file and min(size) < SMALLEST_VIDEO:
+            self.close()
+            least = f"{SMALLEST_VIDEO}x{SMALLEST_VIDEO} are the least; {self._advice}"
+            raise SourceError(f"{self._where} is a video of {size[0]}x{size[1]} pixels, {least}")
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if 0 < fps <= 1000 else DEFAULT_FPS
         announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -305,8 +321,12 @@ class _VideoSource(Source):
     def _open(self) -> Any:
         import cv2
 
-        if self._is_file or isinstance(self._target, int):
+        if isinstance(self._target, int):
             capture = cv2.VideoCapture(self._target)
+        elif self._is_file:
+            # Not OpenCV's other readers: one takes the name for that of numbered images, one complains on stderr.
+            there = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
+            capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG if there else cv2.CAP_ANY)
         else:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT]
             capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, limits)
@@ -353,7 +373,7 @@ class _VideoSource(Source):
                 if (number - begun) % every:
                     continue
                 there, image = self._capture.retrieve()
-            if there:
+            if there and image is not None:  # of some damaged videos it says that there is one, and gives none
                 image = to_bgr(image)
                 shape = image.shape if shape is None else shape
                 _check_size(image, shape, number + 1, self._where)
@@ -394,18 +414,38 @@ def read_image(file: Path, number: int) -> np.ndarray:
     tiff = file.suffix.lower() in (".tif", ".tiff")
     flags = cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        # Through imdecode, since imread cannot open every file name on Windows.
-        frame = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), flags)
+        frame = decode_image(file.read_bytes(), flags)
     except OSError as error:
         raise SourceError(f"frame {number} ({file}) cannot be read: {error.strerror}") from None
-    except cv2.error:  # an empty file
-        frame = None
     if frame is None:
         raise SourceError(f"frame {number} ({file}) does not decode as an image; replace it or leave it out")
     try:
         return to_bgr(frame)
     except (TypeError, ValueError) as error:
         raise SourceError(f"frame {number} ({file}) cannot be used: {error}") from None
+
+
+def decode_image(data: bytes, flags: int) -> np.ndarray | None:
+    """An encoded image as OpenCV gives it for these flags; None where it does not decode.
+
+    From bytes, since imread cannot open every file name on Windows.
+    """
+    import cv2
+
+    if not _ends_where_it_says(data):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # no bytes, or too many pixels
+        return None
+
+
+def _ends_where_it_says(data: bytes) -> bool:
+    """False for a PNG with a chunk that is longer than the file: OpenCV 5.0 then reads for ever."""
+    at = 8
+    while data[:4] == b"\x89PNG" and at < len(data) and data[at - 8 : at - 4] != b"IEND":
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return at <= max(len(data), 8)
 
 
 def _check_size(frame: np.ndarray, shape: tuple[int, ...], number: int, where: str) -> None:
