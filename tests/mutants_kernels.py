@@ -281,6 +281,12 @@ MUTANTS = [
     Mutant("sgd: velocity not kept", "sgd.cu", "test_sgd_step", "v[i] = step;", ""),
     Mutant("sgd: weight decay added to the step, not the gradient", "sgd.cu", "test_sgd_step",
            "+ decay * p[i];", "+ decay;"),
+    Mutant("adam: the square's correction left out", "adam.cu", "test_adam_step", "square / s_part", "square"),
+    Mutant("adam: decay added to the gradient's mean", "adam.cu", "test_adam_step",
+           " / m_part / (sqrt(square / s_part) + epsilon) + decay * p[i])",
+           " / m_part / (sqrt(square / s_part) + epsilon + decay * p[i]))"),
+    Mutant("adam: what the average keeps and takes swapped", "adam.cu", "test_adam_step",
+           "share * (p[i] - a[i])", "(1 - share) * (p[i] - a[i])"),
 ]  # fmt: skip
 
 

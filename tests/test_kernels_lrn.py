@@ -1,11 +1,12 @@
-"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu against dcfnet_np.train.sgd."""
+"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu and adam.cu against dcfnet_np.train.sgd and adam."""
 
 import numpy as np
 import pytest
 from kernel_device import device, full_size_device, relative_error  # noqa: F401
 
-from dcfnet_np.kernels import lrn, sgd
+from dcfnet_np.kernels import adam, lrn, sgd
 from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
+from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, adam_step, update_average
 from dcfnet_np.train.sgd import sgd_step
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
@@ -76,6 +77,32 @@ def test_sgd_step(device, rng, size, dtype):  # noqa: F811
     sgd.step(*on_device, lr=0.1, momentum=0.9, weight_decay=0.05)
     assert relative_error(on_device[0], want_p["w"]) < TOLERANCE[dtype]
     assert relative_error(on_device[2], want_v["w"]) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 256, 300])
+def test_adam_step(device, rng, size, dtype):  # noqa: F811
+    """The third step of a run, and the average after it."""
+    p, g, m, a = (rng.standard_normal(size).astype(dtype) for _ in range(4))
+    s = rng.random(size).astype(dtype) + dtype(0.1)
+    want_p, want_m, want_s, want_a = ({"w": x.astype(np.float64)} for x in (p, m, s, a))
+    how = {"lr": 0.1, "step": 3, "momentum": 0.6, "weight_decay": 0.05}
+    adam_step(want_p, {"w": g.astype(np.float64)}, want_m, want_s, **how)
+    update_average(want_a, want_p, step=1000, decay=0.7)
+    on_device = [device(x.copy()) for x in (p, g, m, s, a)]
+    adam.step(*on_device[:4], squares_decay=SQUARES_DECAY, epsilon=EPSILON, **how)
+    adam.update_average(on_device[4], on_device[0], share=0.3)
+    for got, want in zip((on_device[0], *on_device[2:]), (want_p, want_m, want_s, want_a)):
+        assert relative_error(got, want["w"]) < TOLERANCE[dtype]
+
+
+def test_what_adam_refuses(device):  # noqa: F811
+    p, v = device(np.ones(5)), device(np.ones(6))
+    how = {"lr": 0.1, "step": 1, "momentum": 0.9, "squares_decay": 0.99, "epsilon": 1e-12, "weight_decay": 0.0}
+    with pytest.raises(ValueError, match=r"adam.step: squares must have shape \(5,\), got \(6,\)"):
+        adam.step(p, p, p, v, **how)
+    with pytest.raises(TypeError, match="adam.update_average: average must be float64"):
+        adam.update_average(p.astype(np.float32), p, share=0.5)
 
 
 def test_what_sgd_refuses(device):  # noqa: F811

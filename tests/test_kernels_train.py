@@ -15,6 +15,7 @@ from dcfnet_np.train.augment import Augmentation, augment, draw_changes
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
 from dcfnet_np.train.device_step import SLOTS, TrainStep, device_step
+from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
 from dcfnet_np.train.step import Batches, Diverged, batch_gradients, make_objective, mean_loss
 
@@ -54,12 +55,19 @@ def numpy_steps(config, crops, steps, dtype):
         device=Device("cpu", 0, ""),
     )  # fmt: skip
     batches = Batches(crops, config.mean, dtype, config.augmentation, size=SIZE)
-    velocity, losses = zero_velocity(parameters), []
-    for pairs, lr in steps:
+    velocity, squares, losses = zero_velocity(parameters), zero_velocity(parameters), []
+    average = {name: value.copy() for name, value in parameters.items()}
+    for number, (pairs, lr) in enumerate(steps, start=1):
         loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective, epoch=2)
-        sgd_step(parameters, gradients, velocity, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+        if config.optimiser == "adam":
+            adam_step(parameters, gradients, velocity, squares, step=number, **how)
+        else:
+            sgd_step(parameters, gradients, velocity, **how)
+        update_average(average, parameters, step=number, decay=config.averaging)
         losses.append(loss)
-    return losses, start, parameters, velocity, gradients, mean_loss(batches, pairs, parameters, config, objective)
+    mean = mean_loss(batches, pairs, average, config, objective)  # without averaging the parameters themselves
+    return losses, start, parameters, average, velocity, gradients, mean
 
 
 @pytest.mark.parametrize(
@@ -74,6 +82,7 @@ def numpy_steps(config, crops, steps, dtype):
             False,
         ),
         ("light", np.float64, {"band": False, "flip": True, "light": 0.2}, True),
+        ("light", np.float64, {"optimiser": "adam", "averaging": 0.7}, True),
         ("conv1-dilation", np.float64, {}, True),
         ("conv2", np.float32, {}, True),
     ],
@@ -85,7 +94,7 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
     )  # a rate changes
     counts = [3] * (len(lrs) - 1) + [2]  # the last batch is a short one
     steps = [(rng.integers(0, len(crops), (count, 2)), lr) for count, lr in zip(counts, lrs)]
-    losses, start, want, velocity, gradients, mean = numpy_steps(config, crops, steps, dtype)
+    losses, start, want, average, velocity, gradients, mean = numpy_steps(config, crops, steps, dtype)
     first = network.initialise(arch, config.seed, dtype)
     step = TrainStep(config, crops, first, dtype=dtype, resident=resident, size=SIZE)
     for pairs, lr in steps[:-1]:
@@ -94,8 +103,11 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
     step.step(*steps[-1], epoch=2)
     np.testing.assert_allclose([*got, *step.losses()], losses, rtol=10 * EXACT[dtype])
     assert len(step.losses()) == 0
-    got_gradients, got, got_velocity = step.gradients(), step.parameters(), step.velocity()
     assert step.mean_loss(steps[-1][0]) == pytest.approx(mean, rel=10 * EXACT[dtype])
+    got_gradients, got, got_velocity = step.gradients(), step.parameters(), step.velocity()
+    if config.averaging:
+        for name, value in step.average().items():
+            assert np.abs(value - average[name]).max() < 1e-6 * np.abs(average[name] - want[name]).max(), name
     assert list(got) == list(want) == list(got_velocity)
     for name, value in want.items():
         assert got[name].dtype == dtype
@@ -202,17 +214,17 @@ def test_a_step_in_tf32(full_size_device, rng):  # noqa: F811
 def test_where_there_is_no_tf32(monkeypatch, rng):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     crops, config = make_crops(rng), make_config()
-    parameters = network.initialise(config.arch, 0)
+    state = loop.first_state(config, "")
     with pytest.raises(ValueError, match="tf32 is for a GPU"):
-        device_step(config, as_data(crops), parameters, {}, Device("cpu"), tf32=True)
+        device_step(config, as_data(crops), state, Device("cpu"), tf32=True)
     monkeypatch.setenv("DCFNET_KERNELS", "0")
     with pytest.raises(ValueError, match="tf32 is for the kernels, but DCFNET_KERNELS=0"):
-        device_step(config, as_data(crops), parameters, {}, Device("cuda"), tf32=True)
+        device_step(config, as_data(crops), state, Device("cuda"), tf32=True)
     monkeypatch.delenv("DCFNET_KERNELS")
     conv_tf32.check_device.cache_clear()
     monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
     with pytest.raises(backend.DeviceError, match="TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
-        device_step(config, as_data(crops), parameters, {}, Device("cuda", 1), tf32=True)
+        device_step(config, as_data(crops), state, Device("cuda", 1), tf32=True)
 
 
 def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):  # noqa: F811
@@ -242,9 +254,9 @@ def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, wh
         monkeypatch.setenv("DCFNET_KERNELS", "0")
     size, settings = (24, {"sigma_factor": 0.05}) if off == "size" else (64, {"band": False})
     crops, config = rng.integers(0, 256, (3, 3, size, size)).astype(np.uint8), make_config(**settings)
-    assert device_step(config, as_data(crops), network.initialise(config.arch, 0), {}, Device("cuda")) is None
+    assert device_step(config, as_data(crops), loop.first_state(config, ""), Device("cuda")) is None
     assert why in caplog.text
-    assert device_step(config, as_data(crops), network.initialise(config.arch, 0), {}, Device("cpu")) is None
+    assert device_step(config, as_data(crops), loop.first_state(config, ""), Device("cpu")) is None
 
 
 def test_what_is_refused(full_size_device, rng):  # noqa: F811

@@ -29,7 +29,7 @@ OFTEN = {
 def run(mutant):
     """Run the tests with the mistake planted; returns pytest's exit code and output."""
     family = mutant.name.split(":")[0].split(".")[0].split()[0]
-    file = {"sgd": "test_kernels_lrn.py"}.get(family, f"test_kernels_{family}.py")
+    file = {"sgd": "test_kernels_lrn.py", "adam": "test_kernels_lrn.py"}.get(family, f"test_kernels_{family}.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "mutants_kernels", "-p", "no:cacheprovider"]
     command += ["--tb=line", str(TESTS / file), "-k", f"({mutant.tests}) and ascending"]
     paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -47,8 +47,13 @@ def adam_step(
         theta -= lr * (m / (1 - momentum**step) / (root + EPSILON) + weight_decay * theta)
 
 
+def average_decay(decay: float, step: int) -> float:
+    """What step number `step`, from 1, leaves of the average before it; less in the first steps of a run."""
+    return min(decay, step / (step + 10))
+
+
 def update_average(average: Parameters, parameters: Parameters, *, step: int, decay: float) -> None:
     """Take the parameters after step number `step`, from 1, into their running average, which is written in place."""
-    decay = min(decay, step / (step + 10))
+    decay = average_decay(decay, step)
     for name, theta in parameters.items():
         average[name] += (1 - decay) * (theta - average[name])

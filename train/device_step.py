@@ -1,13 +1,13 @@
-"""One step of training as one chain of kernels: crops -> loss -> gradients -> SGD, all on one GPU.
+"""One step of training as one chain of kernels: crops -> loss -> gradients -> SGD or Adam, all on one GPU.
 
-`train.step.batch_gradients` and `train.sgd.sgd_step` are the specification of every number here.  A step is
+`train.step.batch_gradients`, `train.sgd` and `train.adam` are the specification of every number here.  A step is
 
     gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN x window -> band DFT -> correlation filter -> inverse DFT
-    -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward -> conv, backward -> ... -> SGD]
+    -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward -> conv, backward -> ...] -> SGD
 
 in buffers that are made once, what stands in brackets captured as a CUDA graph.  The host hands over which pairs come
 next and never waits for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.
-With several processes NCCL adds the gradients between the graph, which then ends before it, and SGD.
+With several processes NCCL adds the gradients between the graph and SGD.
 """
 
 import dataclasses
@@ -21,9 +21,11 @@ import numpy as np
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
 from dcfnet_np.device_tracker import Stage
-from dcfnet_np.kernels import conv, conv_tf32, dcf, dft, gather, lrn, sgd
+from dcfnet_np.kernels import adam, conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
+from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, average_decay
 from dcfnet_np.train.augment import cut, draw_changes, label_shifts, shift_label
+from dcfnet_np.train.checkpoint import Checkpoint
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
 from dcfnet_np.train.parallel import Processes
@@ -75,7 +77,7 @@ class Layer(NamedTuple):
 
 
 class TrainStep:
-    """SGD steps of a network on one GPU, `config.batch` pairs each, or fewer.
+    """Steps of SGD or Adam on one GPU, `config.batch` pairs each, or fewer.
 
         step = TrainStep(config, crops)
         for pairs in ...:                     # (batch, 2) indices into crops: template, search
@@ -83,8 +85,9 @@ class TrainStep:
         losses = step.losses()                # of all these steps; waits for the last one
         trained = step.parameters()
 
-    crops: (n, 3, S, S) uint8; size: of the network's input, S less the margin on both sides.  parameters, velocity:
-    those to start with, else initialised from config.seed, and zeros.  resident: keep all crops on the GPU; else every
+    crops: (n, 3, S, S) uint8; size: of the network's input, S less the margin on both sides.  parameters, velocity,
+    squares, average: those to start with after `done` steps, see `checkpoint.Checkpoint`; else parameters from
+    config.seed, which are the average, and zeros.  resident: keep all crops on the GPU; else every
     batch is streamed from page-locked memory while the step before it computes.  dtype: float32, or float64 for checks.
     graph: capture the step as a CUDA graph; else launch its kernels one by one.  tf32: convolutions of more than a few
     channels on tensor cores, which are fast and round every factor to 10 bits of fraction (docs/kernels.md says what
@@ -100,6 +103,9 @@ class TrainStep:
         parameters: network.Parameters | None = None,
         velocity: network.Parameters | None = None,
         *,
+        squares: network.Parameters | None = None,
+        average: network.Parameters | None = None,
+        done: int = 0,
         device: int = 0,
         dtype: Any = np.float32,
         graph: bool = True,
@@ -118,7 +124,7 @@ class TrainStep:
         self._device = self._cp.cuda.Device(device)
         self._graph_wanted = graph
         self._graph: Any = None
-        self._lr: float | None = None  # of the captured graph
+        self._done = done  # steps of the optimiser
         self._compiled = False
         self._ahead = 0  # steps made whose losses `epoch` has yet to yield
         self._steps = 0  # since the losses were last asked for
@@ -136,7 +142,10 @@ class TrainStep:
             self._uploads = self._cp.cuda.Stream(non_blocking=True)
             with self._stream:
                 self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
-                self._make_network(parameters, velocity or {}, self.size)
+                self._make_network(parameters, self.size)
+                self._velocity = self._flatten(velocity)
+                self._squares = self._flatten(squares) if config.optimiser == "adam" else None
+                self._average = self._flatten(average or parameters) if config.averaging else None
                 self._make_objective()
                 self._forward, self._backward = self._make_forward(), self._make_backward()
                 self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
@@ -164,11 +173,17 @@ class TrainStep:
         return self._ahead == 0
 
     def mean_loss(self, pairs: np.ndarray) -> float:
-        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.step.mean_loss`."""
+        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.step.mean_loss`, of the average if any."""
         batches = [pairs[first : first + self.config.batch] for first in range(0, len(pairs), self.config.batch)]
+        with self._device, self._stream:
+            newest = self._flat.copy()
+            self._flat[...] = self._flat if self._average is None else self._average
         for batch in batches:
             self._submit(batch, None, self._run_forward, len(batch))
-        return float(self.losses() @ [len(batch) for batch in batches]) / len(pairs)
+        losses = self.losses()
+        with self._device, self._stream:
+            self._flat[...] = newest
+        return float(losses @ [len(batch) for batch in batches]) / len(pairs)
 
     def step(self, pairs: np.ndarray, lr: float, epoch: int | None = None, total: int | None = None) -> None:
         """One SGD step on `pairs`, (batch or fewer, 2) indices into the crops, at learning rate `lr`.
@@ -249,8 +264,16 @@ class TrainStep:
         return self._unflatten(self._flat)
 
     def velocity(self) -> network.Parameters:
-        """A copy of the velocity of SGD, NumPy arrays.  Waits for the last step."""
+        """A copy of the optimiser's velocity, NumPy arrays.  Waits for the last step."""
         return self._unflatten(self._velocity)
+
+    def squares(self) -> network.Parameters:
+        """A copy of Adam's squares, NumPy arrays, {} with SGD.  Waits for the last step."""
+        return {} if self._squares is None else self._unflatten(self._squares)
+
+    def average(self) -> network.Parameters:
+        """A copy of the parameters' average, NumPy arrays, {} without averaging.  Waits for the last step."""
+        return {} if self._average is None else self._unflatten(self._average)
 
     def gradients(self) -> network.Parameters:
         """The gradients of the last step, NumPy arrays; for tests."""
@@ -272,21 +295,28 @@ class TrainStep:
 
     def _replay(self, lr: float) -> None:
         if not self._graph_wanted or not self._compiled:  # the first step compiles kernels, which is no capture
-            self._run(lr)
+            self._run()
             self._compiled = True
         else:
-            # The learning rate is a number in the graph; it changes once an epoch.
-            if self._graph is None or lr != self._lr:
+            if self._graph is None:
                 self._stream.begin_capture()
-                self._run(lr)
-                self._graph, self._lr = self._stream.end_capture(), lr
+                self._run()
+                self._graph = self._stream.end_capture()
             self._graph.launch(self._stream)
         if self._add is not None:
             self._add(self._dflat, self._stream)
-            self._descend(lr)
+        self._done += 1
+        self._descend(lr)  # outside of the graph, which would keep the numbers of its capture
 
-    def _make_network(self, parameters: network.Parameters, velocity: network.Parameters, size: int) -> None:
-        """The layers, with all parameters, their gradients and their velocity in one flat buffer each."""
+    def _flatten(self, values: network.Parameters | None) -> Array:
+        """One flat buffer of all parameters, or of what belongs to each; zeros when there are none."""
+        flat = self._cp.zeros(sum(int(np.prod(shape)) for _, shape in self._places.values()), self.dtype)
+        for name in values or {}:
+            self._view(flat, name)[...] = self._cp.asarray(values[name], self.dtype)
+        return flat
+
+    def _make_network(self, parameters: network.Parameters, size: int) -> None:
+        """The layers, with all parameters and their gradients in one flat buffer each."""
         cp, dtype, n = self._cp, self.dtype, 2 * self.config.batch
         specs = [spec for _, spec in network.layers(self.config.arch)]
         lrns = [spec for spec in specs if isinstance(spec, network.Lrn)]
@@ -298,11 +328,7 @@ class TrainStep:
         for name, value in parameters.items():
             self._places[name] = (start, value.shape)
             start += value.size
-        zeros = {name: np.zeros(value.shape, dtype) for name, value in parameters.items()}
-        self._flat, self._velocity, self._dflat = (
-            cp.asarray(np.concatenate([np.asarray(values[name], dtype).reshape(-1) for name in parameters]))
-            for values in (parameters, velocity or zeros, zeros)
-        )
+        self._flat, self._dflat = self._flatten(parameters), self._flatten(None)
         self._images = cp.empty((n, 3, size, size), dtype)
         self._mean_pixel = cp.asarray(np.asarray(self.config.mean, dtype))
         self._layers: list[Layer] = []
@@ -380,24 +406,37 @@ class TrainStep:
         slot = self._slots[0]
         crops = self._crops if slot.crops is None else slot.device_crops
         collect = partial(gather.gather, crops, slot.device_chosen, self._mean_pixel, out=self._images)
-        return [Stage("gather", collect), *self._forward, *self._backward, Stage("SGD", partial(self._descend, lr))]
+        return [
+            Stage("gather", collect),
+            *self._forward,
+            *self._backward,
+            Stage(self.config.optimiser, partial(self._descend, lr)),
+        ]
 
-    def _run(self, lr: float) -> None:
-        """All kernels of a step after `gather`."""
+    def _run(self) -> None:
+        """All kernels between `gather` and the optimiser."""
         for stage in (*self._forward, *self._backward):
             stage.run()
-        if self._add is None:
-            self._descend(lr)
 
     def _run_forward(self) -> None:
         for stage in self._forward:
             stage.run()
 
     def _descend(self, lr: float) -> None:
-        sgd.step(
-            self._flat, self._dflat, self._velocity, lr=lr, momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
-        )  # fmt: skip
+        """One step of the optimiser, and of the average."""
+        config, how = (
+            self.config,
+            {"lr": lr, "momentum": self.config.momentum, "weight_decay": self.config.weight_decay},
+        )
+        if self._squares is not None:
+            adam.step(
+                self._flat, self._dflat, self._velocity, self._squares, step=self._done, squares_decay=SQUARES_DECAY,
+                epsilon=EPSILON, **how,
+            )  # fmt: skip
+        else:
+            sgd.step(self._flat, self._dflat, self._velocity, **how)
+        if self._average is not None:
+            adam.update_average(self._average, self._flat, share=1 - average_decay(config.averaging, self._done))
 
     def _make_forward(self) -> list[Stage]:
         """From the images to the loss and its gradient by the response, every buffer bound."""
@@ -515,15 +554,16 @@ class TrainStep:
 def device_step(
     config: Config,
     data: Crops,
-    parameters: network.Parameters,
-    velocity: network.Parameters,
+    state: Checkpoint,
     device: Device,
+    done: int = 0,
     tf32: bool = False,
     processes: Processes = Processes(),  # noqa: B008  has no state
 ) -> TrainStep | None:
     """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is to do it.
 
-    Raises ValueError when TF32 was asked for and array code is all there is, DeviceError when the GPU has none.
+    state: of a run that has made `done` steps.  Raises ValueError when TF32 was asked for and array code is all there
+    is, DeviceError when the GPU has none.
     """
     if tf32 and device.kind == "cpu":
         raise ValueError("train: tf32 is for a GPU, and this run is on the CPU; leave tf32 off")
@@ -534,8 +574,6 @@ def device_step(
     reason = ""
     if not kernels.enabled():
         reason = "DCFNET_KERNELS=0"
-    elif config.optimiser != "sgd" or config.averaging:
-        reason = "the kernels know SGD without averaging"
     elif size % 2 == 0 and (not config.band or label_band(label) is None):
         reason = f"maps of {size} pixels need the full spectrum of an even size, which the kernels do not have"
     if reason and tf32:
@@ -547,6 +585,6 @@ def device_step(
         conv_tf32.check_device(device.index)
     share = dataclasses.replace(config, batch=-(-config.batch // processes.size))  # of this rank, rounded up
     return TrainStep(
-        share, data.crops, parameters, velocity, device=device.index, resident=False, tf32=tf32, size=data.size,
-        processes=processes,
+        share, data.crops, state.parameters, state.velocity, squares=state.squares, average=state.average, done=done,
+        device=device.index, resident=False, tf32=tf32, size=data.size, processes=processes,
     )  # fmt: skip

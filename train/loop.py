@@ -162,7 +162,7 @@ class _Run:
             check_resume(state, config, data.digest)
         else:
             state = first_state(config, data.digest)
-        self.by_kernels = device_step(config, data, state.parameters, state.velocity, place, tf32, processes)
+        self.by_kernels = device_step(config, data, state, place, self.steps_done(state), tf32, processes)
         if self.by_kernels is not None:
             place = Device("cpu")  # what is left to do here
 
@@ -210,6 +210,10 @@ class _Run:
             self.save_weights("weights.h5")
         return self.out / "weights.h5"
 
+    def steps_done(self, state: Checkpoint) -> int:
+        """How many steps the run has made."""
+        return state.epoch * len(self.draw_batches(0)) + state.steps
+
     def draw_batches(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch, (config.batch or fewer, 2) index pairs each."""
         config = self.config
@@ -225,8 +229,7 @@ class _Run:
         if self.by_kernels is not None:
             losses = self.by_kernels.epoch(batches, lr, state.epoch)
         else:
-            per_epoch = -(-self.pairs // self.config.batch)
-            losses = self.by_arrays.epoch(batches, state, lr, state.epoch * per_epoch + state.steps + 1)
+            losses = self.by_arrays.epoch(batches, state, lr, self.steps_done(state) + 1)
         self.by_arrays.waited = 0.0
         began = saved = time.perf_counter()
         for batch, loss in zip(batches, losses, strict=True):
@@ -293,8 +296,10 @@ class _Run:
     def fetch(self) -> None:
         """Bring the state to where `save` finds it."""
         if self.by_kernels is not None:
-            parameters, velocity = self.by_kernels.parameters(), self.by_kernels.velocity()
-            self.state = self.state._replace(parameters=parameters, velocity=velocity)
+            k = self.by_kernels
+            self.state = self.state._replace(
+                parameters=k.parameters(), velocity=k.velocity(), squares=k.squares(), average=k.average()
+            )
 
     def save(self) -> None:
         """Write the checkpoint, and the log as the checkpoint has it."""
