@@ -158,12 +158,9 @@ def test_features_filter_response_and_gradients(browser, clip):
         close(through["parameters"][ours], expected["parameters"][theirs])
 
 
-WORKERS = {  # what a browser may do with `new Worker`, and how many then share the features; none: in the page itself
+WORKERS = {  # what a browser may do with `new Worker`, and how many share the features; none: the page itself
     "no worker": ("window.Worker = class { constructor() { throw new Error('none'); } };", 1),
-    "a dead worker": (
-        "window.Worker = class extends Worker { constructor() { super('data:text/javascript,('); } };",
-        1,
-    ),
+    "dead workers": ("window.Worker = class extends Worker { constructor() { super('data:text/javascript,('); } };", 1),
     "one worker": (
         "{ let left = 1; window.Worker = class extends Worker"
         " { constructor(address) { if (left-- <= 0) throw new Error('one'); super(address); } } };",
