@@ -1,5 +1,6 @@
 """Hard input: a share of what `benchmarks/robustness.py` tries, and the bugs that it found, one by one."""
 
+import json
 import struct
 import subprocess
 import sys
@@ -403,3 +404,17 @@ def test_a_part_of_uav123_with_another_digit(tmp_path, rng):
     (tmp_path / "anno" / "UAV123").mkdir(parents=True)
     (tmp_path / "anno" / "UAV123" / "car1_².txt").write_text("1,1,9,9\n" * 2)
     assert [sequence.name for sequence in datasets.load(tmp_path)] == ["car1_²"]
+
+
+def test_the_committed_long_run():
+    """100,000 inputs, half of them through readers and the command, and no bug; 5 MB at most in 99,000 frames."""
+    report = json.loads((TESTS.parent / "benchmarks" / "results" / "robustness.json").read_text(encoding="utf-8"))
+    found = report["inputs"]
+    counts = {name: kind["inputs"] for name, kind in found["kinds"].items()}
+    readers = sum(count for name, count in counts.items() if hard_input.KINDS[name].reads)
+    assert counts.keys() == hard_input.KINDS.keys() and min(counts.values()) >= 1000
+    assert found["inputs"] == sum(counts.values()) >= 100_000 and found["through_readers"] == readers >= 50_000
+    assert found["bugs"] == []
+    for run in report["frames"].values():
+        (first, start), *_, (last, end) = run["rss_mb_after"].items()
+        assert int(first) < 1500 and int(last) >= 99_000 and end - start <= 5, run
