@@ -11,11 +11,11 @@ from dcfnet_np.backend import Device, to_numpy
 from dcfnet_np.kernels import conv_tf32, gather
 from dcfnet_np.train import loop, prepare
 from dcfnet_np.train import step as array_step
+from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import Augmentation, augment, draw_changes
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
 from dcfnet_np.train.device_step import SLOTS, TrainStep, device_step
-from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
 from dcfnet_np.train.step import Batches, Diverged, batch_gradients, make_objective, mean_loss
 

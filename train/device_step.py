@@ -311,8 +311,8 @@ class TrainStep:
     def _flatten(self, values: network.Parameters | None) -> Array:
         """One flat buffer of all parameters, or of what belongs to each; zeros when there are none."""
         flat = self._cp.zeros(sum(int(np.prod(shape)) for _, shape in self._places.values()), self.dtype)
-        for name in values or {}:
-            self._view(flat, name)[...] = self._cp.asarray(values[name], self.dtype)
+        for name, value in (values or {}).items():
+            self._view(flat, name)[...] = self._cp.asarray(value, self.dtype)
         return flat
 
     def _make_network(self, parameters: network.Parameters, size: int) -> None:
