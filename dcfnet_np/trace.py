@@ -22,7 +22,7 @@ import numpy as np
 
 from . import __version__, network
 from .extractor import Extracted, Extractor, is_flat
-from .files import check_output, replacing
+from .files import check_output, is_checked_hdf5, replacing
 from .ops import dcf, fourier, loss
 from .ops.conv import conv2d_forward
 from .ops.lrn import lrn_forward
@@ -198,7 +198,7 @@ def write_trace(path: str | Path, steps: Iterable[Step], attributes: dict[str, A
     path = Path(path)
     check_output(path)
     names = []
-    with replacing(path) as part, h5py.File(part, "w", track_order=True) as file:
+    with replacing(path) as part, h5py.File(part, "w", libver=("v108", "v108"), track_order=True) as file:
         file.attrs.update(attributes)
         for name, record in steps:
             group = file.create_group(name, track_order=True)
@@ -214,9 +214,11 @@ def read_trace(path: str | Path) -> Iterator[Step]:
     import h5py
 
     try:
+        if not is_checked_hdf5(Path(path)):
+            raise OSError("no HDF5 with checksums")
         file = h5py.File(path, "r")
     except OSError as error:
-        reason = "there is no such file" if not Path(path).exists() else f"h5py cannot open it ({error})"
+        reason = "there is no such file" if not Path(path).exists() else f"it cannot be opened ({error})"
         raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
     with file:
         if file.attrs.get("format") != FORMAT or file.attrs.get("format_version") != FORMAT_VERSION:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .files import replacing
+from .files import is_checked_hdf5, replacing
 from .matlab import read_mat
 from .network import (
     ARCHITECTURES,
@@ -198,10 +198,7 @@ def _load_hdf5(path: Path) -> Weights:
     _check_file(path)
     if path.stat().st_size == 0:
         raise WeightsError(f"{path}: {INCOMPLETE}")
-    # Ours have checksums, from version 2 of HDF5's structure on; the library may never return from damage without.
-    with open(path, "rb") as stream:
-        start = stream.read(9)
-    if not h5py.is_hdf5(path) or start[:8] != b"\x89HDF\r\n\x1a\n" or start[8:] in (b"\x00", b"\x01"):
+    if not (is_checked_hdf5(path) and h5py.is_hdf5(path)):
         raise WeightsError(f"{path}: {FOREIGN}")
     with _one_line(path), h5py.File(path, "r") as file:
         return _from_hdf5(file, path.stem)

@@ -473,7 +473,6 @@ def crop_files() -> list[bytes]:
             attributes = {"padding": 2.0, "size": 8, "margin": margin, "skipped": "{}"}
             writer.finish(["a", "b", "c"], np.array([False, False, True]), attributes)
 
-    # Not format 1: without checksums HDF5 may loop for ever, docs/robustness.md.
     return [make_bytes(lambda path, margin=margin: write(path, margin), ".h5") for margin in (0, 2)]
 
 

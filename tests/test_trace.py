@@ -148,9 +148,9 @@ def test_what_is_no_trace(tmp_path):
     with pytest.raises(ValueError, match="nothing.h5: there is no such file"):
         next(trace.read_trace(tmp_path / "nothing.h5"))
     (tmp_path / "text.h5").write_text("text")
-    with pytest.raises(ValueError, match="text.h5: h5py cannot open it"):
+    with pytest.raises(ValueError, match="text.h5: it cannot be opened"):
         next(trace.read_trace(tmp_path / "text.h5"))
-    h5py.File(tmp_path / "other.h5", "w").close()
+    h5py.File(tmp_path / "other.h5", "w", libver="v110").close()
     with pytest.raises(ValueError, match="other.h5: not a trace of version 1"):
         next(trace.read_trace(tmp_path / "other.h5"))
 

@@ -27,10 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np.files import part_of, replacing, sync_and_move, write_errors
+from dcfnet_np.files import is_checked_hdf5, part_of, replacing, sync_and_move, write_errors
 
 FORMAT_VERSION = 2
-FORMATS = (1, 2)  # that can be read; 1 has neither box, videos, validation, digests nor margin
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
 ROOM = 256 << 10  # bytes for HDF5's structure behind the pixels, besides the index itself; it takes about 50,000
 VALIDATION_SHARE = 0.1
@@ -47,7 +46,7 @@ class Crops(NamedTuple):
     size: int  # pixels of that window
     digest: str
     margin: int = 0  # pixels that `crops` has on every side beyond the window, at the same scale
-    box: np.ndarray = np.empty((0, 4))  # (n, 4) float64, in its frame, 0-based; NaN in files of format 1
+    box: np.ndarray = np.empty((0, 4))  # (n, 4) float64, in its frame, 0-based
     validation: np.ndarray = np.empty(0, bool)  # (m,) sequences that give validation pairs only
 
 
@@ -78,17 +77,17 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
         raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
     form: Any = None
     try:
+        if not is_checked_hdf5(path):
+            raise ValueError("no HDF5, or one without checksums")
         with h5py.File(path, "r") as file:
             attributes: dict[str, Any] = dict(file.attrs)
             form = int(attributes["format"])
-            if form not in FORMATS:
+            if form != FORMAT_VERSION:
                 raise ValueError("another format")
-            pixels = file["crops"][:] if form == 1 else _mapped(path, file["crops"])
+            pixels = _mapped(path, file["crops"])
             names = tuple(file["sequences"].asstr()[:].tolist())
-            sequence, frame = file["sequence"][:], file["frame"][:]
-            box = np.full((len(frame), 4), np.nan) if form == 1 else file["box"][:]
-            validation = held_out(names) if form == 1 else file["validation"][:]
-        size, edge, padding = int(attributes["size"]), int(attributes.get("margin", 0)), float(attributes["padding"])
+            sequence, frame, box, validation = (file[name][:] for name in ("sequence", "frame", "box", "validation"))
+        size, edge, padding = int(attributes["size"]), int(attributes["margin"]), float(attributes["padding"])
         digest = attributes["digest"]
         shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
         if shapes != [(len(frame), 3, *[size + 2 * edge] * 2), *[(len(frame),)] * 2, (len(frame), 4), (len(names),)]:
@@ -112,7 +111,7 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
             validation != 0,  # a damaged byte is neither False nor True
         )
     except Exception as error:  # h5py raises almost anything on a damaged file; what it says is in __cause__
-        found = "it is incomplete or something else" if form in (None, *FORMATS) else f"its format is {form}"
+        found = "it is incomplete or something else" if form in (None, FORMAT_VERSION) else f"its format is {form}"
         raise ValueError(
             f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
         ) from error
