@@ -20,7 +20,7 @@ def part_of(path: Path) -> Path:
 
 
 def is_checked_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5 whose structure has checksums: version 2 of it, or newer; also one cut behind its signature.
+    """Whether a file is HDF5 whose structure has checksums: version 2 of it or newer, or one cut before it.
 
     All our files are.  The library may never return from damage in an older one, which is what h5py makes by default.
     """
