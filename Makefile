@@ -13,7 +13,7 @@ OUT ?= out/demo
 TYPES := build/types
 
 .NOTPARALLEL:
-.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment baselines ablation gpu clean distclean
+.PHONY: help test demo lint format gradcheck proof parity equations docs notebooks vot vot-environment baselines ablation weights gpu clean distclean
 
 help:
 	@echo "make test       lint, types and tests"
@@ -26,6 +26,7 @@ help:
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
 	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/ablation.md; WEIGHTS=\"conv2=FILE ...\" for more networks"
+	@echo "make weights    with DATA=DIR: train the packaged networks, three seeds each, and score them"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"
 
@@ -101,6 +102,20 @@ ablation: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder of sequences: make ablation DATA=DIR"; exit 2; }
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
 	  --json benchmarks/results/ablation.json --page docs/ablation.md
+
+# The packaged weights' recipe, docs/training.md: DATA has train/ and sequences/. A run that was cut goes on.
+TRAINED ?= out/weights
+NETWORKS ?= light conv1
+SEEDS ?= 0 1 2
+weights: $(VENV)/.test
+	@[ -n "$(DATA)" ] || { echo "name a folder with train/ and sequences/: make weights DATA=DIR"; exit 2; }
+	@set -ex; mkdir -p $(TRAINED); \
+	$(BIN)/dcfnet prepare "$(DATA)/train" --margin 0 --out $(TRAINED)/crops.h5; \
+	for network in $(NETWORKS); do for seed in $(SEEDS); do run=$(TRAINED)/$$network-$$seed; \
+	  trackers=$$trackers,$$network-$$seed=dcfnet:$$run/weights.h5; \
+	  $(BIN)/dcfnet train $(TRAINED)/crops.h5 --out $$run --resume --arch $$network --seed $$seed --no-hold-out $(RECIPE); \
+	done; done; \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
 # leave time for the rest, what ignores SIGTERM is killed GPU_GRACE seconds later, and what has goals comes first.
