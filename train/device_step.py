@@ -410,7 +410,7 @@ class TrainStep:
             Stage("gather", collect),
             *self._forward,
             *self._backward,
-            Stage(self.config.optimiser, partial(self._descend, lr)),
+            Stage("SGD" if self._squares is None else "Adam", partial(self._descend, lr)),
         ]
 
     def _run(self) -> None:
