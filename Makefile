@@ -109,7 +109,7 @@ NETWORKS ?= light conv1
 SEEDS ?= 0 1 2
 weights: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder with train/ and sequences/: make weights DATA=DIR"; exit 2; }
-	@set -ex; mkdir -p $(TRAINED); \
+	@set -ex; mkdir -p $(TRAINED); trackers=; \
 	$(BIN)/dcfnet prepare "$(DATA)/train" --margin 0 --out $(TRAINED)/crops.h5; \
 	for network in $(NETWORKS); do for seed in $(SEEDS); do run=$(TRAINED)/$$network-$$seed; \
 	  trackers=$$trackers,$$network-$$seed=dcfnet:$$run/weights.h5; \

@@ -8,9 +8,8 @@ where m' = m / (1 - b^t) and s' = s / (1 - 0.99^t) undo that both began with zer
 and b is the momentum.  Sources: Kingma and Ba, 2015, Algorithm 1; the decay beside the step is Loshchilov and Hutter's,
 2019.
 
-Every parameter moves by about lr, whatever the size of its gradient.  That matters here: the response does not change
-when all features are multiplied by one number, so SGD's steps, which do shrink and grow with the weights, have no
-right size, and biases, whose gradients are far smaller than those of the weights, hardly move at all.
+Every parameter moves by about lr, whatever the size of its gradient.  That suits this loss: but for lambda the response
+does not change when all features are multiplied by one number, so a gradient says little about the size of a step.
 
 The average is the last steps' parameters, the newest with weight 1 - decay: it rests while they jump about the minimum.
 Source: Polyak and Juditsky, 1992; in the first steps, where it would remember the start, it is shorter.
