@@ -17,7 +17,7 @@ def data_dir():
     if not value:
         pytest.skip("DCFNET_DATA is not set")
     folder = Path(value)
-    if not (folder / "sequences").is_dir():
+    if not (folder / "sequences").is_dir():  # a machine with a GPU may be given a part of the data
         pytest.skip("DCFNET_DATA names no folder with sequences/ in it")
     return folder
 
@@ -67,6 +67,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.needs_data)
         if "compiler" in item.fixturenames:
             item.add_marker(pytest.mark.needs_nvrtc)
+        if {"program", "browser"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.needs_browser)
 
 
 KINDS = (
@@ -75,6 +77,7 @@ KINDS = (
     ("needs_nvrtc", "NVRTC"),
     ("needs_toolkits", "toolkit"),
     ("needs_mpi", "MPI"),
+    ("needs_browser", "browser"),
 )
 
 

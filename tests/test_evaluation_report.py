@@ -182,6 +182,7 @@ def browse(page, tmp_path, *options):
     return seen, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
+@pytest.mark.needs_browser
 def test_in_a_browser(runs, tmp_path):
     seen, console = browse(runs["ope"] / "report.html", tmp_path)
     assert console == [] and seen["errors"] == []
@@ -205,6 +206,7 @@ def test_in_the_dark_and_on_a_telephone(runs, tmp_path):
     assert seen["background"] == "rgb(20, 24, 29)" and seen["ink"] == "rgb(228, 232, 236)"
 
 
+@pytest.mark.needs_browser
 def test_a_vot_report_in_a_browser(runs, tmp_path):
     seen, console = browse(runs["vot"] / "report.html", tmp_path)
     assert console == [] and seen["errors"] == []

@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -16,6 +15,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from browser import find_browser
 from scenes import make_frames, make_sequence, write_video
 
 pytest.importorskip("websockets", reason="the extra serve is not installed")  # on a machine for make gpu, say
@@ -27,7 +27,6 @@ from dcfnet_np.track import Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
 from dcfnet_np.vision.sources import Frame, open_source
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SIZE = (160, 120)
 
 
@@ -80,14 +79,11 @@ def upload(port, data, name="a.avi", **headers):
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("no Chromium found")
     switches = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
     camera = "disable-sync use-fake-device-for-media-stream use-fake-ui-for-media-stream"
     with playwright.sync_playwright() as driver:
         arguments = [f"--{name}" for name in f"{switches} {camera}".split()]
-        yield driver.chromium.launch(executable_path=program, args=arguments)
+        yield driver.chromium.launch(executable_path=find_browser(), args=arguments)
 
 
 @pytest.fixture
