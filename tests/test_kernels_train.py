@@ -119,6 +119,24 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
         assert np.abs(got[name] - value).max() < 10 * EXACT[dtype] * moved + rounding, name
 
 
+def test_adam_goes_on_where_it_was(full_size_device, rng):  # noqa: F811
+    config, crops = make_config(optimiser="adam", averaging=0.7), make_crops(rng)
+    steps = [(rng.integers(0, len(crops), (3, 2)), 1e-3) for _ in range(3)]
+    whole, first = (TrainStep(config, crops, dtype=np.float64) for _ in range(2))
+    for pairs, lr in steps:
+        whole.step(pairs, lr)
+    for pairs, lr in steps[:2]:
+        first.step(pairs, lr)
+    rest = TrainStep(
+        config, crops, first.parameters(), first.velocity(), squares=first.squares(), average=first.average(), done=2,
+        dtype=np.float64,
+    )  # fmt: skip
+    rest.step(*steps[2])
+    for ours, theirs in ((rest.parameters(), whole.parameters()), (rest.average(), whole.average())):
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[name])
+
+
 @pytest.mark.gpu
 def test_graph_launches_and_streaming_agree(rng):
     on_gpu()

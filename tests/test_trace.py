@@ -150,6 +150,9 @@ def test_what_is_no_trace(tmp_path):
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(ValueError, match="text.h5: it cannot be opened"):
         next(trace.read_trace(tmp_path / "text.h5"))
+    h5py.File(tmp_path / "unchecked.h5", "w").close()
+    with pytest.raises(ValueError, match="unchecked.h5: it cannot be opened"):
+        next(trace.read_trace(tmp_path / "unchecked.h5"))
     h5py.File(tmp_path / "other.h5", "w", libver="v110").close()
     with pytest.raises(ValueError, match="other.h5: not a trace of version 1"):
         next(trace.read_trace(tmp_path / "other.h5"))

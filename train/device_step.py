@@ -177,7 +177,8 @@ class TrainStep:
         batches = [pairs[first : first + self.config.batch] for first in range(0, len(pairs), self.config.batch)]
         with self._device, self._stream:
             newest = self._flat.copy()
-            self._flat[...] = self._flat if self._average is None else self._average
+            if self._average is not None:
+                self._flat[...] = self._average
         for batch in batches:
             self._submit(batch, None, self._run_forward, len(batch))
         losses = self.losses()

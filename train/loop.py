@@ -162,6 +162,7 @@ class _Run:
             check_resume(state, config, data.digest)
         else:
             state = first_state(config, data.digest)
+        self.steps_per_epoch = len(self.draw_batches(0))  # in this epoch as in every other
         self.by_kernels = device_step(config, data, state, place, self.steps_done(state), tf32, processes)
         if self.by_kernels is not None:
             place = Device("cpu")  # what is left to do here
@@ -212,7 +213,7 @@ class _Run:
 
     def steps_done(self, state: Checkpoint) -> int:
         """How many steps the run has made."""
-        return state.epoch * len(self.draw_batches(0)) + state.steps
+        return state.epoch * self.steps_per_epoch + state.steps
 
     def draw_batches(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch, (config.batch or fewer, 2) index pairs each."""
