@@ -305,7 +305,15 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
     )
     _add_preset(tune)
     tune.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="default: all")
-    tune.add_argument("--starts", metavar="K", type=_parse_count, default=3, help="runs a sequence; default: 3")
+    tune.add_argument("--starts", metavar="K", type=_parse_count, default=3, help="runs a stride; default: 3")
+    tune.add_argument(
+        "--strides",
+        metavar="N",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="run each sequence at every N-th frame, as of a slower camera; backwards for -N; default: 1",
+    )
     tune.add_argument("--frames", metavar="N", type=_parse_count, help="the most of a run; default: to the end")
     tune.add_argument("--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1")
     tune.add_argument("--seed", metavar="N", type=int, default=0, help="default: 0")
@@ -803,7 +811,14 @@ def _tune(args: argparse.Namespace) -> int:
     from .evaluation import datasets, runner, tune
 
     config = tune.Config(
-        args.search, args.preset, tuple(args.weights), args.starts, args.frames, args.seed, args.device
+        args.search,
+        args.preset,
+        tuple(args.weights),
+        args.starts,
+        args.frames,
+        args.seed,
+        args.device,
+        tuple(args.strides),
     )
     tune.parse_search(config.search, config.preset)  # before the sequences, which may be many
     sequences = datasets.load(args.dataset, args.sequences)

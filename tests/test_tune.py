@@ -1,6 +1,7 @@
 """`dcfnet tune`: it finds a better setting, goes on after a kill as if nothing had been, and says what is wrong."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -85,6 +86,34 @@ def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
     told = json.loads((finished / "best.json").read_text())["provenance"]
     assert told["score"]["best"] == pytest.approx((scores[0] + np.mean(scores[1:])) / 2, abs=1e-12)
     assert told["sequences"]["grow1"]["best"] == pytest.approx(np.mean(scores[1:]), abs=1e-12)
+
+
+def test_strides_leave_frames_out_and_turn_time_round(data, tmp_path, dcfnet):
+    """By hand: grow1 at every third frame, and at every second one from the last on."""
+    words = ["--search", "subpixel=true|false", "--preset", BASE, "--trials", "1", "--starts", "1"]
+    code, *_ = dcfnet("tune", data, "--out", tmp_path / "out", *words, "--sequences", "grow1", "--strides", "3", "-2")
+    assert code == 0
+    (sequence,) = datasets.load(data, ["grow1"])
+    scores = []
+    for order in (range(0, 22, 3), range(21, -1, -2)):
+        tracker = Tracker("light", BASE, "cpu")
+        tracker.init(sequence.frame(order[0]), sequence.boxes[order[0]])
+        boxes = np.array([tracker.update(sequence.frame(index)).box for index in order[1:]])
+        overlap = np.append(iou(boxes, sequence.boxes[list(order[1:])]), 1.0)
+        scores.append((np.minimum(overlap, 1)[:, None] > np.linspace(0, 1, 21)).mean())
+    told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
+    assert told["strides"] == [3, -2]
+    assert told["score"]["base"] == pytest.approx(np.mean(scores), abs=1e-12) and scores[0] != scores[1]
+
+
+def test_a_thinned_sequence_keeps_rows_together(data):
+    (sequence,) = datasets.load(data, ["grow1"])
+    sequence = dataclasses.replace(sequence, visible=np.arange(22) % 5 > 0, first=4)
+    for stride, first in ((3, 2), (1, 4), (-3, 0)):
+        thin, kept = sequence.every(stride), range(22)[::stride]
+        assert thin.frames == tuple(sequence.frames[index] for index in kept) and thin.first == first
+        np.testing.assert_array_equal(thin.boxes, sequence.boxes[list(kept)])
+        np.testing.assert_array_equal(thin.visible, sequence.visible[list(kept)])
 
 
 def test_means_and_standard_error_by_hand():
@@ -186,6 +215,8 @@ def test_what_else_may_be_wrong(data, tmp_path, dcfnet, monkeypatch):
     fails("unknown preset 'fast'", "--preset", "fast")
     fails("'mine.h5' is neither a file nor a packaged name", "--weights", "light", "mine.h5")
     fails("--weights names light twice", "--weights", "light", "light")
+    fails("--strides must be whole numbers but 0, each once, got 0", "--strides", "1", "0")
+    fails("--strides must be whole numbers but 0, each once, got 2", "--strides", "2", "2")
     fails("--seed must be from 0 to", "--seed", "-1")
     (tmp_path / "file").touch()
     fails("cannot make the folder", out=tmp_path / "file/out")

@@ -111,6 +111,21 @@ class Sequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def every(self, stride: int) -> "Sequence":
+        """Every stride-th frame, as of a slower camera; for a negative stride backwards, from the last frame on."""
+
+        def thin(rows: np.ndarray | None) -> np.ndarray | None:
+            return None if rows is None else np.ascontiguousarray(rows[::stride])
+
+        return dataclasses.replace(
+            self,
+            frames=self.frames[::stride],
+            boxes=np.ascontiguousarray(self.boxes[::stride]),
+            polygons=thin(self.polygons),
+            visible=thin(self.visible),
+            first=-(-self.first // stride) if stride > 0 else 0,
+        )
+
 
 @dataclass(frozen=True)
 class Problem:

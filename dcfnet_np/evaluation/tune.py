@@ -1,7 +1,7 @@
 """Search a preset's online settings for the best mean success AUC on annotated sequences, with optuna.
 
-What is maximised is a mean over sequences of a mean over starts and weights: one run is won or lost as a whole, and
-settings are not to fit one start or one training.  A folder of a search holds
+What is maximised is a mean over sequences of a mean over starts, strides and weights: one run is won or lost as a
+whole, and settings are not to fit one start or one training.  A folder of a search holds
 
     study.log     optuna's journal of all trials; a search that was killed goes on from it
     best.json     the best settings so far, a file that `presets.get_preset` takes, with how they came about
@@ -33,7 +33,7 @@ from ..workers import worker_pool
 from . import baselines, datasets
 from .baselines import Spec
 from .metrics import get_rules
-from .protocols import even_segments, success
+from .protocols import Segment, even_segments, success
 from .runner import Job, RunError
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class Config:
     """What is searched, and how it is judged.
 
     preset: its text, as `get_preset` takes it.  weights: names or files.  search: FIELD=LOW:HIGH[:log], =LOW:HIGH:STEP
-    or =A|B|C, with commas between.  starts: runs a sequence.  frames: the most of a run; None: to the sequence's end.
+    or =A|B|C, with commas between.  starts: runs a sequence and stride.  frames: the most of a run; None: to the
+    sequence's end.  strides: each sequence is run at every so many frames, backwards where negative.
     """
 
     search: str
@@ -58,6 +59,7 @@ class Config:
     frames: int | None = None
     seed: int = 0
     device: str = "auto"
+    strides: tuple[int, ...] = (1,)
 
 
 class Trial(NamedTuple):
@@ -164,11 +166,14 @@ class Search:
         twice = [name for name in config.weights if config.weights.count(name) > 1]
         if twice:
             raise ValueError(f"--weights names {twice[0]} twice; each counts once")
+        for stride in config.strides:
+            if stride == 0 or config.strides.count(stride) > 1:
+                raise ValueError(f"--strides must be whole numbers but 0, each once, got {stride}")
         if not 0 <= config.seed < 2**31:
             raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {config.seed}")
         digests = {name: weights.digest(weights.load(name).parameters) for name in config.weights}
         baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
-        self.segments = [even_segments(s, OTB, config.starts, config.frames) for s in self.sequences]
+        self.runs = [self._runs_of(sequence) for sequence in self.sequences]
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -180,6 +185,7 @@ class Search:
             "search": "".join(config.search.split()),
             "starts": config.starts,
             "frames": config.frames,
+            "strides": config.strides,
             "seed": config.seed,
             "weights": digests,
             "sequences": [sequence.name for sequence in self.sequences],
@@ -254,17 +260,19 @@ class Search:
     def _spec(self, name: str, fields: dict[str, Any]) -> Spec:
         return Spec(name, "dcfnet", name, join(self.text, fields), self.config.device)
 
+    def _runs_of(self, sequence: datasets.Sequence) -> list[tuple[datasets.Sequence, Segment]]:
+        """Strides, then starts."""
+        thinned = [sequence.every(stride) for stride in self.config.strides]
+        starts, frames = self.config.starts, self.config.frames
+        return [(each, segment) for each in thinned for segment in even_segments(each, OTB, starts, frames)]
+
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
-        """All runs of a trial: weights, then sequences, then starts."""
-        return [
-            Job(self._spec(name, fields), sequence, segment)
-            for name in self.config.weights
-            for sequence, segments in zip(self.sequences, self.segments)
-            for segment in segments
-        ]
+        """All runs of a trial: weights, then sequences, then their runs."""
+        specs = [self._spec(name, fields) for name in self.config.weights]
+        return [Job(spec, sequence, segment) for spec in specs for runs in self.runs for sequence, segment in runs]
 
     def _measure(self, jobs: list[Job], map_: Callable[..., Any], progress: Callable[[int], None]) -> np.ndarray:
-        """AUC of each weights and sequence, means over its starts: (weights, sequences)."""
+        """AUC of each weights and sequence, means over its runs: (weights, sequences)."""
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index].frames)  # workers end at about the same time
         scores = np.empty(len(jobs))
         try:
@@ -274,7 +282,7 @@ class Search:
         except BrokenProcessPool:
             raise RunError("a worker process died (out of memory?); the same command goes on from here") from None
         rows = scores.reshape(len(self.config.weights), -1)
-        ends = np.cumsum([len(segments) for segments in self.segments])
+        ends = np.cumsum([len(runs) for runs in self.runs])
         return np.array([[part.mean() for part in np.split(row, ends[:-1])] for row in rows])
 
     def _write(self) -> None:
