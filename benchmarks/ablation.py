@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import page
+
 from dcfnet_np import network, weights
 from dcfnet_np.cli import main as dcfnet
 from dcfnet_np.evaluation import results
@@ -137,8 +139,8 @@ def main(argv: list[str] | None = None) -> int:
         found, skipped = find_weights(args.weights)
         if args.json:
             check_output(args.json)
-        if args.page and MARKS[0] not in args.page.read_text(encoding="utf-8"):
-            raise ValueError(f"--page {args.page}: there is no line {MARKS[0]!r} in it")
+        if args.page:
+            page.check(args.page, MARKS)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     for name, reason in skipped.items():
@@ -155,10 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         with replacing(args.json) as part:
             part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if args.page:
-        before, after = args.page.read_text(encoding="utf-8").split(MARKS[0])
-        with replacing(args.page) as part:
-            page = before + MARKS[0] + "\n" + tables(content) + MARKS[1] + after.split(MARKS[1])[1]
-            part.write_text(page, encoding="utf-8")
+        page.rewrite(args.page, MARKS, tables(content))
     return 0
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -213,8 +214,11 @@ def main() -> None:
     else:
         rng = np.random.default_rng(0)
         frames, box = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(10)], (120, 80, 60, 70)
-    if args.page and MARKS[0] not in args.page.read_text(encoding="utf-8"):
-        parser.error(f"--page {args.page}: there is no line {MARKS[0]!r} in it")
+    if args.page:
+        try:
+            page.check(args.page, MARKS)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
     report: dict[str, Any] = {"machine": bench.machine()}
     with Cores().one_blas_thread():
         report |= {name: in_turns(steps) for name, steps in patch_steps().items()}
@@ -228,9 +232,7 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.page:
-        before, after = args.page.read_text(encoding="utf-8").split(MARKS[0])
-        page = before + MARKS[0] + "\n" + table(report) + MARKS[1] + after.split(MARKS[1])[1]
-        args.page.write_text(page, encoding="utf-8")
+        page.rewrite(args.page, MARKS, table(report))
 
 
 def table(report: dict[str, Any]) -> str:
