@@ -64,8 +64,9 @@ def test_a_pair_is_changed_alike_in_any_batch(images):
 
 SIZE, MARGIN = 31, 6
 EVERYTHING = Augmentation(
-    flip=True, light=0.2, colour=0.1, jitter=5, scale=0.1, upside_down=True, gray=0.5, blur=1.5, seed=4
-)
+    flip=True, light=0.2, colour=0.1, jitter=5, scale=0.1, upside_down=True, gray=0.5, blur=1.5, rotate=20, stretch=0.1,
+    seed=4,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -106,16 +107,16 @@ def test_every_jitter_is_drawn_as_often():
 
 @pytest.mark.parametrize("upside_down", [False, True])
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("scale", [0.0, 0.2])
-def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down, scale):
-    """By the real filter, on raw pixels: template and search are one image, the search moved, mirrored and scaled."""
+@pytest.mark.parametrize("warp", [{}, {"scale": 0.2}, {"scale": 0.1, "rotate": 40, "stretch": 0.2}])
+def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down, warp):
+    """By the real filter, on raw pixels: template and search are one image, the search moved, mirrored and warped."""
     side, size = 2 * 14 + 45, 45
     crops = rng.integers(0, 256, (2, 3, side, side), dtype=np.uint8)
     crops[1] = crops[0]
     # A bright blob in the middle, which a scale of some percent leaves where and what it is.
     distance = np.hypot(*(np.mgrid[:side, :side] - side // 2))
     crops = np.maximum(crops // 8, (255 * np.exp(-((distance / 5) ** 2))).astype(np.uint8))
-    augmentation = Augmentation(flip=flip, upside_down=upside_down, jitter=9, scale=scale, seed=1)
+    augmentation = Augmentation(flip=flip, upside_down=upside_down, jitter=9, seed=1, **warp)
     batches = Batches(crops, (20.0, 20.0, 20.0), np.float64, augmentation, size=size)
     label = gaussian_label((size, size), 3.0, np.float64)
     pairs = np.tile([[0, 1]], (1, 1))
@@ -127,7 +128,7 @@ def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down,
         (wanted,) = shift_label(label, shift[None])
         found, expected = (np.array(np.unravel_index(m.argmax(), m.shape)) for m in (response[0], wanted))
         np.testing.assert_array_equal(expected, shift % size)
-        assert abs(found - expected).max() <= (scale > 0)
+        assert abs(found - expected).max() <= bool(warp)
         peaks.add(tuple(expected))
     assert len(peaks) > 4
 
@@ -161,6 +162,41 @@ def test_scale_enlarges_the_search_image(raw):
         np.testing.assert_allclose(image[0, 3, inside], expected[inside], atol=0.6)
 
 
+@pytest.mark.parametrize(
+    "warp",
+    [
+        {"rotate": 40},
+        {"stretch": 0.4},
+        {"scale": 0.2, "rotate": 40, "stretch": 0.4},
+        {"jitter": 6, "scale": 0.3, "rotate": 90},
+    ],
+)
+def test_search_windows_turn_and_stretch_about_the_target(warp):
+    """Two marks, right of the target and below it, are found where trigonometry puts them."""
+    augmentation = Augmentation(**warp, seed=3)
+    side, size = 77, 61
+    centre, right, below = (np.array([38, 38]) + offset for offset in ([0, 0], [12, 0], [0, 12]))  # x, y
+    x, y = np.meshgrid(np.arange(side), np.arange(side))
+    blobs = [255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 8) for at in (centre, right, below)]
+    raw = np.broadcast_to(np.round(blobs).astype(np.uint8), (2, len(PAIRS), 3, side, side))
+    got = cut(raw, PAIRS, size, 0, augmentation)
+    np.testing.assert_array_equal(got[0], raw[0, ..., 8:-8, 8:-8])
+    cuts = draw_cuts(PAIRS, 0, augmentation)
+    assert np.ptp(cuts.angle) > 0.3 or "rotate" not in warp
+    for image, shift, scale, angle, stretch in zip(got[1], cuts.shift, cuts.scale, cuts.angle, cuts.stretch):
+        weight = image.astype(float)
+        rows, columns = np.mgrid[:size, :size]
+        found = [np.array([(w * columns).sum(), (w * rows).sum()]) / w.sum() for w in weight]
+        target = (size - 1) / 2 - shift / scale
+        # A window that turns one way, and is so many times as wide, shows the mark turned the other way, and nearer.
+        expected = [
+            target + 12 / scale * np.array([np.cos(angle) / stretch, -np.sin(angle) * stretch]),
+            target + 12 / scale * np.array([np.sin(angle) / stretch, np.cos(angle) * stretch]),
+        ]
+        for place, mark in zip((target, *expected), found):
+            np.testing.assert_allclose(mark, place, atol=0.3)
+
+
 def test_gray_upside_down_and_blur(raw):
     drawn = draw_cuts(PAIRS, 1, EVERYTHING)
     gray = cut(raw, PAIRS, SIZE, 1, Augmentation(gray=0.5, seed=4)).astype(int)
@@ -192,8 +228,9 @@ def test_a_pair_is_cut_alike_in_any_batch_and_inputs_stay(raw):
 
 
 def test_one_change_does_not_alter_what_another_draws():
-    for name in ("shift", "scale", "upside_down", "gray", "blur"):
-        alone = {"shift": {"jitter": 5}, "scale": {"scale": 0.1}, "gray": {"gray": 0.5}, "blur": {"blur": 1.5}}
+    alone = {"shift": {"jitter": 5}, "scale": {"scale": 0.1}, "gray": {"gray": 0.5}, "blur": {"blur": 1.5}}
+    alone |= {"angle": {"rotate": 20}, "stretch": {"stretch": 0.1}}
+    for name in (*alone, "upside_down"):
         some = Augmentation(**alone.get(name, {"upside_down": True}), seed=4)
         np.testing.assert_array_equal(
             getattr(draw_cuts(PAIRS, 0, some), name), getattr(draw_cuts(PAIRS, 0, EVERYTHING), name)

@@ -5,14 +5,14 @@ target that walks into the shade, and it never sees a target off the middle or o
 
 Crops may be stored with a margin around the network's input.  Two steps lead from there to the network:
 
-    cut      on bytes, on the CPU: the window that the network sees, moved and scaled; upside down; gray; blurred
+    cut      on bytes, on the CPU: the window that the network sees, moved, scaled, turned; upside down; gray; blurred
     augment  on floats, on any device: mirror images, contrast, brightness and colour
 
-The window of the template is never moved or scaled, only that of the search image: the filter is learnt from a centred
-target.  Where the search window moves by (dx, dy), the target is found at (-dx, -dy), and so the label must be shifted
-(`label_shifts`).  Each pair has random numbers of its own, from (seed, epoch, template, search), so the result depends
-neither on how a run is cut into batches nor on where it was resumed; and their number is fixed, so what one change
-draws does not depend on which others are on.
+The window of the template is never moved, scaled or turned, only that of the search image: the filter is learnt from a
+centred, upright target.  Where the search window moves by (dx, dy), the target is found at (-dx, -dy), and so the label
+must be shifted (`label_shifts`).  Each pair has random numbers of its own, from (seed, epoch, template, search), so the
+result depends neither on how a run is cut into batches nor on where it was resumed; and their number is fixed, so what
+one change draws does not depend on which others are on.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ import numpy as np
 from dcfnet_np.backend import Array, array_module
 
 GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601, as OpenCV's conversion
-DRAWS = 19  # random numbers of a pair
+DRAWS = 20  # random numbers of a pair
 
 
 class Augmentation(NamedTuple):
@@ -36,6 +36,8 @@ class Augmentation(NamedTuple):
     upside_down: bool = False  # mirror half of the pairs, top to bottom
     gray: float = 0.0  # share of the pairs that lose their colour
     blur: float = 0.0  # blur half of the images, standard deviation up to so many pixels
+    rotate: float = 0.0  # turn the search window about the target by up to so many degrees
+    stretch: float = 0.0  # make the search window wider and lower, or the other way round, by up to exp(+-stretch)
     seed: int = 0
 
     @property
@@ -46,7 +48,12 @@ class Augmentation(NamedTuple):
     @property
     def cuts(self) -> bool:
         """Whether `cut` does anything but cut the middle out."""
-        return self.jitter > 0 or self.scale > 0 or self.upside_down or self.gray > 0 or self.blur > 0
+        return self.jitter > 0 or self.warps or self.upside_down or self.gray > 0 or self.blur > 0
+
+    @property
+    def warps(self) -> bool:
+        """Whether search windows are more than moved."""
+        return self.scale > 0 or self.rotate > 0 or self.stretch > 0
 
 
 class Changes(NamedTuple):
@@ -66,6 +73,8 @@ class Cuts(NamedTuple):
     upside_down: np.ndarray  # (N,) bool
     gray: np.ndarray  # (N,) bool
     blur: np.ndarray  # (N, 2) standard deviations in pixels, of template and search
+    angle: np.ndarray  # (N,) radians, of the search window
+    stretch: np.ndarray  # (N,), of the search window: so many times as wide, and as much lower
 
 
 def _draw(pairs: np.ndarray, epoch: int, seed: int) -> np.ndarray:
@@ -102,6 +111,8 @@ def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts
         (draws[:, 3] < 0) & augmentation.upside_down,
         share < augmentation.gray,
         np.maximum(draws[:, 5:7], 0) * augmentation.blur,
+        np.radians(augmentation.rotate * draws[:, 7]),
+        np.exp(augmentation.stretch * draws[:, 8]),
     )
 
 
@@ -152,8 +163,8 @@ def cut(raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmen
     images = middle.copy()
     for i in range(len(pairs)):
         dx, dy = cuts.shift[i]
-        if augmentation.scale > 0:
-            images[1, i] = _scaled(raw[1, i], size, cuts.shift[i], cuts.scale[i])
+        if augmentation.warps:
+            images[1, i] = _warped(raw[1, i], size, cuts, i)
         elif augmentation.jitter > 0:
             images[1, i] = raw[1, i, :, margin + dy : margin + dy + size, margin + dx : margin + dx + size]
         for image, sigma in zip(images[:, i], cuts.blur[i]):
@@ -167,17 +178,20 @@ def cut(raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmen
     return images
 
 
-def _scaled(crop: np.ndarray, size: int, shift: np.ndarray, scale: float) -> np.ndarray:
-    """The window of `scale` times `size`, moved by `shift` (right, down) from the middle of a crop (3, S, S).
+def _warped(crop: np.ndarray, size: int, cuts: Cuts, i: int) -> np.ndarray:
+    """The search window of pair i, in a crop (3, S, S) with the target in its middle.
 
-    Bilinear, rounded; where the window leaves the crop, its edge goes on.
+    The window is scaled, stretched and turned about the target, which stays where `label_shifts` says.  Bilinear,
+    rounded; where the window leaves the crop, its edge goes on.
     """
     import cv2
 
     middle, half = (crop.shape[-1] - 1) / 2, (size - 1) / 2
-    x, y = middle + shift - scale * half
+    sine, cosine, stretch = np.sin(cuts.angle[i]), np.cos(cuts.angle[i]), cuts.stretch[i]
+    linear = cuts.scale[i] * np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([stretch, 1 / stretch])
+    target = half - cuts.shift[i] / cuts.scale[i]  # its place in the window
     # From the window's pixels to the crop's, as WARP_INVERSE_MAP takes it.
-    transform = np.array([[scale, 0, x], [0, scale, y]])
+    transform = np.column_stack([linear, middle - linear @ target])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.stack(
         [cv2.warpAffine(c, transform, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE) for c in crop]

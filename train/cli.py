@@ -34,6 +34,8 @@ HELP = {  # of those settings whose name does not say it
     "upside_down": "mirror half of the pairs top to bottom",
     "gray": "share of the pairs that lose their colour",
     "blur": "blur half of the images by up to X pixels",
+    "rotate": "turn the search window about the target by up to X degrees",
+    "stretch": "make the search window wider and lower, or narrower and higher, by up to exp(+-X)",
     "optimiser": "sgd, the paper's, or adam",
     "averaging": "keep the average of the last steps' weights; of the old average a step leaves X, .998 say",
     "schedule": "constant, step, logspace or cosine",

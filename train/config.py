@@ -34,7 +34,7 @@ class Config:
     max_gap: int = 10  # frames between template and search
     initial_scale: float = 1.0  # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
     cosine_window: bool = False  # multiply the features by a Hann window, as in tracking
-    flip: bool = False  # this and the next seven: see train.augment.Augmentation
+    flip: bool = False  # this and the next nine: see train.augment.Augmentation
     light: float = 0.0
     colour: float = 0.0
     jitter: int = 0
@@ -42,6 +42,8 @@ class Config:
     upside_down: bool = False
     gray: float = 0.0
     blur: float = 0.0
+    rotate: float = 0.0
+    stretch: float = 0.0
     optimiser: str = "sgd"  # or adam: see train.adam
     averaging: float = 0.0  # what a step leaves of the running average of the weights; 0: no average
     schedule: str = "logspace"  # of the learning rate: constant, step, logspace, cosine; see train.sgd
@@ -76,7 +78,8 @@ class Config:
             rules[name] = (0 < getattr(self, name) < math.inf, "> 0")
         for name in ("batch", "epochs", "max_gap", "validation_pairs"):
             rules[name] = (getattr(self, name) >= 1, ">= 1")
-        for name in ("lam", "pairs_per_epoch", "light", "colour", "jitter", "scale", "blur", "weight_decay", "seed"):
+        augmentation = "light", "colour", "jitter", "scale", "blur", "rotate", "stretch"
+        for name in ("lam", "pairs_per_epoch", *augmentation, "weight_decay", "seed"):
             rules[name] = (0 <= getattr(self, name) < math.inf, ">= 0")
         steps = self.lr_steps
         rules |= {
