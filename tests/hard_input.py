@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 # As the command does, before OpenCV is loaded: no lines of its own.
 os.environ |= {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
@@ -793,7 +794,6 @@ ODD_SOURCES = (
 
 def check_track(value: Any, folder: Path) -> str:
     source, (number, steps), options, boxes, box, saved, (height, width), preset, response = value
-    presets.PRESETS.update(PRESETS)  # names that the command knows, in this process
     network_file = folder / "network.h5"
     if not network_file.exists():
         weights.save(network_file, untrained())
@@ -829,7 +829,8 @@ def check_track(value: Any, folder: Path) -> str:
     words += ["--save-boxes", outputs / f"a{saved[0]}"]
     words += ["--save-video", outputs / f"a{saved[1]}"] if saved[1] else []
     words += ["--response"] if response else []
-    code, out, err = command(*words)
+    with patch.dict(presets.PRESETS, PRESETS):  # names that the command knows here
+        code, out, err = command(*words)
 
     lines = err.splitlines()
     assert all(line.startswith("dcfnet: ") and len(line) < 800 for line in lines), err[:2000]
