@@ -7,7 +7,6 @@ FILE takes the packaged weights of its name; where there are none it is skipped.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import page
 from dcfnet_np import network, weights
 from dcfnet_np.cli import main as dcfnet
 from dcfnet_np.evaluation import results
-from dcfnet_np.files import check_output, replacing
 
 NETWORKS = ("conv1", "conv1-dilation", "conv2")
 SCALES = (1, 3, 5, 7)
@@ -137,10 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         found, skipped = find_weights(args.weights)
-        if args.json:
-            check_output(args.json)
-        if args.page:
-            page.check(args.page, MARKS)
+        page.check(args.json, args.page, MARKS)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     for name, reason in skipped.items():
@@ -153,11 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         return code
     content = report(results.load(args.out), list(run), skipped, args.preset)
     print(tables(content))
-    if args.json:
-        with replacing(args.json) as part:
-            part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if args.page:
-        page.rewrite(args.page, MARKS, tables(content))
+    page.write(content, args.json, tables(content), args.page, MARKS)
     return 0
 
 

@@ -8,7 +8,6 @@ turns, so that whatever else the machine does meets all of them.  Their results 
 
 import argparse
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable
@@ -214,11 +213,10 @@ def main() -> None:
     else:
         rng = np.random.default_rng(0)
         frames, box = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(10)], (120, 80, 60, 70)
-    if args.page:
-        try:
-            page.check(args.page, MARKS)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
+    try:
+        page.check(args.json, args.page, MARKS)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     report: dict[str, Any] = {"machine": bench.machine()}
     with Cores().one_blas_thread():
         report |= {name: in_turns(steps) for name, steps in patch_steps().items()}
@@ -229,10 +227,7 @@ def main() -> None:
             print(f"{name}, ms")
             for version, ms in times.items():
                 print(f"  {version:46s} {ms:8.2f}")
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if args.page:
-        page.rewrite(args.page, MARKS, table(report))
+    page.write(report, args.json, table(report), args.page, MARKS)
 
 
 def table(report: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ Trackers of other names are columns of their own, to compare with.
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ import numpy as np
 import page
 
 from dcfnet_np.evaluation import results
-from dcfnet_np.files import check_output, replacing
 
 MARKS = "<!-- seeds: written by benchmarks/seeds.py --page -->", "<!-- end of seeds -->"
 
@@ -91,18 +89,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         content = report(results.load(args.folder))
-        if args.json:
-            check_output(args.json)
-        if args.page:
-            page.check(args.page, MARKS)
+        page.check(args.json, args.page, MARKS)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(table(content))
-    if args.json:
-        with replacing(args.json) as part:
-            part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if args.page:
-        page.rewrite(args.page, MARKS, table(content))
+    page.write(content, args.json, table(content), args.page, MARKS)
     return 0
 
 

@@ -30,7 +30,7 @@ def find_browser():
     """Its path; without one the test is skipped."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
-        pytest.skip("no Chromium found")
+        pytest.skip("no Chromium found; install the package chromium of the system")
     return program
 
 

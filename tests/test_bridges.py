@@ -141,6 +141,7 @@ def test_toolkits_run_our_tracker():
     """tests/test_bridges_got10k.py and tests/test_bridges_trax.py in an environment that `make vot` sets up."""
     if not shutil.which("make"):
         pytest.skip("no make here, which sets up the toolkits' environment")
+    # Without a network, or behind a slow one, there is no environment: no fault of the code, so the test skips.
     try:
         setup = make("vot-environment", 300)
     except subprocess.TimeoutExpired:

@@ -53,8 +53,14 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
     assert text.startswith(f"before\n{seeds.MARKS[0]}\n") and text.endswith(f"\n{seeds.MARKS[1]}\nafter\n")
     assert "| released | conv1-dilation, 2 seeds |" in text
 
+    page.write_text("no marks\n")
+    (tmp_path / "s.json").unlink()
+    with pytest.raises(SystemExit):
+        seeds.main([str(out), "--json", str(tmp_path / "s.json"), "--page", str(page)])
+    assert not (tmp_path / "s.json").exists() and page.read_text() == "no marks\n"
 
-def test_a_page_without_marks_is_refused_first(seeds, tmp_path, capsys):
+
+def test_a_folder_without_results_is_refused(seeds, tmp_path, capsys):
     with pytest.raises(SystemExit):
         seeds.main([str(tmp_path)])
     assert "results.json" in capsys.readouterr().err
