@@ -111,10 +111,10 @@ SEEDS ?= 0 1 2
 weights: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder with train/ and sequences/: make weights DATA=DIR"; exit 2; }
 	@set -ex; mkdir -p $(TRAINED); trackers=$(OTHERS); \
-	$(BIN)/dcfnet prepare "$(DATA)/train" --margin 0 --out $(TRAINED)/crops.h5; \
+	$(BIN)/dcfnet prepare "$(DATA)/train" --validation 0 --out $(TRAINED)/crops.h5; \
 	for network in $(NETWORKS); do for seed in $(SEEDS); do run=$(TRAINED)/$$network-$$seed; \
 	  trackers=$$trackers,$$network-$$seed=dcfnet:$$run/weights.h5; \
-	  $(BIN)/dcfnet train $(TRAINED)/crops.h5 --out $$run --resume --arch $$network --seed $$seed --no-hold-out $(RECIPE); \
+	  $(BIN)/dcfnet train $(TRAINED)/crops.h5 --out $$run --resume --arch $$network --seed $$seed $(RECIPE); \
 	done; done; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores; \
 	$(BIN)/python benchmarks/seeds.py $(TRAINED)/scores --json $(TRAINED)/seeds.json

@@ -110,7 +110,7 @@ def test_training_works(tmp_path):
     from dcfnet_np.train import prepare
 
     prepare.prepare([write_sequence(tmp_path / name, 6) for name in ("ant", "bee")], tmp_path / "crops.h5", size=24)
-    command = ("-m", "dcfnet_np", "train", tmp_path / "crops.h5", "--epochs", "1", "--batch", "4", "--out")
+    command = ("-m", "dcfnet_np", "train", tmp_path / "crops.h5", "--epochs", "1", "--pairs-per-epoch", "0", "--out")
     one_line_of_error(run(*command, tmp_path / "a", "--device", "cuda", cwd=tmp_path), "device 'cuda' was asked for")
     done = run(*command, tmp_path / "a", "--device", "auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,10 @@ def data(tmp_path_factory):
     return root
 
 
-WORDS = ["--device", "cpu", "--no-pictures", "--epochs", "2", "--batch", "5", "--validation-pairs", "5", "--seed", "3"]
+WORDS = [
+    "--device", "cpu", "--no-pictures", "--epochs", "2", "--pairs-per-epoch", "0", "--batch", "5", "--validation-pairs", "5",
+    "--seed", "3",
+]  # fmt: skip
 
 
 def train_by(mpirun, ranks, data, out, *words, wrapped=("-m", "dcfnet_np")):
@@ -88,13 +91,13 @@ LOSE = """
 import os, signal, sys
 from dcfnet_np.cli import main
 from dcfnet_np.train import loop
-real, calls = loop.sgd_step, []
+real, calls = loop.adam_step, []
 def step(*arguments, **settings):
     real(*arguments, **settings)
     calls.append(1)
     if len(calls) == 6 and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
         WAY
-loop.sgd_step = step
+loop.adam_step = step
 sys.exit(main())
 """
 

@@ -40,13 +40,15 @@ def tracked(tmp_path_factory):
     return root
 
 
-SHORT = ("--device", "cpu", "--epochs", 2, "--batch", 8, "--validation-pairs", 4, "--no-pictures")
+SHORT = (
+    "--device", "cpu", "--epochs", 2, "--pairs-per-epoch", 0, "--batch", 8, "--validation-pairs", 4, "--no-pictures",
+)  # fmt: skip
 
 
 def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
     pytest.importorskip("matplotlib")
     run = tmp_path / "run"
-    words = [*SHORT[:-1], "--lr-start", "1e-3", "--track", tracked, "--jitter", 4, "--blur", 1, "--seed", 3]
+    words = [*SHORT[:-1], "--lr-start", "1e-3", "--track", tracked, "--jitter", 4, "--blur", 0.5, "--seed", 3]
     code, out, err = dcfnet("train", crops_file, "--out", run, *words)
     assert (code, err) == (0, "")
     lines = out.splitlines()
@@ -65,7 +67,7 @@ def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
     trained = weights.load(str(run / "weights.h5")).training
     assert trained["success"] == scores and trained["tracked_sequences"] == ["dog", "elk"]
     expected = dataclasses.replace(
-        recipe("default"), epochs=2, batch=8, validation_pairs=4, lr_start=1e-3, jitter=4, blur=1, seed=3
+        recipe("default"), epochs=2, pairs_per_epoch=0, batch=8, validation_pairs=4, lr_start=1e-3, jitter=4, blur=0.5, seed=3
     )
     assert trained["config"] == expected.as_dict()
     curves, filters = (cv2.imread(str(run / name)) for name in ("curves.png", "filters.png"))
@@ -130,7 +132,7 @@ def test_bad_input(dcfnet, crops_file, tmp_path):
     assert "unknown preset 'mine'; known: default," in error("--preset", "mine")
     assert "padding must be that of" in error("--preset", "paper")
     assert "arch must be one of" in error("--arch", "vgg")
-    assert "jitter up to 16, got 17" in error("--jitter", 17)
+    assert "jitter up to 24, got 25" in error("--jitter", 25)
     assert "needs lr_steps" in error("--schedule", "step")
     assert "lr_steps must be rising" in error("--schedule", "step", "--lr-steps", "4,2")
     assert "--lr-steps" in error("--schedule", "step", "--lr-steps", "4,x")

@@ -136,17 +136,11 @@ def recipe(preset: str) -> Config:
     )  # fmt: skip
     pytorch = Config(preset="pytorch", pairs="ahead", initial_scale=PYTORCH_INITIAL, mean=(109.0, 120.0, 119.0))
     recipes = (
-        # That of the packaged weights.
+        # Ours, for a few thousand crops.
         Config(
-            preset="default",
-            epochs=9,
-            lr_start=2e-3,
-            lr_end=2e-5,
-            initial_scale=0.41,
-            cosine_window=True,
-            flip=True,
-            light=0.3,
-            colour=0.1,
+            preset="default", batch=4, epochs=20, pairs_per_epoch=2000, max_gap=50, initial_scale=0.41,
+            optimiser="adam", averaging=0.999, schedule="cosine", lr_start=4e-3, lr_end=4e-5,
+            flip=True, light=0.3, colour=0.1, gray=0.1, blur=1.0, jitter=24, scale=0.1, rotate=14.0, stretch=0.1,
         ),  # fmt: skip
         dataclasses.replace(v1, preset="paper", lam_divisor="none", pairs="all"),
         v1,

@@ -31,7 +31,7 @@ from dcfnet_np.workers import map_in_order
 __all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]
 
 BLOCK = 32  # frames that a worker cuts at a time
-MARGIN = 16  # pixels around a window of 125
+MARGIN = 24  # pixels around a window of 125
 SMALLEST = 20  # pixels of a crop
 log = logging.getLogger(__name__)
 
