@@ -47,8 +47,8 @@ def data(tmp_path_factory):
 
 
 WORDS = [
-    "--device", "cpu", "--no-pictures", "--epochs", "2", "--pairs-per-epoch", "0", "--batch", "5", "--validation-pairs", "5",
-    "--seed", "3",
+    "--device", "cpu", "--no-pictures", "--epochs", "2", "--pairs-per-epoch", "0", "--batch", "5",
+    "--validation-pairs", "5", "--seed", "3",
 ]  # fmt: skip
 
 

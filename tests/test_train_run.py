@@ -67,7 +67,15 @@ def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
     trained = weights.load(str(run / "weights.h5")).training
     assert trained["success"] == scores and trained["tracked_sequences"] == ["dog", "elk"]
     expected = dataclasses.replace(
-        recipe("default"), epochs=2, pairs_per_epoch=0, batch=8, validation_pairs=4, lr_start=1e-3, jitter=4, blur=0.5, seed=3
+        recipe("default"),
+        epochs=2,
+        pairs_per_epoch=0,
+        batch=8,
+        validation_pairs=4,
+        lr_start=1e-3,
+        jitter=4,
+        blur=0.5,
+        seed=3,
     )
     assert trained["config"] == expected.as_dict()
     curves, filters = (cv2.imread(str(run / name)) for name in ("curves.png", "filters.png"))
