@@ -103,13 +103,13 @@ ablation: $(VENV)/.test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
 	  --json benchmarks/results/ablation.json --page docs/ablation.md
 
-# The packaged weights' recipe, docs/training.md: DATA has train/ and sequences/. A run that was cut goes on.
+# The packaged weights' recipe, docs/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
 # OTHERS=released=dcfnet:FILE.h5:pytorch scores that too, to compare with.
 TRAINED ?= out/weights
 NETWORKS ?= light conv1
 SEEDS ?= 0 1 2
 weights: $(VENV)/.test
-	@[ -n "$(DATA)" ] || { echo "name a folder with train/ and sequences/: make weights DATA=DIR"; exit 2; }
+	@[ -n "$(DATA)" ] || { echo "name a folder with train/, validation/ and sequences/: make weights DATA=DIR"; exit 2; }
 	@set -ex; mkdir -p $(TRAINED); trackers=$(OTHERS); \
 	$(BIN)/dcfnet prepare "$(DATA)/train" --validation 0 --out $(TRAINED)/crops.h5; \
 	for network in $(NETWORKS); do for seed in $(SEEDS); do run=$(TRAINED)/$$network-$$seed; \
@@ -117,7 +117,9 @@ weights: $(VENV)/.test
 	  $(BIN)/dcfnet train $(TRAINED)/crops.h5 --out $$run --resume --arch $$network --seed $$seed $(RECIPE); \
 	done; done; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores; \
-	$(BIN)/python benchmarks/seeds.py $(TRAINED)/scores --json $(TRAINED)/seeds.json
+	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --protocol tre --workers 2 --trackers $${trackers#,} \
+	  --out $(TRAINED)/validation; \
+	$(BIN)/python benchmarks/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
 # leave time for the rest, what ignores SIGTERM is killed GPU_GRACE seconds later, and what has goals comes first.

@@ -1,9 +1,9 @@
 """Scores of several trainings of one recipe: mean and range over their seeds, by sequence.
 
-    python benchmarks/seeds.py EVAL_DIR [--json FILE] [--page FILE.md]
+    python benchmarks/seeds.py EVAL_DIR [EVAL_DIR ...] [--json FILE] [--page FILE.md]
 
 EVAL_DIR: of a `dcfnet eval` whose trackers are called NETWORK-SEED, as light-0 and light-1; `make weights` does so.
-Trackers of other names are columns of their own, to compare with.
+Each has a table of its own.  Trackers of other names are columns of their own, to compare with.
 """
 
 import argparse
@@ -34,16 +34,20 @@ def report(found: dict[str, Any]) -> dict[str, Any]:
     trackers = found["trackers"]
     return {
         "dataset": found["dataset"]["name"],
+        "protocol": found["protocol"],
         "rules": found["rules"]["name"],
-        "networks": {name: [training(trackers[label]) for label in each] for name, each in groups(trackers).items()},
+        "networks": {
+            name: [training(label, trackers[label]) for label in each] for name, each in groups(trackers).items()
+        },
         "environment": found["environment"],
     }
 
 
-def training(facts: dict[str, Any]) -> dict[str, Any]:
+def training(label: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Of one tracker."""
     settings = facts["settings"]
     return {
+        "label": label,
         "weights_digest": settings["weights_digest"],
         "preset": Path(settings["settings"]["name"]).name,  # of a file, without its folder
         "auc": facts["scores"]["success"],
@@ -52,7 +56,7 @@ def training(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(content: dict[str, Any]) -> str:
-    """The report as docs/training.md shows it."""
+    """A report as docs/training.md shows it."""
     networks = content["networks"]
     first = next(iter(networks.values()))[0]
     counts = [f"{name}, {len(each)} seeds" if len(each) > 1 else name for name, each in networks.items()]
@@ -62,12 +66,13 @@ def table(content: dict[str, Any]) -> str:
         lines.append(f"| {sequence} | {' | '.join(cells)} |")
     cells = [spread([one["auc"] for one in each]) for each in networks.values()]
     lines.append(f"| **mean** | {' | '.join(cells)} |")
+    means = ", ".join(f"{one['label']} {one['auc']:.3f}" for each in networks.values() for one in each)
     presets = ", ".join(f"{name} `{each[0]['preset']}`" for name, each in networks.items())
     where = content["environment"]
     lines += [
         "",
-        f"{len(first['sequences'])} sequences of `{content['dataset']}`, OPE, rules `{content['rules']}`; mean over "
-        f"seeds (lowest to highest). Presets: {presets}.",
+        f"{len(first['sequences'])} sequences of `{content['dataset']}`, {content['protocol'].upper()}, rules "
+        f"`{content['rules']}`; mean over seeds (lowest to highest). Means: {means}. Presets: {presets}.",
         f"dcfnet_np {where['dcfnet_np']}, commit {where['commit'][:7] or 'unknown'}.",
         "",
         "",
@@ -83,17 +88,18 @@ def spread(values: list[float]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="EVAL_DIR")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="EVAL_DIR")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="a Markdown file whose table is written anew")
     args = parser.parse_args(argv)
     try:
-        content = report(results.load(args.folder))
+        content = [report(results.load(folder)) for folder in args.folders]
         page.check(args.json, args.page, MARKS)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    print(table(content))
-    page.write(content, args.json, table(content), args.page, MARKS)
+    text = "".join(table(each) for each in content)
+    print(text)
+    page.write({"evaluations": content}, args.json, text, args.page, MARKS)
     return 0
 
 

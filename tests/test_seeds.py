@@ -35,13 +35,11 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
 
     page = tmp_path / "page.md"
     page.write_text(f"before\n{seeds.MARKS[0]}\nold\n{seeds.MARKS[1]}\nafter\n")
-    assert seeds.main([str(out), "--json", str(tmp_path / "s.json"), "--page", str(page)]) == 0
-    found, content = (
-        json.loads((out / "results.json").read_text())["trackers"],
-        json.loads((tmp_path / "s.json").read_text()),
-    )
+    assert seeds.main([str(out), str(out), "--json", str(tmp_path / "s.json"), "--page", str(page)]) == 0
+    found = json.loads((out / "results.json").read_text())["trackers"]
+    content, again = json.loads((tmp_path / "s.json").read_text())["evaluations"]
     labels = {"released": ["released"], "conv1-dilation": ["conv1-dilation-0", "conv1-dilation-12"]}
-    assert content["networks"].keys() == labels.keys()
+    assert content["networks"].keys() == labels.keys() and content == again
     for name, each in labels.items():
         assert [one["auc"] for one in content["networks"][name]] == [
             found[label]["scores"]["success"] for label in each
@@ -51,7 +49,9 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
     text = page.read_text()
     assert f"| {(a + b) / 2:.3f} ({a:.3f} to {b:.3f}) |" in text and "old" not in text and str(tmp_path) not in text
     assert text.startswith(f"before\n{seeds.MARKS[0]}\n") and text.endswith(f"\n{seeds.MARKS[1]}\nafter\n")
-    assert "| released | conv1-dilation, 2 seeds |" in text
+    assert text.count("| released | conv1-dilation, 2 seeds |") == 2  # a table for each folder
+    auc = {name: facts["scores"]["success"] for name, facts in found.items()}
+    assert f", conv1-dilation-12 {auc['conv1-dilation-12']:.3f}. Presets:" in text and ", OPE, " in text
 
     page.write_text("no marks\n")
     (tmp_path / "s.json").unlink()
