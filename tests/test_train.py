@@ -212,6 +212,13 @@ def test_average_forgets_the_start_and_then_keeps_its_share(rng):
     np.testing.assert_allclose(average["w"], expected, rtol=1e-12)
 
 
+def test_a_share_of_the_steps_has_the_window():
+    some = Config(cosine_window=0.25)
+    assert [some.windowed(step) for step in range(1, 9)] == [False, False, False, True] * 2
+    assert all(Config(cosine_window=1).windowed(step) for step in range(1, 9))
+    assert not any(Config().windowed(step) for step in range(1, 9))
+
+
 def test_learning_rates():
     rates = [Config(epochs=50).learning_rate(epoch) for epoch in range(50)]
     np.testing.assert_allclose(rates, np.logspace(-2, -5, 50))
@@ -501,6 +508,7 @@ def test_train_bad_input(crops_file, tmp_path):
         ("lr_start", 0.0),
         ("lr_end", float("nan")),
         ("momentum", 1.0),
+        ("cosine_window", 1.1),
         ("weight_decay", -1.0),
         ("sigma_factor", 0.0),
         ("seed", -1),

@@ -29,6 +29,7 @@ HELP = {  # of those settings whose name does not say it
     "flip": "mirror half of the pairs",
     "light": "change contrast and brightness by up to exp(+-X)",
     "colour": "change each colour's brightness by up to exp(+-X)",
+    "cosine_window": "share of the steps whose features have a Hann window, as in tracking",
     "jitter": "move the search window by up to N pixels, and the label with it",
     "scale": "scale the search window by up to exp(+-X)",
     "upside_down": "mirror half of the pairs top to bottom",

@@ -33,7 +33,7 @@ class Config:
     pairs_per_epoch: int = 0  # 0: as many as there are
     max_gap: int = 10  # frames between template and search
     initial_scale: float = 1.0  # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
-    cosine_window: bool = False  # multiply the features by a Hann window, as in tracking
+    cosine_window: float = 0.0  # share of the steps whose features have a Hann window, as in tracking
     flip: bool = False  # this and the next nine: see train.augment.Augmentation
     light: float = 0.0
     colour: float = 0.0
@@ -83,6 +83,7 @@ class Config:
             rules[name] = (0 <= getattr(self, name) < math.inf, ">= 0")
         steps = self.lr_steps
         rules |= {
+            "cosine_window": (0 <= self.cosine_window <= 1, "in [0, 1]"),
             "gray": (0 <= self.gray <= 1, "in [0, 1]"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "averaging": (0 <= self.averaging < 1, "in [0, 1)"),
@@ -111,6 +112,10 @@ class Config:
         from dcfnet_np.train import sgd
 
         return sgd.learning_rate(self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps)
+
+    def windowed(self, step: int) -> bool:
+        """Whether step number `step` of the run, from 1, has the Hann window: at .5 every second one."""
+        return math.floor(step * self.cosine_window) > math.floor((step - 1) * self.cosine_window)
 
     def regulariser(self, size: int) -> float:
         """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies are a larger lambda."""
@@ -144,6 +149,7 @@ def recipe(preset: str) -> Config:
             pairs_per_epoch=2000,
             max_gap=50,
             initial_scale=0.41,
+            cosine_window=0.5,
             optimiser="adam",
             averaging=0.999,
             schedule="cosine",

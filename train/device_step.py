@@ -177,6 +177,7 @@ class TrainStep:
         batches = [pairs[first : first + self.config.batch] for first in range(0, len(pairs), self.config.batch)]
         with self._device, self._stream:
             newest = self._flat.copy()
+            self._choose_window(False)
             if self._average is not None:
                 self._flat[...] = self._average
         for batch in batches:
@@ -294,7 +295,13 @@ class TrainStep:
         slot.over.synchronize()
         self._losses.append(float(slot.losses.sum(dtype=np.float64)))
 
+    def _choose_window(self, windowed: bool) -> None:
+        """Have the next step with or without the Hann window."""
+        if self._windows is not None:
+            self._window[...] = self._windows[windowed]
+
     def _replay(self, lr: float) -> None:
+        self._choose_window(self.config.windowed(self._done + 1))
         if not self._graph_wanted or not self._compiled:  # the first step compiles kernels, which is no capture
             self._run()
             self._compiled = True
@@ -367,7 +374,9 @@ class TrainStep:
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
         self._lam = config.regulariser(self.size)
         self._labels = cp.empty((n, size, size), dtype) if config.jitter > 0 else None  # one a pair
+        # What the kernels of a captured graph read, filled anew before a step where only some have the Hann window.
         self._window = cp.asarray(hann((size, size), dtype)) if config.cosine_window else None
+        self._windows = None if config.cosine_window in (0, 1) else (cp.ones_like(self._window), self._window.copy())
         self._shares = cp.empty(n, dtype)
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
         self._features = cp.empty(features.shape, dtype)  # after LRN, and later their gradient

@@ -56,10 +56,14 @@ class Watcher(Protocol):
 class ArraySteps:
     """Steps by array code, with crops read in advance; `train.device_step.TrainStep` does them by kernels on a GPU."""
 
-    def __init__(self, batches: Batches, config: Config, objective: Objective, processes: Processes) -> None:
-        self._batches, self._config, self._objective, self._processes = batches, config, objective, processes
+    def __init__(
+        self, batches: Batches, config: Config, plain: Objective, windowed: Objective, processes: Processes
+    ) -> None:
+        """plain, windowed: the objective of steps without and with the Hann window."""
+        self._batches, self._config, self._processes = batches, config, processes
+        self._objectives = plain, windowed
         # A response of zeros costs the label's own energy.
-        self._limit = config.divergence * float((objective.label**2).sum())
+        self._limit = config.divergence * float((plain.label**2).sum())
         self.waited = 0.0  # seconds for crops
 
     def epoch(self, batches: Sequence[np.ndarray], state: Checkpoint, lr: float, first: int) -> Iterator[float]:
@@ -74,8 +78,9 @@ class ArraySteps:
             began = time.perf_counter()
             pairs, raw = next(reader)
             self.waited += time.perf_counter() - began
+            objective = self._objectives[config.windowed(step)]
             loss, gradients = batch_gradients(
-                self._batches, pairs, state.parameters, config.arch, self._objective, state.epoch, raw, len(batch)
+                self._batches, pairs, state.parameters, config.arch, objective, state.epoch, raw, len(batch)
             )
             loss, gradients = ranks.add(loss, gradients)
             finite = all(bool(array_module(g).isfinite(g).all()) for g in gradients.values())
@@ -91,8 +96,9 @@ class ArraySteps:
             yield loss
 
     def mean_loss(self, pairs: np.ndarray, parameters: network.Parameters) -> float:
-        """The mean loss of this rank's pairs as they are, nothing learnt."""
-        return mean_loss(self._batches, pairs, parameters, self._config, self._objective)
+        """The mean loss of this rank's pairs as they are, nothing learnt; windowed where every step is."""
+        objective = self._objectives[self._config.cosine_window == 1]
+        return mean_loss(self._batches, pairs, parameters, self._config, objective)
 
 
 def train(
@@ -177,12 +183,19 @@ class _Run:
 
         map_size = network.feature_size(data.size, config.arch, "valid")
         sigma = config.sigma_factor * data.size / (1 + config.padding)
-        objective = make_objective(
-            (map_size, map_size), sigma, config.regulariser(data.size), band=config.band,
-            window=config.cosine_window, device=place,
-        )  # fmt: skip
+        plain, windowed = (
+            make_objective(
+                (map_size, map_size),
+                sigma,
+                config.regulariser(data.size),
+                band=config.band,
+                window=window,
+                device=place,
+            )
+            for window in (False, True)
+        )
         self.batches = Batches(data.crops, config.mean, augmentation=config.augmentation, size=data.size, device=place)
-        self.by_arrays = ArraySteps(self.batches, config, objective, processes)
+        self.by_arrays = ArraySteps(self.batches, config, plain, windowed, processes)
         self.validation = np.empty((0, 2), np.int64)
         if self.held.any():
             self.validation = draw(data, self.held, config, VALIDATION_SEED, 0, "near", config.validation_pairs)

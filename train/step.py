@@ -113,7 +113,7 @@ class Batches:
         self.augmentation = augmentation
         self.on_cpu = device.kind == "cpu"
         self.cores = Cores()
-        self._pair_steps: tuple[Any, Objective, PairSteps] | None = None
+        self._pair_steps: list[tuple[Any, Objective, PairSteps]] = []
 
     def read(self, pairs: np.ndarray) -> np.ndarray:
         """The stored crops of (N, 2) index pairs: (2, N, 3, S, S) uint8, templates and searches."""
@@ -140,13 +140,15 @@ class Batches:
         """The fast way to do a pair, None where there is none: on a GPU, without a band, for dilated networks."""
         if not self.on_cpu or objective.band is None or not tiled.supports(architecture):
             return None
-        if self._pair_steps is None or self._pair_steps[0] != architecture or self._pair_steps[1] is not objective:
-            size = self.size, self.size
-            windows = [np.ones(n) if objective.window is None else np.hanning(n) for n in objective.label.shape]
-            settings = objective.label, objective.label_f, objective.band, objective.lam, (windows[0], windows[1])
-            steps = PairSteps(lambda: PairStep(architecture, size, *settings))
-            self._pair_steps = architecture, objective, steps
-        return self._pair_steps[2]
+        for known, same, steps in self._pair_steps:
+            if known == architecture and same is objective:
+                return steps
+        size = self.size, self.size
+        windows = [np.ones(n) if objective.window is None else np.hanning(n) for n in objective.label.shape]
+        settings = objective.label, objective.label_f, objective.band, objective.lam, (windows[0], windows[1])
+        steps = PairSteps(lambda: PairStep(architecture, size, *settings))
+        self._pair_steps.append((architecture, objective, steps))
+        return steps
 
     def map(
         self,
