@@ -146,7 +146,7 @@ def recipe(preset: str) -> Config:
             preset="default",
             batch=4,
             epochs=20,
-            pairs_per_epoch=2000,
+            pairs_per_epoch=1000,
             max_gap=50,
             initial_scale=0.41,
             cosine_window=0.5,

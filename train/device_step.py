@@ -297,7 +297,7 @@ class TrainStep:
 
     def _choose_window(self, windowed: bool) -> None:
         """Have the next step with or without the Hann window."""
-        if self._windows is not None:
+        if self._window is not None and self.config.cosine_window < 1:
             self._window[...] = self._windows[windowed]
 
     def _replay(self, lr: float) -> None:
@@ -374,9 +374,10 @@ class TrainStep:
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
         self._lam = config.regulariser(self.size)
         self._labels = cp.empty((n, size, size), dtype) if config.jitter > 0 else None  # one a pair
-        # What the kernels of a captured graph read, filled anew before a step where only some have the Hann window.
-        self._window = cp.asarray(hann((size, size), dtype)) if config.cosine_window else None
-        self._windows = None if config.cosine_window in (0, 1) else (cp.ones_like(self._window), self._window.copy())
+        hann_window = cp.asarray(hann((size, size), dtype))
+        self._windows = cp.ones_like(hann_window), hann_window
+        # What the kernels of a captured graph read; where only some steps have the Hann window, filled before each.
+        self._window = hann_window.copy() if config.cosine_window else None
         self._shares = cp.empty(n, dtype)
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
         self._features = cp.empty(features.shape, dtype)  # after LRN, and later their gradient

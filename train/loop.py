@@ -182,16 +182,9 @@ class _Run:
         )  # fmt: skip
 
         map_size = network.feature_size(data.size, config.arch, "valid")
-        sigma = config.sigma_factor * data.size / (1 + config.padding)
+        sigma, lam = config.sigma_factor * data.size / (1 + config.padding), config.regulariser(data.size)
         plain, windowed = (
-            make_objective(
-                (map_size, map_size),
-                sigma,
-                config.regulariser(data.size),
-                band=config.band,
-                window=window,
-                device=place,
-            )
+            make_objective((map_size, map_size), sigma, lam, band=config.band, window=window, device=place)
             for window in (False, True)
         )
         self.batches = Batches(data.crops, config.mean, augmentation=config.augmentation, size=data.size, device=place)
