@@ -26,7 +26,7 @@ help:
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
 	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/ablation.md; WEIGHTS=\"conv2=FILE ...\" for more networks"
-	@echo "make weights    with DATA=DIR: train the packaged networks, three seeds each, and score them"
+	@echo "make weights    with DATA=DIR: train light and conv1 by the recipe default, three seeds each, and score them"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"
 
@@ -103,7 +103,7 @@ ablation: $(VENV)/.test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
 	  --json benchmarks/results/ablation.json --page docs/ablation.md
 
-# The packaged weights' recipe, docs/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
+# The recipe `default`, docs/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
 # OTHERS=released=dcfnet:FILE.h5:pytorch scores that too, to compare with.
 TRAINED ?= out/weights
 NETWORKS ?= light conv1

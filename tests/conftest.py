@@ -1,6 +1,7 @@
 """Fixtures shared by all tests, and a closing word on the tests that need data or a GPU."""
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import numpy as np
 import pytest
 
 from dcfnet_np import backend, network, weights
+
+# A shell starts what runs in its background with SIGINT ignored, and processes that the tests start would inherit that:
+# those about Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import importlib
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,6 @@ from dcfnet_np.weights import load
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    cv2 = pytest.importorskip("cv2")
     for number in range(4):
         cv2.imwrite(str(tmp_path / f"{number}.png"), rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
     return tmp_path

@@ -152,7 +152,7 @@ def test_workers_share_the_cores(monkeypatch):
 
 
 def test_dask(data, tmp_path, dcfnet, finished):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     with distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
         words = ["--trackers", "gray-dcf,identity,other=gray-dcf", "--out", tmp_path / "out"]
         code, _, err = dcfnet("eval", data, *words, "--dask", cluster.scheduler_address)
@@ -162,7 +162,7 @@ def test_dask(data, tmp_path, dcfnet, finished):
 
 
 def test_no_scheduler(data, tmp_path, dcfnet, monkeypatch):
-    pytest.importorskip("distributed")
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setattr(runner, "DASK_TIMEOUT", 0.5)
     code, _, err = dcfnet("eval", data, "--trackers", "identity", "--dask", "127.0.0.1:9", "--out", tmp_path / "out")
     assert code == 2 and err.startswith("dcfnet: error: no Dask scheduler answers at 127.0.0.1:9")

@@ -4,6 +4,7 @@ import base64
 import re
 import time
 
+import cv2
 import numpy as np
 import pytest
 from browser import Page, chromium
@@ -443,7 +444,6 @@ def test_the_page_needs_nothing_else(file):
 
 
 def test_the_command(tmp_path, capsys):
-    cv2 = pytest.importorskip("cv2")
     frames, boxes = make_sequence(np.random.default_rng(0), 2, 320, 200, (60, 44))
     cv2.imwrite(str(tmp_path / "one.png"), frames[0])
     box = ",".join(f"{value:g}" for value in boxes[0])

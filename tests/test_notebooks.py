@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat")  # a machine of `make gpu` need not have it
-NotebookClient = pytest.importorskip("nbclient").NotebookClient
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")  # on a machine for make gpu, say
+NotebookClient = pytest.importorskip("nbclient", reason="nbclient is not installed").NotebookClient
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))

@@ -5,6 +5,7 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,7 +30,6 @@ def random_weights(seed=1, order="bgr"):
 @pytest.fixture
 def scene(rng):
     """A textured patch on a textured background: scene(x, y, w, h) is the frame with the patch's corner at (x, y)."""
-    cv2 = pytest.importorskip("cv2")
     background = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
     texture = rng.integers(0, 256, (5, 6, 3), np.uint8)
 

@@ -46,7 +46,7 @@ SHORT = (
 
 
 def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra report is not installed")
     run = tmp_path / "run"
     words = [*SHORT[:-1], "--lr-start", "1e-3", "--track", tracked, "--jitter", 4, "--blur", 0.5, "--seed", 3]
     code, out, err = dcfnet("train", crops_file, "--out", run, *words)

@@ -28,7 +28,11 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--padding", type=float, default=2.0, help="a window is 1 + padding times the box; default: 2")
     parser.add_argument("--size", metavar="PIXELS", type=int, default=125, help="of a window; default: 125")
     parser.add_argument(
-        "--margin", metavar="PIXELS", type=int, default=24, help="around a window, for augmentation; default: 24"
+        "--margin",
+        metavar="PIXELS",
+        type=int,
+        default=24,
+        help="around a window, for augmentation; default: 24, the jitter of the recipe `default`",
     )
     parser.add_argument(
         "--validation", metavar="SHARE", type=float, default=0.1, help="of the videos, held out; default: 0.1"

@@ -113,7 +113,7 @@ class Batches:
         self.augmentation = augmentation
         self.on_cpu = device.kind == "cpu"
         self.cores = Cores()
-        self._pair_steps: list[tuple[Any, Objective, PairSteps]] = []
+        self._pair_steps: list[tuple[Any, Objective, PairSteps]] = []  # with the window and without: two in a run
 
     def read(self, pairs: np.ndarray) -> np.ndarray:
         """The stored crops of (N, 2) index pairs: (2, N, 3, S, S) uint8, templates and searches."""
