@@ -25,7 +25,7 @@ help:
 	@echo "make notebooks  run examples/ and keep the outputs"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
-	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/ablation.md; WEIGHTS=\"conv2=FILE ...\" for more networks"
+	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/ablation.md; WEIGHTS=\"conv2=FILE ...\" for weights of your own"
 	@echo "make weights    with DATA=DIR: train light and conv1 by the recipe default, three seeds each, and score them"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"

@@ -3,7 +3,7 @@
     python benchmarks/ablation.py DATASET_DIR [--weights NAME=FILE ...] [--preset paper] [--json FILE] [--page FILE.md]
 
 `dcfnet eval` does the work: OPE by OTB's rules, files in --out, where a run that was cut goes on.  A network without a
-FILE takes the packaged weights of its name; where there are none it is skipped.  For the speeds run one process alone.
+FILE takes the packaged weights of its name.  For the speeds run one process alone.
 """
 
 import argparse
@@ -31,17 +31,15 @@ PAPER = {
 MARKS = "<!-- ablation: written by benchmarks/ablation.py --page -->", "<!-- end of ablation -->"
 
 
-def find_weights(given: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Weights by network, and why there are none for the others.  ValueError for a name or a file that is wrong."""
+def find_weights(given: list[str]) -> dict[str, str]:
+    """Weights by network.  ValueError for a name or a file that is wrong."""
     files = dict(word.split("=", 1) if "=" in word else (word, "") for word in given)
     for name, file in files.items():
         if name not in NETWORKS or not file:
             raise ValueError(f"--weights takes NAME=FILE with NAME one of {', '.join(NETWORKS)}, got {name!r}")
         if (architecture := weights.load(file).architecture) != name:
             raise ValueError(f"--weights {name}={file}: the file holds the network {architecture}")
-    found = {name: files.get(name, name) for name in NETWORKS if name in files or name in weights.names()}
-    missing = "no packaged weights of this name, and no --weights {0}=FILE"
-    return found, {name: missing.format(name) for name in NETWORKS if name not in found}
+    return {name: files.get(name, name) for name in NETWORKS}
 
 
 def trackers(found: dict[str, str], preset: str) -> dict[str, str]:
@@ -75,7 +73,7 @@ def row(label: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(found: dict[str, Any], labels: list[str], skipped: dict[str, str], preset: str) -> dict[str, Any]:
+def report(found: dict[str, Any], labels: list[str], preset: str) -> dict[str, Any]:
     """Both tables and what they were made with, as plain values."""
     rows = [row(label, found) for label in labels]
     return {
@@ -86,7 +84,6 @@ def report(found: dict[str, Any], labels: list[str], skipped: dict[str, str], pr
         "workers": found["workers"],
         "networks": [each for each in rows if each["scales"] == 3],
         "scales": sorted((e for e in rows if e["network"] == rows[0]["network"]), key=lambda each: each["scales"]),
-        "skipped": skipped,
         "environment": found["environment"],
     }
 
@@ -98,7 +95,6 @@ def tables(content: dict[str, Any]) -> str:
     for each in content["networks"]:
         side = each["receptive_field"]
         lines.append(f"| {each['network']} | {each['parameters']:,} | {side}x{side} | {_figures(each)} |")
-    lines += [f"| {name} | skipped: {reason} |" + " |" * 11 for name, reason in content["skipped"].items()]
     lines += ["", f"| scales of {content['scales'][0]['network']} | {figures}", "|--:|" + "--:|" * 10]
     lines += [f"| {each['scales']} | {_figures(each)} |" for each in content["scales"]]
     where = content["environment"]
@@ -134,19 +130,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="a Markdown file whose tables are written anew")
     args = parser.parse_args(argv)
     try:
-        found, skipped = find_weights(args.weights)
+        found = find_weights(args.weights)
         page.check(args.json, args.page, MARKS)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    for name, reason in skipped.items():
-        print(f"ablation: {name} is skipped: {reason}", file=sys.stderr)
     run = trackers(found, args.preset)
     words = ["eval", args.dataset, "--trackers", ",".join(run.values()), "--out", str(args.out)]
     words += ["--workers", args.workers, "--device", args.device]
     code = dcfnet(words + (["--sequences", args.sequences] if args.sequences else []))
     if code:
         return code
-    content = report(results.load(args.out), list(run), skipped, args.preset)
+    content = report(results.load(args.out), list(run), args.preset)
     print(tables(content))
     page.write(content, args.json, tables(content), args.page, MARKS)
     return 0

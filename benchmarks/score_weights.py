@@ -1,6 +1,6 @@
 """Scores of the packaged weights beside the same networks with random weights: the table of the model card.
 
-    python benchmarks/score_weights.py --out FILE.json [--preset pytorch] [--device auto] [--set sequences]
+    python benchmarks/score_weights.py --out FILE.json [--weights light conv1] [--preset pytorch] [--device auto]
 
 Tracks every sequence of $DCFNET_DATA/<set> once, from its first box, and prints the OTB success AUC (21 thresholds,
 mean over sequences).  Random weights are those that training starts from: He's times `initial_scale`, seeds 0 to 4.
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--preset", nargs="+", default=["pytorch"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", default="sequences")
+    parser.add_argument("--weights", nargs="+", default=weights.names(), choices=weights.names())
     args = parser.parse_args()
     if "DCFNET_DATA" not in os.environ:
         sys.exit("score_weights: set DCFNET_DATA to the folder with sequences/ or validation/")
@@ -74,7 +75,7 @@ def main() -> None:
         "commit": git.stdout.strip() if git.returncode == 0 else "not a git checkout",
         "scores": [],
     }
-    for name in weights.names():
+    for name in args.weights:
         trained = weights.load(name)
         for preset in args.preset:
             for used in (trained, *(random_weights(trained, seed) for seed in SEEDS)):

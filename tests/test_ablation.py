@@ -22,7 +22,7 @@ def ablation(monkeypatch):
     sys.modules.pop("ablation", None)
 
 
-def test_both_tables(ablation, tmp_path, capsys):
+def test_both_tables(ablation, tmp_path):
     for number in range(2):
         scene = make_sequence(np.random.default_rng(number), 6, 96, 72, (20, 16), growth=1.03)
         write_sequence(tmp_path / f"set/grow{number}", *scene)
@@ -33,12 +33,15 @@ def test_both_tables(ablation, tmp_path, capsys):
     words = [str(tmp_path / "set"), "--weights", f"conv1-dilation={file}", "--preset", "default:input_size=47"]
     words += ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "a.json"), "--page", str(page)]
     assert ablation.main(words) == 0
-    assert "conv2 is skipped: no packaged weights" in capsys.readouterr().err
 
     content, found = json.loads((tmp_path / "a.json").read_text()), results.load(tmp_path / "out")
-    assert [row["label"] for row in content["networks"]] == ["conv1", "conv1-dilation"]
-    assert [row["receptive_field"] for row in content["networks"]] == [5, 7]
-    assert [row["scales"] for row in content["scales"]] == [1, 3, 5, 7] and content["skipped"].keys() == {"conv2"}
+    assert [row["label"] for row in content["networks"]] == ["conv1", "conv1-dilation", "conv2"]
+    assert [row["receptive_field"] for row in content["networks"]] == [5, 7, 9]
+    assert [row["scales"] for row in content["scales"]] == [1, 3, 5, 7]
+    # The file that was named, and the packaged weights for the others.
+    digests = {row["network"]: row["weights_digest"] for row in content["networks"]}
+    used = {"conv1": "conv1", "conv1-dilation": file, "conv2": "conv2"}
+    assert digests == {name: weights.digest(weights.load(each).parameters) for name, each in used.items()}
     assert {row["network"] for row in content["scales"]} == {"conv1"}
     for row in content["networks"] + content["scales"]:
         facts = found["trackers"][row["label"]]
@@ -52,7 +55,7 @@ def test_both_tables(ablation, tmp_path, capsys):
 
     text = page.read_text()
     assert text.startswith(f"before\n{ablation.MARKS[0]}\n") and text.endswith(f"\n{ablation.MARKS[1]}\nafter\n")
-    assert "| conv2 | skipped: no packaged weights" in text and "old" not in text and str(tmp_path) not in text
+    assert "old" not in text and str(tmp_path) not in text
     one = content["scales"][0]
     assert f"| 1 | {one['auc']:.3f} | {one['op']:.3f} | {one['dp']:.3f} | {one['cle']:.1f} |" in text
     tables = [line.count("|") for line in text.splitlines() if line.startswith("|")]
