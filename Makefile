@@ -117,8 +117,7 @@ weights: $(VENV)/.test
 	  $(BIN)/dcfnet train $(TRAINED)/crops.h5 --out $$run --resume --arch $$network --seed $$seed $(RECIPE); \
 	done; done; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores; \
-	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --protocol tre --workers 2 --trackers $${trackers#,} \
-	  --out $(TRAINED)/validation; \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/validation; \
 	$(BIN)/python benchmarks/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
