@@ -331,7 +331,8 @@ def table(search: Search) -> list[tuple[str, ...]]:
     base, best = search.trials()[0], search.best()
     parts: list[tuple[Sequence[str], int]] = [([s.name for s in search.sequences], 0)]
     if len(search.config.weights) > 1:
-        parts.append(([f"mean, {Path(name).stem}" for name in search.config.weights], 1))
+        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]  # RUN/weights.h5
+        parts.append(([f"mean, {name}" for name in short], 1))
     rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
     for names, axis in parts:
         pairs = zip(names, base.scores.mean(axis=axis), best.scores.mean(axis=axis))
