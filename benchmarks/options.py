@@ -22,16 +22,24 @@ from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 
+DEFAULT = get_preset("default")
 OPTIONS: dict[str, dict] = {
     "default": {},
     "subpixel": {"subpixel": True},
     "continuous_scale": {"continuous_scale": True},
     "subpixel and continuous_scale": {"subpixel": True, "continuous_scale": True},
-    "5 scales, half the step": {"num_scales": 5, "scale_step": 1.0275**0.5, "scale_penalty": 0.9925**0.5},
+    "5 scales, half the step": {
+        "num_scales": 5,
+        "scale_step": DEFAULT.scale_step**0.5,
+        "scale_penalty": DEFAULT.scale_penalty**0.5,
+    },
     "aspect_step 1.02": {"aspect_step": 1.02},
     "second_rate 0": {"second_rate": 0.0},
     "second_rate 0.03": {"second_rate": 0.03},
-    "careful (loss.md)": {"min_score": 0.23, "min_psr": 7.0, "redetection": 8, "redetection_psr": 10.0},
+    "careful (loss.md)": {
+        field: getattr(get_preset("careful"), field)
+        for field in ("min_score", "min_psr", "redetection", "redetection_psr")
+    },
 }
 ROUNDS = 40
 
@@ -39,7 +47,7 @@ ROUNDS = 40
 def sequence_auc(job: tuple[str, str, str]) -> float:
     root, name, option = job
     (sequence,) = datasets.load(root, [name])
-    tracker = Tracker(preset=dataclasses.replace(get_preset("default"), **OPTIONS[option]), device="cpu")
+    tracker = Tracker(preset=dataclasses.replace(DEFAULT, **OPTIONS[option]), device="cpu")
     tracker.init(sequence.frame(0), sequence.boxes[0])
     overlaps = [1.0]
     for index in range(1, len(sequence)):
@@ -53,7 +61,7 @@ def frame_ms() -> dict[str, float]:
     frames = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(4)]
     trackers = {}
     for name, options in OPTIONS.items():
-        trackers[name] = Tracker(preset=dataclasses.replace(get_preset("default"), **options), device="cpu")
+        trackers[name] = Tracker(preset=dataclasses.replace(DEFAULT, **options), device="cpu")
         trackers[name].init(frames[0], (120, 80, 60, 70))
     times: dict[str, list[float]] = {name: [] for name in OPTIONS}
     for number in range(ROUNDS):

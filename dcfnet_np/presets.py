@@ -22,7 +22,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of the tracker.  Sizes are in pixels.  An unknown field raises TypeError, a bad value ValueError."""
+    """Settings of the tracker; those not given are `default`'s.  Sizes are in pixels.
+
+    An unknown field raises TypeError, a bad value ValueError.
+    """
 
     name: str
     input_size: int = 125  # network input and, padded, feature map
@@ -32,12 +35,12 @@ class Preset:
     # "none": as in Eq. 2.  "elements": energies are divided by H W D before lambda is added (MATLAB), the same as
     # multiplying lambda by H W D.
     lam_divisor: Literal["none", "elements"] = "none"
-    learning_rate: float = 0.01  # weight of the newest frame in the model
+    learning_rate: float = 0.015  # weight of the newest frame in the model
     update_rule: Literal["ratio", "averages"] = "averages"  # Eq. 13, or the released codes' (see `filter`)
     update_crop: Literal["clamped", "window"] = "clamped"  # size of the template crop after a scale change
     num_scales: int = 3
-    scale_step: float = 1.0275
-    scale_penalty: float = 0.9925  # factor on the peak of scale s, to the power of |s|
+    scale_step: float = 1.055
+    scale_penalty: float = 0.9975  # factor on the peak of scale s, to the power of |s|
     # exponents -1, 0, 1, or n - 3/2 = -1.5, -0.5, 0.5: what num_scale / 2 became under Python 3
     scale_exponents: Literal["centred", "python3"] = "centred"
     min_scale: float = 0.2  # smallest size over the first one, at least min_size pixels
@@ -131,7 +134,10 @@ class Preset:
         return [name for name, value in off.items() if getattr(self, name) != value]
 
 
-_PYTORCH = Preset("pytorch", swapped_clamp=True)
+# Learning rate, scale step and penalty: found on validation sequences, docs/tuning.md.  The rest is the PyTorch code's.
+_DEFAULT = Preset("default")
+
+_PYTORCH = Preset("pytorch", learning_rate=0.01, scale_step=1.0275, scale_penalty=0.9925, swapped_clamp=True)
 
 _MATLAB_V1 = Preset(
     "matlab-v1",
@@ -149,7 +155,7 @@ _MATLAB_V1 = Preset(
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        dataclasses.replace(_PYTORCH, name="default", swapped_clamp=False),
+        _DEFAULT,
         # What the paper is silent about is v1's, the code of the paper.
         dataclasses.replace(
             _MATLAB_V1,
@@ -166,11 +172,10 @@ PRESETS: dict[str, Preset] = {
         dataclasses.replace(_PYTORCH, name="pytorch-py3", scale_exponents="python3"),
         # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
         dataclasses.replace(
-            _PYTORCH,
+            _DEFAULT,
             name="careful",
-            swapped_clamp=False,
-            min_score=0.23,
-            min_psr=7.0,
+            min_score=0.21,
+            min_psr=7.4,
             redetection=8,
             redetection_psr=10.0,
         ),

@@ -69,9 +69,10 @@ def test_subpixel_on_a_gpu_is_that_of_the_cpu(full_size_device, rng, name):  # n
 @pytest.mark.parametrize("steps", [0.8, -0.8])
 def test_continuous_scale_takes_sizes_between_the_steps(rng, steps):
     """A target that changes by most of a scale step in one frame; the scale penalty holds the answer back."""
-    frames, boxes = make_sequence(rng, count=2, growth=1.0275**steps, step=(0, 0))
-    found = np.log([follow(variant(continuous_scale=on), frames, boxes[0]).scale for on in (False, True)])
-    found /= np.log(1.0275)
+    scales = {"scale_step": 1.0275, "scale_penalty": 0.9925}
+    frames, boxes = make_sequence(rng, count=2, growth=scales["scale_step"] ** steps, step=(0, 0))
+    found = [follow(variant(**scales, continuous_scale=on), frames, boxes[0]).scale for on in (False, True)]
+    found = np.log(found) / np.log(scales["scale_step"])
     assert found[0] == pytest.approx(round(found[0]))  # a whole step, or none
     assert 0.2 < found[1] / steps < 1
 

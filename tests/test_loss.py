@@ -14,7 +14,8 @@ from dcfnet_np.presets import PRESETS, get_preset
 from dcfnet_np.tracker import Tracker, measure, peak_to_energy, search_places
 from dcfnet_np.vision.boxes import iou, read_boxes
 
-CAREFUL = dataclasses.replace(get_preset("careful"), lost_after=3)
+# The background of these scenes stands still and is learned with the target: a higher threshold tells them apart.
+CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
 NOWHERE = dataclasses.replace(CAREFUL, redetection=0)
 
 

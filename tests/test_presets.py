@@ -9,6 +9,7 @@ from dcfnet_np.presets import PRESETS, Preset, get_preset, join, split
 
 TABLE = {
     #               padding  sigma   lam    divisor     rate   step    penalty  rule        crop      rounded
+    "default":     (2.0, 4.1667, 1e-4, "none",     0.015, 1.055,  0.9975, "averages", "clamped", True),
     "paper":       (1.5, 5.0,    1e-4, "none",     0.008, 1.0375, 1.0,    "ratio",    "window",  False),
     "matlab-v1":   (1.5, 5.0,    1e-4, "elements", 0.002, 1.03,   1.0,    "averages", "window",  False),
     "matlab-v2":   (2.0, 4.1667, 1e-4, "elements", 0.011, 1.015,  1.0,    "averages", "window",  False),

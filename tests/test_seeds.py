@@ -26,7 +26,7 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
         scene = make_sequence(np.random.default_rng(number), 6, 96, 72, (20, 16), growth=1.03)
         write_sequence(tmp_path / f"set/grow{number}", *scene)
     trackers = ["released=dcfnet:light:default:input_size=47"]
-    for name in ("conv1-dilation-0", "conv1-dilation-12"):
+    for name in ("conv1-dilation-1", "conv1-dilation-12"):
         file, seed = tmp_path / f"{name}.h5", int(name.split("-")[-1])
         weights.save(file, weights.Weights("conv1-dilation", network.initialise("conv1-dilation", seed=seed)))
         trackers.append(f"{name}=dcfnet:{file}:default:input_size=47")
@@ -38,7 +38,7 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
     assert seeds.main([str(out), str(out), "--json", str(tmp_path / "s.json"), "--page", str(page)]) == 0
     found = json.loads((out / "results.json").read_text())["trackers"]
     content, again = json.loads((tmp_path / "s.json").read_text())["evaluations"]
-    labels = {"released": ["released"], "conv1-dilation": ["conv1-dilation-0", "conv1-dilation-12"]}
+    labels = {"released": ["released"], "conv1-dilation": ["conv1-dilation-1", "conv1-dilation-12"]}
     assert content["networks"].keys() == labels.keys() and content == again
     for name, each in labels.items():
         assert [one["auc"] for one in content["networks"][name]] == [

@@ -56,7 +56,7 @@ def test_it_finds_the_better_setting(finished):
     trials = rows(finished)
     scores = [float(row["score"]) for row in trials]
     assert [int(row["trial"]) for row in trials] == list(range(5))
-    assert (trials[0]["num_scales"], trials[0]["learning_rate"]) == ("1", "0.01")  # the preset as it is
+    assert (trials[0]["num_scales"], trials[0]["learning_rate"]) == ("1", "0.015")  # the preset as it is
     assert max(scores) > scores[0] + 0.05
     best = trials[int(np.argmax(scores))]
     assert best["num_scales"] == "3"

@@ -36,9 +36,10 @@ SMALLEST = 6  # pixels of a target that OpenCV's trackers are given
 NANO_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
 # Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the number of elements;
-# scale search and window as in our default.  HOG maps have 63 cells of 4 pixels, so a window is seen at 252 pixels.
-HOG_PRESET = Preset("hog-dcf", input_size=63, padding=1.5, sigma_factor=0.1, lam_divisor="elements", learning_rate=0.02)
-GRAY_PRESET = Preset("gray-dcf", padding=1.5, sigma_factor=0.2, lam_divisor="elements", learning_rate=0.075)
+# scale search and window of the released code.  HOG maps have 63 cells of 4 pixels, so a window is seen at 252 pixels.
+_RELEASED = dataclasses.replace(get_preset("pytorch"), swapped_clamp=False, padding=1.5, lam_divisor="elements")
+HOG_PRESET = dataclasses.replace(_RELEASED, name="hog-dcf", input_size=63, sigma_factor=0.1, learning_rate=0.02)
+GRAY_PRESET = dataclasses.replace(_RELEASED, name="gray-dcf", sigma_factor=0.2, learning_rate=0.075)
 
 
 class Unavailable(RuntimeError):
