@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.vision.draw import STATES, contact_sheet, draw_box
+from dcfnet_np.vision.draw import STATES, contact_sheet, draw_box, put_text
 
 WIDTH, HEIGHT, SIDE = 320, 180, 44
 FRAMES = 72
@@ -81,8 +81,7 @@ def main() -> None:
             states.append(result.state)
             picture = draw_box(frame, result.box, STATES[result.state], thickness=2)
             text = f"{t}: {result.state}, {result.score:.2f}, {result.psr:.0f}"
-            for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-                cv2.putText(picture, text, (6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA)
+            put_text(picture, text, (6, 14), 0.45, (255, 255, 255))
             pictures.append(picture)
         cv2.imwrite(
             str(args.folder / f"loss-{event.__name__}.jpg"),
