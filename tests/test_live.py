@@ -18,7 +18,7 @@ from scenes import PATCH, make_frames, make_sequence, write_images, write_sequen
 from dcfnet_np.cli import _parse_moment
 from dcfnet_np.track import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
-from dcfnet_np.vision.draw import RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
+from dcfnet_np.vision.draw import GREEN, RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 from dcfnet_np.vision.sources import Frame, SourceError, open_source
 
@@ -404,6 +404,16 @@ def test_draw_label(rng, box):
     if box[0] == 20:
         assert changed[:30].any() and not changed[31:].any()  # above the box
     np.testing.assert_array_equal(frame, before)
+
+
+def test_a_text_s_rim_lies_along_it():
+    """Every black pixel is next to a green one: a rim of another width would smudge the words."""
+    ground = np.full((60, 400, 3), 255, np.uint8)
+    image = draw_label(ground, (20, 40, 10, 10), "a long label, 12345", GREEN).astype(int)
+    black, green = image.max(2) < 100, (image[..., 1] > 100) & (image[..., 0] < 100)
+    assert black.sum() > 100 and green.sum() > 100
+    near = cv2.dilate(green.astype(np.uint8), np.ones((5, 5)))
+    assert (near[black] > 0).mean() > 0.98
 
 
 def test_painter(rng):
