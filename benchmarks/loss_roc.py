@@ -103,8 +103,8 @@ def success(runs: Sequence[Frames]) -> float:
     return float(np.mean([(overlap[:, None] > THRESHOLDS).mean() for overlap in overlaps]))
 
 
-def behaviour(runs: Sequence[Frames]) -> dict[str, float]:
-    """What a preset did."""
+def behaviour(runs: Sequence[Frames]) -> dict[str, float | None]:
+    """What a preset did; None where there was nothing to notice."""
     frames = join(runs)
     unsure = frames.state > 0
     drift = ~frames.absent & (frames.overlap < 0.2)
@@ -112,8 +112,8 @@ def behaviour(runs: Sequence[Frames]) -> dict[str, float]:
         "auc": success(runs),
         "false_alarms_per_1000": 1000 * float(unsure[right(frames)].mean()),
         "called_lost_per_1000": 1000 * float((frames.state == 2)[right(frames)].mean()),
-        "absent_noticed": float(unsure[gone(frames)].mean()) if gone(frames).any() else float("nan"),
-        "drift_noticed": float(unsure[drift].mean()) if drift.any() else float("nan"),
+        "absent_noticed": float(unsure[gone(frames)].mean()) if gone(frames).any() else None,
+        "drift_noticed": float(unsure[drift].mean()) if drift.any() else None,
     }
 
 
@@ -157,7 +157,7 @@ def main() -> None:
                 "noticed": float((bad < threshold).mean()),
             }
         report[name]["frames"] = {"right": int(right(frames).sum()), "gone": int(gone(frames).sum())}
-    text = json.dumps(report, indent=1) + "\n"
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     print(text, end="")
     if args.json:
         args.json.write_text(text, encoding="utf-8")
