@@ -85,7 +85,7 @@ setup(
         "dcfnet_np.serve": ["page/*"],
     },
     install_requires=[
-        "h5py>=3.11",
+        "h5py>=3.15",  # older ones put the time into every file's header
         "numpy>=2.0",
         "opencv-python>=4.10",
         "scipy>=1.13",

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
-        with _sigterm_as_ctrl_c():
+        with _endings_as_ctrl_c():
             try:
                 args = _parser().parse_args(_join_negative_box(arguments))
                 code: int = args.run(args)
@@ -82,15 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there Python lets handlers be set
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _endings_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that closes, end a command as Ctrl-C does; what `nohup` ignores stays so."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # only there Python lets handlers be set
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _complain(message: str, code: int, debug: bool) -> int:
@@ -824,7 +828,7 @@ def _tune(args: argparse.Namespace) -> int:
     sequences = datasets.load(args.dataset, args.sequences)
     search = _with_devices(lambda out: tune.Search(config, sequences, out), args.out)
     done, began = len(search.trials()), time.monotonic()
-    with tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
+    with search, tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
         bar.reset(search.frames() * args.trials)
         bar.initial = bar.n = search.frames() * min(done, args.trials)
         try:

@@ -1,11 +1,13 @@
 """Files that are whole or absent: written under another name beside their place, flushed to the disk, then moved.
 
 The other name of `boxes.csv` is `boxes.part.csv`: it is what a process leaves behind that was killed midway, and
-the next run writes over it.
+the next run writes over it.  Two processes never write one file or folder of results: see `only_writer`.
 """
 
 import contextlib
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,18 +31,73 @@ def is_checked_hdf5(path: Path) -> bool:
     return start[:8] == b"\x89HDF\r\n\x1a\n" and start[8:] not in (b"\x00", b"\x01")
 
 
+@contextlib.contextmanager
+def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
+    """Inside the block no other process writes `path`, a file or a folder of results, that asks here too.
+
+    wait: until another one has ended its block; otherwise WriteError where there is one.  The lock is the
+    system's, on a hidden file beside `path` or in the folder: it ends with the process, also by kill -9.
+    """
+    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    while True:
+        try:
+            stream = open(lock, "ab")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        try:
+            if not _lock(stream.fileno(), wait):
+                raise WriteError(
+                    f"cannot write {path}: another process is writing there; wait for its end or choose another name"
+                )
+            with contextlib.suppress(FileNotFoundError):  # the owner before deletes the file, and it may be this one
+                if os.path.samestat(os.fstat(stream.fileno()), os.stat(lock)):
+                    break
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows deletes no open file
+            lock.unlink()
+        stream.close()
+
+
+def _lock(descriptor: int, wait: bool) -> bool:
+    """Lock an open file until it is closed.  False where another process has it; no lock where there are none."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
+
+
 def check_output(path: Path) -> None:
-    """Raise ValueError when no file can be written at `path`: no folder, no permission, a folder itself."""
+    """Raise ValueError when no file can be written at `path`: no folder, no permission, a folder itself.
+
+    WriteError when another process is writing it.
+    """
     if not path.parent.is_dir():
         raise ValueError(f"cannot write {path}: there is no folder {path.parent}; create it first")
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder; name a file in it")
     part = part_of(path)
     try:
-        with open(part, "ab") as file:  # only trying tells: root may write anywhere, but not in /proc
-            empty = file.tell() == 0
-        if empty:
-            part.unlink()
+        with only_writer(path):
+            with open(part, "ab") as file:  # only trying tells: root may write anywhere, but not in /proc
+                empty = file.tell() == 0
+            if empty:
+                part.unlink()
+    except WriteError:
+        raise
     except OSError as error:
         raise ValueError(
             f"cannot write {path}: {error.strerror} in {path.parent}; choose a folder that you can write to"
@@ -68,12 +125,12 @@ def replacing(path: Path) -> Iterator[Path]:
     `path` so is always the old file or the new one, complete.  Raises WriteError.
     """
     part = part_of(path)
-    try:
-        with write_errors(path):
+    with write_errors(path), only_writer(path, wait=True):
+        try:
             yield part
             sync_and_move(part, path)
-    finally:
-        part.unlink(missing_ok=True)  # only there when something failed
+        finally:
+            part.unlink(missing_ok=True)  # only there when something failed
 
 
 def sync_and_move(part: Path, path: Path) -> None:

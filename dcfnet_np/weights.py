@@ -163,7 +163,8 @@ def save(path: str | os.PathLike[str], weights: Weights) -> None:
         for name, value in _attributes(weights).items():
             file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         for name, parameter in weights.parameters.items():
-            file[name.replace(".", "/")] = parameter
+            layer, kind = name.split(".")
+            file.require_group(layer)[kind] = parameter  # a group made by the way has the time in it
         file.flush()
         image = file.id.get_file_image()
     with replacing(path) as part:

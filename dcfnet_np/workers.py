@@ -60,7 +60,9 @@ def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], work
 def _start_worker(reader: connection.Connection, cores: int) -> None:
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us
+    for name in ("SIGINT", "SIGHUP"):  # these go to the whole group; the parent ends us
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     hold_threads(cores)
 
     def watch() -> None:

@@ -313,7 +313,7 @@ def test_frame_of_another_size_midway(fails, folder, network_file, tmp_path, rng
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
     (folder / "0004.png").unlink()
     os.mkfifo(folder / "0004.png")  # the command waits here, for as long as we hold the pipe open and write nothing
@@ -337,6 +337,7 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
     assert out.startswith("walk: 3 frames")
     assert err == "dcfnet: stopped after 3 frames\n"
     assert len(read_boxes(path)) == 3
+    assert not list(tmp_path.glob("*.part*"))
 
 
 @pytest.mark.parametrize("option", ["--save-boxes", "--save-video"])

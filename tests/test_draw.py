@@ -1,5 +1,6 @@
 """Drawing: what is painted, and that inputs stay as they are."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -158,8 +159,8 @@ def test_video_writer_refuses(tmp_path, frame):
 def test_video_that_cannot_be_opened(tmp_path, frame):
     (tmp_path / "gone").mkdir()
     writer = VideoWriter(tmp_path / "gone" / "a.mp4", 25)
-    (tmp_path / "gone").rmdir()
     with pytest.raises(ValueError, match="OpenCV cannot write this video"), writer:
+        shutil.rmtree(tmp_path / "gone")
         writer.write(frame)
 
 

@@ -200,7 +200,7 @@ def whole(data, tmp_path_factory):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for worker processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_killed_and_started_again(data, tmp_path, whole, how):
     words, cut = [*KILLED, "--workers", "2"], tmp_path / "cut"
     process = command("eval", data, *words, "--out", cut)

@@ -73,12 +73,6 @@ def test_round_trip_is_exact(tmp_path, architecture, order):
     assert os.listdir(tmp_path) == ["some.h5"]  # no temporary file stays behind
 
 
-def test_same_weights_same_bytes(tmp_path):
-    for name in ("a.h5", "b.h5"):
-        weights.save(tmp_path / name, make())
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-
-
 def test_long_training_record(tmp_path):
     """A loss curve longer than the 64 KB that older HDF5 files give an attribute."""
     training = {"loss": [i / 7 for i in range(20_000)], "who": "Zoë"}

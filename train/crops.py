@@ -20,14 +20,21 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np.files import is_checked_hdf5, part_of, replacing, sync_and_move, write_errors
+from dcfnet_np.files import (
+    is_checked_hdf5,
+    only_writer,
+    part_of,
+    replacing,
+    sync_and_move,
+    write_errors,
+)
 
 FORMAT_VERSION = 2
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
@@ -177,11 +184,12 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         return sum(len(record.frame) for record in self.records)
 
     def __enter__(self) -> "CropWriter":
-        with write_errors(self.out):
-            self._file = open(self.part, "a+b")  # noqa: SIM115  closed by __exit__
-            self._file.close()
-            self._file = open(self.part, "r+b")  # noqa: SIM115
+        with write_errors(self.out), ExitStack() as stack:
+            stack.enter_context(only_writer(self.out))
+            open(self.part, "ab").close()
+            self._file = open(self.part, "r+b")  # noqa: SIM115  closed by __exit__
             self._resume()
+            self._held = stack.pop_all()
         return self
 
     def _resume(self) -> None:
@@ -296,10 +304,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        # What the file still holds may not fit on the disk: it is behind the last finished sequence.
+        with self._held, suppress(OSError):
             self._file.close()
-        except OSError:  # what it still held does not fit on the disk; it is behind the last finished sequence
-            pass
 
 
 class _Around(io.FileIO):

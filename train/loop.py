@@ -17,7 +17,7 @@ import numpy as np
 from dcfnet_np import network, weights
 from dcfnet_np.backend import Device, array_module, current, to_device, to_numpy
 from dcfnet_np.evaluation import datasets
-from dcfnet_np.files import replacing
+from dcfnet_np.files import only_writer, replacing
 from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import check_margin
 from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
@@ -128,7 +128,11 @@ def train(
     place = processes.device(device)
     with current(place):
         run = _Run(crops_path, config, Path(out), place, resume, tf32, track, processes)
-        return run.go(track_every, checkpoint_seconds, watcher)
+        if processes.rank:
+            return run.go(track_every, checkpoint_seconds, watcher)
+        run.out.mkdir(parents=True, exist_ok=True)
+        with only_writer(run.out):
+            return run.go(track_every, checkpoint_seconds, watcher)
 
 
 class _Run:
@@ -197,7 +201,6 @@ class _Run:
         """Epochs up to the last."""
         config, first = self.config, self.processes.rank == 0
         if first:
-            self.out.mkdir(parents=True, exist_ok=True)
             self.save()  # so that there is something to resume from now on
         batches = self.draw_batches(0)
         self.pairs = sum(map(len, batches))  # in this epoch as in every other

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import replacing
+from ..files import only_writer, replacing
 from ..vision.boxes import LARGEST, read_boxes, to_otb
 from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
@@ -118,7 +118,6 @@ def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequen
             for name, facts in before[key].items():
                 if record[key].setdefault(name, facts) != facts:
                     raise ValueError(f"{out} holds results of another {name}; choose another --out or another name")
-    out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -290,17 +289,20 @@ def evaluate(
     """Run what is not there yet and write its files; returns all jobs.
 
     progress(frames, total) is called with the frames of each job that is done, first with those found done.
-    Raises ValueError when `out` holds another run, RunError when a job failed.
+    Raises ValueError when `out` holds another run, files.WriteError when another process writes
+    there, RunError when a job failed.
     """
-    remember(out, config, specs, sequences)
-    jobs = plan(config, specs, sequences)
-    open_jobs = [job for job in jobs if not box_file(out, job).is_file()]
-    total = sum(job.frames for job in jobs)
-    progress(total - sum(job.frames for job in open_jobs), total)
-    if open_jobs:
-        for job, result in execute(open_jobs, workers, dask):
-            save(out, job, result)
-            progress(job.frames, total)
+    out.mkdir(parents=True, exist_ok=True)
+    with only_writer(out):
+        remember(out, config, specs, sequences)
+        jobs = plan(config, specs, sequences)
+        open_jobs = [job for job in jobs if not box_file(out, job).is_file()]
+        total = sum(job.frames for job in jobs)
+        progress(total - sum(job.frames for job in open_jobs), total)
+        if open_jobs:
+            for job, result in execute(open_jobs, workers, dask):
+                save(out, job, result)
+                progress(job.frames, total)
     return jobs
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import __version__, weights
-from ..files import check_output, replacing
+from ..files import check_output, only_writer, replacing
 from ..presets import PRESETS, get_preset, join, parse_field, split
 from ..workers import worker_pool
 from . import baselines, datasets
@@ -156,8 +156,11 @@ def _holds(axis: Any, value: Any) -> bool:
 # --- the search -------------------------------------------------------------------------------------------
 
 
-class Search:
-    """A search in the folder `out`, begun or gone on with.  Raises ValueError for anything wrong, before any work."""
+class Search(contextlib.AbstractContextManager["Search"]):
+    """A search in the folder `out`, begun or gone on with; nobody else may write there until it is left.
+
+    Raises ValueError for anything wrong, before any work, files.WriteError where another search is under way.
+    """
 
     def __init__(self, config: Config, sequences: Sequence[datasets.Sequence], out: Path) -> None:
         self.config, self.sequences, self.out = config, list(sequences), out
@@ -178,6 +181,8 @@ class Search:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(only_writer(out))
         for name in ("study.log", "best.json", "trials.csv"):
             check_output(out / name)
         settings = {
@@ -198,6 +203,9 @@ class Search:
             if before.get(key) != value:
                 raise ValueError(f"{out} holds a search with another {key}; choose another --out")
         self.study.set_user_attr("settings", self.settings)
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     def frames(self) -> int:
         """Frames that a trial tracks."""

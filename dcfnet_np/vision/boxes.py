@@ -11,14 +11,22 @@ import math
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import WriteError, check_output, part_of, replacing, sync_and_move, write_errors
+from ..files import (
+    WriteError,
+    check_output,
+    only_writer,
+    part_of,
+    replacing,
+    sync_and_move,
+    write_errors,
+)
 
 Box = tuple[float, float, float, float]
 
@@ -198,9 +206,11 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
         check_output(self.path)
 
     def __enter__(self) -> "BoxWriter":
-        with write_errors(self.path):
-            self._file = open(self._part, "wb", buffering=0)
-        self._write(self._format.head)
+        with write_errors(self.path), ExitStack() as stack:
+            stack.enter_context(only_writer(self.path))
+            self._file = stack.enter_context(open(self._part, "wb", buffering=0))
+            self._write(self._format.head)
+            self._held = stack.pop_all()
         return self
 
     def add(self, row: BoxRow) -> None:
@@ -225,18 +235,19 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         keep = self.count > 0 or error is None  # a run that failed before its first box leaves an older file alone
-        try:
+        with self._held:
+            try:
+                if keep:
+                    self._write(self._format.tail)
+            except WriteError as full:
+                raise WriteError(f"{full}; the {self.count} boxes are in {self._part}") from full
+            finally:
+                self._file.close()
             if keep:
-                self._write(self._format.tail)
-        except WriteError as full:
-            raise WriteError(f"{full}; the {self.count} boxes are in {self._part}") from full
-        finally:
-            self._file.close()
-        if keep:
-            with write_errors(self.path):
-                sync_and_move(self._part, self.path)
-        else:
-            self._part.unlink(missing_ok=True)
+                with write_errors(self.path):
+                    sync_and_move(self._part, self.path)
+            else:
+                self._part.unlink(missing_ok=True)
 
 
 def _check_suffix(path: Path) -> str:

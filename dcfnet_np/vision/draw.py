@@ -6,14 +6,14 @@ Frames are (height, width, 3) uint8 BGR; colours are (blue, green, red).
 import math
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..files import WriteError, check_output, part_of, replacing
+from ..files import WriteError, check_output, only_writer, part_of, sync_and_move, write_errors
 
 GREEN = (64, 220, 64)
 RED = (60, 60, 230)
@@ -163,6 +163,12 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         self._writer: Any = None
         self._begin: float | None = None  # time of the first frame
         self._last: Any = None
+        self._held = ExitStack()  # the file, for us alone
+
+    def __enter__(self) -> "VideoWriter":
+        with write_errors(self.path):
+            self._held.enter_context(only_writer(self.path))
+        return self
 
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
         """Add one frame.  The first one settles the size; ValueError for another size later.
@@ -215,12 +221,17 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        self._writer = None
-        with replacing(self.path):
-            self._check()
+        with self._held:
+            if self._writer is None:
+                return
+            self._writer.release()
+            self._writer = None
+            try:
+                with write_errors(self.path):
+                    self._check()
+                    sync_and_move(self._part, self.path)
+            finally:
+                self._part.unlink(missing_ok=True)  # only there when something failed
 
     def _check(self) -> None:
         """OpenCV says nothing about a disk that is full: look whether the frames are there."""
