@@ -10,6 +10,7 @@ import contextlib
 import shutil
 
 import pytest
+from processes import PATIENCE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = (  # headless, quiet, and with networking off
@@ -79,9 +80,9 @@ class Page:
         """The value of a JavaScript expression; a promise is waited for."""
         return self.page.evaluate(script)
 
-    def wait(self, condition, seconds=90):
+    def wait(self, condition):
         """Until a JavaScript expression is true."""
-        self.page.wait_for_function(condition, timeout=1000 * seconds)
+        self.page.wait_for_function(condition, timeout=1000 * PATIENCE)
 
     def send(self, method, **parameters):
         """A command of Chromium's own protocol, for touches."""

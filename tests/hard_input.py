@@ -52,7 +52,7 @@ from dcfnet_np.vision.boxes import read_boxes
 from dcfnet_np.vision.crop import crop_patches, to_bgr
 from dcfnet_np.vision.sources import SourceError, open_source, read_ground_truth, read_image
 
-EXAMPLE_SECONDS = 30  # after which one input counts as a hang
+EXAMPLE_SECONDS = 300  # after which one input counts as a hang
 EXAMPLE_MB = 400  # that one input may add to the peak
 PROCESS_GB = 6  # of addresses, for a process
 LARGEST = 1e9  # pixels; a larger number in a box is an error

@@ -1,3 +1,13 @@
-"""How long tests wait for other processes."""
+"""Other processes that tests start, and how long they wait for them."""
+
+import subprocess
+import sys
+import textwrap
 
 PATIENCE = 900  # seconds without an end after which a process hangs: a busy machine is slow, and never that slow
+
+
+def run_python(program):
+    """Run a program in a Python of its own -> subprocess.CompletedProcess, with texts."""
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)

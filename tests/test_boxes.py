@@ -4,12 +4,10 @@ import csv
 import json
 import math
 import signal
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
+from processes import run_python
 
 from dcfnet_np.vision.boxes import (
     BoxRow,
@@ -254,10 +252,6 @@ def test_a_failing_write_leaves_no_temporary_file(tmp_path):
     with pytest.raises(OSError):
         write_boxes(path, [BoxRow(0, (1, 2, 3, 4))])
     assert list(tmp_path.iterdir()) == [path]
-
-
-def run_python(program):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
 
 
 WRITE_ROWS = """

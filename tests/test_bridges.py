@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from bridge_scenes import make_scene, tracked
+from processes import PATIENCE
 
 from dcfnet_np.adapters.opencv import OpenCVTracker
 
@@ -105,7 +106,7 @@ def mapped(frame, folder):
 
 def without(package, statement):
     script = f"import sys; sys.modules[{package!r}] = None\n{statement}"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_got10k_is_absent():
@@ -121,7 +122,7 @@ def test_trax_is_absent():
 
 def test_trax_arguments():
     command = [sys.executable, "-m", "dcfnet_np.adapters.trax", "--preset", "none"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "preset" in done.stderr
 
@@ -129,11 +130,11 @@ def test_trax_arguments():
 # --- the toolkits themselves ---
 
 
-def make(target, seconds):
+def make(target):
     """`make TARGET` with this interpreter and without what an outer make or pytest left in the environment."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTEST"))}
     command = ["make", "--no-print-directory", f"PYTHON={sys.executable}", target]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.needs_toolkits
@@ -143,7 +144,7 @@ def test_toolkits_run_our_tracker():
         pytest.skip("no make here, which sets up the toolkits' environment")
     # Without a network, or behind a slow one, there is no environment: no fault of the code, so the test skips.
     try:
-        setup = make("vot-environment", 300)
+        setup = make("vot-environment")
     except subprocess.TimeoutExpired:
         pytest.skip("the toolkits were not installed in five minutes")
     if setup.returncode:
@@ -151,6 +152,6 @@ def test_toolkits_run_our_tracker():
         assert "ResolutionImpossible" not in output, output  # pins that contradict each other are our fault
         lines = output.splitlines()
         pytest.skip(f"the toolkits cannot be installed: {([x for x in lines if 'ERROR' in x] or lines)[-1].strip()}")
-    done = make("vot", 300)
+    done = make("vot")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout

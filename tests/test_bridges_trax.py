@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scenes
 from bridge_scenes import HEIGHT, LENGTH, WIDTH, make_scene, tracked
+from processes import PATIENCE
 
 trax = pytest.importorskip("trax", reason="runs in the toolkits' environment: make vot")
 pytest.importorskip("vot", reason="runs in the toolkits' environment: make vot")
@@ -51,7 +52,7 @@ class Session:
 
     def end(self):
         """(exit code, standard error) once the server has ended."""
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=PATIENCE)
         return code, self.process.stderr.read().decode()
 
 
@@ -144,7 +145,7 @@ def test_a_box_outside_the_frame():
 
 
 def test_without_a_client():
-    done = subprocess.run(SERVER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(SERVER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "TraX client" in done.stderr
 
@@ -178,7 +179,7 @@ def vot(*arguments, cwd):
     path = os.pathsep.join([str(bin_folder), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "TMPDIR": str(cwd), "VOT_RESULTS_BINARY": "0"}
     command = [bin_folder / "vot", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -13,6 +13,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from processes import PATIENCE
 from scenes import PATCH, make_frames, write_images, write_video
 
 from dcfnet_np import backend, gradcheck, kernels, weights
@@ -201,7 +202,7 @@ def test_what_opencv_says_about_bad_sources_stays_out(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"not a video" * 100)
     for source, text in ((tmp_path / "a.mp4", "cannot be decoded as a video"), (63, "camera 63 cannot be opened")):
         process = command("track", source, "--box", BOX)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out) == (2, "")
         assert err.startswith("dcfnet: error: ") and text in err and err.count("\n") == 1, err
 
@@ -326,12 +327,12 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
             pipe = os.open(folder / "0004.png", os.O_WRONLY | os.O_NONBLOCK)
         except OSError:  # nobody reads yet
             time.sleep(0.05)
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while len(read_boxes(tmp_path / "a.part.csv")) < 3 and time.monotonic() < until:  # frames are read ahead
         time.sleep(0.05)
     assert len(read_boxes(tmp_path / "a.part.csv")) == 3  # on the disk already
     process.send_signal(getattr(signal, signal_name))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     os.close(pipe)
     assert process.returncode == 1
     assert out.startswith("walk: 3 frames")
@@ -349,7 +350,7 @@ def test_a_full_disk_midway(tmp_path, rng, network_file, option):
     words = ["track", tmp_path / "walk", "--box", BOX, "--weights", network_file, option, path]
     limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
     process = command(*words, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}, **limits)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (1, "")
     assert err.startswith(f"dcfnet: error: cannot write {path}: ") and err.count("\n") == 1, err
     assert "make room or choose another folder" in err
@@ -371,7 +372,7 @@ def test_debug_shows_the_traceback(dcfnet, folder):
 def test_help_is_quick_and_light():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = command("--help")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (process.returncode, err) == (0, "")
     for name in ("demo", "track", "convert", "gradcheck", "trace", "diff", "doctor"):
@@ -482,7 +483,7 @@ def test_a_reader_that_leaves_is_no_error(word, unbuffered):
     process = command(word, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
     process.stdout.close()  # as `head` does, here before the first line
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) in (0, 1)
+    assert process.wait(timeout=PATIENCE) in (0, 1)
 
 
 def test_doctor_survives_a_broken_library():

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 from scenes import PATCH, make_frames, write_images
 
 from dcfnet_np import Tracker, kernels
 
 PYTHON = Path(sys.prefix, "cupy", "bin", "python")
 WHY = Path(sys.prefix, "cupy.why")
-SECONDS = 120  # a test takes a few; a hang must not hold up the others
 NO_DRIVER = "CuPy is installed but no GPU can be used: there is no NVIDIA driver"
 
 
 def run(*arguments, cwd=None):
     command = [str(PYTHON), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,13 +1,11 @@
 """Drawing: what is painted, and that inputs stay as they are."""
 
 import shutil
-import subprocess
-import sys
-import textwrap
 
 import cv2
 import numpy as np
 import pytest
+from processes import run_python
 
 from dcfnet_np.vision.draw import VideoWriter, contact_sheet, draw_box, response_inset
 
@@ -178,7 +176,7 @@ def test_a_full_disk_is_noticed(tmp_path, suffix):
             for frame in noise:
                 writer.write(frame)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    done = run_python(program)
     assert done.returncode == 1
     assert f"WriteError: cannot write {path}: only " in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 from browser import OPTIONS, find_browser
+from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
@@ -175,7 +176,7 @@ def browse(page, tmp_path, *options):
         copy.as_uri(),
     ]
     home = {**os.environ, "HOME": str(tmp_path)}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=home)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=home)
     found = re.search(r"SEEN([\w+/=]+)END", done.stdout)
     assert found, done.stderr[-2000:]
     seen = json.loads(base64.b64decode(found[1]))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
@@ -204,18 +205,18 @@ def whole(data, tmp_path_factory):
 def test_killed_and_started_again(data, tmp_path, whole, how):
     words, cut = [*KILLED, "--workers", "2"], tmp_path / "cut"
     process = command("eval", data, *words, "--out", cut)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE
     while not whole_files(cut):
         assert process.poll() is None and time.monotonic() < limit, process.stderr.read()
         time.sleep(0.01)
     workers = children(process)
     process.send_signal(how)
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE)
     if how == signal.SIGTERM:
         error = process.stderr.read()
         assert process.returncode == 1
         assert error == f"dcfnet: error: stopped; the same command goes on from here, {cut} keeps what is done\n"
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + PATIENCE
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < limit, "workers outlive their parent"
         time.sleep(0.05)

@@ -2,9 +2,6 @@
 
 import json
 import struct
-import subprocess
-import sys
-import textwrap
 import warnings
 import zlib
 from pathlib import Path
@@ -15,6 +12,7 @@ import hard_input
 import numpy as np
 import pytest
 import scipy.io
+from processes import run_python
 from scenes import make_frames, write_images, write_video
 from test_weights import CONTAINERS, p_int, p_state, p_tensor, p_tuple
 
@@ -57,7 +55,7 @@ def test_a_crash_and_a_hang_are_noticed(tmp_path, what, said):
         sys.argv[1:] = ["x", "5", "0", {str(tmp_path)!r}]
         hard_input.main()
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    done = run_python(program)
     assert done.returncode != 0 and said in done.stderr
     assert int((tmp_path / "current.txt").read_text()) >= 0
 
@@ -141,7 +139,7 @@ def test_a_png_without_end(tmp_path, rng):
             except ValueError as error:
                 print(error)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    done = run_python(program)
     assert done.stdout.count("not") == 2 and done.stdout.count("\n") == 2, done
     (tmp_path / "a.png").write_bytes(cv2.imencode(".png", image)[1].tobytes() + b"what comes behind does not matter")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1), image)

@@ -13,6 +13,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from processes import PATIENCE
 from scenes import PATCH, make_frames, make_sequence, write_images, write_sequence, write_video
 
 from dcfnet_np.cli import _parse_moment
@@ -62,18 +63,20 @@ def test_read_ahead_raises_after_the_items_before():
 
 def test_newest_only():
     gates = [threading.Event() for _ in range(2)]
+    read = threading.Event()
 
     def items():
         yield 0
-        gates[0].wait(10)
+        gates[0].wait(PATIENCE)
         yield from range(1, 50)
-        gates[1].wait(10)
+        read.set()
+        gates[1].wait(PATIENCE)
         yield 99
 
     with ReadAhead(items(), newest=True) as ahead:
         assert next(ahead) == 0
         gates[0].set()
-        time.sleep(0.1)  # the reader goes on while nobody takes anything
+        assert read.wait(PATIENCE)  # the reader goes on while nobody takes anything
         assert next(ahead) == 49 and ahead.dropped == 48
         gates[1].set()
         assert list(ahead) == [99]
@@ -459,7 +462,7 @@ def endless(tmp_path, *words, **options):
     """`dcfnet track` on a stream without end, in a process of its own, once it has written 30 rows."""
     words = [sys.executable, "-m", "dcfnet_np", "track", *map(str, words), "--save-boxes", str(tmp_path / "a.csv")]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-    part, until = tmp_path / "a.part.csv", time.monotonic() + 60
+    part, until = tmp_path / "a.part.csv", time.monotonic() + PATIENCE
     while not part.exists() or part.read_text().count("\n") < 31:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < until
@@ -473,7 +476,7 @@ def test_ctrl_c_leaves_whole_files(tmp_path, network_file, suffix):
     with stream(10**6, 0.01) as (address, _):
         process = endless(tmp_path, address, "--box", BOX, "--weights", network_file, "--save-video", video)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err  # how one ends what has no end
     count = len(read_boxes(tmp_path / "a.csv"))
     assert count >= 30 and out.startswith("http://127.0.0.1")
@@ -494,7 +497,7 @@ def test_a_killed_run_leaves_what_can_be_read(tmp_path, rng, network_file, suffi
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     count = len(read_boxes(tmp_path / "a.part.csv"))
     with open_source(part) as source:
         frames = sum(1 for _ in source)
@@ -524,7 +527,7 @@ def test_a_full_disk_behind_the_writer(tmp_path, rng, network_file):
         [sys.executable, "-m", "dcfnet_np", *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)),
     )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import PATIENCE
 
 ROOT = pathlib.Path(__file__).parent.parent
 PYTHON = """#!/bin/sh
@@ -38,7 +39,7 @@ def make_gpu(tmp_path):
         environment = {**os.environ, "PATH": str(tools), "DCFNET_DATA": data or ""}
         command = ["make", "--no-print-directory", "gpu", f"PYTHON={python}", f"RESULTS={tmp_path / 'results'}"]
         done = subprocess.run(
-            [*command, *variables], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+            [*command, *variables], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
         return done.returncode, done.stdout + done.stderr, log.read_text().splitlines()
 

@@ -11,6 +11,7 @@ import textwrap
 import cv2
 import numpy as np
 import pytest
+from processes import PATIENCE
 
 from dcfnet_np import backend, network, weights
 from dcfnet_np.backend import Device, to_device, to_numpy
@@ -473,7 +474,7 @@ def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path, moment):
         {moment} = die
         save_checkpoint({str(path)!r}, Checkpoint(2, {{"w": numpy.ones(3)}}, {{"w": numpy.ones(3)}}, {{}}, "abc"))
     """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=PATIENCE)
     assert ended.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2  # it was writing
     assert checkpoint.load_checkpoint(path).epoch == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PATIENCE
 from test_train import SIZE, write_sequence
 
 from dcfnet_np import backend, weights
@@ -29,7 +30,9 @@ def mpirun():
     if found is None:
         pytest.skip("there is no mpirun; pip install mpich, or install a package of the system")
     program = "from mpi4py import MPI; print(MPI.COMM_WORLD.Get_size())"
-    done = subprocess.run([found, "-n", "2", sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [found, "-n", "2", sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE
+    )
     if "".join(done.stdout.split()) != "22":
         pytest.skip(f"mpirun starts no two processes that find each other: {done.stderr.strip()[:200]}")
     return found
@@ -56,7 +59,7 @@ def train_by(mpirun, ranks, data, out, *words, wrapped=("-m", "dcfnet_np")):
     command = [mpirun, "-n", str(ranks), sys.executable, *wrapped, "train", data / "crops.h5", "--out", out, *WORDS]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [str(word) for word in (*command, *words)], capture_output=True, text=True, timeout=120, env=environment
+        [str(word) for word in (*command, *words)], capture_output=True, text=True, timeout=PATIENCE, env=environment
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -13,6 +13,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from processes import PATIENCE
 from test_train import SIZE, write_sequence
 
 from dcfnet_np import network, presets, weights
@@ -184,7 +185,7 @@ def test_batches_are_read_while_others_compute():
     batches = [np.array([number]) for number in range(3 * AHEAD)]
     reader = prefetch(slow, batches)
     first, crops = next(reader)
-    assert (first, crops) == (0, 0) and enough.wait(10)
+    assert (first, crops) == (0, 0) and enough.wait(PATIENCE)
     time.sleep(0.05)
     assert len(read) == AHEAD + 1
     assert [(int(b[0]), int(c[0])) for b, c in reader] == [(n, 10 * n) for n in range(1, 3 * AHEAD)]
@@ -243,14 +244,14 @@ def kill_and_resume(kills, epochs, crops_file, tracked, folder):
     """
     whole, seed, moments = folder / "whole", random.Random(5), []
     began = time.perf_counter()
-    assert start(crops_file, whole, tracked, epochs).wait(300) == 0
+    assert start(crops_file, whole, tracked, epochs).wait(PATIENCE) == 0
     duration = time.perf_counter() - began
     expected, broken, number = final(whole), folder / "broken0", 0
     while len(moments) < kills:
         process = start(crops_file, broken, tracked, epochs)
         time.sleep(seed.uniform(0.05, 0.6 * duration))
         process.send_signal(signal.SIGKILL)  # does nothing to a run that is over
-        code = process.wait(60)
+        code = process.wait(PATIENCE)
         if code == -signal.SIGKILL:
             there = (broken / "checkpoint.npz").exists()
             state = load_checkpoint(broken / "checkpoint.npz") if there else None
@@ -261,7 +262,7 @@ def kill_and_resume(kills, epochs, crops_file, tracked, folder):
             number += 1
             broken = folder / f"broken{number}"
     process = start(crops_file, broken, tracked, epochs)
-    assert process.wait(300) == 0, process.stderr.read()
+    assert process.wait(PATIENCE) == 0, process.stderr.read()
     compare(final(broken), expected)
     return moments
 

@@ -148,9 +148,8 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(finished, data, tmp_path
     for line in process.stdout:
         if line.startswith("trial 2"):
             break
-    for _ in range(500):  # until trial 3 is under way
-        if log.read_bytes().count(CREATE_TRIAL) > 3:
-            break
+    while log.read_bytes().count(CREATE_TRIAL) <= 3:  # until trial 3 is under way
+        assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

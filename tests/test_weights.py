@@ -5,9 +5,7 @@ import os
 import pickle
 import re
 import struct
-import subprocess
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import run_python
 
 import dcfnet_np
 from dcfnet_np import network, weights
@@ -119,7 +118,7 @@ def test_a_full_disk_is_one_error(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
         weights.save({str(path)!r}, weights.Weights("light", network.initialise("light", 0)))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    done = run_python(program)
     assert done.returncode == 1
     assert f"WriteError: cannot write {path}: File too large; make room" in done.stderr.splitlines()[-1]
     assert os.listdir(tmp_path) == []
