@@ -465,5 +465,5 @@ def _verdict(mutant: Mutant, function: Callable[..., Any], cases: Sequence[str])
     if not by and reason:
         status, by = "equivalent", reason
     elif not by and mutant.on_gpu:
-        status, by = "not run", "only a GPU takes this branch; tests/mutants_kernels.py plants mistakes there"
+        status, by = "not run", "only a GPU takes this branch; tests/mistakes_kernels.py plants mistakes there"
     return Verdict(*mutant[:-1], status, by)
