@@ -43,6 +43,7 @@ from scenes import make_frames, write_images, write_video
 from test_weights import legacy, state_of, write_net, zipped
 
 from dcfnet_np import cli, network, presets, weights
+from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import datasets, results, runner
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.tracker import Tracker, TrackResult
@@ -50,7 +51,7 @@ from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.vision.boxes import read_boxes
 from dcfnet_np.vision.crop import crop_patches, to_bgr
-from dcfnet_np.vision.sources import SourceError, open_source, read_ground_truth, read_image
+from dcfnet_np.vision.sources import SourceError, open_source, read_image
 
 EXAMPLE_SECONDS = 30  # after which one input counts as a hang
 EXAMPLE_MB = 400  # that one input may add to the peak
@@ -556,7 +557,7 @@ def check_boxes(value: Any, folder: Path) -> str:
     )
     path.write_bytes(data)
     try:
-        return good_rows(read_boxes(path) if reader == 0 else read_ground_truth(path))
+        return good_rows(read_boxes(path) if reader == 0 else read_truth(path, reader - 1).boxes)
     except ValueError as error:
         return clear(error, path.name)
 
