@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import parse_numbers, split_rows
+from ..files import read_text
+from ..vision.boxes import parse_numbers
 from ..vision.sources import natural_order
 from .rows import Truth, make_sequence
 from .sequence import Entry, Sequence
@@ -46,13 +47,12 @@ def read(entry: Entry, files: list[Path]) -> list[Sequence]:
 def _read_rows(path: Path) -> np.ndarray:
     """The nine numbers of each row, (n, 9)."""
     rows = []
-    for where, words in split_rows(path):
-        if words and len(words) < 9:
-            raise ValueError(
-                f"{where}: expected track x1 y1 x2 y2 frame lost occluded generated, got {len(words)} words"
-            )
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words, where = line.split()[:9], f"{path}, line {number}"  # the label may have blanks in it
+        if 0 < len(words) < 9:
+            raise ValueError(f"{where}: expected nine numbers and a label, got {len(words)} words")
         if words:
-            rows.append(parse_numbers(words[:9], where))
+            rows.append(parse_numbers(words, where))
     if len({row[0] for row in rows}) != 1:
         raise ValueError(f"{path}: expected the rows of one track, got {len({row[0] for row in rows})} tracks")
     return np.array(rows)
