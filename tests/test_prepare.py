@@ -61,7 +61,7 @@ def test_layout(tmp_path, made, layout):
     expected = {"uav123_10fps": ("car1_2",), "vid": ("ant.0", "bee.0")}.get(layout, ("ant", "bee"))
     assert data.sequences == expected
     assert counts == {"crops": len(data.crops)} == {"crops": len(expected) * len(BOXES)}
-    first = {"uav123_10fps": 251, "tc128": 4, "davis": 0, "vid": 0}.get(layout, 1)
+    first = {"uav123_10fps": 251, "tc128": 4, "davis": 0, "vid": 0, "trackingnet": 0}.get(layout, 1)
     np.testing.assert_array_equal(data.frame, np.tile(first + np.arange(len(BOXES)), len(expected)))
     np.testing.assert_array_equal(data.sequence, np.repeat(np.arange(len(expected)), len(BOXES)))
     np.testing.assert_allclose(data.box, np.tile(BOXES, (len(expected), 1)), atol=1e-4)

@@ -16,12 +16,10 @@ from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, 
 class _Layout(Protocol):
     """What each module of a layout has."""
 
-    @staticmethod
-    def find(folder: Path) -> list[Entry]:
+    def find(self, folder: Path) -> list[Entry]:
         """The sequences of one folder, which is a root or a sequence; nothing but names is read."""
 
-    @staticmethod
-    def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+    def read(self, entry: Entry, files: list[Path]) -> list[Sequence]:
         """The sequences of an entry, one for each target; files are its frames.  Raises ValueError and OSError."""
 
 

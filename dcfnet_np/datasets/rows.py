@@ -139,10 +139,8 @@ def make_sequence(
             raise ValueError(f"{entry.folder} has no frame numbered {part[0]} to {part[1]}")
     boxes, polygons = truth
     if len(boxes) == 1:
-        boxes, polygons = (
-            None if rows is None else np.vstack([rows, np.full((len(files) - 1, rows.shape[1]), np.nan)])
-            for rows in truth
-        )
+        boxes = np.vstack([boxes, np.full((len(files) - 1, 4), np.nan)])
+        polygons = None if polygons is None else np.resize(polygons, (len(files), polygons.shape[1]))
     visible = _visible(entry.truth.parent, labels or {}, len(boxes))
     count = min(len(files), len(boxes))
     notes = []
