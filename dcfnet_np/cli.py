@@ -350,7 +350,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a video file, a camera index, a stream's address, a folder or 'pattern' of frames, "
-        "an OTB or VOT sequence folder",
+        "a sequence folder of OTB, VOT or another data set",
     )
 
 

@@ -44,7 +44,7 @@ MASKS = [
     "m3,6,12,9,1,10,86,1",  # from (4, 6) to (13, 6), and (4 + 9, 14): 97 = 8 * 12 + 1
     "m3,6,2,2,4",
     "m5,8,10,11,0,110",
-    "m6,8,9,10,0,90",
+    "m6,7,9,11,0,0,9,90",
 ]
 MASK_BOXES = [(4, 6, 10, 9), GONE, (5, 8, 10, 11), (6, 8, 9, 10)]
 VATIC = [
@@ -203,9 +203,10 @@ def test_frames_that_the_rows_are_for(tmp_path):
 
 def test_the_first_box_alone(tmp_path):
     make(tmp_path, "GOT-10k_Test_000001", {"GOT-10k_Test_000001/groundtruth.txt": "5,7,10,9\n"})
-    (one,) = load(tmp_path)
-    assert len(one) == 4 and one.notes == ()
-    np.testing.assert_array_equal(one.boxes, [BOXES[0], GONE, GONE, GONE])
+    make(tmp_path, "David/img", {"David/groundtruth_rect.txt": "5,7,10,9\n"}, first=298)  # no row of OTB's 300
+    for one in load(tmp_path):
+        assert len(one) == 4 and one.notes == ()
+        np.testing.assert_array_equal(one.boxes, [BOXES[0], GONE, GONE, GONE])
 
 
 def test_both_rates_of_nfs(tmp_path):
@@ -239,6 +240,7 @@ def test_unknown_layouts_say_what_is_known_and_what_is_there(tmp_path):
         ("vot", "1,2,3,4,5,6,7\n", "line 1: expected 4 numbers a row, or 6, 8, ... for a polygon, got 7"),
         ("vot", ",".join("7" * 202), "expected 4 numbers a row, or 6, 8, ... for a polygon, got 202"),
         ("vot", "3\n", "line 1: expected 4 numbers"),
+        ("vot", ",1,2,3\n", "line 1: expected numbers, got ''"),
         ("vot", "m1,2,3\n", "line 1: expected a mask, m and whole numbers x,y,w,h,n0,n1,..., got 3 numbers"),
         ("vot", "m1,2,3.5,4,0,2\n", "line 1: expected a mask"),
         ("vot", "m1,2,3,4,0,-2\n", "line 1: expected a mask"),

@@ -55,7 +55,7 @@ def read_truth(path: Path, origin: int, corners: bool = False) -> Truth:
         if not words:  # a frame without a target, unless the file begins or ends with it
             blank += 1
             continue
-        is_mask = words[0][0] in "mM"
+        is_mask = words[0][:1] in ("m", "M")
         region = _mask(words, where) if is_mask else _region(parse_numbers(words, where), where, corners)
         if {before, region.kind} == {"box", "polygon"}:  # one of both is a mistake
             raise ValueError(f"{where}: expected a {before} as above, got {len(words)} numbers")

@@ -52,7 +52,7 @@ def _find_version(root: Path, version: str) -> list[Entry]:
     for truth in sorted((root / "anno" / version).glob("*.txt"), key=natural_order):
         name, _, number = truth.stem.partition("_")
         parts = PARTS.get(name, [])
-        if version != "UAV20L" and re.fullmatch("[0-9]{1,9}", number) and 1 <= int(number) <= len(parts):
+        if re.fullmatch("[0-9]{1,9}", number) and 1 <= int(number) <= len(parts):
             first, last = ((n - 1) // step + 1 for n in parts[int(number) - 1])
             entries.append(Entry(truth.stem, "uav123", frames / name, truth, (first, last)))
         else:
