@@ -9,7 +9,7 @@ from layouts import write_png
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
-from dcfnet_np.datasets import DatasetError, find, load
+from dcfnet_np.datasets import DatasetError, find, is_ground_truth, load
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.files import read_text
 from dcfnet_np.presets import get_preset
@@ -152,17 +152,20 @@ def test_boxes_of_masks_against_masks(tmp_path, rng):
     assert np.isnan(expected).any() and 100 < np.isfinite(expected).all(axis=1).sum()
 
 
-TARGETS = "1,2,5,7,10,9,1\n2,2,6,7,10,9,1\n2,9,21,8,8,8,1\n4,9,23,8,8,8,1\n3,5,1,1,4,4,1\n1,1,1,1,0,4,1\n"
+TARGETS = "1,9,5,7,10,9,1\n2,9,6,7,10,9,1\n2,2,21,8,8,8,1\n4,2,23,8,8,8,1\n3,5,1,1,4,4,1\n"
+TARGETS += "1,1,1,1,0,4,1\n2,1,1,1,0,4,1\n"  # no target: it has no width
 
 
-def test_targets_of_mot(tmp_path, capsys):
+def test_targets_of_mot(tmp_path):
     """Each from its first to its last frame; one that is there once, or without a size, is none."""
     make(tmp_path, "V/img1", {"V/gt/gt.txt": TARGETS}, 5)
     two, nine = load(tmp_path)
     assert (two.name, nine.name, two.video) == ("V.2", "V.9", "V")
-    np.testing.assert_array_equal(two.boxes, [(4, 6, 10, 9), (5, 6, 10, 9)])
-    np.testing.assert_array_equal(nine.boxes, [(20, 7, 8, 8), GONE, (22, 7, 8, 8)])
-    assert [path.name for path in nine.frames] == ["000002.jpg", "000003.jpg", "000004.jpg"]
+    np.testing.assert_array_equal(two.boxes, [(20, 7, 8, 8), GONE, (22, 7, 8, 8)])
+    np.testing.assert_array_equal(nine.boxes, [(4, 6, 10, 9), (5, 6, 10, 9)])
+    assert [path.name for path in two.frames] == ["000002.jpg", "000003.jpg", "000004.jpg"]
+    with open_source(tmp_path / "V") as source:  # the first frame shows 9 alone
+        assert source.name == "V.9" and source.length == 2 and source.first_box == (4, 6, 10, 9)
     (only,) = load(tmp_path, ["V.9"])
     assert only.name == "V.9"
 
@@ -207,6 +210,25 @@ def test_the_first_box_alone(tmp_path):
     for one in load(tmp_path):
         assert len(one) == 4 and one.notes == ()
         np.testing.assert_array_equal(one.boxes, [BOXES[0], GONE, GONE, GONE])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/groundtruth_rect.1.TXT", True),
+        ("a/a_gt.txt", True),
+        ("a/gt/gt.txt", True),
+        ("anno/UAV123/a.txt", True),
+        ("anno/a.txt", True),
+        ("30/a.txt", True),
+        ("30/b.txt", False),
+        ("a/boxes.txt", False),
+        ("a/regt.txt", False),
+    ],
+)
+def test_annotations_are_not_written_over(tmp_path, name, expected):
+    (tmp_path / "30/a").mkdir(parents=True)
+    assert is_ground_truth(tmp_path / name) == expected
 
 
 def test_both_rates_of_nfs(tmp_path):

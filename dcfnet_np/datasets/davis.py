@@ -1,8 +1,9 @@
 """DAVIS and YouTube-VOS: JPEGImages/[480p/]NAME/, and in Annotations/[480p/]NAME/ a mask a frame.
 
-A mask's pixels say which target they belong to.  Black is background.  In a gray mask the value is the target's number
-(DAVIS-2016: 255, the only one); in a coloured one the colour stands for it by PASCAL VOC's palette, whose first colours
-are those of DAVIS-2017.  A target's box is the smallest one around its pixels, all of them.
+A mask's pixels say which target they belong to.  Black is background.  In a gray mask the value is
+the target's number (DAVIS-2016: 255, the only one); in a coloured one the colour stands for it by
+PASCAL VOC's palette, whose first colours are those of DAVIS-2017.  A target's box is the smallest
+one around its pixels, all of them.
 
 Source: https://davischallenge.org, and its code davis2017-evaluation.
 """
@@ -74,7 +75,8 @@ def read_mask(path: Path) -> np.ndarray:
 def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
     """{target: boxes (n, 4) float64, 0-based} from the masks in `folder`, named as the frames.
 
-    NaN where a target has no pixel, or a frame no mask.  Raises ValueError, one line, naming the file.
+    NaN where a target has no pixel, or a frame no mask.  Raises ValueError, one line, naming the
+    file.
     """
     boxes: dict[int, np.ndarray] = {}
     there = {path.stem: path for path in folder.glob("*.png")}

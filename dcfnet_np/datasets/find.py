@@ -47,8 +47,9 @@ def load(
 ) -> list[Sequence]:
     """All sequences below `root`, which may be a single one, or those of `names`, in that order.
 
-    attributes: a JSON file {sequence name: [attribute, ...]}; by default attributes.json in `root`, and attrs.txt in a
-    sequence's folder.  Raises DatasetError for an unknown name or a sequence that cannot be read.
+    attributes: a JSON file {sequence name: [attribute, ...]}; by default attributes.json in `root`,
+    and attrs.txt in a sequence's folder.  Raises DatasetError for an unknown name or a sequence
+    that cannot be read.
     """
     root = Path(root)
     entries = find(root)

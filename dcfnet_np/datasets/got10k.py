@@ -1,7 +1,7 @@
 """GOT-10k: groundtruth.txt beside the frames, with meta_info.ini or labels; counts from 1.
 
-cover.label: 0 where the target is hidden.  absence.label: 1 where it is not in the frame.  The test split has the
-first row only.  Source: the GOT-10k toolkit 0.1.3, got10k/datasets/got10k.py.
+cover.label: 0 where the target is hidden.  absence.label: 1 where it is not in the frame.  The test
+split has the first row only.  Source: the GOT-10k toolkit 0.1.3, got10k/datasets/got10k.py.
 """
 
 import re

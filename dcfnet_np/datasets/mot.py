@@ -1,7 +1,7 @@
 """MOTChallenge: img1/ and gt/gt.txt with a row for each target and frame; frames, targets and boxes count from 1.
 
-A row is frame, target, x, y, w, h, flag, ...; rows whose flag is 0 are not to be considered.  Source:
-https://motchallenge.net/instructions.
+A row is frame, target, x, y, w, h, flag, ...; rows whose flag is 0 are not to be considered.
+Source: https://motchallenge.net/instructions.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Need for Speed: 30/NAME.txt and 30/NAME/, likewise 240, in a folder for each video; taken to count from 0.
 
-A row has VATIC's columns: track, x1, y1, x2, y2, frame, lost, occluded, generated, "label"; there is no target where
-`lost` is 1.  Source: https://github.com/cvondrick/vatic, readme, which counts frames from 0, and the GOT-10k toolkit
-0.1.3, got10k/datasets/nfs.py: where there are eight rows a frame, every eighth is taken, and one row too many or too
-few does not matter.
+A row has VATIC's columns: track, x1, y1, x2, y2, frame, lost, occluded, generated, "label"; there
+is no target where `lost` is 1.  Source: https://github.com/cvondrick/vatic, readme, which counts
+frames from 0, and the GOT-10k toolkit 0.1.3, got10k/datasets/nfs.py: where there are eight rows a
+frame, every eighth is taken, and one row too many or too few does not matter.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """NUS-PRO: groundtruth.txt of corners x1 y1 x2 y2 beside the frames, with occlusion.txt; counts from 1.
 
-occlusion.txt: 0 visible, 1 partly hidden, 2 wholly hidden.  Source: Li, Lin, Wu, Yang and Yan, "NUS-PRO: a new visual
-tracking challenge", 2016, and the readme of its data.
+occlusion.txt: 0 visible, 1 partly hidden, 2 wholly hidden.  Source: Li, Lin, Wu, Yang and Yan,
+"NUS-PRO: a new visual tracking challenge", 2016, and the readme of its data.
 """
 
 from pathlib import Path

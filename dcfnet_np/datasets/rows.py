@@ -5,10 +5,11 @@ A row is one of
     x,y,w,h             a box; in some data sets its corners x1,y1,x2,y2
     x1,y1,...,xk,yk     a polygon of three points or more, which is tracked as the smallest upright box around it
     mx,y,w,h,n0,n1,...  VOT's mask: a window, then lengths of runs of pixels outside and inside, by turns, row by row
-                        from the window's corner on (rle_to_mask in the VOT toolkit, vot/region/io.py)
+                        from the window's corner on (rle_to_mask in the VOT toolkit,
+                        vot/region/io.py)
 
-and there is no target in a frame whose row is empty, is nan, has no positive width and height (such as 0,0,0,0 or
--1,-1,-1,-1), or is a single 0, 1 or 2, which are VOT's codes.
+and there is no target in a frame whose row is empty, is nan, has no positive width and height (such
+as 0,0,0,0 or -1,-1,-1,-1), or is a single 0, 1 or 2, which are VOT's codes.
 """
 
 import math
@@ -128,10 +129,11 @@ def make_sequence(
 ) -> Sequence:
     """Put frames and rows together.
 
-    files: all frames of the folder.  labels: by name of their file beside the ground truth.  part: first and last
-    number, in the frames' names, of those that the rows are for.  first: see `Sequence`.
-    Where there are more rows or more frames, the first ones of both are used, and a note says so; a single row is the
-    box of the first frame, and the others have none.  Raises ValueError, one line.
+    files: all frames of the folder.  labels: by name of their file beside the ground truth.  part:
+    first and last number, in the frames' names, of those that the rows are for.  first: see
+    `Sequence`. Where there are more rows or more frames, the first ones of both are used, and a
+    note says so; a single row is the box of the first frame, and the others have none.  Raises
+    ValueError, one line.
     """
     if part is not None:
         files = [path for path in files if (n := frame_number(path)) is not None and part[0] <= n <= part[1]]

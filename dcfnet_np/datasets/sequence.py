@@ -21,11 +21,12 @@ class DatasetError(ValueError):
 class Sequence:
     """One target in one video.
 
-    frames: image files, as many as boxes.  boxes: (n, 4) float64, 0-based, NaN where there is no target; only the first
-    row is a box where the data set gives no more (test splits).
-    polygons: (n, 2k), x1, y1, ..., xk, yk, 0-based, where the data set has them (VOT), else None.  visible: (n,) bool
-    from the data set's labels, else None.  first: where OTB's toolkit starts.  notes: what was done to make frames and
-    rows fit.  video: name of the video, which other targets may share.
+    frames: image files, as many as boxes.  boxes: (n, 4) float64, 0-based, NaN where there is no
+    target; only the first row is a box where the data set gives no more (test splits). polygons:
+    (n, 2k), x1, y1, ..., xk, yk, 0-based, where the data set has them (VOT), else None.  visible:
+    (n,) bool from the data set's labels, else None.  first: where OTB's toolkit starts.  notes:
+    what was done to make frames and rows fit.  video: name of the video, which other targets may
+    share.
     """
 
     name: str
@@ -71,8 +72,8 @@ class Sequence:
 class Entry:
     """A sequence that is known by name and not read yet; for formats of VIDEOS a video with all its targets.
 
-    folder: of the frames.  truth: file or folder of the annotations.  part: first and last frame number, where it is
-    a part of its folder.
+    folder: of the frames.  truth: file or folder of the annotations.  part: first and last frame
+    number, where it is a part of its folder.
     """
 
     name: str

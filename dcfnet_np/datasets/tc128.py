@@ -1,6 +1,7 @@
 """TempleColor128: img/, NAME_gt.txt, and NAME_frames.txt with the first and the last frame; counts from 1.
 
-Source: Liang, Blasch and Ling, "Encoding color information for visual tracking", 2015, and its data's folders.
+Source: Liang, Blasch and Ling, "Encoding color information for visual tracking", 2015, and its
+data's folders.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """TrackingNet: anno/NAME.txt and frames/NAME/ in each of TRAIN_0 to TRAIN_11 and TEST; taken to count from 0.
 
-TEST has the first row only.  Source: https://github.com/SilvioGiancola/TrackingNet-devkit, which states the columns x,
-y, w, h and no origin; its frames are numbered from 0.
+TEST has the first row only.  Source: https://github.com/SilvioGiancola/TrackingNet-devkit, which
+states the columns x, y, w, h and no origin; its frames are numbered from 0.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
 """UAV123: ROOT/anno/UAV123/NAME.txt and ROOT/data_seq/UAV123/FOLDER/, one folder for several sequences; counts from 1.
 
-Likewise UAV123_10fps, with every third frame, and UAV20L, whose sequences are the whole folders of UAV123.  Source:
-Mueller, Smith and Ghanem, "A benchmark and simulator for UAV tracking", 2016, configSeqs.m.
+Likewise UAV123_10fps, with every third frame, and UAV20L, whose sequences are the whole folders of
+UAV123.  Source: Mueller, Smith and Ghanem, "A benchmark and simulator for UAV tracking", 2016,
+configSeqs.m.
 """
 
 import re

@@ -1,6 +1,7 @@
 """ILSVRC-VID: Data/VID/.../NAME/, and in Annotations/VID/.../NAME/ an XML file a frame; counts from 0.
 
-A file has any number of objects, which keep their trackid through a video.  Source: the devkit of ILSVRC2015, readme.
+A file has any number of objects, which keep their trackid through a video.  Source: the devkit of
+ILSVRC2015, readme.
 """
 
 import os
@@ -32,8 +33,9 @@ def read(entry: Entry, files: list[Path]) -> list[Sequence]:
 def read_objects(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """{trackid: (boxes (n, 4) float64, 0-based, visible (n,) bool)} from the .xml files named as the frames.
 
-    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN where a target is not
-    in a frame; not visible where it is marked as occluded.  Raises ValueError, one line, naming the file.
+    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN
+    where a target is not in a frame; not visible where it is marked as occluded.  Raises
+    ValueError, one line, naming the file.
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for index, frame in enumerate(frames):

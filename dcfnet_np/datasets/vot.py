@@ -1,7 +1,7 @@
 """VOT: groundtruth.txt (or groundtruth_poly.txt) of boxes, polygons or masks; counts from 0.
 
-A folder with groundtruth.txt and no mark of another data set is read like this.  Source: the VOT toolkit,
-https://github.com/votchallenge/toolkit, vot/region/io.py.
+A folder with groundtruth.txt and no mark of another data set is read like this.  Source: the VOT
+toolkit, https://github.com/votchallenge/toolkit, vot/region/io.py.
 """
 
 from pathlib import Path
