@@ -354,7 +354,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "source",
         metavar="SOURCE",
         help="a video file, a camera index, a stream's address, a folder or 'pattern' of frames, "
-        "an OTB or VOT sequence folder",
+        "a sequence folder of OTB, VOT or another data set",
     )
 
 
@@ -488,12 +488,12 @@ def _box_files(path: Path | None, count: int) -> list[Path]:
 
 def _check_overwrite(output: Path, source: str, boxes: Path | None = None) -> None:
     """Refuse an output that is an input: the source, the file of boxes, ground truth.  Frames have other suffixes."""
-    from .vision.sources import GROUND_TRUTH
+    from .datasets import is_ground_truth
 
     for name in (output, part_of(output)):
         is_source = name.exists() and Path(source).exists() and name.samefile(source)
         is_boxes = name.exists() and boxes is not None and name.samefile(boxes)
-        if is_source or is_boxes or (name.exists() and name.name.lower() in GROUND_TRUTH):
+        if is_source or is_boxes or (name.exists() and is_ground_truth(name)):
             what = "the source itself" if is_source else "the file of --boxes" if is_boxes else "ground truth"
             raise ValueError(f"cannot write {output}: {name} is {what} and would be lost; choose another name")
 
@@ -573,8 +573,12 @@ def _first_box(args: argparse.Namespace, source: "Source", first: "np.ndarray") 
         if not any(box):
             raise ValueError("--select: no box was drawn; draw it with the mouse, then press Enter")
         return "--select", box
+    if source.boxes is not None and source.first_box is None:
+        raise ValueError(f"the ground truth of {source.name} has no target in the first frame; give --box X,Y,W,H")
     if source.first_box is None:
         raise ValueError(f"{source.name} has no ground truth to start from; give --box X,Y,W,H or --select")
+    if source.truth_note:
+        print(f"dcfnet: note: {source.truth_note}", file=sys.stderr)
     return f"the ground truth of {source.name}", source.first_box
 
 

@@ -4,6 +4,7 @@ The other name of `boxes.csv` is `boxes.part.csv`: it is what a process leaves b
 the next run writes over it.  Two processes never write one file or folder of results: see `only_writer`.
 """
 
+import codecs
 import contextlib
 import errno
 import os
@@ -14,6 +15,31 @@ from pathlib import Path
 
 class WriteError(OSError):
     """A file cannot be written; the message is one line that names it and says what to do."""
+
+
+BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a file that a person hands us: UTF-8, or what its byte order mark says, which is taken off.
+
+    Raises OSError, and ValueError with one line that names the file and its encoding as far as it can be told.
+    """
+    data = Path(path).read_bytes()
+    encoding = next((name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no {encoding.upper()} text from byte {error.start} on; save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"{path} has zero bytes, as UTF-16 without a byte order mark has; save it as UTF-8")
+    return text
 
 
 def part_of(path: Path) -> Path:

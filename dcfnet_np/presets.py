@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .files import read_text
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -199,10 +201,11 @@ def get_preset(preset: "str | Preset") -> Preset:
 def split(preset: str) -> tuple[str, dict[str, Any]]:
     """`NAME|FILE.json[:FIELD=VALUE...]` -> the name of a preset in PRESETS, and the fields that go on top of it.
 
-    The file holds {"preset": NAME, FIELD: VALUE, ...}; what else is under "provenance" is for people.
+    The file holds {"preset": NAME, FIELD: VALUE, ...}, without a name `default`'s; what else is under "provenance" is
+    for people.
     """
     text, *words = re.split(r":(?=\w+=)", preset)
-    if text.endswith(".json"):
+    if text.lower().endswith(".json"):
         base, fields = _read(Path(text))
     else:
         base, fields = text, {}
@@ -230,14 +233,14 @@ def parse_field(name: str, text: str) -> Any:
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise ValueError(f"cannot read the preset {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the preset {path} is no JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("preset"), str):
+    if not isinstance(content, dict) or not isinstance(content.get("preset", "default"), str):
         raise ValueError(f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, with the name of a preset')
-    base = content.pop("preset")
+    base = content.pop("preset", "default")
     content.pop("provenance", None)
     try:
         return base, {name: _checked(name, value) for name, value in content.items()}

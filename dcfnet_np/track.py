@@ -113,6 +113,6 @@ class Summary:
         if self._seconds > 0:
             parts.append(f"{(self.frames - 1) / self._seconds:.1f} fps (tracking alone)")
             parts.append(f"mean score {self._score / self._updates:.3f}")
-        if self._annotated and self._truth is not None and len(self._truth) > 1:
+        if self._annotated > 1:  # the first box is given
             parts.append(f"mean IoU {self._overlap / self._annotated:.3f} over {self._annotated} annotated frames")
         return ", ".join(parts)

@@ -43,6 +43,7 @@ from scenes import make_frames, write_images, write_video
 from test_weights import legacy, state_of, write_net, zipped
 
 from dcfnet_np import cli, network, presets, weights
+from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import datasets, results, runner
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.tracker import Tracker, TrackResult
@@ -50,7 +51,7 @@ from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.vision.boxes import read_boxes
 from dcfnet_np.vision.crop import crop_patches, to_bgr
-from dcfnet_np.vision.sources import SourceError, open_source, read_ground_truth, read_image
+from dcfnet_np.vision.sources import SourceError, open_source, read_image
 
 EXAMPLE_SECONDS = 300  # after which one input counts as a hang
 EXAMPLE_MB = 400  # that one input may add to the peak
@@ -514,7 +515,7 @@ def texts(draw: Any, suffix: str) -> bytes:
     how = draw(st.integers(0, 7))
     if how == 0:
         return draw(st.binary(max_size=60))
-    columns = draw(st.sampled_from((4, 4, 4, 8, 3, 1, 5)))
+    columns = draw(st.sampled_from((4, 4, 4, 8, 3, 1, 5, 6, 9, 10)))
     cells = st.integers(0, 300).map(str) if how > 3 else WORDS
     rows = draw(st.lists(st.lists(cells, min_size=columns, max_size=columns), max_size=6))
     if suffix == ".json":
@@ -527,7 +528,8 @@ def texts(draw: Any, suffix: str) -> bytes:
         between = draw(st.sampled_from((",", "\t", " ", ", ", ";")))
         ends = draw(NEWLINES)
         head = draw(st.sampled_from(("frame,x,y,w,h,score\n", "x,y,w,h\n", ""))) if suffix == ".csv" else ""
-        text = head + "".join(between.join(row) + ends for row in rows)
+        mask = draw(st.sampled_from(("", "", "", "m")))
+        text = head + "".join(mask + between.join(row) + ends for row in rows)
     data = text.encode(draw(st.sampled_from(("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16"))), errors="replace")
     if how in (1, 4):
         data = damage(data, draw(damaged(1))[1])
@@ -556,7 +558,7 @@ def check_boxes(value: Any, folder: Path) -> str:
     )
     path.write_bytes(data)
     try:
-        return good_rows(read_boxes(path) if reader == 0 else read_ground_truth(path))
+        return good_rows(read_boxes(path) if reader == 0 else read_truth(path, reader - 1).boxes)
     except ValueError as error:
         return clear(error, path.name)
 
@@ -572,12 +574,18 @@ def dataset_folders(draw: Any) -> Any:
         return form, name, damage(mask_png(), draw(damaged(1))[1])
     if name == "attributes.json":
         return form, name, draw(texts(".json"))
+    if draw(st.booleans()):
+        return form, name, damage(_sound(form, name), draw(damaged(1))[1])
     return form, name, draw(texts(".txt"))
 
 
 DATASET_FILES = {
     "otb": ("groundtruth_rect.txt", "groundtruth_rect.2.txt", "attrs.txt", "attributes.json", "list.txt"),
     "vot": ("groundtruth.txt",),
+    "uav123": ("anno/UAV20L/a.txt",),
+    "trackingnet": ("anno/a.txt",),
+    "nfs": ("30/a.txt",),
+    "mot": ("gt/gt.txt",),
     "got10k": ("groundtruth.txt", "cover.label", "absence.label"),
     "lasot": ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt"),
     "nuspro": ("groundtruth.txt", "occlusion.txt"),
@@ -599,6 +607,16 @@ def mask_png() -> bytes:
     return cv2.imencode(".png", mask)[1].tobytes()
 
 
+FRAMES = {
+    "vid": "Data/VID/val/a",
+    "davis": "JPEGImages/480p/a",
+    "vot": "color",
+    "got10k": ".",
+    "uav123": "data_seq/UAV123/a",
+    "trackingnet": "frames/a",
+    "nfs": "30/a",
+    "mot": "img1",
+}
 ROWS = b"3,4,20,10\n4,4,20,10\n5,4,20,10\n"
 
 
@@ -606,8 +624,7 @@ ROWS = b"3,4,20,10\n4,4,20,10\n5,4,20,10\n"
 def dataset_root(folder: Path, form: str) -> Path:
     """A sound data set of one format, with three frames."""
     root = folder / f"dataset-{form}"
-    frames = {"vid": "Data/VID/val/a", "davis": "JPEGImages/480p/a", "vot": "color", "got10k": "."}.get(form, "img")
-    write_images(root / frames, still_frames()[:3])
+    write_images(root / FRAMES.get(form, "img"), still_frames()[:3])
     for name in DATASET_FILES[form]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(_sound(form, name))
@@ -629,6 +646,8 @@ def _sound(form: str, name: str) -> bytes:
         "out_of_view.txt": b"0,0,0",
         "occlusion.txt": b"0\n1\n2\n",
         "a_frames.txt": b"1,3",
+        "30/a.txt": b'0 3 4 23 14 0 0 0 0 "a"\n0 4 4 24 14 1 1 0 0 "a"\n0 5 4 25 14 2 0 0 0 "a"\n',
+        "gt/gt.txt": b"1,1,3,4,20,10,1\n2,1,4,4,20,10,1\n2,2,4,4,20,10,1\n3,2,5,4,20,10,0\n",
     }.get(name, ROWS)
 
 
@@ -643,6 +662,11 @@ def check_dataset(value: Any, folder: Path) -> str:
             assert len(sequence.boxes) == len(sequence.frames) > 0
     except datasets.DatasetError as error:
         ended = clear(error, root.name)
+    try:
+        with open_source(root) as source:
+            assert source.boxes is None or good_rows(source.boxes)
+    except SourceError as error:
+        clear(error, root.name)
     try:
         for problem in datasets.check(root, decode=True):
             clear(ValueError(f"{problem.sequence}: {problem.text}"))

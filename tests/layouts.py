@@ -77,6 +77,36 @@ def uav123_10fps(root, name, boxes):
     write_rows(root / "anno/UAV123_10fps/car1_2.txt", boxes + ONE_BASED)
 
 
+def uav20l(root, name, boxes):
+    write_frames(root / "data_seq/UAV123" / name, len(boxes), "{:06d}.jpg")
+    write_rows(root / "anno/UAV20L" / f"{name}.txt", boxes + ONE_BASED)
+
+
+def trackingnet(root, name, boxes):
+    write_frames(root / "TRAIN_0/frames" / name, len(boxes), "{}.jpg", 0)
+    write_rows(root / "TRAIN_0/anno" / f"{name}.txt", boxes)
+
+
+def mot(root, name, boxes):
+    write_frames(root / name / "img1", len(boxes), "{:06d}.jpg")
+    rows = [(frame, 3, *box, 1, 1, 1) for frame, box in enumerate(boxes + ONE_BASED, 1)]
+    write_rows(root / name / "gt/gt.txt", rows)
+
+
+def nfs(root, name, boxes):
+    write_frames(root / name / "30" / name, len(boxes), "{:05d}.jpg")
+    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    rows = [(0, *corner, frame, 0, 0, 0, 0) for frame, corner in enumerate(corners)]
+    write_rows(root / name / "30" / f"{name}.txt", rows, between=" ")
+
+
+def vot_masks(root, name, boxes):
+    """Full masks; boxes are whole numbers."""
+    write_frames(root / name / "color", len(boxes), "{:08d}.jpg")
+    rows = ["m" + ",".join(f"{value:g}" for value in (*box, 0, box[2] * box[3])) for box in boxes]
+    (root / name / "groundtruth.txt").write_text("\n".join(rows))
+
+
 def nuspro(root, name, boxes):
     write_frames(root / name, len(boxes), "{:05d}.jpg")
     corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]) + 1
@@ -121,5 +151,22 @@ def write_xml(path, objects):
 
 
 LAYOUTS = {
-    writer.__name__: writer for writer in (otb, vot, got10k, lasot, uav123, uav123_10fps, nuspro, tc128, davis, vid)
+    writer.__name__: writer
+    for writer in (
+        otb,
+        vot,
+        vot_masks,
+        got10k,
+        lasot,
+        uav123,
+        uav123_10fps,
+        uav20l,
+        trackingnet,
+        mot,
+        nfs,
+        nuspro,
+        tc128,
+        davis,
+        vid,
+    )
 }

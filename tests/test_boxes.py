@@ -92,8 +92,10 @@ def test_polygon_to_box():
     rotated = [5, 1, 9, 4, 6, 8, 2, 5]
     np.testing.assert_array_equal(polygon_to_box(rotated), [2, 1, 7, 7])
     np.testing.assert_array_equal(polygon_to_box([rotated, [NAN] * 8]), [[2, 1, 7, 7], [NAN] * 4])
-    with pytest.raises(ValueError, match="8 numbers"):
-        polygon_to_box([1, 2, 3, 4])
+    np.testing.assert_array_equal(polygon_to_box([[3, 9, 1, 4, 8, 5]]), [[1, 4, 7, 5]])
+    for numbers in (4, 5, 7, 9):
+        with pytest.raises(ValueError, match="6, 8, ... numbers"):
+            polygon_to_box(list(range(numbers)))
 
 
 def test_iou_by_hand():
@@ -112,7 +114,9 @@ def test_iou_against_counted_pixels(rng):
         assert iou(a, b) == pytest.approx((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
 
 
-@pytest.mark.parametrize("text", ["1,2,3,4\n5,6,7,8\n", "1\t2\t3\t4\r\n5\t6\t7\t8", "\ufeff1 2  3 4\n\n5, 6, 7, 8\n\n"])
+@pytest.mark.parametrize(
+    "text", ["1,2,3,4\n5,6,7,8\n", "1\t2\t3\t4\r\n5\t6\t7\t8", "\ufeff1 2  3 4\n\n5 6\t7 8\n\n", "1, 2 ,3, 4,\n5,6,7,8"]
+)
 def test_read_numbers_takes_commas_tabs_and_spaces(tmp_path, text):
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8", newline="")

@@ -182,7 +182,7 @@ def test_bad_box(fails, folder, tmp_path, box, text):
 
 def test_bad_first_row_of_ground_truth(fails, folder):
     (folder / "groundtruth.txt").write_text("nan,nan,nan,nan\n" * 5)
-    fails(2, "the ground truth of walk: box must be finite", "track", folder)
+    fails(2, "the ground truth of walk has no target in the first frame; give --box", "track", folder)
 
 
 def test_no_box(fails, folder):

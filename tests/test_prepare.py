@@ -61,7 +61,7 @@ def test_layout(tmp_path, made, layout):
     expected = {"uav123_10fps": ("car1_2",), "vid": ("ant.0", "bee.0")}.get(layout, ("ant", "bee"))
     assert data.sequences == expected
     assert counts == {"crops": len(data.crops)} == {"crops": len(expected) * len(BOXES)}
-    first = {"uav123_10fps": 251, "tc128": 4, "davis": 0, "vid": 0}.get(layout, 1)
+    first = {"uav123_10fps": 251, "tc128": 4, "davis": 0, "vid": 0, "trackingnet": 0}.get(layout, 1)
     np.testing.assert_array_equal(data.frame, np.tile(first + np.arange(len(BOXES)), len(expected)))
     np.testing.assert_array_equal(data.sequence, np.repeat(np.arange(len(expected)), len(BOXES)))
     np.testing.assert_allclose(data.box, np.tile(BOXES, (len(expected), 1)), atol=1e-4)
@@ -109,8 +109,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path, made):
     counts, data = made(tmp_path / "ant")
     assert counts == {
         "crops": 3,
-        "the target is absent": 1,
-        "the box is smaller than a pixel": 1,
+        "the target is absent": 2,
         "the box is outside the frame": 2,
         "the frame does not decode": 2,
     }
@@ -351,12 +350,12 @@ def test_bad_folders(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "file", "content", "message"),
     [
-        ("otb", "ant/groundtruth_rect.txt", b"1,2,3\n", "expected 4 or 8 numbers a row, got 3"),
-        ("otb", "ant/groundtruth_rect.txt", b"1,2,3,4\nx,2,3,4\n", "line 2: expected numbers, got 'x,2,3,4'"),
-        ("vot", "ant/groundtruth.txt", b"1,2,3,4,5,6,7,8\n1,2\n", "line 2: expected 8 numbers as above, got 2"),
+        ("otb", "ant/groundtruth_rect.txt", b"1,2,3\n", "expected 4 numbers a row, or 6, 8, ... for a polygon, got 3"),
+        ("otb", "ant/groundtruth_rect.txt", b"1,2,3,4\nx,2,3,4\n", "line 2: expected numbers, got 'x'"),
+        ("vot", "ant/groundtruth.txt", b"1,2,3,4,5,6,7,8\n1,2\n", "line 2: expected 4 numbers a row"),
         ("got10k", "ant/groundtruth.txt", b"", "holds no boxes"),
         ("lasot", "thing/ant/out_of_view.txt", b"0,0", "a label for each of 5 rows"),
-        ("uav123", "anno/UAV123/ant.txt", b"\xff\xfe\x00", "line 1: expected numbers"),
+        ("uav123", "anno/UAV123/ant.txt", b"\xff\xfe\x00", "is no UTF-16 text"),
         ("nuspro", "ant/occlusion.txt", b"0\n0\n", "a label for each of 5 rows"),
         ("tc128", "ant/ant_frames.txt", b"4", "the numbers of the first and the last frame, got 1"),
         ("tc128", "ant/ant_frames.txt", b"40,50", "has no frame numbered 40 to 50"),

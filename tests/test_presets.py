@@ -82,7 +82,7 @@ def test_a_file_and_words_change_fields(tmp_path):
     [
         ("{", "mine.json is no JSON"),
         ("[1]", 'mine.json must hold {"preset": "default"'),
-        ('{"learning_rate": 0.1}', 'must hold {"preset": "default"'),
+        ('{"preset": 5}', 'must hold {"preset": "default"'),
         ('{"preset": "papr"}', "mine.json: unknown preset 'papr'; known: default"),
         ('{"preset": "paper", "padd": 1}', "mine.json: unknown field 'padd' of a preset; known: input_size, padding"),
         ('{"preset": "paper", "name": "x"}', "unknown field 'name'"),

@@ -13,8 +13,9 @@ examples:
   dcfnet prepare NUS-PRO Temple-color-128 UAV123 --out crops.h5 --workers 8 --benchmarks OTB100 vot2015
   dcfnet prepare ILSVRC2015 DAVIS --out crops.h5 --padding 1.5 --margin 20 --exclude camel,dog
 
-Sequences may be OTB's, VOT's, GOT-10k's, LaSOT's, UAV123's, NUS-PRO's, TempleColor128's, ILSVRC-VID's XML or the masks
-of DAVIS; a folder is one sequence or a whole data set. A run that was cut goes on when the same command is given again.
+Sequences may be OTB's, VOT's, GOT-10k's, LaSOT's, UAV123's, NUS-PRO's, TempleColor128's,
+TrackingNet's, NfS's, MOT's, ILSVRC-VID's XML or the masks of DAVIS; a folder is one sequence or a
+whole data set. A run that was cut goes on when the same command is given again.
 """
 
 

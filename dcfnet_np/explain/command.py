@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def read_clip(source: str, name: str, box: Sequence[float] | None, count: int, e
     else:
         with open_source(source, count * every, need_truth=not box) as opened:
             frames, first_box = list(itertools.islice(opened, 0, None, every)), opened.first_box
+            if opened.truth_note and not box:
+                print(f"dcfnet: note: {opened.truth_note}", file=sys.stderr)
     box = box or first_box
     if box is None:
         raise ValueError(f"{source} has no ground truth to start from; give --box X,Y,W,H")

@@ -6,11 +6,13 @@ writers of OTB files call them.
 """
 
 import csv
+import io
 import json
 import math
 import os
+import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,7 @@ from ..files import (
     check_output,
     only_writer,
     part_of,
+    read_text,
     replacing,
     sync_and_move,
     write_errors,
@@ -30,6 +33,8 @@ from ..files import (
 
 Box = tuple[float, float, float, float]
 
+# 50,3, 40,7, 24,2: a blank after every second comma only
+PAIRS_OF_COMMAS = re.compile(r"\s*[^\s,]+,[^\s,]+(,\s+[^\s,]+,[^\s,]+){2,}\s*")
 LARGEST = 1e9  # pixels; what a file gives as more is no box
 SUFFIXES = (".txt", ".csv", ".json")
 COLUMNS = ("frame", "x", "y", "w", "h", "score", "ok", "time", "state")
@@ -88,14 +93,16 @@ def to_otb(boxes: Any) -> np.ndarray:
 
 
 def polygon_to_box(polygon: Any) -> np.ndarray:
-    """The smallest upright box around polygons: x1, y1, ..., x4, y4 (..., 8) -> x, y, w, h (..., 4).
+    """The smallest upright box around polygons: x1, y1, ..., xk, yk (..., 2k) -> x, y, w, h (..., 4).
 
     The corner keeps the polygon's origin (0- or 1-based).  NaN stays NaN.
     """
     points = np.asarray(polygon, float)
-    if points.ndim == 0 or points.shape[-1] != 8:
-        raise ValueError(f"polygon_to_box: polygon must be 8 numbers in its last axis, got shape {points.shape}")
-    points = points.reshape(*points.shape[:-1], 4, 2)
+    if points.ndim == 0 or points.shape[-1] < 6 or points.shape[-1] % 2:
+        raise ValueError(
+            f"polygon_to_box: polygon must be 6, 8, ... numbers in its last axis, got shape {points.shape}"
+        )
+    points = points.reshape(*points.shape[:-1], -1, 2)
     low, high = points.min(axis=-2), points.max(axis=-2)
     return np.concatenate([low, high - low], axis=-1)
 
@@ -113,34 +120,58 @@ def iou(a: Any, b: Any) -> np.ndarray:
     return np.where(union == 0, 0.0, intersection / np.where(union == 0, 1.0, union))
 
 
-def read_numbers(path: str | os.PathLike[str], blank_rows: bool = False) -> np.ndarray:
-    """Rows of numbers parted by commas, tabs or spaces -> (rows, columns) float64; empty lines are skipped.
+def split_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
+    """Lines of a text file, each as its place for messages and its words; an empty line has none.
 
-    blank_rows: an empty line between others is a row of NaN instead: a frame without annotation.
+    The whole file has one separator, around which there may be blanks: semicolons where there are any, else commas,
+    else tabs and blanks.  Raises ValueError for a file with two, and for commas that may be decimal ones.
+    """
+    text = read_text(path)
+    separator = next((sign for sign in ";," if sign in text), None)
+    for number, line in enumerate(text.splitlines(), start=1):
+        where = f"{path}, line {number}"
+        words = [word.strip() for word in line.split(separator)]
+        if separator and words[-1] == "":  # a separator at the end
+            words.pop()
+        if not any(words):
+            yield where, []
+            continue
+        if any(re.search(r"[\s,]", word) for word in words) or PAIRS_OF_COMMAS.fullmatch(line):
+            raise ValueError(
+                f"{where}: more than one separator, or decimal commas; part all numbers by one of comma, semicolon, "
+                f"tab and blank, and write 50.3, got {line.strip()[:60]!r}"
+            )
+        yield where, words
+
+
+def parse_numbers(words: Iterable[str], where: str) -> list[float]:
+    """Words as numbers.  Raises ValueError, one line that begins with `where`, also for one beyond LARGEST."""
+    values = []
+    for word in words:
+        try:
+            values.append(float(word))
+        except ValueError:
+            raise ValueError(f"{where}: expected numbers, got {word[:60]!r}") from None
+        if abs(values[-1]) > LARGEST:
+            raise ValueError(f"{where}: a number beyond {LARGEST:g}, got {word[:60]!r}")
+    return values
+
+
+def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
+    """Rows of numbers parted as in `split_rows` -> (rows, columns) float64; empty lines are skipped.
+
     Raises ValueError, naming file and line, for a word that is no number or a number beyond LARGEST, for rows of
     different lengths, for a lone nan and for an empty file.
     """
     rows: list[list[float]] = []
-    blank = 0
-    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.replace(",", " ").split()
+    for where, words in split_rows(path):
         if not words:
-            blank += 1
             continue
-        try:
-            row = [float(word) for word in words]
-        except ValueError:
-            raise ValueError(f"{path}, line {number}: expected numbers, got {line.strip()[:60]!r}") from None
-        if any(abs(value) > LARGEST for value in row):
-            raise ValueError(f"{path}, line {number}: a number beyond {LARGEST:g}, got {line.strip()[:60]!r}")
+        row = parse_numbers(words, where)
         if len(row) == 1 and math.isnan(row[0]):
-            raise ValueError(f"{path}, line {number}: a lone nan; write nan for every number, like nan,nan,nan,nan")
+            raise ValueError(f"{where}: a lone nan; write nan for every number, like nan,nan,nan,nan")
         if rows and len(row) != len(rows[0]):
-            raise ValueError(f"{path}, line {number}: expected {len(rows[0])} numbers as above, got {len(row)}")
-        if blank_rows and rows:
-            rows.extend([[math.nan] * len(row)] * blank)
-        blank = 0
+            raise ValueError(f"{where}: expected {len(rows[0])} numbers as above, got {len(row)}")
         rows.append(row)
     if not rows:
         raise ValueError(f"{path}: holds no boxes")
@@ -150,6 +181,7 @@ def read_numbers(path: str | os.PathLike[str], blank_rows: bool = False) -> np.n
 def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     """Boxes of a .txt (OTB rows, 1-based), .csv or .json file (0-based) -> (n, 4) float64, 0-based.
 
+    The columns of a .csv are parted by commas, semicolons or tabs.  Names may be in capitals, as in a .json.
     Raises ValueError for another suffix or a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
@@ -159,11 +191,11 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
         if rows.shape[1] != 4:
             raise ValueError(f"{path}: expected 4 numbers a row, got {rows.shape[1]}")
         return from_otb(rows)
+    text = read_text(path)
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            records: Any = json.load(file) if suffix == ".json" else list(csv.DictReader(file))
-        boxes = [[_number(record[name]) for name in ("x", "y", "w", "h")] for record in records]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+        records: Any = json.loads(text) if suffix == ".json" else _csv_records(text)
+        boxes = [_box_of(record) for record in records]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
     found = np.array(boxes, float).reshape(-1, 4)
@@ -171,6 +203,34 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
         row = int((abs(found) > LARGEST).any(axis=1).argmax()) + 1
         raise ValueError(f"{path}: box {row} has a number beyond {LARGEST:g}")
     return found
+
+
+def _csv_records(text: str) -> Iterator[dict[str, str]]:
+    """The rows below the head, whose sign parts the columns.  Raises ValueError for a row of another length."""
+    head, _, _ = text.partition("\n")
+    separator = next((sign for sign in ";\t" if sign in head), ",")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    names = [name.strip().lower() for name in next(rows, [])]
+    if any(names.count(name) > 1 for name in "xywh"):
+        raise ValueError(f"a column is there twice: {head.strip()}")
+    for row in rows:
+        if len(row) > 1 and len(row) != len(names):
+            raise ValueError(f"line {rows.line_num} has {len(row)} columns, the first line {len(names)}")
+        if len(row) > 1 or "".join(row).strip():  # no empty line
+            yield dict(zip(names, row))
+
+
+def _box_of(record: dict[str, Any]) -> list[float]:
+    """x, y, w, h of a row, NaN where they are null or empty."""
+    values = {name.strip().lower(): value for name, value in record.items()}
+    return [_number(values[name]) for name in ("x", "y", "w", "h")]
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if value in (None, "") else float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no number such as 50.3") from None
 
 
 def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
@@ -255,10 +315,6 @@ def _check_suffix(path: Path) -> str:
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: a file of boxes must end in {', '.join(SUFFIXES)}, got {path.suffix or 'nothing'!r}")
     return suffix
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _otb_row(row: BoxRow) -> str:

@@ -1,4 +1,4 @@
-"""Where frames come from: a video file, a camera, a stream, a folder or pattern of images, an OTB or VOT sequence.
+"""Where frames come from: a video file, a camera, a stream, a folder or pattern of images, a data set's sequence.
 
 `open_source` looks at everything that can be known before the first frame is tracked: that the source is
 there, that its first frame decodes, that its ground truth can be read.  What goes wrong later is raised by
@@ -17,16 +17,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from .boxes import Box, from_otb, polygon_to_box, read_numbers
+from .boxes import Box
+
+if TYPE_CHECKING:
+    from ..datasets import Sequence
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
-GROUND_TRUTH = ("groundtruth_rect.txt", "groundtruth.txt", "groundtruth_poly.txt")  # the first one there wins
-FRAME_FOLDERS = ("img", "color", ".")
 DEFAULT_FPS = 25.0
 SMALLEST_VIDEO = 8  # pixels; damaged videos of 2x2 pixels end the process inside OpenCV's FFmpeg
 LONGEST_SPEC = 4096  # letters of a path or an address
@@ -59,9 +60,10 @@ class Source(AbstractContextManager["Source"]):
 
     name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of
     frames (an estimate for a video), None for a camera or stream.  live: frames come by themselves, and are lost to
-    those who do not keep up.  first_box: ground truth of the first frame, or None.
+    those who do not keep up.  first_box: ground truth of the first frame, or None where there is none in it.
     boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.  0-based.
-    truth_error: why there are no boxes although there is a file of them, else "".
+    truth_error: why there are no boxes although there is a file of them, else "".  truth_note: what there is to know
+    about them, such as which of several targets they are of, else "".
     """
 
     name: str = ""
@@ -70,11 +72,12 @@ class Source(AbstractContextManager["Source"]):
     live: bool = False
     boxes: np.ndarray | None = None
     truth_error: str = ""
+    truth_note: str = ""
     closed: bool = False
 
     @property
     def first_box(self) -> Box | None:
-        if self.boxes is None:
+        if self.boxes is None or np.isnan(self.boxes[0]).any():
             return None
         x, y, w, h = self.boxes[0].tolist()
         return x, y, w, h
@@ -114,10 +117,10 @@ def open_source(
 
     spec: a video file; a camera index (an int, or a string of digits: write `./0` for a folder of that name); the
     address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a folder of images; a pattern (`shots/*.png`,
-    `shots/%04d.png`); an OTB sequence folder (`img/` and `groundtruth_rect.txt`) or a VOT one (`groundtruth.txt` or
-    `groundtruth_poly.txt`, four numbers or an 8-number polygon a row, beside the frames, `color/` or `img/`).  Images
-    are read in natural order of their names (2 before 10).  groundtruth_rect.txt is 1-based, as in OTB; VOT's files
-    are 0-based.
+    `shots/%04d.png`); the folder of a sequence of any data set that `dcfnet_np.datasets` knows, such as OTB, VOT,
+    GOT-10k, LaSOT or MOT.  Images are read in natural order of their names (2 before 10).  Where the ground truth is
+    needed and is for a part of the frames, they are that part; where it has several targets, the first one that the
+    first frame shows is taken.
     max_frames: stop after so many, the first one counted.
     need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
     start, end, every: begin at frame `start` (counted from 0), stop before frame `end`, take each `every`-th; a float
@@ -165,24 +168,6 @@ def _name_of_stream(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
-    """Ground truth of a sequence -> (n, 4) float64, 0-based; rows of NaN mark frames without a target.
-
-    A row has four numbers, or eight for a polygon, which becomes its min/max box; all of them are nan where there
-    is no target.  Only a file called groundtruth_rect.txt counts from 1.  Raises SourceError.
-    """
-    path = Path(path)
-    try:
-        rows = read_numbers(path)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"ground truth cannot be read: {error}") from None
-    if rows.shape[1] == 8:
-        rows = polygon_to_box(rows)
-    if rows.shape[1] != 4:
-        raise SourceError(f"ground truth {path}: expected 4 or 8 numbers a row, got {rows.shape[1]}")
-    return from_otb(rows) if path.name == "groundtruth_rect.txt" else rows
-
-
 def natural_order(path: Path) -> list[Any]:
     """Sort key that takes runs of digits as numbers: frame2 before frame10."""
     return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", path.name))]
@@ -210,33 +195,53 @@ def _match(pattern: str) -> list[Path]:
 
 
 def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
-    files = next((found for sub in FRAME_FOLDERS if (found := image_files(folder / sub))), [])
+    """A folder of frames, with ground truth where `datasets` finds any."""
+    from .. import datasets  # which reads images through this module
+
+    entries = datasets.find_here(folder)
+    if len({entry.folder for entry in entries}) > 1:
+        one = entries[0].folder
+        raise SourceError(f"{folder} holds {len(entries)} sequences; give the frames of one, like {one}, and a box")
+    files = datasets.frames_of(entries[0].folder if entries else folder)
     if not files:
-        raise SourceError(
-            f"{folder} holds no images, neither directly nor in img/ or color/; expected {', '.join(IMAGE_SUFFIXES)}"
-        )
-    boxes, truth_error = None, ""
+        raise SourceError(f"{folder} holds no images; {datasets.describe(folder)}")
+    if not entries:
+        return _ImageSource(folder.resolve().name, files, part)
     try:
-        boxes = _read_truth(folder, files)
-    except SourceError as error:
+        target, note = _choose_target([each for entry in entries for each in datasets.read(entry)], files, need_truth)
+    except ValueError as error:
         if need_truth:
-            raise
-        truth_error = str(error)
-    source = _ImageSource(folder.resolve().name, files, part, boxes)
-    source.truth_error = truth_error
+            raise SourceError(str(error)) from None
+        source = _ImageSource(folder.resolve().name, files, part)
+        source.truth_error = str(error)
+        return source
+    boxes = target.boxes if target.visible is None else np.where(target.visible[:, None], target.boxes, np.nan)
+    if need_truth:
+        files = list(target.frames)
+    else:  # the box that is given instead is for the first frame of all
+        rows = dict(zip(target.frames, boxes))
+        boxes = np.array([rows.get(file, (math.nan,) * 4) for file in files])
+    source = _ImageSource(target.name, files, part, boxes)
+    source.truth_note = note
     return source
 
 
-def _read_truth(folder: Path, files: list[Path]) -> np.ndarray | None:
-    truth = next((folder / name for name in GROUND_TRUTH if (folder / name).is_file()), None)
-    boxes = None if truth is None else read_ground_truth(truth)
-    if boxes is not None and 1 < len(boxes) < len(files):
+def _choose_target(targets: "list[Sequence]", files: list[Path], need_truth: bool) -> "tuple[Sequence, str]":
+    """The target of a video that is tracked, and what there is to say about it.  Raises SourceError."""
+    there = (each for each in targets if each.frames[0] == files[0] and not np.isnan(each.boxes[0]).any())
+    target = next(there, targets[0])
+    if len(targets) > 1:
+        text = f"{target.video} has {len(targets)} targets"
+        if not need_truth:
+            raise SourceError(f"{text}, and it is not known which one is meant")
+        return target, f"{text}, of which {target.name} is taken; give a box for another one"
+    if target.notes and len(target) < len(files):
         # Some OTB sequences are annotated from a later frame on: pairing them from the first would be wrong.
         raise SourceError(
-            f"{truth} has {len(boxes)} rows for {len(files)} frames, and does not say for which; "
-            f"remove the other frames, or give {files[0].parent} and a box"
+            f"{target.notes[0].partition(';')[0]}, which does not say for which; remove the other frames of "
+            f"{files[0].parent}, or give that folder and a box"
         )
-    return boxes
+    return target, "; ".join(target.notes)
 
 
 class _ImageSource(Source):

@@ -1,16 +1,41 @@
-"""Boxes from ILSVRC-VID's XML: a file a frame, with any number of objects that keep their trackid through a video."""
+"""ILSVRC-VID: Data/VID/.../NAME/, and in Annotations/VID/.../NAME/ an XML file a frame; counts from 0.
 
+A file has any number of objects, which keep their trackid through a video.  Source: the devkit of
+ILSVRC2015, readme.
+"""
+
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
+from .sequence import Entry, Sequence
 
-def read(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
+
+def find(folder: Path) -> list[Entry]:
+    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is deeper than val."""
+    top, images = folder / "Annotations", folder / "Data"
+    start = top / "VID" if (top / "VID").is_dir() else top
+    walk = os.walk(start) if images.is_dir() else ()
+    truths = sorted(Path(path) for path, _, files in walk if any(file.endswith(".xml") for file in files))
+    return [Entry(truth.name, "vid", images / truth.relative_to(top), truth) for truth in truths]
+
+
+def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+    """A sequence NAME.TRACKID for each target of a video."""
+    return [
+        Sequence(f"{entry.name}.{target}", "vid", tuple(files), boxes, visible=visible, video=entry.name)
+        for target, (boxes, visible) in read_objects(entry.truth, files).items()
+    ]
+
+
+def read_objects(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """{trackid: (boxes (n, 4) float64, 0-based, visible (n,) bool)} from the .xml files named as the frames.
 
-    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN where a target is not
-    in a frame; not visible where it is marked as occluded.  Raises ValueError, one line, naming the file.
+    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN
+    where a target is not in a frame; not visible where it is marked as occluded.  Raises
+    ValueError, one line, naming the file.
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for index, frame in enumerate(frames):

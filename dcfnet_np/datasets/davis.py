@@ -1,8 +1,11 @@
-"""Boxes from masks: an image a frame whose pixels say which target they belong to, as DAVIS and YouTube-VOS have them.
+"""DAVIS and YouTube-VOS: JPEGImages/[480p/]NAME/, and in Annotations/[480p/]NAME/ a mask a frame.
 
-Black is background.  In a gray mask the value is the target's number (DAVIS-2016: 255, the only one); in a coloured one
-the colour stands for it by PASCAL VOC's palette, whose first colours are those of DAVIS-2017.  A target's box is the
-smallest one around its pixels, all of them.
+A mask's pixels say which target they belong to.  Black is background.  In a gray mask the value is
+the target's number (DAVIS-2016: 255, the only one); in a coloured one the colour stands for it by
+PASCAL VOC's palette, whose first colours are those of DAVIS-2017.  A target's box is the smallest
+one around its pixels, all of them.
+
+Source: https://davischallenge.org, and its code davis2017-evaluation.
 """
 
 from pathlib import Path
@@ -10,8 +13,35 @@ from pathlib import Path
 import numpy as np
 
 from ..vision.sources import decode_image
+from .sequence import Entry, Sequence, folders_in
 
+RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # the first one that is there
 MOST_TARGETS = 64  # in a video; with more values an image is no mask
+
+
+def find(folder: Path) -> list[Entry]:
+    """The videos of a root."""
+    images, truths = folder / "JPEGImages", folder / "Annotations"
+    if not images.is_dir() or not truths.is_dir():
+        return []
+    resolution = next((name for name in RESOLUTIONS if (truths / name).is_dir()), ".")
+    videos = folders_in(truths / resolution)
+    return [Entry(video.name, "davis", images / resolution / video.name, video) for video in videos]
+
+
+def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+    """A sequence NAME.ID for each target of a video, NAME alone for a single one."""
+    targets = read_masks(entry.truth, files)
+    return [
+        Sequence(
+            entry.name if len(targets) == 1 else f"{entry.name}.{target}",
+            "davis",
+            tuple(files),
+            boxes,
+            video=entry.name,
+        )
+        for target, boxes in targets.items()
+    ]
 
 
 def voc_palette() -> np.ndarray:
@@ -42,10 +72,11 @@ def read_mask(path: Path) -> np.ndarray:
     return np.array([numbers[code] for code in codes.tolist()])[place].reshape(mask.shape[:2])
 
 
-def read(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
-    """{target: (boxes (n, 4) float64, None)} from the masks in `folder`, named as the frames.
+def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
+    """{target: boxes (n, 4) float64, 0-based} from the masks in `folder`, named as the frames.
 
-    NaN where a target has no pixel, or a frame no mask.  Raises ValueError, one line, naming the file.
+    NaN where a target has no pixel, or a frame no mask.  Raises ValueError, one line, naming the
+    file.
     """
     boxes: dict[int, np.ndarray] = {}
     there = {path.stem: path for path in folder.glob("*.png")}
@@ -68,4 +99,4 @@ def read(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.nda
             )
     if not boxes:
         raise ValueError(f"{folder}: no mask has a target in it")
-    return {target: (boxes[target], None) for target in sorted(boxes)}
+    return {target: boxes[target] for target in sorted(boxes)}

@@ -1,0 +1,25 @@
+"""GOT-10k: groundtruth.txt beside the frames, with meta_info.ini or labels; counts from 1.
+
+cover.label: 0 where the target is hidden.  absence.label: 1 where it is not in the frame.  The test
+split has the first row only.  Source: the GOT-10k toolkit 0.1.3, got10k/datasets/got10k.py.
+"""
+
+import re
+from pathlib import Path
+
+from .rows import make_sequence, read_truth
+from .sequence import Entry, Sequence
+
+
+def find(folder: Path) -> list[Entry]:
+    """The sequence of a folder; one of the test split may have nothing but its name to be known by."""
+    truth, name = folder / "groundtruth.txt", folder.resolve().name
+    marked = any((folder / mark).is_file() for mark in ("meta_info.ini", "absence.label", "cover.label"))
+    is_one = marked or re.fullmatch(r"GOT-10k_(Train|Val|Test)_\d+", name)
+    return [Entry(name, "got10k", folder, truth)] if truth.is_file() and is_one else []
+
+
+def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+    """The sequence of an entry."""
+    labels = {"cover.label": lambda cover: cover > 0, "absence.label": lambda absent: absent == 0}
+    return [make_sequence(entry, files, read_truth(entry.truth, origin=1), labels)]

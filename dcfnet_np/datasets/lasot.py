@@ -1,0 +1,22 @@
+"""LaSOT: img/, groundtruth.txt, full_occlusion.txt and out_of_view.txt (1: hidden); counts from 1.
+
+Source: https://github.com/HengLan/LaSOT_Evaluation_Toolkit.
+"""
+
+from pathlib import Path
+
+from .rows import make_sequence, read_truth
+from .sequence import Entry, Sequence
+
+
+def find(folder: Path) -> list[Entry]:
+    """The sequence of a folder."""
+    truth = folder / "groundtruth.txt"
+    marked = any((folder / mark).is_file() for mark in ("full_occlusion.txt", "out_of_view.txt", "nlp.txt"))
+    return [Entry(folder.resolve().name, "lasot", folder, truth)] if truth.is_file() and marked else []
+
+
+def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+    """The sequence of an entry."""
+    labels = dict.fromkeys(("full_occlusion.txt", "out_of_view.txt"), lambda hidden: hidden == 0)
+    return [make_sequence(entry, files, read_truth(entry.truth, origin=1), labels)]

@@ -1,0 +1,24 @@
+"""TrackingNet: anno/NAME.txt and frames/NAME/ in each of TRAIN_0 to TRAIN_11 and TEST; taken to count from 0.
+
+TEST has the first row only.  Source: https://github.com/SilvioGiancola/TrackingNet-devkit, which
+states the columns x, y, w, h and no origin; its frames are numbered from 0.
+"""
+
+from pathlib import Path
+
+from ..vision.sources import natural_order
+from .rows import make_sequence, read_truth
+from .sequence import Entry, Sequence
+
+
+def find(folder: Path) -> list[Entry]:
+    """The sequences of one chunk."""
+    if not (folder / "frames").is_dir():
+        return []
+    truths = sorted((folder / "anno").glob("*.txt"), key=natural_order)
+    return [Entry(truth.stem, "trackingnet", folder / "frames" / truth.stem, truth) for truth in truths]
+
+
+def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+    """The sequence of an entry."""
+    return [make_sequence(entry, files, read_truth(entry.truth, origin=0))]
