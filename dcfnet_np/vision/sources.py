@@ -6,6 +6,7 @@ the iterator at that frame, so that its user keeps everything up to it.  All err
 """
 
 import glob
+import io
 import itertools
 import math
 import os
@@ -23,8 +24,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from .boxes import Box, from_otb, polygon_to_box, read_numbers
+from .containers import is_animated, missing_bytes, tiff_pages
+from .image_files import IMAGE_SUFFIXES, frames_among, image_files, is_image, warn_of_source
+from .image_files import natural_order as natural_order
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+TIFF_SUFFIXES = (".tif", ".tiff")
 GROUND_TRUTH = ("groundtruth_rect.txt", "groundtruth.txt", "groundtruth_poly.txt")  # the first one there wins
 FRAME_FOLDERS = ("img", "color", ".")
 DEFAULT_FPS = 25.0
@@ -57,9 +61,9 @@ class Part(NamedTuple):
 class Source(AbstractContextManager["Source"]):
     """Frames to iterate over, each (height, width, 3) uint8 BGR and of the same size.
 
-    name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of
-    frames (an estimate for a video), None for a camera or stream.  live: frames come by themselves, and are lost to
-    those who do not keep up.  first_box: ground truth of the first frame, or None.
+    name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of frames, None
+    for a camera or stream; of a video what its header says, which can be far too many.  live: frames come by
+    themselves, and are lost to those who do not keep up.  first_box: ground truth of the first frame, or None.
     boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.  0-based.
     truth_error: why there are no boxes although there is a file of them, else "".
     """
@@ -112,12 +116,13 @@ def open_source(
 ) -> Source:
     """Open a source of frames.
 
-    spec: a video file; a camera index (an int, or a string of digits: write `./0` for a folder of that name); the
-    address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a folder of images; a pattern (`shots/*.png`,
-    `shots/%04d.png`); an OTB sequence folder (`img/` and `groundtruth_rect.txt`) or a VOT one (`groundtruth.txt` or
-    `groundtruth_poly.txt`, four numbers or an 8-number polygon a row, beside the frames, `color/` or `img/`).  Images
-    are read in natural order of their names (2 before 10).  groundtruth_rect.txt is 1-based, as in OTB; VOT's files
-    are 0-based.
+    spec: a video file; a TIFF of several pages, which are the frames; a camera index (an int, or a string of digits:
+    write `./0` for a folder of that name); the address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a
+    folder of images; a pattern (`shots/*.png`, `shots/%04d.png`); an OTB sequence folder (`img/` and
+    `groundtruth_rect.txt`) or a VOT one (`groundtruth.txt` or `groundtruth_poly.txt`, four numbers or an 8-number
+    polygon a row, beside the frames, `color/` or `img/`).  Images are read in natural order of their names (2 before
+    10), without masks beside them, see `image_files`.  groundtruth_rect.txt is 1-based, as in OTB; VOT's files are
+    0-based.
     max_frames: stop after so many, the first one counted.
     need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
     start, end, every: begin at frame `start` (counted from 0), stop before frame `end`, take each `every`-th; a float
@@ -148,11 +153,14 @@ def open_source(
     if is_folder:
         return _open_folder(path, part, need_truth)
     if is_file:
+        if len(pages := stack_pages(path)) > 1:
+            return _ImageSource(path.stem, [(path, page) for page in pages], part)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
         return _VideoSource(str(path), path.stem, part)
     if re.search(r"[*?\[]|%\d*d", text):
-        return _ImageSource(path.parent.name or path.name, _match(text), part)
+        files = _match(text)
+        return _ImageSource(files[0].parent.name, [(file, None) for file in files], part)
     raise SourceError(f"{path} does not exist; give a video file, a camera index, a folder or a pattern of images")
 
 
@@ -183,30 +191,31 @@ def read_ground_truth(path: str | os.PathLike[str]) -> np.ndarray:
     return from_otb(rows) if path.name == "groundtruth_rect.txt" else rows
 
 
-def natural_order(path: Path) -> list[Any]:
-    """Sort key that takes runs of digits as numbers: frame2 before frame10."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", path.name))]
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Images of a folder in natural order of their names; none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((file for file in files if not file.name.startswith(".")), key=natural_order)
-
-
 def _match(pattern: str) -> list[Path]:
-    """Files of a pattern with `*`, `?`, `[...]`, or with a printf number such as %04d."""
+    """Frames of a pattern with `*`, `**`, `?`, `[...]`, or with a printf number such as %04d in the file's name.
 
-    def digits(found: re.Match[str]) -> str:
-        return "[0-9]" * min(int(found[1] or 1), 255) + "*"  # %04d writes 10000 with five digits
+    What is there under that very name is meant, not a pattern: the folder of "[2024] shots/*.jpg".
+    """
+    folder = next(parent for parent in Path(pattern).parents if parent.is_dir())
+    rest = str(Path(pattern).relative_to(folder))
+    name = _printf_name(Path(rest).name)
+    for text in (rest.replace("[", "[[]"), rest):
+        matches = glob.glob(re.sub(r"%\d*d", "*", text), root_dir=folder, recursive=True)
+        files = [folder / match for match in matches]
+        files = [file for file in files if is_image(file) and (not name or name.fullmatch(file.name))]
+        if files:
+            return frames_among(files)
+    raise SourceError(f"the pattern {pattern!r} matches no image; check the folder and the ending")
 
-    matches = glob.glob(re.sub(r"%0?(\d*)d", digits, pattern))
-    files = [Path(match) for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise SourceError(f"the pattern {pattern!r} matches no image; check the folder and the ending")
-    return sorted(files, key=natural_order)
+
+def _printf_name(name: str) -> re.Pattern[str] | None:
+    """The names that printf writes, `*` and `?` besides; None for a name without a number like %04d (0042, -042)."""
+    parts = re.split(r"%0?(\d*)d", name)
+    for index, part in enumerate(parts):
+        width = min(int(part or 1), 255) if index % 2 else 0
+        literal = re.escape(part).replace(r"\*", ".*").replace(r"\?", ".")
+        parts[index] = f"(?:[0-9]{{{width},}}|-[0-9]{{{max(width - 1, 1)},}})" if width else literal
+    return re.compile("".join(parts)) if len(parts) > 1 else None
 
 
 def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
@@ -222,7 +231,7 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
         if need_truth:
             raise
         truth_error = str(error)
-    source = _ImageSource(folder.resolve().name, files, part, boxes)
+    source = _ImageSource(folder.resolve().name, [(file, None) for file in files], part, boxes)
     source.truth_error = truth_error
     return source
 
@@ -240,25 +249,27 @@ def _read_truth(folder: Path, files: list[Path]) -> np.ndarray | None:
 
 
 class _ImageSource(Source):
-    """Image files, in the order given."""
+    """Images in the order given: files, or pages of a TIFF."""
 
-    def __init__(self, name: str, files: list[Path], part: Part, boxes: np.ndarray | None = None) -> None:
+    def __init__(
+        self, name: str, images: list[tuple[Path, int | None]], part: Part, boxes: np.ndarray | None = None
+    ) -> None:
         self.name = name
         start, end = (_frame_at(at, self.fps) for at in (part.start, part.end))
-        self._files = list(enumerate(files))[start : end : part.every][: part.max_frames]
-        if not self._files:
-            raise SourceError(f"{name} has {len(files)} frames and none between the start and end asked for")
-        self.length = len(self._files)
+        self._images = list(enumerate(images))[start : end : part.every][: part.max_frames]
+        if not self._images:
+            raise SourceError(f"{name} has {len(images)} frames and none between the start and end asked for")
+        self.length = len(self._images)
         if boxes is not None:
-            rows = [number for number, _ in self._files if number < len(boxes)]
+            rows = [number for number, _ in self._images if number < len(boxes)]
             self.boxes = boxes[rows] if rows else None
-        first, file = self._files[0]
-        self._shape = read_image(file, first + 1).shape
+        first, image = self._images[0]
+        self._shape = read_image(image[0], first + 1, image[1]).shape
 
     def frames(self) -> Iterator[Frame]:
-        for number, file in self._files:
+        for number, (file, page) in self._images:
             self._check_open()
-            image = read_image(file, number + 1)
+            image = read_image(file, number + 1, page)
             _check_size(image, self._shape, number + 1, str(file))
             yield Frame(number, number / self.fps, image)
 
@@ -326,7 +337,8 @@ class _VideoSource(Source):
         elif self._is_file:
             # Not OpenCV's other readers: one takes the name for that of numbered images, one complains on stderr.
             there = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
-            capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG if there else cv2.CAP_ANY)
+            path = os.path.abspath(self._target)  # FFmpeg would take the relative "10:30.mp4" for an address
+            capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG if there else cv2.CAP_ANY)
         else:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT]
             capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, limits)
@@ -386,13 +398,23 @@ class _VideoSource(Source):
         self._check_end(number)
 
     def _check_end(self, count: int) -> None:
-        """A camera never ends; a file ends about where its header says: that count may be an estimate."""
+        """A camera never ends; a file that was cut short has fewer bytes than its container says.
+
+        The number of frames in a header decides nothing: it is often an estimate from the longest stream.
+        """
         if isinstance(self._target, int):
             raise SourceError(f"frame {count + 1} of {self._where} did not come; {self._advice}")
-        if count and self._announced and self._announced - count > max(2, 0.05 * self._announced):
+        if not self._is_file or count == 0 or (self._announced and count >= self._announced):
+            return
+        if lacking := missing_bytes(self._where):
             raise SourceError(
-                f"frame {count + 1} of {self._where} does not decode, "
-                f"but the file announces {self._announced} frames; {self._advice}"
+                f"frame {count + 1} of {self._where} is not there: the file is cut short, "
+                f"{lacking} bytes are missing at its end; copy or record it again"
+            )
+        if self._announced and self._announced - count > max(2, 0.05 * self._announced):
+            warn_of_source(
+                f"{self._where} ended after {count} frames, and its header promises {self._announced}; that "
+                "is usual where the sound is longer or the frame rate varies, but damage looks the same"
             )
 
     def close(self) -> None:
@@ -403,26 +425,65 @@ class _VideoSource(Source):
             self._reading.release()
 
 
-def read_image(file: Path, number: int) -> np.ndarray:
-    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted."""
-    import cv2
+def stack_pages(path: Path) -> list[int]:
+    """Numbers of a TIFF's pages; [] for another file."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return []
+    try:
+        with path.open("rb") as file:
+            return tiff_pages(file)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be opened: {error.strerror}") from None
 
+
+def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
+    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted.
+
+    number: of the frame, counted from 1, for messages.  page: of a TIFF, counted from 0; without it a file of
+    several pictures is refused, as all errors with SourceError.
+    """
     from .crop import to_bgr
 
-    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
-    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
-    tiff = file.suffix.lower() in (".tif", ".tiff")
-    flags = cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        frame = decode_image(file.read_bytes(), flags)
+        frame = _decode_file(file) if page is None else _decode_page(file, page)
     except OSError as error:
         raise SourceError(f"frame {number} ({file}) cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SourceError(f"frame {number} ({file}) {error}") from None
     if frame is None:
         raise SourceError(f"frame {number} ({file}) does not decode as an image; replace it or leave it out")
     try:
         return to_bgr(frame)
     except (TypeError, ValueError) as error:
         raise SourceError(f"frame {number} ({file}) cannot be used: {error}") from None
+
+
+def _decode_file(file: Path) -> np.ndarray | None:
+    """A file with a single image.  Raises ValueError for one with several."""
+    import cv2
+
+    data = file.read_bytes()
+    pages = tiff_pages(io.BytesIO(data))
+    if len(pages) > 1:
+        raise ValueError(f"has {len(pages)} pages; give the file itself, whose pages are frames, or a file for each")
+    if is_animated(data):
+        raise ValueError("is an animation; make a video of it, or a file for each picture")
+    if pages and pages[0] > 0:  # behind a thumbnail
+        return _decode_page(file, pages[0])
+    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
+    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
+    tiff = file.suffix.lower() in TIFF_SUFFIXES
+    return decode_image(data, cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+
+
+def _decode_page(file: Path, page: int) -> np.ndarray | None:
+    import cv2
+
+    try:
+        there, images = cv2.imreadmulti(str(file), page, 1, flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # too many pixels
+        return None
+    return images[0] if there and images else None
 
 
 def decode_image(data: bytes, flags: int) -> np.ndarray | None:
