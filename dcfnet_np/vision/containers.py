@@ -30,11 +30,23 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
     return max(stated - there, 0)
 
 
+def is_avi(path: str | os.PathLike[str]) -> bool:
+    """Whether a video file is an .avi, by its first bytes.  Its header has the number of its pictures."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"RIFF"
+    except OSError:  # it has gone meanwhile
+        return False
+
+
 def _end_of_riff(file: BinaryIO) -> int:
-    """A large file has several such chunks, one behind the other."""
+    """A large file has several such chunks, one behind the other; one that is still being written has no size."""
     at = 0
     while (head := _read_at(file, at, 8))[:4] == b"RIFF" and len(head) == 8:
-        at += 8 + int(struct.unpack("<I", head[4:])[0])
+        (size,) = struct.unpack("<I", head[4:])
+        if size == 0xFFFFFFFF:
+            break
+        at += 8 + size
     return at
 
 

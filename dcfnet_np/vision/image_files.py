@@ -191,7 +191,7 @@ def _warn_of_twins(files: list[Path]) -> None:
     """Tell of two series with the same numbers: left_1, right_1, left_2, right_2."""
     series: dict[str, int] = defaultdict(int)
     twins: dict[tuple[Any, ...], list[tuple[Path, str]]] = defaultdict(list)
-    for file in files:
+    for file in sorted(files):
         numbers, tail = _parse(file.stem)
         shape = (numbers[-1].place if numbers else "") + tail + file.suffix.lower()
         series[shape] += 1
@@ -199,7 +199,7 @@ def _warn_of_twins(files: list[Path]) -> None:
             twins[_numbers(file)].append((file, shape))
     for same in twins.values():
         if len(same) > 1 and any(series[shape] > 1 for _, shape in same):
-            (a, _), (b, _) = sorted(same)[:2]
+            (a, _), (b, _) = same[:2]
             warn_of_source(
                 f"{a.parent}: {a.name} and {b.name} have the same number, and both are taken; "
                 "for one of the two series give a pattern"

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from .boxes import Box, from_otb, polygon_to_box, read_numbers
-from .containers import is_animated, missing_bytes, tiff_pages
+from .containers import is_animated, is_avi, missing_bytes, tiff_pages
 from .image_files import IMAGE_SUFFIXES, frames_among, image_files, is_image, warn_of_source
 from .image_files import natural_order as natural_order
 
@@ -395,26 +395,33 @@ class _VideoSource(Source):
             taken += 1
             if taken == max_frames:
                 return
-        self._check_end(number)
+        self._check_end(number, round(at * self.fps) + 1)
 
-    def _check_end(self, count: int) -> None:
-        """A camera never ends; a file that was cut short has fewer bytes than its container says.
+    def _check_end(self, count: int, reached: int) -> None:
+        """Whether the recording ends here, after `count` frames, the last of which is due as number `reached`.
 
-        The number of frames in a header decides nothing: it is often an estimate from the longest stream.
+        A camera never ends.  A file may have fewer bytes than its container says, and an .avi counts its pictures.
+        Other headers tell for how long anything lasts, often the sound: that decides nothing.
         """
         if isinstance(self._target, int):
             raise SourceError(f"frame {count + 1} of {self._where} did not come; {self._advice}")
-        if not self._is_file or count == 0 or (self._announced and count >= self._announced):
+        announced = self._announced or math.inf
+        if not self._is_file or count == 0 or reached >= announced:
             return
         if lacking := missing_bytes(self._where):
             raise SourceError(
                 f"frame {count + 1} of {self._where} is not there: the file is cut short, "
                 f"{lacking} bytes are missing at its end; copy or record it again"
             )
-        if self._announced and self._announced - count > max(2, 0.05 * self._announced):
+        if max(2, 0.05 * announced) < announced - reached < math.inf:
+            if is_avi(self._where):
+                raise SourceError(
+                    f"frame {count + 1} of {self._where} does not decode, but the file counts {announced} frames; "
+                    f"{self._advice}"
+                )
             warn_of_source(
-                f"{self._where} ended after {count} frames, and its header promises {self._announced}; that "
-                "is usual where the sound is longer or the frame rate varies, but damage looks the same"
+                f"{self._where} ends after {count} frames, though its header tells of {announced}; that is usual "
+                "where the sound is longer or the file was cut without encoding, but damage looks the same"
             )
 
     def close(self) -> None:
