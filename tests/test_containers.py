@@ -7,7 +7,7 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from scenes import make_frames, write_images, write_video
+from scenes import make_frames, promise_more_frames, write_images, write_video
 
 from dcfnet_np.vision.containers import count_packets, is_animated, missing_bytes, tiff_pages
 from dcfnet_np.vision.image_files import SourceWarning
@@ -15,7 +15,6 @@ from dcfnet_np.vision.sources import SourceError, open_source
 
 COUNT = 40
 VIDEOS = [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mov", "mp4v"), ("a.mkv", "mp4v")]
-DURATION = b"\x44\x89\x88"  # of a Matroska file, and its width: a double of 8 bytes follows, milliseconds
 
 
 @pytest.fixture(params=VIDEOS, ids=[name for name, _ in VIDEOS])
@@ -23,15 +22,6 @@ def video(request, tmp_path, rng):
     name, codec = request.param
     write_video(tmp_path / name, make_frames(rng, COUNT), codec)
     return tmp_path / name
-
-
-def longer(path, factor):
-    """The header of a .mkv tells of `factor` times as many frames, as where the sound is longer."""
-    data = bytearray(path.read_bytes())
-    at = data.index(DURATION) + len(DURATION)
-    (duration,) = struct.unpack_from(">d", data, at)
-    struct.pack_into(">d", data, at, factor * duration)
-    path.write_bytes(data)
 
 
 def index_first(path):
@@ -94,7 +84,7 @@ def test_a_header_that_tells_of_more_frames(tmp_path, rng, factor, warned):
     """Sound that is longer than the picture, a clock that starts late: the video is whole."""
     path = tmp_path / "a.mkv"
     write_video(path, make_frames(rng, COUNT), "mp4v")
-    longer(path, factor)
+    promise_more_frames(path, factor)
     got, error, said = read(path)
     assert (len(got), error, len(said)) == (COUNT, "", warned)
     assert not warned or said[0].startswith(f"{path} ends after 40 frames, though its header tells of {COUNT * factor}")
