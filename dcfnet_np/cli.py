@@ -100,11 +100,11 @@ def _warnings_in_one_line() -> Iterator[None]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def show_ours(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        def show_ours(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
             if category.__module__.startswith(__package__):
                 print(f"dcfnet: warning: {message}", file=sys.stderr)
             else:
-                show(message, category, *rest)
+                show(message, category, *rest, **options)
 
         warnings.showwarning = show_ours
         yield

@@ -128,6 +128,7 @@ def test_an_avi_counts_its_pictures(tmp_path, rng):
         (b"\0\0\0\x08ftyp\0\0\0\x20mdat", 24),
         (b"\0\0\0\x08ftyp\0\0\0\x20free", 0),  # nobody needs that
         (b"\0\0\0\x08ftyp\0\0\0\0mdat", 0),  # up to the end
+        (b"\0\0\0\x08ftyp\0\0\0\x04mdatmoov", 0),  # no box is so small
         (b"\0\0\0\x08ftyp\0\0\0\x01mdat\0\0\0\x01\0\0\0\0", 2**32 + 8 - 24),
         (b"\x1a\x45\xdf\xa3\x81\x42\x18\x53\x80\x67\x40\x20", 32),
         (b"\x1a\x45\xdf\xa3\x81\x42\x18\x53\x80\x67\xff" + bytes(9), 0),  # not known
@@ -244,6 +245,13 @@ def test_animations(tmp_path, rng, suffix):
     frames = make_frames(rng, 3)
     write_images(tmp_path, frames, f"{{}}.{suffix}")
     assert not is_animated((tmp_path / f"1.{suffix}").read_bytes())
+    if suffix == "webp":  # with an alpha channel its first chunk is that of an animation
+        (tmp_path / "alpha").mkdir()
+        image = np.dstack([frames[0], frames[0, ..., 0]])
+        assert cv2.imwrite(str(tmp_path / "alpha/1.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 60])
+        data = (tmp_path / "alpha/1.webp").read_bytes()
+        assert b"VP8X" in data[:16] and not any(is_animated(data[:length]) for length in range(99))
+        assert len(read(tmp_path / "alpha")[0]) == 1
     animation = cv2.Animation()
     animation.frames, animation.durations = list(frames), np.full(3, 40, np.int32)
     assert cv2.imwriteanimation(str(tmp_path / f"2.{suffix}"), animation)

@@ -32,6 +32,7 @@ SURE = {  # in the right order
         "2024-01-02_10.30.05.png", "2024-01-02_10.30.06.png", "2024-01-02_11.04.00.png", "2024-01-10_01.00.00.png",
     ],
     "dates and times without zeros": ["2024-1-2 9.5.3.png", "2024-1-2 9.10.3.png", "2024-1-10 1.1.1.png"],
+    "versions": ["1.2.8.png", "1.2.9.png", "1.2.11.png", "1.9.1.png", "1.11.1.png"],
     "nanoseconds": ["1700000000.123456788.png", "1700000000.123456789.png", "1700000000.123456791.png"],
     "signs": [f"frame_{i}.png" for i in range(-11, 3)],
     "signs on all": [f"{i:+d}.png" for i in range(-11, 3)],
@@ -101,6 +102,7 @@ def test_two_series_are_told_of(name):
 def test_one_folder_after_the_other():
     files = [f"9CAM/{i}.png" for i in (9998, 9999)] + [f"10CAM/{i}.png" for i in (1, 2)]
     files += [f"10CAM/b/{i}.png" for i in (1, 2)]
+    files += [f"11CAM/{folder}/{i}.png" for folder in (2, 10) for i in (1, 2)] + ["12CAM/1/1.png"]
     assert names_of(files) == (files, [])
     assert names_of(["a/0001.jpg", "b/0001.png"]) == (["a/0001.jpg", "b/0001.png"], [])  # no mask: elsewhere
 

@@ -94,12 +94,12 @@ def test_every_level_is_kept():
 @pytest.mark.parametrize("rounded", [False, True])
 def test_one_cropper_for_frames_of_one_area_and_other_shapes(rng, rounded):
     """Its memory is made for the first frame: a turned frame has as many pixels, in other rows."""
-    crop, size, windows = Cropper(11, rounded), 11, np.array([[9.0, 13.0]])
+    crop, size, windows = Cropper(11, rounded), 11, np.array([[25.0, 13.0]])
     for height, width in [(12, 16), (16, 12), (12, 16), (8, 24), (24, 8)]:
         frame = rng.integers(0, 256, (height, width, 3), np.uint8)
         down, across = window_taps(frame.shape, (width / 2 + 0.3, height / 2 - 0.4), windows, size)
         padded = np.pad(frame, ((40, 40), (40, 40), (0, 0))).astype(float)
-        x = width / 2 + 0.3 - 4.5 + np.arange(size) * 0.9 + 40
+        x = width / 2 + 0.3 - 12.5 + np.arange(size) * 2.5 + 40
         y = height / 2 - 0.4 - 6.5 + np.arange(size) * 1.3 + 40
         (i, j), (u, v) = (y.astype(int), x.astype(int)), (y % 1, x % 1)
         expected = sum(

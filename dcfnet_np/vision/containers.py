@@ -134,4 +134,4 @@ def is_animated(data: bytes) -> bool:
     """Whether a PNG or a WebP has several pictures."""
     if data[:4] == b"\x89PNG":
         return b"acTL" in data[: max(data.find(b"IDAT"), 0)]
-    return data[8:16] == b"WEBPVP8X" and bool(data[20] & 2)
+    return data[8:16] == b"WEBPVP8X" and bool(int.from_bytes(data[20:21], "big") & 2)
