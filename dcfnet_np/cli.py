@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
-        with _endings_as_ctrl_c():
+        with _endings_as_ctrl_c(), _warnings_in_one_line():
             try:
                 args = _parser().parse_args(_join_negative_box(arguments))
                 code: int = args.run(args)
@@ -95,6 +96,22 @@ def _endings_as_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Our own warnings look like our errors, without a line of source."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_ours(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
+            if category.__module__.startswith(__package__):
+                print(f"dcfnet: warning: {message}", file=sys.stderr)
+            else:
+                show(message, category, *rest, **options)
+
+        warnings.showwarning = show_ours
+        yield
 
 
 def _complain(message: str, code: int, debug: bool) -> int:

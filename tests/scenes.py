@@ -1,5 +1,7 @@
 """Made-up videos for tests: a textured patch that moves one pixel a frame over a textured background."""
 
+import struct
+
 import cv2
 import numpy as np
 
@@ -33,6 +35,14 @@ def write_video(path, frames, codec, like=None):
     for frame in frames:
         writer.write(frame)
     writer.release()
+
+
+def promise_more_frames(path, factor):
+    """Make the header of a whole .mkv tell of `factor` times as many frames, as where the sound is longer."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x44\x89\x88") + 3  # the duration: its name and width, then a double
+    struct.pack_into(">d", data, at, factor * struct.unpack_from(">d", data, at)[0])
+    path.write_bytes(data)
 
 
 def make_sequence(rng, count=30, width=160, height=120, size=(36, 28), step=(1.7, 0.9), growth=1.004, jump=None):

@@ -12,7 +12,9 @@ import pytest
 from bridge_scenes import make_scene, tracked
 from processes import PATIENCE
 
+from dcfnet_np.adapters.got10k import _to_bgr
 from dcfnet_np.adapters.opencv import OpenCVTracker
+from dcfnet_np.vision.crop import to_bgr
 
 ROOT = Path(__file__).parent.parent
 
@@ -155,3 +157,12 @@ def test_toolkits_run_our_tracker():
     done = make("vot")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_gray_images_of_pil_are_not_cut_off(rng, dtype):
+    """PIL itself turns all above 255 to white."""
+    images = pytest.importorskip("PIL.Image")
+    gray = rng.integers(0, 2**16, (5, 7))
+    image = images.fromarray((gray / 65535 if dtype == np.float32 else gray).astype(dtype))
+    np.testing.assert_array_equal(to_bgr(_to_bgr(image)), np.dstack([np.rint(gray / 257)] * 3))

@@ -83,6 +83,8 @@ def test_contact_sheet_refuses(rng):
     with pytest.raises(ValueError, match="at least one frame"):
         contact_sheet([])
     with pytest.raises(ValueError, match="share one shape"):
+        contact_sheet([frame, frame.transpose(1, 0, 2)])
+    with pytest.raises(ValueError, match="share one shape"):
         contact_sheet([frame, frame[:3]])
     with pytest.raises(ValueError, match="columns must be positive"):
         contact_sheet([frame], columns=0)
@@ -151,7 +153,7 @@ def test_video_writer_refuses(tmp_path, frame):
         VideoWriter(tmp_path / "b.mp4", 25) as writer,
     ):
         writer.write(frame)
-        writer.write(frame[:20])
+        writer.write(frame.transpose(1, 0, 2))
 
 
 def test_video_that_cannot_be_opened(tmp_path, frame):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from browser import find_browser
 from processes import PATIENCE
-from scenes import make_frames, make_sequence, write_video
+from scenes import make_frames, make_sequence, promise_more_frames, write_video
 
 pytest.importorskip("websockets", reason="the extra serve is not installed")  # on a machine for make gpu, say
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -131,7 +131,7 @@ def test_from_upload_to_download(page, scene, tmp_path):
         page.click("text=Open a video")
     chooser.value.set_files(path)
     page.wait_for_selector("#start:visible")
-    assert page.inner_text("#name") == "a walk.avi, 160×120, 40 frames"
+    assert page.inner_text("#name") == "a walk.avi, 160×120, at most 40 frames"
     assert page.is_disabled("#start")
     drag(page, truth[0])
     assert [page.input_value(f"#{name}") for name in "xywh"] == [str(round(value)) for value in truth[0]]
@@ -139,7 +139,7 @@ def test_from_upload_to_download(page, scene, tmp_path):
     page.click("#start")
     page.wait_for_selector("#again:visible", timeout=1000 * PATIENCE)
     assert page.inner_text("#status") == "Tracked 40 frames."
-    assert page.inner_text("#frame") == "39 of 39"
+    assert page.inner_text("#frame") == "39 of at most 39"
     assert 0 < float(page.inner_text("#score")) < 1.5
     shown = pixels(page, "#picture").astype(int)
     with open_source(path, start=39) as source:
@@ -374,7 +374,7 @@ def test_headers(port):
         ('{"box": [1, 2, 300, 4]}', "box must be no larger than the frame"),
         ('{"box": [1, 2, 30, 40], "start": -1}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 1.5}', "start must be a frame number"),
-        ('{"box": [1, 2, 30, 40], "start": 40}', "has no frame between"),
+        ('{"box": [1, 2, 30, 40], "start": 40}', "a.avi has no frame between"),
     ],
 )
 def test_bad_orders(port, scene, order, text):
@@ -384,7 +384,7 @@ def test_bad_orders(port, scene, order, text):
         answers = [json.loads(socket.recv(timeout=PATIENCE))]
         if "run" in answers[0]:
             answers.append(json.loads(socket.recv(timeout=PATIENCE)))
-        assert text in answers[-1]["error"]
+        assert text in answers[-1]["error"] and id_ not in answers[-1]["error"]
 
 
 def test_a_camera_that_sends_nonsense(port):
@@ -418,6 +418,35 @@ def test_runs_at_once_have_a_limit(port):
             break
         time.sleep(0.1)
     assert "run" in answer
+
+
+def track_all(port, data, name):
+    """What was said of an upload, how many frames came, and the last message."""
+    facts = upload(port, data, name)[1]
+    count = 0
+    with connect(f"ws://127.0.0.1:{port}/videos/{facts['id']}/track") as talk:
+        talk.send('{"box": [10, 8, 36, 28], "pace": false}')
+        talk.recv(timeout=30)
+        while isinstance(message := talk.recv(timeout=30), bytes):
+            count += 1
+            talk.send('{"shown": 1}')
+    return facts, count, json.loads(message)
+
+
+def test_a_header_of_too_many_frames(port, tmp_path):
+    frames, _ = make_sequence(np.random.default_rng(5), 40, *SIZE, (36, 28))
+    write_video(tmp_path / "a.mkv", frames, "mp4v")
+    promise_more_frames(tmp_path / "a.mkv", 7)
+    facts, count, end = track_all(port, (tmp_path / "a.mkv").read_bytes(), "a.mkv")
+    assert (facts["frames"], count, end) == (40, 40, {"end": 1})
+
+
+def test_a_video_cut_short_is_named_as_the_page_does(port, scene):
+    data = scene[0].read_bytes()
+    facts, count, end = track_all(port, data[: len(data) // 2], "my%20walk.avi")
+    assert 10 < count < 30 and facts["frames"] <= count + 1
+    assert end["error"].startswith(f"frame {count + 1} of my walk.avi is not there: the file is cut short")
+    assert "dcfnet-serve-" not in end["error"] and facts["id"] not in end["error"]
 
 
 def test_frames_wait_for_the_page(port, scene):

@@ -61,6 +61,15 @@ def test_max_frames_must_be_positive(tmp_path):
         open_source(tmp_path, max_frames=0)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_rounded(tmp_path, rng, suffix, channels):
+    image = rng.integers(0, 2**16, (9, 7, channels), np.uint16)
+    write_images(tmp_path, [image], "1" + suffix)
+    (frame,) = open_source(tmp_path)
+    np.testing.assert_array_equal(frame, np.broadcast_to(np.rint(image / 257), frame.shape))
+
+
 def stored(kind, frame):
     """(file suffix, image to write, BGR image to expect) of one kind of frame."""
     gray = frame[:, :, 0]
@@ -235,7 +244,7 @@ def test_video_cut_short_gives_its_frames_first(tmp_path, rng):
     write_video(tmp_path / "a.avi", make_frames(rng, 40), "MJPG")
     whole = (tmp_path / "a.avi").read_bytes()
     (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
-    got = fails(tmp_path / "a.avi", r"frame \d+ of .*a.avi does not decode, but the file announces 40 frames")
+    got = fails(tmp_path / "a.avi", r"frame \d+ of .*a.avi is not there: the file is cut short, \d+ bytes are missing")
     assert 10 < len(got) < 30
 
 
@@ -286,6 +295,14 @@ def test_frame_vanishes_midway(tmp_path, rng):
 def test_frame_of_values_that_cannot_be_used(tmp_path, rng):
     write_images(tmp_path, [make_frames(rng, 1)[0].astype(np.float32) + 7], "{}.tif")
     fails(tmp_path, "frame 1 .*1.tif. cannot be used: ")
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (32, 96), (96, 32), (48, 63), (47, 64)])
+def test_a_frame_of_another_shape_midway(tmp_path, rng, shape):
+    write_images(tmp_path, make_frames(rng, 2))
+    write_images(tmp_path, [rng.integers(0, 256, (*shape, 3), np.uint8)], start=3)
+    got = fails(tmp_path, f"^frame 3 .*0003.png. is {shape[1]}x{shape[0]} pixels, those before it 64x48")
+    assert len(got) == 2
 
 
 def test_frame_changes_size_midway(tmp_path, rng):

@@ -246,10 +246,25 @@ def test_bad_calls(scene):
     tracker.init(scene(60, 40), (60, 40, 30, 24))
     with pytest.raises(ValueError, match="must be 160x120 as the first one, got 80x120"):
         tracker.update(scene(60, 40)[:, ::2])
+    with pytest.raises(ValueError, match="must be 160x120 as the first one, got 120x160"):
+        tracker.update(scene(60, 40).transpose(1, 0, 2))
     with pytest.raises(ValueError, match="band must be"):
         Tracker(random_weights(), SMALL, band="some")
     with pytest.raises(ValueError, match="unknown preset"):
         Tracker(random_weights(), "fast")
+
+
+def test_a_tracker_starts_anew_on_a_turned_frame(scene):
+    """160x120, then 120x160: nothing is left of the first shape."""
+    again, new = (Tracker(random_weights(), SMALL) for _ in range(2))
+    again.init(scene(60, 40), (60, 40, 30, 24))
+    again.update(scene(62, 41))
+    turned = [scene(60 + i, 40 + i).transpose(1, 0, 2) for i in range(3)]
+    for tracker in (again, new):
+        tracker.init(turned[0], (40, 60, 24, 30))
+    for frame in turned[1:]:
+        a, b = again.update(frame), new.update(frame)
+        assert a.box == b.box and a.score == b.score
 
 
 def test_peak_to_sidelobe_ratio(rng):

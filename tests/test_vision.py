@@ -5,7 +5,7 @@ import naive
 import numpy as np
 import pytest
 
-from dcfnet_np.vision.crop import crop_patches, to_bgr
+from dcfnet_np.vision.crop import Cropper, crop_patches, to_bgr, window_taps
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 # centre and window: inside, larger than the frame, across a corner, outside, one pixel, thin
@@ -59,8 +59,56 @@ def test_frames_of_every_kind(rng):
     np.testing.assert_array_equal(to_bgr(gray), np.repeat(gray[..., None], 3, 2))
     np.testing.assert_array_equal(to_bgr(gray[..., None]), to_bgr(gray))
     np.testing.assert_array_equal(to_bgr(np.dstack([bgr, gray])), bgr)
-    np.testing.assert_array_equal(to_bgr(bgr.astype(np.uint16) * 257), bgr)
-    np.testing.assert_array_equal(to_bgr(bgr.astype(np.float32) / 255), bgr)
+
+
+# Values of 0 .. 65535, and the level of 256 that is nearest to 255 v / 65535.
+LEVELS = {0: 0, 1: 0, 128: 0, 129: 1, 255: 1, 256: 1, 257: 1, 385: 1, 386: 2, 20000: 78, 32767: 127, 32768: 128}
+LEVELS |= {40000: 156, 65278: 254, 65406: 254, 65407: 255, 65535: 255}
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<f4", ">f4", "<f8"])
+@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+def test_deep_frames_are_rounded_to_the_nearest_level(rng, dtype, channels):
+    values = np.array(list(LEVELS))[rng.integers(0, len(LEVELS), (7, 5, channels or 1))]
+    frame = (values if dtype[1] == "u" else values / 65535).astype(dtype)
+    frame = frame[..., 0] if channels is None else frame
+    before = frame.copy()
+    bgr = to_bgr(frame)
+    expected = np.vectorize(LEVELS.get)(values)
+    expected = expected[..., :3] if channels in (3, 4) else np.repeat(expected, 3, axis=2)
+    assert bgr.dtype == np.uint8
+    np.testing.assert_array_equal(bgr, expected)
+    np.testing.assert_array_equal(frame, before)
+    np.testing.assert_array_equal(to_bgr(frame[::-1, ::2]), expected[::-1, ::2])  # no copy of its own
+
+
+def test_every_level_is_kept():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for frame in (levels, levels.astype(np.uint16) * 257, levels / 255, (levels / 255).astype(np.float32)):
+        np.testing.assert_array_equal(to_bgr(frame), np.dstack([levels] * 3))
+    every = np.arange(65536).reshape(256, 256)
+    np.testing.assert_array_equal(to_bgr(every.astype(np.uint16))[..., 0], np.rint(every / 257))
+    np.testing.assert_array_equal(to_bgr(every / 65535)[..., 0], np.rint(every / 257))
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_one_cropper_for_frames_of_one_area_and_other_shapes(rng, rounded):
+    """Its memory is made for the first frame: a turned frame has as many pixels, in other rows."""
+    crop, size, windows = Cropper(11, rounded), 11, np.array([[25.0, 13.0]])
+    for height, width in [(12, 16), (16, 12), (12, 16), (8, 24), (24, 8)]:
+        frame = rng.integers(0, 256, (height, width, 3), np.uint8)
+        down, across = window_taps(frame.shape, (width / 2 + 0.3, height / 2 - 0.4), windows, size)
+        padded = np.pad(frame, ((40, 40), (40, 40), (0, 0))).astype(float)
+        x = width / 2 + 0.3 - 12.5 + np.arange(size) * 2.5 + 40
+        y = height / 2 - 0.4 - 6.5 + np.arange(size) * 1.3 + 40
+        (i, j), (u, v) = (y.astype(int), x.astype(int)), (y % 1, x % 1)
+        expected = sum(
+            np.multiply.outer(a, b)[..., None] * padded[np.ix_(i + di, j + dj)]
+            for di, a in ((0, 1 - u), (1, u))
+            for dj, b in ((0, 1 - v), (1, v))
+        )
+        got = crop(frame, down, across, 0).transpose(0, 2, 1)
+        np.testing.assert_allclose(got, np.rint(expected) if rounded else expected, atol=1.01 if rounded else 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +120,13 @@ def test_frames_of_every_kind(rng):
         (np.zeros((4, 4, 3), np.int32), TypeError),
         (np.full((4, 4), np.nan), ValueError),
         (np.full((4, 4), 255.0), ValueError),
+        (np.full((4, 4), 1.001), ValueError),
+        (np.full((4, 4), -0.001), ValueError),
+        (np.full((4, 4), np.inf, np.float32), ValueError),
+        (np.zeros((4, 4), np.int16), TypeError),
+        (np.zeros((4, 4), np.uint32), TypeError),
+        (np.zeros((4, 4), np.float16), TypeError),
+        (np.zeros((4, 4), bool), TypeError),
         (None, TypeError),
         ("frame.png", TypeError),
     ],

@@ -59,9 +59,12 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
 
 
 def _to_bgr(image: Any) -> np.ndarray:
-    """A PIL image as (H, W, 3) uint8, channels as in OpenCV."""
+    """A PIL image as a frame for `Tracker`: (H, W, 3) uint8, channels as in OpenCV, or gray of 16 bits or floats."""
     from PIL import Image
 
     if not isinstance(image, Image.Image):
         raise TypeError(f"Got10kTracker: image must be a PIL image, got {type(image).__name__}")
+    if image.mode == "F" or image.mode.startswith("I"):  # PIL would cut off what is above 255
+        gray = np.asarray(image)
+        return gray.astype(np.uint16) if gray.dtype.kind in "iu" and 0 <= gray.min() <= gray.max() < 2**16 else gray
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])

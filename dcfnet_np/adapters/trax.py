@@ -81,7 +81,7 @@ def read_image(image: Any) -> np.ndarray:
     from trax import FileImage
 
     data = Path(image.path()).read_bytes() if isinstance(image, FileImage) else image.buffer()
-    frame = decode_image(bytes(data), cv2.IMREAD_COLOR)
+    frame = decode_image(bytes(data), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if frame is None:
         name = image.path() if isinstance(image, FileImage) else "the image"
         raise ValueError(f"{name} does not decode as an image")

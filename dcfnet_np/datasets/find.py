@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..files import read_text
-from ..vision.sources import natural_order
+from ..vision.image_files import natural_order
 from . import davis, got10k, lasot, mot, nfs, nuspro, otb, tc128, trackingnet, uav123, vid, vot
 from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, frames_of
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..files import read_text
 from ..vision.boxes import parse_numbers
-from ..vision.sources import natural_order
+from ..vision.image_files import natural_order
 from .rows import Truth, make_sequence
 from .sequence import Entry, Sequence
 

@@ -5,7 +5,7 @@ Source: http://cvlab.hanyang.ac.kr/tracker_benchmark, configSeqs.m for the range
 
 from pathlib import Path
 
-from ..vision.sources import natural_order
+from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..vision.boxes import read_numbers
-from ..vision.sources import natural_order
+from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 

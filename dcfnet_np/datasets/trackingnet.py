@@ -6,7 +6,7 @@ states the columns x, y, w, h and no origin; its frames are numbered from 0.
 
 from pathlib import Path
 
-from ..vision.sources import natural_order
+from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 

@@ -8,7 +8,7 @@ configSeqs.m.
 import re
 from pathlib import Path
 
-from ..vision.sources import natural_order
+from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .page import Clip
 
 DEMO_BOX = (
@@ -59,11 +57,13 @@ def run(args: argparse.Namespace, demo_clip: Callable[[], Path]) -> int:
 
 def read_clip(source: str, name: str, box: Sequence[float] | None, count: int, every: int) -> "Clip":
     """`count` frames, each `every`-th one, of an image (which is moved) or of a source.  ValueError without a box."""
-    from ..vision.sources import IMAGE_SUFFIXES, open_source
+    from ..vision.image_files import IMAGE_SUFFIXES
+    from ..vision.sources import open_source, read_image, stack_pages
     from . import page
 
-    if Path(source).suffix.lower() in IMAGE_SUFFIXES and Path(source).is_file():
-        frames, first_box = page.moved(_read_image(source), count), None
+    path = Path(source)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and len(stack_pages(path)) < 2:
+        frames, first_box = page.moved(read_image(path, 1), count), None
         name = f"{name}, one image under a moving camera"
     else:
         with open_source(source, count * every, need_truth=not box) as opened:
@@ -76,14 +76,3 @@ def read_clip(source: str, name: str, box: Sequence[float] | None, count: int, e
     if len(frames) < 2:
         raise ValueError(f"{source} has one frame; the page needs two or more, or a single image")
     return page.Clip(frames, (box[0], box[1], box[2], box[3]), name)
-
-
-def _read_image(path: str) -> "np.ndarray":
-    import cv2
-
-    from ..vision.sources import decode_image
-
-    image = decode_image(Path(path).read_bytes(), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"cannot read {path} as an image; convert it to PNG or JPEG")
-    return image

@@ -2,7 +2,8 @@
 
     GET  /                         the page; its files under /page/
     GET  /config                   what the page must know: limits, weights, preset
-    POST /videos?name=NAME         a video as the body -> {"id", "name", "width", "height", "fps", "frames"}
+    POST /videos?name=NAME         a video as the body -> {"id", "name", "width", "height", "fps", "frames"};
+                                   frames: how many it has at most, null where that is not known
     GET  /videos/ID/frame.jpg      ?number=N: one frame to draw the box on
     WS   /videos/ID/track          the page sends {"box": [x, y, w, h], "start": N, "pace": bool}, then {"shown": 1} for
                                    each message that it has shown, or {"stop": 1}
@@ -43,6 +44,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..multi_tracker import MultiTracker
 from ..track import Step, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
+from ..vision.containers import count_packets
 from ..vision.draw import STATES
 from ..vision.overlap import ReadAhead
 from ..vision.sources import Frame, decode_image, open_source
@@ -308,7 +310,8 @@ class Service:
         except WebSocketDisconnect:
             return
         except (Refused, ValueError) as error:
-            end = {"error": str(error)}
+            video = self._videos.get(socket.path_params.get("id", ""))
+            end = {"error": str(error).replace(str(video.path), video.name) if video else str(error)}
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page has gone meanwhile
             await socket.send_json(end)
             await socket.close()
@@ -363,7 +366,7 @@ def _look_at(path: Path, name: str) -> tuple[Video, dict[str, Any]]:
         raise Refused(f"{name} cannot be decoded; is it a complete video? ffmpeg may convert it", 415) from None
     if height * width > MAX_PIXELS:
         raise Refused(f"{name} has {width}x{height} pixels, too many; make it smaller", 413)
-    facts = {"name": name, "width": width, "height": height, "fps": source.fps, "frames": source.length}
+    facts = {"name": name, "width": width, "height": height, "fps": source.fps, "frames": count_packets(path) or None}
     return Video(name, path, width, height), facts
 
 

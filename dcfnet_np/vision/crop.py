@@ -9,7 +9,8 @@ def to_bgr(frame: Any) -> np.ndarray:
     """A frame as uint8 BGR (H, W, 3), converted here and nowhere else.
 
     Takes uint8, uint16 (full range 0..65535: scale the values of a 10- or 12-bit camera up) or float (0..1) frames of
-    shape (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is dropped).  A uint8 BGR frame comes back as it is.
+    shape (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is dropped).  A uint8 BGR frame comes back as it is;
+    others are rounded to the nearest of 256 levels.
     Raises TypeError for another type or dtype, ValueError for another shape, an empty frame or NaN.
     """
     if not isinstance(frame, np.ndarray):
@@ -18,9 +19,10 @@ def to_bgr(frame: Any) -> np.ndarray:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or frame.size == 0:
         raise ValueError(f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {frame.shape}")
-    if frame.dtype == np.uint16:
-        frame = (frame // 257).astype(np.uint8)
-    elif frame.dtype in (np.float32, np.float64):
+    dtype = frame.dtype.newbyteorder("=")
+    if dtype == np.uint16:
+        frame = ((frame + np.uint32(128)) // 257).astype(np.uint8)
+    elif dtype in (np.float32, np.float64):
         if not np.isfinite(frame).all():
             raise ValueError("a float frame must be finite, got NaN or infinity")
         if frame.min() < 0 or frame.max() > 1:
@@ -29,7 +31,7 @@ def to_bgr(frame: Any) -> np.ndarray:
                 "divide by 255, or convert it to uint8"
             )
         frame = np.rint(frame * 255).astype(np.uint8)
-    elif frame.dtype != np.uint8:
+    elif dtype != np.uint8:
         raise TypeError(f"frame must be uint8, uint16, float32 or float64, got {frame.dtype}")
     if frame.shape[2] == 1:
         return np.repeat(frame, 3, axis=2)

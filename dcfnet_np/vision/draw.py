@@ -213,7 +213,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         import cv2
 
         size = (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)
-        writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)  # type: ignore[attr-defined]
+        writer = cv2.VideoWriter(str(self._part.absolute()), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)  # type: ignore[attr-defined]
         if not writer.isOpened():
             raise ValueError(f"{self.path}: OpenCV cannot write this video (mp4v, {size[0]}x{size[1]}); try .avi")
         return writer
@@ -237,7 +237,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         """OpenCV says nothing about a disk that is full: look whether the frames are there."""
         import cv2
 
-        video = cv2.VideoCapture(str(self._part))
+        video = cv2.VideoCapture(str(self._part.absolute()))
         there = 0
         while video.grab():  # the header of an .avi promises frames that are not there
             there += 1

@@ -6,6 +6,7 @@ the iterator at that frame, so that its user keeps everything up to it.  All err
 """
 
 import glob
+import io
 import itertools
 import math
 import os
@@ -23,11 +24,13 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from .boxes import Box
+from .containers import is_animated, is_avi, missing_bytes, tiff_pages
+from .image_files import IMAGE_SUFFIXES, frames_among, is_image, warn_of_source
 
 if TYPE_CHECKING:
     from ..datasets import Sequence
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+TIFF_SUFFIXES = (".tif", ".tiff")
 DEFAULT_FPS = 25.0
 SMALLEST_VIDEO = 8  # pixels; damaged videos of 2x2 pixels end the process inside OpenCV's FFmpeg
 LONGEST_SPEC = 4096  # letters of a path or an address
@@ -58,9 +61,10 @@ class Part(NamedTuple):
 class Source(AbstractContextManager["Source"]):
     """Frames to iterate over, each (height, width, 3) uint8 BGR and of the same size.
 
-    name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of
-    frames (an estimate for a video), None for a camera or stream.  live: frames come by themselves, and are lost to
-    those who do not keep up.  first_box: ground truth of the first frame, or None where there is none in it.
+    name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of frames, None
+    for a camera or stream; of a video what its header says, which can be far too many.  live: frames come by
+    themselves, and are lost to those who do not keep up.  first_box: ground truth of the first frame, or None where
+    there is none in it.
     boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.  0-based.
     truth_error: why there are no boxes although there is a file of them, else "".  truth_note: what there is to know
     about them, such as which of several targets they are of, else "".
@@ -115,12 +119,13 @@ def open_source(
 ) -> Source:
     """Open a source of frames.
 
-    spec: a video file; a camera index (an int, or a string of digits: write `./0` for a folder of that name); the
-    address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a folder of images; a pattern (`shots/*.png`,
-    `shots/%04d.png`); the folder of a sequence of any data set that `dcfnet_np.datasets` knows, such as OTB, VOT,
-    GOT-10k, LaSOT or MOT.  Images are read in natural order of their names (2 before 10).  Where the ground truth is
-    needed and is for a part of the frames, they are that part; where it has several targets, the first one that the
-    first frame shows is taken.
+    spec: a video file; a TIFF of several pages, which are the frames; a camera index (an int, or a string of digits:
+    write `./0` for a folder of that name); the address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a
+    folder of images; a pattern (`shots/*.png`, `shots/%04d.png`); the folder of a sequence of any data set that
+    `dcfnet_np.datasets` knows, such as OTB, VOT, GOT-10k, LaSOT or MOT.  Images are read in natural order of their
+    names (2 before 10), without masks beside them, see `image_files`.  Where the ground truth is needed and is for a
+    part of the frames, they are that part; where it has several targets, the first one that the first frame shows is
+    taken.
     max_frames: stop after so many, the first one counted.
     need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
     start, end, every: begin at frame `start` (counted from 0), stop before frame `end`, take each `every`-th; a float
@@ -151,11 +156,14 @@ def open_source(
     if is_folder:
         return _open_folder(path, part, need_truth)
     if is_file:
+        if len(pages := stack_pages(path)) > 1:
+            return _ImageSource(path.stem, [(path, page) for page in pages], part)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
         return _VideoSource(str(path), path.stem, part)
     if re.search(r"[*?\[]|%\d*d", text):
-        return _ImageSource(path.parent.name or path.name, _match(text), part)
+        files = _match(text)
+        return _ImageSource(files[0].parent.name, _whole(files), part)
     raise SourceError(f"{path} does not exist; give a video file, a camera index, a folder or a pattern of images")
 
 
@@ -168,30 +176,31 @@ def _name_of_stream(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def natural_order(path: Path) -> list[Any]:
-    """Sort key that takes runs of digits as numbers: frame2 before frame10."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", path.name))]
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Images of a folder in natural order of their names; none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((file for file in files if not file.name.startswith(".")), key=natural_order)
-
-
 def _match(pattern: str) -> list[Path]:
-    """Files of a pattern with `*`, `?`, `[...]`, or with a printf number such as %04d."""
+    """Frames of a pattern with `*`, `**`, `?`, `[...]`, or with a printf number such as %04d in the file's name.
 
-    def digits(found: re.Match[str]) -> str:
-        return "[0-9]" * min(int(found[1] or 1), 255) + "*"  # %04d writes 10000 with five digits
+    What is there under that very name is meant, not a pattern: the folder of "[2024] shots/*.jpg".
+    """
+    folder = next(parent for parent in Path(pattern).parents if parent.is_dir())
+    rest = str(Path(pattern).relative_to(folder))
+    name = _printf_name(Path(rest).name)
+    for text in (rest.replace("[", "[[]"), rest):
+        matches = glob.glob(re.sub(r"%\d*d", "*", text), root_dir=folder, recursive=True)
+        files = [folder / match for match in matches]
+        files = [file for file in files if is_image(file) and (not name or name.fullmatch(file.name))]
+        if files:
+            return frames_among(files)
+    raise SourceError(f"the pattern {pattern!r} matches no image; check the folder and the ending")
 
-    matches = glob.glob(re.sub(r"%0?(\d*)d", digits, pattern))
-    files = [Path(match) for match in matches if Path(match).suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
-        raise SourceError(f"the pattern {pattern!r} matches no image; check the folder and the ending")
-    return sorted(files, key=natural_order)
+
+def _printf_name(name: str) -> re.Pattern[str] | None:
+    """The names that printf writes, `*` and `?` besides; None for a name without a number like %04d (0042, -042)."""
+    parts = re.split(r"%0?(\d*)d", name)
+    for index, part in enumerate(parts):
+        width = min(int(part or 1), 255) if index % 2 else 0
+        literal = re.escape(part).replace(r"\*", ".*").replace(r"\?", ".")
+        parts[index] = f"(?:[0-9]{{{width},}}|-[0-9]{{{max(width - 1, 1)},}})" if width else literal
+    return re.compile("".join(parts)) if len(parts) > 1 else None
 
 
 def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
@@ -206,13 +215,13 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     if not files:
         raise SourceError(f"{folder} holds no images; {datasets.describe(folder)}")
     if not entries:
-        return _ImageSource(folder.resolve().name, files, part)
+        return _ImageSource(folder.resolve().name, _whole(files), part)
     try:
         target, note = _choose_target([each for entry in entries for each in datasets.read(entry)], files, need_truth)
     except ValueError as error:
         if need_truth:
             raise SourceError(str(error)) from None
-        source = _ImageSource(folder.resolve().name, files, part)
+        source = _ImageSource(folder.resolve().name, _whole(files), part)
         source.truth_error = str(error)
         return source
     boxes = target.boxes if target.visible is None else np.where(target.visible[:, None], target.boxes, np.nan)
@@ -221,7 +230,7 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     else:  # the box that is given instead is for the first frame of all
         rows = dict(zip(target.frames, boxes))
         boxes = np.array([rows.get(file, (math.nan,) * 4) for file in files])
-    source = _ImageSource(target.name, files, part, boxes)
+    source = _ImageSource(target.name, _whole(files), part, boxes)
     source.truth_note = note
     return source
 
@@ -244,26 +253,33 @@ def _choose_target(targets: "list[Sequence]", files: list[Path], need_truth: boo
     return target, "; ".join(target.notes)
 
 
-class _ImageSource(Source):
-    """Image files, in the order given."""
+def _whole(files: list[Path]) -> list[tuple[Path, int | None]]:
+    """Images that are files, none of them a page of one."""
+    return [(file, None) for file in files]
 
-    def __init__(self, name: str, files: list[Path], part: Part, boxes: np.ndarray | None = None) -> None:
+
+class _ImageSource(Source):
+    """Images in the order given: files, or pages of a TIFF."""
+
+    def __init__(
+        self, name: str, images: list[tuple[Path, int | None]], part: Part, boxes: np.ndarray | None = None
+    ) -> None:
         self.name = name
         start, end = (_frame_at(at, self.fps) for at in (part.start, part.end))
-        self._files = list(enumerate(files))[start : end : part.every][: part.max_frames]
-        if not self._files:
-            raise SourceError(f"{name} has {len(files)} frames and none between the start and end asked for")
-        self.length = len(self._files)
+        self._images = list(enumerate(images))[start : end : part.every][: part.max_frames]
+        if not self._images:
+            raise SourceError(f"{name} has {len(images)} frames and none between the start and end asked for")
+        self.length = len(self._images)
         if boxes is not None:
-            rows = [number for number, _ in self._files if number < len(boxes)]
+            rows = [number for number, _ in self._images if number < len(boxes)]
             self.boxes = boxes[rows] if rows else None
-        first, file = self._files[0]
-        self._shape = read_image(file, first + 1).shape
+        first, image = self._images[0]
+        self._shape = read_image(image[0], first + 1, image[1]).shape
 
     def frames(self) -> Iterator[Frame]:
-        for number, file in self._files:
+        for number, (file, page) in self._images:
             self._check_open()
-            image = read_image(file, number + 1)
+            image = read_image(file, number + 1, page)
             _check_size(image, self._shape, number + 1, str(file))
             yield Frame(number, number / self.fps, image)
 
@@ -331,7 +347,8 @@ class _VideoSource(Source):
         elif self._is_file:
             # Not OpenCV's other readers: one takes the name for that of numbered images, one complains on stderr.
             there = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
-            capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG if there else cv2.CAP_ANY)
+            path = os.path.abspath(self._target)  # FFmpeg would take the relative "10:30.mp4" for an address
+            capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG if there else cv2.CAP_ANY)
         else:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT]
             capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, limits)
@@ -388,16 +405,33 @@ class _VideoSource(Source):
             taken += 1
             if taken == max_frames:
                 return
-        self._check_end(number)
+        self._check_end(number, round(at * self.fps) + 1)
 
-    def _check_end(self, count: int) -> None:
-        """A camera never ends; a file ends about where its header says: that count may be an estimate."""
+    def _check_end(self, count: int, reached: int) -> None:
+        """Whether the recording ends here, after `count` frames, the last of which is due as number `reached`.
+
+        A camera never ends.  A file may have fewer bytes than its container says, and an .avi counts its pictures.
+        Other headers tell for how long anything lasts, often the sound: that decides nothing.
+        """
         if isinstance(self._target, int):
             raise SourceError(f"frame {count + 1} of {self._where} did not come; {self._advice}")
-        if count and self._announced and self._announced - count > max(2, 0.05 * self._announced):
+        announced = self._announced or math.inf
+        if not self._is_file or count == 0 or reached >= announced:
+            return
+        if lacking := missing_bytes(self._where):
             raise SourceError(
-                f"frame {count + 1} of {self._where} does not decode, "
-                f"but the file announces {self._announced} frames; {self._advice}"
+                f"frame {count + 1} of {self._where} is not there: the file is cut short, "
+                f"{lacking} bytes are missing at its end; copy or record it again"
+            )
+        if max(2, 0.05 * announced) < announced - reached < math.inf:
+            if is_avi(self._where):
+                raise SourceError(
+                    f"frame {count + 1} of {self._where} does not decode, but the file counts {announced} frames; "
+                    f"{self._advice}"
+                )
+            warn_of_source(
+                f"{self._where} ends after {count} frames, though its header tells of {announced}; that is usual "
+                "where the sound is longer or the file was cut without encoding, but damage looks the same"
             )
 
     def close(self) -> None:
@@ -408,26 +442,65 @@ class _VideoSource(Source):
             self._reading.release()
 
 
-def read_image(file: Path, number: int) -> np.ndarray:
-    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted."""
-    import cv2
+def stack_pages(path: Path) -> list[int]:
+    """Numbers of a TIFF's pages; [] for another file."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return []
+    try:
+        with path.open("rb") as file:
+            return tiff_pages(file)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be opened: {error.strerror}") from None
 
+
+def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
+    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted.
+
+    number: of the frame, counted from 1, for messages.  page: of a TIFF, counted from 0; without it a file of
+    several pictures is refused, as all errors with SourceError.
+    """
     from .crop import to_bgr
 
-    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
-    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
-    tiff = file.suffix.lower() in (".tif", ".tiff")
-    flags = cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        frame = decode_image(file.read_bytes(), flags)
+        frame = _decode_file(file) if page is None else _decode_page(file, page)
     except OSError as error:
         raise SourceError(f"frame {number} ({file}) cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SourceError(f"frame {number} ({file}) {error}") from None
     if frame is None:
         raise SourceError(f"frame {number} ({file}) does not decode as an image; replace it or leave it out")
     try:
         return to_bgr(frame)
     except (TypeError, ValueError) as error:
         raise SourceError(f"frame {number} ({file}) cannot be used: {error}") from None
+
+
+def _decode_file(file: Path) -> np.ndarray | None:
+    """A file with a single image.  Raises ValueError for one with several."""
+    import cv2
+
+    data = file.read_bytes()
+    pages = tiff_pages(io.BytesIO(data))
+    if len(pages) > 1:
+        raise ValueError(f"has {len(pages)} pages; give the file itself, whose pages are frames, or a file for each")
+    if is_animated(data):
+        raise ValueError("is an animation; make a video of it, or a file for each picture")
+    if pages and pages[0] > 0:  # behind a thumbnail
+        return _decode_page(file, pages[0])
+    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
+    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
+    tiff = file.suffix.lower() in TIFF_SUFFIXES
+    return decode_image(data, cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+
+
+def _decode_page(file: Path, page: int) -> np.ndarray | None:
+    import cv2
+
+    try:
+        there, images = cv2.imreadmulti(str(file), page, 1, flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # too many pixels
+        return None
+    return images[0] if there and images else None
 
 
 def decode_image(data: bytes, flags: int) -> np.ndarray | None:

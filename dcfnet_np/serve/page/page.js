@@ -139,7 +139,7 @@ function upload(file) {
     video = request.response;
     $("progress").hidden = true;
     $("name").textContent = `${video.name}, ${video.width}×${video.height}`
-      + (video.frames ? `, ${video.frames} frames` : "");
+      + (video.frames ? `, at most ${video.frames} frames` : "");
     $("from").max = video.frames ? video.frames - 1 : "";
     $("from").value = 0;
     showFrame();
@@ -263,7 +263,7 @@ function report(facts, levels) {
   }
   $("score").textContent = facts.score === null ? "–" : facts.score.toFixed(2) + (facts.ok ? "" : `, ${facts.state}`);
   $("score").classList.toggle("bad", !facts.ok);
-  $("frame").textContent = facts.frame + (video?.frames ? ` of ${video.frames - 1}` : "");
+  $("frame").textContent = facts.frame + (video?.frames ? ` of at most ${video.frames - 1}` : "");
   $("speed").textContent = `${facts.ms.toFixed(0)} ms a frame`;
   $("count").textContent = frames;
   if (facts.map) drawMap(levels, facts.map);
