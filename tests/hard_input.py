@@ -51,7 +51,8 @@ from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.vision.boxes import read_boxes
 from dcfnet_np.vision.crop import crop_patches, to_bgr
-from dcfnet_np.vision.sources import SourceError, open_source, read_image
+from dcfnet_np.vision.images import SourceError, read_image
+from dcfnet_np.vision.sources import open_source
 
 EXAMPLE_SECONDS = 300  # after which one input counts as a hang
 EXAMPLE_MB = 400  # that one input may add to the peak

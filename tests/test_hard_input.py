@@ -24,7 +24,8 @@ from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.vision.boxes import check_box, read_boxes
 from dcfnet_np.vision.crop import crop_patches
-from dcfnet_np.vision.sources import SourceError, decode_image, open_source, read_image
+from dcfnet_np.vision.images import SourceError, decode_image, read_image
+from dcfnet_np.vision.sources import open_source
 from dcfnet_np.weights import WeightsError
 
 TESTS = Path(__file__).parent
@@ -131,7 +132,7 @@ def test_a_png_without_end(tmp_path, rng):
     (tmp_path / "a.png").write_bytes(endless_png(image))
     program = f"""
         from pathlib import Path
-        from dcfnet_np.vision.sources import read_image
+        from dcfnet_np.vision.images import read_image
         from dcfnet_np.datasets.davis import read_mask
         for read in (lambda path: read_image(path, 1), read_mask):
             try:

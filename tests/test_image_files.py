@@ -8,7 +8,8 @@ import pytest
 from scenes import make_frames, write_images
 
 from dcfnet_np.vision.image_files import SourceWarning, frames_among, image_files, natural_order
-from dcfnet_np.vision.sources import SourceError, open_source
+from dcfnet_np.vision.images import SourceError
+from dcfnet_np.vision.sources import open_source
 
 
 def names_of(files, folder="walk"):

@@ -20,8 +20,9 @@ from dcfnet_np.cli import _parse_moment
 from dcfnet_np.track import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
 from dcfnet_np.vision.draw import GREEN, RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
+from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
-from dcfnet_np.vision.sources import Frame, SourceError, open_source
+from dcfnet_np.vision.sources import Frame, open_source
 
 BOX = "20,10,16,12"
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scenes import make_frames, write_images, write_video
 
-from dcfnet_np.vision.sources import SourceError, open_source
+from dcfnet_np.vision.images import SourceError
+from dcfnet_np.vision.sources import open_source
 
 
 def fails(spec, message, **options):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcfnet_np.evaluation import datasets
-from dcfnet_np.vision.sources import decode_image
+from dcfnet_np.vision.images import decode_image
 from dcfnet_np.workers import map_in_order
 
 SAMPLE = 16  # frames of a video that are looked at

@@ -25,7 +25,7 @@ from dcfnet_np.files import WriteError, check_output
 from dcfnet_np.train import overlap
 from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
 from dcfnet_np.vision.crop import crop_patches
-from dcfnet_np.vision.sources import SourceError, read_image
+from dcfnet_np.vision.images import SourceError, read_image
 from dcfnet_np.workers import map_in_order
 
 __all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..tracker import Tracker
-from ..vision.sources import decode_image
+from ..vision.images import decode_image
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import read_text
-from ..vision.sources import SourceError
+from ..vision.images import SourceError
 from .find import find, read
 from .sequence import DatasetError, Sequence, folders_in, frame_number, frames_of
 

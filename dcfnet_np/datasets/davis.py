@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.sources import decode_image
+from ..vision.images import decode_image
 from .sequence import Entry, Sequence, folders_in
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # the first one that is there

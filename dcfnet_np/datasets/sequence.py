@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..vision.image_files import image_files, natural_order
-from ..vision.sources import read_image
+from ..vision.images import read_image
 
 FRAME_FOLDERS = ("img", "color", "img1", ".")  # the first one with images has the frames
 VIDEOS = ("davis", "mot", "vid")  # formats in which a file or folder of annotations has any number of targets

@@ -58,7 +58,8 @@ def run(args: argparse.Namespace, demo_clip: Callable[[], Path]) -> int:
 def read_clip(source: str, name: str, box: Sequence[float] | None, count: int, every: int) -> "Clip":
     """`count` frames, each `every`-th one, of an image (which is moved) or of a source.  ValueError without a box."""
     from ..vision.image_files import IMAGE_SUFFIXES
-    from ..vision.sources import open_source, read_image, stack_pages
+    from ..vision.images import read_image, stack_pages
+    from ..vision.sources import open_source
     from . import page
 
     path = Path(source)

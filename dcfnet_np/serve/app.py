@@ -46,8 +46,9 @@ from ..track import Step, follow
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
 from ..vision.containers import count_packets
 from ..vision.draw import STATES
+from ..vision.images import decode_image
 from ..vision.overlap import ReadAhead
-from ..vision.sources import Frame, decode_image, open_source
+from ..vision.sources import Frame, open_source
 
 PAGE = Path(__file__).parent / "page"
 KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted

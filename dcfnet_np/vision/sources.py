@@ -6,7 +6,6 @@ the iterator at that frame, so that its user keeps everything up to it.  All err
 """
 
 import glob
-import io
 import itertools
 import math
 import os
@@ -18,27 +17,21 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from .. import datasets
 from .boxes import Box
-from .containers import is_animated, is_avi, missing_bytes, tiff_pages
+from .containers import is_avi, missing_bytes
 from .image_files import IMAGE_SUFFIXES, frames_among, is_image, warn_of_source
+from .images import SourceError, read_image, stack_pages
 
-if TYPE_CHECKING:
-    from ..datasets import Sequence
-
-TIFF_SUFFIXES = (".tif", ".tiff")
 DEFAULT_FPS = 25.0
 SMALLEST_VIDEO = 8  # pixels; damaged videos of 2x2 pixels end the process inside OpenCV's FFmpeg
 LONGEST_SPEC = 4096  # letters of a path or an address
 STREAM_TIMEOUT = 10_000  # milliseconds without an answer after which a stream is given up
-
-
-class SourceError(ValueError):
-    """A source cannot be opened, or a frame of it cannot be had.  One line: what, where, what to do."""
 
 
 class Frame(NamedTuple):
@@ -205,8 +198,6 @@ def _printf_name(name: str) -> re.Pattern[str] | None:
 
 def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     """A folder of frames, with ground truth where `datasets` finds any."""
-    from .. import datasets  # which reads images through this module
-
     entries = datasets.find_here(folder)
     if len({entry.folder for entry in entries}) > 1:
         one = entries[0].folder
@@ -235,7 +226,9 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     return source
 
 
-def _choose_target(targets: "list[Sequence]", files: list[Path], need_truth: bool) -> "tuple[Sequence, str]":
+def _choose_target(
+    targets: list[datasets.Sequence], files: list[Path], need_truth: bool
+) -> tuple[datasets.Sequence, str]:
     """The target of a video that is tracked, and what there is to say about it.  Raises SourceError."""
     there = (each for each in targets if each.frames[0] == files[0] and not np.isnan(each.boxes[0]).any())
     target = next(there, targets[0])
@@ -440,90 +433,6 @@ class _VideoSource(Source):
         if self._reading.acquire(timeout=1):
             self._capture.release()
             self._reading.release()
-
-
-def stack_pages(path: Path) -> list[int]:
-    """Numbers of a TIFF's pages; [] for another file."""
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        return []
-    try:
-        with path.open("rb") as file:
-            return tiff_pages(file)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be opened: {error.strerror}") from None
-
-
-def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
-    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted.
-
-    number: of the frame, counted from 1, for messages.  page: of a TIFF, counted from 0; without it a file of
-    several pictures is refused, as all errors with SourceError.
-    """
-    from .crop import to_bgr
-
-    try:
-        frame = _decode_file(file) if page is None else _decode_page(file, page)
-    except OSError as error:
-        raise SourceError(f"frame {number} ({file}) cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SourceError(f"frame {number} ({file}) {error}") from None
-    if frame is None:
-        raise SourceError(f"frame {number} ({file}) does not decode as an image; replace it or leave it out")
-    try:
-        return to_bgr(frame)
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"frame {number} ({file}) cannot be used: {error}") from None
-
-
-def _decode_file(file: Path) -> np.ndarray | None:
-    """A file with a single image.  Raises ValueError for one with several."""
-    import cv2
-
-    data = file.read_bytes()
-    pages = tiff_pages(io.BytesIO(data))
-    if len(pages) > 1:
-        raise ValueError(f"has {len(pages)} pages; give the file itself, whose pages are frames, or a file for each")
-    if is_animated(data):
-        raise ValueError("is an animation; make a video of it, or a file for each picture")
-    if pages and pages[0] > 0:  # behind a thumbnail
-        return _decode_page(file, pages[0])
-    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
-    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
-    tiff = file.suffix.lower() in TIFF_SUFFIXES
-    return decode_image(data, cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-
-
-def _decode_page(file: Path, page: int) -> np.ndarray | None:
-    import cv2
-
-    try:
-        there, images = cv2.imreadmulti(str(file), page, 1, flags=cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # too many pixels
-        return None
-    return images[0] if there and images else None
-
-
-def decode_image(data: bytes, flags: int) -> np.ndarray | None:
-    """An encoded image as OpenCV gives it for these flags; None where it does not decode.
-
-    From bytes, since imread cannot open every file name on Windows.
-    """
-    import cv2
-
-    if not _ends_where_it_says(data):
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # no bytes, or too many pixels
-        return None
-
-
-def _ends_where_it_says(data: bytes) -> bool:
-    """False for a PNG with a chunk that is longer than the file: OpenCV 5.0 then reads for ever."""
-    at = 8
-    while data[:4] == b"\x89PNG" and at < len(data) and data[at - 8 : at - 4] != b"IEND":
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return at <= max(len(data), 8)
 
 
 def _check_size(frame: np.ndarray, shape: tuple[int, ...], number: int, where: str) -> None:

@@ -1,0 +1,97 @@
+"""Image files, decoded: (height, width, 3) uint8 BGR, or one clear error."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from .containers import is_animated, tiff_pages
+from .crop import to_bgr
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+class SourceError(ValueError):
+    """A source cannot be opened, or a frame of it cannot be had.  One line: what, where, what to do."""
+
+
+def stack_pages(path: Path) -> list[int]:
+    """Numbers of a TIFF's pages; [] for another file."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return []
+    try:
+        with path.open("rb") as file:
+            return tiff_pages(file)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
+    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted.
+
+    number: of the frame, counted from 1, for messages.  page: of a TIFF, counted from 0; without it a file of
+    several pictures is refused, as all errors with SourceError.
+    """
+    try:
+        frame = _decode_file(file) if page is None else _decode_page(file, page)
+    except OSError as error:
+        raise SourceError(f"frame {number} ({file}) cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SourceError(f"frame {number} ({file}) {error}") from None
+    if frame is None:
+        raise SourceError(f"frame {number} ({file}) does not decode as an image; replace it or leave it out")
+    try:
+        return to_bgr(frame)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"frame {number} ({file}) cannot be used: {error}") from None
+
+
+def _decode_file(file: Path) -> np.ndarray | None:
+    """A file with a single image.  Raises ValueError for one with several."""
+    import cv2
+
+    data = file.read_bytes()
+    pages = tiff_pages(io.BytesIO(data))
+    if len(pages) > 1:
+        raise ValueError(f"has {len(pages)} pages; give the file itself, whose pages are frames, or a file for each")
+    if is_animated(data):
+        raise ValueError("is an animation; make a video of it, or a file for each picture")
+    if pages and pages[0] > 0:  # behind a thumbnail
+        return _decode_page(file, pages[0])
+    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
+    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
+    tiff = file.suffix.lower() in TIFF_SUFFIXES
+    return decode_image(data, cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+
+
+def _decode_page(file: Path, page: int) -> np.ndarray | None:
+    import cv2
+
+    try:
+        there, images = cv2.imreadmulti(str(file), page, 1, flags=cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # too many pixels
+        return None
+    return images[0] if there and images else None
+
+
+def decode_image(data: bytes, flags: int) -> np.ndarray | None:
+    """An encoded image as OpenCV gives it for these flags; None where it does not decode.
+
+    From bytes, since imread cannot open every file name on Windows.
+    """
+    import cv2
+
+    if not _ends_where_it_says(data):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # no bytes, or too many pixels
+        return None
+
+
+def _ends_where_it_says(data: bytes) -> bool:
+    """False for a PNG with a chunk that is longer than the file: OpenCV 5.0 then reads for ever."""
+    at = 8
+    while data[:4] == b"\x89PNG" and at < len(data) and data[at - 8 : at - 4] != b"IEND":
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return at <= max(len(data), 8)
