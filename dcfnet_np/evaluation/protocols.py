@@ -13,7 +13,7 @@ import numpy as np
 
 from ..vision.boxes import Box
 from . import datasets
-from .metrics import Rules, SequenceScores, is_box, is_there, score_frames, score_sequence
+from .metrics import FrameScores, Rules, SequenceScores, is_box, is_there, score_frames, score_sequence
 
 PROTOCOLS = ("ope", "tre", "sre", "vot")
 
@@ -103,14 +103,24 @@ def even_segments(sequence: datasets.Sequence, rules: Rules, count: int, frames:
     return [Segment(str(start), start, _box(sequence.boxes[start]), end=end) for start, end in zip(starts, ends)]
 
 
+def is_annotated(sequence: datasets.Sequence, start: int = 0, end: int | None = None) -> bool:
+    """Whether a frame after `start`, whose box a tracker is given, and before `end` has ground truth.
+
+    Without any there is nothing to score: test splits of GOT-10k, TrackingNet and others give the first box only.
+    """
+    return bool(is_box(sequence.boxes[start + 1 : end]).any())
+
+
 def score(sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rules: Rules) -> SequenceScores:
-    """Scores of one sequence from its runs, whose frames are pooled."""
+    """Scores of one sequence from its runs, whose frames are pooled; NaN where it is not annotated."""
     size = sequence.frame_size() if rules.clip_to_frame else None
     frames = []
     for segment, result in runs:
         part = slice(segment.start, segment.end)
         visible = None if sequence.visible is None else sequence.visible[part]
         frames.append(score_frames(result.boxes, sequence.boxes[part], rules, size, visible))
+    if not is_annotated(sequence, min(segment.start for segment, _ in runs)):
+        frames = [FrameScores(*(values[:0] for values in frames[0]))]
     return score_sequence(frames, rules)
 
 

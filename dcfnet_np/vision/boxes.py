@@ -145,16 +145,27 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     Raises ValueError for another suffix or a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
+    if _check_suffix(path) != ".txt":
+        return read_numbered_boxes(path)[1]
+    rows = read_numbers(path)
+    if rows.shape[1] != 4:
+        raise ValueError(f"{path}: expected 4 numbers a row, got {rows.shape[1]}")
+    return from_otb(rows)
+
+
+def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[np.ndarray | None, np.ndarray]:
+    """Column `frame` (n,), None without one, and boxes (n, 4), 0-based, of a .csv or .json file, in its rows' order.
+
+    Raises ValueError for a malformed file, OSError when it cannot be read.
+    """
+    path = Path(path)
     suffix = _check_suffix(path)
-    if suffix == ".txt":
-        rows = read_numbers(path)
-        if rows.shape[1] != 4:
-            raise ValueError(f"{path}: expected 4 numbers a row, got {rows.shape[1]}")
-        return from_otb(rows)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             records: Any = json.load(file) if suffix == ".json" else list(csv.DictReader(file))
         boxes = [[_number(record[name]) for name in ("x", "y", "w", "h")] for record in records]
+        numbered = bool(records) and all("frame" in record for record in records)
+        frames = np.array([int(record["frame"]) for record in records]) if numbered else None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
@@ -162,7 +173,7 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     if (abs(found) > LARGEST).any():
         row = int((abs(found) > LARGEST).any(axis=1).argmax()) + 1
         raise ValueError(f"{path}: box {row} has a number beyond {LARGEST:g}")
-    return found
+    return frames, found
 
 
 def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
