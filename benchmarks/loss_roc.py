@@ -97,10 +97,14 @@ def area(good: np.ndarray, bad: np.ndarray) -> float:
     return float((ranks.sum() - len(good) * (len(good) - 1) / 2) / (len(good) * len(bad)))
 
 
+def auc(overlap: np.ndarray) -> float:
+    """OTB's AUC from the overlaps (n,) of all frames but the first, which counts as right."""
+    return float((np.append(overlap, 1.0)[:, None] > THRESHOLDS).mean())
+
+
 def success(runs: Sequence[Frames]) -> float:
-    """OTB's AUC over the frames in which the target is there, mean over sequences."""
-    overlaps = [frames.overlap[~frames.absent] for frames in runs]
-    return float(np.mean([(overlap[:, None] > THRESHOLDS).mean() for overlap in overlaps]))
+    """`auc` over the frames in which the target is there, mean over sequences."""
+    return float(np.mean([auc(frames.overlap[~frames.absent]) for frames in runs]))
 
 
 def behaviour(runs: Sequence[Frames]) -> dict[str, float | None]:

@@ -320,8 +320,9 @@ def expected_overlap(overlaps: Sequence[np.ndarray], states: Sequence[np.ndarray
     for overlap, state in zip(overlaps, states):
         # The next run starts VOT_SKIP frames after a failure.  As in the toolkit, this run's zeros reach that far.
         starts = [0, *(int(f) + VOT_SKIP for f in np.flatnonzero(state == FAILED) if f + VOT_SKIP < len(overlap))]
-        for start, end in zip(starts, [*(later + 1 for later in starts[1:]), len(overlap)]):
-            fragment = np.full(longest, 0.0 if end < len(overlap) else np.nan)
+        ends = [*(later + 1 for later in starts[1:]), len(overlap)]
+        for number, (start, end) in enumerate(zip(starts, ends), start=1):
+            fragment = np.full(longest, 0.0 if number < len(starts) else np.nan)
             fragment[: end - start] = np.nan_to_num(overlap[start:end], nan=0.0)
             fragments.append(fragment)
     table = np.array(fragments)
