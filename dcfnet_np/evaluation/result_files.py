@@ -126,17 +126,18 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np.ndarray]:
     """A .csv or .json file, in the order of its frames."""
-    frames, boxes = read_numbered_boxes(path)
-    if frames is not None and len(frames):
-        order = np.argsort(frames, kind="stable")
+    numbers, boxes = read_numbered_boxes(path)
+    if numbers is not None:
+        try:
+            frames = np.array([int(number) for number in numbers])
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(f"{path}: the column frame must hold whole numbers") from None
+        order = np.argsort(frames)
         frames, boxes = frames[order], boxes[order]
-        steps = np.diff(frames)
-        if (steps != 1).any():
-            after = int((steps != 1).argmax())
-            what = (
-                f"two rows for frame {frames[after]}" if steps[after] == 0 else f"no row for frame {frames[after] + 1}"
-            )
-            raise ValueError(f"{path} has {what}; a result needs one for every frame")
+        for before, after in zip(frames, frames[1:]):
+            if after != before + 1:
+                what = f"two rows for frame {after}" if after == before else f"no row for frame {before + 1}"
+                raise ValueError(f"{path} has {what}; a result needs one for every frame")
         start = len(sequence) - len(boxes)
         if start in (0, sequence.first) and frames[0] not in (start, start + 1):
             raise ValueError(f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}")

@@ -153,10 +153,10 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     return from_otb(rows)
 
 
-def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[np.ndarray | None, np.ndarray]:
-    """Column `frame` (n,), None without one, and boxes (n, 4), 0-based, of a .csv or .json file, in its rows' order.
+def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None, np.ndarray]:
+    """Column `frame` as it stands, None without one, and boxes of a .csv or .json file, row by row.
 
-    Raises ValueError for a malformed file, OSError when it cannot be read.
+    The boxes are (n, 4) float64, 0-based.  Raises ValueError for a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
     suffix = _check_suffix(path)
@@ -165,7 +165,7 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[np.ndarray | None
             records: Any = json.load(file) if suffix == ".json" else list(csv.DictReader(file))
         boxes = [[_number(record[name]) for name in ("x", "y", "w", "h")] for record in records]
         numbered = bool(records) and all("frame" in record for record in records)
-        frames = np.array([int(record["frame"]) for record in records]) if numbered else None
+        frames = [record["frame"] for record in records] if numbered else None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
