@@ -108,6 +108,14 @@ def load(out: Path) -> dict[str, Any]:
     return results
 
 
+def load_scored(out: Path) -> dict[str, Any]:
+    """As `load`.  ValueError also when a sequence has no score, for who needs every figure."""
+    results = load(out)
+    if line := unscored(results.get("unscored", ()), len(results["dataset"]["sequences"])):
+        raise ValueError(f"{out}: {line}")
+    return results
+
+
 def score_jobs(runs: Sequence[tuple[Job, Run]], rules: Rules) -> dict[str, SequenceScores]:
     """Scores of one tracker by sequence; the segments of a sequence are pooled."""
     by_sequence = defaultdict(list)
