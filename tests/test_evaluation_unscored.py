@@ -79,7 +79,9 @@ def test_a_test_split_is_tracked_and_not_scored(split, tmp_path, dcfnet, rules):
     for facts in found["trackers"].values():
         for scores in (facts["scores"], *facts["sequences"].values()):
             assert scores["frames"] == 0
-            assert all(scores[name] is None for name in ("success", "op", "dp", "normalised_precision", "cle", "overlap"))
+            assert all(
+                scores[name] is None for name in ("success", "op", "dp", "normalised_precision", "cle", "overlap")
+            )
         assert facts["attributes"] == {}
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"No score for 2 of 2 sequences, {WORDS}" in page and 'id="plots"' not in page
@@ -124,10 +126,17 @@ def test_score_and_verify_and_tune(split, mixed, tmp_path, dcfnet):
 
     assert dcfnet("eval", split, "--trackers", "identity", "--out", tmp_path / "split")[0] == 0
     code, printed, _ = dcfnet("score", tmp_path / "split/boxes/identity", split, "--explain")
-    assert code == 0 and "nan" not in printed and printed.splitlines()[1].split()[1:] == ["-", "(AUC)", "-", "(AO)"] + [
-        "-",
-        "(AUC)",
-    ] * 2
+    assert (
+        code == 0
+        and "nan" not in printed
+        and printed.splitlines()[1].split()[1:]
+        == ["-", "(AUC)", "-", "(AO)"]
+        + [
+            "-",
+            "(AUC)",
+        ]
+        * 2
+    )
 
     words = ["--search", "num_scales=1|3", "--trials", "1", "--preset", "default:input_size=47", "--starts", "1"]
     code, _, err = dcfnet("tune", mixed, "--out", tmp_path / "tune", *words)
