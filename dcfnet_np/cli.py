@@ -702,7 +702,8 @@ def _eval(args: argparse.Namespace) -> int:
     report.write(args.out, results.load(args.out), jobs, other)
     _print_table(results.table(found))
     if line := results.unscored(found["unscored"], len(sequences)):
-        print(line + (f"; {args.out / 'got10k'} has the files for a server" if args.protocol == "ope" else ""))
+        server = f"; {args.out / 'got10k'} has the files for a server"
+        print(line + (server if args.protocol == "ope" else ""))
     if args.protocol == "vot" and len(sequences) < 60:
         print("VOT's measures on so few sequences test the code; they are no score")
     print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")
@@ -765,15 +766,16 @@ def _score(args: argparse.Namespace) -> int:
     rules = list(RULES.values()) if args.explain else [get_rules(args.rules)]
     sequences = datasets.load(args.dataset)
     pairs = result_files.find_results(args.result, sequences)
-    if missing := sorted({sequence.name for sequence in sequences} - {sequence.name for sequence, _ in pairs}):
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        print(f"dcfnet: warning: no result for {len(missing)} of {len(sequences)} sequences: {shown}", file=sys.stderr)
+    missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
+    if missing:
+        count = f"{len(missing)} of {len(sequences)}"
+        print(f"dcfnet: warning: no result for {count} sequences: {results.few(missing)}", file=sys.stderr)
     supervised = any(result_files.is_supervised(result) for _, result in pairs)
     _print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
     if line := results.unscored([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
         print(line)
     if supervised:
-        print("these runs were started again after failures, so VOT's measures apply and the rules do not")
+        print("started again after failures, so VOT's measures apply and the rules do not")
     elif args.explain:
         print()
         _print_table(explain.conventions(rules))

@@ -319,8 +319,8 @@ def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
         (lambda r: r["trackers"].update(identity=7), "its trackers cannot be read"),
         (lambda r: r["trackers"]["identity"].pop("kind"), "its trackers cannot be read"),
         (lambda r: r["trackers"]["identity"].update(kind="x"), "unknown tracker 'x'; known: dcfnet,"),
-        (lambda r: r["trackers"]["identity"].update(model=["x"]), "a tracker's settings must be words"),
-        (lambda r: r["trackers"]["identity"].update(label="walk"), "listed under other names than their own"),
+        (lambda r: r["trackers"]["identity"].update(model=["x"]), "tracker settings must be words"),
+        (lambda r: r["trackers"]["identity"].update(label="walk"), "listed under other names than theirs"),
     ],
 )
 def test_a_run_json_that_does_not_fit(finished, tmp_path, dcfnet, change, message):

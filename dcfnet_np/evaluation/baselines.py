@@ -51,7 +51,7 @@ class Spec:
     """A tracker by name and settings; `make` builds one.
 
     label: its name in files and tables.  kind: one of KINDS.  model: weights (dcfnet) or model file or folder.
-    Raises ValueError for anything else, wherever it comes from: a label is a part of paths that are written.
+    Raises ValueError for anything else: a label is a part of paths that are written.
     """
 
     label: str
@@ -62,11 +62,12 @@ class Spec:
 
     def __post_init__(self) -> None:
         if not all(isinstance(value, str) for value in dataclasses.astuple(self)):
-            raise ValueError(f"a tracker's settings must be words, got {dataclasses.astuple(self)!r:.80}")
+            raise ValueError(f"tracker settings must be words, got {dataclasses.astuple(self)!r:.80}")
         if self.kind not in KINDS:
             raise ValueError(f"unknown tracker {self.kind[:60]!r}; known: {', '.join(KINDS)}")
+        label = self.label[:60]
         if not re.fullmatch(r"[\w-][\w.-]*", self.label):
-            raise ValueError(f"tracker name {self.label[:60]!r} must be letters, digits, '_', '-' and '.'")
+            raise ValueError(f"tracker name {label!r} must be letters, digits, '_', '-' and '.'")
 
 
 def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:

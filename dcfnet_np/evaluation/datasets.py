@@ -419,7 +419,8 @@ def _read_rows(entry: Entry, files: list[Path]) -> Sequence:
     if part is not None:
         files = [path for path in files if (n := frame_number(path)) is not None and part[0] <= n <= part[1]]
     if len(boxes) == 1 < len(files):  # a test split: the server alone has the other rows
-        boxes, polygons = (None if rows is None else _padded(rows, len(files)) for rows in (boxes, polygons))
+        boxes = _padded(boxes, len(files))
+        polygons = None if polygons is None else _padded(polygons, len(files))
         visible = None
     count = min(len(files), len(boxes))
     if count == 0:

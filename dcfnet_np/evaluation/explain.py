@@ -5,19 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import datasets
 from .metrics import Rules, combine
 from .protocols import Run, Segment, VotScores, is_annotated, score, vot_overlaps, vot_scores
+from .result_files import Pair
 from .results import VOT_HEADING, figure, vot_figures
-
-Pair = tuple[datasets.Sequence, Run]  # a sequence and the result for all its frames
 
 NO_BOX = (0.0, 0.0, 0.0, 0.0)  # a segment's box, which scoring does not look at
 INFERRED = "paper: an inference from a script in the history of the authors' repository; they stated none"
 
 
 def table(pairs: Sequence[Pair], rules: Sequence[Rules]) -> list[tuple[str, ...]]:
-    """One column a set of rules, one row a measure; a heading first, "-" where there is no score."""
+    """One column a set of rules, one row a measure; a heading first, "-" for no score."""
     columns = []
     for each in rules:
         scored = []
@@ -26,11 +24,10 @@ def table(pairs: Sequence[Pair], rules: Sequence[Rules]) -> list[tuple[str, ...]
             part = Run(*(values[start:] for values in result))
             scored.append(score(sequence, [(Segment("", start, NO_BOX), part)], each))
         scores, _ = combine(scored, each)
-        success = f"{figure(scores.success, 4)} ({'AO' if each.success_score == 'overlap' else 'AUC'})"
-        figures = (scores.op, scores.dp, scores.normalised_precision)
-        columns.append(
-            [success, *(figure(f, 4) for f in figures), figure(scores.cle, 2), figure(scores.overlap, 4), scores.frames]
-        )
+        name = "AO" if each.success_score == "overlap" else "AUC"
+        shares = (scores.op, scores.dp, scores.normalised_precision)
+        column = [f"{figure(scores.success, 4)} ({name})", *(figure(share, 4) for share in shares)]
+        columns.append([*column, figure(scores.cle, 2), figure(scores.overlap, 4), scores.frames])
     names = (
         "success",
         "OP@.5",

@@ -104,15 +104,15 @@ def even_segments(sequence: datasets.Sequence, rules: Rules, count: int, frames:
 
 
 def is_annotated(sequence: datasets.Sequence, start: int = 0, end: int | None = None) -> bool:
-    """Whether a frame after `start`, whose box a tracker is given, and before `end` has ground truth.
+    """Whether a frame after `start`, whose box is given, and before `end` has ground truth.
 
-    Without any there is nothing to score: test splits of GOT-10k, TrackingNet and others give the first box only.
+    Without any there is nothing to score: test splits of GOT-10k and others give the first box.
     """
     return bool(is_box(sequence.boxes[start + 1 : end]).any())
 
 
 def score(sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rules: Rules) -> SequenceScores:
-    """Scores of one sequence from its runs, whose frames are pooled; NaN where it is not annotated."""
+    """Scores of one sequence from its runs, whose frames are pooled; NaN without annotation."""
     size = sequence.frame_size() if rules.clip_to_frame else None
     frames = []
     for segment, result in runs:

@@ -90,15 +90,16 @@ def load(out: Path) -> dict[str, Any]:
     path = out / "results.json"
     results = read_json(path, "format", "trackers")
     if results.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{path} has format {results.get('format')!r:.60}, this version reads {FORMAT_VERSION}")
+        written = f"{results.get('format')!r:.60}"
+        raise ValueError(f"{path} has format {written}, this version reads {FORMAT_VERSION}")
     try:
         words = [
             results["protocol"],
             results["dataset"]["name"],
             *map(results["environment"].get, ("dcfnet_np", "commit")),
         ]
-        rows = [row for facts in results["trackers"].values() for row in facts["sequences"].values()]
-        scores = [row.get("success") for row in rows]
+        tables = [facts["sequences"] for facts in results["trackers"].values()]
+        scores = [row.get("success") for table in tables for row in table.values()]
         whole = isinstance(results["rules"], dict) and all(isinstance(word, str) for word in words)
         whole &= all(score is None or isinstance(score, (int, float)) for score in scores)
     except (KeyError, TypeError, AttributeError):
@@ -150,9 +151,10 @@ def _curves(curves: Curves) -> dict[str, list[float]]:
 
 
 def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
-    by_sequence: dict[str, Any] = {job.sequence.name: {"accuracy": None, "failures": None} for job, _ in runs}
+    by_sequence = dict[str, Any]()
     parts = []
     for job, result in runs:
+        by_sequence[job.sequence.name] = {"accuracy": None, "failures": None}
         if is_annotated(job.sequence, job.segment.start):
             parts.append((vot_overlaps(job.sequence, result), result.states))
             one = vot_scores(*zip(parts[-1]))
@@ -251,7 +253,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of a table for a terminal, a heading first, the best tracker at the top; "-" where there is no score."""
+    """Rows for a terminal, a heading first, the best tracker at the top; "-" for no score."""
     trackers = results["trackers"]
     if results["protocol"] == "vot":
         ranked = sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"]))
@@ -277,9 +279,14 @@ def vot_figures(vot: dict[str, Any]) -> tuple[str, ...]:
 
 def unscored(names: Sequence[str], count: int) -> str:
     """A line on those of `count` sequences that cannot be scored, "" for none."""
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    line = f"no score for {len(names)} of {count} sequences, of which only the first frame has ground truth: {shown}"
-    return line if names else ""
+    words = f"no score for {len(names)} of {count} sequences"
+    reason = "of which only the first frame has ground truth"
+    return f"{words}, {reason}: {few(names)}" if names else ""
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def figure(value: float | None, digits: int = 3) -> str:

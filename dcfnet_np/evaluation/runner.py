@@ -125,18 +125,19 @@ def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequen
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """run.json of a folder of results, with trackers that can be made.  ValueError when it is none."""
+    """run.json of a folder of results.  ValueError when it is none, or names no trackers of ours."""
+    path = out / "run.json"
     kinds = {"dataset": str, "protocol": str, "rules": str, "sequences": dict, "trackers": dict}
-    record = read_json(out / "run.json", *kinds)
+    record = read_json(path, *kinds)
     wrong = [key for key, kind in kinds.items() if not isinstance(record[key], kind)]
     if wrong:
-        raise ValueError(f"{out / 'run.json'} is damaged: {wrong[0]} is {record[wrong[0]]!r:.60}")
+        raise ValueError(f"{path} is damaged: {wrong[0]} is {record[wrong[0]]!r:.60}")
     try:
         specs = specs_of(record)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{out / 'run.json'} is damaged: its trackers cannot be read ({error})") from None
+        raise ValueError(f"{path} is damaged: its trackers cannot be read ({error})") from None
     if [spec.label for spec in specs] != list(record["trackers"]):
-        raise ValueError(f"{out / 'run.json'} is damaged: its trackers are listed under other names than their own")
+        raise ValueError(f"{path} is damaged: trackers are listed under other names than theirs")
     return record
 
 
@@ -327,6 +328,6 @@ def verify(out: Path, again: Path, jobs: Sequence[Job]) -> list[Difference]:
 
 
 def specs_of(record: dict[str, Any]) -> list[Spec]:
-    """The trackers of a run.json.  Raises ValueError, KeyError or TypeError for what describes none."""
+    """The trackers of a run.json.  ValueError, KeyError or TypeError for what describes none."""
     names = [field.name for field in dataclasses.fields(Spec)]
     return [Spec(**{name: facts[name] for name in names}) for facts in record["trackers"].values()]

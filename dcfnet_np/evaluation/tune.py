@@ -209,12 +209,12 @@ class Search:
         done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
         found = []
         for number, trial in enumerate(done):
-            fields, scores = trial.user_attrs.get("fields"), np.array(trial.user_attrs.get("scores"))
+            fields = trial.user_attrs.get("fields")
+            scores = np.array(trial.user_attrs.get("scores"))
             shape = len(self.config.weights), len(self.sequences)
             if not isinstance(fields, dict) or scores.dtype != float or scores.shape != shape:
-                raise ValueError(
-                    f"{self.out / 'study.log'} is damaged: trial {number} has no scores; choose another --out"
-                )
+                log = self.out / "study.log"
+                raise ValueError(f"{log} is damaged: trial {number} has no scores; choose another --out")
             found.append(Trial(number, fields, scores))
         return found
 
@@ -265,16 +265,22 @@ class Search:
         self.study.tell(trial, float(scores.mean()))
 
     def _spec(self, name: str, fields: dict[str, Any]) -> Spec:
-        return Spec(re.sub(r"[^\w-]", "-", name), "dcfnet", name, join(self.text, fields), self.config.device)
+        label = re.sub(r"[^\w-]", "-", name)
+        return Spec(label, "dcfnet", name, join(self.text, fields), self.config.device)
 
     def _runs_of(self, sequence: datasets.Sequence) -> list[tuple[datasets.Sequence, Segment]]:
         """Strides, then starts."""
         thinned = [sequence.every(stride) for stride in self.config.strides]
         starts, frames = self.config.starts, self.config.frames
-        runs = [(each, segment) for each in thinned for segment in even_segments(each, OTB, starts, frames)]
-        runs = [(each, segment) for each, segment in runs if is_annotated(each, segment.start, segment.end)]
+        runs = [
+            (each, segment)
+            for each in thinned
+            for segment in even_segments(each, OTB, starts, frames)
+            if is_annotated(each, segment.start, segment.end)
+        ]
         if not runs:
-            raise ValueError(f"{sequence.name} has no ground truth after its first frame; leave it out by --sequences")
+            what = f"{sequence.name} has no ground truth after its first frame"
+            raise ValueError(f"{what}; leave it out by --sequences")
         return runs
 
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:

@@ -156,7 +156,8 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
 def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None, np.ndarray]:
     """Column `frame` as it stands, None without one, and boxes of a .csv or .json file, row by row.
 
-    The boxes are (n, 4) float64, 0-based.  Raises ValueError for a malformed file, OSError when it cannot be read.
+    The boxes are (n, 4) float64, 0-based.  Raises ValueError for a malformed file, OSError when it
+    cannot be read.
     """
     path = Path(path)
     suffix = _check_suffix(path)
