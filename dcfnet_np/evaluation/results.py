@@ -156,8 +156,9 @@ def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
     for job, result in runs:
         by_sequence[job.sequence.name] = {"accuracy": None, "failures": None}
         if is_annotated(job.sequence, job.segment.start):
-            parts.append((vot_overlaps(job.sequence, result), result.states))
-            one = vot_scores(*zip(parts[-1]))
+            overlap = vot_overlaps(job.sequence, result)
+            parts.append((overlap, result.states))
+            one = vot_scores([overlap], [result.states])
             by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
     if not parts:
         facts = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
@@ -259,7 +260,7 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
         ranked = sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"]))
         return [VOT_HEADING, *((label, *vot_figures(facts["vot"])) for label, facts in ranked)]
     heading = "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
-    rows = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
+    rows: list[tuple[str, ...]] = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
     for label, facts in sorted(trackers.items(), key=lambda item: -_sortable(item[1]["scores"]["success"])):
         scores: Any = Scores(**facts["scores"])
         median = facts["median"]["success"] if "median" in facts else None
