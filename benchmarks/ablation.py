@@ -140,7 +140,10 @@ def main(argv: list[str] | None = None) -> int:
     code = dcfnet(words + (["--sequences", args.sequences] if args.sequences else []))
     if code:
         return code
-    content = report(results.load(args.out), list(run), args.preset)
+    try:
+        content = report(results.load_scored(args.out), list(run), args.preset)
+    except ValueError as error:
+        parser.error(str(error))
     print(tables(content))
     page.write(content, args.json, tables(content), args.page, MARKS)
     return 0

@@ -726,6 +726,9 @@ def _eval(args: argparse.Namespace) -> int:
     results.write(args.out / "results.json", found)
     report.write(args.out, results.load(args.out), jobs, other)
     _print_table(results.table(found))
+    if line := results.unscored(found["unscored"], len(sequences)):
+        server = f"; {args.out / 'got10k'} has the files for a server"
+        print(line + (server if args.protocol == "ope" else ""))
     if args.protocol == "vot" and len(sequences) < 60:
         print("VOT's measures on so few sequences test the code; they are no score")
     print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")
@@ -781,14 +784,24 @@ def _check_dataset(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from .evaluation import datasets, explain
+    from .evaluation import datasets, explain, result_files, results
     from .evaluation.metrics import RULES, get_rules
+    from .evaluation.protocols import is_annotated
 
     rules = list(RULES.values()) if args.explain else [get_rules(args.rules)]
     sequences = datasets.load(args.dataset)
-    pairs = explain.pair(args.result, sequences)
-    _print_table(explain.table(pairs, rules))
-    if args.explain:
+    pairs = result_files.find_results(args.result, sequences)
+    missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
+    if missing:
+        count = f"{len(missing)} of {len(sequences)}"
+        print(f"dcfnet: warning: no result for {count} sequences: {results.few(missing)}", file=sys.stderr)
+    supervised = any(result_files.is_supervised(result) for _, result in pairs)
+    _print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
+    if line := results.unscored([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
+        print(line)
+    if supervised:
+        print("started again after failures, so VOT's measures apply and the rules do not")
+    elif args.explain:
         print()
         _print_table(explain.conventions(rules))
         print(f"\n{explain.INFERRED}")
@@ -804,6 +817,8 @@ def _verify(args: argparse.Namespace) -> int:
     specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
     for label in sorted(set(record["trackers"]) - {spec.label for spec in specs}):
         print(f"dcfnet: warning: {label} draws random numbers and is not compared", file=sys.stderr)
+    if not specs:
+        raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])
     sequences = datasets.load(record["dataset"], names)
     config = runner.Config(record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names))

@@ -18,6 +18,8 @@ from dcfnet_np.evaluation.metrics import (
     score_frames,
     score_sequence,
 )
+from dcfnet_np.evaluation.protocols import BOX, Run
+from dcfnet_np.evaluation.result_files import find_results
 
 TRUTH = np.array([[10, 20, 40, 30]] * 4, float) + np.arange(4)[:, None] * (2, 1, 0, 0)
 
@@ -187,8 +189,11 @@ def test_a_sequence_in_which_nothing_counts():
     assert nothing.scores.frames == 0 and np.isnan(nothing.scores.success)
     whole = score_sequence([score_frames(TRUTH, TRUTH, rules)], rules)
     assert combine([whole, nothing], rules)[0].success == pytest.approx(20 / 21)
-    with pytest.raises(ValueError, match="at least one frame"):
-        combine([nothing], rules)
+    for each in RULES.values():
+        overall, drawn = combine([nothing, nothing], each)
+        assert overall.frames == 0 and np.isnan(overall[:-1]).all() and all(np.isnan(curve).all() for curve in drawn)
+    with pytest.raises(ValueError, match="at least one sequence"):
+        combine([], rules)
 
 
 # --- bad input ---
@@ -327,11 +332,12 @@ def test_equal_to_the_toolkits_got10k_report(toolkit, rng, tmp_path):
 
 def test_rules_side_by_side(tmp_path):
     truth = np.array([[10, 20, 40, 30]] * 20, float)
-    sequence = Sequence("Tiger1", "otb", (), truth, first=5)
+    sequence = Sequence("Tiger1", "otb", (Path(),) * 20, truth, first=5)
     boxes = truth.copy()
     boxes[1:5] += 500  # in the frames that OTB's toolkit leaves out
     rules = [RULES["otb"], RULES["pytracking"], RULES["paper"]]
-    rows = {row[0]: row[1:] for row in explain.table([(sequence, boxes)], rules)}
+    result = Run(boxes, *np.full((2, 20), np.nan), np.full(20, BOX))
+    rows = {row[0]: row[1:] for row in explain.table([(sequence, result)], rules)}
     assert rows[""] == ("otb", "pytracking", "paper")
     assert rows["success"][0] == "0.9524 (AUC)"
     assert rows["success"][1] == f"{16 / 20 * 20 / 21:.4f} (AUC)"
@@ -361,9 +367,9 @@ def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
     }
     for file in (Path(__file__).parent / "golden/pytorch").glob("*.txt"):
         (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])  # without its comment
-    pairs = explain.pair(tmp_path, datasets.load(data_dir / "sequences"))
+    pairs = find_results(tmp_path, datasets.load(data_dir / "sequences"))
     assert len(pairs) == 12
-    found = {sequence.name: scores(boxes, sequence.boxes).success for sequence, boxes in pairs}
+    found = {sequence.name: scores(result.boxes, sequence.boxes).success for sequence, result in pairs}
     assert {name: round(value, 3) for name, value in found.items()} == pytest.approx(published, abs=0.0011)
     for sequence, _ in pairs:
         assert scores(sequence.boxes, sequence.boxes).success == pytest.approx(20 / 21, abs=1e-12)

@@ -244,6 +244,16 @@ def test_a_start_waits_for_ground_truth(sequence):
     assert [frame for frame, _ in tracker.started] == [0, 10]
 
 
+def test_a_frame_without_ground_truth_is_no_failure(sequence):
+    boxes = sequence.boxes.copy()
+    boxes[3:6] = np.nan
+    tracker, result = supervised(dataclasses.replace(sequence, boxes=boxes), {4: (0.0, 0.0, 1.0, 1.0)})
+    assert result.states.tolist() == [STARTED] + [BOX] * (COUNT - 1)
+    assert [frame for frame, _ in tracker.started] == [0]
+    overlaps = protocols.vot_overlaps(dataclasses.replace(sequence, boxes=boxes), result)
+    assert np.isnan(overlaps[3:6]).all() and np.isfinite(overlaps[[1, 2, *range(6, COUNT)]]).all()
+
+
 def test_vot_measures_by_hand():
     # 20 frames: started at 0, failed at 12, started at 17.
     states = np.array([STARTED] + [BOX] * 11 + [FAILED] + [UNKNOWN] * 4 + [STARTED] + [BOX] * 2)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import datasets, results, runner
-from dcfnet_np.evaluation.baselines import parse
+from dcfnet_np.evaluation.baselines import Spec, parse
 from dcfnet_np.vision.boxes import read_boxes
 
 FRAMES = 24
@@ -255,8 +257,6 @@ def test_a_tracker_that_cannot_start(data, tmp_path, dcfnet):
 
 
 def test_verify(finished, dcfnet, tmp_path):
-    import shutil
-
     shutil.copytree(finished, tmp_path / "copy")
     code, out, err = dcfnet("verify", tmp_path / "copy", "--sequences", "walk0,walk1")
     assert (code, out, err) == (0, "6 results, all equal to the byte\n", "")
@@ -272,6 +272,90 @@ def test_verify(finished, dcfnet, tmp_path):
     assert "has no boxes of identity on walk1" in dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")[2]
     code, _, err = dcfnet("verify", tmp_path)
     assert code == 2 and "has no run.json, which" in err
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+WRONG_LABELS = ["../../outside", "/tmp/outside", "a/b", "a\\b", "..", ".", "", ".hidden", "a\n", "a\0", 7, None, ["a"]]
+
+
+@pytest.mark.parametrize("label", WRONG_LABELS, ids=repr)
+def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
+    """Boxes are written below a tracker's label, so that of a folder from elsewhere must not lead out of it."""
+    out = tmp_path / "a/b/copy"
+    shutil.copytree(finished, out)
+
+    def rename(record):
+        facts = record["trackers"].pop("identity") | {"label": label}
+        record["trackers"][str(label)] = facts
+
+    edit(out / "run.json", rename)
+    for folder in (out, tmp_path / "a", tmp_path):  # boxes that would be found there
+        shutil.copytree(finished / "boxes/identity", folder / "outside", dirs_exist_ok=True)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    code, printed, err = dcfnet("verify", out, "--sequences", "walk0")
+    assert (code, printed) == (2, "") and "run.json is damaged: its trackers cannot be read (" in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    with pytest.raises(ValueError, match="tracker"):
+        Spec(label, "identity")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(trackers=[]), r"run.json is damaged: trackers is \[\]"),
+        (lambda r: r.update(sequences=["walk0"]), "run.json is damaged: sequences is"),
+        (lambda r: r.update(dataset=7), "run.json is damaged: dataset is 7"),
+        (lambda r: r.update(protocol=None), "run.json is damaged: protocol is None"),
+        (lambda r: r.update(rules={}), "run.json is damaged: rules is {}"),
+        (lambda r: r.update(protocol="../x"), "protocol must be one of ope, tre, sre, vot"),
+        (lambda r: r.update(rules="../x"), "unknown rules '../x'"),
+        (lambda r: r.update(sequences={"../walk0": 24}), "has no sequence ../walk0"),
+        (lambda r: r.update(trackers={}), "holds no tracker whose boxes can be compared"),
+        (lambda r: r["trackers"].update(identity=7), "its trackers cannot be read"),
+        (lambda r: r["trackers"]["identity"].pop("kind"), "its trackers cannot be read"),
+        (lambda r: r["trackers"]["identity"].update(kind="x"), "unknown tracker 'x'; known: dcfnet,"),
+        (lambda r: r["trackers"]["identity"].update(model=["x"]), "tracker settings must be words"),
+        (lambda r: r["trackers"]["identity"].update(label="walk"), "listed under other names than theirs"),
+    ],
+)
+def test_a_run_json_that_does_not_fit(finished, tmp_path, dcfnet, change, message):
+    shutil.copytree(finished, tmp_path / "copy")
+    edit(tmp_path / "copy/run.json", change)
+    code, printed, err = dcfnet("verify", tmp_path / "copy")
+    assert (code, printed) == (2, "") and re.search(message, err) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r.update(trackers=[]),
+        lambda r: r["trackers"].update(identity=7),
+        lambda r: r["trackers"]["identity"].pop("sequences"),
+        lambda r: r["trackers"]["identity"]["sequences"].update(walk0=[1]),
+        lambda r: r["trackers"]["identity"]["sequences"]["walk0"].update(success="x"),
+        lambda r: r.pop("rules"),
+        lambda r: r.update(rules=[1]),
+        lambda r: r.update(dataset={}),
+        lambda r: r.pop("environment"),
+        lambda r: r["environment"].update(commit=None),
+        lambda r: r.update(protocol=None),
+    ],
+)
+def test_a_results_json_that_does_not_fit(finished, data, tmp_path, dcfnet, change):
+    """Said before the run, not by a report that fails after it."""
+    (tmp_path / "other").mkdir()
+    shutil.copy(finished / "results.json", tmp_path / "other")
+    edit(tmp_path / "other/results.json", change)
+    words = ["--trackers", "identity", "--out", tmp_path / "out", "--compare", tmp_path / "other"]
+    code, printed, err = dcfnet("eval", data, *words)
+    assert (code, printed) == (2, "") and "results.json is damaged: it lacks some of what" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_verify_sees_other_weights(data, tmp_path, dcfnet):

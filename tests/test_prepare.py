@@ -343,8 +343,8 @@ def test_bad_folders(tmp_path):
     write_rows(ant / "groundtruth_rect.txt", BOXES)
     (ant / "img/0001.jpg").rename(ant / "img/first.jpg")
     assert "number in their name, got" in refused(ant)
-    (ant / "img/first.jpg").rename(ant / "img/0004.png")
-    assert "each number once, got 0004.jpg and 0004.png" in refused(ant)
+    (ant / "img/first.jpg").rename(ant / "img/04.jpg")
+    assert re.search("each number once, got 0*4.jpg and 0*4.jpg", refused(ant))
 
 
 @pytest.mark.parametrize(

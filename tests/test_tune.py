@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,15 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(finished, data, tmp_path
     assert log.read_bytes().count(CREATE_TRIAL) == before.count(CREATE_TRIAL)
     code, _, err = dcfnet(*words[:-1], "6")
     assert code == 2 and err.endswith("holds a search with another seed; choose another --out\n")
+
+
+@pytest.mark.parametrize("word", [b'"scores"', b'"fields"'])
+def test_a_log_without_scores_is_damaged(finished, data, tmp_path, dcfnet, word):
+    shutil.copytree(finished, tmp_path / "out")
+    log = tmp_path / "out/study.log"
+    log.write_bytes(log.read_bytes().replace(word, b'"other"'))
+    code, printed, err = dcfnet("tune", data, "--out", tmp_path / "out", *WORDS)
+    assert (code, printed) == (2, "") and "study.log is damaged: trial 0 has no scores; choose another --out" in err
 
 
 # --- bad input ---

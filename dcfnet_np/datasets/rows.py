@@ -140,9 +140,9 @@ def make_sequence(
         if not files:
             raise ValueError(f"{entry.folder} has no frame numbered {part[0]} to {part[1]}")
     boxes, polygons = truth
-    if len(boxes) == 1:
-        boxes = np.vstack([boxes, np.full((len(files) - 1, 4), np.nan)])
-        polygons = None if polygons is None else np.resize(polygons, (len(files), polygons.shape[1]))
+    if len(boxes) == 1 < len(files):  # a test split: the server alone has the other rows
+        boxes, labels = _padded(boxes, len(files)), None
+        polygons = None if polygons is None else _padded(polygons, len(files))
     visible = _visible(entry.truth.parent, labels or {}, len(boxes))
     count = min(len(files), len(boxes))
     notes = []
@@ -160,6 +160,11 @@ def make_sequence(
         notes=tuple(notes),
         video=entry.folder.name,
     )
+
+
+def _padded(rows: np.ndarray, count: int) -> np.ndarray:
+    """Rows of NaN below, so that there are `count`."""
+    return np.vstack([rows, np.full((count - len(rows), rows.shape[1]), np.nan)])
 
 
 def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:

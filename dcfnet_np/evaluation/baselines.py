@@ -51,6 +51,7 @@ class Spec:
     """A tracker by name and settings; `make` builds one.
 
     label: its name in files and tables.  kind: one of KINDS.  model: weights (dcfnet) or model file or folder.
+    Raises ValueError for anything else: a label is a part of paths that are written.
     """
 
     label: str
@@ -58,6 +59,15 @@ class Spec:
     model: str = ""
     preset: str = ""
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(value, str) for value in dataclasses.astuple(self)):
+            raise ValueError(f"tracker settings must be words, got {dataclasses.astuple(self)!r:.80}")
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown tracker {self.kind[:60]!r}; known: {', '.join(KINDS)}")
+        label = self.label[:60]
+        if not re.fullmatch(r"[\w-][\w.-]*", self.label):
+            raise ValueError(f"tracker name {label!r} must be letters, digits, '_', '-' and '.'")
 
 
 def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:
@@ -81,8 +91,6 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
         spec = Spec(label, kind, model, join(*split(preset)), device)  # not the name of a file, which may change
     if spec.model and Path(spec.model).exists():  # a later run, or another machine, may have another working folder
         spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
-    if not re.fullmatch(r"[\w.-]+", label) or label.startswith("."):
-        raise ValueError(f"tracker name {label!r} must be letters, digits, '_', '-' and '.'")
     return spec
 
 

@@ -283,10 +283,14 @@ def score_sequence(runs: Sequence[FrameScores], rules: Rules) -> SequenceScores:
 
 
 def combine(sequences: Sequence[SequenceScores], rules: Rules) -> tuple[Scores, Curves]:
-    """Scores and curves of a set of sequences, by the rules' average and statistic.  Empty sequences do not count."""
-    counted = [sequence for sequence in sequences if sequence.scores.frames]
+    """Scores and curves of a set of sequences, by the rules' average and statistic.
+
+    Sequences in which no frame counts are left out; without any other, scores and curves are NaN.
+    Raises ValueError when `sequences` is empty.
+    """
+    counted = [sequence for sequence in sequences if sequence.scores.frames] or list(sequences[:1])
     if not counted:
-        raise ValueError("combine: sequences must hold at least one frame that counts, got none")
+        raise ValueError("combine: needs at least one sequence")
     if rules.average == "frames":
         pooled = score_sequence([sequence.frames for sequence in counted], rules)
         return pooled.scores, pooled.curves

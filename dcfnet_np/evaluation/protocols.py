@@ -13,7 +13,7 @@ import numpy as np
 
 from ..vision.boxes import Box
 from . import datasets
-from .metrics import Rules, SequenceScores, is_box, is_there, score_frames, score_sequence
+from .metrics import FrameScores, Rules, SequenceScores, is_box, is_there, score_frames, score_sequence
 
 PROTOCOLS = ("ope", "tre", "sre", "vot")
 
@@ -103,14 +103,24 @@ def even_segments(sequence: datasets.Sequence, rules: Rules, count: int, frames:
     return [Segment(str(start), start, _box(sequence.boxes[start]), end=end) for start, end in zip(starts, ends)]
 
 
+def is_annotated(sequence: datasets.Sequence, start: int = 0, end: int | None = None) -> bool:
+    """Whether a frame after `start`, whose box is given, and before `end` has ground truth.
+
+    Without any there is nothing to score: test splits of GOT-10k and others give the first box.
+    """
+    return bool(is_box(sequence.boxes[start + 1 : end]).any())
+
+
 def score(sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rules: Rules) -> SequenceScores:
-    """Scores of one sequence from its runs, whose frames are pooled."""
+    """Scores of one sequence from its runs, whose frames are pooled; NaN without annotation."""
     size = sequence.frame_size() if rules.clip_to_frame else None
     frames = []
     for segment, result in runs:
         part = slice(segment.start, segment.end)
         visible = None if sequence.visible is None else sequence.visible[part]
         frames.append(score_frames(result.boxes, sequence.boxes[part], rules, size, visible))
+    if not is_annotated(sequence, min(segment.start for segment, _ in runs)):
+        frames = [FrameScores(*(values[:0] for values in frames[0]))]
     return score_sequence(frames, rules)
 
 
@@ -310,8 +320,9 @@ def expected_overlap(overlaps: Sequence[np.ndarray], states: Sequence[np.ndarray
     for overlap, state in zip(overlaps, states):
         # The next run starts VOT_SKIP frames after a failure.  As in the toolkit, this run's zeros reach that far.
         starts = [0, *(int(f) + VOT_SKIP for f in np.flatnonzero(state == FAILED) if f + VOT_SKIP < len(overlap))]
-        for start, end in zip(starts, [*(later + 1 for later in starts[1:]), len(overlap)]):
-            fragment = np.full(longest, 0.0 if end < len(overlap) else np.nan)
+        ends = [*(later + 1 for later in starts[1:]), len(overlap)]
+        for number, (start, end) in enumerate(zip(starts, ends), start=1):
+            fragment = np.full(longest, 0.0 if number < len(starts) else np.nan)
             fragment[: end - start] = np.nan_to_num(overlap[start:end], nan=0.0)
             fragments.append(fragment)
     table = np.array(fragments)

@@ -14,6 +14,7 @@ from ..files import replacing
 from ..vision.draw import draw_box
 from .metrics import Rules, is_box, score_frames
 from .protocols import FAILED, Run
+from .results import unscored
 from .runner import Job, read
 
 COLOURS = (
@@ -101,10 +102,13 @@ def _ranked(results: dict[str, Any]) -> list[str]:
 
     def key(label: str) -> float:
         facts = results["trackers"][label]
-        value = facts["vot"]["eao"] if "vot" in facts else facts["scores"]["success"]
-        return -1.0 if value is None else float(value)
+        return _sortable(facts["vot"]["eao"] if "vot" in facts else facts["scores"]["success"])
 
     return sorted(results["trackers"], key=key, reverse=True)
+
+
+def _sortable(value: float | None) -> float:
+    return -1.0 if value is None else value
 
 
 def _colour(results: dict[str, Any], label: str) -> str:
@@ -163,6 +167,7 @@ def _context(results: dict[str, Any]) -> dict[str, Any]:
         "dataset": results["dataset"]["path"],
         "workers": results["workers"],
         "skipped": results["skipped"],
+        "unscored": unscored(results["unscored"], len(known)),
         "frames": sum(about["frames"] for about in known.values()),
         "trackers": trackers,
         "sequences": sequences,
@@ -228,6 +233,8 @@ def _plots(results: dict[str, Any]) -> list[tuple[str, str, str, str, Sequence[f
         style = STYLES[order.index(label) // len(COLOURS) % len(STYLES)]
         return Line(label, score, values, _colour(results, label), style)
 
+    if len(results["unscored"]) == len(results["dataset"]["sequences"]):
+        return []
     if results["protocol"] == "vot":
         longest = max(len(f["vot"]["curve"]) for f in facts.values())
         lines = [line(label, _number(f["vot"]["eao"]), f["vot"]["curve"]) for label, f in facts.items()]
@@ -239,7 +246,7 @@ def _plots(results: dict[str, Any]) -> list[tuple[str, str, str, str, Sequence[f
         ("precision", "Precision plot", "Location error threshold, pixels", "Precision", "dp"),
         ("normalised", "Normalised precision plot", "Normalised error threshold", "Precision", "normalised_precision"),
     ):
-        ranked = sorted(labels, key=lambda label: -facts[label]["scores"][score])
+        ranked = sorted(labels, key=lambda label: -_sortable(facts[label]["scores"][score]))
         lines = [line(label, _number(facts[label]["scores"][score]), facts[label]["curves"][name]) for label in ranked]
         x = results["thresholds"][name]
         plots.append((name, f"{title} of {protocol}", x_label, y_label, x, lines))

@@ -29,7 +29,7 @@ from .metrics import (
     combine,
     get_rules,
 )
-from .protocols import Run, score, vot_overlaps, vot_scores
+from .protocols import VOT2015_LENGTHS, Run, VotScores, is_annotated, score, vot_overlaps, vot_scores
 from .runner import Config, Job, box_file, read, read_json
 
 FORMAT_VERSION = 1
@@ -72,6 +72,7 @@ def build(
             "normalised": NORMALISED_THRESHOLDS.tolist(),
         },
         "trackers": trackers,
+        "unscored": [sequence.name for sequence in sequences if not is_annotated(sequence)],
         "skipped": skipped,
         "workers": workers,
         "environment": environment(),
@@ -89,7 +90,30 @@ def load(out: Path) -> dict[str, Any]:
     path = out / "results.json"
     results = read_json(path, "format", "trackers")
     if results.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{path} has format {results.get('format')}, this version reads {FORMAT_VERSION}")
+        written = f"{results.get('format')!r:.60}"
+        raise ValueError(f"{path} has format {written}, this version reads {FORMAT_VERSION}")
+    try:
+        words = [
+            results["protocol"],
+            results["dataset"]["name"],
+            *map(results["environment"].get, ("dcfnet_np", "commit")),
+        ]
+        tables = [facts["sequences"] for facts in results["trackers"].values()]
+        scores = [row.get("success") for table in tables for row in table.values()]
+        whole = isinstance(results["rules"], dict) and all(isinstance(word, str) for word in words)
+        whole &= all(score is None or isinstance(score, (int, float)) for score in scores)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged: it lacks some of what `dcfnet eval` writes")
+    return results
+
+
+def load_scored(out: Path) -> dict[str, Any]:
+    """As `load`.  ValueError also when a sequence has no score, for who needs every figure."""
+    results = load(out)
+    if line := unscored(results.get("unscored", ()), len(results["dataset"]["sequences"])):
+        raise ValueError(f"{out}: {line}")
     return results
 
 
@@ -127,14 +151,21 @@ def _curves(curves: Curves) -> dict[str, list[float]]:
 
 
 def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
-    overlaps = [vot_overlaps(job.sequence, result) for job, result in runs]
-    states = [result.states for _, result in runs]
-    facts = vot_scores(overlaps, states)._asdict()
-    facts["curve"] = facts["curve"].tolist()
-    by_sequence = {}
-    for (job, _), overlap, state in zip(runs, overlaps, states):
-        one = vot_scores([overlap], [state])
-        by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
+    by_sequence = dict[str, Any]()
+    parts = []
+    for job, result in runs:
+        by_sequence[job.sequence.name] = {"accuracy": None, "failures": None}
+        if is_annotated(job.sequence, job.segment.start):
+            overlap = vot_overlaps(job.sequence, result)
+            parts.append((overlap, result.states))
+            one = vot_scores([overlap], [result.states])
+            by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
+    if not parts:
+        facts = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
+    else:
+        overlaps, states = zip(*parts)
+        whole = vot_scores(overlaps, states)
+        facts = whole._asdict() | {"curve": whole.curve.tolist()}
     return {"vot": facts, "sequences": by_sequence}
 
 
@@ -223,28 +254,45 @@ def _plain(value: Any) -> Any:
 
 
 def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of a table for a terminal, a heading first, the best tracker at the top."""
+    """Rows for a terminal, a heading first, the best tracker at the top; "-" for no score."""
     trackers = results["trackers"]
-    rows: list[tuple[str, ...]]
     if results["protocol"] == "vot":
-        rows = [("tracker", "accuracy", "failures", "robustness", "EAO")]
-        for label, facts in sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"])):
-            vot = facts["vot"]
-            accuracy, robustness, eao = (_three(vot[name]) for name in ("accuracy", "robustness", "eao"))
-            rows.append((label, accuracy, str(vot["failures"]), robustness, eao))
-        return rows
+        ranked = sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"]))
+        return [VOT_HEADING, *((label, *vot_figures(facts["vot"])) for label, facts in ranked)]
     heading = "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
-    rows = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
-    for label, facts in sorted(trackers.items(), key=lambda item: -item[1]["scores"]["success"]):
+    rows: list[tuple[str, ...]] = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
+    for label, facts in sorted(trackers.items(), key=lambda item: -_sortable(item[1]["scores"]["success"])):
         scores: Any = Scores(**facts["scores"])
-        median = _three(facts["median"]["success"]) if "median" in facts else "-"
+        median = facts["median"]["success"] if "median" in facts else None
         figures = (scores.success, scores.op, scores.dp, scores.normalised_precision)
-        rows.append((label, *map(_three, figures), f"{scores.cle:.1f}", median))
+        rows.append((label, *map(figure, figures), figure(scores.cle, 1), figure(median)))
     return rows
 
 
-def _three(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+VOT_HEADING = ("tracker", "accuracy", "failures", "robustness", "EAO")
+
+
+def vot_figures(vot: dict[str, Any]) -> tuple[str, ...]:
+    """VOT's measures as VOT_HEADING names them."""
+    accuracy, robustness, eao = (figure(vot[name]) for name in ("accuracy", "robustness", "eao"))
+    return accuracy, figure(vot["failures"], 0), robustness, eao
+
+
+def unscored(names: Sequence[str], count: int) -> str:
+    """A line on those of `count` sequences that cannot be scored, "" for none."""
+    words = f"no score for {len(names)} of {count} sequences"
+    reason = "of which only the first frame has ground truth"
+    return f"{words}, {reason}: {few(names)}" if names else ""
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number for a table, "-" for none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _sortable(value: float | None) -> float:

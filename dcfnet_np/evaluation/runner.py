@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import only_writer, replacing
-from ..vision.boxes import LARGEST, read_boxes, to_otb
+from ..vision.boxes import read_boxes, to_otb
 from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
 from .baselines import Spec, Unavailable
 from .metrics import get_rules
-from .protocols import BOX, FAILED, STARTED, Run, Segment, run, segments
+from .protocols import BOX, STARTED, Run, Segment, run, segments
+from .result_files import read_vot
 
 DASK_TIMEOUT = 10  # seconds for a scheduler to answer
 
@@ -123,8 +124,20 @@ def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequen
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """run.json of a folder of results.  ValueError when it is none."""
-    return read_json(out / "run.json", "dataset", "protocol", "rules", "sequences", "trackers")
+    """run.json of a folder of results.  ValueError when it is none, or names no trackers of ours."""
+    path = out / "run.json"
+    kinds = {"dataset": str, "protocol": str, "rules": str, "sequences": dict, "trackers": dict}
+    record = read_json(path, *kinds)
+    wrong = [key for key, kind in kinds.items() if not isinstance(record[key], kind)]
+    if wrong:
+        raise ValueError(f"{path} is damaged: {wrong[0]} is {record[wrong[0]]!r:.60}")
+    try:
+        specs = specs_of(record)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its trackers cannot be read ({error})") from None
+    if [spec.label for spec in specs] != list(record["trackers"]):
+        raise ValueError(f"{path} is damaged: trackers are listed under other names than theirs")
+    return record
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
@@ -261,22 +274,6 @@ def read(out: Path, job: Job) -> Run:
     return Run(boxes, seconds[0], seconds[1], states)
 
 
-def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A VOT result file: boxes (n, 4), NaN where there is none, and states (n,).  0-based."""
-    boxes, states = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        try:
-            values = [float(word) for word in line.split(",")]
-        except ValueError:
-            values = []
-        is_box = len(values) == 4 and all(abs(value) <= LARGEST for value in values)
-        if not is_box and values not in ([0], [STARTED], [FAILED]):
-            raise ValueError(f"{path}, line {number}: expected 0, 1, 2 or four numbers, got {line[:60]!r}")
-        boxes.append(values if len(values) == 4 else [np.nan] * 4)
-        states.append(BOX if len(values) == 4 else int(values[0]))
-    return np.array(boxes, float).reshape(-1, 4), np.array(states, np.int8)
-
-
 def evaluate(
     config: Config,
     out: Path,
@@ -333,6 +330,6 @@ def verify(out: Path, again: Path, jobs: Sequence[Job]) -> list[Difference]:
 
 
 def specs_of(record: dict[str, Any]) -> list[Spec]:
-    """The trackers of a run.json."""
+    """The trackers of a run.json.  ValueError, KeyError or TypeError for what describes none."""
     names = [field.name for field in dataclasses.fields(Spec)]
     return [Spec(**{name: facts[name] for name in names}) for facts in record["trackers"].values()]

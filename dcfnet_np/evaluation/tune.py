@@ -18,6 +18,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from ..workers import worker_pool
 from . import baselines, datasets
 from .baselines import Spec
 from .metrics import get_rules
-from .protocols import Segment, even_segments, success
+from .protocols import Segment, even_segments, is_annotated, success
 from .runner import Job, RunError
 
 if TYPE_CHECKING:
@@ -214,10 +215,16 @@ class Search(contextlib.AbstractContextManager["Search"]):
     def trials(self) -> list[Trial]:
         """Those that are done."""
         done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-        return [
-            Trial(number, trial.user_attrs["fields"], np.array(trial.user_attrs["scores"]))
-            for number, trial in enumerate(done)
-        ]
+        found = []
+        for number, trial in enumerate(done):
+            fields = trial.user_attrs.get("fields")
+            scores = np.array(trial.user_attrs.get("scores"))
+            shape = len(self.config.weights), len(self.sequences)
+            if not isinstance(fields, dict) or scores.dtype != float or scores.shape != shape:
+                log = self.out / "study.log"
+                raise ValueError(f"{log} is damaged: trial {number} has no scores; choose another --out")
+            found.append(Trial(number, fields, scores))
+        return found
 
     def best(self) -> Trial:
         """The first of the best."""
@@ -266,13 +273,23 @@ class Search(contextlib.AbstractContextManager["Search"]):
         self.study.tell(trial, float(scores.mean()))
 
     def _spec(self, name: str, fields: dict[str, Any]) -> Spec:
-        return Spec(name, "dcfnet", name, join(self.text, fields), self.config.device)
+        label = re.sub(r"[^\w-]", "-", name)
+        return Spec(label, "dcfnet", name, join(self.text, fields), self.config.device)
 
     def _runs_of(self, sequence: datasets.Sequence) -> list[tuple[datasets.Sequence, Segment]]:
         """Strides, then starts."""
         thinned = [sequence.every(stride) for stride in self.config.strides]
         starts, frames = self.config.starts, self.config.frames
-        return [(each, segment) for each in thinned for segment in even_segments(each, OTB, starts, frames)]
+        runs = [
+            (each, segment)
+            for each in thinned
+            for segment in even_segments(each, OTB, starts, frames)
+            if is_annotated(each, segment.start, segment.end)
+        ]
+        if not runs:
+            what = f"{sequence.name} has no ground truth after its first frame"
+            raise ValueError(f"{what}; leave it out by --sequences")
+        return runs
 
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
         """All runs of a trial: weights, then sequences, then their runs."""

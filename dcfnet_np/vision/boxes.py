@@ -185,16 +185,29 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     Raises ValueError for another suffix or a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
+    if _check_suffix(path) != ".txt":
+        return read_numbered_boxes(path)[1]
+    rows = read_numbers(path)
+    if rows.shape[1] != 4:
+        raise ValueError(f"{path}: expected 4 numbers a row, got {rows.shape[1]}")
+    return from_otb(rows)
+
+
+def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None, np.ndarray]:
+    """Column `frame` as it stands, None without one, and boxes of a .csv or .json file, row by row.
+
+    The boxes are (n, 4) float64, 0-based.  Raises ValueError for a malformed file, OSError when it
+    cannot be read.
+    """
+    path = Path(path)
     suffix = _check_suffix(path)
-    if suffix == ".txt":
-        rows = read_numbers(path)
-        if rows.shape[1] != 4:
-            raise ValueError(f"{path}: expected 4 numbers a row, got {rows.shape[1]}")
-        return from_otb(rows)
     text = read_text(path)
     try:
-        records: Any = json.loads(text) if suffix == ".json" else _csv_records(text)
-        boxes = [_box_of(record) for record in records]
+        rows: Any = json.loads(text) if suffix == ".json" else _csv_records(text)
+        records = [{name.strip().lower(): value for name, value in row.items()} for row in rows]
+        boxes = [[_number(record[name]) for name in "xywh"] for record in records]
+        numbered = bool(records) and all("frame" in record for record in records)
+        frames = [record["frame"] for record in records] if numbered else None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
@@ -202,7 +215,7 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     if (abs(found) > LARGEST).any():
         row = int((abs(found) > LARGEST).any(axis=1).argmax()) + 1
         raise ValueError(f"{path}: box {row} has a number beyond {LARGEST:g}")
-    return found
+    return frames, found
 
 
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
@@ -218,12 +231,6 @@ def _csv_records(text: str) -> Iterator[dict[str, str]]:
             raise ValueError(f"line {rows.line_num} has {len(row)} columns, the first line {len(names)}")
         if len(row) > 1 or "".join(row).strip():  # no empty line
             yield dict(zip(names, row))
-
-
-def _box_of(record: dict[str, Any]) -> list[float]:
-    """x, y, w, h of a row, NaN where they are null or empty."""
-    values = {name.strip().lower(): value for name, value in record.items()}
-    return [_number(values[name]) for name in ("x", "y", "w", "h")]
 
 
 def _number(value: Any) -> float:

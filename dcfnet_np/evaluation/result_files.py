@@ -1,0 +1,197 @@
+"""Result files of this and of other tools: which of them is a sequence's, and the boxes in it.
+
+A file holds a row for each frame:
+
+    SEQUENCE.txt    x,y,w,h from 1, as OTB has it; a fifth number is a confidence, eight are the
+                    corners of a polygon.  VOT's: 1 where the tracker was started, 2 where it failed,
+                    0 where it has no box, else boxes or polygons from 0
+    SEQUENCE.csv    columns x, y, w, h from 0, in the order of a column `frame` where there is one
+    SEQUENCE.json   a list of objects with these names
+
+Toolkits also write SEQUENCE/SEQUENCE_001.txt, and each spells names in its own way: Jogging-1,
+jogging_1, Jogging.1.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers
+from . import datasets
+from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
+
+CODES = (UNKNOWN, STARTED, FAILED)
+FIRST_RUN = "_001"  # toolkits repeat the runs of a random tracker, and score the first
+
+
+Pair = tuple[datasets.Sequence, Run]  # a sequence and a tracker's boxes for all its frames
+
+
+def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[Pair]:
+    """The sequences that a result file, or a folder of them, has boxes for, with these boxes.
+
+    Raises ValueError when no file fits a sequence, when two fit the same one, or when a file is
+    damaged or has another number of rows than its sequence has frames.
+    """
+    if result.is_dir():
+        files = _match(_candidates(result), sequences)
+        if not files:
+            name = sequences[0].name
+            names = f"{name}.txt or {name}/{name}{FIRST_RUN}.txt"
+            raise ValueError(f"{result} has no file named like a sequence, such as {names}")
+    else:
+        files = _match([(result.stem, result)], sequences)
+        if not files and len(sequences) > 1:
+            count = len(sequences)
+            raise ValueError(f"{result} is named like none of the {count} sequences; name one's folder")
+        files = files or {sequences[0].name: result}
+    return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
+
+
+def _candidates(folder: Path) -> list[tuple[str, Path]]:
+    """(name, file) for all that may be a result: SEQUENCE.txt and SEQUENCE/SEQUENCE_001.txt."""
+    found = [(path.stem, path) for path in sorted(folder.iterdir()) if path.is_file()]
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        stems = (inner.name, inner.name + FIRST_RUN)
+        found += [(inner.name, path) for path in sorted(inner.iterdir()) if path.stem in stems]
+    return [(name, path) for name, path in found if path.suffix.lower() in SUFFIXES]
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"[-_. ]+", ".", name).lower()
+
+
+# How a file's name may be a sequence's, the surest first.
+_FITS: tuple[Callable[[str, datasets.Sequence], bool], ...] = (
+    lambda name, sequence: name == sequence.name,
+    lambda name, sequence: _spelling(name) == _spelling(sequence.name),
+    lambda name, sequence: _spelling(name.removesuffix(FIRST_RUN)) == _spelling(sequence.name),
+    # Of Human4 OTB has the second target alone, which toolkits call Human4-2.
+    lambda name, sequence: sequence.format == "otb" and _spelling(name)[:-2] == _spelling(sequence.name)
+    and re.fullmatch(r"\.\d", _spelling(name)[-2:]) is not None,
+)  # fmt: skip
+
+
+def _match(candidates: Iterable[tuple[str, Path]], sequences: Sequence[datasets.Sequence]) -> dict[str, Path]:
+    """File by name of sequence.  ValueError where that is not clear."""
+    left, found = list(candidates), dict[str, Path]()
+    for fits in _FITS:
+        owners: dict[Path, str] = {}
+        for sequence in sequences:
+            if sequence.name in found:
+                continue
+            files, own = [path for name, path in left if fits(name, sequence)], sequence.name
+            if len(files) > 1:
+                raise ValueError(f"{files[0]} and {files[1]} are both named like {own}; keep one")
+            for file in files:
+                if file in owners:
+                    raise ValueError(f"{file} is named like both {owners[file]} and {own}; rename it")
+                owners[file] = own
+        found |= {name: file for file, name in owners.items()}
+        left = [(name, path) for name, path in left if path not in owners]
+    return found
+
+
+def read_result(path: Path, sequence: datasets.Sequence) -> Run:
+    """The boxes of one file, a row for each frame of its sequence, 0-based; times are NaN.
+
+    They are NaN where the tracker had none, and in the frames before `sequence.first` where the run
+    left these out, as OTB's toolkit does.
+    Raises ValueError for a damaged file and for another number of rows.
+    """
+    if path.suffix.lower() == ".txt":
+        boxes, states = _read_text(path)
+    else:
+        boxes, states = _read_table(path, sequence)
+    if len(boxes) == len(sequence) - sequence.first:
+        boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
+        states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
+    if len(boxes) != len(sequence):
+        rows, frames = len(boxes), len(sequence)
+        raise ValueError(f"{path} has {rows} rows, {sequence.name} has {frames} frames")
+    given = (states == STARTED) & np.isnan(boxes).all(axis=1)
+    boxes[given] = sequence.boxes[given]
+    nothing = np.full(len(boxes), np.nan)
+    return Run(boxes, nothing, nothing, states)
+
+
+def is_supervised(result: Run) -> bool:
+    """Whether a tracker was started again after failures, as in VOT's supervised experiment."""
+    return bool((result.states == FAILED).any() or (result.states == STARTED).sum() > 1)
+
+
+def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if any(len(_words(line)) == 1 for line in _lines(path)):
+        return read_vot(path)
+    rows = read_numbers(path)
+    counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
+    if rows.shape[1] == 5 and len(rows) > 1 and counts:
+        raise ValueError(f"{path}: the first of 5 numbers counts the frames; leave that column out")
+    if rows.shape[1] not in (4, 5, 8):
+        wanted = "4 numbers a row, 5 with a confidence or 8 of a polygon"
+        raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]}")
+    boxes = from_otb(polygon_to_box(rows) if rows.shape[1] == 8 else rows[:, :4])
+    return boxes, _unsupervised(len(boxes))
+
+
+def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """A .csv or .json file, in the order of its frames."""
+    numbers, boxes = read_numbered_boxes(path)
+    if numbers is not None:
+        try:
+            frames = np.array([int(number) for number in numbers])
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(f"{path}: the column frame must hold whole numbers") from None
+        order = np.argsort(frames)
+        frames, boxes = frames[order], boxes[order]
+        for before, after in zip(frames, frames[1:]):
+            if after != before + 1:
+                what = f"two rows for frame {after}"
+                what = what if after == before else f"no row for frame {before + 1}"
+                raise ValueError(f"{path} has {what}; a result needs one for every frame")
+        start = len(sequence) - len(boxes)
+        if start in (0, sequence.first) and frames[0] not in (start, start + 1):
+            own = sequence.name
+            raise ValueError(f"{path} begins at frame {frames[0]}, {own} at frame {start}")
+    return boxes, _unsupervised(len(boxes))
+
+
+def _unsupervised(count: int) -> np.ndarray:
+    states = np.full(count, BOX, np.int8)
+    states[:1] = STARTED
+    return states
+
+
+def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A VOT result file: boxes (n, 4), NaN where there is none, and states (n,).  0-based.
+
+    A row is one of VOT's codes, a box, or a polygon, whose smallest upright box is taken.
+    Raises ValueError, naming file and line.
+    """
+    boxes, states = [], []
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            values = [float(word) for word in _words(line)]
+        except ValueError:
+            values = []
+        is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
+        is_box = is_box and all(abs(value) <= LARGEST for value in values)
+        if not is_box and not (len(values) == 1 and values[0] in CODES):
+            wanted = f"expected 0, 1, 2 or four numbers, got {line[:60]!r}"
+            raise ValueError(f"{path}, line {number}: {wanted}")
+        if is_box and len(values) > 4:
+            x, y = np.reshape(values, (-1, 2)).T
+            values = [x.min(), y.min(), np.ptp(x), np.ptp(y)]
+        boxes.append(values if is_box else [np.nan] * 4)
+        states.append(BOX if is_box else int(values[0]))
+    return np.array(boxes, float).reshape(-1, 4), np.array(states, np.int8)
+
+
+def _words(line: str) -> list[str]:
+    return line.replace(",", " ").split()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()

@@ -1,0 +1,88 @@
+"""Tables of the pages against the committed runs that they come from, and these against a run of today."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcfnet_np.evaluation import datasets, protocols
+from dcfnet_np.evaluation.baselines import Spec, make
+from dcfnet_np.evaluation.metrics import RULES
+
+ROOT = Path(__file__).parent.parent
+PACKAGED = ("light", "conv1")
+CAREFUL = "careful (loss.md)"  # a row of docs/boxes.md
+WHOLE = "AUC, nothing cut out: `default`, `careful` (docs/boxes.md)"  # rows of docs/loss.md
+CUT = "AUC with it cut out at times, frames with it but the first: `default`, `careful`"
+
+
+def committed(name):
+    return json.loads((ROOT / "benchmarks/results" / name).read_text(encoding="utf-8"))
+
+
+def table_row(page, first):
+    """Fractions in the last row of a page that begins with this cell."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    *_, cells = re.findall(rf"^\| {re.escape(first)} \|(.*)\|$", text, re.MULTILINE)
+    return [float(number) for number in re.findall(r"(?<![\w.])\d*\.\d+", cells)]
+
+
+# --- the model card ---
+
+
+def rows(architecture, packaged):
+    """Those of one network with `default`, packaged or with random weights, as benchmarks/score_weights.py wrote."""
+    found = [row for row in committed("weights-sequences.json")["scores"] if row["architecture"] == architecture]
+    found = [row for row in found if row["preset"] == "default"]
+    return [row for row in found if row["weights"] == architecture or not packaged and "random" in row["weights"]]
+
+
+@pytest.mark.parametrize("architecture", PACKAGED)
+def test_the_model_card_says_what_the_committed_run_says(architecture):
+    """Of files alone: .63 at least, .10 above five random seeds, and the card's figures are the run's."""
+    (packaged,) = rows(architecture, packaged=True)
+    random = [row for row in rows(architecture, packaged=False) if row["weights"] != architecture]
+    for row in (packaged, *random):
+        assert len(row["auc"]) == 12 and row["mean"] == pytest.approx(np.mean(list(row["auc"].values())))
+    means = [row["mean"] for row in random]
+    assert len(means) == 5 and packaged["mean"] >= max(0.63, np.mean(means) + 0.10)
+    card = table_row("dcfnet_np/data/README.md", f"`{architecture}`")
+    assert card[0] == pytest.approx(packaged["mean"], abs=5e-4)
+    assert card[-3:] == pytest.approx([np.mean(means), min(means), max(means)], abs=5e-4)
+
+
+@pytest.mark.parametrize("architecture", PACKAGED)
+@pytest.mark.parametrize("name", ["Deer", "Bird2"])
+def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architecture, name):
+    """Tracked again: with other weights or settings than the committed run's both sequences score otherwise."""
+    (sequence,) = datasets.load(data_dir / "sequences", [name])
+    (segment,) = protocols.segments(sequence, "ope", RULES["otb"])
+    tracker = make(Spec("ours", "dcfnet", architecture, "default", "cpu"))
+    (packaged,) = rows(architecture, packaged=True)
+    score = protocols.success(tracker, sequence, segment, RULES["otb"])
+    assert score == pytest.approx(packaged["auc"][name], abs=0.005)
+
+
+# --- `careful` ---
+
+
+def test_the_pages_say_what_the_committed_runs_say():
+    options, loss = committed("options.json"), committed("loss.json")
+    for name, row in options.items():
+        said = table_row("docs/boxes.md", name)
+        assert said == pytest.approx([row["validation"], row["development"]], abs=5e-4), name
+    folders, names = ("validation", "development"), ("default", CAREFUL)
+    whole = [options[name][folder] for folder in folders for name in names]
+    assert table_row("docs/loss.md", WHOLE) == pytest.approx(whole, abs=5e-4)
+    cut = [loss[folder][f"{name}_cut"]["auc"] for folder in folders for name in ("default", "careful")]
+    said = table_row("docs/loss.md", CUT)
+    assert said == pytest.approx(cut, abs=5e-4)
+
+
+def test_whole_sequences_are_scored_in_one_place():
+    """Two runs once disagreed on `careful`: one counted the first frames, the other did not."""
+    loss = committed("loss.json")
+    for folder in ("validation", "development"):
+        assert "auc" not in loss[folder]["careful"] and "default" not in loss[folder]
