@@ -308,7 +308,7 @@ def test_many_tensors_of_one_storage(tmp_path, container):
 def test_hdf5_without_checksums_is_not_opened(tmp_path):
     """The library may never return from such a file; ours all have checksums."""
     hard_input.old_hdf5(tmp_path / "a.h5")
-    refused(weights.load, tmp_path / "a.h5", error=WeightsError, match="not a dcfnet_np weights file")
+    refused(weights.load, tmp_path / "a.h5", error=WeightsError, match="no weights: neither a file of dcfnet_np")
 
 
 # --- crops.h5 ---
