@@ -68,9 +68,10 @@ def stored_attributes(group: Any, names: Iterable[str]) -> dict[str, Any]:
         if name not in group.attrs:
             continue
         attribute = group.attrs.get_id(name)
-        if attribute.dtype.kind == "S" and attribute.shape == ():
+        kind, shape = attribute.dtype.kind, attribute.shape  # None for one without a value
+        if kind == "S" and shape == ():
             found[name] = bytes(group.attrs[name]).decode()
-        elif attribute.dtype.kind in "iufb" and math.prod(attribute.shape) <= MOST_NUMBERS:
+        elif kind in "iufb" and shape is not None and math.prod(shape) <= MOST_NUMBERS:
             found[name] = group.attrs[name]
     return found
 

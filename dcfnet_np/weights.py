@@ -271,7 +271,7 @@ def _kind(path: Path) -> str:
     if _is_mat_4(start):
         raise WeightsError(f"{path}: a MATLAB file of version 4, which holds no network; save it with save -v7")
     if start[257:262] == b"ustar" or start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")):
-        raise WeightsError(f"{path}: packed; unpack it and name the file of weights inside")
+        raise WeightsError(f"{path}: an archive; take the file of weights out and name that")
     raise WeightsError(f"{path}: {FOREIGN}")
 
 
@@ -296,7 +296,8 @@ def import_weights(path: str | os.PathLike[str], architecture: str | None = None
     path = Path(path)
     kind = _kind(path)
     if kind == "h5":
-        raise WeightsError(f"{path}: HDF5, as dcfnet_np has it, needs no conversion; name it as weights")
+        _load_hdf5(path)  # says so where the file is none of ours
+        raise WeightsError(f"{path}: weights of dcfnet_np already; use the file as it is")
     return import_mat(path, architecture) if kind == "mat" else import_pth(path, architecture)
 
 
