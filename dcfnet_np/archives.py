@@ -51,9 +51,8 @@ def stored_dataset(group: Any, name: str) -> Any:
     if not isinstance(found, h5py.Dataset):
         raise ValueError(f"{name} is no data set")
     layout = found.id.get_create_plist()
-    within = layout.get_external_count() == 0 and layout.get_layout() != h5py.h5d.VIRTUAL
-    plain = within and layout.get_nfilters() == 0 and not found.dtype.hasobject
-    if not plain or not found.id.get_storage_size() == found.nbytes <= found.file.id.get_filesize():
+    within = layout.get_external_count() == 0 and not found.dtype.hasobject
+    if layout.get_nfilters() or not within or found.id.get_storage_size() != found.nbytes:
         raise ValueError(f"{name} is compressed, kept elsewhere or not there")
     return found
 

@@ -452,6 +452,7 @@ def test_a_pickle_changes_nothing_of_ours(tmp_path, container):
         (p_state([("a.weight", p_tensor("0", (1,) * 40, (1,) * 40, 16))]), "malformed"),
         (p_state([("a.weight", p_tensor("0", (4,), (1,), -16))]), "malformed"),
         (p_state([("a.weight", p_tensor("0", (4,), (1,), 16, 0, b"ctorch\nCharStorage\n"))]), "CharStorage"),
+        (p_state([("a.weight", p_tensor("0", (4,), (1,), 4, 0, p_string("<c16")))]), "unknown kind of storage"),
         (b"\x80\x02Nr\xff\xff\xff\xff.", "too large"),  # a memo of 32 GB in ten bytes
         (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "too large"),  # would overflow the C stack
     ],
@@ -531,6 +532,13 @@ def test_the_first_bytes_tell_the_kind(tmp_path, name):
             assert_same(found.parameters, make().parameters)
             assert found.channel_order == ("rgb" if kind == "mat" else "bgr")
             assert found.training["imported_from"] == name
+
+
+def test_a_big_endian_mat_file_is_known(tmp_path):
+    """Its version and the mark of its order are turned; here there is nothing behind them."""
+    (tmp_path / "a.pth").write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI")
+    with pytest.raises(WeightsError, match="no network: neither 'net' with its 'layers' nor"):
+        weights.load(tmp_path / "a.pth")
 
 
 def mat_4(name, order="<", kind=0):
