@@ -29,6 +29,7 @@ from test_weights import legacy, make, p_state, p_tensor, state_of, zipped
 from dcfnet_np import presets, trace, weights
 from dcfnet_np.archives import open_hdf5, open_stored_zip, stored_attributes, stored_dataset
 from dcfnet_np.evaluation import results, runner
+from dcfnet_np.matlab import MatlabError, read_mat
 from dcfnet_np.train import checkpoint, crops
 from dcfnet_np.vision.boxes import read_boxes
 from dcfnet_np.vision.sources import read_ground_truth, read_image
@@ -265,6 +266,7 @@ def element(kind: int, data: bytes) -> bytes:
     return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
 
 
+@functools.cache
 def mat_files() -> dict[str, bytes]:
     start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
     number = matrix(6, (1, 1), (9, bytes(8)))
@@ -602,7 +604,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 
 
 def test_zip_archives_that_are_opened():
-    """A thousand entries, and every byte used, are still good."""
+    """A thousand entries, and every byte used, are still good; not one more, nor one byte claimed twice."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for number in range(1000):
@@ -612,6 +614,65 @@ def test_zip_archives_that_are_opened():
         file.writestr("one more", b"")
     with pytest.raises(ValueError, match="too many entries"):
         open_stored_zip(stream.getvalue())
+    with pytest.raises(ValueError, match="compressed zip archive"):
+        open_stored_zip(zipped(b"", {"0": bytes(1000)}, zipfile.ZIP_DEFLATED))
+    with pytest.raises(ValueError, match="claims more than it has"):
+        open_stored_zip(overlapping(bytes(1000), "%03d", 100, zipped(b"", {})))
+
+
+@pytest.mark.parametrize(
+    ("reader", "name"),
+    [
+        ("weights, HDF5", "conv1/bias"),
+        ("`crops.h5`", "crops"),
+        ("`crops.h5`", "sequences"),
+        ("`crops.h5`", "validation"),
+        ("a trace", "frame 0/a"),
+        ("a trace", "frame 0"),
+    ],
+)
+def test_nothing_is_read_from_elsewhere(tmp_path, reader, name):
+    """The other file is sound and lies where the link says: followed, it would be read."""
+    for write in (sound_weights, sound_crops, sound_trace):
+        write(tmp_path)
+    os.rename(tmp_path / SOUND[reader], tmp_path / "other.h5")
+    data = changed((tmp_path / "other.h5").read_bytes(), instead(name, h5py.ExternalLink("other.h5", name)))
+    (tmp_path / "a.h5").write_bytes(data)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file[name].file.filename.endswith("other.h5")
+    with pytest.raises(ValueError, match=r"a\.h5"):
+        READERS[reader][0](tmp_path / "a.h5")
+
+
+def test_one_data_set_under_many_names_counts_each_time(tmp_path):
+    (tmp_path / "a.h5").write_bytes(changed(sound_trace(tmp_path), one_under_many_names))
+    with pytest.raises(ValueError, match="step 'frame 0' is damaged"):
+        list(trace.read_trace(tmp_path / "a.h5"))
+
+
+def test_checkpoints_that_unfold(tmp_path):
+    for case, content in npz_files().items():
+        (tmp_path / "a.npz").write_bytes(content)
+        words = {"a deflated array": "a compressed zip", "arrays on each other": "claims more"}.get(case, "")
+        with pytest.raises(checkpoint.CheckpointError, match=f"is no readable checkpoint .*{words}"):
+            checkpoint.load_checkpoint(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("a variable of 100 MB", "cut short or too large"),
+        ("a thousand of 4 MB", "too large"),
+        ("two million dimensions", "too many dimensions"),
+        ("two million flags", "too many dimensions"),
+        ("names of one letter", "a structure without names"),
+        ("two million variables", "too large for a network"),
+        ("numbers without end", "1 numbers for a shape of"),
+    ],
+)
+def test_mat_files_that_unfold(case, message):
+    with pytest.raises(MatlabError, match=message):
+        read_mat(mat_files()[case])
 
 
 @pytest.mark.parametrize("size", [weights.LARGEST_FILE, weights.LARGEST_FILE + 1])
