@@ -661,6 +661,14 @@ def test_one_data_set_under_many_names_counts_each_time(tmp_path):
         list(trace.read_trace(tmp_path / "a.h5"))
 
 
+def test_a_trace_of_another_version(tmp_path):
+    """As traces were before, with compressed data sets."""
+    content = changed(sound_trace(tmp_path), lambda file: file.attrs.__setitem__("format_version", 1))
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(ValueError, match="not a trace of version 2"):
+        next(trace.read_trace(tmp_path / "a.h5"))
+
+
 def test_checkpoints_that_unfold(tmp_path):
     for case, content in npz_files().items():
         (tmp_path / "a.npz").write_bytes(content)

@@ -258,6 +258,7 @@ def nested(depth):
     [
         (matrix(6, (2**31 - 1, 2**31 - 1), (9, bytes(8))), "1 numbers for a shape"),
         (matrix(1, (2**31 - 1, 2**31 - 1)), "more cells or structures than there are bytes"),
+        (matrix(1, (20, 1)), "more cells or structures than there are bytes"),
         (matrix(2, (2**31 - 1, 1), (5, struct.pack("<i", 8)), (1, b"")), "more cells or structures"),
         (matrix(6, (-1, -1), (9, bytes(8))), "without a shape"),
         (matrix(6, (1, 1), (9, bytes(7))), "half a number"),
