@@ -30,7 +30,7 @@ from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import Weights, import_weights
+from dcfnet_np.weights import Weights
 from dcfnet_np.weights import load as load_weights
 
 TOLERANCE = 0.01  # pixels that two ways to the same box may differ
@@ -140,7 +140,7 @@ def make_weights(name: str) -> Weights:
     if name.startswith("random:"):
         architecture = name.removeprefix("random:")
         return Weights(architecture, network.initialise(architecture, seed=0))
-    return import_weights(name) if name.endswith((".pth", ".mat")) else load_weights(name)
+    return load_weights(name)
 
 
 def read_frames(args: argparse.Namespace) -> tuple[list[np.ndarray], tuple[float, ...]]:

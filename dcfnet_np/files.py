@@ -47,16 +47,6 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
-def is_checked_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5 whose structure has checksums: version 2 of it or newer, or one cut before it.
-
-    All our files are.  The library may never return from damage in an older one, which is what h5py makes by default.
-    """
-    with open(path, "rb") as stream:
-        start = stream.read(9)
-    return start[:8] == b"\x89HDF\r\n\x1a\n" and start[8:] not in (b"\x00", b"\x01")
-
-
 @contextlib.contextmanager
 def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
     """Inside the block no other process writes `path`, a file or a folder of results, that asks here too.

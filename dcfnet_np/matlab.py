@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 16 << 20  # bytes that a file may unfold to; the networks in question have under 1 MB
+LARGEST = 4 << 20  # bytes that a file may unfold to; the networks in question have under 1 MB
 DEEPEST = 16  # cells and structures inside each other
+MOST_DIMENSIONS = 32  # of an array; a kernel has four
+MOST_FIELDS = 1000  # of a structure
 
 EMPTY = np.empty((0, 0))
 MATRIX, COMPRESSED = 14, 15
@@ -41,10 +43,12 @@ def read_mat(data: bytes) -> dict[str, Any]:
     while elements:
         kind, content = elements.next()
         if kind == COMPRESSED:
-            kind, content = _Elements(_inflate(content, room), order).next()
-        room -= len(content)
+            content = _inflate(content, room)
+        room -= 8 + len(content)
         if room < 0:
             raise MatlabError("too large for a network")
+        if kind == COMPRESSED:
+            kind, content = _Elements(content, order).next()
         if kind == MATRIX:
             name, value = _matrix(content, order, DEEPEST)
             found[name] = value
@@ -96,6 +100,14 @@ class _Elements:
             raise MatlabError("half a number")
         return np.frombuffer(content, dtype).astype(dtype.newbyteorder("="))
 
+    def few_numbers(self) -> list[Any]:
+        """The next one as a list."""
+        found = self.numbers()
+        if len(found) > MOST_DIMENSIONS:  # their product would be multiplied for years
+            raise MatlabError("an array of too many dimensions")
+        found_list: list[Any] = found.tolist()
+        return found_list
+
 
 def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
     """Name and value of an array of any class."""
@@ -104,9 +116,9 @@ def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
     if depth == 0:
         raise MatlabError("cells and structures nested too deep")
     elements = _Elements(content, order)
-    flags, shape = elements.numbers(), elements.numbers().tolist()
+    flags, shape = elements.few_numbers(), elements.few_numbers()
     name = bytes(elements.next()[1]).decode("latin-1")
-    kind, is_complex = (int(flags[0]) & 0xFF, bool(int(flags[0]) & 0x800)) if len(flags) else (0, False)
+    kind, is_complex = (int(flags[0]) & 0xFF, bool(int(flags[0]) & 0x800)) if flags else (0, False)
     if len(shape) < 2 or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise MatlabError("an array without a shape")
     count = math.prod(shape)
@@ -137,10 +149,10 @@ def _inner(elements: _Elements, order: str, depth: int) -> Any:
 
 def _field_names(elements: _Elements) -> list[str]:
     """Names of equal length, filled up with zeros."""
-    length, names = elements.numbers().tolist(), bytes(elements.next()[1])
-    if len(length) != 1 or not isinstance(length[0], int) or length[0] < 1:
+    length, names = elements.few_numbers(), bytes(elements.next()[1])
+    if len(length) != 1 or not isinstance(length[0], int) or not len(names) <= MOST_FIELDS * length[0]:
         raise MatlabError("a structure without names")
-    step = length[0]
+    step = max(1, length[0])
     return [names[i : i + step].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), step)]
 
 

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, network
+from .archives import open_hdf5, stored_attributes, stored_dataset
 from .extractor import Extracted, Extractor, is_flat
-from .files import check_output, is_checked_hdf5, replacing
+from .files import check_output, replacing
 from .ops import dcf, fourier, loss
 from .ops.conv import conv2d_forward
 from .ops.lrn import lrn_forward
@@ -35,7 +36,7 @@ from .vision.windows import gaussian_label
 from .weights import Weights, digest
 
 FORMAT = "dcfnet_np trace"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TOLERANCE = 1e-6  # of a quantity's largest magnitude
 
 Record = dict[str, np.ndarray]
@@ -199,32 +200,42 @@ def write_trace(path: str | Path, steps: Iterable[Step], attributes: dict[str, A
     check_output(path)
     names = []
     with replacing(path) as part, h5py.File(part, "w", libver=("v108", "v108"), track_order=True) as file:
-        file.attrs.update(attributes)
+        for name, value in attributes.items():  # texts of fixed length: see stored_attributes
+            file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         for name, record in steps:
             group = file.create_group(name, track_order=True)
             for quantity, array in record.items():
-                options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if array.size > 100 else {}
-                group.create_dataset(quantity, data=array, **options)
+                group.create_dataset(quantity, data=array)
             names.append(name)
     return names
 
 
 def read_trace(path: str | Path) -> Iterator[Step]:
     """The steps of a trace file, one at a time.  Raises ValueError when it is none."""
-    import h5py
-
+    path = Path(path)
     try:
-        if not is_checked_hdf5(Path(path)):
-            raise OSError("no HDF5 with checksums")
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = "there is no such file" if not Path(path).exists() else f"it cannot be opened ({error})"
-        raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
+        file = open_hdf5(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file; a trace is written by dcfnet trace") from None
+    except (OSError, ValueError):
+        raise ValueError(f"{path}: it cannot be opened; a trace is written by dcfnet trace") from None
     with file:
-        if file.attrs.get("format") != FORMAT or file.attrs.get("format_version") != FORMAT_VERSION:
+        facts = stored_attributes(file, ("format", "format_version"))
+        if facts != {"format": FORMAT, "format_version": FORMAT_VERSION}:
             raise ValueError(f"{path}: not a trace of version {FORMAT_VERSION}; write it with dcfnet trace")
-        for name, group in file.items():
-            yield name, {quantity: dataset[()] for quantity, dataset in group.items()}
+        room = path.stat().st_size  # one data set may stand under many names
+        for name in file:
+            record = {}
+            try:
+                for quantity in file[name]:
+                    dataset = stored_dataset(file, f"{name}/{quantity}")
+                    room -= dataset.nbytes
+                    if room < 0:
+                        raise ValueError("it claims more than it has")
+                    record[quantity] = dataset[()]
+            except Exception as error:  # h5py raises almost anything on a damaged file
+                raise ValueError(f"{path}: step {name[:40]!r} is damaged; write it again with dcfnet trace") from error
+            yield name, record
 
 
 # ------------------------------------------------------------------------------------------------ differences

@@ -23,7 +23,7 @@ import math
 import os
 import pickle
 import pickletools
-import zipfile
+import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,7 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .files import is_checked_hdf5, replacing
+from .archives import open_hdf5, open_stored_zip, stored_attributes, stored_dataset
+from .files import replacing
 from .matlab import read_mat
 from .network import (
     ARCHITECTURES,
@@ -46,16 +47,26 @@ from .network import (
 )
 
 FORMAT = "dcfnet_np weights"
+HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
 MEAN_BGR = (104.0, 117.0, 123.0)  # of the released codes, grey levels
 MEAN_RGB = MEAN_BGR[::-1]
-LARGEST_FILE = 64 << 20  # bytes; the files in question have 40 to 500 KB
+UNEVEN = 1e-3  # grey levels by which the pixels of a mean image may differ
+LARGEST_FILE = 16 << 20  # bytes; the files in question have 40 to 500 KB
 LARGEST_PICKLE = 64 << 10  # bytes; the table of a state dict has 1 KB
 MOST_REPEATED = 20  # references of a pickle back to tuples; a state dict has none
+INCOMPLETE = "the file is incomplete or damaged: copy or download it again"
+FOREIGN = "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch state dict"
+SAVE_AGAIN = "save it with torch.save(model.state_dict(), FILE)"
+LONGEST = 300  # characters of an error; of a longer one the middle is left out
 
 
 class WeightsError(ValueError):
-    """A weights file cannot be used; the message is one line that says why."""
+    """A weights file cannot be used; the message is one line that says why, of at most `LONGEST` characters."""
+
+    def __init__(self, message: str) -> None:
+        text = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+        super().__init__(text if len(text) <= LONGEST else f"{text[:200]} ... {text[205 - LONGEST :]}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +140,12 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Weights:
-    """Packaged weights by name ("light"), or those of an .h5 file; .mat and .pth files are imported.
+    """Packaged weights by name ("light"), or those of a file: ours (HDF5), MatConvNet's or PyTorch's.
 
-    Raises WeightsError (a ValueError) for a file that is missing, not HDF5, truncated, foreign, of a newer
-    format or an unknown architecture, with wrong shapes, dtypes or values, or changed since it was saved.
+    The first bytes of a file tell what it is; its name does not matter.
+
+    Raises WeightsError (a ValueError) for a file that is missing, of another kind, truncated, of a newer format
+    or an unknown architecture, with wrong shapes, dtypes or values, or changed since it was saved.
     """
     if str(name_or_path) in names():
         return _load_hdf5(Path(str(_packaged() / f"{name_or_path}.h5")))
@@ -140,9 +153,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Weights:
     if not path.exists():
         known = ", ".join(names()) or "none installed"
         raise WeightsError(f"{str(path)!r} is neither a file nor a packaged name ({known})")
-    if path.suffix in _IMPORTERS:
-        return import_weights(path)
-    return _load_hdf5(path)
+    return _load_hdf5(path) if _kind(path) == "h5" else import_weights(path)
 
 
 def save(path: str | os.PathLike[str], weights: Weights) -> None:
@@ -194,28 +205,22 @@ def _lrn(architecture: str) -> Lrn:
 
 
 def _load_hdf5(path: Path) -> Weights:
-    import h5py
-
     _check_file(path)
-    if path.stat().st_size == 0:
-        raise WeightsError(f"{path}: {INCOMPLETE}")
-    if not (is_checked_hdf5(path) and h5py.is_hdf5(path)):
-        raise WeightsError(f"{path}: {FOREIGN}")
-    with _one_line(path), h5py.File(path, "r") as file:
+    with _one_line(path), open_hdf5(path) as file:
         return _from_hdf5(file, path.stem)
 
 
 def _from_hdf5(file: Any, name: str) -> Weights:
-    attributes = dict(file.attrs)
-    if _text(attributes.get("format")) != FORMAT or "format_version" not in attributes:
+    attributes = stored_attributes(file, _ATTRIBUTES)
+    if attributes.get("format") != FORMAT or "format_version" not in attributes:
         raise WeightsError(FOREIGN)
     version = int(attributes["format_version"])
     if version > FORMAT_VERSION:
         raise WeightsError(f"format version {version} is newer than {FORMAT_VERSION}: update dcfnet_np")
-    for key in ("architecture", "channel_order", "mean", "training", "parameter_digest", *_LRN_ATTRIBUTES):
+    for key in _ATTRIBUTES:
         if key not in attributes:
             raise WeightsError(f"it does not say its {key.replace('_', ' ')}; {INCOMPLETE}")
-    architecture = _text(attributes["architecture"])
+    architecture = str(attributes["architecture"])
     if architecture not in ARCHITECTURES:
         raise WeightsError(f"unknown architecture {architecture!r}, known: {', '.join(ARCHITECTURES)}")
     lrn = tuple(float(attributes[key]) for key in _LRN_ATTRIBUTES)
@@ -225,43 +230,76 @@ def _from_hdf5(file: Any, name: str) -> Weights:
 
     parameters = {}
     for key, shape in parameter_shapes(architecture).items():
-        dataset = file.get(key.replace(".", "/"))
-        if dataset is None:
-            raise WeightsError(f"{key} is missing; {INCOMPLETE}")
+        try:
+            dataset = stored_dataset(file, key.replace(".", "/"))
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"{error.args[0]}; {INCOMPLETE}") from None
         # Look before reading: a forged shape must not make us allocate.
         if dataset.shape != shape or dataset.dtype != np.float32:
             raise WeightsError(f"{key} must be float32 {shape}, got {dataset.dtype} {dataset.shape}")
         parameters[key] = dataset[()]
     mean = tuple(float(value) for value in attributes["mean"])
-    training = json.loads(_text(attributes["training"]))
-    weights = Weights(architecture, parameters, _text(attributes["channel_order"]), mean, training, name)
-    if digest(parameters) != _text(attributes["parameter_digest"]):
+    training = json.loads(attributes["training"])
+    weights = Weights(architecture, parameters, str(attributes["channel_order"]), mean, training, name)
+    if digest(parameters) != attributes["parameter_digest"]:
         raise WeightsError("the values are not those that were saved: copy or download the file again")
     return weights
 
 
-def _text(value: Any) -> str:
-    """An HDF5 text attribute, of fixed length (bytes) or variable length (str)."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 _LRN_ATTRIBUTES = tuple(f"lrn_{constant}" for constant in Lrn._fields)
+_ATTRIBUTES = (
+    *("format", "format_version", "architecture", "channel_order", "mean", "training", "parameter_digest"),
+    *_LRN_ATTRIBUTES,
+)
 
 
 # -------------------------------------------------------------------------------------------- importers
 
 
-def import_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
-    """Weights of a released file: MatConvNet (.mat) or PyTorch (.pth, .pt), by its suffix.
+def _kind(path: Path) -> str:
+    """Tells "h5", "mat" or "pth" by the first bytes of a file, whatever its name is.  Raises WeightsError."""
+    _check_file(path)
+    with open(path, "rb") as stream:
+        start = stream.read(1024)
+    if start.startswith(HDF5) and start[8:9] not in (b"\0", b"\1"):  # these have no checksums: see archives.py
+        return "h5"
+    if start[124:128] in (b"\x00\x01IM", b"\x01\x00MI"):
+        return "mat"
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        return "pth"
+    if start[512:].startswith(HDF5):
+        raise WeightsError(f"{path}: a MATLAB file of version 7.3; save it in MATLAB with save(FILE, 'net', '-v7')")
+    if _is_mat_4(start):
+        raise WeightsError(f"{path}: a MATLAB file of version 4, which holds no network; save it with save -v7")
+    if start[257:262] == b"ustar" or start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")):
+        raise WeightsError(f"{path}: an archive; take the file of weights out and name that")
+    raise WeightsError(f"{path}: {FOREIGN}")
 
-    architecture: name to use instead of the first one that fits (a .pth file does not say whether a
+
+def _is_mat_4(start: bytes) -> bool:
+    """Whether a file begins as MATLAB 4's: kind (a number of four digits), rows, columns, imaginary, length of name."""
+    if len(start) < 20:
+        return False
+    for order in "<>":
+        kind, _, _, imaginary, name = struct.unpack_from(f"{order}5I", start)
+        digits = kind // 1000, kind // 100 % 10, kind // 10 % 10, kind % 10
+        if all(digit <= most for digit, most in zip(digits, (4, 0, 5, 2))) and imaginary < 2 and 1 < name < 64:
+            return start[20 : 19 + name].isascii() and start[19 + name : 20 + name] == b"\0"
+    return False
+
+
+def import_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
+    """Weights of a released file, MatConvNet's or PyTorch's, told by its first bytes.
+
+    architecture: name to use instead of the first one that fits (a PyTorch file does not say whether a
     convolution is dilated).  Raises WeightsError (a ValueError).
     """
     path = Path(path)
-    if path.suffix not in _IMPORTERS:
-        known = ", ".join(_IMPORTERS)
-        raise WeightsError(f"{path}: the name of released weights must end in one of {known}")
-    return _IMPORTERS[path.suffix](path, architecture)
+    kind = _kind(path)
+    if kind == "h5":
+        _load_hdf5(path)  # says so where the file is none of ours
+        raise WeightsError(f"{path}: weights of dcfnet_np already; use the file as it is")
+    return import_mat(path, architecture) if kind == "mat" else import_pth(path, architecture)
 
 
 def import_mat(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
@@ -271,18 +309,11 @@ def import_mat(path: str | os.PathLike[str], architecture: str | None = None) ->
     net.meta.normalization.averageImage (123, 117, 104 where the file has none).  Raises WeightsError.
     """
     path = Path(path)
-    _check_file(path)
-    with _one_line(path, "not a MATLAB file with a network, or "):
+    _kind(path)  # names the versions of MATLAB that are not read
+    with _one_line(path, f"not a MATLAB file, or {INCOMPLETE}"):
         content = read_mat(path.read_bytes())
-        if "net" in content:
-            network = _read_net(content["net"])
-        elif "conv1_w" in content:
-            count = sum(key.startswith("conv") and key.endswith("_w") for key in content)
-            network = _Network([(content[f"conv{i}_w"], content[f"conv{i}_b"]) for i in range(1, count + 1)])
-        else:
-            raise WeightsError("no network: neither a 'net' structure nor 'conv1_w'")
-        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.ravel(b)) for w, b in network.convolutions]
-        network = network._replace(convolutions=oihw)
+    with _one_line(path, "the file is whole, but no network as MatConvNet keeps it"):
+        network = _read_net(content)
         training = {"imported_from": path.name, **network.training}
         return _assemble(network, architecture, "rgb", network.mean or MEAN_RGB, training, path.stem)
 
@@ -296,7 +327,7 @@ def import_pth(path: str | os.PathLike[str], architecture: str | None = None) ->
     """
     path = Path(path)
     _check_file(path)
-    with _one_line(path, "not a PyTorch file, or "):
+    with _one_line(path, f"not a PyTorch file, or {INCOMPLETE}"):
         data = path.read_bytes()
         state, storages = _read_zip(data) if data.startswith(b"PK\x03\x04") else _read_legacy(data)
         if isinstance(state, dict):
@@ -321,9 +352,6 @@ def import_pth(path: str | os.PathLike[str], architecture: str | None = None) ->
         return _assemble(_Network(pairs), architecture, "bgr", MEAN_BGR, training, path.stem)
 
 
-_IMPORTERS = {".mat": import_mat, ".pth": import_pth, ".pt": import_pth}
-
-
 class _Network(NamedTuple):
     """What a foreign file tells of its network; None where it does not say."""
 
@@ -334,21 +362,74 @@ class _Network(NamedTuple):
     training: dict[str, Any] = {}
 
 
-def _read_net(net: Any) -> _Network:
-    """MatConvNet's `net`: a list of layers and, in `meta`, the mean image and the settings of its tracker."""
-    layers, meta = net["layers"], net["meta"]
+def _read_net(content: dict[str, Any]) -> _Network:
+    """MatConvNet's network from the variables of a file; the kernels become (out, in, height, width)."""
+    net = content.get("net", content)  # `save -struct net` makes variables of its fields
+    if isinstance(net, dict) and "layers" in net:
+        network = _read_layers(net)
+    elif "conv1_w" in content:
+        count = sum(key.startswith("conv") and key.endswith("_w") for key in content)
+        network = _Network([(content[f"conv{i}_w"], content[f"conv{i}_b"]) for i in range(1, count + 1)])
+    else:
+        raise WeightsError("no network: neither 'net' with its 'layers' nor 'conv1_w'")
+    oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.ravel(b)) for w, b in network.convolutions]
+    return network._replace(convolutions=oihw)
+
+
+def _read_layers(net: dict[str, Any]) -> _Network:
+    """A list of layers and, in `meta`, the mean image and the settings of the tracker.
+
+    Before version 1.0-beta12 kernels were called `filters` and `biases`, LRN `normalize`, and `normalization` lay
+    beside the layers: see MatConvNet's vl_simplenn_tidy.m.
+    """
+    layers = [layer | {"type": "lrn"} if layer["type"] == "normalize" else layer for layer in net["layers"]]
     convolutions = [layer for layer in layers if layer["type"] == "conv"]
     for layer in layers:
         if layer["type"] == "lrn" and not np.allclose(layer["param"], Lrn(), rtol=1e-6, atol=0):
             raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {np.ravel(layer['param'])[:8].tolist()}")
+        if np.any(np.not_equal(layer.get("stride", 1), 1)) or np.any(layer.get("leak", 0)):
+            raise WeightsError(f"a {layer['type']} layer has a stride or a leak, which these networks have not")
+    meta = _structure(net.get("meta"))
+    normalization = _structure(meta.get("normalization", net.get("normalization")))
     settings = {key: value for key, value in meta.items() if isinstance(value, (int, float, str))}
     return _Network(
-        convolutions=[(layer["weights"][0], layer["weights"][1]) for layer in convolutions],
+        convolutions=[_kernel_and_bias(layer) for layer in convolutions],
         dilations=[int(np.max(layer.get("dilate", 1))) for layer in convolutions],
         kinds=[str(layer["type"]) for layer in layers],
-        mean=tuple(float(value) for value in np.ravel(meta["normalization"]["averageImage"])),
+        mean=_mean(normalization.get("averageImage", ())),
         training={"meta": settings} if settings else {},
     )
+
+
+def _structure(value: Any) -> dict[str, Any]:
+    """A structure; an empty matrix or nothing stands for one without fields."""
+    return value if isinstance(value, dict) else {}
+
+
+def _kernel_and_bias(layer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Of a convolution; an empty bias is one of zeros."""
+    w, b = layer["weights"][:2] if "weights" in layer else (layer["filters"], layer["biases"])
+    return w, b if np.size(b) else np.zeros(w.shape[-1])
+
+
+def _mean(image: Any) -> tuple[float, ...] | None:
+    """A mean per channel, None where there is none.
+
+    MatConvNet subtracts a mean image pixel by pixel.  Here there is one grey level a channel, for windows of any
+    size, so an image must be the same everywhere.
+    """
+    image = np.asarray(image, np.float64)
+    if image.size == 0:
+        return None
+    pixels = np.broadcast_to(image.ravel(), (1, 3)) if image.size in (1, 3) else image.reshape(-1, image.shape[-1])
+    if image.size > 3 and (image.ndim != 3 or image.shape[-1] != 3):
+        raise WeightsError(f"the mean image must have three channels, got shape {image.shape[:8]}")
+    if np.ptp(pixels, axis=0).max() > UNEVEN:
+        raise WeightsError(
+            "its mean image differs from pixel to pixel, and here a mean has three numbers; if its mean will do, "
+            "save it again with averageImage = mean(mean(averageImage, 1), 2)"
+        )
+    return tuple(pixels.mean(axis=0).tolist())
 
 
 def _assemble(
@@ -506,10 +587,11 @@ def _read_legacy(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
 
 def _read_zip(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     """Zip format: FOLDER/data.pkl is the state, FOLDER/data/KEY the storages, uncompressed."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise WeightsError(f"a compressed archive, which torch.save does not write; {SAVE_AGAIN}")
+    try:
+        archive = open_stored_zip(data)
+    except ValueError as error:
+        raise WeightsError(f"{error}, which torch.save does not write; {SAVE_AGAIN}") from None
+    with archive:
         tables = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(tables) != 1:
             raise WeightsError(f"a zip archive without the data.pkl of torch.save; {SAVE_AGAIN}")
@@ -545,21 +627,18 @@ def _tensor_values(tensor: _Tensor, storages: dict[str, np.ndarray]) -> np.ndarr
 # ------------------------------------------------------------------------------------------------ errors
 
 
-INCOMPLETE = "the file is incomplete or damaged: copy or download it again"
-FOREIGN = "not a dcfnet_np weights file; convert .mat or .pth with dcfnet convert"
-SAVE_AGAIN = "save it with torch.save(model.state_dict(), FILE)"
-
-
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"{str(path)!r} is not a file; check the name")
     if path.stat().st_size > LARGEST_FILE:
         raise WeightsError(f"{path} is too large for weights, over {LARGEST_FILE >> 20} MiB")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: {INCOMPLETE}")
 
 
 @contextlib.contextmanager
-def _one_line(path: Path, or_else: str = "") -> Iterator[None]:
-    """Whatever goes wrong with the file inside the block becomes a WeightsError of one line.
+def _one_line(path: Path, otherwise: str = INCOMPLETE) -> Iterator[None]:
+    """Whatever goes wrong with the file inside the block becomes a WeightsError of one line, `otherwise` in general.
 
     What a library says of it is in `__cause__`, which `--debug` shows.
     """
@@ -567,5 +646,6 @@ def _one_line(path: Path, or_else: str = "") -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    except Exception as error:  # h5py, SciPy, pickle and zipfile raise almost anything on a damaged file
-        raise WeightsError(f"{path}: {or_else}{INCOMPLETE}") from error
+    except Exception as error:  # h5py, pickle and zipfile raise almost anything on a damaged file
+        missing = f": {error} is missing" if isinstance(error, KeyError) and INCOMPLETE not in otherwise else ""
+        raise WeightsError(f"{path}: {otherwise}{missing}") from error

@@ -257,6 +257,7 @@ def nested(depth):
     [
         (matrix(6, (2**31 - 1, 2**31 - 1), (9, bytes(8))), "1 numbers for a shape"),
         (matrix(1, (2**31 - 1, 2**31 - 1)), "more cells or structures than there are bytes"),
+        (matrix(1, (20, 1)), "more cells or structures than there are bytes"),
         (matrix(2, (2**31 - 1, 1), (5, struct.pack("<i", 8)), (1, b"")), "more cells or structures"),
         (matrix(6, (-1, -1), (9, bytes(8))), "without a shape"),
         (matrix(6, (1, 1), (9, bytes(7))), "half a number"),
@@ -307,7 +308,7 @@ def test_many_tensors_of_one_storage(tmp_path, container):
 def test_hdf5_without_checksums_is_not_opened(tmp_path):
     """The library may never return from such a file; ours all have checksums."""
     hard_input.old_hdf5(tmp_path / "a.h5")
-    refused(weights.load, tmp_path / "a.h5", error=WeightsError, match="not a dcfnet_np weights file")
+    refused(weights.load, tmp_path / "a.h5", error=WeightsError, match="no weights: neither a file of dcfnet_np")
 
 
 # --- crops.h5 ---

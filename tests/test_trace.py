@@ -134,8 +134,8 @@ def test_a_file_is_read_with_h5py_alone(recorder, frames, tmp_path):
     names = trace.write_trace(path, steps, {**recorder.attributes(), "source": "scene"})
     assert names == ["frame 0", "frame 1", "frame 2", "frame 3", "training values", "training gradients"]
     with h5py.File(path) as file:
-        assert list(file) == names and file.attrs["channel_order"] == "rgb"
-        assert f'"input_size": {recorder.preset.input_size}' in file.attrs["preset"]
+        assert list(file) == names and file.attrs["channel_order"] == b"rgb"
+        assert f'"input_size": {recorder.preset.input_size}' in file.attrs["preset"].decode()
         for name, record in steps:
             assert list(file[name]) == list(record)
             for quantity, array in record.items():
@@ -154,7 +154,7 @@ def test_what_is_no_trace(tmp_path):
     with pytest.raises(ValueError, match="unchecked.h5: it cannot be opened"):
         next(trace.read_trace(tmp_path / "unchecked.h5"))
     h5py.File(tmp_path / "other.h5", "w", libver="v110").close()
-    with pytest.raises(ValueError, match="other.h5: not a trace of version 1"):
+    with pytest.raises(ValueError, match="other.h5: not a trace of version 2"):
         next(trace.read_trace(tmp_path / "other.h5"))
 
 

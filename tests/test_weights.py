@@ -5,8 +5,9 @@ import os
 import pickle
 import re
 import struct
-import sys
+import tarfile
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import h5py
@@ -137,7 +138,8 @@ def edit(path, change):
 
 
 def set_attribute(name, value):
-    return lambda file: file.attrs.__setitem__(name, value)
+    """Texts of fixed length, as `save` writes them."""
+    return lambda file: file.attrs.__setitem__(name, np.bytes_(value) if isinstance(value, str) else value)
 
 
 def replace(name, value):
@@ -156,9 +158,9 @@ def poke(file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.attrs.pop("format"), "not a dcfnet_np weights file; convert .mat or .pth"),
-        (set_attribute("format", "keras"), "not a dcfnet_np weights file; convert .mat or .pth"),
-        (lambda file: file.attrs.pop("format_version"), "not a dcfnet_np weights file; convert .mat or .pth"),
+        (lambda file: file.attrs.pop("format"), "no weights: neither a file of dcfnet_np"),
+        (set_attribute("format", "keras"), "no weights: neither a file of dcfnet_np"),
+        (lambda file: file.attrs.pop("format_version"), "no weights: neither a file of dcfnet_np"),
         (set_attribute("format_version", 2), "format version 2 is newer than 1"),
         (set_attribute("format_version", "two"), "damaged"),
         (set_attribute("architecture", "resnet"), "unknown architecture 'resnet', known: conv1"),
@@ -199,12 +201,12 @@ def test_huge_dataset_is_not_allocated(tmp_path):
         file["conv1"].create_dataset("weight", (2**20, 2**20), np.float32, chunks=(64, 64))
 
     edit(path, claim)
-    with pytest.raises(WeightsError, match="conv1.weight must be float32"):
+    with pytest.raises(WeightsError, match="conv1/weight is compressed, kept elsewhere or not there"):
         weights.load(path)
 
 
 def test_not_hdf5(tmp_path):
-    foreign = "not a dcfnet_np weights file; convert .mat or .pth with dcfnet convert"
+    foreign = "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch state dict"
     incomplete = "the file is incomplete or damaged: copy or download it again"
     for content, message in ((b"", incomplete), (b"\x89HDF", foreign), (b"hello, this is text\n" * 100, foreign)):
         path = tmp_path / "a.h5"
@@ -385,16 +387,45 @@ def test_malicious_pickle_does_not_run(tmp_path, protocol, place):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(
-    "function", [eval, exec, getattr, __import__, pickle.loads, np.frombuffer, sys.exit, type(lambda: 0)]
-)
-def test_no_other_global_passes(tmp_path, function):
-    path = tmp_path / "evil.pth"
-    module, name = function.__module__, function.__name__
-    path.write_bytes(b"\x80\x02c" + f"{module}\n{name}\n".encode() + b")R.")
-    with pytest.raises(WeightsError, match="forbidden global") as error:
-        weights.import_pth(path)
-    assert name in one_line(error)
+NEAR_MISSES = """
+    collections defaultdict|collections Counter|collections ChainMap|collections namedtuple
+    collections OrderedDict.fromkeys|collections OrderedDict.__init__|collections ordereddict
+    collections.abc OrderedDict|collections.abc Callable|_collections OrderedDict|collections_ OrderedDict
+    torch._utils _rebuild_tensor|torch._utils _rebuild_tensor_v1|torch._utils _rebuild_tensor_v3
+    torch._utils _rebuild_parameter_with_state|torch._utils _rebuild_sparse_tensor|torch._utils _import_dotted_name
+    torch._utils __builtins__|torch._utils _rebuild_tensor_v2.__globals__|torch.utils _rebuild_tensor_v2
+    torch _rebuild_tensor_v2|torch load|torch FloatTensor|torch Storage|torch floatstorage|torch.cuda FloatStorage
+    torch BFloat16Storage|torch.storage _load_from_bytes|torch.storage FloatStorage|torch.serialization load
+    builtins getattr|builtins eval|builtins OrderedDict|__builtin__ eval|builtins __import__|builtins str.format
+    os system|posix system|pickle loads|numpy frombuffer|sys exit|numpy.core.multiarray _reconstruct
+"""
+
+
+@CONTAINERS
+@pytest.mark.parametrize("near", [line.strip() for line in re.split(r"[|\n]", NEAR_MISSES.strip())])
+def test_no_other_global_passes(tmp_path, container, near):
+    """Names beside those that are allowed, by both ways of asking: one of them is enough for any code."""
+    module, name = near.split()
+    old = f"c{module}\n{name}\n".encode()
+    new = b"".join(b"\x8c" + bytes([len(word)]) + word.encode() for word in (module, name)) + b"\x93"
+    for asked in (old, new):
+        path = tmp_path / "evil.pth"
+        path.write_bytes(container(b"\x80\x04" + asked + b")R.", {}))
+        with pytest.raises(WeightsError, match="forbidden global") as error:
+            weights.import_pth(path)
+        assert f"'{module}.{name}' in the pickle; nothing was run; save it with torch.save" in one_line(error)
+
+
+@CONTAINERS
+def test_a_pickle_changes_nothing_of_ours(tmp_path, container):
+    """BUILD sets attributes of what was made before; here of the class that a state dict is."""
+    before = dict(vars(OrderedDict))
+    for state in (b"}X\x03\x00\x00\x00getNs", b"N}X\x03\x00\x00\x00getNs\x86"):
+        path = tmp_path / "evil.pth"
+        path.write_bytes(container(b"\x80\x02ccollections\nOrderedDict\n" + state + b"b.", {}))
+        with pytest.raises(WeightsError):
+            weights.import_pth(path)
+        assert dict(vars(OrderedDict)) == before
 
 
 @pytest.mark.parametrize(
@@ -413,6 +444,7 @@ def test_no_other_global_passes(tmp_path, function):
         (p_state([("a.weight", p_tensor("0", (1,) * 40, (1,) * 40, 16))]), "malformed"),
         (p_state([("a.weight", p_tensor("0", (4,), (1,), -16))]), "malformed"),
         (p_state([("a.weight", p_tensor("0", (4,), (1,), 16, 0, b"ctorch\nCharStorage\n"))]), "CharStorage"),
+        (p_state([("a.weight", p_tensor("0", (4,), (1,), 4, 0, p_string("<c16")))]), "unknown kind of storage"),
         (b"\x80\x02Nr\xff\xff\xff\xff.", "too large"),  # a memo of 32 GB in ten bytes
         (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "too large"),  # would overflow the C stack
     ],
@@ -462,9 +494,106 @@ def test_foreign_zip(tmp_path):
         weights.import_pth(path)
 
 
-def test_suffix(tmp_path):
-    with pytest.raises(WeightsError, match=r"must end in one of .mat, .pth, .pt"):
-        weights.import_weights(tmp_path / "a.onnx")
+# ---------------------------------------------------------------------------------- what kind of file it is
+
+
+def kinds_of_files(tmp_path):
+    """The same network as each kind of file that is read."""
+    parameters = make().parameters
+    weights.save(tmp_path / "one.h5", make())
+    write_net(tmp_path / "one.mat", parameters)
+    files = {kind: (tmp_path / f"one.{kind}").read_bytes() for kind in ("h5", "mat")}
+    return files | {"zip": zipped(*state_of(parameters)), "old": legacy(*state_of(parameters))}
+
+
+@pytest.mark.parametrize(
+    "name", ["net.pth.tar", "net.ckpt", "net.PTH", "net.h5", "net.mat", "net.pth", "net", "NET.MAT"]
+)
+def test_the_first_bytes_tell_the_kind(tmp_path, name):
+    """`load` takes all kinds by any name; `import_weights` the foreign ones, and says what to do with ours."""
+    for kind, content in kinds_of_files(tmp_path).items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert_same(weights.load(path).parameters, make().parameters)
+        if kind == "h5":
+            with pytest.raises(WeightsError, match="weights of dcfnet_np already; use the file as it is") as error:
+                weights.import_weights(path)
+            one_line(error)
+        else:
+            found = weights.import_weights(path)
+            assert_same(found.parameters, make().parameters)
+            assert found.channel_order == ("rgb" if kind == "mat" else "bgr")
+            assert found.training["imported_from"] == name
+
+
+def test_a_big_endian_mat_file_is_known(tmp_path):
+    """Its version and the mark of its order are turned; here there is nothing behind them."""
+    (tmp_path / "a.pth").write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI")
+    with pytest.raises(WeightsError, match="no network: neither 'net' with its 'layers' nor"):
+        weights.load(tmp_path / "a.pth")
+
+
+def mat_4(name, order="<", kind=0):
+    values = struct.pack(f"{order}5i", kind, 1, 1, 0, len(name) + 1) + name + b"\0" + bytes(8)
+    return values
+
+
+def packed(data):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        entry = tarfile.TarInfo("net.pth")
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89HDF\r\n\x1a\n\0" + bytes(600), "no weights: neither a file of dcfnet_np, nor"),
+        (b"\x89HDF\r\n\x1a\n\1" + bytes(600), "no weights: neither a file of dcfnet_np, nor"),
+        (
+            b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(384) + b"\x89HDF\r\n\x1a\n\0",
+            "version 7.3; ",
+        ),
+        (mat_4(b"net"), "version 4"),
+        (mat_4(b"a_long_name", ">", 1000), "version 4"),
+        (mat_4(b"x", "<", 4052), "version 4"),
+        (mat_4(b"x", "<", 5000), "no weights"),
+        (mat_4(b"x", "<", 100), "no weights"),
+        (mat_4(b"x", "<", 60), "no weights"),
+        (mat_4(b"x", "<", 3), "no weights"),
+        (mat_4(b"x")[:19], "no weights"),
+        (mat_4(b"x" * 64), "no weights"),
+        (mat_4(b"x\xe9"), "no weights"),
+        (mat_4(b"x").replace(b"x\0", b"xx"), "no weights"),
+        (packed(b"weights"), "an archive; take the file of weights out"),
+        (b"\x1f\x8b\x08" + bytes(99), "an archive; take the file of weights out"),
+        (b"BZh9" + bytes(99), "an archive; take the file of weights out"),
+        (b"\x08\x00onnx" + bytes(99), "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch"),
+        (b"<!DOCTYPE html>", "no weights"),
+        (b"P", "no weights"),
+        (b"", "incomplete or damaged"),
+    ],
+)
+def test_other_kinds_are_named(tmp_path, content, message):
+    """In one line, the same for every way in; none sends the reader to another that sends him back."""
+    path = tmp_path / "net.pth.tar"
+    path.write_bytes(content)
+    for read in (weights.load, weights.import_weights, weights.import_mat):
+        with pytest.raises(WeightsError, match=message) as error:
+            read(path)
+        assert "net.pth.tar" in one_line(error)
+
+
+def test_errors_are_short():
+    """One cap for all: the middle of a long message goes, line breaks and control characters too."""
+    assert str(WeightsError("a\n b\t\x1b[0mc\0")) == "a b [0mc"
+    assert str(WeightsError("x" * 300)) == "x" * 300
+    long = str(WeightsError("".join(f"{number} " for number in range(1000))))
+    assert len(long) == 300 and long.startswith("0 1 2 3 ") and " ... " in long and long.endswith(" 998 999")
+    text = str(weights.WeightsError("a" * 1000 + "z" * 1000))
+    assert text == "a" * 200 + " ... " + "z" * 95
 
 
 def only_weights_error(read, path, content):
@@ -583,7 +712,7 @@ def test_bad_mat(tmp_path):
     with pytest.raises(WeightsError, match="no network"):
         weights.import_mat(path)
     scipy.io.savemat(path, {"net": np.eye(3)})
-    with pytest.raises(WeightsError, match="not a MATLAB file with a network, or"):
+    with pytest.raises(WeightsError, match="no network: neither 'net' with its 'layers'"):
         weights.import_mat(path)
     write_net(path, light)
     whole = path.read_bytes()
@@ -592,6 +721,106 @@ def test_bad_mat(tmp_path):
         with pytest.raises(WeightsError) as error:
             weights.import_mat(path)
         one_line(error)
+
+
+def cells(*items):
+    made = np.empty((1, len(items)), object)
+    made[0] = [*items, None][:-1]
+    return made
+
+
+def old_net(parameters, **more):
+    """A network as MatConvNet had it before 1.0-beta12."""
+    w = [parameters[f"conv{i}.weight"].transpose(2, 3, 1, 0) for i in (1, 2)]
+    b = [parameters[f"conv{i}.bias"][None] for i in (1, 2)]
+    layers = [{"type": "conv", "filters": w[0], "biases": b[0], "stride": 1}, {"type": "relu"}]
+    layers += [{"type": "conv", "filters": w[1], "biases": b[1]}, {"type": "normalize", "param": [5, 1, 2e-5, 0.75]}]
+    return {"layers": cells(*layers), **more}
+
+
+EVEN = np.broadcast_to(np.float32([120, 119, 118]), (5, 7, 3)).copy()
+
+
+@pytest.mark.parametrize(
+    ("more", "mean"),
+    [
+        ({}, (123, 117, 104)),
+        ({"meta": {}}, (123, 117, 104)),
+        ({"meta": np.zeros((0, 0))}, (123, 117, 104)),
+        ({"meta": {"normalization": {}}}, (123, 117, 104)),
+        ({"meta": {"normalization": {"averageImage": np.zeros((0, 0))}}}, (123, 117, 104)),
+        ({"normalization": {"averageImage": np.float32([[[1, 2, 3]]])}}, (1, 2, 3)),
+        ({"meta": {"a": 1}, "normalization": {"averageImage": np.float32([[1, 2, 3]])}}, (1, 2, 3)),
+        ({"meta": {"normalization": {"averageImage": np.float32([[1], [2], [3]])}}}, (1, 2, 3)),
+        ({"meta": {"normalization": {"averageImage": 7.0}}}, (7, 7, 7)),
+        ({"meta": {"normalization": {"averageImage": EVEN}}}, (120, 119, 118)),
+    ],
+)
+def test_mat_of_other_forms(tmp_path, more, mean):
+    """Of the old form, with any way to have no mean, one grey level, or an image that is the same everywhere."""
+    expected = make("conv1").parameters
+    for name, content in (("net", {"net": old_net(expected, **more)}), ("loose", old_net(expected, **more))):
+        scipy.io.savemat(tmp_path / f"{name}.mat", content)
+        found = weights.import_mat(tmp_path / f"{name}.mat")
+        assert_same(found.parameters, expected)
+        assert (found.architecture, found.channel_order, found.mean) == ("conv1", "rgb", mean)
+        assert found.training.get("meta", {}) == ({"a": 1} if "a" in more.get("meta", {}) else {})
+
+
+def test_mat_without_a_bias(tmp_path):
+    """MatConvNet takes an empty one for zeros."""
+    expected = make("light").parameters
+    net = old_net(expected)
+    net["layers"][0, 2]["biases"] = np.zeros((0, 0))
+    scipy.io.savemat(tmp_path / "a.mat", {"net": net})
+    expected = expected | {"conv2.bias": np.zeros(32, np.float32)}
+    assert_same(weights.import_mat(tmp_path / "a.mat").parameters, expected)
+
+
+def layer_with(number, **fields):
+    def change(net):
+        net["layers"][0, number] |= fields
+
+    return change
+
+
+def without(number, field):
+    return lambda net: net["layers"][0, number].pop(field)
+
+
+def mean_image(image):
+    return lambda net: net.update(meta={"normalization": {"averageImage": image}})
+
+
+UNEVEN = EVEN + np.float32(0.01) * (np.arange(7) == 3)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (mean_image(UNEVEN), r"mean image differs from pixel to pixel.*averageImage = mean\(mean\("),
+        (mean_image(EVEN[..., :2]), r"three channels, got shape \(5, 7, 2\)"),
+        (mean_image(EVEN[0]), r"three channels, got shape \(7, 3\)"),
+        (layer_with(0, stride=np.float64([[1, 2]])), "a conv layer has a stride or a leak"),
+        (layer_with(1, leak=0.1), "a relu layer has a stride or a leak"),
+        (layer_with(3, param=[5, 1, 1e-4, 0.75]), r"LRN constants must be \(5, 1.0, 2e-05, 0.75\)"),
+        (layer_with(0, type="bnorm"), "its convolutions are 32 to 32, dilations .1., layers .'bnorm', 'relu', 'conv'"),
+        (without(3, "param"), "whole, but no network as MatConvNet keeps it: 'param' is missing"),
+        (without(2, "filters"), "whole, but no network as MatConvNet keeps it: 'filters' is missing"),
+        (without(1, "type"), "whole, but no network as MatConvNet keeps it: 'type' is missing"),
+        (layer_with(2, filters=3.0), "whole, but no network as MatConvNet keeps it$"),
+        (lambda net: net.update(layers=7.0), "whole, but no network as MatConvNet keeps it$"),
+        (lambda net: net.pop("layers"), "no network: neither 'net' with its 'layers' nor 'conv1_w'"),
+    ],
+)
+def test_mat_files_that_are_whole_but_no_network(tmp_path, change, message):
+    """They are not called damaged: copying them again would not help."""
+    net = old_net(make("light").parameters)
+    change(net)
+    scipy.io.savemat(tmp_path / "a.mat", {"net": net})
+    with pytest.raises(WeightsError, match=message) as error:
+        weights.import_mat(tmp_path / "a.mat")
+    assert "damaged" not in one_line(error)
 
 
 # -------------------------------------------------------------------------------------- the released files

@@ -5,16 +5,19 @@ learning rate are functions of (seed, epoch).  A file is written under a tempora
 then moved to its place, so a process killed at any moment leaves the previous checkpoint behind.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcfnet_np.archives import open_stored_zip
 from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.files import replacing
 
 FORMAT_VERSION = 3
+LARGEST_FILE = 64 << 20  # bytes; networks of these kinds take less than 1 MB, the log about 1 KB an epoch
 GROUPS = ("parameters", "velocity", "squares", "average")  # of arrays, one for each parameter
 
 
@@ -52,8 +55,14 @@ def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint (NumPy arrays; nothing is unpickled).  CheckpointError when it is not whole."""
     path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; start without resume")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has over {LARGEST_FILE >> 20} MiB")
+        data = path.read_bytes()
+        open_stored_zip(data).close()  # refuses what would unfold
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             facts: dict[str, Any] = json.loads(str(archive["meta"]))
             groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
             for key in archive.files:
@@ -63,8 +72,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if facts.pop("format") != FORMAT_VERSION:
             raise ValueError(f"it is not of format {FORMAT_VERSION}, which this version reads")
         return Checkpoint(**{**facts, **groups, "records": tuple(facts["records"])})
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint {path}; start without resume") from None
     except Exception as error:  # a torn file can fail in zipfile, json or numpy
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is no readable checkpoint ({line})") from None

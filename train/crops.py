@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcfnet_np.archives import open_hdf5, stored_attributes, stored_dataset
 from dcfnet_np.files import (
-    is_checked_hdf5,
     only_writer,
     part_of,
     replacing,
@@ -77,25 +77,22 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
     lazy: `crops` is a map of the file, read where it is indexed, so that memory need not hold it; it must not be
     written to, nor the file replaced meanwhile.  Raises ValueError, one line, when it is no such file.
     """
-    import h5py
-
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
     form: Any = None
     try:
-        if not is_checked_hdf5(path):
-            raise ValueError("no HDF5, or one without checksums")
-        with h5py.File(path, "r") as file:
-            attributes: dict[str, Any] = dict(file.attrs)
+        with open_hdf5(path) as file:
+            attributes = stored_attributes(file, ("format", "padding", "size", "margin", "digest"))
             form = int(attributes["format"])
             if form != FORMAT_VERSION:
                 raise ValueError("another format")
-            pixels = _mapped(path, file["crops"])
-            names = tuple(file["sequences"].asstr()[:].tolist())
-            sequence, frame, box, validation = (file[name][:] for name in ("sequence", "frame", "box", "validation"))
+            pixels = _mapped(path, stored_dataset(file, "crops"))
+            names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
+            sequence, frame, box, validation = (
+                stored_dataset(file, name)[:] for name in ("sequence", "frame", "box", "validation")
+            )
         size, edge, padding = int(attributes["size"]), int(attributes["margin"]), float(attributes["padding"])
-        digest = attributes["digest"]
         shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
         if shapes != [(len(frame), 3, *[size + 2 * edge] * 2), *[(len(frame),)] * 2, (len(frame), 4), (len(names),)]:
             raise ValueError("sizes that do not fit together")
@@ -112,7 +109,7 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
             names,
             padding,
             size,
-            digest.decode() if isinstance(digest, bytes) else str(digest),
+            str(attributes["digest"]),
             edge if margin else 0,
             box,
             validation != 0,  # a damaged byte is neither False nor True
