@@ -13,7 +13,8 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -212,15 +213,44 @@ def current(device: Device) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if device.kind == "cpu" else cupy().cuda.Device(device.index)
 
 
-def on_own_device(method: Method) -> Method:
-    """A method that runs with its object's `device` as the current one."""
+def exclusive(method: Method) -> Method:
+    """A method that runs with its object's `device` as the current one, and alone: see `Turn`."""
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **options: Any) -> Any:
-        with current(self.device):
+        with self.turn.take(method.__qualname__), current(self.device):
             return method(self, *args, **options)
 
     return cast(Method, run)
+
+
+class Turn:
+    """Whose turn it is to work with an object that has one state and one set of arrays: one call at a time.
+
+    A second call meanwhile is refused, not kept waiting: which of two frames came first would be left to chance.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._process = device, os.getpid()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def take(self, who: str) -> Iterator[None]:
+        """For the length of a `with` block.  Raises RuntimeError, in the name of `who`, where that cannot be."""
+        if self._device.kind == "cuda" and self._process != os.getpid():
+            raise RuntimeError(
+                f"{who}: this tracker is on {self._device} and was made before a fork, which CUDA does not survive; "
+                "make it in the process that uses it"
+            )
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{who}: this tracker is at work already, in another thread or in its observer; "
+                "give each thread a tracker of its own, or let the threads take turns by a lock"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 def usable_cores() -> int:
@@ -233,6 +263,51 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _OneBlasThread:
+    """A context in which this process's BLAS has one thread, for any number of threads at the same time.
+
+    The number is the whole process's.  So the first to enter sets it, and the last to leave sets it back.
+    """
+
+    def __init__(self) -> None:
+        import threadpoolctl
+
+        self._blas = threadpoolctl.ThreadpoolController()
+        self._limit: Any = None  # while somebody is inside
+        self._after_fork()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        """The threads that were inside are not in the new process."""
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._limit is not None:
+            self._limit.restore_original_limits()
+            self._limit = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = self._blas.limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._give_back()
+
+
+@functools.cache
+def one_blas_thread() -> contextlib.AbstractContextManager[None]:
+    """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while."""
+    return _OneBlasThread()
+
+
 class Cores:
     """All CPU cores, each at work on items of its own, with one BLAS thread in each.
 
@@ -242,23 +317,24 @@ class Cores:
     """
 
     def __init__(self) -> None:
-        import threadpoolctl
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0  # that has the pool's threads: a fork copies none of them
 
-        self._blas = threadpoolctl.ThreadpoolController()
-        # The calling thread works too; it would only wait otherwise.  On one core it does everything.
-        others = usable_cores() - 1
-        self._pool = ThreadPoolExecutor(others) if others else None
-
-    def one_blas_thread(self) -> Any:
-        """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while."""
-        return self._blas.limit(limits=1, user_api="blas")
+    def _others(self) -> ThreadPoolExecutor | None:
+        """Threads for all cores but one: the calling thread works too, it would only wait otherwise."""
+        if self._process != os.getpid():
+            others = usable_cores() - 1
+            self._pool = ThreadPoolExecutor(others) if others else None
+            self._process = os.getpid()
+        return self._pool
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in order; BLAS has its threads back afterwards."""
-        with self.one_blas_thread():
-            if self._pool is None:
+        pool = self._others()
+        with one_blas_thread():
+            if pool is None:
                 return [function(item) for item in items]
-            tasks = [(item, self._pool.submit(function, item)) for item in items]
+            tasks = [(item, pool.submit(function, item)) for item in items]
             try:
                 # What no other thread has begun is cancelled there and done here.
                 results = [function(item) if task.cancel() else task for item, task in tasks]
