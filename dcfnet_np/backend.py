@@ -263,49 +263,69 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _OneBlasThread:
-    """A context in which this process's BLAS has one thread, for any number of threads at the same time.
+class _Blas:
+    """The BLAS of this process, held to one thread as long as anybody wants that.
 
-    The number is the whole process's.  So the first to enter sets it, and the last to leave sets it back.
+    The number is the whole process's.  So the first to come sets it, and the last to go sets it back.  Where it is each
+    thread's own, with OpenMP, everybody sets it and sets it back.
     """
 
     def __init__(self) -> None:
         import threadpoolctl
 
-        self._blas = threadpoolctl.ThreadpoolController()
-        self._limit: Any = None  # while somebody is inside
-        self._after_fork()
+        libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+        self._own = [library for library in libraries if getattr(library, "threading_layer", "") == "openmp"]
+        self._shared = [library for library in libraries if library not in self._own]
+        # threadpoolctl 3.8 lets only the thread that came first set the number: here any may be the last one to go.
+        openblas = getattr(threadpoolctl, "OpenBLASController", None)
+        self._free = getattr(openblas, "clear_controlling_thread", lambda force: None)
+        self._before: list[int] = []
+        self._lock, self._inside = threading.Lock(), 0
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
+    @contextlib.contextmanager
+    def one_thread(self) -> Iterator[None]:
+        own = [library.num_threads for library in self._own]
+        self._set(self._own, [1] * len(own))
+        with self._lock:
+            if self._inside == 0:
+                self._before = [library.num_threads for library in self._shared]
+                self._set(self._shared, [1] * len(self._before))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._set(self._shared, self._before)
+            self._set(self._own, own)
+
+    def _set(self, libraries: list[Any], numbers: list[int]) -> None:
+        for library, number in zip(libraries, numbers):
+            self._free(force=True)
+            library.set_num_threads(number)
+            self._free(force=True)
+
     def _after_fork(self) -> None:
         """The threads that were inside are not in the new process."""
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._give_back()
-
-    def _give_back(self) -> None:
-        if self._limit is not None:
-            self._limit.restore_original_limits()
-            self._limit = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._limit = self._blas.limit(limits=1, user_api="blas")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._give_back()
+        if self._inside:
+            self._set(self._shared, self._before)
+        self._lock, self._inside = threading.Lock(), 0
 
 
 @functools.cache
+def _blas() -> _Blas:
+    return _Blas()
+
+
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while."""
-    return _OneBlasThread()
+    """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while.
+
+    Any number of threads may be in it at the same time.
+    """
+    return _blas().one_thread()
 
 
 class Cores:
@@ -330,14 +350,19 @@ class Cores:
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in order; BLAS has its threads back afterwards."""
+
+        def work(item: Any) -> Any:
+            with one_blas_thread():
+                return function(item)
+
         pool = self._others()
         with one_blas_thread():
             if pool is None:
-                return [function(item) for item in items]
-            tasks = [(item, pool.submit(function, item)) for item in items]
+                return [work(item) for item in items]
+            tasks = [(item, pool.submit(work, item)) for item in items]
             try:
                 # What no other thread has begun is cancelled there and done here.
-                results = [function(item) if task.cancel() else task for item, task in tasks]
+                results = [work(item) if task.cancel() else task for item, task in tasks]
             finally:
                 wait([task for _, task in tasks])
             return [result.result() if isinstance(result, Future) else result for result in results]

@@ -56,7 +56,8 @@ class MultiTracker(TrackerBase):
             frame = to_bgr(frame)
             if self._targets:
                 check_frame_shape(frame.shape, self._frame_shape, "MultiTracker.add")
-            target = self._start(frame, check_box(box, frame.shape, "MultiTracker.add"), "MultiTracker.add")
+            with one_blas_thread():
+                target = self._start(frame, check_box(box, frame.shape, "MultiTracker.add"), "MultiTracker.add")
             self._frame_shape = frame.shape
         self._targets[self._next] = target
         self._next += 1

@@ -26,14 +26,13 @@ from .backend import (
 from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
 from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
-from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
+from .ops.fourier import Band, InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
 from .vision.boxes import Box, check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label
 from .weights import Weights
 from .weights import load as load_weights
-
 
 Observer: TypeAlias = Callable[[str, dict[str, Any]], None]  # of an event's name and its values, see `Tracker`
 
@@ -154,7 +153,12 @@ class TrackerBase:
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.device = select_device(device)
         self.turn = Turn(self.device)
-        self._settings: dict[str, Any] = {"weights": self.weights, "preset": self.preset, "device": str(self.device), "band": band}
+        self._settings: dict[str, Any] = {
+            "weights": self.weights,
+            "preset": self.preset,
+            "device": str(self.device),
+            "band": band,
+        }
         self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
         if self._by_kernels is not None:
             return  # on a GPU kernels do all that follows, see there
@@ -168,7 +172,7 @@ class TrackerBase:
             self._band = self._band._replace(rows=rows, columns=columns)
             if self.device.kind == "cpu":
                 inverse = [make_inverse_work(self._band, (scales,), np.float32) for _ in range(batch)]
-        with current(self.device):
+        with current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
             self._label_f = rfft2(to_device(label, self.device), self._band)
             self._extract = make_extractor(self.weights, self.preset, self._band, self.device, batch * scales)
         self._memory = [Memory(work, np.empty((size, size))) for work in inverse]
@@ -188,6 +192,11 @@ class TrackerBase:
 
     def __copy__(self) -> "TrackerBase":
         return copy.deepcopy(self)  # two trackers cannot share a target
+
+    @property
+    def band(self) -> Band | None:
+        """The bins of the spectrum that are kept; None: all of them."""
+        return self._band
 
     def _tell(self, event: str, **values: Any) -> None:
         if self._observer is not None:
@@ -390,7 +399,8 @@ class Tracker(TrackerBase):
         if self._by_kernels is not None:
             return self._by_kernels.start(frame, box, 0, "Tracker.init")
         frame = to_bgr(frame)
-        self._target = self._start(frame, check_box(box, frame.shape, "Tracker.init"), "Tracker.init")
+        with one_blas_thread():
+            self._target = self._start(frame, check_box(box, frame.shape, "Tracker.init"), "Tracker.init")
         self._frame_shape = frame.shape
 
     @exclusive
