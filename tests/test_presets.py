@@ -78,6 +78,20 @@ def test_a_preset_is_frozen_and_knows_its_fields():
     for field, value in wrong.items():
         with pytest.raises(ValueError, match=f"Preset: {field} must be"):
             Preset("mine", **{field: value})
+    # On either side of each bound.
+    bounds = {
+        "input_size": (8, 7), "num_scales": (1, -1), "learning_rate": (0, -1e-9), "second_rate": (1, 1.01),
+        "lam": (0, -1e-9), "aspect_step": (1, 0.99), "min_score": (0, -0.1), "min_psr": (0, -0.1), "lost_after": (1, 0),
+        "scale_step": (0.01, 0), "scale_penalty": (0.01, 0), "min_scale": (0.01, 0), "min_size": (0.01, 0),
+        "max_scale": (0.01, 0), "sigma_factor": (0.01, 0), "padding": (0.01, 0), "redetection": (0, -1),
+    }  # fmt: skip
+    for field, (good, bad) in bounds.items():
+        assert getattr(Preset("mine", **{field: good}), field) == good
+        with pytest.raises(ValueError, match=f"Preset: {field} must be"):
+            Preset("mine", **{field: bad})
+    for psr, least in ((0.0, 0.0), (6.9, 7.0)):
+        with pytest.raises(ValueError, match="Preset: redetection_psr must be at least min_psr, and min_psr above 0"):
+            Preset("mine", redetection=3, redetection_psr=psr, min_psr=least)
     with pytest.raises(ValueError, match="unknown preset 'papr'; known: default, paper"):
         get_preset("papr")
     mine = Preset("mine", padding=1.0)

@@ -29,7 +29,7 @@ from dcfnet_np.tracker import Tracker
 from dcfnet_np.train import step
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 
-LONG = 600  # seconds: what takes longer hangs
+LONG = 240  # seconds: what takes longer hangs
 SMALL = Preset("small", input_size=45)
 CAREFUL = dataclasses.replace(PRESETS["careful"], input_size=63, lost_after=1, min_psr=9.0)
 
