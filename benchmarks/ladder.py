@@ -20,7 +20,7 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dcfnet_np import bench, extractor, network, tiled
-from dcfnet_np.backend import Cores, Device
+from dcfnet_np.backend import Device, one_blas_thread
 from dcfnet_np.ops import conv, lrn, winograd
 from dcfnet_np.ops.fourier import label_band, rfft2
 from dcfnet_np.presets import get_preset
@@ -218,7 +218,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     report: dict[str, Any] = {"machine": bench.machine()}
-    with Cores().one_blas_thread():
+    with one_blas_thread():
         report |= {name: in_turns(steps) for name, steps in patch_steps().items()}
         report["training pair"] = in_turns(pair_steps(), 3)
     report["frame"] = in_turns(frame_steps(frames, box))

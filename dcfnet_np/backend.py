@@ -13,7 +13,8 @@ import dataclasses
 import functools
 import importlib
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -212,15 +213,44 @@ def current(device: Device) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if device.kind == "cpu" else cupy().cuda.Device(device.index)
 
 
-def on_own_device(method: Method) -> Method:
-    """A method that runs with its object's `device` as the current one."""
+def exclusive(method: Method) -> Method:
+    """A method that runs with its object's `device` as the current one, and alone: see `Turn`."""
 
     @functools.wraps(method)
     def run(self: Any, *args: Any, **options: Any) -> Any:
-        with current(self.device):
+        with self.turn.take(method.__qualname__), current(self.device):
             return method(self, *args, **options)
 
     return cast(Method, run)
+
+
+class Turn:
+    """Whose turn it is to work with an object that has one state and one set of arrays: one call at a time.
+
+    A second call meanwhile is refused, not kept waiting: which of two frames came first would be left to chance.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device, self._process = device, os.getpid()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def take(self, who: str) -> Iterator[None]:
+        """For the length of a `with` block.  Raises RuntimeError, in the name of `who`, where that cannot be."""
+        if self._device.kind == "cuda" and self._process != os.getpid():
+            raise RuntimeError(
+                f"{who}: this tracker is on {self._device} and was made before a fork, which CUDA does not survive; "
+                "make it in the process that uses it"
+            )
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"{who}: this tracker is at work already, in another thread or in its observer; "
+                "give each thread a tracker of its own, or let the threads take turns by a lock"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 def usable_cores() -> int:
@@ -233,6 +263,71 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _Blas:
+    """The BLAS of this process, held to one thread as long as anybody wants that.
+
+    The number is the whole process's.  So the first to come sets it, and the last to go sets it back.  Where it is each
+    thread's own, with OpenMP, everybody sets it and sets it back.
+    """
+
+    def __init__(self) -> None:
+        import threadpoolctl
+
+        libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+        self._own = [library for library in libraries if getattr(library, "threading_layer", "") == "openmp"]
+        self._shared = [library for library in libraries if library not in self._own]
+        # threadpoolctl 3.8 lets only the thread that came first set the number: here any may be the last one to go.
+        openblas = getattr(threadpoolctl, "OpenBLASController", None)
+        self._free = getattr(openblas, "clear_controlling_thread", lambda force: None)
+        self._before: list[int] = []
+        self._lock, self._inside = threading.Lock(), 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    @contextlib.contextmanager
+    def one_thread(self) -> Iterator[None]:
+        own = [library.num_threads for library in self._own]
+        self._set(self._own, [1] * len(own))
+        with self._lock:
+            if self._inside == 0:
+                self._before = [library.num_threads for library in self._shared]
+                self._set(self._shared, [1] * len(self._before))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._set(self._shared, self._before)
+            self._set(self._own, own)
+
+    def _set(self, libraries: list[Any], numbers: list[int]) -> None:
+        for library, number in zip(libraries, numbers):
+            self._free(force=True)
+            library.set_num_threads(number)
+            self._free(force=True)
+
+    def _after_fork(self) -> None:
+        """The threads that were inside are not in the new process."""
+        if self._inside:
+            self._set(self._shared, self._before)
+        self._lock, self._inside = threading.Lock(), 0
+
+
+@functools.cache
+def _blas() -> _Blas:
+    return _Blas()
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[None]:
+    """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while.
+
+    Any number of threads may be in it at the same time.
+    """
+    return _blas().one_thread()
+
+
 class Cores:
     """All CPU cores, each at work on items of its own, with one BLAS thread in each.
 
@@ -242,26 +337,32 @@ class Cores:
     """
 
     def __init__(self) -> None:
-        import threadpoolctl
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0  # that has the pool's threads: a fork copies none of them
 
-        self._blas = threadpoolctl.ThreadpoolController()
-        # The calling thread works too; it would only wait otherwise.  On one core it does everything.
-        others = usable_cores() - 1
-        self._pool = ThreadPoolExecutor(others) if others else None
-
-    def one_blas_thread(self) -> Any:
-        """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while."""
-        return self._blas.limit(limits=1, user_api="blas")
+    def _others(self) -> ThreadPoolExecutor | None:
+        """Threads for all cores but one: the calling thread works too, it would only wait otherwise."""
+        if self._process != os.getpid():
+            others = usable_cores() - 1
+            self._pool = ThreadPoolExecutor(others) if others else None
+            self._process = os.getpid()
+        return self._pool
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """[function(item) for item in items], in order; BLAS has its threads back afterwards."""
-        with self.one_blas_thread():
-            if self._pool is None:
-                return [function(item) for item in items]
-            tasks = [(item, self._pool.submit(function, item)) for item in items]
+
+        def work(item: Any) -> Any:
+            with one_blas_thread():
+                return function(item)
+
+        pool = self._others()
+        with one_blas_thread():
+            if pool is None:
+                return [work(item) for item in items]
+            tasks = [(item, pool.submit(work, item)) for item in items]
             try:
                 # What no other thread has begun is cancelled there and done here.
-                results = [function(item) if task.cancel() else task for item, task in tasks]
+                results = [work(item) if task.cancel() else task for item, task in tasks]
             finally:
                 wait([task for _, task in tasks])
             return [result.result() if isinstance(result, Future) else result for result in results]

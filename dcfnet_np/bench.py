@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, bench_kernels, kernels, network, tiled
-from .backend import Cores, Device, current, describe, usable_cores
+from .backend import Device, current, describe, one_blas_thread, usable_cores
 from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
@@ -106,7 +106,7 @@ def ceilings() -> Ceilings:
     c = np.empty_like(a)
     source = rng.random(2**24, np.float32)
     target = np.empty_like(source)
-    with Cores().one_blas_thread():
+    with one_blas_thread():
         product = min(_seconds(lambda: np.matmul(a, b, out=c)) for _ in range(10))
     copy = min(_seconds(lambda: np.copyto(target, source)) for _ in range(10))
     return Ceilings(2 * 1024**3 / product, 2 * source.nbytes / copy)
@@ -206,7 +206,7 @@ def tracking_stages(
     names += ["LRN", "transform", "response", "inverse", "peak", "update"]
     seconds = {name: [] for name in names}
     maps = np.empty(0)
-    with Cores().one_blas_thread():
+    with one_blas_thread():
         for frame in frames[1:]:
             for times in seconds.values():
                 times.append(0.0)

@@ -92,6 +92,9 @@ class DeviceStep:
             self._learn = self.stages[self._learn_from :]
             self._stream.synchronize()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("DeviceStep: it cannot be copied or pickled, since its state is on the GPU; make another one")
+
     def start(self, frame: Any, boxes: Any, who: str = "DeviceStep.start") -> None:
         """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h; pixels, 0-based) is target t.
 

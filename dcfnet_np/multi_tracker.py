@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .backend import on_own_device
+from .backend import exclusive, one_blas_thread
 from .device_tracker import check_frame_shape
 from .presets import Preset
 from .tracker import Target, TrackerBase, TrackResult
@@ -24,8 +24,10 @@ class MultiTracker(TrackerBase):
 
     Every target's results are those of a `Tracker` of its own, to rounding.  Arguments as for `Tracker`.  All frames
     have one size as long as there is a target.  On a GPU a step has rows for 1, 2, 4, 8, ... targets; those of
-    removed ones are used again, but not given back.
+    removed ones are used again, but not given back.  Threads, forks and copies: as for `Tracker`.
     """
+
+    _memory_of_targets = ("_targets", "_frame_shape", "_next")
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class MultiTracker(TrackerBase):
         self._frame_shape: tuple[int, ...] = ()
         self._next = 0
 
-    @on_own_device
+    @exclusive
     def add(self, frame: Any, box: Any) -> int:
         """Learn the target inside `box` = (x, y, w, h), pixels, 0-based, of `frame`.  Returns its id, used only once.
 
@@ -54,13 +56,14 @@ class MultiTracker(TrackerBase):
             frame = to_bgr(frame)
             if self._targets:
                 check_frame_shape(frame.shape, self._frame_shape, "MultiTracker.add")
-            target = self._start(frame, check_box(box, frame.shape, "MultiTracker.add"), "MultiTracker.add")
+            with one_blas_thread():
+                target = self._start(frame, check_box(box, frame.shape, "MultiTracker.add"), "MultiTracker.add")
             self._frame_shape = frame.shape
         self._targets[self._next] = target
         self._next += 1
         return self._next - 1
 
-    @on_own_device
+    @exclusive
     def remove(self, id: int) -> None:
         """Follow this target no longer.  Raises KeyError for an id that there is not."""
         if id not in self._targets:
@@ -69,7 +72,7 @@ class MultiTracker(TrackerBase):
         if self._by_kernels is not None:
             self._by_kernels.remove(target)
 
-    @on_own_device
+    @exclusive
     def update(self, frame: Any, response: bool = False) -> dict[int, TrackResult]:
         """Find every target in the next frame and learn from it.  Returns {id: result}, in the order of `add`.
 
@@ -85,7 +88,7 @@ class MultiTracker(TrackerBase):
         check_frame_shape(frame.shape, self._frame_shape, "MultiTracker.update")
         targets: list[Target] = list(self._targets.values())
         results: list[TrackResult] = []
-        with self._cores.one_blas_thread():
+        with one_blas_thread():
             for first in range(0, len(targets), BATCH):
                 results += self._follow(frame, targets[first : first + BATCH], response)
         return dict(zip(self._targets, results))

@@ -23,13 +23,14 @@ from .ops.lrn import banded_matrix
 
 
 def supports(architecture: "str | network.Architecture") -> bool:
-    """Whether a network is convolutions without dilation, ReLU between them, and one LRN at the end."""
+    """Whether a network is two or more convolutions without dilation, ReLU between them, and one LRN at the end."""
     specs = network.get_architecture(architecture)
     convolutions = specs[:-1:2]
     return (
         all(isinstance(spec, network.Conv) and spec.dilation == 1 for spec in convolutions)
         and all(isinstance(spec, network.Relu) for spec in specs[1:-1:2])
         and len(specs) % 2 == 0
+        and len(convolutions) > 1
         and isinstance(specs[-1], network.Lrn)
     )
 
@@ -143,14 +144,20 @@ class Strip:
         n, d = heights[-1], convolutions[-1].c_out
         self.y, self.s = np.empty((2, 4, n, d, tiles), dtype)
         self.power = self.m[-1][:4]
-        spare = np.empty(self.y.size, dtype) if backward else self.v[-1].reshape(-1)[: self.y.size]
-        self.features = spare.reshape(d, n, 4, tiles)
+        spare = self.v[-1].reshape(-1)
+        if backward or spare.size < self.y.size:  # the last convolution may widen the network
+            spare = np.empty(self.y.size, dtype)
+        self.features = spare[: self.y.size].reshape(d, n, 4, tiles)
         self.banded = banded_matrix(d, self.lrn.n, dtype) * np.dtype(dtype).type(self.lrn.alpha)
         self.dft_rows = np.ascontiguousarray(dft.rows[:, self.first : self.last])
         self.product = np.empty((d, n, dft.columns.shape[1]), dtype)
         self.parts = np.empty((d, len(dft.rows), dft.columns.shape[1]), dtype)
         if backward:
             self._make_backward_buffers()
+
+    def __reduce__(self) -> Any:
+        """A copy's arrays would share no memory any more, and its numbers would be wrong."""
+        raise TypeError("Strip: it cannot be copied or pickled, since its arrays share memory; make another one")
 
     @property
     def reads(self) -> slice:

@@ -6,10 +6,8 @@
 A step is a name and a dict of arrays in the order in which they were computed: "frame 0", the first frame, then
 "frame 1" and so on, then "training values" and "training gradients".  docs/traces.md describes every quantity.
 
-**What this module knows of the tracker.**  `Recorder` is a `Tracker` that listens at `_extract` and `_peak` and reads
-`_target`, `_label_f` and `_band`.  What the tracker's fast extractor does not show, crops and features, the
-plain `Extractor` computes again.  Everything is copied, since the tracker uses its memory again.  Nothing else depends
-on these names, and the tracker knows nothing of being recorded.
+`Recorder` listens to a `Tracker` as its observer.  What the tracker's fast extractor does not show, crops and
+features, the plain `Extractor` computes again.  Everything is copied, since the tracker uses its memory again.
 """
 
 import dataclasses
@@ -22,7 +20,7 @@ import numpy as np
 
 from . import __version__, network
 from .archives import open_hdf5, stored_attributes, stored_dataset
-from .extractor import Extracted, Extractor, is_flat
+from .extractor import Extractor
 from .files import check_output, replacing
 from .ops import dcf, fourier, loss
 from .ops.conv import conv2d_forward
@@ -43,17 +41,16 @@ Record = dict[str, np.ndarray]
 Step = tuple[str, Record]
 
 
-class Recorder(Tracker):
-    """A Tracker on the CPU that keeps what it computes: `record` is the step of the newest frame."""
+class Recorder:
+    """Keeps what a `Tracker` on the CPU computes: `record` is the step of the newest frame."""
 
     def __init__(
         self, weights: str | Weights = "light", preset: str | Preset = "default", band: str | None = "auto"
     ) -> None:
-        super().__init__(weights, preset, "cpu", band)
-        self.plain = Extractor(self.weights, self.preset, self._band, self.device)
-        self._heard, self._extract = self._extract, self._listen
+        self.tracker = Tracker(weights, preset, "cpu", band, self._hear)
+        self.weights, self.preset = self.tracker.weights, self.tracker.preset
+        self.plain = Extractor(self.weights, self.preset, self.tracker.band, self.tracker.device)
         self.record: Record = {}
-        self._role = "template"  # of the crop at work; in `update` the first one is "search"
 
     def steps(self, frames: Iterable[Any], box: Any, training: bool = True) -> Iterator[Step]:
         """Track through `frames` from `box` (pixels, 0-based) and yield a step for each.
@@ -64,11 +61,11 @@ class Recorder(Tracker):
         for number, frame in enumerate(frames):
             if number == 0:
                 self.init(frame, box)
-                first_windows = self.record["template_windows"]
+                first = self.record["template_centres"], self.record["template_windows"]
             else:
                 self.update(frame)
             if number < 2 and training:  # both at the first place: where the target went is the label's affair
-                pair.append(self.plain.crop(to_bgr(frame), self._first_centre, first_windows))
+                pair.append(self.plain.crop(self._frame, *first))
             yield f"frame {number}", self.record
         if pair:
             values, gradients = self._training_step(pair[0], pair[-1])
@@ -77,6 +74,7 @@ class Recorder(Tracker):
 
     def attributes(self) -> dict[str, Any]:
         """What a reader needs to know beside the arrays: all settings, the weights, the band."""
+        band = self.tracker.band
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -86,62 +84,56 @@ class Recorder(Tracker):
             "architecture": str(self.weights.architecture),
             "channel_order": self.weights.channel_order,
             "mean": np.array(self.weights.mean),
-            "band": np.array(self._band.limits if self._band is not None else (-1, -1)),
+            "band": np.array(band.limits if band is not None else (-1, -1)),
         }
 
     def init(self, frame: Any, box: Any) -> None:
         """As `Tracker.init`."""
         size = (self.preset.input_size, self.preset.input_size)
-        self.record, self._role = {}, "template"
-        self._note("label", gaussian_label(size, self.preset.sigma))
-        self._note("label_f", self._label_f)
+        self._frame = to_bgr(frame)
+        label = gaussian_label(size, self.preset.sigma)
+        self.record = {"label": label, "label_f": fourier.rfft2(label, self.tracker.band)}
         self._note("cosine_window", self.plain.window)
-        self._note("box", check_box(box, to_bgr(frame).shape, "Recorder.init"))
-        super().init(frame, box)
-        if self._target is not None:
-            self._first_centre = self._target.centre
-        self._note_model()
+        self._note("box", check_box(box, self._frame.shape, "Recorder.init"))
+        self.tracker.init(self._frame, box)
 
     def update(self, frame: Any, response: bool = False) -> TrackResult:
         """As `Tracker.update`."""
-        self.record, self._role = {}, "search"
-        result = super().update(frame, response)
-        self._note("box", result.box)
-        for name in ("score", "psr", "scale", "ok"):
+        self._frame, self.record = to_bgr(frame), {}
+        result = self.tracker.update(self._frame, response)
+        for name in ("box", "score", "psr", "apce", "scale", "ok"):
             self._note(name, getattr(result, name))
-        self._note_model()
         return result
 
     def _note(self, name: str, value: Any) -> None:
-        self.record[name] = np.array(value)  # a copy
+        """Keep a copy; of what comes in parts, one after the other."""
+        parts = [self.record[name]] if name in self.record else []
+        self.record[name] = np.concatenate([*parts, value]) if parts else np.array(value)
 
-    def _note_model(self) -> None:
-        if self._target is not None:
-            self._note("numerator", self._target.filter.numerator)
-            self._note("denominator", self._target.filter.denominator)
-
-    def _listen(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
-        if self._role == "search" and "search_windows" in self.record:
-            self._role = "template"
-        patches = self.plain.crop(frame, centres, windows)
-        extracted = self._heard(frame, centres, windows)
-        self._note(f"{self._role}_windows", windows)
-        self._note(f"{self._role}_crop", patches)
-        if is_flat(extracted.extremes):
-            return extracted
-        self._note(f"{self._role}_features", self.plain.features(patches))
-        self._note(f"{self._role}_f", extracted.spectra)
-        if self._role == "search" and self._target is not None:
-            size = self.preset.input_size
-            response = fourier.irfft2(self._target.filter.response_f(self.record["search_f"]), (size, size), self._band)
-            self._note("response", response)
-            self._note("peaks", response.reshape(len(response), -1).max(1) * self.preset.scale_penalties)
-        return extracted
-
-    def _peak(self, response: np.ndarray) -> tuple[float, ...]:
-        peak = super()._peak(response)
-        self._note("peak", peak)
-        return peak
+    def _hear(self, event: str, values: dict[str, Any]) -> None:
+        """An event of the tracker, see `Tracker`."""
+        role = "redetection" if event.startswith("redetection") else event
+        if event == "model":
+            for prefix, model in zip(("", "second_"), values["filters"]):
+                self._note(f"{prefix}numerator", model.numerator)
+                self._note(f"{prefix}denominator", model.denominator)
+        elif event == "response":
+            self._note("response", values["response"])
+            self._note("peaks", values["peaks"])
+        elif event == "move":
+            self._note("peak", values["peak"])
+        elif event == "redetection move":
+            self._note("redetection_place", values["centre"])
+            self._note("redetection_peak", values["peak"])
+        else:
+            self._note(f"{role}_centres", values["centres"])
+            self._note(f"{role}_windows", values["windows"])
+            patches = self.plain.crop(self._frame, values["centres"], values["windows"])
+            self._note(f"{role}_crop", patches)
+            self._note(f"{role}_features", self.plain.features(patches))
+            self._note(f"{role}_f", values["spectra"])
+            if event == "redetection":
+                self._note("redetection_response", values["response"])
 
     def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
         """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.loop` does it.

@@ -4,22 +4,37 @@
 follows one target; `multi_tracker.MultiTracker` many, with the same step.
 """
 
+import copy
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .backend import Array, Cores, array_module, current, on_own_device, select_device, to_device, to_numpy
+from .backend import (
+    Array,
+    Cores,
+    Turn,
+    array_module,
+    current,
+    exclusive,
+    one_blas_thread,
+    select_device,
+    to_device,
+    to_numpy,
+)
 from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
 from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
-from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
+from .ops.fourier import Band, InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
 from .vision.boxes import Box, check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label
 from .weights import Weights
 from .weights import load as load_weights
+
+Observer: TypeAlias = Callable[[str, dict[str, Any]], None]  # of an event's name and its values, see `Tracker`
 
 
 class TrackResult(NamedTuple):
@@ -126,6 +141,9 @@ class TrackerBase:
     batch: the most targets that are worked on at the same time; there is memory for so many.
     """
 
+    _memory_of_targets: tuple[str, ...] = ()  # attributes: what a copy takes over beside the settings
+    _observer: Observer | None = None
+
     def __init__(
         self, weights: "str | Weights", preset: "str | Preset", device: str, band: "str | None", batch: int
     ) -> None:
@@ -134,6 +152,13 @@ class TrackerBase:
         self.preset = get_preset(preset)
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.device = select_device(device)
+        self.turn = Turn(self.device)
+        self._settings: dict[str, Any] = {
+            "weights": self.weights,
+            "preset": self.preset,
+            "device": str(self.device),
+            "band": band,
+        }
         self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
         if self._by_kernels is not None:
             return  # on a GPU kernels do all that follows, see there
@@ -147,11 +172,35 @@ class TrackerBase:
             self._band = self._band._replace(rows=rows, columns=columns)
             if self.device.kind == "cpu":
                 inverse = [make_inverse_work(self._band, (scales,), np.float32) for _ in range(batch)]
-        with current(self.device):
+        with current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
             self._label_f = rfft2(to_device(label, self.device), self._band)
             self._extract = make_extractor(self.weights, self.preset, self._band, self.device, batch * scales)
         self._memory = [Memory(work, np.empty((size, size))) for work in inverse]
         self._cores = Cores()
+
+    def __reduce__(self) -> Any:
+        """For `copy.deepcopy` and pickle: settings and targets.  All else is memory, and is made anew."""
+        reason = f"on {self.device}, where its targets stay" if self.device.kind != "cpu" else ""
+        reason = "watched by an observer" if self._observer else reason
+        if reason:
+            raise TypeError(
+                f"{type(self).__name__}: this tracker is {reason}, so it cannot be copied or pickled; "
+                "make another one, and start it from the boxes of its results"
+            )
+        state = {name: value for name, value in vars(self).items() if name in self._memory_of_targets}
+        return functools.partial(type(self), **self._settings), (), state
+
+    def __copy__(self) -> "TrackerBase":
+        return copy.deepcopy(self)  # two trackers cannot share a target
+
+    @property
+    def band(self) -> Band | None:
+        """The bins of the spectrum that are kept; None: all of them."""
+        return self._band
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self._observer is not None:
+            self._observer(event, values)
 
     def _start(self, frame: np.ndarray, box: Box, who: str) -> Target:
         """A new target, from its box in `frame`.
@@ -161,6 +210,7 @@ class TrackerBase:
         preset = self.preset
         target = Target(box, frame.shape, preset)
         spectra, extremes = self._extract(frame, target.centre, target.windows())
+        self._tell("template", centres=target.centre[None], windows=target.windows(), spectra=spectra)
         if is_flat(extremes):
             raise ValueError(f"{who}: the window around the box holds nothing to track: its pixels are all equal")
         lam = preset.lam
@@ -174,6 +224,7 @@ class TrackerBase:
             raise ValueError(
                 f"{who}: no finite filter comes from this window; are the weights far too large, or is lam zero?"
             )
+        self._tell("model", filters=target.filters)
         return target
 
     def _follow(self, frame: np.ndarray, targets: Sequence[Target], response: bool) -> list[TrackResult]:
@@ -184,6 +235,7 @@ class TrackerBase:
         windows = np.stack([target.windows(preset.window_factors) for target in targets])
         centres = np.repeat([target.centre for target in targets], windows.shape[1], axis=0)
         search_f, extremes = self._extract(frame, centres, windows.reshape(-1, 2))
+        self._tell("search", centres=centres, windows=windows.reshape(-1, 2), spectra=search_f)
         search_f = search_f.reshape(*windows.shape[:2], *search_f.shape[1:])
         extremes = extremes.reshape(len(targets), -1)
         results = self._for_each(
@@ -202,7 +254,10 @@ class TrackerBase:
             centres = np.stack([target.centre for target in learners])
             template_windows = np.stack([target.template_window for target in learners])
             template_f, extremes = self._extract(frame, centres, template_windows)
+            self._tell("template", centres=centres, windows=template_windows, spectra=template_f)
             self._for_each(lambda i: learners[i].learn(template_f[i], extremes[i]), len(learners))
+        if self._observer is not None:  # then there is one target, see `Tracker`
+            self._tell("model", filters=targets[0].filters)
         return results
 
     def _find(
@@ -221,6 +276,7 @@ class TrackerBase:
         else:
             maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band, memory.inverse))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
+        self._tell("response", response=maps, peaks=peaks)
         best, quality = 0, NOTHING
         if not (np.isfinite(peaks).all() and np.isfinite(maps.min())):  # weights far too large
             maps = np.zeros_like(maps)
@@ -230,7 +286,9 @@ class TrackerBase:
             window = windows[best]
             if preset.continuous_scale and 0 < best < preset.num_scales - 1:
                 window = window * preset.scale_step ** vertex(*peaks[best - 1 : best + 2])
-            target.move(self._peak(maps[best]), window, size)
+            peak = self._peak(maps[best])
+            self._tell("move", peak=peak, window=window)
+            target.move(peak, window, size)
             target.template_window = window if preset.update_crop == "window" else target.windows()[0]
         sure = quality is not NOTHING and quality.score >= preset.min_score and quality.psr >= preset.min_psr
         target.judge(sure, preset.lost_after)
@@ -250,16 +308,20 @@ class TrackerBase:
         most = preset.num_scales * len(self._memory)  # windows in one call
         for first in range(0, count, most):
             some = places[first : first + most]
-            search_f, _ = self._extract(frame, some, np.tile(window, (len(some), 1)))
+            windows = np.tile(window, (len(some), 1))
+            search_f, _ = self._extract(frame, some, windows)
             maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
+            self._tell("redetection", centres=some, windows=windows, spectra=search_f, response=maps)
             for place, map_ in zip(some, maps):
                 quality = measure(map_)
                 if quality.psr > found.psr:
                     found, found_map, found_place = quality, map_.copy(), place
         if found_map is None or found.psr < preset.redetection_psr:
             return None
+        peak = self._peak(found_map)
+        self._tell("redetection move", centre=found_place, peak=peak, window=window)
         target.centre = found_place
-        target.move(self._peak(found_map), window, size)
+        target.move(peak, window, size)
         target.template_window = target.windows()[0]
         target.judge(True, preset.lost_after)
         return target.result(found_map, found, preset.lost_after, response)
@@ -294,9 +356,25 @@ class Tracker(TrackerBase):
 
     weights: a packaged name, a path to an .h5 file, or a `Weights`.  preset: a name or a `Preset`.
     band: "auto" keeps the bins of the spectrum that the label needs (see `ops.fourier`), None keeps all.
+    observer: is called with the name and the values of each event below, while they come about; on a CPU.
     On a GPU a frame may lie there already (CuPy, `__cuda_array_interface__` or DLPack; uint8): then no host copies it.
     Raises ValueError for unknown names or wrong files, `backend.DeviceError` for a GPU that cannot be used.
+
+    One call at a time: a second thread that comes meanwhile gets a RuntimeError.  On a CPU `copy.deepcopy` and pickle
+    give a tracker that goes on as this one would; a tracker also goes on in a forked process.
+
+    Events, in the order of a frame (S windows; arrays are the tracker's own and are overwritten later: copy them):
+
+        search            centres, windows (S, 2), pixels; spectra (S, D, bins): of the windowed features
+        response          response (S, N, N), peak at (0, 0) where nothing moved; peaks (S,): with penalties
+        move              peak (row, column), map pixels; window (w, h): the target's now.  Only where there is a peak
+        redetection       as search, and response: of other places, for a lost target; once or more
+        redetection move  as move, and centre: the place where it is found
+        template          as search: what is learned from.  Not in an unsure frame; in `init` the first event
+        model             filters: the list of `OnlineFilter`, after this frame
     """
+
+    _memory_of_targets = ("_target", "_frame_shape")
 
     def __init__(
         self,
@@ -304,11 +382,15 @@ class Tracker(TrackerBase):
         preset: "str | Preset" = "default",
         device: str = "auto",
         band: "str | None" = "auto",
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(weights, preset, device, band, batch=1)
+        if observer is not None and self.device.kind != "cpu":
+            raise ValueError(f"Tracker: an observer needs device='cpu', got {self.device}: kernels tell nothing")
+        self._observer = observer
         self._target: Target | None = None
 
-    @on_own_device
+    @exclusive
     def init(self, frame: Any, box: Any) -> None:
         """Learn the target inside `box` = (x, y, w, h), pixels, 0-based, of `frame`.
 
@@ -317,10 +399,11 @@ class Tracker(TrackerBase):
         if self._by_kernels is not None:
             return self._by_kernels.start(frame, box, 0, "Tracker.init")
         frame = to_bgr(frame)
-        self._target = self._start(frame, check_box(box, frame.shape, "Tracker.init"), "Tracker.init")
+        with one_blas_thread():
+            self._target = self._start(frame, check_box(box, frame.shape, "Tracker.init"), "Tracker.init")
         self._frame_shape = frame.shape
 
-    @on_own_device
+    @exclusive
     def update(self, frame: Any, response: bool = False) -> TrackResult:
         """Find the target in the next frame and learn from it.
 
@@ -333,7 +416,7 @@ class Tracker(TrackerBase):
             raise RuntimeError("Tracker.update: call init(frame, box) first")
         frame = to_bgr(frame)
         check_frame_shape(frame.shape, self._frame_shape, "Tracker.update")
-        with self._cores.one_blas_thread():
+        with one_blas_thread():
             return self._follow(frame, [self._target], response)[0]
 
 

@@ -59,6 +59,19 @@ def test_opencv_target_is_lost_in_a_black_frame():
     assert tracker.getTrackingScore() == 0
 
 
+def test_opencv_settings_reach_the_tracker():
+    """And a new start forgets the last result."""
+    frames, truth = make_scene()
+    for tracker in (OpenCVTracker("conv1", "matlab-v1", "cpu"), OpenCVTracker.create("conv1", "matlab-v1", "cpu")):
+        inner = tracker._tracker
+        assert (inner.weights.architecture, inner.preset.name, str(inner.device)) == ("conv1", "matlab-v1", "cpu")
+    tracker.init(frames[0], truth[0])
+    tracker.update(frames[1])
+    assert tracker.result.ok and tracker.getTrackingScore() > 0.1
+    tracker.init(frames[0], truth[0])
+    assert tracker.result is None
+
+
 def test_opencv_bad_input():
     frames, truth = make_scene()
     tracker = OpenCVTracker.create(device="cpu")

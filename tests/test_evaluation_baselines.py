@@ -191,12 +191,34 @@ def test_opencv(scene, name):
         np.testing.assert_array_equal(overlaps, follow(make(parse(name)), frames, boxes))
 
 
-def test_opencv_starts_at_the_edge(scene):
-    frames, boxes = scene
-    for box in [(-20.4, -10.2, 30, 30), (150, 110, 40, 40), (20, 20, 1, 1)]:
-        tracker = make(parse("mil"))
-        tracker.init(frames[0], box)
-        tracker.update(frames[1])
+class _Kept:
+    """What OpenCV is given."""
+
+    def init(self, frame, box):
+        self.box = box
+
+
+EDGES = {  # of a frame of 160x120 pixels: a box, and what OpenCV gets of it; 6 pixels at least
+    (-20.4, -10.2, 30, 30): (0, 0, 10, 20),
+    (150, 110, 40, 40): (150, 110, 10, 10),
+    (20, 20, 1, 1): (20, 20, 6, 6),
+    (158.6, 119, 5, 9): (154, 114, 6, 6),
+    (-90, 30, 85, 12): (0, 30, 6, 12),
+    (30.5, 40.4, 21.6, 19.4): (30, 40, 22, 19),
+}
+
+
+@pytest.mark.parametrize(("box", "inside"), EDGES.items())
+def test_opencv_starts_at_the_edge(scene, box, inside):
+    """It gets whole pixels that lie in the frame, and MIL, which cannot do with less, goes on from them."""
+    frames, _ = scene
+    tracker = baselines.OpenCV(_Kept)
+    tracker.init(frames[0], box)
+    assert tracker._tracker.box == inside
+    tracker = make(parse("mil"))
+    tracker.init(frames[0], box)
+    found = tracker.update(frames[1])
+    assert found is None or found[2:] == inside[2:]
 
 
 class _Raises:

@@ -1,8 +1,10 @@
 """The interactive page in a real browser without a network: every control moves, and its numbers are the library's."""
 
 import base64
+import dataclasses
 import re
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,8 +35,12 @@ ODD = {"frame": 3, "centre": [31.25, 40.5], "padding": 1.7, "sigmaFactor": 0.06,
 
 @pytest.fixture(scope="module")
 def clip():
-    """Eight frames in which a textured target walks over a textured ground."""
-    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18))
+    """Eight frames in which a textured target, no square, walks over a textured ground and grows."""
+    return walk(1.05)
+
+
+def walk(growth):
+    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18), growth=growth)
     return page.Clip([np.ascontiguousarray(frame) for frame in frames], tuple(map(float, boxes[0])), "a made-up scene")
 
 
@@ -247,8 +253,8 @@ def test_weight_decay(browser):
 
 
 def test_the_tracker(browser, clip):
-    """Box for box, at another learning rate than the boxes in the page, with numerator and denominator at the end."""
-    preset = page.dataclasses.replace(page.PRESET, learning_rate=10**-0.5)
+    """At another learning rate than the boxes in the page, with numerator and denominator at the end."""
+    preset = dataclasses.replace(page.PRESET, learning_rate=10**-0.5)
     tracker = Tracker("light", preset, "cpu")
     tracker.init(clip.frames[0], clip.box)
     scroll(browser, "online")
@@ -267,6 +273,65 @@ def test_the_tracker(browser, clip):
     close(whole[half - K : half + K + 1, half : half + K + 1], stored)
     numerator = np.fft.fftshift(np.sqrt((abs(tracker._target.filter.numerator) ** 2).sum(0)), axes=0)
     close(found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1], numerator)
+
+
+OTHER = {  # no number that `default` has
+    "padding": 1.7, "sigma_factor": 0.13, "lam": 1e3, "learning_rate": 0.2, "num_scales": 5, "scale_step": 1.035,
+    "scale_penalty": 0.988, "min_scale": 0.87, "min_size": 16.6, "max_scale": 1.21,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("growth", "fields", "last"),
+    [(1.05, {}, None), (1.06, OTHER, (1.21 * 24, 1.21 * 18)), (0.95, OTHER, (0.87 * 24, 16.6))],
+    ids=["default grows", "other grows", "other shrinks"],
+)
+def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, growth, fields, last):
+    """Box for box where the scale changes, up to the largest and down to the smallest size, for any constants."""
+    preset = dataclasses.replace(page.PRESET, **fields)
+    monkeypatch.setattr(page, "PRESET", preset)
+    clip = walk(growth)
+    page.write_page(tmp_path / "page.html", clip, weights.load("light"))
+    tracker, boxes = Tracker("light", preset, "cpu"), []
+    tracker.init(clip.frames[0], clip.box)
+    with Page(program) as browser:
+        browser.open(tmp_path / "page.html")
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        settings = browser.run("dcfnet.settings")
+        assert (settings["padding"], settings["sigmaFactor"], settings["lambda"]) == (
+            preset.padding, preset.sigma_factor, preset.lam,
+        )  # fmt: skip
+        scroll(browser, "online")
+        assert f"β = {preset.learning_rate:g}." in browser.run("document.getElementById('online').innerText")
+        for number, frame in enumerate(clip.frames[1:], 1):
+            browser.run("document.getElementById('track-step').click()")
+            browser.wait(f"dcfnet.steps.length === {number + 1} && dcfnet.idle()")
+            boxes.append(tracker.update(frame).box)
+            assert browser.run("dcfnet.steps.at(-1).box") == pytest.approx(boxes[-1], abs=1e-6)
+            assert browser.run(f"dcfnet.data.boxes[{number}]") == pytest.approx(boxes[-1], abs=1e-9)
+    assert len({box[2] for box in boxes}) > 3 and boxes[-1][2] != boxes[-1][3]
+    assert last is None or boxes[-1][2:] == pytest.approx(last)
+
+
+def test_what_the_page_s_tracker_does_not_know_is_off():
+    """Whoever switches one of these on in `default` has to teach session.js."""
+    known = {*OTHER, "name", "input_size", "lost_after", "redetection_psr"}
+    rest = {name: value for name, value in dataclasses.asdict(page.PRESET).items() if name not in known}
+    assert rest == {
+        "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped", "scale_exponents": "centred",
+        "swapped_clamp": False, "rounded_crop": True, "cosine_window": True, "column_major_ties": False,
+        "wrap_before_half": False, "subpixel": False, "continuous_scale": False, "aspect_step": 1.0,
+        "second_rate": -1.0, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
+    }  # fmt: skip
+
+
+def test_no_constant_is_typed_twice():
+    """Of what the library knows, no number stands in a script or a text."""
+    folder = Path(page.__file__).parent
+    for path in [*folder.glob("js/*.js"), *folder.glob("sections/*.j2"), *folder.glob("*.j2")]:
+        text = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
+        found = re.findall(r"(?<![\w.])(1e-4|5e-5|0\.015|0?\.99[27]5|1\.0[25]\d+|5\.85|125|67)(?!\.?\w)", text)
+        assert not found, f"{path.name}: {found}"
 
 
 def test_the_table_of_the_page(browser):

@@ -5,9 +5,9 @@ import pytest
 
 from dcfnet_np import extractor, network, tiled
 from dcfnet_np.backend import Device
-from dcfnet_np.ops.fourier import label_band
+from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.presets import PRESETS, Preset
-from dcfnet_np.vision.windows import gaussian_label
+from dcfnet_np.vision.windows import gaussian_label, hann
 from dcfnet_np.weights import Weights
 
 WINDOWS = np.array([[61.3, 48.9], [70.1, 55.5], [90.0, 40.2]])
@@ -56,6 +56,41 @@ def test_a_flat_patch_is_told(rng):
         assert extractor.is_flat(extract(frame, (50, 40), WINDOWS[:1] / 2).extremes)
         frame[40, 50] = 9
         assert not extractor.is_flat(extract(frame, (50, 40), WINDOWS[:1] / 2).extremes)
+
+
+def chain(*channels, dilation=1):
+    """Convolutions from 3 channels to each of these in turn, ReLU between them, LRN at the end."""
+    convolutions = [network.Conv(a, b, dilation) for a, b in zip((3, *channels), channels)]
+    between = [layer for convolution in convolutions for layer in (convolution, network.Relu())]
+    return (*between[:-1], network.Lrn(n=3, k=1.5, alpha=0.01, beta=0.6))
+
+
+@pytest.mark.parametrize("channels", [(4, 5), (2, 40), (40, 2), (6, 3, 17), (3, 1, 1, 30), (1, 1), (9,), (1,)])
+@pytest.mark.parametrize("backward", [False, True])
+def test_what_is_supported_works(rng, channels, backward):
+    """However wide the layers are; what is not supported is refused."""
+    architecture, size = chain(*channels), 37
+    dft = tiled.BandDft(make_band((size, size), (9, 11)), (size, size), (np.hanning(size),) * 2)
+    if not tiled.supports(architecture):
+        assert len(channels) == 1
+        with pytest.raises(ValueError, match="is not an architecture that `tiled.supports` takes"):
+            tiled.Strip(architecture, dft, (size, size), backward=backward)
+        return
+    parameters = network.initialise(architecture, 3)
+    strip = tiled.Strip(architecture, dft, (size, size), backward=backward)
+    image = rng.uniform(-120, 120, (1, 3, size, size)).astype(np.float32)
+    got = np.empty((channels[-1], *dft.band.spectrum_shape), np.complex64)
+    kernels = tiled.make_kernels(parameters, architecture)
+    for _ in range(2):  # in memory that was used
+        strip.forward(image[0].transpose(1, 0, 2), np.zeros((3, 1), np.float32), kernels, got)
+    want = rfft2(network.features(image, parameters, architecture) * hann((size, size)), dft.band)[0]
+    np.testing.assert_allclose(got, want, atol=1e-5 * abs(want).max())
+
+
+def test_what_is_not_supported():
+    light = network.get_architecture("light")
+    for architecture in (chain(4, 5, dilation=2), light[:-1], light[2:], light[:3] + light[2:], (*light, *light), ()):
+        assert not tiled.supports(architecture)
 
 
 def test_the_fast_one_is_not_taken_where_it_does_not_fit():

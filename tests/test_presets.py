@@ -5,34 +5,48 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dcfnet_np.evaluation.baselines import GRAY_PRESET, HOG_PRESET
 from dcfnet_np.presets import PRESETS, Preset, get_preset, join, split
 
-TABLE = {
-    #               padding  sigma   lam    divisor     rate   step    penalty  rule        crop      rounded
-    "default":     (2.0, 4.1667, 1e-4, "none",     0.015, 1.055,  0.9975, "averages", "clamped", True),
-    "paper":       (1.5, 5.0,    1e-4, "none",     0.008, 1.0375, 1.0,    "ratio",    "window",  False),
-    "matlab-v1":   (1.5, 5.0,    1e-4, "elements", 0.002, 1.03,   1.0,    "averages", "window",  False),
-    "matlab-v2":   (2.0, 4.1667, 1e-4, "elements", 0.011, 1.015,  1.0,    "averages", "window",  False),
-    "pytorch":     (2.0, 4.1667, 1e-4, "none",     0.01,  1.0275, 0.9925, "averages", "clamped", True),
-    "pytorch-py3": (2.0, 4.1667, 1e-4, "none",     0.01,  1.0275, 0.9925, "averages", "clamped", True),
+# What all have in common, and each preset's row: Sec. 4.1 of the paper; what it leaves open is MATLAB v1's, its code.
+# v1 and v2 are the released MATLAB codes (v2 with its .mat file's meta), pytorch the released PyTorch code.
+ALL = {
+    "input_size": 125, "sigma_factor": 0.1, "lam": 1e-4, "num_scales": 3, "min_scale": 0.2, "min_size": 4.0,
+    "max_scale": 5.0, "cosine_window": True, "scale_exponents": "centred", "swapped_clamp": False,
+    "subpixel": False, "continuous_scale": False, "aspect_step": 1.0, "second_rate": -1.0,
+    "min_score": 0.0, "min_psr": 0.0, "lost_after": 10, "redetection": 0, "redetection_psr": 0.0,
 }  # fmt: skip
+MATLAB = {"update_crop": "window", "rounded_crop": False, "column_major_ties": True, "wrap_before_half": True}
+PYTORCH = {"update_crop": "clamped", "rounded_crop": True, "column_major_ties": False, "wrap_before_half": False}
+COLUMNS = "padding lam_divisor learning_rate scale_step scale_penalty update_rule".split()
+TABLE = {
+    "default":     ((2.0, "none",     0.015, 1.055,  0.9975, "averages"), PYTORCH),
+    "paper":       ((1.5, "none",     0.008, 1.0375, 1.0,    "ratio"),    MATLAB),
+    "matlab-v1":   ((1.5, "elements", 0.002, 1.03,   1.0,    "averages"), MATLAB),
+    "matlab-v2":   ((2.0, "elements", 0.011, 1.015,  1.0,    "averages"), MATLAB),
+    "pytorch":     ((2.0, "none",     0.01,  1.0275, 0.9925, "averages"), {**PYTORCH, "swapped_clamp": True}),
+    "pytorch-py3": ((2.0, "none",     0.01,  1.0275, 0.9925, "averages"),
+                    {**PYTORCH, "swapped_clamp": True, "scale_exponents": "python3"}),
+    "careful":     ((2.0, "none",     0.015, 1.055,  0.9975, "averages"),
+                    {**PYTORCH, "min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}),
+    # Not among PRESETS: the baselines with hand-made features, after KCF's linear filters.
+    "hog-dcf":     ((1.5, "elements", 0.02,  1.0275, 0.9925, "averages"), {**PYTORCH, "input_size": 63}),
+    "gray-dcf":    ((1.5, "elements", 0.075, 1.0275, 0.9925, "averages"), {**PYTORCH, "sigma_factor": 0.2}),
+}  # fmt: skip
+EVERY = {**PRESETS, "hog-dcf": HOG_PRESET, "gray-dcf": GRAY_PRESET}
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", EVERY)
 def test_constants(name):
-    preset = get_preset(name)
-    names = "padding sigma lam lam_divisor learning_rate scale_step scale_penalty update_rule update_crop rounded_crop"
-    got = tuple(getattr(preset, field) for field in names.split())
-    assert (got[0], round(got[1], 4), *got[2:]) == TABLE[name]
-    assert preset.name == name and preset.input_size == 125 and preset.num_scales == 3
+    """Every field of every preset."""
+    row, others = TABLE[name]
+    assert dataclasses.asdict(EVERY[name]) == {"name": name, **ALL, **dict(zip(COLUMNS, row, strict=True)), **others}
 
 
-def test_matlab_walks_down_columns_and_wraps_early():
-    for name in ("paper", "matlab-v1", "matlab-v2"):
-        assert PRESETS[name].column_major_ties and PRESETS[name].wrap_before_half
-    for name in ("pytorch", "pytorch-py3", "default"):
-        assert not PRESETS[name].column_major_ties and not PRESETS[name].wrap_before_half
-    assert PRESETS["pytorch"].swapped_clamp and not PRESETS["default"].swapped_clamp
+def test_sigma_on_the_map():
+    """At 125 pixels: 5 where the window is 2.5 times the target, 4.1667 where it is 3 times."""
+    for name in PRESETS:
+        assert get_preset(name).sigma == pytest.approx(5 if name in ("paper", "matlab-v1") else 4.1667, abs=1e-4)
 
 
 def test_scales():
@@ -40,6 +54,19 @@ def test_scales():
     np.testing.assert_allclose(PRESETS["pytorch"].scale_penalties, [0.9925, 1, 0.9925])
     np.testing.assert_allclose(PRESETS["pytorch-py3"].scale_factors, [0.960, 0.987, 1.014], atol=1e-3)
     np.testing.assert_allclose(PRESETS["pytorch-py3"].scale_penalties, [0.9888, 0.9962, 0.9962], atol=1e-4)
+    five = Preset("five", num_scales=5, scale_step=2.0, scale_penalty=0.5, aspect_step=4.0)
+    np.testing.assert_array_equal(five.scale_factors, [0.25, 0.5, 1, 2, 4])
+    np.testing.assert_array_equal(five.window_factors[:5], np.repeat([[0.25], [0.5], [1], [2], [4]], 2, axis=1))
+    np.testing.assert_array_equal(five.window_factors[5:], [[4, 0.25], [0.25, 4]])
+    np.testing.assert_array_equal(five.window_penalties, [0.25, 0.5, 1, 0.5, 0.25, 0.5, 0.5])
+
+
+def test_what_kernels_do_not_know():
+    """Every field that is in use and not theirs, named."""
+    assert [name for name, preset in PRESETS.items() if preset.array_code_only] == ["careful"]
+    on = {"continuous_scale": True, "aspect_step": 1.1, "second_rate": 0.0, "min_score": 0.1, "min_psr": 1.0}
+    for field, value in on.items():
+        assert Preset("one", **{field: value}).array_code_only == [field]
 
 
 def test_a_preset_is_frozen_and_knows_its_fields():
@@ -51,6 +78,20 @@ def test_a_preset_is_frozen_and_knows_its_fields():
     for field, value in wrong.items():
         with pytest.raises(ValueError, match=f"Preset: {field} must be"):
             Preset("mine", **{field: value})
+    # On either side of each bound.
+    bounds = {
+        "input_size": (8, 7), "num_scales": (1, -1), "learning_rate": (0, -1e-9), "second_rate": (1, 1.01),
+        "lam": (0, -1e-9), "aspect_step": (1, 0.99), "min_score": (0, -0.1), "min_psr": (0, -0.1), "lost_after": (1, 0),
+        "scale_step": (0.01, 0), "scale_penalty": (0.01, 0), "min_scale": (0.01, 0), "min_size": (0.01, 0),
+        "max_scale": (0.01, 0), "sigma_factor": (0.01, 0), "padding": (0.01, 0), "redetection": (0, -1),
+    }  # fmt: skip
+    for field, (good, bad) in bounds.items():
+        assert getattr(Preset("mine", **{field: good}), field) == good
+        with pytest.raises(ValueError, match=f"Preset: {field} must be"):
+            Preset("mine", **{field: bad})
+    for psr, least in ((0.0, 0.0), (6.9, 7.0)):
+        with pytest.raises(ValueError, match="Preset: redetection_psr must be at least min_psr, and min_psr above 0"):
+            Preset("mine", redetection=3, redetection_psr=psr, min_psr=least)
     with pytest.raises(ValueError, match="unknown preset 'papr'; known: default, paper"):
         get_preset("papr")
     mine = Preset("mine", padding=1.0)

@@ -1,19 +1,22 @@
 """Traces hold what the tracker and a training step computed, and `differences` finds where two of them part."""
 
+import dataclasses
 import re
 from pathlib import Path
 
+import cuda_on_cpu
 import h5py
 import numpy as np
 import pytest
-from scenes import PATCH, make_frames, write_images
+from kernel_device import on_cpu
+from scenes import PATCH, make_frames, make_sequence, write_images
 
 from dcfnet_np import network, trace
 from dcfnet_np.backend import Device
 from dcfnet_np.cli import main
 from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.ops.fourier import irfft2, label_band, make_band, rfft2
-from dcfnet_np.presets import Preset
+from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.step import make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
@@ -22,7 +25,7 @@ from dcfnet_np.weights import Weights, save
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "traces.md"
 SMALL = Preset("small", input_size=45)
-PRESETS = [SMALL, Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False)]
+BOTH = [SMALL, Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False)]
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +38,103 @@ def weights():
     return Weights("light", network.initialise("light", 3), "rgb", (104.0, 117.0, 123.0), {}, "random")
 
 
-@pytest.fixture(params=PRESETS, ids=lambda preset: preset.name)
+@pytest.fixture(params=BOTH, ids=lambda preset: preset.name)
 def recorder(request, weights):
     return trace.Recorder(weights, request.param)
 
 
-def test_recording_changes_nothing(recorder, frames, weights):
-    tracker = Tracker(weights, recorder.preset, "cpu")
-    tracker.init(frames[0], PATCH)
-    steps = list(recorder.steps(frames, PATCH, training=False))
-    for frame, (_, record) in zip(frames[1:], steps[1:], strict=True):
-        result = tracker.update(frame, response=True)
-        np.testing.assert_array_equal(record["box"], result.box)
-        assert (record["score"], record["psr"], record["ok"]) == (result.score, result.psr, result.ok)
+NETWORKS = sorted(path.stem for path in (Path(trace.__file__).parent / "data").glob("*.h5"))
+OPTIONS = {
+    **{name: dataclasses.replace(preset, input_size=45) for name, preset in PRESETS.items()},
+    "five": Preset("five", input_size=45, num_scales=5),
+    "aspects": Preset("aspects", input_size=45, aspect_step=1.06),
+    "second": Preset("second", input_size=45, second_rate=0.3, update_rule="ratio"),
+    "finer": Preset("finer", input_size=45, subpixel=True, continuous_scale=True),
+}
+
+
+def assert_own(record, result, preset):
+    """What was traced of a frame is what the tracker used and returned."""
+    for name in ("box", "score", "psr", "apce", "scale", "ok"):
+        np.testing.assert_array_equal(record[name], getattr(result, name))
+    assert len(record["response"]) == len(record["peaks"]) == len(preset.window_factors)
+    if "redetection_place" in record:
+        found = [np.array_equal(np.fft.fftshift(map_), result.response) for map_ in record["redetection_response"]]
+        np.testing.assert_array_equal(record["redetection_centres"][found], record["redetection_place"][None])
+    else:
         best = record["peaks"].argmax()
-        np.testing.assert_allclose(np.fft.fftshift(record["response"][best]), result.response, atol=1e-5)
-        np.testing.assert_array_equal(record["numerator"], tracker._target.filter.numerator)
+        np.testing.assert_array_equal(np.fft.fftshift(record["response"][best]), result.response)
+        assert record["score"] == record["response"][best].max()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_recording_changes_nothing(name, frames, weights):
+    """Every preset and every option: box, response and model are those of a tracker that nobody observes."""
+    tracker, recorder = Tracker(weights, OPTIONS[name], "cpu"), trace.Recorder(weights, OPTIONS[name])
+    tracker.init(frames[0], PATCH)
+    recorder.init(frames[0], PATCH)
+    for frame in frames[1:]:
+        result, record = tracker.update(frame, response=True), recorder.update(frame) and recorder.record
+        assert_own(record, result, recorder.preset)
+        models = dict(zip(("", "second_"), tracker._target.filters))
+        assert ("second_numerator" in record) == (len(models) == 2) == (name == "second")
+        for prefix, model in models.items():
+            np.testing.assert_array_equal(record[f"{prefix}numerator"], model.numerator)
+            np.testing.assert_array_equal(record[f"{prefix}denominator"], model.denominator)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_packaged_network(name, frames):
+    """Spectra, by the fast extractor where there is one, are those of the traced features."""
+    recorder, tracker = trace.Recorder(name, OPTIONS["default"]), Tracker(name, OPTIONS["default"], "cpu")
+    steps = [record for _, record in recorder.steps(frames, PATCH)]
+    tracker.init(frames[0], PATCH)
+    for frame, record in zip(frames[1:], steps[1:]):
+        assert_own(record, tracker.update(frame, response=True), recorder.preset)
+        for role in ("search", "template"):
+            spectra = rfft2(record[f"{role}_features"] * steps[0]["cosine_window"], recorder.tracker.band)
+            np.testing.assert_allclose(record[f"{role}_f"], spectra, atol=1e-5 * abs(spectra).max())
+
+
+def test_redetection_is_no_learning(rng):
+    """A target goes and comes back elsewhere: what is looked for there has a name of its own, and is found."""
+    scene, boxes = make_sequence(rng, 60, 240, 180, size=(30, 26), step=(3.1, 1.7), growth=1.0)
+    empty = np.median(scene, axis=0).astype(np.uint8)
+    frames = [*scene[:4], empty, empty, empty, *[scene[35]] * 12]
+    preset = dataclasses.replace(PRESETS["careful"], min_score=0.4, lost_after=3)
+    tracker, recorder = Tracker(preset=preset, device="cpu"), trace.Recorder(preset=preset)
+    steps = [record for _, record in recorder.steps(frames, boxes[0], training=False)]
+    tracker.init(frames[0], boxes[0])
+    searched = found = 0
+    for frame, record in zip(frames[1:], steps[1:]):
+        result = tracker.update(frame, response=True)
+        assert_own(record, result, preset)
+        assert ("template_f" in record) == result.ok
+        if "redetection_f" in record:
+            parts = ("centres", "windows", "crop", "features", "f", "response")
+            assert {len(record[f"redetection_{part}"]) for part in parts} == {preset.redetection}
+            spectra = rfft2(record["redetection_features"] * steps[0]["cosine_window"], recorder.tracker.band)
+            np.testing.assert_allclose(record["redetection_f"], spectra, atol=1e-5 * abs(spectra).max())
+            searched += 1
+        if "redetection_place" in record:
+            found += 1
+            moved = record["redetection_peak"][::-1] * record["redetection_windows"][0] / preset.input_size
+            box = record["box"]
+            np.testing.assert_allclose(box[:2] + box[2:] / 2, record["redetection_place"] + moved)
+            np.testing.assert_allclose(record["template_centres"][0], box[:2] + box[2:] / 2)
+    assert searched and found == 1 and steps[-1]["ok"]
+
+
+def test_an_observer_needs_a_cpu_and_one_tracker(monkeypatch, frames):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    with pytest.raises(ValueError, match="Tracker: an observer needs device='cpu', got cuda:1"):
+        Tracker(device="cuda:1", observer=lambda *event: None)
+
+
+def test_an_observer_cannot_use_its_tracker(frames):
+    tracker = Tracker(preset=SMALL, device="cpu", observer=lambda *event: tracker.update(frames[1]))
+    with pytest.raises(RuntimeError, match=r"^Tracker\.update: this tracker is at work already"):
+        tracker.init(frames[0], PATCH)
 
 
 def test_every_quantity_follows_from_the_ones_before(recorder, frames):
@@ -110,19 +194,19 @@ def test_one_frame_is_its_own_pair(recorder, frames):
     np.testing.assert_array_equal(values["images"][0], values["images"][1])
 
 
-def test_a_flat_window_has_no_response(recorder, frames):
+def test_a_flat_window_has_no_peak(recorder, frames):
     black = np.zeros_like(frames[0])
     steps = list(recorder.steps([frames[0], black, frames[1]], PATCH, training=False))
-    assert list(steps[1][1]) == [
-        *("search_windows", "search_crop", "box", "score", "psr", "scale", "ok", "numerator", "denominator")
-    ]
+    assert not {"peak", "template_f"} & set(steps[1][1]) and not steps[1][1]["response"].any()
     assert not steps[1][1]["ok"] and steps[2][1]["ok"]
 
 
 def test_every_quantity_is_documented(recorder, frames):
     documented = set(re.findall(r"`([\w.]+)`", DOCUMENT.read_text()))
-    layers = {name for record in dict(recorder.steps(frames, PATCH)).values() for name in record}
-    assert layers <= documented | {"dconv2.weight", "dconv2.bias"}
+    names = {name for record in dict(recorder.steps(frames, PATCH)).values() for name in record}
+    heard = set(re.findall(r'"(redetection_\w+)"', Path(trace.__file__).read_text()))
+    heard |= {name.replace("search", "redetection") for name in names if name.startswith("search")}
+    assert heard | names <= documented | {"dconv2.weight", "dconv2.bias"}
 
 
 # ------------------------------------------------------------------------------------------------------ files
@@ -236,6 +320,9 @@ def test_trace_and_diff(folder, capsys):
     walk = str(folder / "walk")
     assert main(["trace", walk, "--frames", "2", "--out", a, *common]) == 0
     assert capsys.readouterr().out == f"wrote {a}: 2 frames and training values, training gradients\n"
+    for preset in ("careful", "default:aspect_step=1.02:second_rate=0.1"):
+        assert main(["trace", walk, "--frames", "3", "--out", b, *common, "--preset", preset]) == 0
+    capsys.readouterr()
     assert main(["diff", a, a, "--tolerance", "0"]) == 0
     assert capsys.readouterr().out == "no difference beyond 0 in 4 steps\n"
     assert main(["trace", walk, "--frames", "2", "--out", b, *common, "--preset", "matlab-v2"]) == 0

@@ -327,11 +327,14 @@ def golden(preset, name):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_boxes_agree_with_the_yardstick(data_dir, name):
-    """Preset pytorch, the released param.pth, a hundred frames: boxes of the PyTorch tracker (benchmarks/parity.py)."""
+    """Preset pytorch, the released param.pth, a hundred frames: boxes of the PyTorch tracker (benchmarks/parity.py).
+
+    On eleven of the twelve they are equal; on Subway one scale is another one for some frames.
+    """
     boxes = track_sequence(data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch", 100)
     expected = golden("pytorch", name)[: len(boxes)]
     distance = np.hypot(*(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T)
-    assert distance.mean() <= 0.5
+    assert distance.mean() <= (0.02 if name == "Subway" else 1e-3)  # pixels; the files have four digits
     assert iou(boxes, expected).mean() >= 0.98
 
 

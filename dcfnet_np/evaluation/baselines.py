@@ -224,6 +224,7 @@ class FeatureTracker(Tracker):
 
     def __init__(self, features: Callable[[np.ndarray], np.ndarray], preset: Preset, cell: int = 1) -> None:
         super().__init__(weights="light", preset=preset, device="cpu")  # the weights are not used
+        self._settings = {"features": features, "preset": preset, "cell": cell}  # of a copy
         window = hann((preset.input_size, preset.input_size))
 
         def extract(frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:

@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import importlib.resources
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ import numpy as np
 from .. import __version__, network
 from ..files import replacing
 from ..ops.dcf import dcf_backward, dcf_forward
-from ..ops.fourier import label_band, rfft2
+from ..ops.fourier import NEGLIGIBLE, Band, label_band, rfft2
 from ..ops.loss import response_loss_backward, response_loss_forward
 from ..presets import PRESETS, Preset
 from ..tracker import Tracker
+from ..train.config import recipe
 from ..vision.boxes import Box, check_box
 from ..vision.crop import crop_patches, to_bgr
 from ..vision.windows import gaussian_label, hann
@@ -26,12 +28,21 @@ from . import mathml
 
 LONGEST_SIDE = 240  # pixels; larger frames are scaled down
 SEARCH_FRAME = 4  # frame of the page in which the search window lies at first
-INITIAL_SCALE = 0.41  # of the random weights, times He's, as the packaged ones were trained
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(.+?)";$', re.M)
 
 # The default settings, but with the paper's rule of the update, whose numerator and denominator Fig. 2 shows.
 PRESET: Preset = dataclasses.replace(PRESETS["default"], name="page", update_rule="ratio")
+
+# Training in the page: small and short, by plain SGD as the released code has it.
+TRAINING = {
+    "size": 67,  # pixels of a patch
+    "map": network.feature_size(67, "light", "valid"),
+    "batch": 4,  # pairs
+    "gap": 5,  # frames between the two of a pair, at most
+    "momentum": recipe("pytorch").momentum,
+    "decay": recipe("pytorch").weight_decay,
+}
 
 
 class Clip(NamedTuple):
@@ -77,7 +88,15 @@ def render(clip: Clip, weights: Weights) -> str:
     )
     environment.filters["typeset"] = lambda html: _markup(mathml.typeset(str(html)))
     body = environment.get_template("body.html.j2").render(
-        source=clip.source, count=len(clip.frames), preset=PRESET, frame=frame, version=__version__
+        source=clip.source,
+        count=len(clip.frames),
+        frame=frame,
+        version=__version__,
+        preset=PRESET,
+        training=TRAINING,
+        beta=math.log10(PRESET.learning_rate),
+        lam=math.log10(PRESET.lam),
+        band=_band().limits[0],
     )
     data = {
         "frames": [_picture(frame) for frame in clip.frames],
@@ -116,7 +135,7 @@ def reference(clip: Clip, weights: Weights, frame: int) -> dict[str, float]:
     features, caches = network.forward(patches - mean, weights.parameters, weights.architecture)
     features = features * hann((size, size))  # a new array: the caches hold the old one
     label = gaussian_label((size, size), PRESET.sigma)
-    band = label_band(label)
+    band = _band()
     response, cache = dcf_forward(features[:1], features[1:], rfft2(label, band), PRESET.lam, band)
     loss, loss_cache = response_loss_forward(response, label)
     dtemplate, dsearch = dcf_backward(response_loss_backward(loss_cache), cache)
@@ -145,7 +164,14 @@ def _boxes(clip: Clip, weights: Weights) -> list[Box]:
 
 def _random() -> network.Parameters:
     parameters = network.initialise("light", seed=0)
-    return {name: value * np.float32(INITIAL_SCALE) for name, value in parameters.items()}
+    return {name: value * np.float32(recipe("default").initial_scale) for name, value in parameters.items()}
+
+
+def _band() -> Band:
+    band = label_band(gaussian_label((PRESET.input_size, PRESET.input_size), PRESET.sigma))
+    if band is None:
+        raise ValueError(f"explain: the page needs a label with a band, got sigma {PRESET.sigma:g}")
+    return band
 
 
 # --- what goes into the file ----------------------------------------------------------------------------------
@@ -197,8 +223,26 @@ def _packed(parameters: network.Parameters) -> str:
     return base64.b64encode(b"".join(values)).decode()
 
 
+def constants() -> str:
+    """The module constants.js: what the library's preset, network and recipe hold, so that no script repeats it."""
+    preset = dataclasses.asdict(PRESET)
+    preset |= {name: getattr(PRESET, name).tolist() for name in ("scale_factors", "scale_penalties")}
+    (lrn,) = (spec for _, spec in network.layers("light") if isinstance(spec, network.Lrn))
+    sizes = [math.prod(shape) for shape in network.parameter_shapes("light").values()]
+    values = {
+        "PRESET": preset,
+        "LRN": lrn._asdict(),
+        "LAYERS": dict(zip(("w1", "b1", "w2", "b2"), sizes, strict=True)),  # how many numbers each
+        "NEGLIGIBLE": NEGLIGIBLE[np.dtype(np.float32)],
+        "TRAINING": TRAINING,
+    }
+    return "\n".join(f"export const {name} = {json.dumps(value)};" for name, value in values.items()) + "\n"
+
+
 def join_modules(name: str) -> str:
     """The module `name` of js/ with all that it imports, in one script; what is imported comes first.
+
+    constants.js is no file: see `constants`.
 
     Each module becomes a function that is called at once and returns what the module exports; its imports become
     names taken out of these.  So modules may use one name for different things, as they may in files of their own.
@@ -206,7 +250,7 @@ def join_modules(name: str) -> str:
     done: dict[str, str] = {}
 
     def add(module: str) -> None:
-        source = _read(f"js/{module}")
+        source = constants() if module == "constants.js" else _read(f"js/{module}")
         for wanted in re.findall(IMPORT, source):
             if wanted[1] not in done:
                 add(wanted[1])

@@ -1,8 +1,10 @@
 """Reading and writing beside the work between them, each in a thread of its own with a bounded queue.
 
 OpenCV decodes and encodes without Python's lock, so the threads run at the same time as the tracker.
+A forked process has no such thread: there an object from before the fork refuses to work.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +16,17 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+def _check_process(process: int, who: str) -> None:
+    if process != os.getpid():
+        raise RuntimeError(f"{who}: its thread is in the process that made it; after a fork make another one")
+
+
 class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
     """Iterates over `items` in a thread, at most `size` of them ahead; a context manager that ends the thread.
 
     newest: keep only the newest item and drop those that nobody has taken, for frames that come by themselves: what
     is taken then is never older than one item, however slow the taker; `dropped` counts.  An exception of `items` is
-    raised to the taker after the items before it.
+    raised to the taker after the items before it.  After a fork the child's `next` is a RuntimeError.
     """
 
     def __init__(self, items: Iterable[T], size: int = 4, newest: bool = False) -> None:
@@ -29,6 +36,7 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
         self._newest = newest
         self._ended = self._closed = False
         self._error: Exception | None = None
+        self._process = os.getpid()
         self._changed = threading.Condition()
         # A daemon, since a camera may hang in a read for ever, which shall not keep the process alive.
         self._thread = threading.Thread(target=self._read, args=(items,), name="dcfnet-reader", daemon=True)
@@ -54,6 +62,7 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
                 self._changed.notify_all()
 
     def __next__(self) -> T:
+        _check_process(self._process, "ReadAhead")
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
             if self._waiting:
@@ -66,6 +75,8 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._process != os.getpid():
+            return
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -76,17 +87,20 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
 class WriteBehind(AbstractContextManager["WriteBehind"]):
     """Calls `write` in a thread, in order, at most `size` calls behind; the end of the `with` block waits for them.
 
-    An exception of `write` is raised by a later call, or at the end unless another one is on its way.
+    An exception of `write` is raised by a later call, or at the end unless another one is on its way.  After a fork a
+    call in the child is a RuntimeError.
     """
 
     def __init__(self, write: Callable[..., None], size: int = 4) -> None:
         self._write = write
         self._size = size
         self._waiting: deque[Future[None]] = deque()
+        self._process = os.getpid()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="dcfnet-writer")
 
     def __call__(self, *arguments: Any) -> None:
         """Write `arguments` some time later; waits when too much is waiting already."""
+        _check_process(self._process, "WriteBehind")
         if len(self._waiting) == self._size:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, *arguments))
@@ -94,6 +108,8 @@ class WriteBehind(AbstractContextManager["WriteBehind"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._process != os.getpid():
+            return
         try:
             while self._waiting:
                 self._waiting.popleft().result()

@@ -1,5 +1,7 @@
 // Pictures of maps.  A map is (n, n) numbers; it is drawn pixel by pixel, scaled up without smoothing.
 
+import { PRESET } from "./constants.js";
+
 // Dark to light, even steps of lightness, safe for the colour-blind; and blue - paper - red for signed maps.
 const HEAT = [[12, 8, 38], [54, 15, 91], [112, 29, 109], [170, 45, 93], [221, 81, 58], [249, 142, 8], [246, 215, 70], [252, 255, 164]];
 const DARK = matchMedia("(prefers-color-scheme: dark)");
@@ -52,7 +54,7 @@ export function extent(map) {
 
 /** kind: "heat" (low to high), "signed" (zero in the middle of the colours) or "log" (magnitudes, `decades` of them).
  *  rolled: index 0 goes to the middle.  range: [low, high] instead of the map's own.  Returns the range drawn. */
-export function drawMap(canvas, map, { kind = "heat", rolled = false, range, decades = 7, n = 125 } = {}) {
+export function drawMap(canvas, map, { kind = "heat", rolled = false, range, decades = 7, n = PRESET.input_size } = {}) {
   const target = buffer(n, n), { pixels } = target, half = rolled ? (n + 1) >> 1 : 0;
   const colours = kind === "signed" ? (DARK.matches ? signedDark : signedLight) : heatPixels;
   let [low, high] = range ?? extent(map);
@@ -74,7 +76,7 @@ export function drawMap(canvas, map, { kind = "heat", rolled = false, range, dec
 }
 
 /** patch: (3, n, n) BGR, 0..255. */
-export function drawPatch(canvas, patch, n = 125) {
+export function drawPatch(canvas, patch, n = PRESET.input_size) {
   const target = buffer(n, n), pixels = target.image.data;
   for (let p = 0; p < n * n; p++) {
     for (let c = 0; c < 3; c++) pixels[p * 4 + 2 - c] = patch[c * n * n + p];
@@ -84,7 +86,7 @@ export function drawPatch(canvas, patch, n = 125) {
 }
 
 /** A cross at a map's row and column, as large as the canvas. */
-export function drawCross(canvas, row, column, style = "#ffffff", n = 125) {
+export function drawCross(canvas, row, column, style = "#ffffff", n = PRESET.input_size) {
   const context = canvas.getContext("2d"), x = ((column + 0.5) * canvas.width) / n, y = ((row + 0.5) * canvas.height) / n;
   for (const [width, ink] of [[5, "rgb(0 0 0 / .75)"], [2.2, style]]) {
     context.lineWidth = width;
@@ -99,7 +101,7 @@ export function drawCross(canvas, row, column, style = "#ffffff", n = 125) {
 }
 
 /** The band |u|, |v| <= K of a spectrum whose frequency zero is in the middle. */
-export function drawSquare(canvas, K, n = 125) {
+export function drawSquare(canvas, K, n = PRESET.input_size) {
   const context = canvas.getContext("2d"), scale = canvas.width / n, first = ((n >> 1) - K) * scale;
   context.lineWidth = 2;
   context.strokeStyle = "#ffffff";
@@ -125,7 +127,7 @@ export function drawFrame(canvas, bitmap, boxes) {
 }
 
 /** The map as a landscape: every second or third pixel, far rows first.  turn, tilt in radians. */
-export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, tilt = 0.95, n = 125, step = 2, ground = "card" } = {}) {
+export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, tilt = 0.95, n = PRESET.input_size, step = 2, ground = "card" } = {}) {
   const context = canvas.getContext("2d"), { width, height } = canvas, half = rolled ? (n + 1) >> 1 : 0;
   const [low, high] = range ?? extent(map), count = Math.ceil(n / step), tall = 0.62;
   const at = (i) => Math.min(i * step, n - 1);

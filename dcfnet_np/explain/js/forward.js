@@ -1,7 +1,7 @@
 // Sections 1 to 5: patches, features, wish, filter, response.
 
 import { colour, drawCross, drawFrame, drawMap, drawPatch, drawSquare, drawSurface, extent } from "./draw.js";
-import { $, DEFAULTS, N, clip, data, engine, middle, number, percent, pointer, settings, signed, view, whenSeen } from "./state.js";
+import { $, D, DEFAULTS, N, clip, data, engine, middle, number, percent, pointer, settings, signed, view, whenSeen } from "./state.js";
 
 const SEARCH_FRAMES = ["frame-search", "frame-response", "frame-backward"];
 const turns = { turn: 0.6, tilt: 0.95 }; // of the surfaces
@@ -226,9 +226,9 @@ export function startForward() {
     step: ([dx, dy]) => turnSurface(dx * 0.1, dy * 0.1),
   });
 
-  for (let l = 0; l < 32; l++) {
+  for (let l = 0; l < D; l++) {
     const button = document.createElement("button");
-    button.innerHTML = '<canvas width="125" height="125" aria-hidden="true"></canvas>';
+    button.innerHTML = `<canvas width="${N}" height="${N}" aria-hidden="true"></canvas>`;
     Object.assign(button, { type: "button", role: "radio", ariaLabel: `Channel ${l + 1}`, ariaChecked: "false" });
     button.setAttribute("role", "radio");
     button.addEventListener("click", () => pickChannel(l));
@@ -238,7 +238,7 @@ export function startForward() {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -8, ArrowDown: 8 }[event.key];
     if (!step) return;
     event.preventDefault();
-    pickChannel((view.channel + step + 32) % 32);
+    pickChannel((view.channel + step + D) % D);
     $("grid").children[view.channel].focus();
   });
   $("which").addEventListener("change", showFeatures);

@@ -1,6 +1,7 @@
 // The network `light` of the paper's Table 1 (its lighter version): conv 3-32, ReLU, conv 32-32, LRN.  Mirrors
 // network.py.  Parameters: { w1 (32, 3, 3, 3), b1 (32), w2 (32, 32, 3, 3), b2 (32) }.
 
+import { LRN } from "./constants.js";
 import { convForward, convInputGradient, convWeightGradients, crop, pad } from "./conv.js";
 import { lrnBackward, lrnForward } from "./lrn.js";
 import { reused } from "./memory.js";
@@ -15,10 +16,11 @@ export function networkForward(image, parameters, same) {
 }
 
 /** Channels first .. last - 1 of the features, with `same`: work that two workers can share.  The normalisation looks
- *  at two more channels on either side, which are computed and dropped.  The result lasts until the next call. */
+ *  at some more channels on either side, which are computed and dropped.  The result lasts until the next call. */
 export function networkChannels(image, { w1, b1, w2, b2 }, first, last) {
   const memory = (name) => (length) => reused(name, length);
-  const h1 = relu(convForward(image, w1, b1, 1, memory("h1"))), from = Math.max(first - 2, 0), to = Math.min(last + 2, b2.length);
+  const h1 = relu(convForward(image, w1, b1, 1, memory("h1"))), reach = LRN.n >> 1;
+  const from = Math.max(first - reach, 0), to = Math.min(last + reach, b2.length);
   const a2 = convForward(h1, w2.subarray(from * h1.depth * 9, to * h1.depth * 9), b2.subarray(from, to), 1, memory("a2"));
   const { y } = lrnForward(a2, reused("s", a2.data.length), a2.data), size = y.height * y.width;
   return { ...y, data: y.data.subarray((first - from) * size, (last - from) * size), depth: last - first };

@@ -1,5 +1,6 @@
 // One experiment: everything between the frames and the numbers on the page.  Runs in a worker, see worker.js.
 
+import { LAYERS, PRESET, TRAINING } from "./constants.js";
 import { cropPatch } from "./crop.js";
 import { correlate, learnFilter, responseLoss, searchGradientF, templateConjGradientF, templateEnergy,
          templateGradientF, templateGradientSum } from "./dcf.js";
@@ -10,12 +11,13 @@ import { networkBackward, networkForward } from "./network.js";
 import { sgdStep } from "./sgd.js";
 import { gaussianLabel, hann, labelBand } from "./windows.js";
 
-const N = 125; // pixels of a patch and of its maps
+const N = PRESET.input_size; // pixels of a patch and of its maps
 const BINS = N * ((N >> 1) + 1); // of one map's half spectrum
-const D = 32; // channels
+const D = LAYERS.b2; // channels
+const GROW = 1 + PRESET.padding; // a window is so many times the target
 
-const TRAIN = { size: 67, map: 63, lambda: 1e-4, momentum: 0.9, decay: 5e-5, batch: 4 };
-const SCALES = { step: 1.0275, penalty: 0.9925, smallest: 0.2, smallestPixels: 4, largest: 5 };
+/** Standard deviation of the wish on a map of n pixels. */
+const labelSigma = (n) => (PRESET.sigma_factor * n) / GROW;
 
 /** The square root of the sum over channels of |x_f|^2, (bins). */
 function magnitude(xf, depth, size) {
@@ -273,29 +275,28 @@ export class Session {
 
   trainStart(_, { start }) {
     const copy = (p) => Object.fromEntries(Object.entries(p).map(([name, value]) => [name, Float64Array.from(value)]));
-    const sigma = (0.1 * TRAIN.size) / 3, n = TRAIN.map;
-    const label = gaussianLabel(n, sigma);
+    const n = TRAINING.map, label = gaussianLabel(n, labelSigma(TRAINING.size));
     const pairs = [];
-    for (let i = 0; i < this.frames.length; i++) for (let gap = 1; gap <= 5; gap++) {
+    for (let i = 0; i < this.frames.length; i++) for (let gap = 1; gap <= TRAINING.gap; gap++) {
       if (i + gap < this.frames.length) pairs.push([i, i + gap]);
     }
     const images = this.boxes.map(([x, y, w, h], i) =>
-      this.centred(cropPatch(this.frames[i], [x + w / 2, y + h / 2], [3 * w, 3 * h], TRAIN.size)));
+      this.centred(cropPatch(this.frames[i], [x + w / 2, y + h / 2], [GROW * w, GROW * h], TRAINING.size)));
     this.training = {
       parameters: copy(start === "random" ? this.random : this.weights), velocity: copy(this.weights), images, pairs, label,
       labelF: rfft2(label, 1, n, n), bins: bandBins(n, n, n), window: hann(n), size: n * ((n >> 1) + 1), step: 0,
     };
     for (const v of Object.values(this.training.velocity)) v.fill(0);
-    return { w1: Float32Array.from(this.training.parameters.w1), pairs: pairs.length, decay: TRAIN.decay };
+    return { w1: Float32Array.from(this.training.parameters.w1), pairs: pairs.length, decay: TRAINING.decay };
   }
 
   /** Loss and gradients of one pair: Eq. 4 forward, Eqs. 5 to 11 and the network backward. */
   pairGradients([i, j]) {
-    const { parameters, images, label, labelF, bins, window, size } = this.training, n = TRAIN.map;
+    const { parameters, images, label, labelF, bins, window, size } = this.training, n = TRAINING.map;
     const branches = [i, j].map((k) => networkForward(images[k], parameters, false));
     const [templateF, searchF] = branches.map(({ features }) =>
       rfft2(features.data.map((value, p) => value * window[p % (n * n)]), D, n, n));
-    const energy = templateEnergy(templateF, TRAIN.lambda, D, size, bins);
+    const energy = templateEnergy(templateF, PRESET.lam, D, size, bins);
     const filterF = learnFilter(templateF, labelF, energy, D, size, bins);
     const responseF = correlate(filterF, searchF, D, size, bins);
     const { loss, dresponse } = responseLoss(irfft2(responseF, 1, n, n), label);
@@ -314,17 +315,17 @@ export class Session {
   trainStep(_, { rate }) {
     const { parameters, velocity, pairs } = this.training, total = {};
     // A stride that has no factor in common with most numbers of pairs: neighbours in a batch are far apart in time.
-    const batch = Array.from({ length: TRAIN.batch }, (_, k) => pairs[((this.training.step * TRAIN.batch + k) * 37) % pairs.length]);
+    const batch = Array.from({ length: TRAINING.batch }, (_, k) => pairs[((this.training.step * TRAINING.batch + k) * 37) % pairs.length]);
     let loss = 0;
     for (const pair of batch) {
       const one = this.pairGradients(pair);
-      loss += one.loss / TRAIN.batch;
+      loss += one.loss / TRAINING.batch;
       for (const branch of one.gradients) for (const [name, d] of Object.entries(branch)) {
         total[name] ??= new Float64Array(d.length);
-        for (let i = 0; i < d.length; i++) total[name][i] += d[i] / TRAIN.batch;
+        for (let i = 0; i < d.length; i++) total[name][i] += d[i] / TRAINING.batch;
       }
     }
-    sgdStep(parameters, total, velocity, { rate, momentum: TRAIN.momentum, decay: TRAIN.decay });
+    sgdStep(parameters, total, velocity, { rate, momentum: TRAINING.momentum, decay: TRAINING.decay });
     this.training.step++;
     const single = (p) => Object.fromEntries(Object.entries(p).map(([name, value]) => [name, Float32Array.from(value)]));
     return { step: this.training.step, loss, batch, gradients: single(total), parameters: single(parameters) };
@@ -333,22 +334,22 @@ export class Session {
   // --- the online tracker, Eqs. 12 and 13 -------------------------------------------------------------------
 
   trackStart() {
-    const [x, y, w, h] = this.box, sigma = (0.1 * N) / 3, label = gaussianLabel(N, sigma), K = labelBand(N, sigma);
-    this.track = { frame: 0, centre: [x + w / 2, y + h / 2], size: [w, h], model: null, lambda: 1e-4,
+    const [x, y, w, h] = this.box, sigma = labelSigma(N), label = gaussianLabel(N, sigma), K = labelBand(N, sigma);
+    this.track = { frame: 0, centre: [x + w / 2, y + h / 2], size: [w, h], model: null,
                    labelF: rfft2(label, 1, N, N), bins: bandBins(N, N, K) };
     return this.update(0, 0);
   }
 
-  /** Detection in the next frame at three scales, a move, an update of the model.  As `Tracker.update`. */
+  /** Detection in the next frame at every scale, a move, an update of the model.  As `Tracker.update`. */
   async trackStep(_, { beta }) {
     const t = this.track, frame = this.frames[t.frame + 1];
     const scales = [];
-    for (const exponent of [-1, 0, 1]) {
-      const factor = SCALES.step ** exponent, window = t.size.map((side) => factor * side * 3);
+    for (const [i, factor] of PRESET.scale_factors.entries()) {
+      const window = t.size.map((side) => factor * side * GROW);
       const { spectra } = await this.extract(cropPatch(frame, t.centre, window, N));
       const response = irfft2(modelResponseF(t.model, spectra, D, BINS, t.bins), 1, N, N); // Eq. 3
       const peak = peakOf(response, N);
-      scales.push({ window, response, peak, score: peak.value * SCALES.penalty ** Math.abs(exponent) });
+      scales.push({ window, response, peak, score: peak.value * PRESET.scale_penalties[i] });
     }
     const best = scales.reduce((a, b) => (b.score > a.score ? b : a));
     t.frame += 1;
@@ -357,8 +358,8 @@ export class Session {
       const [row, column] = best.peak.shift, first = this.box.slice(2);
       t.centre = [t.centre[0] + (column * best.window[0]) / N, t.centre[1] + (row * best.window[1]) / N];
       t.size = best.window.map((side, k) => {
-        const smallest = Math.max(SCALES.smallest * first[k], SCALES.smallestPixels);
-        return Math.min(Math.max(side / 3, smallest), [frame.width, frame.height][k], SCALES.largest * first[k]);
+        const smallest = Math.max(PRESET.min_scale * first[k], PRESET.min_size);
+        return Math.min(Math.max(side / GROW, smallest), [frame.width, frame.height][k], PRESET.max_scale * first[k]);
       });
     }
     return { ...(await this.update(t.frame, found ? beta : 0)), response: Float32Array.from(best.response), score: best.peak.value };
@@ -366,9 +367,9 @@ export class Session {
 
   /** A template cut out at the new place, and what Fig. 2 shows of the model. */
   async update(number, beta) {
-    const t = this.track, patch = cropPatch(this.frames[number], t.centre, t.size.map((side) => 3 * side), N);
+    const t = this.track, patch = cropPatch(this.frames[number], t.centre, t.size.map((side) => GROW * side), N);
     const { spectra } = await this.extract(patch);
-    t.model = updateModel(t.model, spectra, t.labelF, t.lambda, beta, D, BINS, t.bins); // Eq. 13
+    t.model = updateModel(t.model, spectra, t.labelF, PRESET.lam, beta, D, BINS, t.bins); // Eq. 13
     const { numerator, denominator } = t.model, top = magnitude(numerator, D, BINS);
     return {
       frame: number, box: [t.centre[0] - t.size[0] / 2, t.centre[1] - t.size[1] / 2, ...t.size],

@@ -1,14 +1,17 @@
 // What the sections share: the data of the page, its settings, the engines, and small helpers.
 
+import { LAYERS, PRESET } from "./constants.js";
 import { Engine } from "./engine.js";
 
-export const N = 125;
+export const N = PRESET.input_size;
+export const D = LAYERS.b2; // channels
 export const $ = (id) => document.getElementById(id);
 export const data = JSON.parse($("data").textContent);
 
 export const clip = { frames: [], bitmaps: [] }; // frames: { rgba, width, height }, for the workers
 export const middle = [data.box[0] + data.box[2] / 2, data.box[1] + data.box[3] / 2];
-export const DEFAULTS = { frame: data.frame, centre: middle, padding: 2, sigmaFactor: 0.1, lambda: 1e-4, band: null };
+export const DEFAULTS = { frame: data.frame, centre: middle, padding: PRESET.padding, sigmaFactor: PRESET.sigma_factor,
+                          lambda: PRESET.lam, band: null };
 export const settings = structuredClone(DEFAULTS);
 export const view = { channel: 0, latest: null }; // picked channel; newest result of `forward`
 
@@ -18,9 +21,9 @@ function floats(base64) {
 }
 
 function parameters(base64) {
-  const all = floats(base64), lengths = { w1: 864, b1: 32, w2: 9216, b2: 32 }, named = {};
+  const all = floats(base64), named = {};
   let first = 0;
-  for (const [name, length] of Object.entries(lengths)) named[name] = all.slice(first, (first += length));
+  for (const [name, length] of Object.entries(LAYERS)) named[name] = all.slice(first, (first += length));
   return named;
 }
 

@@ -1,5 +1,7 @@
 // The two fixed windows of a correlation filter.  Mirrors vision/windows.py.
 
+import { NEGLIGIBLE } from "./constants.js";
+
 /** The desired response y: a Gaussian of standard deviation sigma (map pixels), its peak rolled to (0, 0). */
 export function gaussianLabel(n, sigma) {
   const y = new Float64Array(n * n), wrapped = (i) => (i > n >> 1 ? i - n : i);
@@ -15,7 +17,9 @@ export function hann(n) {
   return Float64Array.from({ length: n * n }, (_, i) => line[Math.floor(i / n)] * line[i % n]);
 }
 
-/** The band that a Gaussian label needs in single precision: K = ceil(5.85 N / (2 pi sigma)); all bins if more. */
+/** The band that a Gaussian label needs in single precision: beyond `reach` standard deviations in frequency its
+ *  spectrum is negligible.  K = ceil(reach N / (2 pi sigma)); all bins if more. */
 export function labelBand(n, sigma) {
-  return Math.min(Math.ceil((5.85 * n) / (2 * Math.PI * sigma)), n >> 1);
+  const reach = Math.sqrt(-2 * Math.log(NEGLIGIBLE));
+  return Math.min(Math.ceil((reach * n) / (2 * Math.PI * sigma)), n >> 1);
 }

@@ -1,0 +1,280 @@
+"""Trackers in threads, after a fork, and copied: right boxes or an error that names the method, never a hang."""
+
+import copy
+import dataclasses
+import multiprocessing
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+import threadpoolctl
+from kernel_device import on_cpu
+from scenes import make_sequence
+from test_device_tracker import make_weights
+
+from dcfnet_np import backend, extractor, network, tiled, trace
+from dcfnet_np.adapters.opencv import OpenCVTracker
+from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.evaluation.baselines import FeatureTracker, gray
+from dcfnet_np.multi_tracker import MultiTracker
+from dcfnet_np.ops.fourier import make_band
+from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.train import step
+from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
+
+LONG = 240  # seconds: what takes longer hangs
+SMALL = Preset("small", input_size=45)
+CAREFUL = dataclasses.replace(PRESETS["careful"], input_size=63, lost_after=1, min_psr=9.0)
+
+
+class Many(MultiTracker):
+    """Two targets, behind the methods of `Tracker`."""
+
+    def init(self, frame, box):
+        for shift in (0, 7):
+            self.add(frame, np.add(box, (shift, shift / 2, 0, 0)))
+
+
+MAKERS = {
+    "default": lambda: Tracker(device="cpu"),
+    "conv1, rgb": lambda: Tracker("conv1", SMALL, device="cpu"),
+    "plain": lambda: Tracker(preset=SMALL, device="cpu", band=None),
+    "careful": lambda: Tracker(preset=CAREFUL, device="cpu"),
+    "two rates": lambda: Tracker(preset=Preset("2", input_size=45, second_rate=0.3, update_rule="ratio"), device="cpu"),
+    "many": lambda: Many(preset=SMALL, device="cpu"),
+    "OpenCV": lambda: OpenCVTracker(preset=SMALL, device="cpu"),
+    "gray": lambda: FeatureTracker(gray, SMALL),
+}
+maker = pytest.mark.parametrize("make", MAKERS.values(), ids=list(MAKERS))
+
+
+@pytest.fixture
+def video(rng, monkeypatch):
+    """Eight frames and the first box; two cores, so that there is a pool of threads."""
+    monkeypatch.setenv("DCFNET_CORES", "2")
+    frames, boxes = make_sequence(rng, count=8)
+    return list(frames), tuple(boxes[0])
+
+
+@pytest.fixture
+def blas_threads():
+    """A function that counts BLAS's threads, of which there are two."""
+
+    def count():
+        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        if count() != {2}:
+            pytest.skip("this BLAS has one thread only")
+        yield count
+
+
+def numbers(result):
+    """Box, score and PSR of a result of any of the trackers."""
+    if isinstance(result, dict):
+        return [number for one in result.values() for number in numbers(one)]
+    return [*result[1]] if isinstance(result[0], bool) else [*result.box, result.score, result.psr]
+
+
+def follow(tracker, video):
+    frames, box = video
+    tracker.init(frames[0], box)
+    return [numbers(tracker.update(frame)) for frame in frames[1:]]
+
+
+def forked(work):
+    """The value of `work()` in a forked process, or its error; None where it hangs."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system has no fork")
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+
+    process = context.Process(target=lambda: writer.send(caught(work)))
+    process.start()
+    answer = reader.recv() if reader.poll(LONG) else None
+    process.kill()
+    process.join()
+    return answer
+
+
+def in_another_thread(work):
+    """In one that stays alive, as threads of a server do."""
+    answer = SimpleQueue()
+    threading.Thread(target=lambda: (answer.put(caught(work)), time.sleep(LONG)), daemon=True).start()
+    result = answer.get()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def caught(work):
+    try:
+        return work()
+    except Exception as error:
+        return error
+
+
+# --- processes ------------------------------------------------------------------------------------------------
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+
+
+@maker
+def test_a_tracker_goes_on_after_a_fork(make, video):
+    frames, box = video
+    want = follow(make(), video)
+    tracker = make()
+    tracker.init(frames[0], box)
+    for frame in frames[1:3]:
+        tracker.update(frame)
+    assert forked(lambda: [numbers(tracker.update(frame)) for frame in frames[3:]]) == want[2:]
+    assert [numbers(tracker.update(frame)) for frame in frames[3:]] == want[2:]  # and here it has not moved
+
+
+def test_training_goes_on_after_a_fork(rng, video):
+    objective = step.make_objective((31, 31), 2.0, 1e-4, device=Device("cpu"))
+    crops = rng.integers(0, 256, (4, 3, 35, 35), dtype=np.uint8)
+    batches = step.Batches(crops, (104.0, 117.0, 123.0))
+    parameters = network.initialise("light", 3)
+
+    def loss():
+        return step.batch_gradients(batches, np.array([[0, 1], [2, 3]]), parameters, "light", objective)[0]
+
+    assert loss() == forked(loss)
+
+
+def test_a_gpu_s_tracker_says_that_it_does_not(monkeypatch, video):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    frames, box = video
+    tracker = Tracker(make_weights(), SMALL, device="cuda")
+    tracker.init(frames[0], box)
+    error = forked(lambda: tracker.update(frames[1]))
+    assert isinstance(error, RuntimeError) and str(error).startswith(
+        "Tracker.update: this tracker is on cuda:0 and was"
+    )
+
+
+def test_threads_that_read_and_write_are_not_waited_for():
+    with ReadAhead(iter(range(9))) as ahead, WriteBehind(lambda *values: None) as behind:
+        assert next(ahead) == 0
+        behind(1)
+        for call, name in ((lambda: next(ahead), "ReadAhead"), (lambda: behind(2), "WriteBehind")):
+            error = forked(call)
+            assert isinstance(error, RuntimeError) and str(error).startswith(f"{name}: its thread is in the process")
+        assert forked(lambda: (ahead.__exit__(None, None, None), behind.__exit__(None, None, None))) == (None, None)
+        assert list(ahead) == list(range(1, 9))
+
+
+# --- threads --------------------------------------------------------------------------------------------------
+
+
+@maker
+def test_trackers_in_threads_of_their_own(make, video, blas_threads):
+    want = follow(make(), video)
+    start = threading.Barrier(3)
+
+    def work():
+        tracker = make()
+        start.wait()
+        return follow(tracker, video)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert [task.result() for task in [pool.submit(work) for _ in range(3)]] == [want] * 3
+    assert blas_threads() == {2}
+
+
+def test_the_last_to_leave_gives_blas_its_threads_back(blas_threads):
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    in_another_thread(second.__enter__)
+    first.__exit__(None, None, None)
+    assert blas_threads() == {1}
+    assert forked(blas_threads) == {2}  # where that other thread is not
+    in_another_thread(lambda: second.__exit__(None, None, None))
+    assert blas_threads() == {2} == forked(blas_threads)
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        assert forked(blas_threads) == {1}  # set by somebody else
+
+
+def test_a_second_thread_is_refused(video):
+    frames, box = video
+    want = follow(Tracker(preset=SMALL, device="cpu"), video)
+    refused = []
+
+    def meddle(event, values):
+        calls = {"init": lambda: tracker.init(frames[0], box), "update": lambda: tracker.update(frames[0])}
+        for name, call in calls.items():
+            with pytest.raises(RuntimeError, match=rf"^Tracker\.{name}: this tracker is at work already"):
+                in_another_thread(call)
+            refused.append(event)
+
+    tracker = Tracker(preset=SMALL, device="cpu", observer=meddle)
+    assert follow(tracker, video) == want and {"search", "response", "template", "model"} <= set(refused)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_method_takes_its_turn(device, monkeypatch, video):
+    if device == "cuda":
+        on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    frames, box = video
+    one, many = (kind(make_weights(), SMALL, device=device) for kind in (Tracker, MultiTracker))
+    one.init(frames[0], box)
+    id = many.add(frames[0], box)
+    calls = {
+        "Tracker.init": lambda: one.init(frames[0], box),
+        "Tracker.update": lambda: one.update(frames[1]),
+        "MultiTracker.add": lambda: many.add(frames[0], box),
+        "MultiTracker.update": lambda: many.update(frames[1]),
+        "MultiTracker.remove": lambda: many.remove(id),
+    }
+    with one.turn.take("first"), many.turn.take("first"):
+        for name, call in calls.items():
+            with pytest.raises(RuntimeError, match=f"^{name}: this tracker is at work already, in another thread"):
+                in_another_thread(call)
+    with pytest.raises(ValueError):
+        one.update(frames[1][:-1])  # an error gives the turn back
+    assert numbers(one.update(frames[1])) == pytest.approx(numbers(many.update(frames[1])), rel=1e-4)
+
+
+# --- copies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
+                         ids=["copy", "deepcopy", "pickle"])  # fmt: skip
+@maker
+def test_a_copy_goes_on_as_the_first_one_would(make, how, video):
+    if how is copy.copy and make is MAKERS["OpenCV"]:
+        pytest.skip("a shallow copy of what holds a tracker holds the same tracker")
+    frames, box = video
+    want = follow(make(), video)
+    tracker = how(make())
+    tracker.init(frames[0], box)
+    got = [numbers(tracker.update(frame)) for frame in frames[1:4]]
+    twin = how(tracker)
+    tracker.update(frames[0][::-1].copy())  # what becomes of the first one is not the copy's affair
+    assert got + [numbers(twin.update(frame)) for frame in frames[4:]] == want
+
+
+def test_what_cannot_be_copied_says_so(monkeypatch, video):
+    band = make_band((45, 45), 14)
+    strip = tiled.Strip("light", tiled.BandDft(band, (45, 45), (np.hanning(45),) * 2), (45, 45))
+    fast = extractor.make_extractor(make_weights(), SMALL, band, Device("cpu"), 1)
+    watched = Tracker(preset=SMALL, device="cpu", observer=print)
+    recorder = trace.Recorder(preset=SMALL)
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    on_gpu = [kind(make_weights(), SMALL, device="cuda") for kind in (Tracker, MultiTracker)]
+    on_gpu += [DeviceStep(make_weights(), SMALL, (48, 64))]
+    words = ["Strip: ", "Strip: ", "Tracker: this tracker is watched by an observer"] + ["Tracker: "]
+    words += ["^Tracker: this tracker is on cuda:0", "^MultiTracker: this tracker is on cuda:0", "DeviceStep: "]
+    for what, word in zip([strip, fast, watched, recorder, *on_gpu], words, strict=True):
+        for how in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=f"{word}.*cannot be copied or pickled"):
+                how(what)
+    assert backend.usable_cores() == 2
