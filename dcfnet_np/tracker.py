@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import Array, Cores, array_module, current, on_own_device, select_device, to_device, to_numpy
-from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
+from .device_tracker import (
+    NOTHING_TO_TRACK,
+    check_frame_shape,
+    device_tracker,
+    size_limits,
+    state_after,
+)
 from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import InverseWork, irfft2, label_band, make_inverse_work, rfft2
@@ -27,7 +33,7 @@ class TrackResult(NamedTuple):
 
     box: tuple[float, float, float, float]  # x, y, w, h in pixels, 0-based, top-left corner
     ok: bool  # the state is "tracking"; otherwise nothing was learned from this frame
-    score: float  # peak of the response; about 1 on the frame that the filter was learned from
+    score: float  # how well it was recognised, 0 to 1, see `score_of`
     psr: float  # peak-to-sidelobe ratio of the response
     scale: float  # size over the first frame's, geometric mean of both sides
     response: np.ndarray | None = None  # (N, N) response of the best scale, peak at the centre when nothing moved
@@ -105,7 +111,7 @@ class Target:
 class Quality(NamedTuple):
     """How much a response looks like that of the target."""
 
-    score: float  # the peak
+    score: float  # see `score_of`
     psr: float
     apce: float
 
@@ -162,7 +168,7 @@ class TrackerBase:
         target = Target(box, frame.shape, preset)
         spectra, extremes = self._extract(frame, target.centre, target.windows())
         if is_flat(extremes):
-            raise ValueError(f"{who}: the window around the box holds nothing to track: its pixels are all equal")
+            raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
         lam = preset.lam
         if preset.lam_divisor == "elements":
             lam *= spectra.shape[1] * preset.input_size**2
@@ -185,7 +191,7 @@ class TrackerBase:
         centres = np.repeat([target.centre for target in targets], windows.shape[1], axis=0)
         search_f, extremes = self._extract(frame, centres, windows.reshape(-1, 2))
         search_f = search_f.reshape(*windows.shape[:2], *search_f.shape[1:])
-        extremes = extremes.reshape(len(targets), -1)
+        extremes = extremes.reshape(*windows.shape[:2], *extremes.shape[1:])
         results = self._for_each(
             lambda i: self._find(targets[i], windows[i], search_f[i], extremes[i], self._memory[i], response),
             len(targets),
@@ -232,7 +238,7 @@ class TrackerBase:
                 window = window * preset.scale_step ** vertex(*peaks[best - 1 : best + 2])
             target.move(self._peak(maps[best]), window, size)
             target.template_window = window if preset.update_crop == "window" else target.windows()[0]
-        sure = quality is not NOTHING and quality.score >= preset.min_score and quality.psr >= preset.min_psr
+        sure = quality.score > 0 and quality.score >= preset.min_score and quality.psr >= preset.min_psr
         target.judge(sure, preset.lost_after)
         return target.result(maps[best], quality, preset.lost_after, response)
 
@@ -250,13 +256,14 @@ class TrackerBase:
         most = preset.num_scales * len(self._memory)  # windows in one call
         for first in range(0, count, most):
             some = places[first : first + most]
-            search_f, _ = self._extract(frame, some, np.tile(window, (len(some), 1)))
+            search_f, extremes = self._extract(frame, some, np.tile(window, (len(some), 1)))
             maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
-            for place, map_ in zip(some, maps):
-                quality = measure(map_)
+            for place, map_, own_extremes in zip(some, maps, extremes):
+                answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()
+                quality = measure(map_) if answered else NOTHING
                 if quality.psr > found.psr:
                     found, found_map, found_place = quality, map_.copy(), place
-        if found_map is None or found.psr < preset.redetection_psr:
+        if found_map is None or found.psr < preset.redetection_psr or found.score < preset.min_score:
             return None
         target.centre = found_place
         target.move(self._peak(found_map), window, size)
@@ -356,9 +363,22 @@ def vertex(before: float, at: float, after: float) -> float:
     return 0.5 * (float(after) - float(before)) / bend if bend > 0 else 0.0
 
 
+def score_of(response: np.ndarray) -> float:
+    """How well a target was recognised, from 0 to 1, by its response (N, N).
+
+    It is the peak where that is at most 1, the peak that was learned.  A higher one comes of more contrast than was
+    learned, as after a dark first frame, and its height says nothing: then it is the peak over the sum of the
+    amplitudes of the waves that the response is made of.  That is 1 where the crests of all waves meet.
+    """
+    peak = float(response.max())
+    if peak > 1:
+        peak = min(peak / float(abs(np.fft.fft2(response)).mean()), 1.0)
+    return max(peak, 0.0)
+
+
 def measure(response: np.ndarray, work: np.ndarray | None = None) -> Quality:
-    """Peak, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
-    return Quality(float(response.max()), peak_to_sidelobe(response, work=work), peak_to_energy(response, work))
+    """Score, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
+    return Quality(score_of(response), peak_to_sidelobe(response, work=work), peak_to_energy(response, work))
 
 
 def peak_to_energy(response: np.ndarray, work: np.ndarray | None = None) -> float:

@@ -269,6 +269,33 @@ def test_the_tracker(browser, clip):
     close(found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1], numerator)
 
 
+def test_the_tracker_on_a_blank_frame_and_after_a_dark_start(program, tmp_path):
+    """The target's window reaches out of the frame; the third frame is blue, and the first ones are dark."""
+    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18), growth=1.0)
+    frames = np.ascontiguousarray(frames[:, :, 8:])  # the target is near the left rim
+    frames[:2] //= 8
+    frames[2] = 250, 30, 10
+    box = (boxes[0, 0] - 8, *boxes[0, 1:])
+    page.write_page(tmp_path / "page.html", page.Clip(list(frames), box, "a made-up scene"), weights.load("light"))
+    tracker = Tracker("light", page.PRESET, "cpu")
+    tracker.init(frames[0], box)
+    with Page(program) as browser:
+        browser.open(tmp_path / "page.html")
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        scroll(browser, "online")
+        slide(browser, "beta", np.log10(page.PRESET.learning_rate))
+        peaks = []
+        for number, frame in enumerate(frames[1:5], 1):
+            browser.run("document.getElementById('track-step').click()")
+            browser.wait(f"dcfnet.steps.length === {number + 1} && dcfnet.idle()")
+            result, found = tracker.update(frame, response=True), get(browser, "dcfnet.steps.at(-1)")
+            assert found["box"] == pytest.approx(result.box, abs=1e-6)
+            assert found["score"] == pytest.approx(result.score, rel=TOLERANCE)
+            assert (number == 2) == (not result.ok) == (not found["response"].any()) == (found["score"] == 0)
+            peaks.append(found["response"].max())
+        assert max(peaks) > 2  # where the score is not the peak
+
+
 def test_the_table_of_the_page(browser):
     """What a reader sees: each difference from the library's numbers, written by the page itself."""
     scroll(browser, "checked")
