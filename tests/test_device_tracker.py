@@ -10,7 +10,7 @@ from test_tracker import SEQUENCES, golden, track_sequence
 
 from dcfnet_np import backend, network
 from dcfnet_np import tracker as tracker_module
-from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.device_tracker import DeviceStep, size_limits
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -41,6 +41,19 @@ def make_weights(architecture="light", channel_order="bgr"):
 
 def make_preset(name):
     return dataclasses.replace(PRESETS[name], input_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    "swapped, size, smallest, largest",
+    [
+        (False, (40, 22), (10, 5.5), (160, 99)),  # 5 times 40 is more than the frame's 160
+        (True, (40, 22), (10, 5.5), (120, 99)),  # as the PyTorch code compares: width with the frame's height
+        (False, (10, 50), (4, 12.5), (45, 120)),  # a quarter of 10 is below 4 pixels
+    ],
+)
+def test_size_limits_of_a_target(swapped, size, smallest, largest):
+    preset = dataclasses.replace(PRESETS["default"], min_scale=0.25, max_scale=4.5, swapped_clamp=swapped)
+    assert size_limits(np.array(size, float), (120, 160, 3), preset) == (*smallest, *largest)
 
 
 def follow(step, images, boxes):

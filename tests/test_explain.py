@@ -270,11 +270,10 @@ def test_the_tracker(browser, clip):
 
 
 def test_the_tracker_on_a_blank_frame_and_after_a_dark_start(program, tmp_path):
-    """The target's window reaches out of the frame; the third frame is blue, and the first ones are dark."""
-    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18), growth=1.0)
-    frames = np.ascontiguousarray(frames[:, :, 8:])  # the target is near the left rim
-    frames[:2] //= 8
-    frames[2] = 250, 30, 10
+    """A still target whose window reaches out of the frame; the third frame is blue, and the first ones are dark."""
+    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18))
+    dark = np.ascontiguousarray(frames[0, :, 8:] // 8)  # the target is near the left rim
+    frames = np.stack([dark, dark, np.full_like(dark, (250, 30, 10)), dark * 3, *[dark * 8] * 4])
     box = (boxes[0, 0] - 8, *boxes[0, 1:])
     page.write_page(tmp_path / "page.html", page.Clip(list(frames), box, "a made-up scene"), weights.load("light"))
     tracker = Tracker("light", page.PRESET, "cpu")
