@@ -79,7 +79,7 @@ class Target:
             self.centre, self.size = self.sure_place
 
     def learn(self, template_f: Array, extremes: np.ndarray) -> None:
-        """Update the filter, unless there is nothing in the template."""
+        """Update the filter, unless there is nothing in the template.  extremes: (1, 3, 2), see `is_flat`."""
         if not is_flat(extremes):
             for model in self.filters:
                 model.update(template_f)
@@ -208,7 +208,7 @@ class TrackerBase:
             centres = np.stack([target.centre for target in learners])
             template_windows = np.stack([target.template_window for target in learners])
             template_f, extremes = self._extract(frame, centres, template_windows)
-            self._for_each(lambda i: learners[i].learn(template_f[i], extremes[i]), len(learners))
+            self._for_each(lambda i: learners[i].learn(template_f[i], extremes[i : i + 1]), len(learners))
         return results
 
     def _find(

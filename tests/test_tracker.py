@@ -121,6 +121,20 @@ def test_a_dot_of_one_colour_in_the_widest_window_is_content(scene, channel):
     assert tracker.update(frame).score > 0
 
 
+def test_a_template_of_one_colour_is_not_learned(scene):
+    """The search windows see a dot that the smaller window of the template does not."""
+    tracker = Tracker(random_weights(), dataclasses.replace(SMALL, scale_step=1.5, scale_penalty=0.5))
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    model = tracker._target.filter.numerator.copy()
+    frame = np.full((120, 160, 3), (200, 20, 90), np.uint8)
+    frame[50:53, 13:17] = 0
+    result = tracker.update(frame)
+    assert result.ok and result.scale <= 1
+    np.testing.assert_array_equal(tracker._target.filter.numerator, model)
+    tracker.update(scene(60, 40))
+    assert (tracker._target.filter.numerator != model).any()
+
+
 @pytest.mark.parametrize("box", [(60, 40, 30, 24), (0, 0, 30, 24), (-10, 100, 30, 40), (150, 5, 40, 30)])
 @pytest.mark.parametrize("colour", [0, 9, 255, (200, 20, 90)])
 def test_nothing_to_learn_from(scene, colour, box):

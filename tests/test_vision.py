@@ -5,7 +5,7 @@ import naive
 import numpy as np
 import pytest
 
-from dcfnet_np.vision.crop import crop_patches, make_taps, to_bgr
+from dcfnet_np.vision.crop import Cropper, crop_patches, make_taps, to_bgr, window_taps
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 # centre and window: inside, larger than the frame, across a corner, outside, one pixel, thin
@@ -73,6 +73,24 @@ def test_scales_are_cropped_one_by_one(frame):
         np.testing.assert_array_equal(patch, crop_patches(frame, (20, 15), window[None], 9, rounded=False)[0])
 
 
+def test_one_cropper_for_frames_of_all_shapes(rng):
+    """Of the same area too: its memory is laid out for the frame at hand."""
+    crop, windows = Cropper(9, rounded=False), np.array([[40.0, 40.0]])
+    for shape in [(20, 30), (30, 20), (20, 30), (10, 60), (25, 20)]:
+        frame = rng.integers(0, 256, (*shape, 3), np.uint8)
+        centre = shape[1] / 2, shape[0] / 2
+        patch = crop(frame, *window_taps(shape, centre, windows, 9), 0).transpose(1, 0, 2)
+        np.testing.assert_allclose(patch, naive.crop(frame, centre, windows[0], 9), atol=1e-3)
+
+
+def test_grey_levels_of_16_bits_and_floats():
+    deep = np.array([[0, 256, 257, 513, 514, 65277, 65278, 65535]], np.uint16)
+    np.testing.assert_array_equal(to_bgr(deep)[..., 1], [[0, 0, 1, 1, 2, 253, 254, 255]])
+    for kind in (np.float32, np.float64):
+        levels = np.array([[0, 0.4, 0.6, 99.4, 99.6, 254.4, 254.6, 255]], kind) / 255
+        np.testing.assert_array_equal(to_bgr(levels)[..., 1], [[0, 0, 1, 99, 100, 254, 255, 255]])
+
+
 def test_frames_of_every_kind(rng):
     bgr = rng.integers(0, 256, (5, 4, 3), np.uint8)
     gray = bgr[..., 0]
@@ -93,6 +111,7 @@ def test_frames_of_every_kind(rng):
         (np.zeros((4, 4, 3), np.int32), TypeError),
         (np.full((4, 4), np.nan), ValueError),
         (np.full((4, 4), 255.0), ValueError),
+        (np.full((4, 4), -0.01), ValueError),
         (None, TypeError),
         ("frame.png", TypeError),
     ],
