@@ -19,6 +19,7 @@ import numpy as np
 
 from . import backend, kernels, network
 from .backend import Array, Device
+from .extractor import is_flat
 from .kernels import conv, crop, dcf, dft, lrn, peak
 from .ops.fourier import label_band, make_band, rfft2
 from .presets import Preset, get_preset
@@ -29,6 +30,8 @@ from .weights import Weights
 from .weights import load as load_weights
 
 log = logging.getLogger(__name__)
+
+NOTHING_TO_TRACK = "the window around the box holds nothing to track: the frame has one colour there"
 
 
 class Stage(NamedTuple):
@@ -123,15 +126,16 @@ class DeviceStep:
                 self._set(array, values)
             self._set(self._targets.rates, new.astype(self.dtype))  # 1 for a first frame, 0 for who stays as it is
             for ranges in (self._targets.ranges, self._targets.update_ranges):
-                self._set(ranges, np.tile(np.array(crop.EMPTY_RANGE, np.float32), (len(ranges), 1)))
+                self._set(ranges, np.tile(np.array(crop.EMPTY_RANGE, np.float32), (len(ranges), 3, 1)))
             self._put_frame(frame)
             for stage in self._learn:
                 stage.run()
-            smallest, largest = backend.to_numpy(self._targets.update_ranges).T
-            if (new & (largest - smallest < 0.5)).any():  # such a target has no model: the kernel left it alone
+            ranges = backend.to_numpy(self._targets.update_ranges)
+            # A target whose window is flat has no model: the kernel left it alone.
+            if any(is_flat(ranges[[target]]) for target in np.flatnonzero(new)):
                 for array, values in zip(geometry, before):
                     self._set(array, values)
-                raise ValueError(f"{who}: the window around the box holds nothing to track: its pixels are all equal")
+                raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
 
     def step(self, frame: Any = None) -> np.ndarray:
         """Follow every target into the next frame.  Returns (targets, 8) float64, columns as in `kernels.peak.RESULT`.
@@ -165,7 +169,7 @@ class DeviceStep:
     def response(self, target: int = 0) -> np.ndarray:
         """The response of the best scale in the last step, (N, N), on the host, its peak at (0, 0) when nothing moved.
 
-        Zeros for a flat window, the first scale's map for another lost target.
+        Zeros for a flat window or a response that is not finite, the first scale's map for another lost target.
         """
         with self._device, self._stream:
             scale = int(backend.to_numpy(self._targets.results[target])[peak.RESULT.index("scale")])
@@ -288,7 +292,8 @@ class DeviceStep:
             Stage(
                 "search: move",
                 partial(
-                    peak.move_targets, self._maps, self._peaks, self._penalties, self._factors, self._targets,
+                    peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties, self._factors,
+                    self._targets,
                     padding=preset.padding, learning_rate=preset.learning_rate,
                     wrap_before_half=preset.wrap_before_half, update_on_window=preset.update_crop == "window",
                     subpixel=preset.subpixel,

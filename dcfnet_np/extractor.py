@@ -16,23 +16,36 @@ STRIPS = 2  # of a patch, see `FastExtractor`; a fixed number, so that results d
 
 
 class Extracted(NamedTuple):
-    """Spectra of the features of P patches, and the smallest and the largest pixel of each, see `is_flat`."""
+    """Spectra of the features of P patches, and what their colours range over, see `extremes_of`."""
 
     spectra: Array  # (P, D, bins) complex
-    extremes: np.ndarray  # (P, 2)
+    extremes: np.ndarray  # (P, 3, 2)
 
 
 def is_flat(extremes: np.ndarray) -> bool:
-    """Whether patches hold nothing: all pixels of all of them are equal to half a grey level.
+    """Whether patches hold nothing: one colour, to half a grey level, or no pixel of the frame at all.
 
-    That is black, white, or wholly outside the frame; interpolation between equal pixels is exact only to rounding.
+    extremes: (P, 3, 2), see `extremes_of`.  Interpolation between equal pixels is exact only to rounding.
     """
-    return bool(np.ptp(extremes) < 0.5)
+    return bool((extremes[..., 1].max(0) - extremes[..., 0].min(0) < 0.5).all())
 
 
-def extremes_of(patches: np.ndarray) -> np.ndarray:
-    """Smallest and largest pixel of each patch: (P, C, N, N) -> (P, 2)."""
-    return np.stack([patches.min((1, 2, 3)), patches.max((1, 2, 3))], axis=1)
+def extremes_of(patch: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Smallest and largest value of each colour: (C, 2), of the pixels inside the frame; (inf, 0) if there are none.
+
+    patch: (C, height, width), 0..255; rows, columns: first and one past last that are inside.  What is outside is
+    black in a patch, but no content.
+    """
+    inside = patch[:, slice(*rows), slice(*columns)]
+    return np.stack([inside.min((1, 2), initial=np.inf), inside.max((1, 2), initial=0)], axis=1)
+
+
+def extremes_of_windows(
+    patches: np.ndarray, frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray
+) -> np.ndarray:
+    """`extremes_of` for whole patches (P, C, N, N), cut by `crop_patches` as the other arguments say: (P, C, 2)."""
+    down, across = window_taps(frame_shape, centres, windows, patches.shape[-1])
+    return np.stack([extremes_of(*each) for each in zip(patches, down.inside, across.inside)])
 
 
 class Extractor:
@@ -55,7 +68,7 @@ class Extractor:
     def __call__(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
         """frame: (H, W, 3) uint8 BGR; centres: (P, 2) x, y, or one (2,); windows: (P, 2) widths and heights; pixels."""
         patches = self.crop(frame, centres, windows)
-        extremes = extremes_of(patches)
+        extremes = extremes_of_windows(patches, frame.shape, centres, windows)
         if self._device.kind == "cuda":
             return Extracted(self._spectra(to_device(patches, self._device)), extremes)
         return Extracted(np.concatenate(self._cores.map(self._spectra, patches[:, None])), extremes)  # a patch a core
@@ -99,7 +112,7 @@ class FastExtractor:
         self._strips = [tiled.Strip(weights.architecture, dft, (size, size), strip) for strip in rows]
         self._croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in self._strips]
         self._spectra = np.empty((STRIPS, most, channels, *band.spectrum_shape), np.complex64)
-        self._extremes = np.empty((STRIPS, most, 2), np.float32)
+        self._extremes = np.empty((STRIPS, most, 3, 2), np.float32)
         self._size = size
         self._cores = Cores()
 
@@ -113,13 +126,14 @@ class FastExtractor:
             strip, crop = self._strips[i], self._croppers[i]
             for number in range(n):
                 pixels = crop(frame, down, across, number)
-                self._extremes[i, number] = pixels.min(), pixels.max()
                 pixels = pixels[:, ::-1] if self._reverse else pixels
+                rows = np.maximum(down.inside[number] - strip.reads.start, 0)
+                self._extremes[i, number] = extremes_of(pixels.transpose(1, 0, 2), rows, across.inside[number])
                 strip.forward(pixels, self._mean, self._kernels, self._spectra[i, number])
 
         self._cores.map(strip_spectra, range(STRIPS))
-        smallest, largest = self._extremes[:, :n, 0].min(0), self._extremes[:, :n, 1].max(0)
-        return Extracted(self.join(n), np.stack([smallest, largest], axis=1))
+        smallest, largest = self._extremes[:, :n, :, 0].min(0), self._extremes[:, :n, :, 1].max(0)
+        return Extracted(self.join(n), np.stack([smallest, largest], axis=-1))
 
     def join(self, n: int) -> np.ndarray:
         """Spectra of n patches: those of their strips, added."""

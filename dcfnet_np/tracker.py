@@ -23,7 +23,13 @@ from .backend import (
     to_device,
     to_numpy,
 )
-from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
+from .device_tracker import (
+    NOTHING_TO_TRACK,
+    check_frame_shape,
+    device_tracker,
+    size_limits,
+    state_after,
+)
 from .extractor import is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import Band, InverseWork, irfft2, label_band, make_inverse_work, rfft2
@@ -42,7 +48,7 @@ class TrackResult(NamedTuple):
 
     box: tuple[float, float, float, float]  # x, y, w, h in pixels, 0-based, top-left corner
     ok: bool  # the state is "tracking"; otherwise nothing was learned from this frame
-    score: float  # peak of the response; about 1 on the frame that the filter was learned from
+    score: float  # how well it was recognised, 0 to 1, see `score_of`
     psr: float  # peak-to-sidelobe ratio of the response
     scale: float  # size over the first frame's, geometric mean of both sides
     response: np.ndarray | None = None  # (N, N) response of the best scale, peak at the centre when nothing moved
@@ -88,7 +94,7 @@ class Target:
             self.centre, self.size = self.sure_place
 
     def learn(self, template_f: Array, extremes: np.ndarray) -> None:
-        """Update the filter, unless there is nothing in the template."""
+        """Update the filter, unless there is nothing in the template.  extremes: (1, 3, 2), see `is_flat`."""
         if not is_flat(extremes):
             for model in self.filters:
                 model.update(template_f)
@@ -120,7 +126,7 @@ class Target:
 class Quality(NamedTuple):
     """How much a response looks like that of the target."""
 
-    score: float  # the peak
+    score: float  # see `score_of`
     psr: float
     apce: float
 
@@ -212,7 +218,7 @@ class TrackerBase:
         spectra, extremes = self._extract(frame, target.centre, target.windows())
         self._tell("template", centres=target.centre[None], windows=target.windows(), spectra=spectra)
         if is_flat(extremes):
-            raise ValueError(f"{who}: the window around the box holds nothing to track: its pixels are all equal")
+            raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
         lam = preset.lam
         if preset.lam_divisor == "elements":
             lam *= spectra.shape[1] * preset.input_size**2
@@ -237,7 +243,7 @@ class TrackerBase:
         search_f, extremes = self._extract(frame, centres, windows.reshape(-1, 2))
         self._tell("search", centres=centres, windows=windows.reshape(-1, 2), spectra=search_f)
         search_f = search_f.reshape(*windows.shape[:2], *search_f.shape[1:])
-        extremes = extremes.reshape(len(targets), -1)
+        extremes = extremes.reshape(*windows.shape[:2], *extremes.shape[1:])
         results = self._for_each(
             lambda i: self._find(targets[i], windows[i], search_f[i], extremes[i], self._memory[i], response),
             len(targets),
@@ -255,7 +261,7 @@ class TrackerBase:
             template_windows = np.stack([target.template_window for target in learners])
             template_f, extremes = self._extract(frame, centres, template_windows)
             self._tell("template", centres=centres, windows=template_windows, spectra=template_f)
-            self._for_each(lambda i: learners[i].learn(template_f[i], extremes[i]), len(learners))
+            self._for_each(lambda i: learners[i].learn(template_f[i], extremes[i : i + 1]), len(learners))
         if self._observer is not None:  # then there is one target, see `Tracker`
             self._tell("model", filters=targets[0].filters)
         return results
@@ -290,7 +296,7 @@ class TrackerBase:
             self._tell("move", peak=peak, window=window)
             target.move(peak, window, size)
             target.template_window = window if preset.update_crop == "window" else target.windows()[0]
-        sure = quality is not NOTHING and quality.score >= preset.min_score and quality.psr >= preset.min_psr
+        sure = quality.score > 0 and quality.score >= preset.min_score and quality.psr >= preset.min_psr
         target.judge(sure, preset.lost_after)
         return target.result(maps[best], quality, preset.lost_after, response)
 
@@ -309,14 +315,15 @@ class TrackerBase:
         for first in range(0, count, most):
             some = places[first : first + most]
             windows = np.tile(window, (len(some), 1))
-            search_f, _ = self._extract(frame, some, windows)
+            search_f, extremes = self._extract(frame, some, windows)
             maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
             self._tell("redetection", centres=some, windows=windows, spectra=search_f, response=maps)
-            for place, map_ in zip(some, maps):
-                quality = measure(map_)
+            for place, map_, own_extremes in zip(some, maps, extremes):
+                answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()
+                quality = measure(map_) if answered else NOTHING
                 if quality.psr > found.psr:
                     found, found_map, found_place = quality, map_.copy(), place
-        if found_map is None or found.psr < preset.redetection_psr:
+        if found_map is None or found.psr < preset.redetection_psr or found.score < preset.min_score:
             return None
         peak = self._peak(found_map)
         self._tell("redetection move", centre=found_place, peak=peak, window=window)
@@ -439,9 +446,22 @@ def vertex(before: float, at: float, after: float) -> float:
     return 0.5 * (float(after) - float(before)) / bend if bend > 0 else 0.0
 
 
+def score_of(response: np.ndarray) -> float:
+    """How well a target was recognised, from 0 to 1, by its response (N, N).
+
+    It is the peak where that is at most 1, the peak that was learned.  A higher one comes of more contrast than was
+    learned, as after a dark first frame, and its height says nothing: then it is the peak over the sum of the
+    amplitudes of the waves that the response is made of.  That is 1 where the crests of all waves meet.
+    """
+    peak = float(response.max())
+    if peak > 1:
+        peak = min(peak / float(abs(np.fft.fft2(response)).mean()), 1.0)
+    return max(peak, 0.0)
+
+
 def measure(response: np.ndarray, work: np.ndarray | None = None) -> Quality:
-    """Peak, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
-    return Quality(float(response.max()), peak_to_sidelobe(response, work=work), peak_to_energy(response, work))
+    """Score, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
+    return Quality(score_of(response), peak_to_sidelobe(response, work=work), peak_to_energy(response, work))
 
 
 def peak_to_energy(response: np.ndarray, work: np.ndarray | None = None) -> float:

@@ -26,8 +26,9 @@ def crop_patches(
 
     frame: (H, W, 3) uint8 BGR; windows: (P, 4) float64 rows of centre x, y, width, height in pixels, 0-based;
     mean: (3,) float32 or float64, in the order of the output's channels, which is the frame's or, with `reverse`, RGB.
-    `rounded` rounds to whole grey levels.  `ranges`, if given, (P, 2) float32, is widened by each window's smallest and
-    largest pixel; begin with `empty_ranges`.  Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
+    `rounded` rounds to whole grey levels.  `ranges`, if given, (P, 3, 2) float32, is widened by the smallest and
+    largest value of each window's colours inside the frame; begin with `empty_ranges`.
+    Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
     """
     require(frame, "crop_patches: frame", np.uint8, (None, None, 3))
     require(windows, "crop_patches: windows", np.float64, (None, 4))
@@ -43,7 +44,7 @@ def crop_patches(
         out = backend.cupy().empty(shape, mean.dtype)
     require(out, "crop_patches: out", mean.dtype, shape)
     ranges = empty_ranges(len(windows)) if ranges is None else ranges
-    require(ranges, "crop_patches: ranges", np.float32, (len(windows), 2))
+    require(ranges, "crop_patches: ranges", np.float32, (len(windows), 3, 2))
     launch(
         "crop.cu",
         f"crop<{ctype}, {str(rounded).lower()}>",
@@ -63,5 +64,5 @@ def crop_patches(
 
 
 def empty_ranges(windows: int) -> Array:
-    """(windows, 2) float32: the range of no pixel, which every pixel widens, on the current device."""
-    return backend.cupy().asarray(np.tile(np.array(EMPTY_RANGE, np.float32), (windows, 1)))
+    """(windows, 3, 2) float32: the range of no pixel, which every pixel widens, on the current device."""
+    return backend.cupy().asarray(np.tile(np.array(EMPTY_RANGE, np.float32), (windows, 3, 1)))

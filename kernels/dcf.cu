@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(BINS * GROUPS)
 update_model(const Complex<T>* __restrict__ x,  // (T, D, P)
              const Complex<T>* __restrict__ y,  // (P)
              const T* __restrict__ rate,        // (T)
-             const float* __restrict__ ranges,  // (T, 2), of the pixels behind x
+             const float* __restrict__ ranges,  // (T, 3, 2), of the pixels behind x
              Complex<T>* __restrict__ model,    // (T, D, P)
              Complex<T>* __restrict__ gain,     // (T, P)
              T* __restrict__ energy,            // (T, P), the running average of k
@@ -95,7 +95,7 @@ update_model(const Complex<T>* __restrict__ x,  // (T, D, P)
 {
     const int p = blockIdx.x * BINS + threadIdx.x;
     const T now = rate[blockIdx.y], before = T(1) - now;
-    if (now == T(0) || is_flat({ranges[2 * blockIdx.y], ranges[2 * blockIdx.y + 1]})) return;
+    if (now == T(0) || is_flat(ranges + 2 * COLOURS * blockIdx.y, 1)) return;
     const bool first = now == T(1);
     const size_t base = static_cast<size_t>(blockIdx.y) * D * P + p;
     T sum = T(0);

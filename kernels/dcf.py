@@ -78,9 +78,9 @@ def update_model(
     """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see `filter.OnlineFilter`.
 
     template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1 starts a target anew,
-    0 leaves it alone; ranges: (T, 2) float32, smallest and largest pixel behind template_f, equal ones leave it alone
-    too.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that the response is
-    `respond(model_f, search_f, gain_f)`.
+    0 leaves it alone; ranges: (T, 3, 2) float32, smallest and largest value of each colour behind template_f: one
+    colour leaves it alone too.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that
+    the response is `respond(model_f, search_f, gain_f)`.
     """
     if rule not in ("ratio", "averages"):
         raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
@@ -89,7 +89,7 @@ def update_model(
     require(template_f, "update_model: template_f", template_f.dtype, template_f.shape)
     require(label_f, "update_model: label_f", template_f.dtype, bins)
     require(rates, "update_model: rates", real, (t,))
-    require(ranges, "update_model: ranges", np.float32, (t, 2))
+    require(ranges, "update_model: ranges", np.float32, (t, 3, 2))
     require(model_f, "update_model: model_f", template_f.dtype, template_f.shape)
     require(gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
     require(energy, "update_model: energy", real, (t, *bins))

@@ -3,18 +3,20 @@
 //   best scale = the first with the largest peak * penalty,  (row, column) = its peak, past the middle negative
 //   centre += (column, row) * window / N,   size = clip(window / (1 + padding), smallest, largest)
 //
-// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; penalties, factors (S) double;
+// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; their half spectra maps_f (M, bins) of
+// `columns` columns, those of the highest frequencies may be missing; penalties, factors (S) double;
 // windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h, what crop.cu reads; the state of a target 8 doubles:
 //   0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
 // and its result 8 doubles:
-//   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for a flat window
-// ranges (M, 2) and update_ranges (T, 2) float: smallest and largest pixel of the windows, see ranges.cuh.
-// Reference: dcfnet_np.tracker.Tracker.update (`is_flat`, `_peak`, `peak_to_sidelobe`, `_window_sizes`), to the bit but
-// for psr.
+//   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for no response
+// ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest value of each colour, see ranges.cuh.
+// Reference: dcfnet_np.tracker (`TrackerBase._find`, `_peak`, `Target.move`, `score_of`, `peak_to_sidelobe`), to the bit
+// but for psr.
 // Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
 // Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target; nothing comes back
 // but the result, so that a frame is one chain of launches.
+#include "complex.cuh"
 #include "ranges.cuh"
 #include "rounding.cuh"
 
@@ -83,6 +85,12 @@ map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ i
 
 __device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }
 
+// How well a target was recognised, from 0 to 1: dcfnet_np.tracker.score_of. amplitude: sum of those of all bins.
+__device__ __forceinline__ double score_of(double peak, double amplitude, int pixels)
+{
+    return peak > 1 ? fmin(peak * pixels / amplitude, 1.) : peak;
+}
+
 // Vertex of the parabola through three neighbours, relative to the middle one, which is the largest: in [-1/2, 1/2].
 __device__ __forceinline__ double vertex(double before, double at, double after)
 {
@@ -91,38 +99,33 @@ __device__ __forceinline__ double vertex(double before, double at, double after)
 }
 
 // Per target: choose, move, clamp, and leave the windows of the update and of the next frame behind, their ranges empty.
-// A target whose windows are flat, or whose responses hold NaN or infinity or nothing above zero, is lost: it stays where
-// it is and its rate becomes 0.
+// A target whose windows are flat, or whose responses hold NaN or infinity at any scale, has no response. One that has
+// none, or none above zero, is lost: it stays where it is and its rate becomes 0.
 // grid = (T), block = 128; the threads share out the peak's neighbourhood, then the first one does the rest.
 template <class T, bool SUBPIXEL>
 __global__ void __launch_bounds__(128)
-move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int* __restrict__ indices,
-             const double* __restrict__ sums, const double* __restrict__ penalties, const double* __restrict__ factors,
+move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, const T* __restrict__ peaks,
+             const int* __restrict__ indices, const double* __restrict__ sums, const double* __restrict__ penalties,
+             const double* __restrict__ factors,
              double* __restrict__ state, double* __restrict__ windows, double* __restrict__ update_windows,
              T* __restrict__ rates, double* __restrict__ results, float* __restrict__ ranges,
-             float* __restrict__ update_ranges, int S, int H, int W, double padding, T rate,
+             float* __restrict__ update_ranges, int S, int H, int W, int bins, int columns, double padding, T rate,
              int wrap_before_half, int update_on_window)
 {
-    __shared__ double totals[128], squares[128];
+    __shared__ double totals[128], squares[128], amplitudes[128];
     const int t = threadIdx.x, first = blockIdx.x * S;
-    Range range = empty_range();
-    for (int s = 0; s < S; ++s) {
-        range.smallest = fminf(range.smallest, ranges[2 * (first + s)]);
-        range.largest = fmaxf(range.largest, ranges[2 * (first + s) + 1]);
-    }
-    const bool flat = is_flat(range);
+    bool answered = !is_flat(ranges + 2 * COLOURS * first, S);
     int best = 0;
     double highest = peaks[first] * penalties[0];
-    bool ok = is_finite(highest);
-    for (int s = 1; s < S; ++s) {
+    for (int s = 0; s < S; ++s) {
         const double value = peaks[first + s] * penalties[s];
-        ok = ok && is_finite(value);
+        answered = answered && is_finite(value) && is_finite(sums[2 * (first + s)]);  // the sum sees minus infinity
         if (value > highest) {
             highest = value;
             best = s;
         }
     }
-    ok = ok && highest > 0 && !flat;
+    const bool ok = answered && highest > 0;
 
     // The sum over the peak's neighbourhood, which wraps around.
     const T* map = maps + static_cast<size_t>(first + best) * H * W;
@@ -137,13 +140,24 @@ move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int*
             total += value;
             square += value * value;
         }
+    // The sum over the whole spectrum, of which half is stored.
+    double amplitude = 0;
+    if (ok && peaks[first + best] > 1)
+        for (int i = t; i < bins; i += 128) {
+            const Complex<T> wave = maps_f[static_cast<size_t>(first + best) * bins + i];
+            const double x = wave.x, y = wave.y, length = sqrt(x * x + y * y);
+            const int c = i % columns;
+            amplitude += c == 0 || 2 * c == W ? length : 2 * length;
+        }
     totals[t] = total;
     squares[t] = square;
+    amplitudes[t] = amplitude;
     for (int half = 64; half > 0; half /= 2) {
         __syncthreads();
         if (t < half) {
             totals[t] += totals[t + half];
             squares[t] += squares[t + half];
+            amplitudes[t] += amplitudes[t + half];
         }
     }
     if (t > 0) return;
@@ -184,9 +198,9 @@ move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int*
     result[2] = w;
     result[3] = h;
     result[4] = ok;
-    result[5] = ok ? static_cast<double>(peaks[first + best]) : 0.;
+    result[5] = ok ? score_of(peaks[first + best], amplitudes[0], H * W) : 0.;
     result[6] = psr;
-    result[7] = flat ? -1 : ok ? best : 0;
+    result[7] = !answered ? -1 : ok ? best : 0;
     double* update = update_windows + 4 * static_cast<size_t>(blockIdx.x);
     update[0] = cx;
     update[1] = cy;
@@ -198,9 +212,7 @@ move_targets(const T* __restrict__ maps, const T* __restrict__ peaks, const int*
         next[1] = cy;
         next[2] = product(product(factors[s], w), 1 + padding);
         next[3] = product(product(factors[s], h), 1 + padding);
-        ranges[2 * (first + s)] = empty_range().smallest;
-        ranges[2 * (first + s) + 1] = empty_range().largest;
+        for (int c = 0; c < COLOURS; ++c) store_empty(ranges + 2 * (COLOURS * (first + s) + c));
     }
-    update_ranges[2 * blockIdx.x] = empty_range().smallest;
-    update_ranges[2 * blockIdx.x + 1] = empty_range().largest;
+    for (int c = 0; c < COLOURS; ++c) store_empty(update_ranges + 2 * (COLOURS * blockIdx.x + c));
 }

@@ -8,6 +8,7 @@ from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
 from . import c_type, launch, require
+from .dft import COMPLEX
 
 _FLAGS = ("false", "true")
 EXPRESSIONS = tuple(
@@ -37,9 +38,9 @@ class Targets(NamedTuple):
     windows: Array  # (T * S, 4) float64: centre x, y, width, height of the search windows
     update_windows: Array  # (T, 4) float64, the same for learning
     rates: Array  # (T,) float32 or float64: weight of the newest frame in the model, 0 for a lost target
-    results: Array  # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for a flat window
-    ranges: Array  # (T * S, 2) float32: smallest and largest pixel of the search windows, as `crop` left them
-    update_ranges: Array  # (T, 2) float32, the same of the windows for learning
+    results: Array  # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for no response
+    ranges: Array  # (T * S, 3, 2) float32: smallest and largest value of each colour of the search windows, by `crop`
+    update_ranges: Array  # (T, 3, 2) float32, the same of the windows for learning
 
 
 def make_peaks(maps: int, dtype: Any) -> Peaks:
@@ -67,6 +68,7 @@ def map_peaks(maps: Array, *, by_columns: bool = False, out: Peaks | None = None
 
 def move_targets(
     maps: Array,
+    maps_f: Array,
     peaks: Peaks,
     penalties: Array,
     factors: Array,
@@ -80,9 +82,10 @@ def move_targets(
 ) -> None:
     """Choose every target's scale, move its box, and write the windows of its update and of the next frame.
 
-    maps: (T * S, H, W) responses, the scales of a target together; peaks: of these maps; penalties, factors: (S,)
-    float64.  padding, learning_rate, wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is
-    "window".  `subpixel` refines the peak by a parabola along each axis.  `targets` is changed in place.
+    maps: (T * S, H, W) responses, the scales of a target together; maps_f: (T * S, rows, columns), their half spectra
+    or bands of these; peaks: of these maps; penalties, factors: (S,) float64.  padding, learning_rate,
+    wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is "window".  `subpixel` refines the
+    peak by a parabola along each axis.  `targets` is changed in place.
     """
     require(maps, "move_targets: maps", maps.dtype, (None, None, None))
     ctype = c_type(maps, "move_targets: maps")
@@ -91,6 +94,7 @@ def move_targets(
     if scales < 1 or count % scales:
         raise ValueError(f"move_targets: maps must hold {scales} scales of every target, got {count} maps")
     t = count // scales
+    require(maps_f, "move_targets: maps_f", COMPLEX[np.dtype(maps.dtype)], (count, None, None))
     _require_peaks(peaks, "move_targets: peaks", count, maps.dtype)
     require(penalties, "move_targets: penalties", np.float64, (scales,))
     require(factors, "move_targets: factors", np.float64, (scales,))
@@ -99,10 +103,11 @@ def move_targets(
     require(targets.update_windows, "move_targets: update_windows", np.float64, (t, 4))
     require(targets.rates, "move_targets: rates", maps.dtype, (t,))
     require(targets.results, "move_targets: results", np.float64, (t, len(RESULT)))
-    require(targets.ranges, "move_targets: ranges", np.float32, (count, 2))
-    require(targets.update_ranges, "move_targets: update_ranges", np.float32, (t, 2))
-    launch("peak.cu", f"move_targets<{ctype}, {_FLAGS[subpixel]}>", (t,), (128,), maps, *peaks, penalties, factors,
-           *targets, np.int32(scales), np.int32(height), np.int32(width), np.float64(padding),
+    require(targets.ranges, "move_targets: ranges", np.float32, (count, 3, 2))
+    require(targets.update_ranges, "move_targets: update_ranges", np.float32, (t, 3, 2))
+    launch("peak.cu", f"move_targets<{ctype}, {_FLAGS[subpixel]}>", (t,), (128,), maps, maps_f, *peaks, penalties,
+           factors, *targets, np.int32(scales), np.int32(height), np.int32(width),
+           np.int32(maps_f.shape[1] * maps_f.shape[2]), np.int32(maps_f.shape[2]), np.float64(padding),
            maps.dtype.type(learning_rate), np.int32(wrap_before_half), np.int32(update_on_window))  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from test_tracker import SEQUENCES, golden, track_sequence
 
 from dcfnet_np import backend, network
 from dcfnet_np import tracker as tracker_module
-from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.device_tracker import DeviceStep, size_limits
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -41,6 +41,19 @@ def make_weights(architecture="light", channel_order="bgr"):
 
 def make_preset(name):
     return dataclasses.replace(PRESETS[name], input_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    "swapped, size, smallest, largest",
+    [
+        (False, (40, 22), (10, 5.5), (160, 99)),  # 5 times 40 is more than the frame's 160
+        (True, (40, 22), (10, 5.5), (120, 99)),  # as the PyTorch code compares: width with the frame's height
+        (False, (10, 50), (4, 12.5), (45, 120)),  # a quarter of 10 is below 4 pixels
+    ],
+)
+def test_size_limits_of_a_target(swapped, size, smallest, largest):
+    preset = dataclasses.replace(PRESETS["default"], min_scale=0.25, max_scale=4.5, swapped_clamp=swapped)
+    assert size_limits(np.array(size, float), (120, 160, 3), preset) == (*smallest, *largest)
 
 
 def follow(step, images, boxes):
@@ -112,7 +125,7 @@ def test_tracker_on_cuda_and_on_cpu_say_the_same(full_size_device, rng, name):  
     for image in (images[1], grey, images[2], images[3]):
         got, want = gpu.update(image, response=True), cpu.update(image, response=True)
         np.testing.assert_allclose(got.box, want.box, rtol=1e-12)
-        assert got.ok == want.ok == (image is not grey)
+        assert got.ok == want.ok == (image is not grey) and got.state == want.state
         np.testing.assert_allclose(got[2:5], want[2:5], rtol=1e-3)
         assert got.response.dtype == np.float32
         np.testing.assert_allclose(got.response, want.response, atol=2e-5 * max(want.score, 1e-9))
@@ -140,6 +153,18 @@ def test_the_update_skips_a_flat_window(full_size_device, rng):  # noqa: F811
     assert (cpu._target.filter.numerator == models[1]).all() == bool(
         (gpu._by_kernels._step._model_f == models[0]).all()
     )
+
+
+def test_one_flat_window_of_two_stops_both(full_size_device, rng):  # noqa: F811
+    """Blue where the second target is to be, out of the frame too: `start` names it and changes nothing."""
+    images, box = sequence(rng)
+    step = DeviceStep(make_weights(), make_preset("default"), images[0].shape, targets=2)
+    frame = images[0].copy()
+    frame[:, 76:] = 250, 20, 30
+    with pytest.raises(ValueError, match="DeviceStep.start: the window around the box holds nothing to track"):
+        step.start(frame, [box, (90.0, 60.0, 8.0, 9.0)])
+    assert not backend.to_numpy(step._targets.state).any()
+    step.start(frame, [box, (70.0, 40.0, 12.0, 9.0)])
 
 
 @pytest.mark.parametrize("kind", ["gray", "gray 3d", "bgra", "float", "uint16"])

@@ -164,6 +164,8 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
     assert isinstance(inner, Tracker)  # the same machinery as ours
     spectra, extremes = inner._extract(frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]]))
     assert spectra.shape == (2, channels, *inner._label_f.shape) and not is_flat(extremes)
+    with pytest.raises(ValueError, match="holds nothing to track"):  # the window reaches out of a white frame
+        inner.init(np.full_like(frames[0], 255), (3.0, 4.0, 20.0, 20.0))
     assert (
         inner.preset.input_size == size and inner._target.filter.numerator.shape[0] == channels
     )  # what it learned from

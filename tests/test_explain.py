@@ -19,7 +19,7 @@ from dcfnet_np.explain import mathml, page
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
-from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracker import Tracker, score_of
 from dcfnet_np.train import step
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
 from dcfnet_np.vision.crop import crop_patches
@@ -332,6 +332,47 @@ def test_no_constant_is_typed_twice():
         text = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
         found = re.findall(r"(?<![\w.])(1e-4|5e-5|0\.015|0?\.99[27]5|1\.0[25]\d+|5\.85|125|67)(?!\.?\w)", text)
         assert not found, f"{path.name}: {found}"
+
+
+def test_the_tracker_on_a_blank_frame(program, tmp_path):
+    """A still target whose window reaches out of the frame; the third frame is blue."""
+    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18))
+    first = np.ascontiguousarray(frames[0, :, 8:])  # the target is near the left rim
+    frames = np.stack([first] * 8)
+    frames[2] = 250, 30, 10
+    box = (boxes[0, 0] - 8, *boxes[0, 1:])
+    page.write_page(tmp_path / "page.html", page.Clip(list(frames), box, "a made-up scene"), weights.load("light"))
+    tracker = Tracker("light", dataclasses.replace(page.PRESET, learning_rate=0.1), "cpu")
+    tracker.init(frames[0], box)
+    with Page(program) as browser:
+        browser.open(tmp_path / "page.html")
+        browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+        scroll(browser, "online")
+        slide(browser, "beta", -1)
+        for number, frame in enumerate(frames[1:4], 1):
+            browser.run("document.getElementById('track-step').click()")
+            browser.wait(f"dcfnet.steps.length === {number + 1} && dcfnet.idle()")
+            result, found = tracker.update(frame), get(browser, "dcfnet.steps.at(-1)")
+            assert found["box"] == pytest.approx(result.box, abs=1e-6)
+            assert found["score"] == pytest.approx(result.score, rel=TOLERANCE)
+            assert (number == 2) == (not result.ok) == (not found["response"].any()) == (found["score"] == 0)
+            if number != 2:
+                model = get(browser, "dcfnet.steps.at(-1).denominator").reshape(SIZE, SIZE)[34:91, 62:91]
+                close(model, np.fft.fftshift(tracker._target.filter.denominator, axes=0))
+
+
+@pytest.mark.parametrize("size", [9, 10])
+@pytest.mark.parametrize("height", [0.5, 7.0, -3.0])
+def test_a_score_in_the_page(browser, size, height):
+    """As `tracker.score_of`, from the half spectrum."""
+    response = np.random.default_rng(8).normal(size=(size, size))
+    response *= height / response.max() if height > 0 else 1
+    response -= 10 if height < 0 else 0
+    half = np.fft.rfft2(response).ravel()
+    values = page.json.dumps([float(response.max()), {"re": half.real.tolist(), "im": half.imag.tolist()}, size])
+    script = f"{page.join_modules('session.js')}; return modules['session.js'].scoreOf(...{values});"
+    found = get(browser, f"(() => {{ {script} }})()")
+    assert found == pytest.approx(score_of(response), rel=1e-9) and 0 <= found <= 1
 
 
 def test_the_table_of_the_page(browser):

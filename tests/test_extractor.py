@@ -1,5 +1,6 @@
 """The fast extractor gives the plain one's spectra: every network that it takes, odd and even sizes, every preset."""
 
+import naive
 import numpy as np
 import pytest
 
@@ -50,12 +51,58 @@ def test_presets_and_channel_orders(rng, name, order):
     np.testing.assert_allclose(got, expected, atol=1e-6 * abs(expected).max())
 
 
-def test_a_flat_patch_is_told(rng):
-    for extract in extractors("light", PRESETS["default"]):
-        frame = np.full((90, 110, 3), 7, np.uint8)
-        assert extractor.is_flat(extract(frame, (50, 40), WINDOWS[:1] / 2).extremes)
-        frame[40, 50] = 9
-        assert not extractor.is_flat(extract(frame, (50, 40), WINDOWS[:1] / 2).extremes)
+PLACES = {
+    "inside": ((50, 40), (50, 40)),
+    "left": ((3, 40), (5, 40)),
+    "right below": ((108.5, 88), (105, 86)),
+    "larger than the frame": ((55, 45), (55, 45)),
+}
+
+
+@pytest.mark.parametrize("size", [1.0, 3.0])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("colour", [(0, 0, 0), (7, 7, 7), (255, 255, 255), (250, 20, 90)])
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_a_window_of_one_colour_is_flat(place, colour, size, order):
+    """The black outside is no content, and one pixel of another colour is."""
+    centre, (x, y) = PLACES[place]
+    windows = WINDOWS / 2 * (4 if place.startswith("larger") else size)
+    for extract in extractors("light", Preset("small", input_size=63), order):
+        frame = np.full((90, 110, 3), colour, np.uint8)
+        assert extractor.is_flat(extract(frame, centre, windows).extremes)
+        frame[y - 2 : y + 3, x - 2 : x + 3, 1] ^= 1  # one grey level of one channel
+        assert not extractor.is_flat(extract(frame, centre, windows).extremes)
+
+
+def test_a_window_outside_the_frame_is_flat(rng):
+    frame = rng.integers(0, 256, (90, 110, 3), dtype=np.uint8)
+    for extract in extractors("light", Preset("small", input_size=63)):
+        outside, both = extract(frame, (-100.0, 40.0), WINDOWS), [(-100.0, 40.0), (50.0, 40.0)]
+        assert (outside.extremes == [np.inf, 0]).all() and extractor.is_flat(outside.extremes)
+        assert not extractor.is_flat(extract(frame, np.array(both), WINDOWS[:2]).extremes)
+
+
+@pytest.mark.parametrize("size", [31, 32])
+def test_extremes_are_those_of_the_pixels_inside(rng, size):
+    """Pixel by pixel; windows across every side, one larger than the frame."""
+    frame = rng.integers(60, 256, (23, 31, 3), dtype=np.uint8)
+    centres = np.array([(2.3, 1.6), (28.7, 21.4), (15.5, 11.2)])
+    windows = np.array([[17.3, 9.9], [11.0, 14.0], [70.3, 50.1]])
+    preset = Preset("small", input_size=size, sigma_factor=0.25, rounded_crop=False)
+    expected = np.tile([np.inf, 0.0], (3, 3, 1))
+    for patch, (cx, cy), (w, h), (low, high) in zip(
+        [naive.crop(frame, *each, size) for each in zip(centres, windows)],
+        centres,
+        windows,
+        expected.transpose(0, 2, 1),
+    ):
+        for i, j in np.ndindex(size, size):
+            x, y = cx - w / 2 + j * w / (size - 1), cy - h / 2 + i * h / (size - 1)
+            if 0 <= x <= 30 and 0 <= y <= 22:
+                low[...], high[...] = np.minimum(low, patch[:, i, j]), np.maximum(high, patch[:, i, j])
+    assert (expected[..., 0] >= 60).all()  # nothing of the black outside
+    for extract in extractors("light", preset):
+        np.testing.assert_allclose(extract(frame, centres, windows).extremes, expected, atol=1e-4)
 
 
 def chain(*channels, dilation=1):

@@ -65,7 +65,10 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
         if lost:
             x[1] = np.nan
         skipped = frame == 1  # the first target's window is flat
-        ranges = np.array([[9.0, 9.25 if skipped else 10.0], [3.0, 200.0]], np.float32)
+        ranges = np.tile(np.array([9.0, 9.25], np.float32), (2, 3, 1))
+        if not skipped:
+            ranges[0, 2, 1] = 10
+        ranges[1, 0] = 3, 200
         dcf.update_model(device(x), label, device(rates), device(ranges), model, gain, energy, 0.2, rule)
         for target, online in enumerate(filters):
             if not (lost and target == 1 or skipped and target == 0):

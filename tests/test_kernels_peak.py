@@ -57,7 +57,7 @@ def make_targets(put, preset, boxes, dtype):
     centres = np.broadcast_to(centre[:, None], sizes.shape)
     windows = np.concatenate([centres, sizes], axis=2).reshape(-1, 4)
     t = len(boxes)
-    ranges = np.tile(np.array([3, 250], np.float32), (len(windows), 1))
+    ranges = np.tile(np.array([3, 250], np.float32), (len(windows), 3, 1))
     arrays = state, windows, np.empty((t, 4)), np.empty(t, dtype), np.empty((t, 8)), ranges, ranges[:t].copy()
     return peak.Targets(*map(put, arrays))
 
@@ -77,7 +77,32 @@ def expected(preset, response, box, flat):
     centre = centre + np.array([column, row]) * windows[best] / response.shape[1]
     new = np.clip(windows[best] / (1 + preset.padding), SMALLEST, LARGEST)
     update = windows[best] if preset.update_crop == "window" else new * (1 + preset.padding)
-    return centre, new, update, True, response[best].max(), peak_to_sidelobe(response[best]), best
+    peak = score = float(response[best].max())
+    if peak > 1:
+        score = peak / abs(np.fft.fft2(response[best].astype(float))).mean()
+    return centre, new, update, True, score, peak_to_sidelobe(response[best]), best
+
+
+def half_spectra(maps):
+    with np.errstate(invalid="ignore"):  # some hold NaN and infinity on purpose
+        return np.fft.rfft2(maps.astype(float)).astype(np.result_type(maps, np.complex64))
+
+
+def move(put, preset, maps, targets):
+    """`map_peaks` and `move_targets` on maps (T, S, N, N), as `DeviceStep` calls them."""
+    maps = maps.reshape(-1, *maps.shape[2:])
+    peak.move_targets(
+        put(maps),
+        put(half_spectra(maps)),
+        peak.map_peaks(put(maps), by_columns=preset.column_major_ties),
+        put(preset.scale_penalties),
+        put(preset.scale_factors),
+        targets,
+        padding=preset.padding,
+        learning_rate=preset.learning_rate,
+        wrap_before_half=preset.wrap_before_half,
+        update_on_window=preset.update_crop == "window",
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if not PRESETS[name].array_code_only])
@@ -93,25 +118,16 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
     maps[2] = -abs(maps[2])  # nothing above zero: lost
     maps[3, 0, 2, 2] = np.nan
     maps[5, 0, size // 2 + 1, size // 2] = 12.0  # the middle again, and a scale that is too small
+    maps[5] /= 16  # a peak below 1 is the score itself
     targets = make_targets(device, preset, boxes, dtype)
-    targets.ranges[4 * s : 5 * s, 1] = 3.25  # flat windows
-    targets.ranges[5 * s : 6 * s, 1] = 3.25  # but for the last
-    targets.ranges[6 * s - 1, 1] = 4
-    peaks = peak.map_peaks(device(maps.reshape(-1, size, size)), by_columns=preset.column_major_ties)
-    peak.move_targets(
-        device(maps.reshape(-1, size, size)),
-        peaks,
-        device(preset.scale_penalties),
-        device(preset.scale_factors),
-        targets,
-        padding=preset.padding,
-        learning_rate=preset.learning_rate,
-        wrap_before_half=preset.wrap_before_half,
-        update_on_window=preset.update_crop == "window",
-    )
+    targets.ranges[4 * s : 6 * s, :, 1] = 3.25  # flat windows
+    targets.ranges[4 * s : 6 * s, 1] += 100  # of one colour, which is not gray
+    targets.ranges[5 * s - 1] = np.inf, 0  # the last outside the frame
+    targets.ranges[6 * s - 1, 2, 1] = 4  # but for one colour of the last window of the next target
+    move(device, preset, maps, targets)
     state, windows, updates, rates, results, *both_ranges = map(to_numpy, targets)
     for ranges in both_ranges:
-        assert (ranges == [np.inf, 0]).all()
+        assert ranges.shape[1:] == (3, 2) and (ranges == [np.inf, 0]).all()
     for t, box in enumerate(boxes):
         centre, new, update, ok, score, psr, best = expected(preset, maps[t], box, t == 4)
         assert (state[t, :4] == [*centre, *new]).all()
@@ -120,9 +136,40 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
         sizes = preset.scale_factors[:, None] * new * (1 + preset.padding)
         assert (windows[t * s : (t + 1) * s] == np.hstack([np.tile(centre, (s, 1)), sizes])).all()
         assert rates[t] == (dtype(preset.learning_rate) if ok else 0)
-        assert (results[t, :6] == [*(centre - new / 2), *new, ok, score]).all()
+        assert (results[t, :5] == [*(centre - new / 2), *new, ok]).all()
+        assert results[t, 5] == pytest.approx(score, rel=1e-6)
         assert results[t, 6] == pytest.approx(psr, rel=1e-9)
-        assert results[t, 7] == (best if ok else -1 if t == 4 else 0)
+        assert results[t, 7] == (best if ok else -1 if t in (3, 4) else 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("scale", [0, 1, 2])
+def test_a_value_that_is_not_finite_at_any_scale_is_no_response(device, rng, scale, value, dtype):  # noqa: F811
+    """As in `TrackerBase._find`; the target beside it, at peace, moves."""
+    preset, box = dataclasses.replace(PRESETS["default"], input_size=9), (30.0, 20.0, 18.0, 12.0)
+    maps = abs(rng.normal(0, 0.1, (2, 3, 9, 9))).astype(dtype)
+    maps[:, 1, 2, 3] = 0.8
+    maps[0, scale, 5, 1] = value
+    targets = make_targets(device, preset, np.array([box, box]), dtype)
+    move(device, preset, maps, targets)
+    state, _, _, rates, results, *_ = map(to_numpy, targets)
+    assert tuple(results[0]) == (*box, 0, 0, 0, -1) and rates[0] == 0
+    assert tuple(state[0, :4]) == (39, 26, 18, 12)
+    assert results[1, 4] == 1 and results[1, 5] == dtype(0.8) and rates[1] > 0
+    np.testing.assert_allclose(state[1, :2], [39 + 3 * 54 / 9, 26 + 2 * 36 / 9])
+
+
+def test_a_score_is_at_most_one_whatever_the_contrast(device):  # noqa: F811
+    """All crests of a Gaussian's waves meet at its peak, however high it is."""
+    distance = np.minimum(np.arange(15), 15 - np.arange(15))
+    label = np.exp(-(distance[:, None] ** 2 + distance**2) / 2.0)
+    for height, score in [(0.75, 0.75), (1, 1), (40, 1), (1e6, 1)]:
+        targets = make_targets(device, PRESETS["default"], np.array([(10.0, 20.0, 30.0, 15.0)]), np.float64)
+        maps = np.stack([label * height] * 3)[None]
+        move(device, PRESETS["default"], maps, targets)
+        assert to_numpy(targets.results)[0, 5] == pytest.approx(score, rel=1e-6)
+        assert to_numpy(targets.results)[0, 5] <= 1
 
 
 def test_subpixel(device):  # noqa: F811
@@ -136,6 +183,7 @@ def test_subpixel(device):  # noqa: F811
         targets = make_targets(device, preset, np.array([(10.0, 20.0, 30.0, 15.0)]), np.float64)
         peak.move_targets(
             device(maps[None]),
+            device(half_spectra(maps[None])),
             peak.map_peaks(device(maps[None])),
             device(np.ones(1)),
             device(np.ones(1)),
@@ -158,6 +206,6 @@ def test_errors_come_before_the_launch(device):  # noqa: F811
         peak.map_peaks(device(np.zeros((2, 3, 3), np.int32)))
     with pytest.raises(ValueError, match="3 scales of every target, got 4"):
         peak.move_targets(
-            maps, peak.make_peaks(4, np.float32), device(np.ones(3)), device(np.ones(3)), targets,
+            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)), device(np.ones(3)), targets,
             padding=1.0, learning_rate=0.1,
         )  # fmt: skip

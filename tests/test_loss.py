@@ -8,10 +8,12 @@ import pytest
 from kernel_device import on_cpu
 from scenes import make_sequence
 
+from dcfnet_np import tracker as tracker_module
 from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.extractor import Extracted
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.presets import PRESETS, get_preset
-from dcfnet_np.tracker import Tracker, measure, peak_to_energy, search_places
+from dcfnet_np.tracker import NOTHING, Target, Tracker, measure, peak_to_energy, search_places
 from dcfnet_np.vision.boxes import iou, read_boxes
 
 # The background of these scenes stands still and is learned with the target: a higher threshold tells them apart.
@@ -98,6 +100,123 @@ def test_it_is_found_elsewhere(video, redetection):
     assert redetection == 1000 or found[0].state == "lost"  # the nearest places come first
 
 
+def careful_tracker(frame, box, **options):
+    tracker = Tracker(preset=dataclasses.replace(get_preset("careful"), **options), device="cpu")
+    tracker.init(frame, box)
+    return tracker
+
+
+def test_every_constant_of_careful():
+    """Typed from docs/loss.md; all else is `default`'s."""
+    wanted = {"min_score": 0.21, "min_psr": 7.4, "lost_after": 10, "redetection": 8, "redetection_psr": 10.0}
+    assert get_preset("careful") == dataclasses.replace(get_preset("default"), name="careful", **wanted)
+    assert {name: getattr(get_preset("careful"), name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("lost_after", [1, 2, 5])
+def test_counting_unsure_frames(lost_after):
+    """Where it is after each of `frames`, sure or not; it moves by (10, 1) and grows by 1 each time."""
+    target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), get_preset("default"))
+    centre, size, unsure = np.array([18.0, 21.0]), np.array([20.0, 10.0]), 0
+    sure_place = centre, size
+    for sure in [True, False, False, True, False, False, False, False, False, False, True, False]:
+        centre, size = centre + (10, 1), size + 1
+        target.centre, target.size = centre, size
+        target.judge(sure, lost_after)
+        unsure = 0 if sure else unsure + 1
+        if sure:
+            sure_place = centre, size
+        elif unsure >= lost_after:
+            centre, size = sure_place
+        assert target.unsure == unsure
+        assert tuple(target.centre) == tuple(centre) and tuple(target.size) == tuple(size)
+        state = target.result(np.zeros((3, 3)), NOTHING, lost_after, False).state
+        assert state == ("tracking" if unsure == 0 else "lost" if unsure >= lost_after else "unsure")
+
+
+def with_responses(tracker, monkeypatch, maps, extremes=None):
+    """The tracker sees these responses, (P, N, N), one for each place that it asks for, and notes the windows."""
+    asked = []
+
+    def extract(frame, centres, windows):
+        first = len(asked)
+        asked.extend((*centre, *window) for centre, window in zip(np.atleast_2d(centres), windows))
+        many = np.arange(first, len(asked))
+        ranges = np.tile([10.0, 200.0], (len(many), 3, 1)) if extremes is None else extremes[many % len(maps)]
+        return Extracted(np.array([maps[i % len(maps)] for i in many]), ranges)
+
+    tracker._extract = extract
+    monkeypatch.setattr(Target, "response_f", lambda self, search_f: search_f)
+    monkeypatch.setattr(tracker_module, "irfft2", lambda maps, *_: maps)
+    return asked
+
+
+def bump(size, row, column, height, noise, rng):
+    map_ = rng.normal(0, noise, (size, size)).astype(np.float32)
+    map_[row, column] = height
+    return map_
+
+
+def lost_target(tracker, box, unsure):
+    target = tracker._target
+    target.unsure = unsure
+    assert tuple(target.centre - target.size / 2) == pytest.approx(box[:2])
+    return target
+
+
+@pytest.mark.parametrize("unsure", [3, 4, 6, 17])
+def test_which_places_are_looked_at(video, monkeypatch, rng, unsure):
+    """The first `redetection` of the list when it becomes lost, then the next ones, then from the front again."""
+    frames, boxes, _ = video
+    box = (100.0, 70.0, 30.0, 26.0)
+    tracker = careful_tracker(frames[0], box, lost_after=3, redetection=7)
+    target = lost_target(tracker, box, unsure)
+    asked = with_responses(tracker, monkeypatch, np.zeros((1, 125, 125), np.float32))
+    assert tracker._redetect(frames[0], target, False) is None
+    columns, rows = [-3, -2, -1, 0, 1, 2, 3, 4], [-3, -2, -1, 0, 1, 2, 3]
+    rows = [r for r in rows if 0 <= 83 + 26 * r <= 180]
+    columns = [c for c in columns if 0 <= 115 + 30 * c <= 240]
+    places = [(115 + 30 * c, 83 + 26 * r) for r in rows for c in columns if (r, c) != (0, 0)]
+    places.sort(key=lambda p: max(abs(p[0] - 115) / 30, abs(p[1] - 83) / 26))  # stable: rows from the top in a ring
+    start = (unsure - 3) * 7
+    wanted = [(*places[(start + i) % len(places)], 90, 78) for i in range(7)]
+    np.testing.assert_allclose(asked, wanted)
+
+
+@pytest.mark.parametrize("case", ["best", "low psr", "low score", "flat", "not finite"])
+def test_the_place_with_the_best_psr_is_believed(video, monkeypatch, rng, case):
+    """Not that with the highest peak; none that is too low, holds nothing, or has a value that is not finite."""
+    frames, _, _ = video
+    box, size = (100.0, 70.0, 30.0, 26.0), 125
+    options = {"low psr": {"redetection_psr": 60.0}, "low score": {"min_score": 0.45}}.get(case, {})
+    tracker = careful_tracker(frames[0], box, lost_after=3, redetection=5, **options)
+    target = lost_target(tracker, box, 3)
+    maps = np.array([bump(size, 9, 4, 0.9, 0.05, rng) for _ in range(5)])
+    maps[3] = bump(size, 121, 7, 0.4, 0.01, rng)  # PSR 40, the others 18
+    extremes = np.tile([10.0, 200.0], (5, 3, 1))
+    if case == "flat":
+        extremes[3] = 77
+    if case == "not finite":
+        maps[3, 60, 60] = -np.inf
+    place = search_places(target.centre, target.size, frames[0].shape)[3]
+    before = target.centre
+    with_responses(tracker, monkeypatch, maps, extremes)
+    with np.errstate(all="raise"):  # nobody calculates with what is not finite
+        result = tracker._redetect(frames[0], target, True)
+    if case in ("low psr", "low score"):
+        assert result is None and target.unsure == 3 and tuple(target.centre) == tuple(before)
+    elif case == "best":
+        assert result.ok and result.score == np.float32(0.4) and result.psr == pytest.approx(40, rel=0.1)
+        centre = place + np.array([7 * 90, -4 * 78]) / size  # row 121 of 125 is 4 above
+        np.testing.assert_allclose(np.array(result.box[:2]) + (15, 13), centre)
+        assert result.box[2:] == (30, 26) and target.unsure == 0
+        assert np.unravel_index(result.response.argmax(), (size, size)) == (62 - 4, 62 + 7)
+        np.testing.assert_allclose(target.template_window, (90, 78))
+        assert tuple(target.sure_place[0]) == tuple(target.centre)
+    else:
+        assert result.ok and result.score == np.float32(0.9)
+
+
 def test_search_places():
     places = search_places(np.array([50.0, 30.0]), np.array([20.0, 10.0]), (60, 90, 3))
     assert len(places) == 5 * 7 - 1  # every place in the frame but its own
@@ -108,6 +227,15 @@ def test_search_places():
     assert len(search_places(np.array([5.0, 5.0]), np.array([20.0, 20.0]), (10, 10, 3))) == 0
 
 
+def test_search_places_in_order():
+    """The ring around the place row by row from the top left, then the next ring; frames are (height, width)."""
+    places = search_places(np.array([25.0, 12.0]), np.array([20.0, 8.0]), (24, 80, 3))
+    ring = [(5, 4), (25, 4), (45, 4), (5, 12), (45, 12), (5, 20), (25, 20), (45, 20)]
+    assert [tuple(place) for place in places] == [*ring, (65, 4), (65, 12), (65, 20)]
+    edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))  # the frame's edges belong to it
+    assert {tuple(place) for place in edge} == {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)} - {(20, 8)}
+
+
 def test_a_small_target_is_not_looked_for_without_end(video):
     """What a lost frame costs is bounded by `redetection`, not by the number of places in the frame."""
     frames, boxes, _ = video
@@ -116,10 +244,12 @@ def test_a_small_target_is_not_looked_for_without_end(video):
     windows = []
     extract = tracker._extract
     tracker._extract = lambda frame, centres, sizes: windows.append(len(sizes)) or extract(frame, centres, sizes)
+    counts = []
     for _ in range(4):
         del windows[:]
         tracker.update(np.zeros_like(frames[0]))
-    assert sum(windows) == 3 + CAREFUL.redetection
+        counts.append(sum(windows))
+    assert counts == [3, 3, *[3 + CAREFUL.redetection] * 2]  # lost in the third frame, and looked for there
 
 
 @pytest.mark.parametrize(

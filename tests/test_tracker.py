@@ -7,11 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from scenes import make_sequence
 
 from dcfnet_np import network
 from dcfnet_np.backend import Cores
 from dcfnet_np.presets import PRESETS, Preset
-from dcfnet_np.tracker import Tracker, peak_to_sidelobe
+from dcfnet_np.tracker import Tracker, peak_to_sidelobe, score_of
 from dcfnet_np.vision.boxes import from_otb, iou, read_boxes
 from dcfnet_np.vision.crop import window_taps
 from dcfnet_np.vision.sources import open_source
@@ -93,24 +94,98 @@ def test_response_is_given_on_request_with_the_still_peak_in_the_middle(scene):
     assert response.shape == (45, 45) and np.unravel_index(response.argmax(), (45, 45)) == (22, 22)
 
 
-@pytest.mark.parametrize("level", [0, 77, 255])
+@pytest.mark.parametrize("band", ["auto", None], ids=["fast", "plain"])
+@pytest.mark.parametrize("place", [(60, 40), (4, 3), (124, 90)])
+@pytest.mark.parametrize("colour", [0, 77, 255, (200, 20, 90)])
 @pytest.mark.parametrize("preset", ["default", "matlab-v1"])
-def test_a_frame_without_content_changes_nothing(scene, preset, level):
-    """The box stays, the model is not updated, and the target is found again."""
-    tracker = Tracker(random_weights(), dataclasses.replace(PRESETS[preset], input_size=45))
-    tracker.init(scene(60, 40), (60, 40, 30, 24))
-    before = tracker.update(scene(60, 40))
+def test_a_frame_without_content_changes_nothing(scene, preset, colour, place, band):
+    """The box stays, the model is not updated, and the target is found again; also where windows leave the frame."""
+    tracker = Tracker(random_weights(), dataclasses.replace(PRESETS[preset], input_size=45), band=band)
+    tracker.init(scene(*place), (*place, 30, 24))
+    before = tracker.update(scene(*place))
     model = tracker._target.filter.numerator.copy()
-    lost = tracker.update(np.full((120, 160, 3), level, np.uint8))
-    assert not lost.ok and lost.box == before.box and lost.score == lost.psr == 0
+    lost = tracker.update(np.full((120, 160, 3), colour, np.uint8), response=True)
+    assert not lost.ok and lost.box == before.box and lost.score == lost.psr == 0 and not lost.response.any()
     np.testing.assert_array_equal(tracker._target.filter.numerator, model)
-    assert tracker.update(scene(60, 40)).ok
+    assert tracker.update(scene(*place)).ok
 
 
-def test_nothing_to_learn_from(scene):
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_dot_of_one_colour_in_the_widest_window_is_content(scene, channel):
+    tracker = Tracker(random_weights(), dataclasses.replace(SMALL, scale_step=1.5))
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    frame = np.full((120, 160, 3), 128, np.uint8)
+    assert not tracker.update(frame).score
+    frame[50:53, 19:23, channel] = 255  # 54 pixels left of the middle: within 45 of the first window it is not
+    assert tracker.update(frame).score > 0
+
+
+def test_a_template_of_one_colour_is_not_learned(scene):
+    """The search windows see a dot that the smaller window of the template does not."""
+    tracker = Tracker(random_weights(), dataclasses.replace(SMALL, scale_step=1.5, scale_penalty=0.5))
+    tracker.init(scene(60, 40), (60, 40, 30, 24))
+    model = tracker._target.filter.numerator.copy()
+    frame = np.full((120, 160, 3), (200, 20, 90), np.uint8)
+    frame[50:53, 13:17] = 0
+    result = tracker.update(frame)
+    assert result.ok and result.scale <= 1
+    np.testing.assert_array_equal(tracker._target.filter.numerator, model)
+    tracker.update(scene(60, 40))
+    assert (tracker._target.filter.numerator != model).any()
+
+
+@pytest.mark.parametrize("box", [(60, 40, 30, 24), (0, 0, 30, 24), (-10, 100, 30, 40), (150, 5, 40, 30)])
+@pytest.mark.parametrize("colour", [0, 9, 255, (200, 20, 90)])
+def test_nothing_to_learn_from(scene, colour, box):
     tracker = Tracker(random_weights(), SMALL)
-    with pytest.raises(ValueError, match="holds nothing to track"):
-        tracker.init(np.full((120, 160, 3), 9, np.uint8), (60, 40, 30, 24))
+    with pytest.raises(ValueError, match="Tracker.init: the window around the box holds nothing to track"):
+        tracker.init(np.full((120, 160, 3), colour, np.uint8), box)
+
+
+@pytest.mark.parametrize("rule", ["averages", "ratio"])
+def test_white_frames_do_not_lose_a_target_at_the_rim(rng, rule):
+    frames, boxes = make_sequence(rng, count=30, size=(30, 24), step=(0.4, 0.3), growth=1.0)
+    tracker = Tracker(preset=dataclasses.replace(PRESETS["default"], update_rule=rule), device="cpu")
+    tracker.init(frames[0][6:, 8:], boxes[0] - (8, 6, 0, 0))  # the target's corner is outside
+    for number, (frame, box) in enumerate(zip(frames[1:, 6:, 8:], boxes[1:] - (8, 6, 0, 0)), 1):
+        blank = number % 5 == 0
+        result = tracker.update(np.full_like(frame, 255) if blank else frame)
+        assert result.ok != blank and result.score <= 1
+        assert blank or iou(result.box, box) > 0.7
+
+
+def test_a_start_in_the_dark_has_scores_of_at_most_one(rng):
+    """The peak rises with the contrast; the score says that the target was recognised."""
+    frames, boxes = make_sequence(rng, count=12, growth=1.0)
+    for preset in ("default", "careful"):
+        tracker = Tracker(preset=preset, device="cpu")
+        tracker.init(frames[0] // 16, boxes[0])
+        results = [tracker.update(frame // max(1, 16 - 3 * n), True) for n, frame in enumerate(frames[1:], 1)]
+        assert max(result.response.max() for result in results) > 5
+        assert all(result.ok and 0.5 < result.score <= 1 for result in results)
+        assert iou(results[-1].box, boxes[-1]) > 0.7
+
+
+def waves(size, *terms):
+    """Sum of amplitude * cos(2 pi (u row + v column) / size - phase), for (amplitude, u, v, phase)."""
+    row, column = np.mgrid[:size, :size]
+    parts = [a * np.cos(2 * np.pi * (u * row + v * column) / size - phase) for a, u, v, phase in terms]
+    return np.sum(parts, axis=0)
+
+
+@pytest.mark.parametrize("size", [15, 16])
+def test_what_a_score_is(size):
+    together = (3.0, 1, 2, 0.0), (2.0, 0, 0, 0.0), (1.0, 4, -3, 0.0)
+    assert score_of(waves(size, *together)) == pytest.approx(1, rel=1e-12)  # 6 of 3 + 2 + 1
+    assert score_of(np.roll(waves(size, *together), (4, 7), (0, 1))) == pytest.approx(1, rel=1e-12)
+    against = waves(size, (3.0, 1, 2, 0.0), (2.0, 1, 2, np.pi), (2.0, 0, 0, np.pi), (4.0, 2, 1, np.pi / 2))
+    amplitudes = 1 + 2 + 4  # the first two are one wave
+    assert score_of(against) == pytest.approx(against.max() / amplitudes, rel=1e-12) and against.max() > 1
+    for factor in (1e-6, 0.01, 0.1):  # below 1 it is the peak
+        assert against.max() * factor < 1
+        assert score_of(against * factor) == pytest.approx(against.max() * factor, rel=1e-12)
+    assert score_of(against * 1e6) == pytest.approx(score_of(against), rel=1e-9)
+    assert score_of(np.full((5, 5), -2.0)) == score_of(np.zeros((5, 5))) == 0
 
 
 # --- the conventions in which the released codes differ ---
@@ -186,7 +261,7 @@ def test_move_score_and_psr_come_from_the_best_scale(scene):
     result = tracker.update(scene(61, 44, 36, 28), response=True)
     assert result.scale == pytest.approx(1.2)
     response = np.fft.ifftshift(result.response)
-    assert result.score == response.max()
+    assert result.score == response.max() < 1
     assert result.psr == pytest.approx(peak_to_sidelobe(response), rel=1e-12)  # BLAS's threads add in another order
     row, column = (i - 125 if i > 62 else i for i in np.unravel_index(response.argmax(), response.shape))
     centre = (75 + column * 30 * 1.2 * 3 / 125, 52 + row * 24 * 1.2 * 3 / 125)

@@ -5,7 +5,7 @@ import naive
 import numpy as np
 import pytest
 
-from dcfnet_np.vision.crop import Cropper, crop_patches, to_bgr, window_taps
+from dcfnet_np.vision.crop import Cropper, crop_patches, make_taps, to_bgr, window_taps
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 # centre and window: inside, larger than the frame, across a corner, outside, one pixel, thin
@@ -43,6 +43,27 @@ def test_rounded_crop_is_opencv_s(frame, centre, window):
     assert (patch == np.rint(patch)).all()
     difference = abs(patch - expected)
     assert difference.max() <= 1 and (difference > 0).mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    "centre, length, inside",
+    [
+        (5.0, 10.0, range(11)),  # at 0, 1, .. 10
+        (5.25, 10.0, range(10)),  # .25 .. 10.25
+        (4.75, 10.0, range(1, 11)),
+        (0.0, 20.0, range(5, 11)),  # -10, -8, .. 10
+        (10.0, 20.0, range(6)),
+        (5.0, 100.0, range(5, 6)),
+        (-7.0, 10.0, range(11, 11)),  # before all pixels
+        (17.0, 10.0, range(0)),  # behind them
+    ],
+)
+def test_which_output_pixels_lie_inside_the_frame(centre, length, inside):
+    """Of 11 that sample 11 pixels, 0 .. 10."""
+    taps = make_taps([centre, 5.0], np.array([length, 10.0]), 11, 11)
+    assert range(*taps.inside[0]) == inside and tuple(taps.inside[1]) == (0, 11)
+    for j in inside:
+        assert taps.weights[0, :, j].sum() == 1
 
 
 def test_scales_are_cropped_one_by_one(frame):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import weights
-from ..extractor import Extracted, extremes_of
+from ..extractor import Extracted, extremes_of_windows
 from ..ops.fourier import rfft2
 from ..presets import Preset, get_preset, join, split
 from ..tracker import Tracker
@@ -230,7 +230,8 @@ class FeatureTracker(Tracker):
         def extract(frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
             size = preset.input_size * cell
             patches = crop_patches(frame, centres, windows, size, rounded=preset.rounded_crop)
-            return Extracted(rfft2(features(patches) * window, self._band), extremes_of(patches))
+            extremes = extremes_of_windows(patches, frame.shape, centres, windows)
+            return Extracted(rfft2(features(patches) * window, self._band), extremes)
 
         self._extract = extract
 

@@ -43,6 +43,7 @@ class Taps(NamedTuple):
 
     indices: np.ndarray  # (S, 2, n) int32: the pixel before and the pixel behind its position
     weights: np.ndarray  # (S, 2, n) float32; 0 for a pixel outside the frame
+    inside: np.ndarray  # (S, 2) int: first and one past last output pixel within 0 .. limit - 1
 
 
 def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
@@ -53,6 +54,7 @@ def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
     lengths = np.asarray(lengths, np.float64)[:, None]
     position = np.reshape(centres, (-1, 1)) - lengths / 2 + np.arange(size) * (lengths / (size - 1))
     np.clip(position, -1, limit, out=position)  # pixels further outside are as black, and have indices that fit
+    inside = np.stack([np.sum(position < 0, axis=1), np.sum(position <= limit - 1, axis=1)], axis=1)
     low = np.floor(position)
     indices = np.empty((len(lengths), 2, size), np.int32)
     indices[:, 0], indices[:, 1] = low, low + 1
@@ -60,7 +62,7 @@ def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
     weight[:, 1] = position - low
     weight[:, 0] = 1 - (position - low)
     weight *= (indices >= 0) & (indices < limit)
-    return Taps(np.clip(indices, 0, limit - 1, out=indices), weight)
+    return Taps(np.clip(indices, 0, limit - 1, out=indices), weight, inside)
 
 
 class Cropper:

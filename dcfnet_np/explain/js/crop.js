@@ -2,20 +2,23 @@
 // precision included (`Math.fround`), since rounding to whole grey levels would show the difference.
 
 /** For each of n output pixels the two pixels of the frame that it is mixed from, and their weights: pixel j
- *  samples centre - length / 2 + j * length / (n - 1); pixels outside the frame count as zero. */
+ *  samples centre - length / 2 + j * length / (n - 1); pixels outside the frame count as zero.  inside: the j that
+ *  need none of these. */
 function makeTaps(centre, length, n, limit) {
-  const index = new Int32Array(2 * n), weight = new Float32Array(2 * n), step = length / (n - 1);
+  const index = new Int32Array(2 * n), weight = new Float32Array(2 * n), inside = [], step = length / (n - 1);
   for (let j = 0; j < n; j++) {
     const position = centre - length / 2 + j * step, low = Math.floor(position), share = position - low;
     [[low, 1 - share], [low + 1, share]].forEach(([i, w], k) => {
       index[2 * j + k] = Math.min(Math.max(i, 0), limit - 1);
       weight[2 * j + k] = i >= 0 && i < limit ? w : 0;
     });
+    if (position >= 0 && position <= limit - 1) inside.push(j);
   }
-  return { index, weight };
+  return { index, weight, inside };
 }
 
-/** frame: { rgba, width, height }; centre, window: [x, y], pixels.  Returns (3, n, n), BGR, whole grey levels. */
+/** frame: { rgba, width, height }; centre, window: [x, y], pixels.  Returns (3, n, n), BGR, whole grey levels, and
+ *  `extremes`: the smallest and the largest value of each colour inside the frame. */
 export function cropPatch(frame, centre, window, n) {
   const across = makeTaps(centre[0], window[0], n, frame.width), down = makeTaps(centre[1], window[1], n, frame.height);
   const f = Math.fround, out = new Float64Array(3 * n * n);
@@ -33,7 +36,24 @@ export function cropPatch(frame, centre, window, n) {
       }
     }
   }
-  return { data: out, depth: 3, height: n, width: n };
+  const extremes = [0, 1, 2].map((c) => {
+    let low = Infinity, high = 0;
+    for (const r of down.inside) for (const s of across.inside) {
+      const value = out[(c * n + r) * n + s];
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+    return [low, high];
+  });
+  return { data: out, depth: 3, height: n, width: n, extremes };
+}
+
+/** Whether patches hold nothing: one colour, to half a grey level, or no pixel of the frame at all. */
+export function isFlat(patches) {
+  return [0, 1, 2].every((c) => {
+    const lows = patches.map(({ extremes }) => extremes[c][0]), highs = patches.map(({ extremes }) => extremes[c][1]);
+    return Math.max(...highs) - Math.min(...lows) < 0.5;
+  });
 }
 
 function roundToEven(x) {

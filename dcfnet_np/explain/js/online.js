@@ -38,10 +38,10 @@ export function showTracking() {
     $("track-response-range").textContent = "from the second frame on";
   }
   const words = `Frame ${now.frame + 1} of ${clip.frames.length}: box ${now.box.map((side) => side.toFixed(1)).join(", ")}` +
-    (now.response ? `, peak ${now.score.toFixed(3)}` : "") + `; overlap with the library’s box ${percent(overlap(now.box, theirs))}.`;
+    (now.response ? `, score ${now.score.toFixed(3)}` : "") + `; overlap with the library’s box ${percent(overlap(now.box, theirs))}.`;
   $("track-text").textContent = words;
   $("track-frame").setAttribute("aria-label", words);
-  $("track-response").setAttribute("aria-label", now.response ? `Response, peak ${now.score.toFixed(3)}` : "No response yet");
+  $("track-response").setAttribute("aria-label", now.response ? `Response, score ${now.score.toFixed(3)}` : "No response yet");
   $("track-filter").setAttribute("aria-label", "Magnitude of the filter by frequency");
   $("track-step").disabled = now.frame + 1 >= clip.frames.length;
 }

@@ -1,7 +1,7 @@
 // One experiment: everything between the frames and the numbers on the page.  Runs in a worker, see worker.js.
 
 import { LAYERS, PRESET, TRAINING } from "./constants.js";
-import { cropPatch } from "./crop.js";
+import { cropPatch, isFlat } from "./crop.js";
 import { correlate, learnFilter, responseLoss, searchGradientF, templateConjGradientF, templateEnergy,
          templateGradientF, templateGradientSum } from "./dcf.js";
 import { modelResponseF, updateModel } from "./filter.js";
@@ -46,6 +46,17 @@ function peakOf(map, n) {
   for (let i = 1; i < map.length; i++) if (map[i] > map[best]) best = i;
   const wrapped = (i) => (i > n >> 1 ? i - n : i);
   return { value: map[best], shift: [wrapped(Math.floor(best / n)), wrapped(best % n)] };
+}
+
+/** How well a target was recognised, from 0 to 1, by the peak of its response: as `tracker.score_of`. */
+export function scoreOf(peak, responseF, n) {
+  if (peak <= 1) return Math.max(peak, 0);
+  const columns = (n >> 1) + 1;
+  let amplitude = 0; // of the whole spectrum, of which half is stored
+  responseF.re.forEach((re, i) => {
+    amplitude += Math.hypot(re, responseF.im[i]) * (i % columns === 0 || 2 * (i % columns) === n ? 1 : 2);
+  });
+  return Math.min((peak * n * n) / amplitude, 1);
 }
 
 export class Session {
@@ -346,14 +357,14 @@ export class Session {
     const scales = [];
     for (const [i, factor] of PRESET.scale_factors.entries()) {
       const window = t.size.map((side) => factor * side * GROW);
-      const { spectra } = await this.extract(cropPatch(frame, t.centre, window, N));
-      const response = irfft2(modelResponseF(t.model, spectra, D, BINS, t.bins), 1, N, N); // Eq. 3
-      const peak = peakOf(response, N);
-      scales.push({ window, response, peak, score: peak.value * PRESET.scale_penalties[i] });
+      const patch = cropPatch(frame, t.centre, window, N), { spectra } = await this.extract(patch);
+      const responseF = modelResponseF(t.model, spectra, D, BINS, t.bins); // Eq. 3
+      const response = irfft2(responseF, 1, N, N), peak = peakOf(response, N);
+      scales.push({ patch, window, responseF, response, peak, weighed: peak.value * PRESET.scale_penalties[i] });
     }
-    const best = scales.reduce((a, b) => (b.score > a.score ? b : a));
+    const best = scales.reduce((a, b) => (b.weighed > a.weighed ? b : a));
     t.frame += 1;
-    const found = best.score > 0;
+    const flat = isFlat(scales.map(({ patch }) => patch)), found = !flat && best.weighed > 0;
     if (found) {
       const [row, column] = best.peak.shift, first = this.box.slice(2);
       t.centre = [t.centre[0] + (column * best.window[0]) / N, t.centre[1] + (row * best.window[1]) / N];
@@ -362,14 +373,16 @@ export class Session {
         return Math.min(Math.max(side / GROW, smallest), [frame.width, frame.height][k], PRESET.max_scale * first[k]);
       });
     }
-    return { ...(await this.update(t.frame, found ? beta : 0)), response: Float32Array.from(best.response), score: best.peak.value };
+    const response = flat ? new Float32Array(N * N) : Float32Array.from(best.response);
+    const score = found ? scoreOf(best.peak.value, best.responseF, N) : 0;
+    return { ...(await this.update(t.frame, found ? beta : 0)), response, score };
   }
 
   /** A template cut out at the new place, and what Fig. 2 shows of the model. */
   async update(number, beta) {
     const t = this.track, patch = cropPatch(this.frames[number], t.centre, t.size.map((side) => GROW * side), N);
-    const { spectra } = await this.extract(patch);
-    t.model = updateModel(t.model, spectra, t.labelF, PRESET.lam, beta, D, BINS, t.bins); // Eq. 13
+    const { spectra } = await this.extract(patch), rate = t.model && isFlat([patch]) ? 0 : beta;
+    t.model = updateModel(t.model, spectra, t.labelF, PRESET.lam, rate, D, BINS, t.bins); // Eq. 13
     const { numerator, denominator } = t.model, top = magnitude(numerator, D, BINS);
     return {
       frame: number, box: [t.centre[0] - t.size[0] / 2, t.centre[1] - t.size[1] / 2, ...t.size],
