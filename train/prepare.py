@@ -4,9 +4,9 @@ The window is the target's box times 1 + padding on each axis (padding 2: three 
 zero outside the frame; around it lie `margin` pixels more on each side, at the same scale, for augmentation.  Both
 crops of a training pair are centred, so the wanted response always peaks at 0.
 
-Frames that show no target, or do not decode, are left out and counted by reason.  Sequences are read as
-`dcfnet_np.evaluation.datasets` reads them, one at a time, and their frames in blocks, so memory holds a few blocks,
-whatever the size of the set.
+Frames that show no target, whose window is of one colour, or that do not decode, are left out and counted by reason.
+Sequences are read as `dcfnet_np.evaluation.datasets` reads them, one at a time, and their frames in blocks, so memory
+holds a few blocks, whatever the size of the set.
 """
 
 import hashlib
@@ -14,13 +14,14 @@ import itertools
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dcfnet_np.evaluation import datasets
+from dcfnet_np.extractor import is_flat
 from dcfnet_np.files import WriteError, check_output
 from dcfnet_np.train import overlap
 from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
@@ -33,6 +34,7 @@ __all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]
 BLOCK = 32  # frames that a worker cuts at a time
 MARGIN = 24  # pixels around a window of 125
 SMALLEST = 20  # pixels of a crop
+NOTHING = "the window shows nothing"  # inside the frame it is of one colour, see `extractor.is_flat`
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # (what is done, how many so far, of how many)
@@ -178,9 +180,25 @@ def cut(block: Block) -> Cut:
             # Neighbouring pixels of the window lie window / (size - 1) apart; so do those of the margin.
             window = box[2:] * (1 + block.padding) * ((stored - 1) / (block.size - 1))
             centre = tuple(box[:2] + box[2:] / 2)
-            crops.append(crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8))
+            crop = crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8)
+            edge = slice(block.margin, stored - block.margin)
+            if is_flat(_extremes(crop[:, edge, edge], frame.shape, centre, box[2:] * (1 + block.padding))):
+                reason = NOTHING
+            else:
+                crops.append(crop)
         reasons.append(reason)
     return Cut(np.array(crops, np.uint8).reshape(-1, 3, stored, stored), reasons)
+
+
+def _extremes(
+    crop: np.ndarray, frame_shape: tuple[int, ...], centre: tuple[float, float], window: np.ndarray
+) -> np.ndarray:
+    """Smallest and largest value of each colour of a crop (3, N, N), inside the frame: (1, 3, 2), for `is_flat`."""
+    place = np.arange(crop.shape[-1]) / (crop.shape[-1] - 1) - 0.5
+    columns, rows = (at + place * length for at, length in zip(centre, window))
+    inside = crop[:, (rows >= 0) & (rows <= frame_shape[0] - 1)]
+    inside = inside[:, :, (columns >= 0) & (columns <= frame_shape[1] - 1)].astype(np.float32)
+    return np.stack([inside.min((1, 2), initial=np.inf), inside.max((1, 2), initial=0)], axis=1)[None]
 
 
 def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) -> Iterator[Block]:
@@ -234,11 +252,8 @@ def prepare(
     items = plan([Path(folder) for folder in folders], exclude, progress)
     known = overlap.known_names([item.name for item in items])
     if known:
-        shown = ", ".join(f"{name} ({benchmark})" for name, benchmark in list(known.items())[:20])
-        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-        log.warning(
-            "called like sequences of benchmarks: %s%s; where they are the same videos, exclude them", shown, more
-        )
+        shown = _shown(f"{name} ({benchmark})" for name, benchmark in known.items())
+        log.warning("called like sequences of benchmarks: %s; where they are the same videos, exclude them", shown)
     if benchmarks:
         samples: dict[tuple[Path, ...], str] = {}
         for item in items:  # several targets of one video are its name
@@ -251,6 +266,9 @@ def prepare(
         try:
             _write(writer, items, settings, workers, progress)
             skipped = writer.skipped()
+            if skipped[NOTHING]:
+                found = {record.name: record.skipped.get(NOTHING, 0) for record in writer.records}
+                log.warning("%s in frames of %s", NOTHING, _shown(f"{n} ({k})" for n, k in found.items() if k))
             if writer.count == 0:
                 writer.discard()
                 raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
@@ -261,6 +279,12 @@ def prepare(
             kept = f"{len(writer.records)} of {len(items)} sequences are kept, and the same command goes on from there"
             raise WriteError(f"{full}; {kept}") from full
     return {"crops": writer.count, **skipped}
+
+
+def _shown(words: Iterable[str]) -> str:
+    """The first 20 of these words."""
+    words = list(words)
+    return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
 
 
 def _write(

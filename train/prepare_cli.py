@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from .prepare import prepare
 
     try:
-        with _warnings(), _bars() as progress:
+        with warning_lines(), _bars() as progress:
             counts = prepare(
                 args.folders,
                 args.out,
@@ -81,10 +81,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)  # above the bars
+
+
 @contextlib.contextmanager
-def _warnings() -> Iterator[None]:
+def warning_lines() -> Iterator[None]:
     """The library's warnings as lines of the command's own kind."""
-    logger, handler = logging.getLogger("dcfnet_np.train"), logging.StreamHandler(sys.stderr)
+    logger, handler = logging.getLogger("dcfnet_np.train"), _Lines()
     handler.setFormatter(logging.Formatter("dcfnet: warning: %(message)s"))
     handler.setLevel(logging.WARNING)
     logger.addHandler(handler)
