@@ -23,7 +23,7 @@ import numpy as np
 from dcfnet_np.evaluation import datasets
 from dcfnet_np.extractor import is_flat
 from dcfnet_np.files import WriteError, check_output
-from dcfnet_np.train import overlap
+from dcfnet_np.train import detections, overlap
 from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.sources import SourceError, read_image
@@ -62,6 +62,7 @@ class Block(NamedTuple):
     frames: tuple[Path, ...]
     boxes: np.ndarray  # (k, 4) 0-based
     hidden: np.ndarray  # (k,) bool, by the data set's labels
+    sizes: Sequence[tuple[int, int]]  # (k) widths and heights of the frames, 0 where they are not known
     size: int
     margin: int
     padding: float
@@ -82,7 +83,7 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
     be read or do not fit the frames, an unknown name to exclude, and one sequence given twice.
     """
     entries = sorted(
-        (entry for folder in folders for entry in datasets.find(folder)),
+        (entry for folder in folders for entry in _find(folder)),
         key=lambda entry: (entry.name, entry.folder.parent.name, entry.truth),
     )
     left_out: set[str] = set()
@@ -92,7 +93,7 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
         if names & set(exclude):
             left_out |= names
             continue
-        for target, sequence in enumerate(datasets.read(entry)):
+        for target, sequence in enumerate(_read(entry)):
             names = {sequence.name, _qualified(entry, sequence.name)}
             if names & set(exclude):
                 left_out |= names
@@ -110,6 +111,21 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
         got = f"{', '.join(twice)} more than once" if twice else "none"
         raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
     return items
+
+
+def _find(folder: Path) -> list[datasets.Entry]:
+    """The sequences below a folder, or those that annotations of a detector make."""
+    try:
+        return datasets.find(folder)
+    except datasets.DatasetError:
+        found = detections.find(folder)
+        if not found:
+            raise
+        return found
+
+
+def _read(entry: datasets.Entry) -> list[datasets.Sequence]:
+    return detections.read(entry) if entry.format in ("coco", "yolo") else datasets.read(entry)
 
 
 def _qualified(entry: datasets.Entry, name: str) -> str:
@@ -135,6 +151,8 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
 
     Raises ValueError when a name has none, or when they do not increase.
     """
+    if isinstance(sequence, detections.Target):
+        return np.array(sequence.numbers, np.int32)
     numbers = [datasets.frame_number(path) for path in sequence.frames]
     if None in numbers:
         raise ValueError(
@@ -168,12 +186,13 @@ def cut(block: Block) -> Cut:
     """The crops of a block of frames."""
     crops, reasons = [], []
     stored = block.size + 2 * block.margin
-    for path, box, hidden in zip(block.frames, block.boxes, block.hidden):
+    for path, box, hidden, size in zip(block.frames, block.boxes, block.hidden, block.sizes):
         reason = fault(box, bool(hidden), None)
         if reason is None:
             try:
                 frame = read_image(path, datasets.frame_number(path) or 0)
-                reason = fault(box, False, frame.shape)
+                wrong = all(size) and frame.shape[:2] != size[::-1]
+                reason = "the image has another size than annotated" if wrong else fault(box, False, frame.shape)
             except SourceError:
                 reason = "the frame does not decode"
         if reason is None:
@@ -206,9 +225,10 @@ def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) 
     hidden = np.arange(len(sequence)) < sequence.first
     if sequence.visible is not None:
         hidden |= ~sequence.visible
+    sizes = sequence.sizes if isinstance(sequence, detections.Target) else ((0, 0),) * len(sequence)
     for start in range(0, len(sequence), BLOCK):
         part = slice(start, start + BLOCK)
-        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], size, margin, padding)
+        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], sizes[part], size, margin, padding)
 
 
 def prepare(
@@ -250,6 +270,7 @@ def prepare(
             raise ValueError(f"prepare: {name} must be {expected}, got {value}")
     check_output(out)
     items = plan([Path(folder) for folder in folders], exclude, progress)
+    _say_what_makes_no_pairs(items)
     known = overlap.known_names([item.name for item in items])
     if known:
         shown = _shown(f"{name} ({benchmark})" for name, benchmark in known.items())
@@ -281,6 +302,15 @@ def prepare(
     return {"crops": writer.count, **skipped}
 
 
+def _say_what_makes_no_pairs(items: Sequence[Item]) -> None:
+    """Warn of annotations of single images, which are read but make no pair."""
+    stills = Counter(item.entry.truth for item in items if item.frames == 1 and item.entry.format in ("coco", "yolo"))
+    for truth, count in stills.items():
+        log.warning("%s: %d objects are in one image each, which no track id links; they make no pair", truth, count)
+    if all(item.frames == 1 for item in items):
+        log.warning("no sequence has two frames, so these crops make no pair, and train will refuse them")
+
+
 def _shown(words: Iterable[str]) -> str:
     """The first 20 of these words."""
     words = list(words)
@@ -297,7 +327,7 @@ def _write(
 
     def tasks() -> Iterator[Block]:
         for entry, targets in itertools.groupby(left, key=lambda item: item.entry):
-            sequences = datasets.read(entry)
+            sequences = _read(entry)
             for item in targets:
                 sequence = sequences[item.target]
                 if len(sequence) != item.frames:
