@@ -175,6 +175,29 @@ def test_many_such_pairs_end_the_run_and_keep_the_state(crops_file, tmp_path):
     assert (state.epoch, state.steps, state.left_out) == (0, 2, 10) and state.surplus == pytest.approx(9)
 
 
+def test_a_resumed_run_ends_where_the_whole_one_does(crops_file, tmp_path, monkeypatch):
+    """Killed after the first of the two steps that it makes before it ends."""
+    calls, real = [], loop.sgd_step
+
+    def interrupted(*arguments, **how):
+        calls.append(1)
+        if len(calls) > 1:
+            raise Killed
+        real(*arguments, **how)
+
+    settings = config(divergence=1e-3)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "sgd_step", interrupted)
+        with pytest.raises(Killed):
+            loop.train(crops_file, settings, tmp_path / "run", device="cpu", checkpoint_seconds=0)
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.npz")
+    assert (state.steps, state.left_out, state.surplus) == (1, 5, 4.5)
+    with pytest.raises(loop.TrainingError):
+        loop.train(crops_file, settings, tmp_path / "run", device="cpu", resume=True)
+    state = load_checkpoint(tmp_path / "run" / "diverged.npz")
+    assert (state.steps, state.left_out, state.surplus) == (2, 10, 9.0)
+
+
 def test_a_short_epoch_of_nothing_else_ends_too(crops_file, tmp_path):
     """Nine pairs that all explode are less than what ends a run, but there is no loss to write down."""
     with pytest.raises(loop.TrainingError, match="every pair of an epoch exploded"):
