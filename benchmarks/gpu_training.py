@@ -130,9 +130,9 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
     batches, velocity, want = Batches(crops, config.mean), zero_velocity(parameters), []
     for seed in range(steps):
         pairs = draw(crops, config.batch, seed)
-        loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective)
+        losses, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective)
         sgd_step(parameters, gradients, velocity, lr=LR, momentum=config.momentum, weight_decay=config.weight_decay)
-        want.append(loss)
+        want.append(float(losses.mean()))
     report: dict = {"steps": steps, "losses": want}
     ways = {"graph": {"graph": True}, "launches": {"graph": False}}
     if int(backend.cupy().cuda.Device().compute_capability) >= conv_tf32.MINIMUM_ARCH:

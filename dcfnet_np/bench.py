@@ -285,7 +285,7 @@ def training(architecture: str = ARCHITECTURE, *, with_torch: bool) -> dict[str,
     batches = Batches(crops, (104.0, 117.0, 123.0))
 
     def ours() -> float:
-        return batch_gradients(batches, pairs, parameters, architecture, objective)[0]
+        return float(batch_gradients(batches, pairs, parameters, architecture, objective)[0].mean())
 
     steps: dict[str, Callable[[], float]] = {"ours": ours}
     if with_torch:

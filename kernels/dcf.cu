@@ -167,20 +167,20 @@ dcf_backward(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ z,
 }
 
 // Eq. 4's data term and its gradient: loss[n] = share[n] sum (g - label)^2 of one map, dg = 2 share[n] (g - label).
-// The loss is the mean over maps when every share is 1/N; a share of 0 takes a map out of it. The label is (H, W) for all
-// maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
+// The loss is the mean over maps when every share is 1/N; a share of 0 takes a map out of it. A map whose sum is over the
+// limit has no gradient. The label is (H, W) for all maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
 template <class T>
 __global__ void __launch_bounds__(256)
 response_loss(const T* __restrict__ g, const T* __restrict__ label, const T* __restrict__ shares,
-              T* __restrict__ loss, T* __restrict__ dg, int pixels, int per_map)
+              T* __restrict__ loss, T* __restrict__ dg, int pixels, int per_map, T limit)
 {
     __shared__ T part[256];
     const size_t base = static_cast<size_t>(blockIdx.x) * pixels;
+    const T* wanted = per_map ? label + base : label;
     const T share = shares[blockIdx.x];
     T sum = T(0);
     for (int i = threadIdx.x; i < pixels; i += 256) {
-        const T residual = g[base + i] - label[per_map ? base + i : i];
-        dg[base + i] = T(2) * share * residual;
+        const T residual = g[base + i] - wanted[i];
         sum += residual * residual;
     }
     part[threadIdx.x] = sum;
@@ -188,5 +188,8 @@ response_loss(const T* __restrict__ g, const T* __restrict__ label, const T* __r
         __syncthreads();
         if (static_cast<int>(threadIdx.x) < half) part[threadIdx.x] += part[threadIdx.x + half];
     }
+    __syncthreads();
+    const T factor = part[0] > limit ? T(0) : T(2) * share;
+    for (int i = threadIdx.x; i < pixels; i += 256) dg[base + i] = factor * (g[base + i] - wanted[i]);
     if (threadIdx.x == 0) loss[blockIdx.x] = share * part[0];
 }

@@ -3,6 +3,7 @@
 The bins of a half spectrum or band may have any shape: (N, D, bins), label (bins), responses (N, bins).
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -158,12 +159,18 @@ def dcf_backward(
 
 
 def response_loss(
-    response: Array, label: Array, *, shares: Array | None = None, out: tuple[Array, Array] | None = None
+    response: Array,
+    label: Array,
+    *,
+    shares: Array | None = None,
+    limit: float = math.inf,
+    out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
     """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and dresponse (N, H, W).
 
     response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W); shares: (N,), how much each map counts, 1 / N
-    when not given.  Nothing comes back to the host.  `out`, if given, is these two.
+    when not given.  limit: a map whose own loss is larger has a gradient of zeros.  Nothing comes back to the host.
+    `out`, if given, is these two.
     """
     if response.dtype not in (np.float32, np.float64):
         raise TypeError(f"response_loss: response must be float32 or float64, got {response.dtype}")
@@ -181,7 +188,7 @@ def response_loss(
     require(losses, "response_loss: losses", response.dtype, (n,))
     require(dresponse, "response_loss: dresponse", response.dtype, response.shape)
     launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, shares, losses, dresponse,
-           np.int32(_count(response.shape[1:])), np.int32(per_map))  # fmt: skip
+           np.int32(_count(response.shape[1:])), np.int32(per_map), response.dtype.type(limit))  # fmt: skip
     return losses, dresponse
 
 

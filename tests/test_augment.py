@@ -11,10 +11,12 @@ from dcfnet_np.train.augment import (
     augment,
     check_margin,
     cut,
+    draw_changes,
     draw_cuts,
     label_shifts,
     shift_label,
 )
+from dcfnet_np.train.config import Config
 from dcfnet_np.train.step import Batches, make_objective
 from dcfnet_np.vision.windows import gaussian_label
 
@@ -241,3 +243,131 @@ def test_a_jitter_beyond_the_margin_is_refused():
     check_margin(Augmentation(jitter=5), 5)
     with pytest.raises(ValueError, match="margin of 5 pixels allow a jitter up to 5, got 6"):
         check_margin(Augmentation(jitter=6), 5)
+
+
+# ------------------------------------------------------------------------------- what is drawn, and what it does
+
+MANY = np.stack([np.arange(4000), np.arange(4000) + 1], axis=1)
+STRONG = Augmentation(
+    flip=True, light=0.4, colour=0.3, jitter=3, scale=0.2, upside_down=True, gray=0.25, blur=2.0, rotate=30,
+    stretch=0.1, seed=9,
+)  # fmt: skip
+
+
+def evenly(values, low, high):
+    """Whether 4000 values are spread evenly over low .. high: by ends, mean and quarters."""
+    values = np.asarray(values, float)
+    quarters = np.histogram(values, 4, (low, high))[0] / len(values)
+    end = 0.01 * (high - low)
+    return low <= values.min() < low + end and high - end < values.max() <= high and abs(quarters - 0.25).max() < 0.04
+
+
+def drawn(augmentation, pairs=MANY, epoch=2):
+    """{name: (N,)} of everything drawn that is a number, on an even scale; images' own ones by role and colour."""
+    cuts, changes, n = (
+        draw_cuts(pairs, epoch, augmentation),
+        draw_changes(pairs, epoch, augmentation, float),
+        len(pairs),
+    )
+    columns = {"right": cuts.shift[:, 0], "down": cuts.shift[:, 1], "angle": cuts.angle}
+    columns |= {"scale": np.log(cuts.scale), "stretch": np.log(cuts.stretch)}
+    columns |= {f"blur {i}": cuts.blur[:, i] for i in (0, 1)}
+    for name in ("contrast", "brightness"):
+        columns |= {f"{name} {i}": np.log(getattr(changes, name)[i * n : i * n + n]) for i in (0, 1)}
+    columns |= {f"colour {i}{c}": np.log(changes.colour[i * n : i * n + n, c]) for i in (0, 1) for c in range(3)}
+    masks = {"gray": cuts.gray, "upside down": cuts.upside_down, "mirrored": changes.mirrored[:n]}
+    assert (changes.mirrored[:n] == changes.mirrored[n:]).all()  # both images or none
+    return columns | {name: mask.astype(float) for name, mask in masks.items()}
+
+
+def test_ranges_of_what_is_drawn():
+    columns = drawn(STRONG)
+    for axis in ("right", "down"):
+        assert np.unique(columns[axis]).tolist() == list(range(-3, 4))
+    ends = {"scale": 0.2, "stretch": 0.1, "angle": np.pi / 6, "contrast": 0.4, "brightness": 0.4, "colour": 0.3}
+    for name, values in columns.items():
+        if (kind := name.split()[0]) in ends:
+            assert evenly(values, -ends[kind], ends[kind]), name
+    for i in (0, 1):
+        blur = columns[f"blur {i}"]
+        assert abs((blur == 0).mean() - 0.5) < 0.03
+        assert evenly(blur[blur > 0], 0, 2.0)
+    assert abs(columns["gray"].mean() - 0.25) < 0.03
+    assert abs(columns["upside down"].mean() - 0.5) < 0.03 and abs(columns["mirrored"].mean() - 0.5) < 0.03
+    assert draw_cuts(MANY, 0, Augmentation(gray=1)).gray.all() and not draw_cuts(MANY, 0, Augmentation()).gray.any()
+
+
+def test_no_two_changes_share_their_numbers():
+    table = np.array(list(drawn(STRONG).values()))
+    correlation = np.corrcoef(table) - np.eye(len(table))
+    assert abs(correlation).max() < 0.08
+
+
+@pytest.mark.parametrize("what", ["seed", "epoch", "template", "search"])
+def test_all_numbers_hang_on_seed_epoch_template_and_search(what):
+    other = {
+        "seed": lambda: drawn(STRONG._replace(seed=10)),
+        "epoch": lambda: drawn(STRONG, epoch=3),
+        "template": lambda: drawn(STRONG, MANY + (5000, 0)),
+        "search": lambda: drawn(STRONG, MANY + (0, 5000)),
+    }[what]()
+    for name, values in drawn(STRONG).items():
+        assert abs(np.corrcoef(values, other[name])[0, 1]) < 0.08, name
+
+
+def test_the_settings_of_a_run_reach_the_augmentation():
+    settings = STRONG._asdict()
+    assert Config(**settings).augmentation == STRONG
+    assert Config(seed=5).augmentation == Augmentation(seed=5)
+
+
+def test_the_label_moves_with_the_target_in_the_windows_own_pixels():
+    """A window twice as large shows a shift half as long; a mirror image shows it on the other side."""
+    augmentation = STRONG._replace(jitter=20, scale=0.7)
+    cuts, changes = draw_cuts(MANY, 1, augmentation), draw_changes(MANY, 1, augmentation, float)
+    for (down, right), (dx, dy), scale, turned, mirrored in zip(
+        label_shifts(MANY, 1, augmentation), cuts.shift, cuts.scale, cuts.upside_down, changes.mirrored
+    ):
+        assert right == round(dx / scale) * (1 if mirrored else -1)
+        assert down == round(dy / scale) * (1 if turned else -1)
+
+
+def test_light_and_colours_by_hand(xp, images):
+    """Contrast about the image's mean level, brightness times it, each colour times its own; whole range at most."""
+    augmentation = Augmentation(light=0.6, colour=0.5, seed=2)
+    changes = draw_changes(PAIRS, 1, augmentation, np.float64)
+    got = to_numpy(augment(xp.asarray(images), PAIRS, 1, augmentation))
+    clipped = 0
+    for i, image in enumerate(images.astype(float)):
+        level = image.mean()
+        for c in range(3):
+            shown = (image[c] - level) * changes.contrast[i] + level * changes.brightness[i] * changes.colour[i, c]
+            clipped += ((shown < 0) | (shown > 255)).sum()
+            np.testing.assert_allclose(got[i, c], np.clip(shown, 0, 255), rtol=1e-4, atol=1e-3)
+    assert clipped
+
+
+def test_blur_by_hand(raw):
+    """A Gaussian of the drawn width, pixel by pixel, on the window that the network sees, mirrored at its edges."""
+    augmentation = Augmentation(blur=1.5, seed=4)
+    got, sigmas = cut(raw, PAIRS, SIZE, 1, augmentation), draw_cuts(PAIRS, 1, augmentation).blur
+    assert (sigmas > 0.3).any() and (sigmas == 0).any()
+    for i, role in np.ndindex(4, 2):
+        sigma, image = sigmas[i, role], middle(raw)[role, i].astype(float)
+        if sigma > 0.1:
+            reach = np.arange(-9, 10)
+            kernel = np.exp(-(reach**2) / (2 * sigma**2))
+            padded = np.pad(image, ((0, 0), (9, 9), (9, 9)), "reflect")
+            rows = sum(k * padded[:, 9 + r : 9 + r + SIZE] for k, r in zip(kernel / kernel.sum(), reach))
+            image = sum(k * rows[:, :, 9 + r : 9 + r + SIZE] for k, r in zip(kernel / kernel.sum(), reach))
+        assert abs(got[role, i] - image).max() < 2.5 and abs(got[role, i] - image).mean() < 0.8
+
+
+def test_what_lies_beyond_the_crop_is_its_edge_going_on():
+    """A window far larger than the crop: not black, but the pixels of the crop's rim."""
+    augmentation = Augmentation(scale=1.5, seed=5)
+    crops = np.full((2, 4, 3, 20, 20), 40, np.uint8)
+    crops[:, :, :, :, 10:] = 200
+    got, scales = cut(crops, PAIRS, 20, 0, augmentation), draw_cuts(PAIRS, 0, augmentation).scale
+    assert scales.max() > 1.5
+    assert (got[1, :, :, :, 0] == 40).all() and (got[1, :, :, :, -1] == 200).all()

@@ -138,6 +138,21 @@ def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
         assert error(dresponse, 2 * by_share * residual) < EXACT[dtype]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # noqa: F811
+    """The limit is for a map's own loss, whatever its share; the loss itself is told as it is."""
+    response, label = rng.standard_normal((2, 3, 17, 19)).astype(dtype)
+    response[1] *= 3
+    shares = np.array([1.5, 0.01, 0.5], dtype)
+    losses, dresponse = dcf.response_loss(device(response), device(label), shares=device(shares), limit=1000.0)
+    residual = wide(response)[0] - label
+    sums = (residual**2).sum((1, 2))
+    assert sums[1] > 1000 > max(sums[0], sums[2]) and 1000 < 1.5 * sums[0]
+    assert error(losses, shares * sums) < EXACT[dtype]
+    assert error(dresponse[::2], (2 * shares[:, None, None] * residual)[::2]) < EXACT[dtype]
+    assert not to_numpy(dresponse[1]).any()
+
+
 def test_errors_come_before_the_launch(device, rng):  # noqa: F811
     x, y = device(cplx(rng, (2, 3, 4), np.float32)), device(cplx(rng, (4,), np.float32))
     with pytest.raises(TypeError, match="learn_filter: template_f must be complex64 or complex128, got float32"):

@@ -1,5 +1,7 @@
 """A training step by kernels alone against the NumPy loop, on the CPU stand-in and on a GPU; and gather.cu."""
 
+import dataclasses
+
 import cuda_on_cpu
 import numpy as np
 import pytest
@@ -62,14 +64,14 @@ def numpy_steps(config, crops, steps, dtype):
     velocity, squares, losses = zero_velocity(parameters), zero_velocity(parameters), []
     average = {name: value.copy() for name, value in parameters.items()}
     for number, ((pairs, lr), objective) in enumerate(zip(steps, objectives), start=1):
-        loss, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective, epoch=2)
+        each, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective, epoch=2)
         how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
         if config.optimiser == "adam":
             adam_step(parameters, gradients, velocity, squares, step=number, **how)
         else:
             sgd_step(parameters, gradients, velocity, **how)
         update_average(average, parameters, step=number, decay=config.averaging)
-        losses.append(loss)
+        losses.append(each.mean())
     objective = windowed if config.cosine_window == 1 else plain
     mean = mean_loss(batches, pairs, average, config, objective)  # without averaging the parameters themselves
     return losses, start, parameters, average, velocity, gradients, mean
@@ -122,6 +124,43 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
         assert moved > 0
         rounding = 4 * len(steps) * np.finfo(dtype).eps * np.abs(value).max()
         assert np.abs(got[name] - value).max() < 10 * EXACT[dtype] * moved + rounding, name
+
+
+@pytest.mark.parametrize("size_of_batch", [3, 2])
+def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, size_of_batch):  # noqa: F811
+    """A template of a single gray but for one pixel, in the second step, of 3 pairs and of 2."""
+    config, crops = make_config(lam_divisor="none"), make_crops(rng)
+    crops[6], crops[6, :, 11, 11] = 130, 131
+    config = dataclasses.replace(config, lam=1e-6)
+    batches = [
+        np.array([[0, 1], [2, 3], [4, 5]]),
+        np.array([[0, 2], [6, 4], [3, 1]])[:size_of_batch],
+        np.array([[1, 4]]),
+    ]
+    size, parameters = SIZE - 4, network.initialise("light", config.seed, np.float64)
+    objective = make_objective(
+        (size, size), config.sigma_factor * SIZE / 3, 1e-6, dtype=np.float64, device=Device("cpu", 0, "")
+    )
+    limit, velocity, want = 10 * float((objective.label**2).sum()), zero_velocity(parameters), []
+    for pairs in batches:
+        losses, gradients = batch_gradients(
+            Batches(crops, config.mean, np.float64), pairs, parameters, "light", objective, limit=limit
+        )
+        sgd_step(parameters, gradients, velocity, lr=1e-4, momentum=0.9, weight_decay=config.weight_decay)
+        want.append(losses)
+    step = TrainStep(config, crops, network.initialise("light", config.seed, np.float64), dtype=np.float64)
+    outcomes = list(step.epoch(batches, 1e-4, 0, 0.5))
+    assert [outcome.left_out.tolist() for outcome in outcomes] == [
+        [False] * 3,
+        [False, True, False][:size_of_batch],
+        [False],
+    ]
+    assert outcomes[1].surplus == pytest.approx(0.2 + 1 - 0.1 * size_of_batch)
+    for outcome, losses in zip(outcomes, want):
+        np.testing.assert_allclose(outcome.losses, losses, rtol=1e-8)
+    for name, value in step.parameters().items():
+        moved = abs(value - network.initialise("light", config.seed, np.float64)[name]).max()
+        assert 0 < moved < 1 and abs(value - parameters[name]).max() < 1e-8 * moved, name
 
 
 def test_adam_goes_on_where_it_was(full_size_device, rng):  # noqa: F811
@@ -197,10 +236,10 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
     name = "cuda:1" if stand_in else "cuda"
     epoch = TrainStep.epoch
 
-    def killed(step, pairs, lr, number):
+    def killed(step, pairs, lr, number, surplus):
         if number == 1:
             raise KeyboardInterrupt
-        return epoch(step, pairs, lr, number)
+        return epoch(step, pairs, lr, number, surplus)
 
     cuda_on_cpu.devices_used.clear()
     monkeypatch.setattr(TrainStep, "epoch", killed)

@@ -9,7 +9,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from layouts import HEIGHT, LAYOUTS, WIDTH, davis, otb, write_rows, write_xml
+from layouts import HEIGHT, LAYOUTS, WIDTH, davis, otb, write_png, write_rows, write_xml
 
 from dcfnet_np.evaluation import datasets
 from dcfnet_np.train import prepare
@@ -116,6 +116,31 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path, made):
     assert data.frame.tolist() == [1, 8, 9]
     with h5py.File(tmp_path / "crops.h5") as file:
         assert json.loads(file.attrs["skipped"]) == {key: value for key, value in counts.items() if key != "crops"}
+
+
+def test_windows_of_one_colour_are_left_out(tmp_path, made, caplog):
+    """White, gray and black, also where the window reaches out of the frame; not where one pixel of it differs.
+
+    A pixel in the margin around the window does not count.
+    """
+    box = np.array([60, 50, 16, 16])  # in a window of 48 x 48 pixels, 44 .. 92 and 34 .. 82, sampled 1.5 apart
+    values = [255, 128, 0, 255, 255, 255, 128, 255]
+    otb(tmp_path, "ant", np.tile(box, (len(values) + 1, 1)))
+    otb(tmp_path, "bee", np.array([[2, 3, 30, 30]] * 2 + [[60, 50, 16, 16]] * 2))
+    for index, value in enumerate(values):
+        frame = np.full((HEIGHT, WIDTH, 3), value, np.uint8)
+        if index == 4:
+            frame[49:51, 60:62] = 254
+        if index == 5:
+            frame[56:60, 95:98] = 0  # beyond the window, within the margin
+        if index == 6:
+            frame[80:82, 90:92, 1] = 130  # at the window's rim, in one colour
+        write_png(tmp_path / f"ant/img/{index + 1:04d}.jpg", frame)
+    write_png(tmp_path / "bee/img/0001.jpg", np.full((HEIGHT, WIDTH, 3), 255, np.uint8))
+    counts, data = made(tmp_path / "ant", tmp_path / "bee")
+    assert counts == {"crops": 6, "the window shows nothing": 7}
+    assert data.frame.tolist() == [5, 7, 9, 2, 3, 4]
+    assert "the window shows nothing in frames of ant (6), bee (1)" in caplog.text
 
 
 def test_labels_of_the_data_sets_hide_frames(tmp_path, made):

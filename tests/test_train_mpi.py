@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import PATIENCE
+from test_exploding import whiten
 from test_train import SIZE, write_sequence
 
 from dcfnet_np import backend, weights
@@ -82,6 +83,27 @@ def test_two_ranks_train_as_one(mpirun, data, tmp_path, dcfnet):
     sequences = [list(json.loads(log[-1])["sequences"].items()) for log in logs]
     assert [name for name, _ in sequences[1]] == ["dog", "elk"]
     np.testing.assert_allclose(*([score for _, score in part] for part in sequences), atol=0.05)
+
+
+def test_a_pair_that_explodes_is_left_out_by_all(mpirun, tmp_path, dcfnet):
+    """Whichever rank has it: both make the same step, and one of them says so."""
+    for seed, name in enumerate(("ant", "bee", "cat")):
+        write_sequence(tmp_path / name, 8 + seed, seed=seed)
+    whiten(tmp_path / "ant", 3)
+    whiten(tmp_path / "cat", 6)
+    prepare.prepare([tmp_path / name for name in ("ant", "bee", "cat")], tmp_path / "crops.h5", size=SIZE)
+    assert dcfnet("train", tmp_path / "crops.h5", "--out", tmp_path / "one", *WORDS)[0] == 0
+    code, out, err = train_by(mpirun, 2, tmp_path, tmp_path / "two")
+    assert code == 0, err
+    states = [load_checkpoint(tmp_path / name / "checkpoint.npz") for name in ("one", "two")]
+    assert [[record["left_out"] for record in state.records] for state in states] == [[2, 2]] * 2
+    assert states[0].surplus == states[1].surplus
+    assert err.count("frame 3 with frame") == err.count("frame 6 with frame") == 1
+    one, two = (weights.load(str(tmp_path / name / "weights.h5")) for name in ("one", "two"))
+    np.testing.assert_allclose(two.training["loss"], one.training["loss"], rtol=1e-5)
+    first = loop.first_parameters(Config(**one.training["config"]))
+    for name, value in one.parameters.items():
+        assert abs(two.parameters[name] - value).max() < 1e-4 * abs(value - first[name]).max(), name
 
 
 def test_bad_input_is_said_once(mpirun, data, tmp_path):

@@ -30,7 +30,9 @@ class Checkpoint(NamedTuple):
     config: dict[str, Any]  # the run's settings, to refuse a resume with others
     digest: str  # of the crops the run learns from
     steps: int = 0
-    loss: float = 0.0  # sum over the pairs of these steps
+    loss: float = 0.0  # sum over the pairs of these steps, without those left out
+    left_out: int = 0  # pairs of these steps that exploded
+    surplus: float = 0.0  # of such pairs in the run, see `step.judge`
     seconds: float = 0.0  # that these steps took
     waited: float = 0.0  # of these seconds, for crops
     records: tuple[dict[str, Any], ...] = ()  # the log's lines, one for each finished epoch

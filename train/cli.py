@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcfnet_np.files import WriteError
 from dcfnet_np.train.config import Config
+from dcfnet_np.train.prepare_cli import warning_lines
 
 if TYPE_CHECKING:
     from dcfnet_np.train.parallel import Processes
@@ -41,7 +42,7 @@ HELP = {  # of those settings whose name does not say it
     "averaging": "keep the average of the last steps' weights; of the old average a step leaves X, .998 say",
     "schedule": "constant, step, logspace or cosine",
     "lr_steps": "with step: a tenth of the rate after so many epochs",
-    "divergence": "stop at a loss of so many times that of a response of zeros",
+    "divergence": "leave a pair out whose loss is so many times that of a response of zeros",
 }
 LEFT_OUT = ("preset", "band")  # of Config: --preset is an option of another kind, and only tests turn the band off
 
@@ -116,7 +117,8 @@ def _run(args: argparse.Namespace, processes: "Processes") -> int:
     if args.track_every < 1 or args.checkpoint_seconds < 0:
         raise ValueError("--track-every must be at least 1 and --checkpoint-seconds at least 0")
     first = processes.rank == 0
-    with Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext() as watcher:
+    bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()
+    with warning_lines(), bar as watcher:
         weights = train(
             args.crops, config, args.out, device=args.device, resume=args.resume, tf32=args.tf32, track=args.track,
             track_every=args.track_every, checkpoint_seconds=args.checkpoint_seconds, processes=processes,
@@ -191,6 +193,8 @@ def describe(record: dict[str, Any], epochs: int) -> str:
     words = [f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"]
     if record["validation_loss"] is not None:
         words.append(f"validation {record['validation_loss']:.3f}")
+    if record["left_out"]:
+        words.append(f"{record['left_out']} pairs left out")
     if "success" in record:
         words.append(f"tracked AUC {record['success']:.3f}")
     words.append(f"learning rate {record['lr']:.2g}, {record['pairs_per_second']:.0f} pairs/s")

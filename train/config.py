@@ -56,7 +56,7 @@ class Config:
     hold_out: bool = True  # the crops' validation sequences give no training pairs; else they are learnt from too
     validation_pairs: int = 512  # the same in every epoch and run
     band: bool = True  # only the frequencies that the label needs, exact to rounding
-    divergence: float = 10.0  # stop when a step's loss is so many times that of a response of zeros
+    divergence: float = 10.0  # a pair whose loss is so many times that of a response of zeros is left out
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from dcfnet_np.train.checkpoint import Checkpoint
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
 from dcfnet_np.train.parallel import Processes
-from dcfnet_np.train.step import Diverged
+from dcfnet_np.train.step import Outcome, judge
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 SLOTS = 4  # steps that can be under way
@@ -128,7 +128,7 @@ class TrainStep:
         self._compiled = False
         self._ahead = 0  # steps made whose losses `epoch` has yet to yield
         self._steps = 0  # since the losses were last asked for
-        self._losses: list[float] = []
+        self._losses: list[np.ndarray] = []
         self._crops_host = crops
         self._tf32 = tf32
         self._augmentation, self._processes = config.augmentation, processes
@@ -151,22 +151,26 @@ class TrainStep:
                 self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
             self._stream.synchronize()
 
-    def epoch(self, batches: Sequence[np.ndarray], lr: float, epoch: int) -> Iterator[float]:
-        """One SGD step for each batch of pairs (n, 2), augmented, and its loss: `train.loop.ArraySteps.epoch`.
+    def epoch(self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0) -> Iterator[Outcome]:
+        """One step for each batch of pairs (n, 2), augmented: `train.loop.ArraySteps.epoch`.
 
-        The losses come STRETCH steps at a time; the last of these is yielded when `settled`.  Raises Diverged.
+        They come STRETCH steps at a time; the last of these is yielded when `settled`.  surplus: before the first of
+        these steps, see `step.judge`.  Raises Diverged.
         """
         ranks = self._processes
         for first in range(0, len(batches), STRETCH):
             stretch = batches[first : first + STRETCH]
             for batch in stretch:
                 self.step(batch[ranks.rank :: ranks.size], lr, epoch, total=len(batch))
-            losses = np.sum(ranks.gather(self.losses()), axis=0)
-            for number, (batch, loss) in enumerate(zip(stretch, losses)):
-                if not loss <= self._limit:
-                    raise Diverged(float(loss), self._limit, batch)
-                self._ahead = len(stretch) - 1 - number
-                yield float(loss)
+            shares = ranks.gather(self._shares_of_losses())
+            for number, batch in enumerate(stretch):
+                losses = np.empty(len(batch))
+                for rank, share in enumerate(shares):
+                    mine = losses[rank :: ranks.size]
+                    mine[:] = share[number][: len(mine)] * len(batch)
+                outcome = judge(losses, self._limit, surplus, batch)
+                surplus, self._ahead = outcome.surplus, len(stretch) - 1 - number
+                yield outcome
 
     def settled(self) -> bool:
         """Whether the parameters are those after the step whose loss `epoch` yielded last."""
@@ -254,12 +258,16 @@ class TrainStep:
         return np.column_stack([mirrored, level, contrast, (level * brightness)[:, None] * colour]).astype(self.dtype)
 
     def losses(self) -> np.ndarray:
-        """The loss of every step since the last call, (steps,) float64, in order.  Waits for the last step."""
+        """The mean loss of every step since the last call, (steps,) float64, in order.  Waits for the last step."""
+        return self._shares_of_losses().sum(axis=1)
+
+    def _shares_of_losses(self) -> np.ndarray:
+        """Those of every pair, (steps, batch), of which the mean loss of a step is the sum."""
         first = max(0, self._steps - SLOTS)
         for number in range(first, self._steps):
             self._finish(self._slots[number % SLOTS])
-        result, self._losses, self._steps = np.array(self._losses), [], 0
-        return result
+        result, self._losses, self._steps = self._losses, [], 0
+        return np.array(result, np.float64).reshape(-1, self.config.batch)
 
     def parameters(self) -> network.Parameters:
         """A copy of the parameters, NumPy arrays.  Waits for the last step."""
@@ -291,9 +299,9 @@ class TrainStep:
         return flat[start : start + int(np.prod(shape))].reshape(shape)
 
     def _finish(self, slot: Slot) -> None:
-        """Wait until the step in this slot is over, and keep its loss."""
+        """Wait until the step in this slot is over, and keep its losses."""
         slot.over.synchronize()
-        self._losses.append(float(slot.losses.sum(dtype=np.float64)))
+        self._losses.append(slot.losses.copy())
 
     def _choose_window(self, windowed: bool) -> None:
         """Have the next step with or without the Hann window."""
@@ -490,7 +498,7 @@ class TrainStep:
             Stage(
                 "loss",
                 partial(
-                    dcf.response_loss, self._response, label, shares=self._shares,
+                    dcf.response_loss, self._response, label, shares=self._shares, limit=self._limit,
                     out=(self._map_losses, self._dresponse),
                 ),
             ),

@@ -1,12 +1,11 @@
 """The training loop: epochs of SGD steps, with validation, a log, and checkpoints to go on from after any end.
 
 RUN_DIR gets checkpoint.npz, log.jsonl (a line an epoch), weights.h5 at the end, best.h5 where sequences are tracked,
-and diverged.npz when a step's loss is no number or far too large.
+and diverged.npz when a step's loss is no number or too many pairs explode.
 """
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,16 @@ from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.train.parallel import Processes
 from dcfnet_np.train.reader import prefetch
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
-from dcfnet_np.train.step import Batches, Diverged, Objective, batch_gradients, make_objective, mean_loss
+from dcfnet_np.train.step import (
+    Batches,
+    Diverged,
+    Objective,
+    Outcome,
+    batch_gradients,
+    judge,
+    make_objective,
+    mean_loss,
+)
 from dcfnet_np.train.validation import load_sequences, success
 
 VALIDATION_SEED = 20170413  # one draw of validation pairs for every run, so that runs compare
@@ -37,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: the loss is no longer a number, or far too large.  The message is one line."""
+    """Training cannot go on: the loss is no longer a number, or too many pairs explode.  The message is one line."""
 
 
 class Watcher(Protocol):
@@ -62,16 +70,16 @@ class ArraySteps:
         """plain, windowed: the objective of steps without and with the Hann window."""
         self._batches, self._config, self._processes = batches, config, processes
         self._objectives = plain, windowed
-        # A response of zeros costs the label's own energy.
+        # Of a pair.  A response of zeros costs the label's own energy.
         self._limit = config.divergence * float((plain.label**2).sum())
         self.waited = 0.0  # seconds for crops
 
-    def epoch(self, batches: Sequence[np.ndarray], state: Checkpoint, lr: float, first: int) -> Iterator[float]:
-        """A step for each batch of pairs (n, 2) of the state's epoch, and its loss; writes the arrays of the state.
+    def epoch(self, batches: Sequence[np.ndarray], state: Checkpoint, lr: float, first: int) -> Iterator[Outcome]:
+        """A step for each batch of pairs (n, 2) of the state's epoch; writes the arrays of the state.
 
         first: the number of the first of these steps in the run, from 1.  Raises Diverged, before anything is written.
         """
-        config, ranks = self._config, self._processes
+        config, ranks, surplus = self._config, self._processes, state.surplus
         mine = (batch[ranks.rank :: ranks.size] for batch in batches)
         reader = prefetch(self._batches.read, mine)
         for step, batch in enumerate(batches, start=first):
@@ -79,13 +87,16 @@ class ArraySteps:
             pairs, raw = next(reader)
             self.waited += time.perf_counter() - began
             objective = self._objectives[config.windowed(step)]
-            loss, gradients = batch_gradients(
-                self._batches, pairs, state.parameters, config.arch, objective, state.epoch, raw, len(batch)
-            )
-            loss, gradients = ranks.add(loss, gradients)
-            finite = all(bool(array_module(g).isfinite(g).all()) for g in gradients.values())
-            if not (finite and loss <= self._limit):
-                raise Diverged(loss, self._limit, batch)
+            losses = np.zeros(len(batch))
+            losses[ranks.rank :: ranks.size], gradients = batch_gradients(
+                self._batches, pairs, state.parameters, config.arch, objective, state.epoch, raw, len(batch),
+                self._limit,
+            )  # fmt: skip
+            losses, gradients = ranks.add(losses, gradients)
+            outcome = judge(losses, self._limit, surplus, batch)
+            surplus = outcome.surplus
+            if not all(bool(array_module(g).isfinite(g).all()) for g in gradients.values()):
+                raise Diverged(losses, self._limit, batch)
             how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
             if config.optimiser == "adam":
                 adam_step(state.parameters, gradients, state.velocity, state.squares, step=step, **how)
@@ -93,7 +104,7 @@ class ArraySteps:
                 sgd_step(state.parameters, gradients, state.velocity, **how)
             if config.averaging:
                 update_average(state.average, state.parameters, step=step, decay=config.averaging)
-            yield loss
+            yield outcome
 
     def mean_loss(self, pairs: np.ndarray, parameters: network.Parameters) -> float:
         """The mean loss of this rank's pairs as they are, nothing learnt; windowed where every step is."""
@@ -122,8 +133,8 @@ def train(
     convolutions in TF32, faster and less exact.  track: a folder of sequences to track after every `track_every`
     epochs and after the last, with the online settings of config.preset.  processes: those that share the work,
     `parallel.start()`.  watcher: told of every step, on rank 0.  Raises ValueError when settings, crops and folder do
-    not fit together, DeviceError for a GPU that is not there, TrainingError when the loss is no longer finite or far
-    too large.
+    not fit together, DeviceError for a GPU that is not there, TrainingError when the loss is no longer finite or too
+    many pairs explode, see `step.judge`.
     """
     place = processes.device(device)
     with current(place):
@@ -150,6 +161,7 @@ class _Run:
         processes: Processes,
     ) -> None:
         self.config, self.out, self.processes, self.device = config, out, processes, str(place)
+        self.named = set[int]()  # templates of pairs that exploded
         self.data = data = read_crops(crops_path, margin=True, lazy=True)
         if data.padding != config.padding:
             raise ValueError(f"train: padding must be that of {crops_path}, {data.padding:g}, got {config.padding:g}")
@@ -237,24 +249,41 @@ class _Run:
         batches = self.draw_batches(state.epoch)[state.steps :]
         lr = self.config.learning_rate(state.epoch)
         if self.by_kernels is not None:
-            losses = self.by_kernels.epoch(batches, lr, state.epoch)
+            outcomes = self.by_kernels.epoch(batches, lr, state.epoch, state.surplus)
         else:
-            losses = self.by_arrays.epoch(batches, state, lr, self.steps_done(state) + 1)
+            outcomes = self.by_arrays.epoch(batches, state, lr, self.steps_done(state) + 1)
         self.by_arrays.waited = 0.0
         began = saved = time.perf_counter()
-        for batch, loss in zip(batches, losses, strict=True):
+        for batch, outcome in zip(batches, outcomes, strict=True):
             now = time.perf_counter()
+            self.name_left_out(batch, outcome)
+            kept = outcome.losses[~outcome.left_out]
             self.state = self.state._replace(
                 steps=self.state.steps + 1,
-                loss=self.state.loss + loss * len(batch),
+                loss=self.state.loss + float(kept.sum()),
+                left_out=self.state.left_out + len(batch) - len(kept),
+                surplus=outcome.surplus,
                 seconds=state.seconds + now - began,
                 waited=state.waited + self.by_arrays.waited,
             )
             if watcher is not None:
-                watcher.step(len(batch), loss, self.waiting())
+                watcher.step(len(batch), float(outcome.losses.mean()), self.waiting())
             if now - saved >= checkpoint_seconds and (self.by_kernels is None or self.by_kernels.settled()):
                 self.save()
                 saved = time.perf_counter()
+
+    def name_left_out(self, batch: np.ndarray, outcome: Outcome) -> None:
+        """Say which pairs of a step exploded, each template once."""
+        if self.processes.rank:
+            return
+        for (template, search), loss in zip(batch[outcome.left_out], outcome.losses[outcome.left_out]):
+            if template not in self.named:
+                self.named.add(template)
+                log.warning(
+                    "%s, frame %d with frame %d is left out: its loss is %.3g, which a template gives that shows next "
+                    "to nothing",
+                    self.data.sequences[self.data.sequence[template]], *self.data.frame[[template, search]], loss,
+                )  # fmt: skip
 
     def waiting(self) -> float | None:
         """The share of this epoch's time that steps waited for crops; None on a GPU, where the host cannot see it."""
@@ -263,11 +292,15 @@ class _Run:
     def end_epoch(self, track_every: int) -> None:
         """Validation, a line of the log, and a checkpoint."""
         self.fetch()
+        left_out = self.state.left_out
+        if left_out == self.pairs:
+            raise TrainingError("train: every pair of an epoch exploded; lower lr_start")
         epoch = self.state.epoch + 1
         record: dict[str, Any] = {
             "epoch": epoch,
             "lr": self.config.learning_rate(self.state.epoch),
-            "loss": self.state.loss / self.pairs,
+            "loss": self.state.loss / (self.pairs - left_out),
+            "left_out": left_out,
             "validation_loss": self.validation_loss(),
             "pairs_per_second": self.pairs / self.state.seconds,
             "seconds": self.state.seconds,
@@ -276,7 +309,9 @@ class _Run:
         if self.tracked and (epoch % track_every == 0 or epoch == self.config.epochs):
             record |= self.track()
         records = (*self.state.records, record)
-        self.state = self.state._replace(epoch=epoch, steps=0, loss=0.0, seconds=0.0, waited=0.0, records=records)
+        self.state = self.state._replace(
+            epoch=epoch, steps=0, loss=0.0, left_out=0, seconds=0.0, waited=0.0, records=records
+        )
         if self.processes.rank == 0:
             best = max((r for r in records if "success" in r), key=lambda r: r["success"], default=None)
             if best is record:
@@ -350,13 +385,16 @@ class _Run:
         if self.processes.rank == 0:
             self.fetch()
             save_checkpoint(path, self.state, pairs=error.batch, crops=self.batches.read(error.batch))
-        what = f"the loss is {error.loss:.3g}"
-        if error.loss > error.limit:
-            what += f", more than {error.limit:.3g}"
-        elif math.isfinite(error.loss):
-            what = "a gradient is no number"
+        exploded, what, advice = int((error.losses > error.limit).sum()), "a gradient is no number", "lower lr_start"
+        if not np.isfinite(error.losses).all():
+            what = f"the loss is {error.losses.mean():.3g}"
+        elif exploded:
+            what = (
+                f"too many pairs explode, {exploded} of the last {len(error.losses)} with a loss over {error.limit:.3g}"
+            )
+            advice += ", or leave out the sequences that were named"
         lr = self.config.learning_rate(self.state.epoch)
-        return TrainingError(f"train: {what}, at learning rate {lr:.2g}; lower lr_start (the batch is in {path})")
+        return TrainingError(f"train: {what}, at learning rate {lr:.2g}; {advice} (the batch is in {path})")
 
 
 def first_parameters(config: Config) -> network.Parameters:

@@ -1,8 +1,9 @@
-"""Loss and gradients of one pair of crops on one CPU core, fast: `train.loop.pair_loss` and `pair_gradients` in one.
+"""Loss and gradients of one pair of crops on one CPU core, fast: `train.step.pair_loss` and `pair_gradients` in one.
 
 The network and the transforms are those of `tiled.Strip`, the filter and its gradients the equations of `ops.dcf`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -48,13 +49,21 @@ class PairStep:
         return self._forward(images, kernels)[0]
 
     def gradients(
-        self, images: np.ndarray, kernels: tiled.Kernels, share: float, label: np.ndarray | None = None
+        self,
+        images: np.ndarray,
+        kernels: tiled.Kernels,
+        share: float,
+        label: np.ndarray | None = None,
+        limit: float = math.inf,
     ) -> tuple[float, network.Parameters]:
         """The loss, and the gradient of share * loss by every parameter (Eqs. 6-11).
 
-        label: (1, h, w), what the response shall be where the target is off the search image's middle.
+        label: (1, h, w), what the response shall be where the target is off the search image's middle.  limit: a loss
+        over it has no gradient, {}.
         """
         loss, loss_cache, energy, filter_f, response_f = self._forward(images, kernels, label)
+        if loss > limit:
+            return loss, {}
         template_f, search_f = self._spectra
         dresponse_f = rfft2(response_loss_backward(loss_cache, share), self._band)  # Eq. 6
         by_search = dcf.search_gradient_f(dresponse_f, filter_f)

@@ -33,9 +33,9 @@ class Processes:
         """Rank 0's value, on every rank."""
         return value
 
-    def add(self, loss: float, gradients: dict[str, Array]) -> tuple[float, dict[str, Array]]:
-        """Sums over all ranks of a loss and of gradients."""
-        return loss, gradients
+    def add(self, losses: np.ndarray, gradients: dict[str, Array]) -> tuple[np.ndarray, dict[str, Array]]:
+        """Sums over all ranks, element by element, of (N,) numbers and of gradients."""
+        return losses, gradients
 
     def device(self, asked: str) -> Device:
         """Where this rank computes; without a number each of a machine's ranks takes a GPU of its own."""
@@ -70,15 +70,15 @@ class MpiProcesses(Processes):
     def broadcast(self, value: Value) -> Value:
         return self._comm.bcast(value)
 
-    def add(self, loss: float, gradients: dict[str, Array]) -> tuple[float, dict[str, Array]]:
+    def add(self, losses: np.ndarray, gradients: dict[str, Array]) -> tuple[np.ndarray, dict[str, Array]]:
         # One message, in float64: what it adds is rounded once, at the end.
-        total = np.concatenate([[loss], *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64)
+        total = np.concatenate([losses, *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64)
         self._comm.Allreduce(self._mpi.IN_PLACE, total)
-        summed, start = {}, 1
+        summed, start = {}, len(losses)
         for name, g in gradients.items():
             summed[name] = array_module(g).asarray(total[start : start + g.size].reshape(g.shape), g.dtype)
             start += g.size
-        return float(total[0]), summed
+        return total[: len(losses)], summed
 
     def device(self, asked: str) -> Device:
         place = backend.select_device(asked)

@@ -4,9 +4,9 @@ The window is the target's box times 1 + padding on each axis (padding 2: three 
 zero outside the frame; around it lie `margin` pixels more on each side, at the same scale, for augmentation.  Both
 crops of a training pair are centred, so the wanted response always peaks at 0.
 
-Frames that show no target, or do not decode, are left out and counted by reason.  Sequences are read as
-`dcfnet_np.evaluation.datasets` reads them, one at a time, and their frames in blocks, so memory holds a few blocks,
-whatever the size of the set.
+Frames that show no target, whose window is of one colour, or that do not decode, are left out and counted by reason.
+Sequences are read as `dcfnet_np.evaluation.datasets` reads them, one at a time, and their frames in blocks, so memory
+holds a few blocks, whatever the size of the set.
 """
 
 import hashlib
@@ -14,15 +14,16 @@ import itertools
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dcfnet_np.evaluation import datasets
+from dcfnet_np.extractor import is_flat
 from dcfnet_np.files import WriteError, check_output
-from dcfnet_np.train import overlap
+from dcfnet_np.train import detections, overlap
 from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, read_image
@@ -33,6 +34,7 @@ __all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]
 BLOCK = 32  # frames that a worker cuts at a time
 MARGIN = 24  # pixels around a window of 125
 SMALLEST = 20  # pixels of a crop
+NOTHING = "the window shows nothing"  # inside the frame it is of one colour, see `extractor.is_flat`
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # (what is done, how many so far, of how many)
@@ -60,6 +62,7 @@ class Block(NamedTuple):
     frames: tuple[Path, ...]
     boxes: np.ndarray  # (k, 4) 0-based
     hidden: np.ndarray  # (k,) bool, by the data set's labels
+    sizes: Sequence[tuple[int, int]]  # (k) widths and heights of the frames, 0 where they are not known
     size: int
     margin: int
     padding: float
@@ -80,7 +83,7 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
     be read or do not fit the frames, an unknown name to exclude, and one sequence given twice.
     """
     entries = sorted(
-        (entry for folder in folders for entry in datasets.find(folder)),
+        (entry for folder in folders for entry in _find(folder)),
         key=lambda entry: (entry.name, entry.folder.parent.name, entry.truth),
     )
     left_out: set[str] = set()
@@ -90,7 +93,7 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
         if names & set(exclude):
             left_out |= names
             continue
-        for target, sequence in enumerate(datasets.read(entry)):
+        for target, sequence in enumerate(_read(entry)):
             names = {sequence.name, _qualified(entry, sequence.name)}
             if names & set(exclude):
                 left_out |= names
@@ -108,6 +111,21 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
         got = f"{', '.join(twice)} more than once" if twice else "none"
         raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
     return items
+
+
+def _find(folder: Path) -> list[datasets.Entry]:
+    """The sequences below a folder, or those that annotations of a detector make."""
+    try:
+        return datasets.find(folder)
+    except datasets.DatasetError:
+        found = detections.find(folder)
+        if not found:
+            raise
+        return found
+
+
+def _read(entry: datasets.Entry) -> list[datasets.Sequence]:
+    return detections.read(entry) if entry.format in ("coco", "yolo") else datasets.read(entry)
 
 
 def _qualified(entry: datasets.Entry, name: str) -> str:
@@ -133,6 +151,8 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
 
     Raises ValueError when a name has none, or when they do not increase.
     """
+    if isinstance(sequence, detections.Target):
+        return np.array(sequence.numbers, np.int32)
     numbers = [datasets.frame_number(path) for path in sequence.frames]
     if None in numbers:
         raise ValueError(
@@ -166,21 +186,38 @@ def cut(block: Block) -> Cut:
     """The crops of a block of frames."""
     crops, reasons = [], []
     stored = block.size + 2 * block.margin
-    for path, box, hidden in zip(block.frames, block.boxes, block.hidden):
+    for path, box, hidden, size in zip(block.frames, block.boxes, block.hidden, block.sizes):
         reason = fault(box, bool(hidden), None)
         if reason is None:
             try:
                 frame = read_image(path, datasets.frame_number(path) or 0)
-                reason = fault(box, False, frame.shape)
+                wrong = all(size) and frame.shape[:2] != size[::-1]
+                reason = "the image has another size than annotated" if wrong else fault(box, False, frame.shape)
             except SourceError:
                 reason = "the frame does not decode"
         if reason is None:
             # Neighbouring pixels of the window lie window / (size - 1) apart; so do those of the margin.
             window = box[2:] * (1 + block.padding) * ((stored - 1) / (block.size - 1))
             centre = tuple(box[:2] + box[2:] / 2)
-            crops.append(crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8))
+            crop = crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8)
+            edge = slice(block.margin, stored - block.margin)
+            if is_flat(_extremes(crop[:, edge, edge], frame.shape, centre, box[2:] * (1 + block.padding))):
+                reason = NOTHING
+            else:
+                crops.append(crop)
         reasons.append(reason)
     return Cut(np.array(crops, np.uint8).reshape(-1, 3, stored, stored), reasons)
+
+
+def _extremes(
+    crop: np.ndarray, frame_shape: tuple[int, ...], centre: tuple[float, float], window: np.ndarray
+) -> np.ndarray:
+    """Smallest and largest value of each colour of a crop (3, N, N), inside the frame: (1, 3, 2), for `is_flat`."""
+    place = np.arange(crop.shape[-1]) / (crop.shape[-1] - 1) - 0.5
+    columns, rows = (at + place * length for at, length in zip(centre, window))
+    inside = crop[:, (rows >= 0) & (rows <= frame_shape[0] - 1)]
+    inside = inside[:, :, (columns >= 0) & (columns <= frame_shape[1] - 1)].astype(np.float32)
+    return np.stack([inside.min((1, 2), initial=np.inf), inside.max((1, 2), initial=0)], axis=1)[None]
 
 
 def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) -> Iterator[Block]:
@@ -188,9 +225,10 @@ def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) 
     hidden = np.arange(len(sequence)) < sequence.first
     if sequence.visible is not None:
         hidden |= ~sequence.visible
+    sizes = sequence.sizes if isinstance(sequence, detections.Target) else ((0, 0),) * len(sequence)
     for start in range(0, len(sequence), BLOCK):
         part = slice(start, start + BLOCK)
-        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], size, margin, padding)
+        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], sizes[part], size, margin, padding)
 
 
 def prepare(
@@ -232,13 +270,11 @@ def prepare(
             raise ValueError(f"prepare: {name} must be {expected}, got {value}")
     check_output(out)
     items = plan([Path(folder) for folder in folders], exclude, progress)
+    _say_what_makes_no_pairs(items)
     known = overlap.known_names([item.name for item in items])
     if known:
-        shown = ", ".join(f"{name} ({benchmark})" for name, benchmark in list(known.items())[:20])
-        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-        log.warning(
-            "called like sequences of benchmarks: %s%s; where they are the same videos, exclude them", shown, more
-        )
+        shown = _shown(f"{name} ({benchmark})" for name, benchmark in known.items())
+        log.warning("called like sequences of benchmarks: %s; where they are the same videos, exclude them", shown)
     if benchmarks:
         samples: dict[tuple[Path, ...], str] = {}
         for item in items:  # several targets of one video are its name
@@ -251,6 +287,9 @@ def prepare(
         try:
             _write(writer, items, settings, workers, progress)
             skipped = writer.skipped()
+            if skipped[NOTHING]:
+                found = {record.name: record.skipped.get(NOTHING, 0) for record in writer.records}
+                log.warning("%s in frames of %s", NOTHING, _shown(f"{n} ({k})" for n, k in found.items() if k))
             if writer.count == 0:
                 writer.discard()
                 raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
@@ -263,6 +302,21 @@ def prepare(
     return {"crops": writer.count, **skipped}
 
 
+def _say_what_makes_no_pairs(items: Sequence[Item]) -> None:
+    """Warn of annotations of single images, which are read but make no pair."""
+    stills = Counter(item.entry.truth for item in items if item.frames == 1 and item.entry.format in ("coco", "yolo"))
+    for truth, count in stills.items():
+        log.warning("%s: %d objects are in one image each, which no track id links; they make no pair", truth, count)
+    if all(item.frames == 1 for item in items):
+        log.warning("no sequence has two frames, so these crops make no pair, and train will refuse them")
+
+
+def _shown(words: Iterable[str]) -> str:
+    """The first 20 of these words."""
+    words = list(words)
+    return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+
+
 def _write(
     writer: CropWriter, items: Sequence[Item], settings: dict[str, float], workers: int, progress: Progress
 ) -> None:
@@ -273,7 +327,7 @@ def _write(
 
     def tasks() -> Iterator[Block]:
         for entry, targets in itertools.groupby(left, key=lambda item: item.entry):
-            sequences = datasets.read(entry)
+            sequences = _read(entry)
             for item in targets:
                 sequence = sequences[item.target]
                 if len(sequence) != item.frames:

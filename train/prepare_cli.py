@@ -11,11 +11,14 @@ EXAMPLES = """\
 examples:
   dcfnet prepare sequences/first sequences/second --out crops.h5
   dcfnet prepare NUS-PRO Temple-color-128 UAV123 --out crops.h5 --workers 8 --benchmarks OTB100 vot2015
+  dcfnet prepare dataset/annotations/instances.json --out crops.h5
   dcfnet prepare ILSVRC2015 DAVIS --out crops.h5 --padding 1.5 --margin 20 --exclude camel,dog
 
 Sequences may be OTB's, VOT's, GOT-10k's, LaSOT's, UAV123's, NUS-PRO's, TempleColor128's,
 TrackingNet's, NfS's, MOT's, ILSVRC-VID's XML or the masks of DAVIS; a folder is one sequence or a
-whole data set. A run that was cut goes on when the same command is given again.
+whole data set. A detector's annotations are read too: a COCO .json, or a folder of YOLO labels and
+images; track ids in them make sequences, single images make no pair. A run that was cut goes on
+when the same command is given again.
 """
 
 
@@ -24,7 +27,9 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     parser = command("prepare", run, "cut training crops out of annotated sequences, into one HDF5 file")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument("folders", metavar="SEQUENCE_DIR", nargs="+", type=Path, help="sequences or data sets of them")
+    parser.add_argument(
+        "folders", metavar="SEQUENCE_DIR", nargs="+", type=Path, help="sequences, data sets of them, or COCO files"
+    )
     parser.add_argument("--out", metavar="FILE.h5", type=Path, required=True)
     parser.add_argument("--padding", type=float, default=2.0, help="a window is 1 + padding times the box; default: 2")
     parser.add_argument("--size", metavar="PIXELS", type=int, default=125, help="of a window; default: 125")
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from .prepare import prepare
 
     try:
-        with _warnings(), _bars() as progress:
+        with warning_lines(), _bars() as progress:
             counts = prepare(
                 args.folders,
                 args.out,
@@ -82,10 +87,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)  # above the bars
+
+
 @contextlib.contextmanager
-def _warnings() -> Iterator[None]:
+def warning_lines() -> Iterator[None]:
     """The library's warnings as lines of the command's own kind."""
-    logger, handler = logging.getLogger("dcfnet_np.train"), logging.StreamHandler(sys.stderr)
+    logger, handler = logging.getLogger("dcfnet_np.train"), _Lines()
     handler.setFormatter(logging.Formatter("dcfnet: warning: %(message)s"))
     handler.setLevel(logging.WARNING)
     logger.addHandler(handler)

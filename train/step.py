@@ -6,13 +6,14 @@ teaches the filter where the middle is.  The label stays that of the crop, sigma
 padding) pixels.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dcfnet_np import network, tiled
-from dcfnet_np.backend import Array, Cores, Device, array_module, to_device
+from dcfnet_np.backend import Array, Cores, Device, array_module, to_device, to_numpy
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
@@ -22,12 +23,38 @@ from dcfnet_np.train.pair_step import PairStep, PairSteps
 from dcfnet_np.train.sgd import zero_velocity
 from dcfnet_np.vision.windows import gaussian_label, hann
 
+EXPECTED = 0.1  # share of the pairs that may explode, see `judge`
+MANY = 10.0  # pairs beyond that share, which end a run
+
 
 class Diverged(Exception):
-    """A step that must not be made: its loss, what it may be at most, and the index pairs of its batch."""
+    """A step that must not be made: the losses of its pairs, what each may be, and the index pairs of its batch."""
 
-    def __init__(self, loss: float, limit: float, batch: np.ndarray) -> None:
-        self.loss, self.limit, self.batch = loss, limit, batch
+    def __init__(self, losses: np.ndarray, limit: float, batch: np.ndarray) -> None:
+        self.losses, self.limit, self.batch = losses, limit, batch
+
+
+class Outcome(NamedTuple):
+    """What a step came to."""
+
+    losses: np.ndarray  # (N,) float64, of its pairs
+    left_out: np.ndarray  # (N,) bool, pairs that exploded, of which the step has learnt nothing
+    surplus: float  # see `judge`
+
+
+def judge(losses: np.ndarray, limit: float, surplus: float, batch: np.ndarray) -> Outcome:
+    """Which pairs of a step are left out of it, and whether the run can go on.
+
+    losses: (N,), of the pairs batch, (N, 2) indices.  A pair explodes when its loss is over `limit`: nearly always its
+    template shows next to nothing.  A few such pairs are no harm.  `surplus`, 0 at first, grows by one with each of
+    them and falls by EXPECTED, not below 0, with every pair of the run.  Raises Diverged when it is over MANY, and when
+    a loss is no finite number, which only the parameters can do.
+    """
+    left_out = losses > limit
+    surplus = max(0.0, surplus + float(left_out.sum()) - EXPECTED * len(losses))
+    if not np.isfinite(losses).all() or surplus > MANY:
+        raise Diverged(losses, limit, batch)
+    return Outcome(losses, left_out, surplus)
 
 
 class Objective(NamedTuple):
@@ -73,10 +100,17 @@ def pair_loss(
     return loss, (network_caches, dcf_cache, loss_cache, objective.window)
 
 
-def pair_gradients(caches: Any, share: float = 1.0) -> network.Parameters:
-    """Backward pass of `pair_loss`: gradient of share * loss by every parameter."""
+def each_loss(caches: Any) -> Array:
+    """The loss of each pair, (N,), of which `pair_loss` gave the mean."""
+    residual = caches[2].residual
+    return (residual * residual).sum((1, 2))
+
+
+def pair_gradients(caches: Any, share: float = 1.0, limit: float = math.inf) -> network.Parameters:
+    """Backward pass of `pair_loss`: gradient of share * loss by every parameter; pairs over `limit` add nothing."""
     network_caches, dcf_cache, loss_cache, window = caches
     dresponse = response_loss_backward(loss_cache, share)
+    dresponse *= (each_loss(caches) <= limit)[:, None, None]
     dtemplate, dsearch = dcf_backward(dresponse, dcf_cache)
     xp = array_module(dtemplate)
     dfeatures = xp.concatenate([dtemplate, dsearch])
@@ -177,31 +211,33 @@ def batch_gradients(
     epoch: int | None = None,
     raw: np.ndarray | None = None,
     total: int | None = None,
-) -> tuple[float, network.Parameters]:
-    """Loss (mean over the pairs) and its gradient by every parameter, for one batch of index pairs (N, 2).
+    limit: float = math.inf,
+) -> tuple[np.ndarray, network.Parameters]:
+    """The loss of each pair, (N,) float64, and the gradient of their mean by every parameter; pairs: (N, 2) indices.
 
     With the number of an epoch the images are augmented.  raw: the crops, see `Batches.images`.  total: divide by so
-    many pairs in place of N, when the others of the batch are with other processes.
+    many pairs in place of N, when the others of the batch are with other processes.  limit: a pair whose loss is larger
+    adds nothing to the gradient.
     """
     steps = batches.pair_steps(architecture, objective)
     kernels = tiled.make_kernels(parameters, architecture) if steps else None
     total = total or len(pairs)
 
-    def work(part: np.ndarray, images: Array) -> tuple[float, network.Parameters]:
+    def work(part: np.ndarray, images: Array) -> tuple[np.ndarray, network.Parameters]:
         share, label = len(part) / total, batches.labels(part, epoch, objective)
         if steps and kernels:
             with steps.one() as step:
-                loss, gradients = step.gradients(images, kernels, share, label)
-            return share * loss, gradients
-        loss, caches = pair_loss(images, parameters, architecture, objective, label)
-        return share * loss, pair_gradients(caches, share)
+                loss, gradients = step.gradients(images, kernels, share, label, limit)
+            return np.array([loss]), gradients
+        _, caches = pair_loss(images, parameters, architecture, objective, label)
+        return to_numpy(each_loss(caches)), pair_gradients(caches, share, limit)
 
-    mean, gradients = 0.0, zero_velocity(parameters)
-    for loss, dparameters in batches.map(work, pairs, epoch, raw):
-        mean += loss
+    losses, gradients = [np.empty(0)], zero_velocity(parameters)
+    for part_losses, dparameters in batches.map(work, pairs, epoch, raw):
+        losses.append(part_losses)
         for name, gradient in dparameters.items():
             gradients[name] += gradient
-    return mean, gradients
+    return np.concatenate(losses), gradients
 
 
 def mean_loss(

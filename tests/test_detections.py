@@ -1,0 +1,276 @@
+"""COCO JSON and YOLO text files for training: which pairs they make, and what is wrong with those that make none."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from layouts import HEIGHT, WIDTH, coded_frame, write_frames, write_png
+from test_prepare import BOXES, MARGIN, SIZE, check_crop
+
+from dcfnet_np.evaluation.datasets import DatasetError
+from dcfnet_np.train import detections, pairs, prepare
+from dcfnet_np.train.crops import read_crops
+
+
+def coco_image(number, **more):
+    return {"id": 100 + number, "file_name": f"{number:06d}.png", "width": WIDTH, "height": HEIGHT, **more}
+
+
+def coco(root, images, annotations, folder="images", name="annotations/instances.json", **more):
+    """Write a COCO file and its coded images; returns the file."""
+    for image in images:
+        write_png(root / folder / image["file_name"], coded_frame(int(image["file_name"][:6])))
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [], **more}))
+    return path
+
+
+def annotation(number, image, box, **more):
+    return {"id": number, "image_id": 100 + image, "bbox": [float(value) for value in box], "category_id": 1, **more}
+
+
+def yolo_row(box, *more):
+    x, y, w, h = box
+    return " ".join(
+        f"{value:.8g}" for value in (0, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT, *more)
+    )
+
+
+def yolo(root, tables, image="{:06d}.png", images="images", labels="labels"):
+    """Write coded images and a label file of these lines for each."""
+    write_frames(root / images, len(tables), image, 0)
+    (root / labels).mkdir(parents=True, exist_ok=True)
+    for index, lines in enumerate(tables):
+        (root / labels / image.format(index)).with_suffix(".txt").write_text("".join(line + "\n" for line in lines))
+
+
+@pytest.fixture
+def made(tmp_path):
+    def run(*paths):
+        counts = prepare.prepare(paths, tmp_path / "crops.h5", size=SIZE, margin=MARGIN)
+        return counts, read_crops(tmp_path / "crops.h5", margin=True)
+
+    return run
+
+
+def check(data, expected):
+    """expected: {sequence: [(frame number, image, box)]}."""
+    assert list(data.sequences) == list(expected)
+    rows = [row for table in expected.values() for row in table]
+    assert data.frame.tolist() == [number for number, _, _ in rows]
+    np.testing.assert_allclose(data.box, [box for _, _, box in rows], atol=1e-4)
+    for crop, (_, image, box) in zip(data.crops, rows, strict=True):
+        check_crop(crop, box, image)
+
+
+# ------------------------------------------------------------------------------------------------- what is read
+
+
+@pytest.mark.parametrize("where", ["beside", "instance_id", "attributes", "file", "far"])
+def test_coco_with_track_ids_makes_pairs(tmp_path, made, where):
+    """Two targets in two videos; images and annotations are in no order, and frame_id, not the name, is the time."""
+    frames = [(0, 1, 30), (1, 1, 10), (2, 1, 20), (3, 2, 7), (4, 2, 5)]  # image, video, frame_id
+    images = [coco_image(i, video_id=video, frame_id=time) for i, video, time in frames]
+    key = "instance_id" if where == "instance_id" else "track_id"
+
+    def of(track):
+        return {"attributes": {"track_id": track}} if where == "attributes" else {key: track}
+
+    annotations = [annotation(9 - i, i, BOXES[i], **of(7)) for i in (4, 2, 0, 1, 3)]
+    annotations += [annotation(20, 1, BOXES[4], **of(8)), annotation(21, 2, BOXES[0], iscrowd=1)]
+    folder = {"beside": "annotations", "far": "images/train2017"}.get(where, "images")
+    path = coco(
+        tmp_path / "data", images, annotations, folder, videos=[{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}]
+    )
+    counts, data = made(path if where == "file" else tmp_path / "data")
+    assert counts == {"crops": 6}
+    check(
+        data,
+        {
+            "bee.7": [(5, 4, BOXES[4]), (7, 3, BOXES[3])],
+            "ant.7": [(10, 1, BOXES[1]), (20, 2, BOXES[2]), (30, 0, BOXES[0])],
+            "ant.8": [(10, 1, BOXES[4])],
+        },
+    )
+    drawn = pairs.all_pairs(data.sequence, data.frame, 20)
+    assert drawn.tolist() == [[0, 1], [2, 3], [2, 4], [3, 4]]
+    assert data.validation.tolist() in ([True, False, False], [False, True, True])  # by video
+
+
+def test_coco_of_one_video_without_ids_of_frames(tmp_path, made):
+    path = coco(tmp_path, [coco_image(i) for i in (3, 0)], [annotation(i, i, BOXES[i], track_id=1) for i in (3, 0)])
+    check(made(path)[1], {"instances.1": [(0, 0, BOXES[0]), (3, 3, BOXES[3])]})
+
+
+def test_stills_make_no_pair_and_the_command_says_so(tmp_path, dcfnet):
+    path = coco(
+        tmp_path, [coco_image(i) for i in range(2)], [annotation(5, 0, BOXES[0]), annotation(6, 0, BOXES[1]),
+                                                      annotation(7, 1, BOXES[2])],
+    )  # fmt: skip
+    code, out, err = dcfnet("prepare", path, "--out", tmp_path / "crops.h5", "--size", SIZE, "--margin", MARGIN)
+    assert code == 0 and "crops 3, sequences 3" in out
+    assert f"{path}: 3 objects are in one image each, which no track id links; they make no pair" in err
+    assert "no sequence has two frames, so these crops make no pair" in err
+    data = read_crops(tmp_path / "crops.h5", margin=True)
+    check(data, {"000000.5": [(0, 0, BOXES[0])], "000000.6": [(0, 0, BOXES[1])], "000001.7": [(0, 1, BOXES[2])]})
+    code, _, err = dcfnet("train", tmp_path / "crops.h5", "--out", tmp_path / "run", "--jitter", 0)
+    assert code == 2 and "no two crops of one sequence" in err
+
+
+@pytest.mark.parametrize("layout", ["images and labels", "beside", "split"])
+def test_yolo_with_numbered_targets_makes_pairs(tmp_path, made, layout):
+    tables = [[yolo_row(BOXES[0], 4)], [yolo_row(BOXES[1], 4), yolo_row(BOXES[2], 9)], [], [yolo_row(BOXES[3], 4)]]
+    root = tmp_path / "data"
+    if layout == "beside":
+        yolo(root, tables, "walk_{:02d}.jpg", ".", ".")
+        (root / "classes.txt").write_text("person\n")
+        (root / "readme.txt").write_text("other words\n")
+    else:
+        yolo(root / ("train" if layout == "split" else "."), tables, "walk_{:02d}.jpg")
+    counts, data = made(root)
+    assert counts == {"crops": 4}
+    check(data, {"walk.4": [(0, 0, BOXES[0]), (1, 1, BOXES[1]), (3, 3, BOXES[3])], "walk.9": [(1, 1, BOXES[2])]})
+
+
+def test_yolo_stills(tmp_path, made, caplog):
+    yolo(tmp_path / "data", [[yolo_row(BOXES[0]), yolo_row(BOXES[1])], [], [yolo_row(BOXES[2])]], "a{}.png")
+    _, data = made(tmp_path / "data")
+    check(data, {"a0.1": [(0, 0, BOXES[0])], "a0.2": [(0, 0, BOXES[1])], "a2.1": [(0, 2, BOXES[2])]})
+    assert "3 objects are in one image each" in caplog.text
+
+
+def test_stills_beside_videos_are_counted_alone(tmp_path, made, caplog):
+    from layouts import otb
+
+    otb(tmp_path, "ant", BOXES)
+    path = coco(tmp_path / "data", [coco_image(0)], [annotation(5, 0, BOXES[0])])
+    assert made(tmp_path / "ant", path)[0] == {"crops": 6}
+    assert "1 objects are in one image" in caplog.text and "no sequence has two frames" not in caplog.text
+
+
+def test_an_image_of_another_size_is_left_out(tmp_path, made):
+    path = coco(tmp_path, [coco_image(i) for i in range(3)], [annotation(i, i, BOXES[i], track_id=1) for i in range(3)])
+    write_png(tmp_path / "images/000001.png", cv2.resize(coded_frame(1), None, fx=0.5, fy=0.5))
+    counts, data = made(path)
+    assert counts == {"crops": 2, "the image has another size than annotated": 1} and data.frame.tolist() == [0, 2]
+
+
+def test_files_of_other_programs(tmp_path, made):
+    """UTF-16, and names with Windows' separators."""
+    image = coco_image(0)
+    path = coco(tmp_path, [image], [annotation(1, 0, BOXES[0])])
+    image["file_name"] = "images\\000000.png"
+    text = json.dumps({"images": [image], "annotations": [annotation(1, 0, BOXES[0])]})
+    path.write_bytes(text.encode("utf-16"))
+    check(made(path)[1], {"images/000000.1": [(0, 0, BOXES[0])]})
+
+
+# ------------------------------------------------------------------------------------------------- near misses
+
+GOOD = [float(value) for value in BOXES[0]]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"bbox": None, "segmentation": [[1, 2, 3, 4, 5, 6]]},
+            "annotation 1 has a segmentation and no bbox; add",
+        ),
+        ({"bbox": [1, 2, 3]}, r"annotation 1: bbox must be \[x, y, w, h\] in pixels, got \[1, 2, 3\]"),
+        ({"bbox": [1, 2, float("nan"), 3]}, "annotation 1: bbox must be of finite numbers"),
+        ({"bbox": [0.2, 0.3, 0.1, 0.2]}, "no number of any box is over 1, as of shares; boxes must be in pixels"),
+        ({"bbox": [150, 140, 200, 190]}, "most boxes reach out of their images, .*two corners in place"),
+        ({"image_id": 7}, "annotation 1 is of image 7, which is not listed"),
+        ({"iscrowd": 1}, "no object with a box"),
+    ],
+)
+def test_coco_near_misses(tmp_path, change, message):
+    path = coco(tmp_path, [coco_image(0)], [annotation(1, 0, GOOD) | change])
+    with pytest.raises(DatasetError, match=message) as info:
+        prepare.plan([path])
+    assert "\n" not in str(info.value) and str(path) in str(info.value)
+
+
+def test_coco_without_its_images_or_numbers(tmp_path):
+    path = coco(tmp_path, [coco_image(i) for i in range(3)], [annotation(1, 0, GOOD)])
+    for number in (1, 2):
+        (tmp_path / f"images/00000{number}.png").unlink()
+    with pytest.raises(DatasetError, match="image .*000001.png and 1 more is missing; put images beside"):
+        prepare.plan([path])
+    image = {"id": 100, "file_name": "one.png"}
+    write_png(tmp_path / "images/one.png", coded_frame(0))
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation(1, 0, GOOD, track_id=1)]}))
+    with pytest.raises(DatasetError, match="image one.png of a video needs a frame_id, or a number in its name"):
+        prepare.plan([path])
+    twice = [annotation(i, 0, GOOD, track_id=1) for i in range(2)]
+    path.write_text(json.dumps({"images": [image | {"frame_id": 3}], "annotations": twice}))
+    with pytest.raises(DatasetError, match="target 1 of instances has two boxes in one image"):
+        prepare.plan([path])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"images": 3, "annotations": []}',
+        '{"images": [3], "annotations": []}',
+        '{"images": [], "annotations": [3]}',
+        '{"images": [{"id": 1}], "annotations": []}',
+    ],
+)
+def test_json_of_another_shape(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DatasetError, match="a.json is not as COCO has it") as info:
+        prepare.plan([tmp_path / "a.json"])
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "[" * 100_000])
+def test_no_coco(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DatasetError, match='neither a folder nor a COCO file with "images" and "annotations"'):
+        prepare.plan([tmp_path / "a.json"])
+    with pytest.raises(DatasetError, match="holds no sequences"):
+        prepare.plan([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("0 66 70 20 31", "line 1: x y w h must be shares .* from 0 to 1, got 70; divide pixels"),
+        ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", "line 1: expected class x y w h, .*a polygon\\? export boxes"),
+        ("0 0.1 0.1 0.2", "line 1: expected class x y w h, got '0 0.1 0.1 0.2'"),
+        ("person 0.1 0.1 0.2 0.2", "line 1: expected class x y w h, got 'person"),
+        ("0 0.1 0.1 0.2 nan", "line 1: expected class x y w h"),
+        ("0 0.1 0.1 0.2 0.2 0.87", "line 1: a sixth number is the target's, got 0.87; no confidences"),
+        ("0 0.6 0.6 0.9 0.9", "most boxes reach out of their images"),
+        ("0 0.1 0.1 0.2 0.2 1\n0 0.1 0.1 0.2 0.2", "must be in all lines or in none"),
+    ],
+)
+def test_yolo_near_misses(tmp_path, line, message):
+    yolo(tmp_path / "data", [[line]])
+    with pytest.raises(DatasetError, match=message) as info:
+        prepare.plan([tmp_path / "data"])
+    assert "\n" not in str(info.value)
+
+
+def test_yolo_without_its_images(tmp_path):
+    yolo(tmp_path / "data", [[yolo_row(BOXES[0])], [yolo_row(BOXES[1])]])
+    (tmp_path / "data/images/000001.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match="000001.png does not decode, so the size"):
+        prepare.plan([tmp_path / "data"])
+    (tmp_path / "data/images/000001.png").unlink()
+    with pytest.raises(DatasetError, match="000001.txt has no image of its name in .*images"):
+        prepare.plan([tmp_path / "data"])
+    yolo(tmp_path / "more", [[yolo_row(BOXES[0], 3)]], "one.png")
+    with pytest.raises(DatasetError, match="needs its own number in its name"):
+        prepare.plan([tmp_path / "more"])
+
+
+def test_where_nothing_is_found(tmp_path):
+    assert detections.find(tmp_path) == [] and detections.find(tmp_path / "not there") == []
+    write_frames(tmp_path, 2, "{}.png")
+    (tmp_path / "words.txt").write_text("no labels\n")
+    assert detections.find(tmp_path) == []

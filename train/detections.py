@@ -1,0 +1,262 @@
+"""Annotations of detectors, COCO JSON and YOLO text files, read as sequences.
+
+    COCO  a .json file with "images" and "annotations", whose "bbox" is [x, y, w, h] in pixels from 0,
+          beside the images or in a folder near them
+    YOLO  a .txt file of an image's name, beside it, or in labels/ where the image is in images/: a line
+          "class x y w h" an object, its centre and size as shares of the image's width and height
+
+An object is a sequence of one image, unless a number says in which images it is the same target: in COCO
+`track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or `frame_index`
+of the images; in YOLO a sixth number, as `yolo track` writes it, in images whose names differ by their
+last number alone.
+"""
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np.evaluation.datasets import DatasetError, Entry, Sequence
+from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
+from dcfnet_np.vision.images import SourceError, read_image
+
+
+@dataclass(frozen=True, eq=False)
+class Target(Sequence):
+    """A sequence that knows the numbers of its frames, (n,), rising, and the sizes that were annotated.
+
+    sizes: (n, 2) widths and heights of the images; 0 where the annotations do not give them.
+    """
+
+    numbers: tuple[int, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+
+
+class Box(NamedTuple):
+    """Where a target is in an image."""
+
+    image: Path
+    number: int  # of the image in its video
+    box: tuple[float, float, float, float]  # x, y, w, h in pixels from 0
+    size: tuple[int, int]  # the image's width and height, or 0, 0
+
+
+Tracks = Mapping[tuple[str, Any], list[Box]]  # {(video, target): its boxes}
+
+
+def find(root: Path) -> list[Entry]:
+    """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file itself; maybe none."""
+    if root.is_file():
+        if root.suffix.lower() != ".json" or not _is_coco(root):
+            raise DatasetError(f'{root} is neither a folder nor a COCO file with "images" and "annotations"')
+        return [Entry(root.stem, "coco", root.parent, root)]
+    if not root.is_dir():
+        return []
+    folders = [root, *sorted((path for path in root.iterdir() if path.is_dir()), key=natural_order)]
+    files = [path for folder in folders for path in sorted(folder.glob("*.json"), key=natural_order)]
+    coco = [Entry(path.stem, "coco", path.parent, path) for path in files if _is_coco(path)]
+    return coco or [entry for folder in folders for entry in _yolo_entries(folder)]
+
+
+def read(entry: Entry) -> list[Sequence]:
+    """Every target of an entry that `find` found.  Raises DatasetError, one line: what, where, what to do."""
+    try:
+        tracks = _read_coco(entry.truth) if entry.format == "coco" else _read_yolo(entry)
+    except DatasetError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        line = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+        raise DatasetError(f"{entry.truth} is not as {entry.format.upper()} has it ({line})") from None
+    if not tracks:
+        raise DatasetError(f"{entry.truth}: no object with a box; nothing can be learnt from it")
+    _check_boxes(entry.truth, [box for boxes in tracks.values() for box in boxes])
+    return [_target(entry, video, target, boxes) for (video, target), boxes in tracks.items()]
+
+
+def _target(entry: Entry, video: str, target: Any, boxes: list[Box]) -> Target:
+    images, numbers, places, sizes = zip(*sorted(boxes, key=lambda box: box.number))
+    if len(set(numbers)) < len(numbers):
+        raise DatasetError(f"{entry.truth}: target {target} of {video} has two boxes in one image")
+    name = f"{video}.{target}"
+    return Target(name, entry.format, images, np.array(places), video=video, numbers=numbers, sizes=sizes)
+
+
+def _check_boxes(path: Path, boxes: list[Box]) -> None:
+    """Refuse boxes in other units: shares in place of pixels, corners in place of sizes."""
+    if all(max(box.box) <= 1 for box in boxes):
+        raise DatasetError(f"{path}: no number of any box is over 1, as of shares; boxes must be in pixels")
+    sized = [box for box in boxes if all(box.size)]
+    out = [box for box in sized if any(box.box[i] + box.box[i + 2] > 1.01 * box.size[i] + 1 for i in (0, 1))]
+    if len(out) > len(sized) / 2:
+        size, shown = "{}x{}".format(*out[0].size), [round(value, 1) for value in out[0].box]
+        raise DatasetError(
+            f"{path}: most boxes reach out of their images, as x, y, w, h = {shown} of {out[0].image.name}, "
+            f"{size}; are these two corners in place of a corner and a size, or the boxes of larger images?"
+        )
+
+
+# ------------------------------------------------------------------------------------------------- COCO
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        return {"images", "annotations"} <= set(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def _read_coco(path: Path) -> Tracks:
+    content = json.loads(path.read_bytes())
+    images = {image["id"]: image for image in content["images"]}
+    names = {key: str(image["file_name"]).replace("\\", "/") for key, image in images.items()}
+    files = _image_files(path, names)
+    videos = {video["id"]: str(video.get("name", video["id"])) for video in content.get("videos", ())}
+    annotations = [annotation for annotation in content["annotations"] if not annotation.get("iscrowd")]
+    tracked = all(_track_id(annotation) is not None for annotation in annotations)
+    tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
+    for annotation in annotations:
+        box, key = _coco_box(path, annotation), annotation["image_id"]
+        if key not in images:
+            raise DatasetError(f"{path}: annotation {annotation.get('id')} is of image {key}, which is not listed")
+        image, number = images[key], 0
+        video, target = os.path.splitext(names[key])[0], annotation["id"]
+        if tracked:
+            named = image.get("video_id")
+            video = path.stem if named is None else videos.get(named, str(named))
+            target, number = _track_id(annotation), _number(path, image, names[key])
+        size = int(image.get("width") or 0), int(image.get("height") or 0)
+        tracks[video, target].append(Box(files[key], number, box, size))
+    return tracks
+
+
+def _track_id(annotation: Mapping[str, Any]) -> Any:
+    """What links an annotation to others of the same target, None where nothing does."""
+    known = {**(annotation.get("attributes") or {}), **annotation}
+    return known.get("track_id", known.get("instance_id"))
+
+
+def _number(path: Path, image: Mapping[str, Any], name: str) -> int:
+    """An image's place in its video."""
+    digits = re.findall(r"\d+", Path(name).stem)[-1:]
+    for place in (image.get("frame_id"), image.get("frame_index"), *digits):
+        if place is not None:
+            return int(place)
+    raise DatasetError(f"{path}: image {name} of a video needs a frame_id, or a number in its name")
+
+
+def _coco_box(path: Path, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    where = f"{path}: annotation {annotation.get('id')}"
+    box = annotation.get("bbox")
+    if not box and annotation.get("segmentation"):
+        raise DatasetError(f"{where} has a segmentation and no bbox; add the box around it, [x, y, w, h] in pixels")
+    try:
+        x, y, w, h = map(float, box or ())
+    except (TypeError, ValueError):
+        raise DatasetError(f"{where}: bbox must be [x, y, w, h] in pixels, got {str(box)[:60]}") from None
+    if not np.isfinite((x, y, w, h)).all():
+        raise DatasetError(f"{where}: bbox must be of finite numbers, got {box}")
+    return x, y, w, h
+
+
+def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
+    """The images, {id: file}, all in the first folder near the JSON file that has the first of them."""
+    near: list[Path] = []
+    for base in (path.parent, path.resolve().parent.parent):
+        inner = sorted(folder for folder in base.iterdir() if folder.is_dir())
+        near += [base, *inner, *(deep for folder in inner for deep in sorted(folder.glob("*/")))]
+    first = next(iter(names.values()), "")
+    folder = next((folder for folder in near if (folder / first).is_file()), path.parent)
+    files = {key: folder / name for key, name in names.items()}
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise DatasetError(f"{path}: image {missing[0]}{more} is missing; put images beside the file or in images/")
+    return files
+
+
+# ------------------------------------------------------------------------------------------------- YOLO
+
+
+def _yolo_entries(folder: Path) -> list[Entry]:
+    name, labels, images = folder.resolve().name, folder / "labels", folder / "images"
+    if labels.is_dir() and images.is_dir():
+        return [Entry(name, "yolo", images, labels)]
+    beside = folder.name not in ("labels", "images") and any(_image_of(text, folder) for text in folder.glob("*.txt"))
+    return [Entry(name, "yolo", folder, folder)] if beside else []
+
+
+def _image_of(text: Path, folder: Path) -> Path | None:
+    """The image in a folder that a label file belongs to."""
+    endings = (ending for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper()))
+    return next((image for ending in endings if (image := folder / (text.stem + ending)).is_file()), None)
+
+
+def _read_yolo(entry: Entry) -> Tracks:
+    tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
+    texts = sorted(entry.truth.rglob("*.txt"), key=natural_order)
+    if entry.truth == entry.folder:  # other texts may lie there
+        texts = [text for text in texts if _image_of(text, text.parent)]
+    rows = {text: _yolo_rows(text) for text in texts if text.name != "classes.txt"}
+    columns = {len(row) for table in rows.values() for row in table}
+    if len(columns) > 1:
+        raise DatasetError(f"{entry.truth}: a target's number, the sixth, must be in all lines or in none")
+    for text, table in rows.items():
+        place = text.parent.relative_to(entry.truth)
+        image = _image_of(text, entry.folder / place)
+        if image is None:
+            raise DatasetError(f"{text} has no image of its name in {entry.folder / place}")
+        if not table:
+            continue
+        width, height = _size(image)
+        for index, (x, y, w, h, *track) in enumerate(table, start=1):
+            box = (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
+            video, target, number = (place / text.stem).as_posix(), index, 0
+            if track:
+                found = re.fullmatch(r"(.*?)[-_. ]*(\d+)", text.stem)
+                if found is None:
+                    raise DatasetError(f"{text}: an image with numbered targets needs its own number in its name")
+                video, target, number = (place / (found[1] or entry.name)).as_posix(), int(track[0]), int(found[2])
+            tracks[video, target].append(Box(image, number, box, (width, height)))
+    return tracks
+
+
+def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
+    """x, y, w, h and, if given, the target's number of every line."""
+    rows = []
+    for number, line in enumerate(text.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        words = line.split()
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            values = []
+        if words and (len(values) not in (5, 6) or not np.isfinite(values).all()):
+            polygon = "; a polygon? export boxes" if len(values) > 6 else ""
+            raise DatasetError(f"{text}, line {number}: expected class x y w h, got {line[:40]!r}{polygon}")
+        if not words:
+            continue
+        if max(values[1:5]) > 1.01 or min(values[1:5]) < -0.01:
+            raise DatasetError(
+                f"{text}, line {number}: x y w h must be shares of the image's width and height, from 0 to 1, "
+                f"got {max(values[1:5], key=abs):g}; divide pixels by the image's size"
+            )
+        if len(values) == 6 and not values[5].is_integer():
+            raise DatasetError(f"{text}, line {number}: a sixth number is the target's, got {words[5]}; no confidences")
+        rows.append(tuple(values[1:]))
+    return rows
+
+
+def _size(image: Path) -> tuple[int, int]:
+    """Width and height of an image file."""
+    try:
+        height, width = read_image(image, 0).shape[:2]
+    except SourceError:
+        raise DatasetError(
+            f"{image} does not decode, so the size that boxes are shares of is unknown; replace it"
+        ) from None
+    return width, height
