@@ -1,4 +1,4 @@
-"""What files say of themselves, read without decoding: is a video cut short, how many pictures are in a file."""
+"""What files say of themselves, read without decoding: is it cut short, how many pictures it has."""
 
 import os
 import struct
@@ -12,8 +12,9 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 def missing_bytes(path: str | os.PathLike[str]) -> int:
     """Bytes by which a video file is shorter than its container says; 0 for a whole one.
 
-    0 too where the container does not say: .ts, .mpg, .ogv, what was written as a stream, or a file that has gone.
-    Sources: RIFF with OpenDML (.avi); ISO/IEC 14496-12, 4.2 (.mp4, .mov); RFC 8794, 4 to 6 (.mkv, .webm).
+    0 too where the container does not say: .ts, .mpg, .ogv, what was written as a stream, or a file
+    that has gone.  Sources: RIFF with OpenDML (.avi); ISO/IEC 14496-12, 4.2 (.mp4, .mov);
+    RFC 8794, 4 to 6 (.mkv, .webm).
     """
     try:
         with open(path, "rb") as file:
@@ -31,7 +32,7 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
 
 
 def is_avi(path: str | os.PathLike[str]) -> bool:
-    """Whether a video file is an .avi, by its first bytes.  Its header has the number of its pictures."""
+    """Whether a video file is an .avi, by its first bytes.  Its header counts its pictures."""
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"RIFF"
@@ -40,7 +41,7 @@ def is_avi(path: str | os.PathLike[str]) -> bool:
 
 
 def _end_of_riff(file: BinaryIO) -> int:
-    """A large file has several such chunks, one behind the other; one that is still being written has no size."""
+    """Of the last such chunk: a large file has several.  One still being written has no size."""
     at = 0
     while (head := _read_at(file, at, 8))[:4] == b"RIFF" and len(head) == 8:
         (size,) = struct.unpack("<I", head[4:])
@@ -71,7 +72,7 @@ def _end_of_matroska(file: BinaryIO) -> int:
     for element in (_EBML, _SEGMENT):
         if head[at - 4 : at] != element or not head[at : at + 1]:
             return 0
-        width = 9 - head[at].bit_length()  # of the size: as many bytes as the first has zeros in front, and one
+        width = 9 - head[at].bit_length()  # of the size: by the zeros in front of its first bit
         size = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
         if width > 8 or size == (1 << 7 * width) - 1:  # all ones: not known
             return 0
@@ -85,7 +86,7 @@ def _read_at(file: BinaryIO, at: int, count: int) -> bytes:
 
 
 def count_packets(path: str | os.PathLike[str]) -> int:
-    """How many pictures a video file stores, read but not decoded: as many frames as it can have at most.
+    """How many pictures a video file stores, read but not decoded: the most frames it can have.
 
     An .mp4 that was cut without encoding stores more than it shows.  0 where it cannot be told.
     """
@@ -101,7 +102,7 @@ def count_packets(path: str | os.PathLike[str]) -> int:
 
 
 def tiff_pages(file: BinaryIO) -> list[int]:
-    """Numbers of the pages of a TIFF, without reduced copies of others (thumbnails); [] for another file.
+    """Numbers of a TIFF's pages, without reduced copies of others (thumbnails); [] for another file.
 
     Source: TIFF 6.0, sections 2 and 8 (NewSubfileType); BigTIFF has wider numbers.
     """
@@ -111,7 +112,7 @@ def tiff_pages(file: BinaryIO) -> list[int]:
         head = file.read(16)
         order = {b"II*\0": "<", b"II+\0": "<", b"MM\0*": ">", b"MM\0+": ">"}[head[:4]]
         big = b"+" in head[:4]
-        # A page: how many entries it has, the entries in the order of their tags, where the next page begins.
+        # A page: how many entries, the entries in the order of their tags, where the next page is.
         count, entry_size, where = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "I")
         (at,) = struct.unpack_from(where, head, 8 if big else 4)
         while at and at not in seen:
@@ -125,8 +126,8 @@ def tiff_pages(file: BinaryIO) -> list[int]:
             seen.add(at)
             file.seek(at + struct.calcsize(count) + entries * entry_size)
             (at,) = struct.unpack(where, file.read(struct.calcsize(where)))
-    except (KeyError, struct.error, OverflowError, OSError, ValueError):  # damaged: whoever decodes it says so
-        pass
+    except (KeyError, struct.error, OverflowError, OSError, ValueError):
+        pass  # no TIFF, or a damaged one: whoever decodes it says so
     return pages
 
 

@@ -1,9 +1,10 @@
 """Which images of a folder are frames, and in which order they are taken.
 
-Order: runs of digits count as numbers (2 before 10), letters' case does not count, and a folder is read to its end
-before the next one.  A number may have one decimal point or comma (.25 before .5), unless one in its place ends in a
-zero, as a counter's do (1.9 before 1.10).  A sign counts where the numbers in one place differ in it (-1 before 0).
-Where names can be read in two ways that differ, a `SourceWarning` says which one was taken.
+Order: runs of digits count as numbers (2 before 10), letters' case does not count, and a folder is
+read to its end before the next one.  A number may have one decimal point or comma (.25 before .5),
+unless one in its place ends in a zero, as a counter's do (1.9 before 1.10).  A sign counts where
+the numbers in one place differ in it (-1 before 0).  Where names can be read in two ways that
+differ, a `SourceWarning` says which one was taken.
 """
 
 import re
@@ -129,9 +130,10 @@ def _in_order(files: list[Path]) -> list[Path]:
 def frames_among(files: Iterable[Path]) -> list[Path]:
     """Those of `files`, images, that are frames, in order, folder by folder.
 
-    Left out, with a `SourceWarning`, are masks beside their frames: what is no JPEG beside a JPEG of the same name
-    (0001.png beside 0001.jpg), and what has one of `MASK_WORDS` in its name beside an image of the same numbers
-    without it (0001_mask.png beside 0001.png).  Another warning tells of two series with the same numbers.
+    Left out, with a `SourceWarning`, are masks beside their frames: what is no JPEG beside a JPEG
+    of the same name (0001.png beside 0001.jpg), and what has one of `MASK_WORDS` in its name beside
+    an image of the same numbers without it (0001_mask.png beside 0001.png).  Another warning tells
+    of two series with the same numbers.
     """
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:

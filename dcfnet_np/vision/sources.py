@@ -170,7 +170,7 @@ def _name_of_stream(address: str) -> str:
 
 
 def _match(pattern: str) -> list[Path]:
-    """Frames of a pattern with `*`, `**`, `?`, `[...]`, or with a printf number such as %04d in the file's name.
+    """Frames of a pattern with `*`, `**`, `?`, `[...]`, or a printf number like %04d in the name.
 
     What is there under that very name is meant, not a pattern: the folder of "[2024] shots/*.jpg".
     """
@@ -187,7 +187,7 @@ def _match(pattern: str) -> list[Path]:
 
 
 def _printf_name(name: str) -> re.Pattern[str] | None:
-    """The names that printf writes, `*` and `?` besides; None for a name without a number like %04d (0042, -042)."""
+    """The names that printf writes for %04d (0042, -042), `*` and `?` besides; None without one."""
     parts = re.split(r"%0?(\d*)d", name)
     for index, part in enumerate(parts):
         width = min(int(part or 1), 255) if index % 2 else 0
