@@ -163,8 +163,10 @@ def test_starts_that_lead_nowhere_do_not_count(split, tmp_path):
     write_sequence(tmp_path / "a", frames, boxes)
     search = tune.Search(config, datasets.load(tmp_path), tmp_path / "other")
     assert [segment.start for _, segment in search.runs[0]] == [0, 5, 10, 15]
-    search = tune.Search(tune.Config("num_scales=1|3", starts=21), datasets.load(tmp_path), tmp_path / "third")
-    assert [segment.start for _, segment in search.runs[0]] == list(range(20))
+    for frames, starts in ((None, range(20)), (12, range(19))):
+        config = tune.Config("num_scales=1|3", starts=21, frames=frames)
+        search = tune.Search(config, datasets.load(tmp_path), tmp_path / f"out{frames}")
+        assert [segment.start for _, segment in search.runs[0]] == list(starts)
 
 
 def test_benchmarks_refuse_what_has_no_score(split, tmp_path, dcfnet, monkeypatch, capsys):
