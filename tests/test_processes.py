@@ -262,6 +262,16 @@ def test_a_copy_goes_on_as_the_first_one_would(make, how, video):
     assert got + [numbers(twin.update(frame)) for frame in frames[4:]] == want
 
 
+def test_a_copy_gives_no_id_twice(video):
+    frames, box = video
+    many = MultiTracker(preset=SMALL, device="cpu")
+    assert [many.add(frames[0], box) for _ in range(2)] == [0, 1]
+    many.remove(1)
+    twin = copy.deepcopy(many)
+    assert twin.add(frames[0], box) == 2 and list(twin.update(frames[1])) == [0, 2]
+    assert list(many.update(frames[1])) == [0]
+
+
 def test_what_cannot_be_copied_says_so(monkeypatch, video):
     band = make_band((45, 45), 14)
     strip = tiled.Strip("light", tiled.BandDft(band, (45, 45), (np.hanning(45),) * 2), (45, 45))
