@@ -537,7 +537,7 @@ def test_train_bad_input(crops_file, tmp_path):
     "settings, why",
     [
         ({"lr_start": 1e30, "lr_end": 1e30}, "the loss is nan, at learning rate 1e+30; lower lr_start"),
-        ({"divergence": 1e-3}, "more than"),
+        ({"divergence": 1e-3}, "too many pairs explode, 5 of the last 5"),
     ],
 )
 def test_divergence_stops_the_run_and_keeps_the_batch(crops_file, tmp_path, settings, why):
