@@ -402,6 +402,43 @@ def test_scales_of_input_and_output(square, scale):
     check(forward, backward, (scale * square[0], square[1]))
 
 
+def test_beside_a_large_offset_a_larger_step_measures(rng):
+    x = rng.uniform(0.5, 1.0, 6)
+    (result,) = check(lambda x: (x + 3e7, x), lambda dy, x: dy, (x,))
+    assert result.too_small == 0 and result.limit < 1e-3
+    with pytest.raises(GradientError, match="is wrong"):
+        check(lambda x: (x + 3e7, x), lambda dy, x: 1.01 * dy, (x,))
+
+
+def test_what_rounding_hides_is_counted(rng):
+    """One element of three is lost beside the others in a sum; alone it is a failure."""
+    w = np.array([1e12, 1.0, 1e10])
+    (result,) = check(lambda x: (x @ w, x), lambda dy, x: dy * w, (rng.uniform(0.5, 1.0, 3),))
+    assert result.ok and result.too_small == 1
+    assert "1 of 3 too small to be measured beside the rounding of y" in result.note
+    with pytest.raises(GradientError, match="cannot be checked: .*1 of 1 too small to be measured") as raised:
+        check(lambda x: (x.sum() + 1e12, x), lambda dy, x: dy * np.ones(1), (rng.uniform(0.5, 1.0, 1),))
+    assert raised.value.results[0].too_small == 1
+
+
+def test_what_the_others_of_a_direction_hide_is_counted(rng):
+    w = np.ones(100)
+    w[7] = 1e14  # ten elements move together, and ten outputs share a dy
+    (result,) = check(lambda x: (x * w, x), lambda dy, x: dy * w, (rng.uniform(0.5, 1.0, 100),), exhaustive_limit=50)
+    assert result.too_small == 9 and "9 of 100 too small to be measured" in result.note
+
+
+def test_a_large_input_is_moved_in_groups_of_like_gradients(rng):
+    """A small gradient does not hide behind the large ones: it moves with small ones."""
+    x, w = rng.uniform(0.5, 1.0, 2000), 10.0 ** rng.uniform(-3, 3, 2000)
+    w[rng.permutation(2000)[:1000]] *= 1e-6
+    (result,) = check(lambda x: (x * w, x), lambda dy, x: dy * w, (x,))
+    assert result.checked == checker.DIRECTIONS and result.too_small == 0
+    smallest = np.where(w == w.min(), 2.0, 1.0)
+    with pytest.raises(GradientError, match=rf"worst at index \({w.argmin()},\)"):
+        check(lambda x: (x * w, x), lambda dy, x: dy * w * smallest, (x,))
+
+
 def test_a_gradient_that_is_zero(square):
     """Right where y does not depend on x; and with no scale to compare with, any slope is a failure."""
     results = check(lambda x: (square[1] + 0 * x, x), lambda dy, x: 0 * x, (square[0],))

@@ -14,6 +14,7 @@ from dcfnet_np.ops import conv, lrn
 
 RNG = np.random.default_rng(8)
 X = RNG.standard_normal((3, 4))
+KINKY = np.array([3e-6, -4e-6, 1.0])
 UNLIKE = np.array([2e-3, 0.7, 30.0, 5e3])
 BIG, SIGNS = np.array([1e7, 1.0, 30.0]), np.array([1, -1, 1])
 MATRIX, COMPLEX = RNG.standard_normal((4, 5)), RNG.standard_normal((3, 2)) + 1j * RNG.standard_normal((3, 2))
@@ -39,7 +40,7 @@ def softmax(x):
 
 
 def two_outputs(x):
-    return np.concatenate([1e6 * x, x]), len(x)
+    return np.concatenate([1e9 * x, x]), len(x)
 
 
 def clamp(x):
@@ -136,14 +137,19 @@ FUNCTIONS = {
         FAILS,
         *pair(lambda x: (x @ BIG, 0), lambda dy, _: dy * BIG * SIGNS, X[0, :3] / 1e3),
     ),
-    "two outputs, one 1e6 times": (PASSES, *pair(two_outputs, lambda dy, n: 1e6 * dy[:n] + dy[n:], X[0])),
-    "two outputs, the small turned": (FAILS, *pair(two_outputs, lambda dy, n: 1e6 * dy[:n] - dy[n:], X[0])),
+    "two outputs, one 1e9 times": (PASSES, *pair(two_outputs, lambda dy, n: 1e9 * dy[:n] + dy[n:], X[0])),
+    "two outputs, the small turned": (FAILS, *pair(two_outputs, lambda dy, n: 1e9 * dy[:n] - dy[n:], X[0])),
     "relu": (PASSES, *by_element(lambda x: np.maximum(x, 0), lambda x: x > 0, X)),
     "relu, near 0": (PASSES, *by_element(lambda x: np.maximum(x, 0), lambda x: x > 0, np.array([4e-6, -5e-6, 1.0]))),
     "relu, all at 0": (FAILS, *by_element(lambda x: np.maximum(x, 0), lambda x: x > 0, np.zeros(5))),
     "relu, dead ones pass": (FAILS, *by_element(lambda x: np.maximum(x, 0), np.ones_like, X)),
     "abs": (PASSES, *by_element(np.abs, np.sign, X)),
     "abs, 0 among others": (PASSES, *by_element(np.abs, np.sign, np.array([0.0, 1.0, -2.0]))),
+    "abs, near its kink at 1": (PASSES, *by_element(lambda x: abs(x - 1), lambda x: np.sign(x - 1), 1 + KINKY)),
+    "abs, near its kink at 1, turned": (
+        FAILS,
+        *by_element(lambda x: abs(x - 1), lambda x: np.sign(x - 1) * [1, -1, 1], 1 + KINKY),
+    ),
     "clamp": (PASSES, *pair(clamp, lambda dy, x: dy * (abs(x) < 0.5), X)),
     "clamp, straight through": (FAILS, *pair(clamp, lambda dy, x: dy, X)),
     "round": (PASSES, *by_element(np.round, np.zeros_like, X)),

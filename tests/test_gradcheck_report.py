@@ -121,7 +121,7 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     scope = {}
     exec(first, scope)
     assert re.fullmatch(
-        r"<lambda>: gradient 0 \(3, 4\) is right: error \S+, limit 5\S*e-08 \(.*\)\n", capsys.readouterr().out
+        r"<lambda>: gradient 0 \(3, 4\) is right: error \S+, limit 5e-08 \(.*\)\n", capsys.readouterr().out
     )
     exec(curves, scope)
     assert min(scope["curves"][0].errors) < 1e-9 and (tmp_path / "report.html").exists()

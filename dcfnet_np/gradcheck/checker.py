@@ -88,12 +88,12 @@ class GradientResult(NamedTuple):
     def __str__(self) -> str:
         what = f"{self.name}: {self.gradient} {self.shape}"
         if self.ok:
-            return f"{what} is right: error {self.error:.3g}, limit {self.limit:.3g} ({self.note})"
+            return f"{what} is right: error {self.error:.3g}, limit {self.limit:.1g} ({self.note})"
         if self.error <= self.limit:
             return f"{what} cannot be checked: {self.note}"
         numeric, analytic = (f"{v.real if v.imag == 0 else v:.10g}" for v in (self.numeric, self.analytic))
         return (
-            f"{what} is wrong: error {self.error:.3g}, limit {self.limit:.3g}; "
+            f"{what} is wrong: error {self.error:.3g}, limit {self.limit:.1g}; "
             f"worst at index {self.worst}: numeric {numeric}, analytic {analytic} ({self.note})"
         )
 
