@@ -44,6 +44,7 @@ TEST = [
     *SERVE,
     *MPI,
     *TUNE,
+    "autograd>=1.7",  # an independent differentiation, for tests
     "mpich; platform_system == 'Linux' and platform_machine == 'x86_64'",  # mpirun and its library, for tests
     *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
     "build",

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcfnet_np.evaluation import datasets
-from dcfnet_np.extractor import is_flat
+from dcfnet_np.extractor import extremes_of_windows, is_flat
 from dcfnet_np.files import WriteError, check_output
 from dcfnet_np.train import detections, overlap
 from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
@@ -200,24 +200,14 @@ def cut(block: Block) -> Cut:
             window = box[2:] * (1 + block.padding) * ((stored - 1) / (block.size - 1))
             centre = tuple(box[:2] + box[2:] / 2)
             crop = crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8)
-            edge = slice(block.margin, stored - block.margin)
-            if is_flat(_extremes(crop[:, edge, edge], frame.shape, centre, box[2:] * (1 + block.padding))):
+            edge, own = slice(block.margin, stored - block.margin), box[2:] * (1 + block.padding)
+            pixels = crop[None, :, edge, edge].astype(np.float32)
+            if is_flat(extremes_of_windows(pixels, frame.shape, centre, own[None])):
                 reason = NOTHING
             else:
                 crops.append(crop)
         reasons.append(reason)
     return Cut(np.array(crops, np.uint8).reshape(-1, 3, stored, stored), reasons)
-
-
-def _extremes(
-    crop: np.ndarray, frame_shape: tuple[int, ...], centre: tuple[float, float], window: np.ndarray
-) -> np.ndarray:
-    """Smallest and largest value of each colour of a crop (3, N, N), inside the frame: (1, 3, 2), for `is_flat`."""
-    place = np.arange(crop.shape[-1]) / (crop.shape[-1] - 1) - 0.5
-    columns, rows = (at + place * length for at, length in zip(centre, window))
-    inside = crop[:, (rows >= 0) & (rows <= frame_shape[0] - 1)]
-    inside = inside[:, :, (columns >= 0) & (columns <= frame_shape[1] - 1)].astype(np.float32)
-    return np.stack([inside.min((1, 2), initial=np.inf), inside.max((1, 2), initial=0)], axis=1)[None]
 
 
 def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) -> Iterator[Block]:
