@@ -74,7 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except WriteError as error:
         return _complain(str(error), 1, debug)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _complain(where, 2, debug)
+    except ValueError as error:
         return _complain(str(error), 2, debug)
     except Failed as error:
         return _complain(str(error), 1, debug)

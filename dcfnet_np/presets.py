@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,5 +263,5 @@ def _checked(name: str, value: Any) -> Any:
     good = type(value) is kind or (kind is float and type(value) is int)
     if not good or (kind is float and not math.isfinite(value)):
         expected = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}[kind]
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {reprlib.repr(value)}")
     return kind(value)

@@ -375,6 +375,7 @@ def test_a_bad_file_of_targets(dcfnet, tmp_path, rng, network_file):
     write_images(tmp_path / "walk", make_frames(rng))
     path = tmp_path / "start.csv"
     words = ["track", tmp_path / "walk", "--boxes", path, "--weights", network_file]
+    assert dcfnet(*words)[::2] == (2, f"dcfnet: error: {path}: No such file or directory\n")
     path.write_text("x,y,w,h\n20,10,16,12\n70,1,5,5\n")
     code, _, err = dcfnet(*words)
     assert code == 2 and f"{path}, target 2: box must overlap the frame" in err

@@ -133,6 +133,7 @@ def test_a_file_and_words_change_fields(tmp_path):
         ('{"preset": "paper", "num_scales": 3.0}', "num_scales must be a whole number, got 3.0"),
         ('{"preset": "paper", "subpixel": 1}', "subpixel must be true or false, got 1"),
         ('{"preset": "paper", "update_rule": 1}', "update_rule must be a text, got 1"),
+        (f'{{"padding": {"[" * 900}{"]" * 900}}}', "mine.json: padding must be a finite number, got [[[[[[[...]]]]]]]"),
         ('{"preset": "paper", "num_scales": 4}', "mine.json: Preset: num_scales must be odd and positive, got 4"),
     ],
 )

@@ -101,6 +101,14 @@ def test_what_is_learnt_is_not_tracked(dcfnet, crops_file, tmp_path):
     assert code == 2 and "ant of" in err and "is also learnt from" in err
 
 
+def test_what_cannot_be_scored_is_not_tracked(dcfnet, crops_file, tmp_path):
+    write_sequence(tmp_path / "set/fly", 4, seed=3)
+    truth = tmp_path / "set/fly/groundtruth_rect.txt"
+    truth.write_text(truth.read_text().splitlines()[0])
+    code, _, err = dcfnet("train", crops_file, "--out", tmp_path / "run", *SHORT, "--track", tmp_path / "set")
+    assert code == 2 and "fly of" in err and "has no box after its first: nothing to score by" in err
+
+
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_has_its_recipe(name):
     config, preset = recipe(name), presets.get_preset(name)

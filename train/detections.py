@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np.evaluation.datasets import DatasetError, Entry, Sequence
+from dcfnet_np.files import read_text
 from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
 from dcfnet_np.vision.images import SourceError, read_image
 
@@ -229,7 +230,7 @@ def _read_yolo(entry: Entry) -> Tracks:
 def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
     """x, y, w, h and, if given, the target's number of every line."""
     rows = []
-    for number, line in enumerate(text.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(text).splitlines(), start=1):
         words = line.split()
         try:
             values = [float(word) for word in words]

@@ -16,6 +16,9 @@ def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.S
     sequences = datasets.load(folder)
     if not sequences:
         raise ValueError(f"train: {folder} must hold sequences to track, found none")
+    alone = [sequence.name for sequence in sequences if not protocols.is_annotated(sequence)]
+    if alone:
+        raise ValueError(f"train: {alone[0]} of {folder} has no box after its first: nothing to score by; leave it out")
     both = sorted({sequence.name for sequence in sequences} & set(learnt))
     if both:
         raise ValueError(f"train: {both[0]} of {folder} is also learnt from; track other sequences")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import read_text
 from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers
 from . import datasets
 from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
@@ -194,4 +195,4 @@ def _words(line: str) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return read_text(path).splitlines()
