@@ -421,6 +421,14 @@ def test_what_rounding_hides_is_counted(rng):
     assert raised.value.results[0].too_small == 1
 
 
+def test_rounding_is_not_taken_for_a_kink(rng):
+    x = rng.uniform(0.5, 1.0, 50)
+    for forward, slope in ((lambda x: (x + 2e9, x), 1.0), (lambda x: (1e-9 * x + 100, x), 1e-9)):
+        with pytest.raises(GradientError, match="cannot be checked: .*50 of 50 too small to be measured") as raised:
+            check(forward, lambda dy, x, slope=slope: slope * dy, (x,))
+        assert raised.value.results[0].at_kinks == 0
+
+
 def test_what_the_others_of_a_direction_hide_is_counted(rng):
     w = np.ones(100)
     w[7] = 1e14  # ten elements move together, and ten outputs share a dy
@@ -438,6 +446,37 @@ def test_a_large_input_is_moved_in_groups_of_like_gradients(rng):
     smallest = np.where(w == w.min(), 2.0, 1.0)
     with pytest.raises(GradientError, match=rf"worst at index \({w.argmin()},\)"):
         check(lambda x: (x * w, x), lambda dy, x: dy * w * smallest, (x,))
+
+
+def test_a_tolerance_is_of_the_largest_gradient():
+    x = np.array([1.0, 1e-3])
+
+    def forward(x):
+        return float((x**2).sum()), x
+
+    def backward(dy, x):
+        return 2 * dy * x + [0, 1e-5]  # half a per cent of the small one
+
+    check(forward, backward, (x,), tolerance=1e-4)
+    for options in ({"tolerance": 1e-6}, {}):
+        with pytest.raises(GradientError, match=r"worst at index \(1,\)"):
+            check(forward, backward, (x,), **options)
+
+
+def test_the_note_names_the_number_of_y():
+    """Only where it is alone can the small one be seen beside the large one."""
+    z = np.array([1 + 2j, 3 - 1j])
+
+    def stacked(z):
+        return np.stack([1e12 * z, z]), None
+
+    with pytest.raises(GradientError, match=r"dy at \(1, 0\) alone"):
+        check(stacked, lambda dy, _: 1e12 * dy[0] + dy[1] * [-1, 1], (z,))
+
+
+def test_noise_around_zero_is_no_kink():
+    """Imaginary parts of a transform that are zero for every real image."""
+    assert [row.at_kinks + row.too_small for row in run_all(only=["equation 5", "rfft2"])] == [0] * 20
 
 
 def test_a_gradient_that_is_zero(square):

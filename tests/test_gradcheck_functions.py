@@ -150,6 +150,10 @@ FUNCTIONS = {
         FAILS,
         *by_element(lambda x: abs(x - 1), lambda x: np.sign(x - 1) * [1, -1, 1], 1 + KINKY),
     ),
+    "clamp, narrow": (
+        PASSES,
+        *by_element(lambda x: np.clip(x, -4e-6, 4e-6), lambda x: abs(x) < 4e-6, X[0] * [1, 0, 1, 1]),
+    ),
     "clamp": (PASSES, *pair(clamp, lambda dy, x: dy * (abs(x) < 0.5), X)),
     "clamp, straight through": (FAILS, *pair(clamp, lambda dy, x: dy, X)),
     "round": (PASSES, *by_element(np.round, np.zeros_like, X)),
