@@ -51,7 +51,7 @@ class OpenCVTracker:
         return self.result.ok, (x, y, w, h)
 
     def getTrackingScore(self) -> float:
-        """Peak of the last update's response: about 1 on the first frame, lower as the target changes, 0 when lost."""
+        """Score of the last update, 0 to 1: about 1 at the start, lower as the target changes, 0 when there is none."""
         if self.result is None:
             raise RuntimeError("OpenCVTracker.getTrackingScore: call update(image) first")
         return self.result.score
