@@ -39,9 +39,12 @@ def clip():
     return walk(1.05)
 
 
-def walk(growth):
-    frames, boxes = make_sequence(np.random.default_rng(4), 8, 112, 84, (24, 18), growth=growth)
-    return page.Clip([np.ascontiguousarray(frame) for frame in frames], tuple(map(float, boxes[0])), "a made-up scene")
+def walk(growth, width=112, height=84, margin=0.0):
+    """margin: how much wider and higher the box is than the target, as a share of it."""
+    frames, boxes = make_sequence(np.random.default_rng(4), 8, width, height, (24, 18), growth=growth)
+    x, y, w, h = map(float, boxes[0])
+    box = (x - margin * w / 2, y - margin * h / 2, (1 + margin) * w, (1 + margin) * h)
+    return page.Clip([np.ascontiguousarray(frame) for frame in frames], box, "a made-up scene")
 
 
 @pytest.fixture(scope="module")
@@ -276,21 +279,26 @@ def test_the_tracker(browser, clip):
 
 
 OTHER = {  # no number that `default` has
-    "padding": 1.7, "sigma_factor": 0.13, "lam": 1e3, "learning_rate": 0.2, "num_scales": 5, "scale_step": 1.035,
+    "padding": 1.7, "sigma_factor": 0.13, "lam": 1e6, "learning_rate": 0.2, "num_scales": 5, "scale_step": 1.035,
     "scale_penalty": 0.988, "min_scale": 0.87, "min_size": 16.6, "max_scale": 1.21,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("growth", "fields", "last"),
-    [(1.05, {}, None), (1.06, OTHER, (1.21 * 24, 1.21 * 18)), (0.95, OTHER, (0.87 * 24, 16.6))],
-    ids=["default grows", "other grows", "other shrinks"],
+    ("scene", "fields", "last"),
+    [
+        ((1.05,), {}, None),
+        ((1.06, 64, 34, 0.4), {}, (33.6 * 1.055**6, 34)),  # as high as the frame, and not as wide
+        ((1.06,), OTHER, (1.21 * 24, 1.21 * 18)),
+        ((0.95,), OTHER, (0.87 * 24, 16.6)),
+    ],
+    ids=["default grows", "default meets the frame", "other grows", "other shrinks"],
 )
-def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, growth, fields, last):
+def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, scene, fields, last):
     """Box for box where the scale changes, up to the largest and down to the smallest size, for any constants."""
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
-    clip = walk(growth)
+    clip = walk(*scene)
     page.write_page(tmp_path / "page.html", clip, weights.load("light"))
     tracker, boxes = Tracker("light", preset, "cpu"), []
     tracker.init(clip.frames[0], clip.box)
@@ -306,7 +314,9 @@ def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, growth, 
         for number, frame in enumerate(clip.frames[1:], 1):
             browser.run("document.getElementById('track-step').click()")
             browser.wait(f"dcfnet.steps.length === {number + 1} && dcfnet.idle()")
-            boxes.append(tracker.update(frame).box)
+            result = tracker.update(frame)
+            boxes.append(result.box)
+            assert browser.run("dcfnet.steps.at(-1).score") == pytest.approx(result.score, rel=TOLERANCE)
             assert browser.run("dcfnet.steps.at(-1).box") == pytest.approx(boxes[-1], abs=1e-6)
             assert browser.run(f"dcfnet.data.boxes[{number}]") == pytest.approx(boxes[-1], abs=1e-9)
     assert len({box[2] for box in boxes}) > 3 and boxes[-1][2] != boxes[-1][3]
@@ -572,6 +582,27 @@ def test_a_large_frame_is_scaled_down(clip):
     small = page.scaled(page.Clip(large, tuple(4 * value for value in clip.box), "large"))
     assert small.frames[0].shape == (180, 240, 3)
     np.testing.assert_allclose(small.box, np.array(clip.box) * 240 / 112)
+
+
+def test_one_image_goes_once_around_a_circle(rng):
+    """Of 64x80 pixels: 4 right and 4 down, 8 down, 4 left and 4 down, back again."""
+    image = rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    start, right, down, left, end = page.moved(image, 5)
+    for frame in (start, end):
+        np.testing.assert_array_equal(frame, image)
+    np.testing.assert_array_equal(down[8:], image[:-8])
+    np.testing.assert_array_equal(right[4:, 4:], image[:-4, :-4])
+    np.testing.assert_array_equal(left[4:, :-4], image[:-4, 4:])
+
+
+def test_pictures_and_weights_in_the_file(rng):
+    """Every pixel as it is; random weights with the spread that the packaged ones began with, .41 of He's."""
+    image = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    data = np.frombuffer(base64.b64decode(page._picture(image).split(",")[1]), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR), image)
+    random = page._random()
+    assert random["conv2.weight"].std() == pytest.approx(0.41 * np.sqrt(2 / (9 * 32)), rel=0.03)
+    assert not random["conv1.bias"].any()
 
 
 def test_modules_are_joined(monkeypatch):
