@@ -31,6 +31,7 @@ from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 
 LONG = 240  # seconds: what takes longer hangs
 SMALL = Preset("small", input_size=45)
+BANDED = Preset("banded", input_size=63, sigma_factor=0.2)  # a label that has a band
 CAREFUL = dataclasses.replace(PRESETS["careful"], input_size=63, lost_after=1, min_psr=9.0)
 
 
@@ -45,7 +46,7 @@ class Many(MultiTracker):
 MAKERS = {
     "default": lambda: Tracker(device="cpu"),
     "conv1, rgb": lambda: Tracker("conv1", SMALL, device="cpu"),
-    "plain": lambda: Tracker(preset=SMALL, device="cpu", band=None),
+    "no band": lambda: Tracker(preset=BANDED, device="cpu", band=None),
     "careful": lambda: Tracker(preset=CAREFUL, device="cpu"),
     "two rates": lambda: Tracker(preset=Preset("2", input_size=45, second_rate=0.3, update_rule="ratio"), device="cpu"),
     "many": lambda: Many(preset=SMALL, device="cpu"),
@@ -209,6 +210,7 @@ def test_a_second_thread_is_refused(video):
     refused = []
 
     def meddle(event, values):
+        assert threading.current_thread() is threading.main_thread(), "a second thread was let in"
         calls = {"init": lambda: tracker.init(frames[0], box), "update": lambda: tracker.update(frames[0])}
         for name, call in calls.items():
             with pytest.raises(RuntimeError, match=rf"^Tracker\.{name}: this tracker is at work already"):
