@@ -126,6 +126,14 @@ def test_the_message_names_the_worst_index_and_both_values(rng, exhaustive_limit
     assert complex(values[2]) == pytest.approx(seen["wrong"], rel=1e-6)
 
 
+def test_of_several_wrong_elements_the_worst_is_named():
+    factors = np.ones((3, 4))
+    factors[0, 1], factors[1, 2], factors[2, 3] = 1.01, 3.0, 1.1
+    x = np.linspace(1.0, 2.0, 12).reshape(3, 4)
+    with pytest.raises(GradientError, match=r"worst at index \(1, 2\)"):
+        check(lambda x: (x**2, x), lambda dy, x: 2 * dy * x * factors, (x,))
+
+
 def test_a_nan_of_the_forward_pass_fails(square):
     def forward(x, w):
         y, cache = quadratic(x, w)
