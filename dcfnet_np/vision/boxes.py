@@ -30,8 +30,9 @@ COLUMNS = ("frame", "x", "y", "w", "h", "score", "ok", "time", "state")
 class BoxRow(NamedTuple):
     """One frame of a tracking run; the columns of a .csv or .json file.
 
-    frame: counted from 0.  box: 0-based.  score: how well the target was recognised, 0 to 1 (`tracker.score_of`), NaN for the
-    first frame, whose box was given.  ok: whether the tracker trusts the box.  time: seconds of tracking alone for this frame.
+    frame: counted from 0.  box: 0-based.  score: how well the target was recognised, 0 to 1
+    (`tracker.score_of`), NaN for the first frame, whose box was given.  ok: whether the tracker trusts
+    the box.  time: seconds of tracking alone for this frame.
     state: "tracking", "unsure" or "lost", see `tracker.TrackResult`.
     """
 
