@@ -116,3 +116,19 @@ def test_filter_before_its_first_frame_and_unknown_rule(rng):
         OnlineFilter(np.ones(3), 1e-4, 0.01).response_f(np.ones((1, 2, 3)))
     with pytest.raises(ValueError, match="rule must be"):
         OnlineFilter(np.ones(3), 1e-4, 0.01, "mean")
+
+
+@pytest.mark.parametrize("rule", ["ratio", "averages"])
+def test_responses_to_any_number_of_windows(rng, rule):
+    """One after the other, as detection and redetection ask; each alone gives the same."""
+    label_f, template, search = (
+        rng.normal(size=shape) + 1j * rng.normal(size=shape) for shape in ((5, 3), (2, 5, 3), (4, 2, 5, 3))
+    )
+    model = OnlineFilter(label_f, 0.1, 0.02, rule)
+    model.update(template)
+    energy = (abs(template) ** 2).sum(0) + 0.1
+    wanted = (template.conj() * search).sum(1) * label_f / energy
+    for count in (1, 3, 1, 2, 4):
+        got = model.response_f(search[:count])
+        assert got.shape == (count, 5, 3)
+        np.testing.assert_allclose(got, wanted[:count], rtol=1e-12)

@@ -165,6 +165,8 @@ def test_one_flat_window_of_two_stops_both(full_size_device, rng):  # noqa: F811
         step.start(frame, [box, (90.0, 60.0, 8.0, 9.0)])
     assert not backend.to_numpy(step._targets.state).any()
     step.start(frame, [box, (70.0, 40.0, 12.0, 9.0)])
+    with pytest.raises(ValueError, match="holds nothing to track"):  # what was seen at the last start is forgotten
+        step.start(np.full_like(frame, 200), [box, [np.nan] * 4])
 
 
 @pytest.mark.parametrize("kind", ["gray", "gray 3d", "bgra", "float", "uint16"])
