@@ -520,7 +520,7 @@ MISTAKES = [
          'lam_divisor="elements", pairs="ahead"),'),
         ("recipe: default's rotation", "rotate=14.0", "rotate=10.0"),
         ("recipe: default's last rate", "lr_end=4e-5", "lr_end=4e-6"),
-        ("recipe: PyTorch's first weights",
+        ("recipe: PyTorch's first weights, by another number",
          "PYTORCH_INITIAL = 6**-0.5", "PYTORCH_INITIAL = 3**-0.5"),
     ]),
     *in_file("dcfnet_np/tiled.py", "test_extractor.py", [
