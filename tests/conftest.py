@@ -10,10 +10,11 @@ import pytest
 
 from dcfnet_np import backend, network, weights
 
-# A shell starts what runs in its background with SIGINT ignored, and processes that the tests start would inherit that:
-# those about Ctrl-C would wait for ever.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP ignored, and processes that the tests
+# start would inherit that: those about these signals would wait for ever.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(scope="session")
