@@ -10,8 +10,8 @@ import pytest
 
 from dcfnet_np import backend, network, weights
 
-# A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP ignored, and processes that the tests
-# start would inherit that: those about these signals would wait for ever.
+# A shell starts what runs in its background with SIGINT ignored, and nohup with SIGHUP.  Processes that the tests
+# start would inherit that, and those about these signals would wait for ever.
 for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, name), handler)
