@@ -32,16 +32,11 @@ def find(folder: Path) -> list[Entry]:
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
     """A sequence NAME.ID for each target of a video, NAME alone for a single one."""
     targets = read_masks(entry.truth, files)
-    return [
-        Sequence(
-            entry.name if len(targets) == 1 else f"{entry.name}.{target}",
-            "davis",
-            tuple(files),
-            boxes,
-            video=entry.name,
-        )
-        for target, boxes in targets.items()
-    ]
+    sequences = []
+    for target, boxes in targets.items():
+        name = entry.name if len(targets) == 1 else f"{entry.name}.{target}"
+        sequences.append(Sequence(name, "davis", tuple(files), boxes, video=entry.name))
+    return sequences
 
 
 def voc_palette() -> np.ndarray:
@@ -91,12 +86,8 @@ def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
             raise ValueError(f"{there[frame.stem]} is no mask: it has {len(targets)} different values")
         for target in targets.tolist():
             rows, columns = (np.flatnonzero((mask == target).any(axis)) for axis in (1, 0))
-            boxes.setdefault(target, np.full((len(frames), 4), np.nan))[index] = (
-                columns[0],
-                rows[0],
-                columns[-1] + 1 - columns[0],
-                rows[-1] + 1 - rows[0],
-            )
+            box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+            boxes.setdefault(target, np.full((len(frames), 4), np.nan))[index] = box
     if not boxes:
         raise ValueError(f"{folder}: no mask has a target in it")
     return {target: boxes[target] for target in sorted(boxes)}

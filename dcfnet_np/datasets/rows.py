@@ -176,8 +176,7 @@ def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:
         if (folder / name).is_file():
             values = read_numbers(folder / name).ravel()  # LaSOT: one row of all frames; GOT-10k: a row a frame
             if len(values) != count:
-                raise ValueError(
-                    f"{folder / name}: expected a label for each of {count} rows of ground truth, got {len(values)}"
-                )
+                wanted = f"a label for each of {count} rows of ground truth"
+                raise ValueError(f"{folder / name}: expected {wanted}, got {len(values)}")
             visible &= shown(values)
     return visible

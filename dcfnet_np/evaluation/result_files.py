@@ -26,7 +26,6 @@ from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 CODES = (UNKNOWN, STARTED, FAILED)
 FIRST_RUN = "_001"  # toolkits repeat the runs of a random tracker, and score the first
 
-
 Pair = tuple[datasets.Sequence, Run]  # a sequence and a tracker's boxes for all its frames
 
 
@@ -44,9 +43,8 @@ def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[P
             raise ValueError(f"{result} has no file named like a sequence, such as {names}")
     else:
         files = _match([(result.stem, result)], sequences)
-        if not files and len(sequences) > 1:
-            count = len(sequences)
-            raise ValueError(f"{result} is named like none of the {count} sequences; name one's folder")
+        if not files and (count := len(sequences)) > 1:
+            raise ValueError(f"{result} is named like none of the {count} sequences; give one's folder")
         files = files or {sequences[0].name: result}
     return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
 
@@ -110,8 +108,7 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Run:
         boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
         states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
     if len(boxes) != len(sequence):
-        rows, frames = len(boxes), len(sequence)
-        raise ValueError(f"{path} has {rows} rows, {sequence.name} has {frames} frames")
+        raise ValueError(f"{path} has {len(boxes)} rows, {sequence.name} has {len(sequence)} frames")
     given = (states == STARTED) & np.isnan(boxes).all(axis=1)
     boxes[given] = sequence.boxes[given]
     nothing = np.full(len(boxes), np.nan)
@@ -124,7 +121,7 @@ def is_supervised(result: Run) -> bool:
 
 
 def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if any(len(_words(line)) == 1 for line in _lines(path)):
+    if any(len(_words(line)) == 1 for line in read_text(path).splitlines()):
         return read_vot(path)
     rows = read_numbers(path)
     counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
@@ -154,8 +151,7 @@ def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np
                 raise ValueError(f"{path} has {what}; a result needs one for every frame")
         start = len(sequence) - len(boxes)
         if start in (0, sequence.first) and frames[0] not in (start, start + 1):
-            own = sequence.name
-            raise ValueError(f"{path} begins at frame {frames[0]}, {own} at frame {start}")
+            raise ValueError(f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}")
     return boxes, _unsupervised(len(boxes))
 
 
@@ -172,19 +168,17 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises ValueError, naming file and line.
     """
     boxes, states = [], []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             values = [float(word) for word in _words(line)]
         except ValueError:
             values = []
-        is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
-        is_box = is_box and all(abs(value) <= LARGEST for value in values)
+        is_box = len(values) >= 4 and len(values) % 2 == 0 and all(abs(v) <= LARGEST for v in values)
         if not is_box and not (len(values) == 1 and values[0] in CODES):
             wanted = f"expected 0, 1, 2 or four numbers, got {line[:60]!r}"
             raise ValueError(f"{path}, line {number}: {wanted}")
         if is_box and len(values) > 4:
-            x, y = np.reshape(values, (-1, 2)).T
-            values = [x.min(), y.min(), np.ptp(x), np.ptp(y)]
+            values = polygon_to_box(values).tolist()
         boxes.append(values if is_box else [np.nan] * 4)
         states.append(BOX if is_box else int(values[0]))
     return np.array(boxes, float).reshape(-1, 4), np.array(states, np.int8)
@@ -192,7 +186,3 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _words(line: str) -> list[str]:
     return line.replace(",", " ").split()
-
-
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()

@@ -47,11 +47,7 @@ class _Name(NamedTuple):
     tail: str
 
 
-class _Reading(NamedTuple):
-    """The places where a sign is a sign, and a point a decimal point."""
-
-    signed: frozenset[str]
-    decimal: frozenset[str]
+_Reading = tuple[set[str], set[str]]  # the places where a sign is a sign; where a point is a decimal one
 
 
 def _parse(stem: str) -> _Name:
@@ -68,12 +64,12 @@ def _parse(stem: str) -> _Name:
 
 def _key(name: _Name, reading: _Reading) -> list[Any]:
     """Sort key: text, number, text, number, ..., text."""
+    signed, decimal = reading
     key: list[Any] = []
     for text, place, sign, whole, fraction in name.numbers:
-        signed = place in reading.signed
-        number = (sign if signed else "") + whole
-        key.append(text if signed else text + sign)
-        if fraction and place in reading.decimal:
+        number = (sign if place in signed else "") + whole
+        key.append(text if place in signed else text + sign)
+        if fraction and place in decimal:
             key.append(Decimal(f"{number}.{fraction}"))
         else:
             key += [Decimal(number), ".", Decimal(fraction)] if fraction else [Decimal(number)]
@@ -82,7 +78,7 @@ def _key(name: _Name, reading: _Reading) -> list[Any]:
 
 def natural_order(path: Path) -> list[Any]:
     """Sort key that takes runs of digits as numbers and no notice of case: frame2, Frame10."""
-    return [*_key(_parse(path.name), _Reading(frozenset(), frozenset())), path.name]
+    return [*_key(_parse(path.name), (set(), set())), path.name]
 
 
 def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
@@ -105,10 +101,7 @@ def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
             decimal.add(place)
             if not of_one_width:
                 doubtful_points.add(place)
-    return (
-        _Reading(frozenset(signed), frozenset(decimal)),
-        _Reading(frozenset(signed ^ doubtful_signs), frozenset(decimal - doubtful_points)),
-    )
+    return (signed, decimal), (signed ^ doubtful_signs, decimal - doubtful_points)
 
 
 def _in_order(files: list[Path]) -> list[Path]:
