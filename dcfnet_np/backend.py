@@ -225,10 +225,7 @@ def exclusive(method: Method) -> Method:
 
 
 class Turn:
-    """Whose turn it is to work with an object that has one state and one set of arrays: one call at a time.
-
-    A second call meanwhile is refused, not kept waiting: which of two frames came first would be left to chance.
-    """
+    """Lets one call at a time work with an object.  A second one is refused: their order would be left to chance."""
 
     def __init__(self, device: Device) -> None:
         self._device, self._process = device, os.getpid()
@@ -236,7 +233,7 @@ class Turn:
 
     @contextlib.contextmanager
     def take(self, who: str) -> Iterator[None]:
-        """For the length of a `with` block.  Raises RuntimeError, in the name of `who`, where that cannot be."""
+        """For `with`.  Raises RuntimeError, in the name of `who`, where that cannot be."""
         if self._device.kind == "cuda" and self._process != os.getpid():
             raise RuntimeError(
                 f"{who}: this tracker is on {self._device} and was made before a fork, which CUDA does not survive; "
@@ -266,8 +263,8 @@ def usable_cores() -> int:
 class _Blas:
     """The BLAS of this process, held to one thread as long as anybody wants that.
 
-    The number is the whole process's.  So the first to come sets it, and the last to go sets it back.  Where it is each
-    thread's own, with OpenMP, everybody sets it and sets it back.
+    The number is the whole process's: the first to come sets it, the last to go sets it back.  With
+    OpenMP it is each thread's own, so everybody does both.
     """
 
     def __init__(self) -> None:
@@ -321,10 +318,7 @@ def _blas() -> _Blas:
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while.
-
-    Any number of threads may be in it at the same time.
-    """
+    """For `with`, in any number of threads: BLAS has one thread.  More would keep their cores busy for a while."""
     return _blas().one_thread()
 
 

@@ -159,12 +159,8 @@ class TrackerBase:
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.device = select_device(device)
         self.turn = Turn(self.device)
-        self._settings: dict[str, Any] = {
-            "weights": self.weights,
-            "preset": self.preset,
-            "device": str(self.device),
-            "band": band,
-        }
+        settings = {"weights": self.weights, "preset": self.preset, "device": str(self.device), "band": band}
+        self._settings: dict[str, Any] = settings  # of a copy
         self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
         if self._by_kernels is not None:
             return  # on a GPU kernels do all that follows, see there

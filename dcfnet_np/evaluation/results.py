@@ -93,15 +93,12 @@ def load(out: Path) -> dict[str, Any]:
         written = f"{results.get('format')!r:.60}"
         raise ValueError(f"{path} has format {written}, this version reads {FORMAT_VERSION}")
     try:
-        words = [
-            results["protocol"],
-            results["dataset"]["name"],
-            *map(results["environment"].get, ("dcfnet_np", "commit")),
-        ]
+        words = [results["protocol"], results["dataset"]["name"]]
+        words += [results["environment"].get(key) for key in ("dcfnet_np", "commit")]
         tables = [facts["sequences"] for facts in results["trackers"].values()]
         scores = [row.get("success") for table in tables for row in table.values()]
         whole = isinstance(results["rules"], dict) and all(isinstance(word, str) for word in words)
-        whole &= all(score is None or isinstance(score, (int, float)) for score in scores)
+        whole &= all(isinstance(score, int | float | None) for score in scores)
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
@@ -151,7 +148,7 @@ def _curves(curves: Curves) -> dict[str, list[float]]:
 
 
 def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
-    by_sequence = dict[str, Any]()
+    by_sequence: dict[str, Any] = {}
     parts = []
     for job, result in runs:
         by_sequence[job.sequence.name] = {"accuracy": None, "failures": None}
@@ -160,11 +157,9 @@ def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
             parts.append((overlap, result.states))
             one = vot_scores([overlap], [result.states])
             by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
-    if not parts:
-        facts = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
-    else:
-        overlaps, states = zip(*parts)
-        whole = vot_scores(overlaps, states)
+    facts: dict[str, Any] = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
+    if parts:
+        whole = vot_scores(*zip(*parts))
         facts = whole._asdict() | {"curve": whole.curve.tolist()}
     return {"vot": facts, "sequences": by_sequence}
 
