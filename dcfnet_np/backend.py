@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import importlib
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -248,6 +249,15 @@ class Turn:
             yield
         finally:
             self._lock.release()
+
+
+def processor() -> str:
+    """The name of this machine's CPU."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, bench_kernels, kernels, network, tiled
-from .backend import Device, current, describe, one_blas_thread, usable_cores
+from .backend import Device, current, describe, one_blas_thread, processor, usable_cores
 from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
@@ -79,7 +79,7 @@ def machine() -> dict[str, Any]:
     ]
     forced = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": usable_cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -87,16 +87,6 @@ def machine() -> dict[str, Any]:
         "blas": libraries,
         "forced": forced,
     }
-
-
-def _processor() -> str:
-    import platform
-
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def ceilings() -> Ceilings:

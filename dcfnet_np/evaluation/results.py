@@ -197,7 +197,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": backend.processor(),
         "cores": backend.usable_cores(),
         "device": backend.describe(device) if device.kind == "cuda" else "cpu",
         "packages": packages,
@@ -217,15 +217,6 @@ def _commit() -> str:
     except OSError:
         return ""
     return git.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    lines = [line for line in text.splitlines() if line.startswith("model name")]
-    return lines[0].partition(":")[2].strip() if lines else platform.machine()
 
 
 def _sequence_facts(sequence: datasets.Sequence) -> dict[str, Any]:
@@ -252,11 +243,11 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows for a terminal, a heading first, the best tracker at the top; "-" for no score."""
     trackers = results["trackers"]
     if results["protocol"] == "vot":
-        ranked = sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"]))
+        ranked = sorted(trackers.items(), key=lambda item: -sortable(item[1]["vot"]["eao"]))
         return [VOT_HEADING, *((label, *vot_figures(facts["vot"])) for label, facts in ranked)]
     heading = "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
     rows: list[tuple[str, ...]] = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
-    for label, facts in sorted(trackers.items(), key=lambda item: -_sortable(item[1]["scores"]["success"])):
+    for label, facts in sorted(trackers.items(), key=lambda item: -sortable(item[1]["scores"]["success"])):
         scores: Any = Scores(**facts["scores"])
         median = facts["median"]["success"] if "median" in facts else None
         figures = (scores.success, scores.op, scores.dp, scores.normalised_precision)
@@ -290,5 +281,6 @@ def figure(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _sortable(value: float | None) -> float:
+def sortable(value: float | None) -> float:
+    """A score by which trackers are ranked; one without a score comes last."""
     return -1.0 if value is None or math.isnan(value) else value
