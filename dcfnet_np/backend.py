@@ -209,6 +209,13 @@ def to_device(array: Array, device: Device) -> Array:
         return cp.asarray(array)
 
 
+def pinned_array(cp: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A host array in page-locked memory, which a GPU copies without the CPU's help.  cp: CuPy."""
+    count = int(np.prod(shape))
+    memory = cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
 def current(device: Device) -> contextlib.AbstractContextManager[Any]:
     """For `with`: new arrays and kernels go to this device.  On the CPU nothing changes."""
     return contextlib.nullcontext() if device.kind == "cpu" else cupy().cuda.Device(device.index)
@@ -322,9 +329,7 @@ class _Blas:
         self._lock, self._inside = threading.Lock(), 0
 
 
-@functools.cache
-def _blas() -> _Blas:
-    return _Blas()
+_blas = functools.cache(_Blas)  # one, made when it is first needed
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:

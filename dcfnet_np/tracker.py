@@ -167,16 +167,16 @@ class TrackerBase:
 
         size, scales = self.preset.input_size, len(self.preset.window_factors)
         label = gaussian_label((size, size), self.preset.sigma)
-        self._band = label_band(label) if band == "auto" else None
+        self.band: Band | None = label_band(label) if band == "auto" else None  # None: all bins of the spectrum
         inverse: list[InverseWork | None] = [None] * batch
-        if self._band is not None:
-            rows, columns = (to_device(matrix, self.device) for matrix in (self._band.rows, self._band.columns))
-            self._band = self._band._replace(rows=rows, columns=columns)
+        if self.band is not None:
+            rows, columns = (to_device(matrix, self.device) for matrix in (self.band.rows, self.band.columns))
+            self.band = self.band._replace(rows=rows, columns=columns)
             if self.device.kind == "cpu":
-                inverse = [make_inverse_work(self._band, (scales,), np.float32) for _ in range(batch)]
+                inverse = [make_inverse_work(self.band, (scales,), np.float32) for _ in range(batch)]
         with current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
-            self._label_f = rfft2(to_device(label, self.device), self._band)
-            self._extract = make_extractor(self.weights, self.preset, self._band, self.device, batch * scales)
+            self._label_f = rfft2(to_device(label, self.device), self.band)
+            self._extract = make_extractor(self.weights, self.preset, self.band, self.device, batch * scales)
         self._memory = [Memory(work, np.empty((size, size))) for work in inverse]
         self._cores = Cores()
 
@@ -194,11 +194,6 @@ class TrackerBase:
 
     def __copy__(self) -> "TrackerBase":
         return copy.deepcopy(self)  # two trackers cannot share a target
-
-    @property
-    def band(self) -> Band | None:
-        """The bins of the spectrum that are kept; None: all of them."""
-        return self._band
 
     def _tell(self, event: str, **values: Any) -> None:
         if self._observer is not None:
@@ -276,7 +271,7 @@ class TrackerBase:
         if is_flat(extremes):
             maps = np.zeros((len(windows), size, size), np.float32)
         else:
-            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band, memory.inverse))
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self.band, memory.inverse))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
         self._tell("response", response=maps, peaks=peaks)
         best, quality = 0, NOTHING
@@ -312,7 +307,7 @@ class TrackerBase:
             some = places[first : first + most]
             windows = np.tile(window, (len(some), 1))
             search_f, extremes = self._extract(frame, some, windows)
-            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self.band))
             self._tell("redetection", centres=some, windows=windows, spectra=search_f, response=maps)
             for place, map_, own_extremes in zip(some, maps, extremes):
                 answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()

@@ -230,7 +230,7 @@ class FeatureTracker(Tracker):
             size = preset.input_size * cell
             patches = crop_patches(frame, centres, windows, size, rounded=preset.rounded_crop)
             extremes = extremes_of_windows(patches, frame.shape, centres, windows)
-            return Extracted(rfft2(features(patches) * window, self._band), extremes)
+            return Extracted(rfft2(features(patches) * window, self.band), extremes)
 
         self._extract = extract
 

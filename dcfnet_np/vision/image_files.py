@@ -40,13 +40,7 @@ class _Number(NamedTuple):
     fraction: str  # digits behind a decimal point, or ""
 
 
-class _Name(NamedTuple):
-    """The name of a file, without its suffix, taken apart."""
-
-    numbers: tuple[_Number, ...]
-    tail: str
-
-
+_Name = tuple[list[_Number], str]  # of a file, taken apart: its numbers, and what is behind the last one
 _Reading = tuple[set[str], set[str]]  # the places where a sign is a sign; where a point is a decimal one
 
 
@@ -59,21 +53,21 @@ def _parse(stem: str) -> _Name:
         whole = found["whole"] or found["digits"]
         numbers.append(_Number(text, place, found["sign"] or "", whole, found["fraction"] or ""))
         at = found.end()
-    return _Name(tuple(numbers), stem[at:].casefold())
+    return numbers, stem[at:].casefold()
 
 
 def _key(name: _Name, reading: _Reading) -> list[Any]:
     """Sort key: text, number, text, number, ..., text."""
-    signed, decimal = reading
+    (numbers, tail), (signed, decimal) = name, reading
     key: list[Any] = []
-    for text, place, sign, whole, fraction in name.numbers:
+    for text, place, sign, whole, fraction in numbers:
         number = (sign if place in signed else "") + whole
         key.append(text if place in signed else text + sign)
         if fraction and place in decimal:
             key.append(Decimal(f"{number}.{fraction}"))
         else:
             key += [Decimal(number), ".", Decimal(fraction)] if fraction else [Decimal(number)]
-    return [*key, name.tail]
+    return [*key, tail]
 
 
 def natural_order(path: Path) -> list[Any]:
@@ -84,8 +78,8 @@ def natural_order(path: Path) -> list[Any]:
 def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
     """How to read the names of one folder, and the other way where one may doubt."""
     numbers: dict[str, list[_Number]] = defaultdict(list)
-    for name in names:
-        for number in name.numbers:
+    for of_name, _ in names:
+        for number in of_name:
             numbers[number.place].append(number)
     signed, decimal, doubtful_signs, doubtful_points = set(), set(), set(), set()
     for place, there in numbers.items():
@@ -179,7 +173,7 @@ def _what(file: Path) -> tuple[Any, ...]:
 
 
 def _numbers(file: Path) -> tuple[Any, ...]:
-    return tuple((number.sign, int(number.whole), number.fraction) for number in _parse(file.stem).numbers)
+    return tuple((number.sign, int(number.whole), number.fraction) for number in _parse(file.stem)[0])
 
 
 def _warn_of_twins(files: list[Path]) -> None:
