@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation.datasets import DatasetError, Entry, Sequence
+from dcfnet_np.evaluation.datasets import DatasetError, Entry, Sequence, frame_number
 from dcfnet_np.files import read_text
 from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
 from dcfnet_np.vision.images import SourceError, read_image
@@ -143,8 +143,7 @@ def _track_id(annotation: Mapping[str, Any]) -> Any:
 
 def _number(path: Path, image: Mapping[str, Any], name: str) -> int:
     """An image's place in its video."""
-    digits = re.findall(r"\d+", Path(name).stem)[-1:]
-    for place in (image.get("frame_id"), image.get("frame_index"), *digits):
+    for place in (image.get("frame_id"), image.get("frame_index"), frame_number(Path(name))):
         if place is not None:
             return int(place)
     raise DatasetError(f"{path}: image {name} of a video needs a frame_id, or a number in its name")

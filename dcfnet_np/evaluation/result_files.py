@@ -100,10 +100,11 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Run:
     left these out, as OTB's toolkit does.
     Raises ValueError for a damaged file and for another number of rows.
     """
-    if path.suffix.lower() == ".txt":
-        boxes, states = _read_text(path)
+    if path.suffix.lower() == ".txt" and any(len(_words(line)) == 1 for line in read_text(path).splitlines()):
+        boxes, states = read_vot(path)
     else:
-        boxes, states = _read_table(path, sequence)
+        boxes = _read_rows(path) if path.suffix.lower() == ".txt" else _read_table(path, sequence)
+        states = np.array([STARTED, *[BOX] * (len(boxes) - 1)], np.int8)
     if len(boxes) == len(sequence) - sequence.first:
         boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
         states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
@@ -120,9 +121,8 @@ def is_supervised(result: Run) -> bool:
     return bool((result.states == FAILED).any() or (result.states == STARTED).sum() > 1)
 
 
-def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if any(len(_words(line)) == 1 for line in read_text(path).splitlines()):
-        return read_vot(path)
+def _read_rows(path: Path) -> np.ndarray:
+    """A .txt file of boxes or polygons from 1."""
     rows = read_numbers(path)
     counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
     if rows.shape[1] == 5 and len(rows) > 1 and counts:
@@ -130,11 +130,10 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if rows.shape[1] not in (4, 5, 8):
         wanted = "4 numbers a row, 5 with a confidence or 8 of a polygon"
         raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]}")
-    boxes = from_otb(polygon_to_box(rows) if rows.shape[1] == 8 else rows[:, :4])
-    return boxes, _unsupervised(len(boxes))
+    return from_otb(polygon_to_box(rows) if rows.shape[1] == 8 else rows[:, :4])
 
 
-def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np.ndarray]:
+def _read_table(path: Path, sequence: datasets.Sequence) -> np.ndarray:
     """A .csv or .json file, in the order of its frames."""
     numbers, boxes = read_numbered_boxes(path)
     if numbers is not None:
@@ -152,13 +151,7 @@ def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np
         start = len(sequence) - len(boxes)
         if start in (0, sequence.first) and frames[0] not in (start, start + 1):
             raise ValueError(f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}")
-    return boxes, _unsupervised(len(boxes))
-
-
-def _unsupervised(count: int) -> np.ndarray:
-    states = np.full(count, BOX, np.int8)
-    states[:1] = STARTED
-    return states
+    return boxes
 
 
 def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -195,10 +195,9 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None, np.ndarray]:
-    """Column `frame` as it stands, None without one, and boxes of a .csv or .json file, row by row.
+    """Column `frame` as it stands, None without one, and boxes (n, 4) float64, 0-based, of a .csv or .json file.
 
-    The boxes are (n, 4) float64, 0-based.  Raises ValueError for a malformed file, OSError when it
-    cannot be read.
+    Raises ValueError for a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
     suffix = _check_suffix(path)
@@ -207,16 +206,15 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None,
         rows: Any = json.loads(text) if suffix == ".json" else _csv_records(text)
         records = [{name.strip().lower(): value for name, value in row.items()} for row in rows]
         boxes = [[_number(record[name]) for name in "xywh"] for record in records]
-        numbered = bool(records) and all("frame" in record for record in records)
-        frames = [record["frame"] for record in records] if numbered else None
+        frames = [record["frame"] for record in records if "frame" in record]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
     found = np.array(boxes, float).reshape(-1, 4)
-    if (abs(found) > LARGEST).any():
-        row = int((abs(found) > LARGEST).any(axis=1).argmax()) + 1
-        raise ValueError(f"{path}: box {row} has a number beyond {LARGEST:g}")
-    return frames, found
+    beyond = (abs(found) > LARGEST).any(axis=1)
+    if beyond.any():
+        raise ValueError(f"{path}: box {beyond.argmax() + 1} has a number beyond {LARGEST:g}")
+    return frames if 0 < len(frames) == len(found) else None, found
 
 
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
