@@ -206,10 +206,9 @@ def read_trace(path: str | Path) -> Iterator[Step]:
     path = Path(path)
     try:
         file = open_hdf5(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file; a trace is written by dcfnet trace") from None
-    except (OSError, ValueError):
-        raise ValueError(f"{path}: it cannot be opened; a trace is written by dcfnet trace") from None
+    except (OSError, ValueError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it cannot be opened"
+        raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
     with file:
         facts = stored_attributes(file, ("format", "format_version"))
         if facts != {"format": FORMAT, "format_version": FORMAT_VERSION}:

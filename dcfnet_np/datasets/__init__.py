@@ -11,17 +11,6 @@ from .find import describe, find, find_here, is_ground_truth, load, read
 from .sequence import DatasetError, Entry, Sequence, frame_number, frames_of
 
 __all__ = [
-    "DatasetError",
-    "Entry",
-    "Problem",
-    "Sequence",
-    "check",
-    "describe",
-    "find",
-    "find_here",
-    "frame_number",
-    "frames_of",
-    "is_ground_truth",
-    "load",
-    "read",
-]
+    "DatasetError", "Entry", "Problem", "Sequence", "check", "describe", "find", "find_here",
+    "frame_number", "frames_of", "is_ground_truth", "load", "read",
+]  # fmt: skip
