@@ -19,7 +19,7 @@ import numpy as np
 
 from . import backend, kernels, network
 from .backend import Array, Device
-from .extractor import is_flat
+from .extractor import NOTHING_TO_TRACK, is_flat
 from .kernels import conv, crop, dcf, dft, lrn, peak
 from .ops.fourier import label_band, make_band, rfft2
 from .presets import Preset, get_preset
@@ -30,8 +30,6 @@ from .weights import Weights
 from .weights import load as load_weights
 
 log = logging.getLogger(__name__)
-
-NOTHING_TO_TRACK = "the window around the box holds nothing to track: the frame has one colour there"
 
 
 class Stage(NamedTuple):

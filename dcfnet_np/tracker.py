@@ -11,26 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .backend import (
-    Array,
-    Cores,
-    Turn,
-    array_module,
-    current,
-    exclusive,
-    one_blas_thread,
-    select_device,
-    to_device,
-    to_numpy,
-)
-from .device_tracker import (
-    NOTHING_TO_TRACK,
-    check_frame_shape,
-    device_tracker,
-    size_limits,
-    state_after,
-)
-from .extractor import is_flat, make_extractor
+from . import backend
+from .backend import Array, Cores, Turn, exclusive, one_blas_thread, to_device, to_numpy
+from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
+from .extractor import NOTHING_TO_TRACK, is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import Band, InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
@@ -157,7 +141,7 @@ class TrackerBase:
             raise ValueError(f"{type(self).__name__}: band must be 'auto' or None, got {band!r}")
         self.preset = get_preset(preset)
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
-        self.device = select_device(device)
+        self.device = backend.select_device(device)
         self.turn = Turn(self.device)
         settings = {"weights": self.weights, "preset": self.preset, "device": str(self.device), "band": band}
         self._settings: dict[str, Any] = settings  # of a copy
@@ -174,7 +158,7 @@ class TrackerBase:
             self.band = self.band._replace(rows=rows, columns=columns)
             if self.device.kind == "cpu":
                 inverse = [make_inverse_work(self.band, (scales,), np.float32) for _ in range(batch)]
-        with current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
+        with backend.current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
             self._label_f = rfft2(to_device(label, self.device), self.band)
             self._extract = make_extractor(self.weights, self.preset, self.band, self.device, batch * scales)
         self._memory = [Memory(work, np.empty((size, size))) for work in inverse]
@@ -217,7 +201,7 @@ class TrackerBase:
         target.filters = [OnlineFilter(self._label_f, lam, rate, preset.update_rule) for rate in rates]
         for model in target.filters:
             model.update(spectra[0])
-        if not array_module(spectra).isfinite(target.response_f(spectra)).all():
+        if not backend.array_module(spectra).isfinite(target.response_f(spectra)).all():
             raise ValueError(
                 f"{who}: no finite filter comes from this window; are the weights far too large, or is lam zero?"
             )

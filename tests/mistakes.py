@@ -316,7 +316,7 @@ MISTAKES = [
         ("VOT's boxes from 1",
          "boxes.append(values if is_box", "boxes.append(list(from_otb(values)) if is_box"),
         ("boxes of a text file from 0",
-         "return from_otb(polygon_to_box", "return np.array(polygon_to_box"),
+         "boxes = from_otb(polygon_to_box", "boxes = np.array(polygon_to_box"),
         ("frames in the order of the file",
          "frames, boxes = frames[order], boxes[order]", "frames = frames[order]"),
         ("gaps are taken", "if after != before + 1:", "if after == before:"),

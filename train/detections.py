@@ -5,9 +5,10 @@
     YOLO  a .txt file of an image's name, beside it, or in labels/ where the image is in images/: a line
           "class x y w h" an object, its centre and size as shares of the image's width and height
 
-An object is a sequence of one image, unless a number links it to others: in COCO `track_id` or
-`instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or `frame_index` of the
-images; in YOLO a sixth number, in images whose names differ by their last number alone.
+An object is a sequence of one image, unless a number says in which images it is the same target: in COCO
+`track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or `frame_index`
+of the images; in YOLO a sixth number, as `yolo track` writes it, in images whose names differ by their
+last number alone.
 """
 
 import json
@@ -229,23 +230,23 @@ def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
     """x, y, w, h and, if given, the target's number of every line."""
     rows = []
     for number, line in enumerate(read_text(text).splitlines(), start=1):
-        words, where = line.split(), f"{text}, line {number}"
-        if not words:
-            continue
+        words = line.split()
         try:
             values = [float(word) for word in words]
         except ValueError:
             values = []
-        if len(values) not in (5, 6) or not np.isfinite(values).all():
+        if words and (len(values) not in (5, 6) or not np.isfinite(values).all()):
             polygon = "; a polygon? export boxes" if len(values) > 6 else ""
-            raise DatasetError(f"{where}: expected class x y w h, got {line[:40]!r}{polygon}")
+            raise DatasetError(f"{text}, line {number}: expected class x y w h, got {line[:40]!r}{polygon}")
+        if not words:
+            continue
         if max(values[1:5]) > 1.01 or min(values[1:5]) < -0.01:
             raise DatasetError(
-                f"{where}: x y w h must be shares of the image's width and height, from 0 to 1, "
+                f"{text}, line {number}: x y w h must be shares of the image's width and height, from 0 to 1, "
                 f"got {max(values[1:5], key=abs):g}; divide pixels by the image's size"
             )
         if len(values) == 6 and not values[5].is_integer():
-            raise DatasetError(f"{where}: a sixth number is the target's, got {words[5]}; no confidences")
+            raise DatasetError(f"{text}, line {number}: a sixth number is the target's, got {words[5]}; no confidences")
         rows.append(tuple(values[1:]))
     return rows
 

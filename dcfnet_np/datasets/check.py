@@ -33,11 +33,13 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     listed = root / "list.txt"
     if listed.is_file():
         there = {entry.name for entry in entries}
-        text = f"{listed} names it, but there is no such folder with ground truth"
         try:
-            yield from (Problem(name[:60], text) for name in read_text(listed).split() if name not in there)
+            missing = [name for name in read_text(listed).split() if name not in there]
         except (OSError, ValueError) as error:
             yield Problem(listed.name, str(error))
+            missing = []
+        for name in missing:
+            yield Problem(name[:60], f"{listed} names it, but there is no such folder with ground truth")
     for folder in folders_in(root):
         if frames_of(folder) and not any(folder in (entry.folder, *entry.folder.parents) for entry in entries):
             yield Problem(folder.name, f"{folder} has frames but no ground truth")

@@ -32,11 +32,16 @@ def find(folder: Path) -> list[Entry]:
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
     """A sequence NAME.ID for each target of a video, NAME alone for a single one."""
     targets = read_masks(entry.truth, files)
-    sequences = []
-    for target, boxes in targets.items():
-        name = entry.name if len(targets) == 1 else f"{entry.name}.{target}"
-        sequences.append(Sequence(name, "davis", tuple(files), boxes, video=entry.name))
-    return sequences
+    return [
+        Sequence(
+            entry.name if len(targets) == 1 else f"{entry.name}.{target}",
+            "davis",
+            tuple(files),
+            boxes,
+            video=entry.name,
+        )
+        for target, boxes in targets.items()
+    ]
 
 
 def voc_palette() -> np.ndarray:

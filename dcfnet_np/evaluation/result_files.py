@@ -43,8 +43,9 @@ def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[P
             raise ValueError(f"{result} has no file named like a sequence, such as {names}")
     else:
         files = _match([(result.stem, result)], sequences)
-        if not files and (count := len(sequences)) > 1:
-            raise ValueError(f"{result} is named like none of the {count} sequences; give one's folder")
+        if not files and len(sequences) > 1:
+            count = len(sequences)
+            raise ValueError(f"{result} is named like none of the {count} sequences; name one's folder")
         files = files or {sequences[0].name: result}
     return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
 
@@ -100,11 +101,10 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Run:
     left these out, as OTB's toolkit does.
     Raises ValueError for a damaged file and for another number of rows.
     """
-    if path.suffix.lower() == ".txt" and any(len(_words(line)) == 1 for line in read_text(path).splitlines()):
-        boxes, states = read_vot(path)
+    if path.suffix.lower() == ".txt":
+        boxes, states = _read_text(path)
     else:
-        boxes = _read_rows(path) if path.suffix.lower() == ".txt" else _read_table(path, sequence)
-        states = np.array([STARTED, *[BOX] * (len(boxes) - 1)], np.int8)
+        boxes, states = _read_table(path, sequence)
     if len(boxes) == len(sequence) - sequence.first:
         boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
         states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
@@ -121,8 +121,9 @@ def is_supervised(result: Run) -> bool:
     return bool((result.states == FAILED).any() or (result.states == STARTED).sum() > 1)
 
 
-def _read_rows(path: Path) -> np.ndarray:
-    """A .txt file of boxes or polygons from 1."""
+def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if any(len(_words(line)) == 1 for line in _lines(path)):
+        return read_vot(path)
     rows = read_numbers(path)
     counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
     if rows.shape[1] == 5 and len(rows) > 1 and counts:
@@ -130,10 +131,11 @@ def _read_rows(path: Path) -> np.ndarray:
     if rows.shape[1] not in (4, 5, 8):
         wanted = "4 numbers a row, 5 with a confidence or 8 of a polygon"
         raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]}")
-    return from_otb(polygon_to_box(rows) if rows.shape[1] == 8 else rows[:, :4])
+    boxes = from_otb(polygon_to_box(rows) if rows.shape[1] == 8 else rows[:, :4])
+    return boxes, _unsupervised(len(boxes))
 
 
-def _read_table(path: Path, sequence: datasets.Sequence) -> np.ndarray:
+def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np.ndarray]:
     """A .csv or .json file, in the order of its frames."""
     numbers, boxes = read_numbered_boxes(path)
     if numbers is not None:
@@ -151,7 +153,13 @@ def _read_table(path: Path, sequence: datasets.Sequence) -> np.ndarray:
         start = len(sequence) - len(boxes)
         if start in (0, sequence.first) and frames[0] not in (start, start + 1):
             raise ValueError(f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}")
-    return boxes
+    return boxes, _unsupervised(len(boxes))
+
+
+def _unsupervised(count: int) -> np.ndarray:
+    states = np.full(count, BOX, np.int8)
+    states[:1] = STARTED
+    return states
 
 
 def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -161,12 +169,13 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises ValueError, naming file and line.
     """
     boxes, states = [], []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         try:
             values = [float(word) for word in _words(line)]
         except ValueError:
             values = []
-        is_box = len(values) >= 4 and len(values) % 2 == 0 and all(abs(v) <= LARGEST for v in values)
+        is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
+        is_box = is_box and all(abs(value) <= LARGEST for value in values)
         if not is_box and not (len(values) == 1 and values[0] in CODES):
             wanted = f"expected 0, 1, 2 or four numbers, got {line[:60]!r}"
             raise ValueError(f"{path}, line {number}: {wanted}")
@@ -179,3 +188,7 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _words(line: str) -> list[str]:
     return line.replace(",", " ").split()
+
+
+def _lines(path: Path) -> list[str]:
+    return read_text(path).splitlines()

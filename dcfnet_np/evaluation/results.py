@@ -18,17 +18,9 @@ import numpy as np
 
 from .. import __version__, backend
 from ..files import replacing
-from . import datasets
+from . import datasets, metrics
 from .baselines import Spec, describe
-from .metrics import (
-    NORMALISED_THRESHOLDS,
-    Curves,
-    Rules,
-    Scores,
-    SequenceScores,
-    combine,
-    get_rules,
-)
+from .metrics import Curves, Rules, Scores, SequenceScores, combine, get_rules
 from .protocols import VOT2015_LENGTHS, Run, VotScores, is_annotated, score, vot_overlaps, vot_scores
 from .runner import Config, Job, box_file, read, read_json
 
@@ -69,7 +61,7 @@ def build(
         "thresholds": {
             "success": np.linspace(0, 1, rules.overlap_thresholds).tolist(),
             "precision": list(range(rules.precision_thresholds)),
-            "normalised": NORMALISED_THRESHOLDS.tolist(),
+            "normalised": metrics.NORMALISED_THRESHOLDS.tolist(),
         },
         "trackers": trackers,
         "unscored": [sequence.name for sequence in sequences if not is_annotated(sequence)],

@@ -20,16 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import (
-    WriteError,
-    check_output,
-    only_writer,
-    part_of,
-    read_text,
-    replacing,
-    sync_and_move,
-    write_errors,
-)
+from .. import files
+from ..files import WriteError, read_text, write_errors
 
 Box = tuple[float, float, float, float]
 
@@ -247,7 +239,7 @@ def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
     path = Path(path)
     form = _FORMATS[_check_suffix(path)]
     text = form.head + form.between.join(form.row(row) for row in rows) + form.tail
-    with replacing(path) as part:
+    with files.replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
 
 
@@ -268,12 +260,12 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
         self.path = Path(path)
         self.count = 0  # rows in the file
         self._format = _FORMATS[_check_suffix(self.path)]
-        self._part = part_of(self.path)
-        check_output(self.path)
+        self._part = files.part_of(self.path)
+        files.check_output(self.path)
 
     def __enter__(self) -> "BoxWriter":
         with write_errors(self.path), ExitStack() as stack:
-            stack.enter_context(only_writer(self.path))
+            stack.enter_context(files.only_writer(self.path))
             self._file = stack.enter_context(open(self._part, "wb", buffering=0))
             self._write(self._format.head)
             self._held = stack.pop_all()
@@ -311,7 +303,7 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
                 self._file.close()
             if keep:
                 with write_errors(self.path):
-                    sync_and_move(self._part, self.path)
+                    files.sync_and_move(self._part, self.path)
             else:
                 self._part.unlink(missing_ok=True)
 
