@@ -153,7 +153,7 @@ class Following:
         self.tracker = Tracker("light", preset, "cpu", **changes)
         if plain:
             t = self.tracker
-            t._extract = extractor.Extractor(t.weights, preset, t._band, Device("cpu"))
+            t._extract = extractor.Extractor(t.weights, preset, t.band, Device("cpu"))
         os.environ.pop("DCFNET_CORES") if before is None else os.environ.update(DCFNET_CORES=before)
         self.tracker.init(frames[0], box)
         self.frames, self.next = frames, 1

@@ -1,7 +1,7 @@
 """HDF5 and zip files of unknown makers, opened so that they take no more memory than they have bytes.
 
-Compression lets a few bytes unfold to gigabytes, entries may lie on each other, and a name may lead into another file.
-Our own files need none of this.  So it is refused by what the headers say, before any content is read.
+Compression unfolds, entries overlap, links lead into other files.  Our own files need none of this,
+so it is refused by what the headers say, before any content is read.
 """
 
 import io
@@ -16,10 +16,10 @@ MOST_NUMBERS = 16  # of an attribute; a mean has three
 
 
 def open_hdf5(path: Path) -> Any:
-    """An h5py.File to read, of structure with checksums: version 2 of it or newer.  All files of ours are.
+    """An h5py.File to read, of structure with checksums (version 2 or newer), as all files of ours are.
 
-    The library may never return from damage in an older one, which is what h5py makes by default.
-    Raises FileNotFoundError, ValueError when it is something else, and what h5py raises on a damaged one.
+    HDF5 may never return from damage in an older one, which is what h5py makes by default.
+    Raises FileNotFoundError, ValueError for another file, and what h5py raises on a damaged one.
     """
     import h5py
 
@@ -35,9 +35,8 @@ def open_hdf5(path: Path) -> Any:
 def stored_dataset(group: Any, name: str) -> Any:
     """The data set `name` ("conv1/weight") of an HDF5 group, not yet read.
 
-    It lies in the file itself and takes as many bytes there as in memory: no links, no compression, no other
-    files, nothing that is only claimed.  Raises KeyError when there is none, ValueError when it is stored
-    otherwise.
+    It takes as many bytes in the file as in memory.  Raises KeyError when there is none, ValueError
+    for links, compression, and what lies elsewhere or is only claimed.
     """
     import h5py
 

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import importlib
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -208,6 +209,13 @@ def to_device(array: Array, device: Device) -> Array:
         return cp.asarray(array)
 
 
+def pinned_array(cp: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A host array in page-locked memory, which a GPU copies without the CPU's help.  cp: CuPy."""
+    count = int(np.prod(shape))
+    memory = cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
 def current(device: Device) -> contextlib.AbstractContextManager[Any]:
     """For `with`: new arrays and kernels go to this device.  On the CPU nothing changes."""
     return contextlib.nullcontext() if device.kind == "cpu" else cupy().cuda.Device(device.index)
@@ -225,10 +233,7 @@ def exclusive(method: Method) -> Method:
 
 
 class Turn:
-    """Whose turn it is to work with an object that has one state and one set of arrays: one call at a time.
-
-    A second call meanwhile is refused, not kept waiting: which of two frames came first would be left to chance.
-    """
+    """Lets one call at a time work with an object.  A second one is refused: their order would be left to chance."""
 
     def __init__(self, device: Device) -> None:
         self._device, self._process = device, os.getpid()
@@ -236,7 +241,7 @@ class Turn:
 
     @contextlib.contextmanager
     def take(self, who: str) -> Iterator[None]:
-        """For the length of a `with` block.  Raises RuntimeError, in the name of `who`, where that cannot be."""
+        """For `with`.  Raises RuntimeError, in the name of `who`, where that cannot be."""
         if self._device.kind == "cuda" and self._process != os.getpid():
             raise RuntimeError(
                 f"{who}: this tracker is on {self._device} and was made before a fork, which CUDA does not survive; "
@@ -253,6 +258,15 @@ class Turn:
             self._lock.release()
 
 
+def processor() -> str:
+    """The name of this machine's CPU."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def usable_cores() -> int:
     """CPU cores that this process may use: fewer than the machine has under taskset and in many containers.
 
@@ -266,8 +280,8 @@ def usable_cores() -> int:
 class _Blas:
     """The BLAS of this process, held to one thread as long as anybody wants that.
 
-    The number is the whole process's.  So the first to come sets it, and the last to go sets it back.  Where it is each
-    thread's own, with OpenMP, everybody sets it and sets it back.
+    The number is the whole process's: the first to come sets it, the last to go sets it back.  With
+    OpenMP it is each thread's own, so everybody does both.
     """
 
     def __init__(self) -> None:
@@ -315,16 +329,11 @@ class _Blas:
         self._lock, self._inside = threading.Lock(), 0
 
 
-@functools.cache
-def _blas() -> _Blas:
-    return _Blas()
+_blas = functools.cache(_Blas)  # one, made when it is first needed
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """A context in which BLAS has one thread.  Its other threads, once used, keep their cores busy for a while.
-
-    Any number of threads may be in it at the same time.
-    """
+    """For `with`, in any number of threads: BLAS has one thread.  More would keep their cores busy for a while."""
     return _blas().one_thread()
 
 

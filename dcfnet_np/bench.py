@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, bench_kernels, kernels, network, tiled
-from .backend import Device, current, describe, one_blas_thread, usable_cores
+from .backend import Device, current, describe, one_blas_thread, processor, usable_cores
 from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
@@ -79,7 +79,7 @@ def machine() -> dict[str, Any]:
     ]
     forced = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": usable_cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -87,16 +87,6 @@ def machine() -> dict[str, Any]:
         "blas": libraries,
         "forced": forced,
     }
-
-
-def _processor() -> str:
-    import platform
-
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def ceilings() -> Ceilings:
@@ -188,7 +178,7 @@ def tracking_stages(
     tracker.init(frames[0], box)
     tracker.update(frames[1])
     extract, target = tracker._extract, tracker._target
-    if not isinstance(extract, FastExtractor) or target is None or tracker._band is None:
+    if not isinstance(extract, FastExtractor) or target is None or tracker.band is None:
         raise ValueError(f"bench: stages are those of the fast path, which {weights.architecture} does not take")
     size, scales = preset.input_size, preset.num_scales
     model, centre, windows = target.filter, target.centre, target.windows(preset.window_factors)
@@ -225,13 +215,13 @@ def tracking_stages(
                 spectra = timed("transform", extract.join, len(patches))
                 if len(patches) == scales:
                     response_f = timed("response", model.response_f, spectra)
-                    maps = timed("inverse", irfft2, response_f, (size, size), tracker._band, inverse)
+                    maps = timed("inverse", irfft2, response_f, (size, size), tracker.band, inverse)
                     timed("peak", maps.max, (1, 2))
                     timed("peak", tracker._peak, maps[0])
                     timed("peak", peak_to_sidelobe, maps[0], 5, tracker._memory[0].doubles)
                 else:
                     timed("update", model.update, spectra[0])
-    costs = _costs(weights, size, scales, strips, tracker._band.spectrum_shape)
+    costs = _costs(weights, size, scales, strips, tracker.band.spectrum_shape)
     rows = []
     for name, times in seconds.items():
         flops, moved = costs[name]

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import backend, kernels, network
 from .backend import Array, Device
-from .extractor import is_flat
+from .extractor import NOTHING_TO_TRACK, is_flat
 from .kernels import conv, crop, dcf, dft, lrn, peak
 from .ops.fourier import label_band, make_band, rfft2
 from .presets import Preset, get_preset
@@ -30,8 +30,6 @@ from .weights import Weights
 from .weights import load as load_weights
 
 log = logging.getLogger(__name__)
-
-NOTHING_TO_TRACK = "the window around the box holds nothing to track: the frame has one colour there"
 
 
 class Stage(NamedTuple):
@@ -89,8 +87,8 @@ class DeviceStep:
             with self._stream:
                 self._make_constants()
                 self._make_buffers()
-            self.frame = self._pinned(self.frame_shape, np.uint8)
-            self.results = self._pinned((targets, len(peak.RESULT)), np.float64)
+            self.frame = backend.pinned_array(self._cp, self.frame_shape, np.uint8)
+            self.results = backend.pinned_array(self._cp, (targets, len(peak.RESULT)), np.float64)
             self.stages = self._make_stages()
             self._learn = self.stages[self._learn_from :]
             self._stream.synchronize()
@@ -390,12 +388,6 @@ class DeviceStep:
             self.results[...] = self._targets.results
         else:
             self._targets.results.get(stream=self._stream, out=self.results, blocking=False)
-
-    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """A host array in page-locked memory, which the GPU copies without the CPU's help."""
-        count = int(np.prod(shape))
-        memory = self._cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
-        return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 class DeviceTracker:

@@ -12,6 +12,7 @@ from .presets import Preset
 from .vision.crop import Cropper, crop_patches, window_taps
 from .weights import Weights
 
+NOTHING_TO_TRACK = "the window around the box holds nothing to track: the frame has one colour there"
 STRIPS = 2  # of a patch, see `FastExtractor`; a fixed number, so that results do not depend on the machine's cores
 
 

@@ -17,22 +17,20 @@ class WriteError(OSError):
     """A file cannot be written; the message is one line that names it and says what to do."""
 
 
-BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32's begins like UTF-16's
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+BYTE_ORDER_MARKS = {  # the longer ones first: UTF-32's begins like UTF-16's
+    "utf-8-sig": (codecs.BOM_UTF8,),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file that a person hands us: UTF-8, or what its byte order mark says, which is taken off.
 
-    Raises OSError, and ValueError with one line that names the file and its encoding as far as it can be told.
+    Raises OSError, and ValueError with one line that names the file and its encoding.
     """
     data = Path(path).read_bytes()
-    encoding = next((name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
+    encoding = next((name for name, marks in BYTE_ORDER_MARKS.items() if data.startswith(marks)), "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -62,9 +60,8 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
             raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             if not _lock(stream.fileno(), wait):
-                raise WriteError(
-                    f"cannot write {path}: another process is writing there; wait for its end or choose another name"
-                )
+                advice = "wait for its end or choose another name"
+                raise WriteError(f"cannot write {path}: another process is writing there; {advice}")
             with contextlib.suppress(FileNotFoundError):  # the owner before deletes the file, and it may be this one
                 if os.path.samestat(os.fstat(stream.fileno()), os.stat(lock)):
                     break
@@ -115,9 +112,8 @@ def check_output(path: Path) -> None:
     except WriteError:
         raise
     except OSError as error:
-        raise ValueError(
-            f"cannot write {path}: {error.strerror} in {path.parent}; choose a folder that you can write to"
-        ) from None
+        advice = "choose a folder that you can write to"
+        raise ValueError(f"cannot write {path}: {error.strerror} in {path.parent}; {advice}") from None
 
 
 @contextlib.contextmanager

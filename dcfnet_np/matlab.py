@@ -105,8 +105,7 @@ class _Elements:
         found = self.numbers()
         if len(found) > MOST_DIMENSIONS:  # their product would be multiplied for years
             raise MatlabError("an array of too many dimensions")
-        found_list: list[Any] = found.tolist()
-        return found_list
+        return found.tolist()
 
 
 def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:

@@ -112,26 +112,25 @@ class Recorder:
 
     def _hear(self, event: str, values: dict[str, Any]) -> None:
         """An event of the tracker, see `Tracker`."""
-        role = "redetection" if event.startswith("redetection") else event
         if event == "model":
             for prefix, model in zip(("", "second_"), values["filters"]):
                 self._note(f"{prefix}numerator", model.numerator)
                 self._note(f"{prefix}denominator", model.denominator)
         elif event == "response":
-            self._note("response", values["response"])
-            self._note("peaks", values["peaks"])
+            for name in ("response", "peaks"):
+                self._note(name, values[name])
         elif event == "move":
             self._note("peak", values["peak"])
         elif event == "redetection move":
             self._note("redetection_place", values["centre"])
             self._note("redetection_peak", values["peak"])
         else:
-            self._note(f"{role}_centres", values["centres"])
-            self._note(f"{role}_windows", values["windows"])
+            self._note(f"{event}_centres", values["centres"])
+            self._note(f"{event}_windows", values["windows"])
             patches = self.plain.crop(self._frame, values["centres"], values["windows"])
-            self._note(f"{role}_crop", patches)
-            self._note(f"{role}_features", self.plain.features(patches))
-            self._note(f"{role}_f", values["spectra"])
+            self._note(f"{event}_crop", patches)
+            self._note(f"{event}_features", self.plain.features(patches))
+            self._note(f"{event}_f", values["spectra"])
             if event == "redetection":
                 self._note("redetection_response", values["response"])
 
@@ -207,10 +206,9 @@ def read_trace(path: str | Path) -> Iterator[Step]:
     path = Path(path)
     try:
         file = open_hdf5(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file; a trace is written by dcfnet trace") from None
-    except (OSError, ValueError):
-        raise ValueError(f"{path}: it cannot be opened; a trace is written by dcfnet trace") from None
+    except (OSError, ValueError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it cannot be opened"
+        raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
     with file:
         facts = stored_attributes(file, ("format", "format_version"))
         if facts != {"format": FORMAT, "format_version": FORMAT_VERSION}:

@@ -11,26 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .backend import (
-    Array,
-    Cores,
-    Turn,
-    array_module,
-    current,
-    exclusive,
-    one_blas_thread,
-    select_device,
-    to_device,
-    to_numpy,
-)
-from .device_tracker import (
-    NOTHING_TO_TRACK,
-    check_frame_shape,
-    device_tracker,
-    size_limits,
-    state_after,
-)
-from .extractor import is_flat, make_extractor
+from . import backend
+from .backend import Array, Cores, Turn, exclusive, one_blas_thread, to_device, to_numpy
+from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
+from .extractor import NOTHING_TO_TRACK, is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import Band, InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
@@ -157,30 +141,26 @@ class TrackerBase:
             raise ValueError(f"{type(self).__name__}: band must be 'auto' or None, got {band!r}")
         self.preset = get_preset(preset)
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
-        self.device = select_device(device)
+        self.device = backend.select_device(device)
         self.turn = Turn(self.device)
-        self._settings: dict[str, Any] = {
-            "weights": self.weights,
-            "preset": self.preset,
-            "device": str(self.device),
-            "band": band,
-        }
+        settings = {"weights": self.weights, "preset": self.preset, "device": str(self.device), "band": band}
+        self._settings: dict[str, Any] = settings  # of a copy
         self._by_kernels = device_tracker(self.weights, self.preset, self.device, band)
         if self._by_kernels is not None:
             return  # on a GPU kernels do all that follows, see there
 
         size, scales = self.preset.input_size, len(self.preset.window_factors)
         label = gaussian_label((size, size), self.preset.sigma)
-        self._band = label_band(label) if band == "auto" else None
+        self.band: Band | None = label_band(label) if band == "auto" else None  # None: all bins of the spectrum
         inverse: list[InverseWork | None] = [None] * batch
-        if self._band is not None:
-            rows, columns = (to_device(matrix, self.device) for matrix in (self._band.rows, self._band.columns))
-            self._band = self._band._replace(rows=rows, columns=columns)
+        if self.band is not None:
+            rows, columns = (to_device(matrix, self.device) for matrix in (self.band.rows, self.band.columns))
+            self.band = self.band._replace(rows=rows, columns=columns)
             if self.device.kind == "cpu":
-                inverse = [make_inverse_work(self._band, (scales,), np.float32) for _ in range(batch)]
-        with current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
-            self._label_f = rfft2(to_device(label, self.device), self._band)
-            self._extract = make_extractor(self.weights, self.preset, self._band, self.device, batch * scales)
+                inverse = [make_inverse_work(self.band, (scales,), np.float32) for _ in range(batch)]
+        with backend.current(self.device), one_blas_thread():  # so that no number depends on BLAS's threads
+            self._label_f = rfft2(to_device(label, self.device), self.band)
+            self._extract = make_extractor(self.weights, self.preset, self.band, self.device, batch * scales)
         self._memory = [Memory(work, np.empty((size, size))) for work in inverse]
         self._cores = Cores()
 
@@ -198,11 +178,6 @@ class TrackerBase:
 
     def __copy__(self) -> "TrackerBase":
         return copy.deepcopy(self)  # two trackers cannot share a target
-
-    @property
-    def band(self) -> Band | None:
-        """The bins of the spectrum that are kept; None: all of them."""
-        return self._band
 
     def _tell(self, event: str, **values: Any) -> None:
         if self._observer is not None:
@@ -226,7 +201,7 @@ class TrackerBase:
         target.filters = [OnlineFilter(self._label_f, lam, rate, preset.update_rule) for rate in rates]
         for model in target.filters:
             model.update(spectra[0])
-        if not array_module(spectra).isfinite(target.response_f(spectra)).all():
+        if not backend.array_module(spectra).isfinite(target.response_f(spectra)).all():
             raise ValueError(
                 f"{who}: no finite filter comes from this window; are the weights far too large, or is lam zero?"
             )
@@ -280,7 +255,7 @@ class TrackerBase:
         if is_flat(extremes):
             maps = np.zeros((len(windows), size, size), np.float32)
         else:
-            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band, memory.inverse))
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self.band, memory.inverse))
         peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
         self._tell("response", response=maps, peaks=peaks)
         best, quality = 0, NOTHING
@@ -316,7 +291,7 @@ class TrackerBase:
             some = places[first : first + most]
             windows = np.tile(window, (len(some), 1))
             search_f, extremes = self._extract(frame, some, windows)
-            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self._band))
+            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self.band))
             self._tell("redetection", centres=some, windows=windows, spectra=search_f, response=maps)
             for place, map_, own_extremes in zip(some, maps, extremes):
                 answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()

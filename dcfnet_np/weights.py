@@ -289,7 +289,7 @@ def _is_mat_4(start: bytes) -> bool:
 
 
 def import_weights(path: str | os.PathLike[str], architecture: str | None = None) -> Weights:
-    """Weights of a released file, MatConvNet's or PyTorch's, told by its first bytes.
+    """Weights of a released file, MatConvNet's or PyTorch's.
 
     architecture: name to use instead of the first one that fits (a PyTorch file does not say whether a
     convolution is dilated).  Raises WeightsError (a ValueError).
@@ -402,7 +402,7 @@ def _read_layers(net: dict[str, Any]) -> _Network:
 
 
 def _structure(value: Any) -> dict[str, Any]:
-    """A structure; an empty matrix or nothing stands for one without fields."""
+    """A structure; anything else, as an empty matrix, stands for one without fields."""
     return value if isinstance(value, dict) else {}
 
 

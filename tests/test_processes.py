@@ -146,7 +146,7 @@ def test_training_goes_on_after_a_fork(rng, video):
     parameters = network.initialise("light", 3)
 
     def loss():
-        return step.batch_gradients(batches, np.array([[0, 1], [2, 3]]), parameters, "light", objective)[0]
+        return step.batch_gradients(batches, np.array([[0, 1], [2, 3]]), parameters, "light", objective)[0].tolist()
 
     assert loss() == forked(loss)
 

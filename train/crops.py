@@ -28,13 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np.archives import open_hdf5, stored_attributes, stored_dataset
-from dcfnet_np.files import (
-    only_writer,
-    part_of,
-    replacing,
-    sync_and_move,
-    write_errors,
-)
+from dcfnet_np.files import only_writer, part_of, replacing, sync_and_move, write_errors
 
 FORMAT_VERSION = 2
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
@@ -89,9 +83,8 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
                 raise ValueError("another format")
             pixels = _mapped(path, stored_dataset(file, "crops"))
             names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
-            sequence, frame, box, validation = (
-                stored_dataset(file, name)[:] for name in ("sequence", "frame", "box", "validation")
-            )
+            columns = "sequence", "frame", "box", "validation"
+            sequence, frame, box, validation = (stored_dataset(file, name)[:] for name in columns)
         size, edge, padding = int(attributes["size"]), int(attributes["margin"]), float(attributes["padding"])
         shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
         if shapes != [(len(frame), 3, *[size + 2 * edge] * 2), *[(len(frame),)] * 2, (len(frame), 4), (len(names),)]:

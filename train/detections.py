@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation.datasets import DatasetError, Entry, Sequence
+from dcfnet_np.evaluation.datasets import DatasetError, Entry, Sequence, frame_number
 from dcfnet_np.files import read_text
 from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
 from dcfnet_np.vision.images import SourceError, read_image
@@ -66,7 +66,7 @@ def find(root: Path) -> list[Entry]:
 
 
 def read(entry: Entry) -> list[Sequence]:
-    """Every target of an entry that `find` found.  Raises DatasetError, one line: what, where, what to do."""
+    """Every target of an entry that `find` found.  Raises DatasetError."""
     try:
         tracks = _read_coco(entry.truth) if entry.format == "coco" else _read_yolo(entry)
     except DatasetError:
@@ -144,8 +144,7 @@ def _track_id(annotation: Mapping[str, Any]) -> Any:
 
 def _number(path: Path, image: Mapping[str, Any], name: str) -> int:
     """An image's place in its video."""
-    digits = re.findall(r"\d+", Path(name).stem)[-1:]
-    for place in (image.get("frame_id"), image.get("frame_index"), *digits):
+    for place in (image.get("frame_id"), image.get("frame_index"), frame_number(Path(name))):
         if place is not None:
             return int(place)
     raise DatasetError(f"{path}: image {name} of a video needs a frame_id, or a number in its name")
@@ -257,7 +256,6 @@ def _size(image: Path) -> tuple[int, int]:
     try:
         height, width = read_image(image, 0).shape[:2]
     except SourceError:
-        raise DatasetError(
-            f"{image} does not decode, so the size that boxes are shares of is unknown; replace it"
-        ) from None
+        unknown = "so the size that boxes are shares of is unknown"
+        raise DatasetError(f"{image} does not decode, {unknown}; replace it") from None
     return width, height

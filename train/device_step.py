@@ -400,12 +400,11 @@ class TrainStep:
 
     def _make_slot(self, size: int) -> Slot:
         cp, n = self._cp, 2 * self.config.batch
-        index = self._pinned((n,), np.int32)
-        crops = None if self._crops is not None else self._pinned((n, 3, size, size), np.uint8)
+        index = backend.pinned_array(cp, (n,), np.int32)
+        crops = None if self._crops is not None else backend.pinned_array(cp, (n, 3, size, size), np.uint8)
         index[...] = 0 if crops is None else np.arange(n)  # streamed crops come in order
-        changes, shares, losses = (
-            self._pinned(shape, self.dtype) for shape in ((n, len(gather.CHANGE)), (n // 2,), (n // 2,))
-        )
+        shapes = (n, len(gather.CHANGE)), (n // 2,), (n // 2,)
+        changes, shares, losses = (backend.pinned_array(cp, shape, self.dtype) for shape in shapes)
         return Slot(
             index,
             changes,
@@ -562,12 +561,6 @@ class TrainStep:
             out[...] = array
         else:
             array.get(stream=self._stream, out=out, blocking=False)
-
-    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """A host array in page-locked memory, which the GPU copies without the CPU's help."""
-        count = int(np.prod(shape))
-        memory = self._cp.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
-        return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 def device_step(

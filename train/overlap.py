@@ -115,9 +115,7 @@ def find(
     seen: list[tuple[str, list[Path], np.ndarray]] = []
     done = 0
     for name, frames in videos:
-        found = {}
-        for path in frames:
-            found[path] = next(hashes)
+        found = {path: next(hashes) for path in frames}
         done += len(frames)
         progress("pictures", done, total)
         kept = {path: value for path, value in found.items() if value is not None}

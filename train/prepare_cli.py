@@ -14,11 +14,9 @@ examples:
   dcfnet prepare dataset/annotations/instances.json --out crops.h5
   dcfnet prepare ILSVRC2015 DAVIS --out crops.h5 --padding 1.5 --margin 20 --exclude camel,dog
 
-Sequences may be OTB's, VOT's, GOT-10k's, LaSOT's, UAV123's, NUS-PRO's, TempleColor128's,
-TrackingNet's, NfS's, MOT's, ILSVRC-VID's XML or the masks of DAVIS; a folder is one sequence or a
-whole data set. A detector's annotations are read too: a COCO .json, or a folder of YOLO labels and
-images; track ids in them make sequences, single images make no pair. A run that was cut goes on
-when the same command is given again.
+A folder is one sequence or a whole data set, in any layout that `dcfnet eval` reads. A detector's
+annotations are read too: a COCO .json, or a folder of YOLO labels and images; track ids in them make
+sequences, single images make no pair. A run that was cut goes on when the same command is given again.
 """
 
 

@@ -14,8 +14,6 @@ from dcfnet_np.weights import Weights
 def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.Sequence]:
     """The sequences below `folder`.  ValueError when there are none, or one of them is among the `learnt` names."""
     sequences = datasets.load(folder)
-    if not sequences:
-        raise ValueError(f"train: {folder} must hold sequences to track, found none")
     alone = [sequence.name for sequence in sequences if not protocols.is_annotated(sequence)]
     if alone:
         raise ValueError(f"train: {alone[0]} of {folder} has no box after its first: nothing to score by; leave it out")

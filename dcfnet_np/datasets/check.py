@@ -83,11 +83,9 @@ def _check_sequence(sequence: Sequence, decode: bool) -> Iterator[Problem]:
             yield Problem(sequence.name, str(error))
             continue
         if size is not None and frame.shape[:2] != size:
-            yield Problem(
-                sequence.name,
-                f"{sequence.frames[index].name} is {frame.shape[1]}x{frame.shape[0]} pixels, "
-                f"the first frame {size[1]}x{size[0]}",
-            )
+            here, first = (f"{shape[1]}x{shape[0]}" for shape in (frame.shape, size))
+            text = f"{sequence.frames[index].name} is {here} pixels, the first frame {first}"
+            yield Problem(sequence.name, text)
         size = size or frame.shape[:2]
     if size is None:
         return

@@ -91,12 +91,8 @@ def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
             raise ValueError(f"{there[frame.stem]} is no mask: it has {len(targets)} different values")
         for target in targets.tolist():
             rows, columns = (np.flatnonzero((mask == target).any(axis)) for axis in (1, 0))
-            boxes.setdefault(target, np.full((len(frames), 4), np.nan))[index] = (
-                columns[0],
-                rows[0],
-                columns[-1] + 1 - columns[0],
-                rows[-1] + 1 - rows[0],
-            )
+            box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+            boxes.setdefault(target, np.full((len(frames), 4), np.nan))[index] = box
     if not boxes:
         raise ValueError(f"{folder}: no mask has a target in it")
     return {target: boxes[target] for target in sorted(boxes)}

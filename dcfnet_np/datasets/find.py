@@ -5,38 +5,19 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
 
 from ..files import read_text
 from ..vision.image_files import natural_order
 from . import davis, got10k, lasot, mot, nfs, nuspro, otb, tc128, trackingnet, uav123, vid, vot
 from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, frames_of
 
-
-class _Layout(Protocol):
-    """What each module of a layout has."""
-
-    def find(self, folder: Path) -> list[Entry]:
-        """The sequences of one folder, which is a root or a sequence; nothing but names is read."""
-
-    def read(self, entry: Entry, files: list[Path]) -> list[Sequence]:
-        """The sequences of an entry, one for each target; files are its frames.  Raises ValueError and OSError."""
-
-
-# In this order; the first one that finds something in a folder has it.
-FORMATS: dict[str, _Layout] = {
-    "uav123": uav123,
-    "davis": davis,
-    "vid": vid,
-    "trackingnet": trackingnet,
-    "nfs": nfs,
-    "mot": mot,
-    "otb": otb,
-    "tc128": tc128,
-    "got10k": got10k,
-    "lasot": lasot,
-    "nuspro": nuspro,
-    "vot": vot,
+# The layouts, by the names of their modules.  The first one that finds something in a folder has it:
+#   find(folder) -> entries     of a folder, which is a root or a sequence; nothing but names is read
+#   read(entry, files) -> sequences     one for each target; files: the frames.  ValueError and OSError
+FORMATS: dict[str, ModuleType] = {
+    layout.__name__.rpartition(".")[2]: layout
+    for layout in (uav123, davis, vid, trackingnet, nfs, mot, otb, tc128, got10k, lasot, nuspro, vot)
 }
 
 

@@ -43,16 +43,11 @@ def read(entry: Entry, files: list[Path]) -> list[Sequence]:
             found[target] = tuple(files[places.min() : places.max() + 1]), boxes
     if not found:
         raise ValueError(f"{entry.truth}: no target is in two frames")
-    return [
-        Sequence(
-            entry.name if len(found) == 1 else f"{entry.name}.{target}",
-            "mot",
-            frames,
-            boxes,
-            video=entry.name,
-        )
-        for target, (frames, boxes) in found.items()
-    ]
+    sequences = []
+    for target, (frames, boxes) in found.items():
+        name = entry.name if len(found) == 1 else f"{entry.name}.{target}"
+        sequences.append(Sequence(name, "mot", frames, boxes, video=entry.name))
+    return sequences
 
 
 def _indices(frames: np.ndarray, files: list[Path], entry: Entry) -> np.ndarray:

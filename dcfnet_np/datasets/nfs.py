@@ -25,10 +25,8 @@ def find(folder: Path) -> list[Entry]:
     truths = [path for rate in rates for path in sorted(rate.glob("*.txt"), key=natural_order)]
     truths = [path for path in truths if path.with_suffix("").is_dir()]
     twice = len({path.stem for path in truths}) < len(truths)
-    return [
-        Entry(f"{path.stem}.{path.parent.name}" if twice else path.stem, "nfs", path.with_suffix(""), path)
-        for path in truths
-    ]
+    names = [f"{path.stem}.{path.parent.name}" if twice else path.stem for path in truths]
+    return [Entry(name, "nfs", path.with_suffix(""), path) for name, path in zip(names, truths)]
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:

@@ -11,17 +11,10 @@ from .sequence import Entry, Sequence
 
 # Frames that are annotated where the folder holds more: first and last number in the frames' names.
 RANGES = {
-    "david": (300, 770),
-    "football1": (1, 74),
-    "freeman3": (1, 460),
-    "freeman4": (1, 283),
-    "diving": (1, 215),
-    "blurcar1": (247, 988),
-    "blurcar3": (3, 359),
-    "blurcar4": (18, 397),
-}
-# The toolkit starts Tiger1 at frame 6: the target is hidden before.
-FIRST = {"tiger1": 5}
+    "david": (300, 770), "football1": (1, 74), "freeman3": (1, 460), "freeman4": (1, 283), "diving": (1, 215),
+    "blurcar1": (247, 988), "blurcar3": (3, 359), "blurcar4": (18, 397),
+}  # fmt: skip
+FIRST = {"tiger1": 5}  # where the toolkit starts: the target is hidden before
 
 
 def find(folder: Path) -> list[Entry]:

@@ -131,9 +131,8 @@ def make_sequence(
 
     files: all frames of the folder.  labels: by name of their file beside the ground truth.  part:
     first and last number, in the frames' names, of those that the rows are for.  first: see
-    `Sequence`. Where there are more rows or more frames, the first ones of both are used, and a
-    note says so; a single row is the box of the first frame, and the others have none.  Raises
-    ValueError, one line.
+    `Sequence`.  Of more rows or more frames the first ones of both are used, and a note says so.  A
+    single row is the box of the first frame, and the others have none.  Raises ValueError.
     """
     if part is not None:
         files = [path for path in files if (n := frame_number(path)) is not None and part[0] <= n <= part[1]]
@@ -150,16 +149,10 @@ def make_sequence(
         kept = "the first rows" if len(files) < len(boxes) else "the first frames"
         notes.append(f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}; {kept}, {count}, are used")
     return Sequence(
-        entry.name,
-        entry.format,
-        tuple(files[:count]),
-        boxes[:count],
-        None if polygons is None else polygons[:count],
-        None if visible is None else visible[:count],
-        first=first if count > first else 0,
-        notes=tuple(notes),
-        video=entry.folder.name,
-    )
+        entry.name, entry.format, tuple(files[:count]), boxes[:count],
+        None if polygons is None else polygons[:count], None if visible is None else visible[:count],
+        first=first if count > first else 0, notes=tuple(notes), video=entry.folder.name,
+    )  # fmt: skip
 
 
 def _padded(rows: np.ndarray, count: int) -> np.ndarray:
@@ -176,8 +169,7 @@ def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:
         if (folder / name).is_file():
             values = read_numbers(folder / name).ravel()  # LaSOT: one row of all frames; GOT-10k: a row a frame
             if len(values) != count:
-                raise ValueError(
-                    f"{folder / name}: expected a label for each of {count} rows of ground truth, got {len(values)}"
-                )
+                wanted = f"a label for each of {count} rows of ground truth"
+                raise ValueError(f"{folder / name}: expected {wanted}, got {len(values)}")
             visible &= shown(values)
     return visible

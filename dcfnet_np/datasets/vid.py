@@ -58,15 +58,13 @@ def read_frame(path: Path) -> list[tuple[int, tuple[float, float, float, float],
         raise ValueError(f"{path} is no XML that can be read: {error}") from None
     found = []
     for entry in objects:
-        texts = [
-            entry.findtext(name, "") for name in ("trackid", *(f"bndbox/{n}" for n in ("xmin", "ymin", "xmax", "ymax")))
-        ]
+        names = "trackid", "bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax"
+        texts = [entry.findtext(name, "") for name in names]
         try:
             target, (left, top, right, bottom) = int(texts[0]), map(float, texts[1:])
         except ValueError:
-            raise ValueError(
-                f"{path}: expected <object> with trackid and bndbox of xmin, ymin, xmax, ymax, got {texts}"
-            ) from None
+            wanted = "<object> with trackid and bndbox of xmin, ymin, xmax, ymax"
+            raise ValueError(f"{path}: expected {wanted}, got {texts}") from None
         box = (left, top, right - left + 1, bottom - top + 1)
         found.append((target, box, entry.findtext("occluded", "0").strip() == "1"))
     return found

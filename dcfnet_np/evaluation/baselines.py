@@ -65,9 +65,8 @@ class Spec:
             raise ValueError(f"tracker settings must be words, got {dataclasses.astuple(self)!r:.80}")
         if self.kind not in KINDS:
             raise ValueError(f"unknown tracker {self.kind[:60]!r}; known: {', '.join(KINDS)}")
-        label = self.label[:60]
         if not re.fullmatch(r"[\w-][\w.-]*", self.label):
-            raise ValueError(f"tracker name {label!r} must be letters, digits, '_', '-' and '.'")
+            raise ValueError(f"tracker name {self.label[:60]!r} must be letters, digits, '_', '-' and '.'")
 
 
 def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:
@@ -231,7 +230,7 @@ class FeatureTracker(Tracker):
             size = preset.input_size * cell
             patches = crop_patches(frame, centres, windows, size, rounded=preset.rounded_crop)
             extremes = extremes_of_windows(patches, frame.shape, centres, windows)
-            return Extracted(rfft2(features(patches) * window, self._band), extremes)
+            return Extracted(rfft2(features(patches) * window, self.band), extremes)
 
         self._extract = extract
 

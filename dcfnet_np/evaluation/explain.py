@@ -28,15 +28,8 @@ def table(pairs: Sequence[Pair], rules: Sequence[Rules]) -> list[tuple[str, ...]
         shares = (scores.op, scores.dp, scores.normalised_precision)
         column = [f"{figure(scores.success, 4)} ({name})", *(figure(share, 4) for share in shares)]
         columns.append([*column, figure(scores.cle, 2), figure(scores.overlap, 4), scores.frames])
-    names = (
-        "success",
-        "OP@.5",
-        "DP@20",
-        "normalised precision@.2",
-        "centre error, px",
-        "mean overlap",
-        "frames counted",
-    )
+    names = ["success", "OP@.5", "DP@20", "normalised precision@.2"]
+    names += ["centre error, px", "mean overlap", "frames counted"]
     rows = [("", *(each.name for each in rules))]
     rows += [(name, *(str(value) for value in values)) for name, values in zip(names, zip(*columns))]
     return rows

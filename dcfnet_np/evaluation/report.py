@@ -14,7 +14,7 @@ from ..files import replacing
 from ..vision.draw import draw_box
 from .metrics import Rules, is_box, score_frames
 from .protocols import FAILED, Run
-from .results import unscored
+from .results import sortable, unscored
 from .runner import Job, read
 
 COLOURS = (
@@ -102,13 +102,9 @@ def _ranked(results: dict[str, Any]) -> list[str]:
 
     def key(label: str) -> float:
         facts = results["trackers"][label]
-        return _sortable(facts["vot"]["eao"] if "vot" in facts else facts["scores"]["success"])
+        return sortable(facts["vot"]["eao"] if "vot" in facts else facts["scores"]["success"])
 
     return sorted(results["trackers"], key=key, reverse=True)
-
-
-def _sortable(value: float | None) -> float:
-    return -1.0 if value is None else value
 
 
 def _colour(results: dict[str, Any], label: str) -> str:
@@ -246,7 +242,7 @@ def _plots(results: dict[str, Any]) -> list[tuple[str, str, str, str, Sequence[f
         ("precision", "Precision plot", "Location error threshold, pixels", "Precision", "dp"),
         ("normalised", "Normalised precision plot", "Normalised error threshold", "Precision", "normalised_precision"),
     ):
-        ranked = sorted(labels, key=lambda label: -_sortable(facts[label]["scores"][score]))
+        ranked = sorted(labels, key=lambda label: -sortable(facts[label]["scores"][score]))
         lines = [line(label, _number(facts[label]["scores"][score]), facts[label]["curves"][name]) for label in ranked]
         x = results["thresholds"][name]
         plots.append((name, f"{title} of {protocol}", x_label, y_label, x, lines))

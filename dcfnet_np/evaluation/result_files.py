@@ -26,7 +26,6 @@ from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 CODES = (UNKNOWN, STARTED, FAILED)
 FIRST_RUN = "_001"  # toolkits repeat the runs of a random tracker, and score the first
 
-
 Pair = tuple[datasets.Sequence, Run]  # a sequence and a tracker's boxes for all its frames
 
 
@@ -110,8 +109,7 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Run:
         boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
         states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
     if len(boxes) != len(sequence):
-        rows, frames = len(boxes), len(sequence)
-        raise ValueError(f"{path} has {rows} rows, {sequence.name} has {frames} frames")
+        raise ValueError(f"{path} has {len(boxes)} rows, {sequence.name} has {len(sequence)} frames")
     given = (states == STARTED) & np.isnan(boxes).all(axis=1)
     boxes[given] = sequence.boxes[given]
     nothing = np.full(len(boxes), np.nan)
@@ -154,8 +152,7 @@ def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np
                 raise ValueError(f"{path} has {what}; a result needs one for every frame")
         start = len(sequence) - len(boxes)
         if start in (0, sequence.first) and frames[0] not in (start, start + 1):
-            own = sequence.name
-            raise ValueError(f"{path} begins at frame {frames[0]}, {own} at frame {start}")
+            raise ValueError(f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}")
     return boxes, _unsupervised(len(boxes))
 
 
@@ -183,8 +180,7 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
             wanted = f"expected 0, 1, 2 or four numbers, got {line[:60]!r}"
             raise ValueError(f"{path}, line {number}: {wanted}")
         if is_box and len(values) > 4:
-            x, y = np.reshape(values, (-1, 2)).T
-            values = [x.min(), y.min(), np.ptp(x), np.ptp(y)]
+            values = polygon_to_box(values).tolist()
         boxes.append(values if is_box else [np.nan] * 4)
         states.append(BOX if is_box else int(values[0]))
     return np.array(boxes, float).reshape(-1, 4), np.array(states, np.int8)

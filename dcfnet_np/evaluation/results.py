@@ -18,17 +18,9 @@ import numpy as np
 
 from .. import __version__, backend
 from ..files import replacing
-from . import datasets
+from . import datasets, metrics
 from .baselines import Spec, describe
-from .metrics import (
-    NORMALISED_THRESHOLDS,
-    Curves,
-    Rules,
-    Scores,
-    SequenceScores,
-    combine,
-    get_rules,
-)
+from .metrics import Curves, Rules, Scores, SequenceScores, combine, get_rules
 from .protocols import VOT2015_LENGTHS, Run, VotScores, is_annotated, score, vot_overlaps, vot_scores
 from .runner import Config, Job, box_file, read, read_json
 
@@ -69,7 +61,7 @@ def build(
         "thresholds": {
             "success": np.linspace(0, 1, rules.overlap_thresholds).tolist(),
             "precision": list(range(rules.precision_thresholds)),
-            "normalised": NORMALISED_THRESHOLDS.tolist(),
+            "normalised": metrics.NORMALISED_THRESHOLDS.tolist(),
         },
         "trackers": trackers,
         "unscored": [sequence.name for sequence in sequences if not is_annotated(sequence)],
@@ -93,15 +85,12 @@ def load(out: Path) -> dict[str, Any]:
         written = f"{results.get('format')!r:.60}"
         raise ValueError(f"{path} has format {written}, this version reads {FORMAT_VERSION}")
     try:
-        words = [
-            results["protocol"],
-            results["dataset"]["name"],
-            *map(results["environment"].get, ("dcfnet_np", "commit")),
-        ]
+        words = [results["protocol"], results["dataset"]["name"]]
+        words += [results["environment"].get(key) for key in ("dcfnet_np", "commit")]
         tables = [facts["sequences"] for facts in results["trackers"].values()]
         scores = [row.get("success") for table in tables for row in table.values()]
         whole = isinstance(results["rules"], dict) and all(isinstance(word, str) for word in words)
-        whole &= all(score is None or isinstance(score, (int, float)) for score in scores)
+        whole &= all(isinstance(score, int | float | None) for score in scores)
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
@@ -151,7 +140,7 @@ def _curves(curves: Curves) -> dict[str, list[float]]:
 
 
 def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
-    by_sequence = dict[str, Any]()
+    by_sequence: dict[str, Any] = {}
     parts = []
     for job, result in runs:
         by_sequence[job.sequence.name] = {"accuracy": None, "failures": None}
@@ -160,11 +149,9 @@ def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
             parts.append((overlap, result.states))
             one = vot_scores([overlap], [result.states])
             by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
-    if not parts:
-        facts = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
-    else:
-        overlaps, states = zip(*parts)
-        whole = vot_scores(overlaps, states)
+    facts: dict[str, Any] = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
+    if parts:
+        whole = vot_scores(*zip(*parts))
         facts = whole._asdict() | {"curve": whole.curve.tolist()}
     return {"vot": facts, "sequences": by_sequence}
 
@@ -202,7 +189,7 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": backend.processor(),
         "cores": backend.usable_cores(),
         "device": backend.describe(device) if device.kind == "cuda" else "cpu",
         "packages": packages,
@@ -222,15 +209,6 @@ def _commit() -> str:
     except OSError:
         return ""
     return git.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    lines = [line for line in text.splitlines() if line.startswith("model name")]
-    return lines[0].partition(":")[2].strip() if lines else platform.machine()
 
 
 def _sequence_facts(sequence: datasets.Sequence) -> dict[str, Any]:
@@ -257,11 +235,11 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows for a terminal, a heading first, the best tracker at the top; "-" for no score."""
     trackers = results["trackers"]
     if results["protocol"] == "vot":
-        ranked = sorted(trackers.items(), key=lambda item: -_sortable(item[1]["vot"]["eao"]))
+        ranked = sorted(trackers.items(), key=lambda item: -sortable(item[1]["vot"]["eao"]))
         return [VOT_HEADING, *((label, *vot_figures(facts["vot"])) for label, facts in ranked)]
     heading = "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
     rows: list[tuple[str, ...]] = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
-    for label, facts in sorted(trackers.items(), key=lambda item: -_sortable(item[1]["scores"]["success"])):
+    for label, facts in sorted(trackers.items(), key=lambda item: -sortable(item[1]["scores"]["success"])):
         scores: Any = Scores(**facts["scores"])
         median = facts["median"]["success"] if "median" in facts else None
         figures = (scores.success, scores.op, scores.dp, scores.normalised_precision)
@@ -295,5 +273,6 @@ def figure(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _sortable(value: float | None) -> float:
+def sortable(value: float | None) -> float:
+    """A score by which trackers are ranked; one without a score comes last."""
     return -1.0 if value is None or math.isnan(value) else value

@@ -286,8 +286,8 @@ def evaluate(
     """Run what is not there yet and write its files; returns all jobs.
 
     progress(frames, total) is called with the frames of each job that is done, first with those found done.
-    Raises ValueError when `out` holds another run, files.WriteError when another process writes
-    there, RunError when a job failed.
+    Raises ValueError when `out` holds another run, WriteError when another process writes there, RunError
+    when a job failed.
     """
     out.mkdir(parents=True, exist_ok=True)
     with only_writer(out):

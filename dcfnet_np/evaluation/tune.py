@@ -280,15 +280,11 @@ class Search(contextlib.AbstractContextManager["Search"]):
         """Strides, then starts."""
         thinned = [sequence.every(stride) for stride in self.config.strides]
         starts, frames = self.config.starts, self.config.frames
-        runs = [
-            (each, segment)
-            for each in thinned
-            for segment in even_segments(each, OTB, starts, frames)
-            if is_annotated(each, segment.start, segment.end)
-        ]
+        runs = [(each, segment) for each in thinned for segment in even_segments(each, OTB, starts, frames)]
+        runs = [(each, segment) for each, segment in runs if is_annotated(each, segment.start, segment.end)]
         if not runs:
-            what = f"{sequence.name} has no ground truth after its first frame"
-            raise ValueError(f"{what}; leave it out by --sequences")
+            reason = "has no ground truth after its first frame; leave it out by --sequences"
+            raise ValueError(f"{sequence.name} {reason}")
         return runs
 
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:

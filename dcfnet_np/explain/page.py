@@ -88,16 +88,10 @@ def render(clip: Clip, weights: Weights) -> str:
     )
     environment.filters["typeset"] = lambda html: _markup(mathml.typeset(str(html)))
     body = environment.get_template("body.html.j2").render(
-        source=clip.source,
-        count=len(clip.frames),
-        frame=frame,
-        version=__version__,
-        preset=PRESET,
-        training=TRAINING,
-        beta=math.log10(PRESET.learning_rate),
-        lam=math.log10(PRESET.lam),
+        source=clip.source, count=len(clip.frames), frame=frame, version=__version__, preset=PRESET,
+        training=TRAINING, beta=math.log10(PRESET.learning_rate), lam=math.log10(PRESET.lam),
         band=_band().limits[0],
-    )
+    )  # fmt: skip
     data = {
         "frames": [_picture(frame) for frame in clip.frames],
         "box": clip.box,
@@ -242,10 +236,9 @@ def constants() -> str:
 def join_modules(name: str) -> str:
     """The module `name` of js/ with all that it imports, in one script; what is imported comes first.
 
-    constants.js is no file: see `constants`.
-
-    Each module becomes a function that is called at once and returns what the module exports; its imports become
-    names taken out of these.  So modules may use one name for different things, as they may in files of their own.
+    constants.js is no file, see `constants`.  Each module becomes a function that is called at once and
+    returns what the module exports; its imports become names taken out of these.  So modules may use one
+    name for different things, as they may in files of their own.
     """
     done: dict[str, str] = {}
 

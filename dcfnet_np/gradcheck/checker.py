@@ -1,4 +1,4 @@
-"""Hand-written gradients of anybody's op against finite differences.
+"""Hand-written gradients of anybody's op against finite differences.  docs/gradcheck.md says why.
 
 `check(forward, backward, inputs)` takes a pair, `y, cache = forward(*inputs)` and
 `gradients = backward(dy, cache)`, and compares for several upstream gradients dy
@@ -8,41 +8,20 @@
 
 at every element of a small input, and along random directions through a large one.  The first dy is
 random and weighs all of y.  Then each number of y has a dy alone; of a large y, each of ten groups.
-A wrong gradient raises GradientError, which names the worst index and both values.
-
-**The error model.**  Each slope is judged by how well it is known itself, not beside the largest:
+A slope agrees when
 
     |numeric - analytic| <= LIMIT |analytic| + rounding + uneven
 
-    rounding = NOISE delta / h,   delta: how far rounding moves L
-    uneven   = how far slope and curvature over +-h differ from those over +-h/2
+    rounding = NOISE delta / h,   delta: how far rounding moves L, as `_Op.draw_dys` measures it
+    uneven   = how far slope and curvature over +-h differ from those over +-h/2; 0 at the first look
 
-- delta is measured, not assumed.  y is computed at twelve points so near to each other that a cubic
-  goes through them; what it leaves is rounding, that inside the op too.  It is eps |y| / 2 at least.
-- The first look has no `uneven`: an agreement needs no excuse.  A closer look follows only where
-  numbers disagree, or rounding hides them: Richardson's extrapolation (4 slope(h/2) - slope(h)) / 3
-  for four steps h.  For each dy the step decides that knows the slope best.
-- `uneven` is of order h^2 where y is smooth, and of the size of the jump at a kink.  What rounding
-  explains of it is taken off.
-- h is STEP times the root mean square of the input, or times the element where that is larger.
-  The closer look also takes the element itself, which log(1e-6) needs, a 64th of that, for a kink
-  nearby, and 64 times the first, for x + 1e6.
+A closer look follows where numbers disagree, or rounding hides them: Richardson's extrapolation for
+four steps h.  For each dy the step decides that knows the slope best.  Where rounding or `uneven` is
+more than RESOLUTION of the slope, right and wrong look alike.  Such elements are counted as "too
+small" or "at kinks", and an input of which no element can be measured is a failure.
 
-**What cannot be measured is named.**  Where rounding or `uneven` is more than RESOLUTION of the
-slope, right and wrong look alike.  Such elements are left out and counted: "at kinks", as ReLU's at
-0, or "too small" beside the rounding of y.  More than a fifth at kinks is a failure ("cannot be
-checked"), and so is an input of which no element can be measured.
-
-**What it cannot see.**  In a large input or y, an element that is small beside the others of its
-direction or group.  These are sorted by size first, so that like is with like.
-
-**Complex arrays.**  Inputs and outputs may be complex.  The gradient by a complex Z is
-dL/dRe Z + i dL/dIm Z, the direction of steepest ascent, so dL = Re sum conj(gradient) dZ.  dy is
-such a gradient, by y.  For y = c z that makes dz = conj(c) dy.  PyTorch has the same; JAX and
-autograd return the conjugate; Wirtinger's dL/dZ* is half of it.
-
-**float32.**  The op runs in the precision of its inputs and keeps it; sums over y are always taken
-in float64.  STEP, LIMIT and RESOLUTION are larger.
+A complex gradient is dL/dRe Z + i dL/dIm Z, so dL = Re sum conj(gradient) dZ, of inputs and of y.
+The op runs in the precision of its inputs; sums over y are always taken in float64.
 """
 
 import functools
@@ -54,7 +33,7 @@ import numpy as np
 
 from ..backend import Array, array_module, to_numpy
 
-# h of the size of an element.  float64: between the h^2 of truncation and the 1/h of rounding, as `sweep` shows.
+# h of the size of an element: between the h^2 of truncation and the 1/h of rounding, see `sweep`.
 STEP = {np.float64: 1e-5, np.float32: 0.01}
 LIMIT = {np.float64: 5e-8, np.float32: 1e-3}  # of |numeric - analytic|, in units of |analytic|
 RESOLUTION = {np.float64: 1e-3, np.float32: 0.1}  # a slope that is known less well is not measured

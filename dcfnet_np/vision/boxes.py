@@ -20,16 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import (
-    WriteError,
-    check_output,
-    only_writer,
-    part_of,
-    read_text,
-    replacing,
-    sync_and_move,
-    write_errors,
-)
+from .. import files
+from ..files import WriteError, read_text, write_errors
 
 Box = tuple[float, float, float, float]
 
@@ -195,10 +187,9 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None, np.ndarray]:
-    """Column `frame` as it stands, None without one, and boxes of a .csv or .json file, row by row.
+    """Column `frame` as it stands, None without one, and boxes (n, 4) float64, 0-based, of a .csv or .json file.
 
-    The boxes are (n, 4) float64, 0-based.  Raises ValueError for a malformed file, OSError when it
-    cannot be read.
+    Raises ValueError for a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
     suffix = _check_suffix(path)
@@ -207,16 +198,15 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None,
         rows: Any = json.loads(text) if suffix == ".json" else _csv_records(text)
         records = [{name.strip().lower(): value for name, value in row.items()} for row in rows]
         boxes = [[_number(record[name]) for name in "xywh"] for record in records]
-        numbered = bool(records) and all("frame" in record for record in records)
-        frames = [record["frame"] for record in records] if numbered else None
+        frames = [record["frame"] for record in records if "frame" in record]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
         raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
     found = np.array(boxes, float).reshape(-1, 4)
-    if (abs(found) > LARGEST).any():
-        row = int((abs(found) > LARGEST).any(axis=1).argmax()) + 1
-        raise ValueError(f"{path}: box {row} has a number beyond {LARGEST:g}")
-    return frames, found
+    beyond = (abs(found) > LARGEST).any(axis=1)
+    if beyond.any():
+        raise ValueError(f"{path}: box {beyond.argmax() + 1} has a number beyond {LARGEST:g}")
+    return frames if 0 < len(frames) == len(found) else None, found
 
 
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
@@ -249,7 +239,7 @@ def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
     path = Path(path)
     form = _FORMATS[_check_suffix(path)]
     text = form.head + form.between.join(form.row(row) for row in rows) + form.tail
-    with replacing(path) as part:
+    with files.replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
 
 
@@ -270,12 +260,12 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
         self.path = Path(path)
         self.count = 0  # rows in the file
         self._format = _FORMATS[_check_suffix(self.path)]
-        self._part = part_of(self.path)
-        check_output(self.path)
+        self._part = files.part_of(self.path)
+        files.check_output(self.path)
 
     def __enter__(self) -> "BoxWriter":
         with write_errors(self.path), ExitStack() as stack:
-            stack.enter_context(only_writer(self.path))
+            stack.enter_context(files.only_writer(self.path))
             self._file = stack.enter_context(open(self._part, "wb", buffering=0))
             self._write(self._format.head)
             self._held = stack.pop_all()
@@ -313,7 +303,7 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
                 self._file.close()
             if keep:
                 with write_errors(self.path):
-                    sync_and_move(self._part, self.path)
+                    files.sync_and_move(self._part, self.path)
             else:
                 self._part.unlink(missing_ok=True)
 

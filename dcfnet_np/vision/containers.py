@@ -10,11 +10,10 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: str | os.PathLike[str]) -> int:
-    """Bytes by which a video file is shorter than its container says; 0 for a whole one.
+    """Bytes by which a video file is shorter than its container says; 0 where it does not say.
 
-    0 too where the container does not say: .ts, .mpg, .ogv, what was written as a stream, or a file
-    that has gone.  Sources: RIFF with OpenDML (.avi); ISO/IEC 14496-12, 4.2 (.mp4, .mov);
-    RFC 8794, 4 to 6 (.mkv, .webm).
+    Sources: RIFF with OpenDML (.avi); ISO/IEC 14496-12, 4.2 (.mp4, .mov); RFC 8794, 4 to 6 (.mkv,
+    .webm).  Others (.ts, .mpg, .ogv), streams, and a file that has gone do not say.
     """
     try:
         with open(path, "rb") as file:

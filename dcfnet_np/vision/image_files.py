@@ -40,18 +40,8 @@ class _Number(NamedTuple):
     fraction: str  # digits behind a decimal point, or ""
 
 
-class _Name(NamedTuple):
-    """The name of a file, without its suffix, taken apart."""
-
-    numbers: tuple[_Number, ...]
-    tail: str
-
-
-class _Reading(NamedTuple):
-    """The places where a sign is a sign, and a point a decimal point."""
-
-    signed: frozenset[str]
-    decimal: frozenset[str]
+_Name = tuple[list[_Number], str]  # of a file, taken apart: its numbers, and what is behind the last one
+_Reading = tuple[set[str], set[str]]  # the places where a sign is a sign; where a point is a decimal one
 
 
 def _parse(stem: str) -> _Name:
@@ -63,33 +53,33 @@ def _parse(stem: str) -> _Name:
         whole = found["whole"] or found["digits"]
         numbers.append(_Number(text, place, found["sign"] or "", whole, found["fraction"] or ""))
         at = found.end()
-    return _Name(tuple(numbers), stem[at:].casefold())
+    return numbers, stem[at:].casefold()
 
 
 def _key(name: _Name, reading: _Reading) -> list[Any]:
     """Sort key: text, number, text, number, ..., text."""
+    (numbers, tail), (signed, decimal) = name, reading
     key: list[Any] = []
-    for text, place, sign, whole, fraction in name.numbers:
-        signed = place in reading.signed
-        number = (sign if signed else "") + whole
-        key.append(text if signed else text + sign)
-        if fraction and place in reading.decimal:
+    for text, place, sign, whole, fraction in numbers:
+        number = (sign if place in signed else "") + whole
+        key.append(text if place in signed else text + sign)
+        if fraction and place in decimal:
             key.append(Decimal(f"{number}.{fraction}"))
         else:
             key += [Decimal(number), ".", Decimal(fraction)] if fraction else [Decimal(number)]
-    return [*key, name.tail]
+    return [*key, tail]
 
 
 def natural_order(path: Path) -> list[Any]:
     """Sort key that takes runs of digits as numbers and no notice of case: frame2, Frame10."""
-    return [*_key(_parse(path.name), _Reading(frozenset(), frozenset())), path.name]
+    return [*_key(_parse(path.name), (set(), set())), path.name]
 
 
 def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
     """How to read the names of one folder, and the other way where one may doubt."""
     numbers: dict[str, list[_Number]] = defaultdict(list)
-    for name in names:
-        for number in name.numbers:
+    for of_name, _ in names:
+        for number in of_name:
             numbers[number.place].append(number)
     signed, decimal, doubtful_signs, doubtful_points = set(), set(), set(), set()
     for place, there in numbers.items():
@@ -105,10 +95,7 @@ def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
             decimal.add(place)
             if not of_one_width:
                 doubtful_points.add(place)
-    return (
-        _Reading(frozenset(signed), frozenset(decimal)),
-        _Reading(frozenset(signed ^ doubtful_signs), frozenset(decimal - doubtful_points)),
-    )
+    return (signed, decimal), (signed ^ doubtful_signs, decimal - doubtful_points)
 
 
 def _in_order(files: list[Path]) -> list[Path]:
@@ -186,7 +173,7 @@ def _what(file: Path) -> tuple[Any, ...]:
 
 
 def _numbers(file: Path) -> tuple[Any, ...]:
-    return tuple((number.sign, int(number.whole), number.fraction) for number in _parse(file.stem).numbers)
+    return tuple((number.sign, int(number.whole), number.fraction) for number in _parse(file.stem)[0])
 
 
 def _warn_of_twins(files: list[Path]) -> None:

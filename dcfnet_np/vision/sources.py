@@ -112,13 +112,11 @@ def open_source(
 ) -> Source:
     """Open a source of frames.
 
-    spec: a video file; a TIFF of several pages, which are the frames; a camera index (an int, or a string of digits:
-    write `./0` for a folder of that name); the address of a stream (`rtsp://...`, `http://...`), read by FFmpeg; a
-    folder of images; a pattern (`shots/*.png`, `shots/%04d.png`); the folder of a sequence of any data set that
-    `dcfnet_np.datasets` knows, such as OTB, VOT, GOT-10k, LaSOT or MOT.  Images are read in natural order of their
-    names (2 before 10), without masks beside them, see `image_files`.  Where the ground truth is needed and is for a
-    part of the frames, they are that part; where it has several targets, the first one that the first frame shows is
-    taken.
+    spec: a video file; a TIFF of several pages; a camera index (an int, or a string of digits: write `./0` for a
+    folder of that name); the address of a stream (`rtsp://...`, `http://...`); a folder of images; a pattern
+    (`shots/*.png`, `shots/%04d.png`); the folder of a sequence that `dcfnet_np.datasets` knows.  Order and choice of
+    images: see `image_files`.  Where the ground truth is needed and is for a part of the frames, they are that part;
+    of several targets, the first one that the first frame shows is taken.
     max_frames: stop after so many, the first one counted.
     need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
     start, end, every: begin at frame `start` (counted from 0), stop before frame `end`, take each `every`-th; a float
