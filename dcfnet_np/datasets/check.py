@@ -32,7 +32,7 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     entries = find(root)
     listed = root / "list.txt"
     if listed.is_file():
-        there = {entry.name for entry in entries}
+        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}  # Jogging: Jogging.1
         try:
             missing = [name for name in read_text(listed).split() if name not in there]
         except (OSError, ValueError) as error:

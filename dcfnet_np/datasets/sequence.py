@@ -98,6 +98,11 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_order)
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """The files in a folder with such names, in natural order, without hidden ones: a Mac leaves ._NAME beside NAME."""
+    return sorted((p for p in folder.glob(pattern) if not p.name.startswith(".")), key=natural_order)
+
+
 def frame_number(path: Path) -> int | None:
     """The last number in a frame's file name, its place in time (img/0042.jpg: 42), or None."""
     digits = re.findall(r"\d+", path.stem)

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_text
-from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers
+from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers, split_rows
 from . import datasets
 from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 
@@ -124,12 +123,12 @@ def is_supervised(result: Run) -> bool:
 
 
 def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if any(len(_words(line)) == 1 for line in _lines(path)):
+    if any(len(words) == 1 for _, words in split_rows(path)):
         return read_vot(path)
     rows = read_numbers(path)
     counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
-    if rows.shape[1] == 5 and len(rows) > 1 and counts:
-        raise ValueError(f"{path}: the first of 5 numbers counts the frames; leave that column out")
+    if rows.shape[1] > 4 and len(rows) > 1 and counts:
+        raise ValueError(f"{path}: the first of {rows.shape[1]} numbers counts the frames; leave that column out")
     if rows.shape[1] not in (4, 5, 8):
         wanted = "4 numbers a row, 5 with a confidence or 8 of a polygon"
         raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]}")
@@ -172,27 +171,18 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises ValueError, naming file and line.
     """
     boxes, states = [], []
-    for number, line in enumerate(_lines(path), start=1):
+    for where, words in split_rows(path):
         try:
-            values = [float(word) for word in _words(line)]
+            values = [float(word) for word in words]
         except ValueError:
             values = []
         is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
         is_box = is_box and all(abs(value) <= LARGEST for value in values)
         if not is_box and not (len(values) == 1 and values[0] in CODES):
-            wanted = f"expected 0, 1, 2 or four numbers, got {line[:60]!r}"
-            raise ValueError(f"{path}, line {number}: {wanted}")
+            raise ValueError(f"{where}: expected 0, 1, 2 or four numbers, got {' '.join(words)[:60]!r}")
         if is_box and len(values) > 4:
             x, y = np.reshape(values, (-1, 2)).T
             values = [x.min(), y.min(), np.ptp(x), np.ptp(y)]
         boxes.append(values if is_box else [np.nan] * 4)
         states.append(BOX if is_box else int(values[0]))
     return np.array(boxes, float).reshape(-1, 4), np.array(states, np.int8)
-
-
-def _words(line: str) -> list[str]:
-    return line.replace(",", " ").split()
-
-
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()

@@ -204,7 +204,7 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
         raise SourceError(f"{folder} holds {len(entries)} sequences; give the frames of one, like {one}, and a box")
     files = datasets.frames_of(entries[0].folder if entries else folder)
     if not files:
-        raise SourceError(f"{folder} holds no images; {datasets.describe(folder)}")
+        raise SourceError(_without_frames(folder))
     if not entries:
         return _ImageSource(folder.resolve().name, _whole(files), part)
     try:
@@ -224,6 +224,15 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     source = _ImageSource(target.name, _whole(files), part, boxes)
     source.truth_note = note
     return source
+
+
+def _without_frames(folder: Path) -> str:
+    """What to say of a folder without images, which may be a whole data set."""
+    try:
+        inner = datasets.find(folder)
+    except datasets.DatasetError:
+        return f"{folder} holds no images; {datasets.describe(folder)}"
+    return f"{folder} holds {len(inner)} sequences; give one of them, like {inner[0].folder}"
 
 
 def _choose_target(
