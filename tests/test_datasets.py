@@ -277,7 +277,7 @@ def test_two_sequences_of_one_name(tmp_path):
         with pytest.raises(DatasetError, match="vot2013/bolt and .*vot2014/bolt are both called bolt; rename one"):
             load(tmp_path, names)
     assert [each.name for each in load(tmp_path / "vot2014")] == ["bolt"]
-    with pytest.raises(SourceError, match="holds 2 sequences; give one of them, like .*vot2013/bolt$"):
+    with pytest.raises(SourceError, match="holds sequences, not frames; give one of them, like .*vot2013/bolt$"):
         open_source(tmp_path)
 
 

@@ -274,6 +274,13 @@ def test_verify(finished, dcfnet, tmp_path):
     assert code == 2 and "has no run.json, which" in err
 
 
+@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1", "1,5"])
+@pytest.mark.parametrize("command", [["verify", "DIR"], ["diff", "A.h5", "B.h5"]])
+def test_a_tolerance_under_which_nothing_would_differ(dcfnet, command, tolerance):
+    code, _, err = dcfnet(*command, f"--tolerance={tolerance}")
+    assert code == 2 and f"--tolerance: must be a number of at least 0, got '{tolerance}'" in err
+
+
 def edit(path, change):
     content = json.loads(path.read_text())
     change(content)

@@ -126,6 +126,13 @@ def test_rows_that_vot_does_not_know(tmp_path, row):
         read_vot(tmp_path / "a.txt")
 
 
+def test_vot_s_long_term_results(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"1\r\n5,6,7,8\r\nNaN,NaN,NaN,NaN\r\n\r\n\r\n")
+    boxes, states = read_vot(tmp_path / "a.txt")
+    assert states.tolist() == [STARTED, BOX, UNKNOWN]
+    np.testing.assert_array_equal(boxes[1:], [(5, 6, 7, 8), [np.nan] * 4])
+
+
 @pytest.mark.parametrize("row", ["50,3 40,7 24,2 24,9", "50,3;40,7;24,2;24,9", "50,3, 40,7, 24,2, 24,9"])
 def test_decimal_commas_in_a_vot_result(tmp_path, row):
     (tmp_path / "a.txt").write_text(f"1\n{row}\n")

@@ -12,6 +12,7 @@ Toolkits also write SEQUENCE/SEQUENCE_001.txt, and each spells names in its own 
 jogging_1, Jogging.1.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -167,7 +168,8 @@ def _unsupervised(count: int) -> np.ndarray:
 def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A VOT result file: boxes (n, 4), NaN where there is none, and states (n,).  0-based.
 
-    A row is one of VOT's codes, a box, or a polygon, whose smallest upright box is taken.
+    A row is one of VOT's codes, a box, four nan for none, or a polygon, whose smallest upright box is taken.
+    Empty lines are skipped.
     Raises ValueError, naming file and line.
     """
     boxes, states = [], []
@@ -176,6 +178,10 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
             values = [float(word) for word in words]
         except ValueError:
             values = []
+        if not words:
+            continue
+        if len(values) == 4 and all(map(math.isnan, values)):
+            values = [UNKNOWN]
         is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
         is_box = is_box and all(abs(value) <= LARGEST for value in values)
         if not is_box and not (len(values) == 1 and values[0] in CODES):
