@@ -277,6 +277,8 @@ def test_two_sequences_of_one_name(tmp_path):
         with pytest.raises(DatasetError, match="vot2013/bolt and .*vot2014/bolt are both called bolt; rename one"):
             load(tmp_path, names)
     assert [each.name for each in load(tmp_path / "vot2014")] == ["bolt"]
+    (problem,) = (each for each in check(tmp_path) if each.fatal)
+    assert problem.sequence == "bolt" and "has the name of" in problem.text and "vot2014/bolt" in problem.text
     with pytest.raises(SourceError, match="holds sequences, not frames; give one of them, like .*vot2013/bolt$"):
         open_source(tmp_path)
 
