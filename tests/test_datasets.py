@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from layouts import write_png
+from layouts import write_png, write_xml
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
@@ -169,6 +169,30 @@ def test_targets_of_mot(tmp_path):
         assert source.name == "V.9" and source.length == 2 and source.first_box == (4, 6, 10, 9)
     (only,) = load(tmp_path, ["V.9"])
     assert only.name == "V.9"
+
+
+@pytest.mark.parametrize("layout", ["davis", "vid"])
+def test_a_target_that_appears_later_begins_there(tmp_path, layout):
+    if layout == "davis":
+        make(tmp_path, "JPEGImages/a", {})
+        for number in range(1, 5):
+            mask = np.zeros((40, 60), np.uint8)
+            mask[6:15, 4:14] = 1
+            if number in (3, 4):
+                mask[20:30, 20 + number : 40] = 2
+            write_png(tmp_path / f"Annotations/a/{number:06d}.png", mask)
+    else:
+        make(tmp_path, "Data/VID/val/a", {})
+        for number in range(1, 5):
+            late = [(2, (20 + number, 20, 20 - number, 10), int(number == 4))] if number in (3, 4) else []
+            write_xml(tmp_path / f"Annotations/VID/val/a/{number:06d}.xml", [(1, (4, 6, 10, 9), 0), *late])
+    whole, late = load(tmp_path)
+    assert (len(whole), len(late)) == (4, 2) and late.frames == whole.frames[2:]
+    np.testing.assert_array_equal(late.boxes, [(23, 20, 17, 10), (24, 20, 16, 10)])
+    assert layout == "davis" or late.visible.tolist() == [True, False]
+    assert [each for each in check(tmp_path) if each.fatal] == []
+    with open_source(tmp_path) as source:
+        assert (source.name, source.length) == (whole.name, 4)
 
 
 def test_the_first_target_that_the_first_frame_shows_is_tracked(tmp_path, capsys):

@@ -71,7 +71,9 @@ def test_a_single_file(tmp_path):
     assert found.name == "Jogging.2"
     other = rows(tmp_path / "other.txt")
     assert find_results(other, two[:1])[0][0].name == "Man"
-    with pytest.raises(ValueError, match="other.txt is named like none of the 2 sequences"):
+    with pytest.raises(
+        ValueError, match="other.txt is named like none of the 2 sequences; rename it, as Man.txt is named$"
+    ):
         find_results(other, two)
 
 

@@ -54,7 +54,7 @@ def load(
     root = Path(root)
     entries = find(root)
     tables = _read_attributes(root, attributes)
-    found = {}
+    found: dict[str, Sequence] = {}
     for entry in entries:
         if names is not None and not any(entry.holds(name) for name in names):
             continue

@@ -53,6 +53,12 @@ class Sequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def from_its_first_box(self) -> "Sequence":
+        """Without the frames before the target appears, for trackers are started there."""
+        start = int((~np.isnan(self.boxes).any(axis=1)).argmax())
+        visible = None if self.visible is None else self.visible[start:]
+        return dataclasses.replace(self, frames=self.frames[start:], boxes=self.boxes[start:], visible=visible)
+
     def every(self, stride: int) -> "Sequence":
         """Every stride-th frame, as of a slower camera; for a negative stride backwards, from the last frame on."""
 

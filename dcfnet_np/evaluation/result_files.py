@@ -46,7 +46,8 @@ def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[P
         files = _match([(result.stem, result)], sequences)
         if not files and len(sequences) > 1:
             count = len(sequences)
-            raise ValueError(f"{result} is named like none of the {count} sequences; name one's folder")
+            name = sequences[0].name + result.suffix
+            raise ValueError(f"{result} is named like none of the {count} sequences; rename it, as {name} is named")
         files = files or {sequences[0].name: result}
     return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
 
