@@ -227,7 +227,11 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--frames", metavar="N", type=_parse_count, default=10, help="with --presets; default: 10")
     diff.add_argument("--weights", metavar="NAME|FILE", default="light", help="with --presets; default: light")
     diff.add_argument(
-        "--tolerance", metavar="T", type=float, default=1e-6, help="of a quantity's largest magnitude; default: 1e-6"
+        "--tolerance",
+        metavar="T",
+        type=_parse_tolerance,
+        default=1e-6,
+        help="of a quantity's largest magnitude; default: 1e-6",
     )
     diff.set_defaults(select=False)
 
@@ -307,7 +311,9 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
     verify = command("verify", _verify, "run an evaluation again and compare every box")
     verify.add_argument("out", metavar="DIR", type=Path, help="the --out of an evaluation")
     verify.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="only these")
-    verify.add_argument("--tolerance", metavar="PIXELS", type=float, default=0.0, help="default: 0, equal to the byte")
+    verify.add_argument(
+        "--tolerance", metavar="PIXELS", type=_parse_tolerance, default=0.0, help="default: 0, equal to the byte"
+    )
     _add_worker_options(verify)
 
     tune = command("tune", _tune, "search a preset's settings for the best success AUC on annotated sequences")
@@ -405,6 +411,16 @@ def _parse_count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text[:60]!r}; at most 999999999")
     return int(text)
+
+
+def _parse_tolerance(text: str) -> float:
+    try:
+        tolerance = float(text)
+    except ValueError:
+        tolerance = -1.0
+    if not 0 <= tolerance < float("inf"):  # with inf or nan nothing would differ
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text[:60]!r}")
+    return tolerance
 
 
 def _parse_moment(text: str) -> int | float:

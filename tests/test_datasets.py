@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from layouts import write_png
+from layouts import write_png, write_xml
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
-from dcfnet_np.datasets import DatasetError, find, is_ground_truth, load
+from dcfnet_np.datasets import DatasetError, check, find, is_ground_truth, load
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.files import read_text
 from dcfnet_np.presets import get_preset
@@ -171,6 +171,30 @@ def test_targets_of_mot(tmp_path):
     assert only.name == "V.9"
 
 
+@pytest.mark.parametrize("layout", ["davis", "vid"])
+def test_a_target_that_appears_later_begins_there(tmp_path, layout):
+    if layout == "davis":
+        make(tmp_path, "JPEGImages/a", {})
+        for number in range(1, 5):
+            mask = np.zeros((40, 60), np.uint8)
+            mask[6:15, 4:14] = 1
+            if number in (3, 4):
+                mask[20:30, 20 + number : 40] = 2
+            write_png(tmp_path / f"Annotations/a/{number:06d}.png", mask)
+    else:
+        make(tmp_path, "Data/VID/val/a", {})
+        for number in range(1, 5):
+            late = [(2, (20 + number, 20, 20 - number, 10), int(number == 4))] if number in (3, 4) else []
+            write_xml(tmp_path / f"Annotations/VID/val/a/{number:06d}.xml", [(1, (4, 6, 10, 9), 0), *late])
+    whole, late = load(tmp_path)
+    assert (len(whole), len(late)) == (4, 2) and late.frames == whole.frames[2:]
+    np.testing.assert_array_equal(late.boxes, [(23, 20, 17, 10), (24, 20, 16, 10)])
+    assert layout == "davis" or late.visible.tolist() == [True, False]
+    assert [each for each in check(tmp_path) if each.fatal] == []
+    with open_source(tmp_path) as source:
+        assert (source.name, source.length) == (whole.name, 4)
+
+
 def test_the_first_target_that_the_first_frame_shows_is_tracked(tmp_path, capsys):
     frames, boxes = make_sequence(np.random.default_rng(3), 6)
     write_sequence(tmp_path / "Jogging", frames, boxes, truth="groundtruth_rect.2.txt")
@@ -253,6 +277,57 @@ def test_unknown_layouts_say_what_is_known_and_what_is_there(tmp_path):
     make(tmp_path / "many", "data_seq/UAV123/a", {f"anno/UAV123/{name}.txt": ZEROS for name in "ab"})
     with pytest.raises(SourceError, match="holds 2 sequences; give the frames of one, like .*UAV123/a, and a box"):
         open_source(tmp_path / "many")
+
+
+HIDDEN = b"\0\5\x16\7\0\2\0\0Mac OS X"  # what a Mac leaves beside files on other file systems
+
+
+@pytest.mark.parametrize("layout", ["tc128", "uav123", "uav20l", "trackingnet", "nfs", "otb zeros", "vot"])
+def test_what_a_mac_leaves_beside_annotations(tmp_path, layout):
+    frames, texts, expected = LAYOUTS[layout]
+    make(tmp_path, frames, texts)
+    for name in [*texts, *(f"__MACOSX/{name}" for name in texts)]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f"._{path.name}").write_bytes(HIDDEN)
+    (sequence,) = load(tmp_path)
+    np.testing.assert_array_equal(sequence.boxes, expected)
+
+
+def test_two_sequences_of_one_name(tmp_path):
+    for year in ("vot2013", "vot2014"):
+        make(tmp_path, f"{year}/bolt", {f"{year}/bolt/groundtruth.txt": FROM_0})
+    for names in (None, ["bolt"]):
+        with pytest.raises(DatasetError, match="vot2013/bolt and .*vot2014/bolt are both called bolt; rename one"):
+            load(tmp_path, names)
+    assert [each.name for each in load(tmp_path / "vot2014")] == ["bolt"]
+    (problem,) = (each for each in check(tmp_path) if each.fatal)
+    assert problem.sequence == "bolt" and "has the name of" in problem.text and "vot2014/bolt" in problem.text
+    with pytest.raises(SourceError, match="holds sequences, not frames; give one of them, like .*vot2013/bolt$"):
+        open_source(tmp_path)
+
+
+def test_a_list_names_the_folder_of_two_targets(tmp_path):
+    make(tmp_path, "Jogging/img", {f"Jogging/groundtruth_rect.{n}.txt": FROM_1.format(1, 1, 9, 9) for n in (1, 2)})
+    (tmp_path / "list.txt").write_text("Jogging\nSkating2\n")
+    assert [(each.sequence, each.fatal) for each in check(tmp_path)] == [("Skating2", True)]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{frame},7,50,40,24,20", "the first number of each row counts the frames"),
+        ("{frame},7,50,40,24,20,1,1", "the first number of each row counts the frames"),
+        ("50,40,24,20,0,1", "the last two of 6 numbers are flags"),
+        ("50,40,24,20,-1,0.75", "the last two of 6 numbers are flags"),
+    ],
+)
+def test_boxes_with_further_columns_are_no_polygons(tmp_path, row, message):
+    for first in (0, 1):
+        rows = "\n".join(row.format(frame=first + index) for index in range(4))
+        make(tmp_path / str(first), "a", {"a/groundtruth.txt": rows})
+        with pytest.raises(DatasetError, match=f"groundtruth.txt: {message}; leave only x,y,w,h"):
+            load(tmp_path / str(first))
 
 
 @pytest.mark.parametrize(

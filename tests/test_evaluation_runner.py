@@ -242,6 +242,31 @@ def test_results_of_another_run_are_not_taken(data, finished, dcfnet):
     fails("holds a run with dataset", data / "walk1", "--trackers", "identity")
 
 
+def test_boxes_of_another_ground_truth_are_not_taken(data, tmp_path, dcfnet):
+    shutil.copytree(data, tmp_path / "data")
+    command = [
+        "eval",
+        tmp_path / "data",
+        "--trackers",
+        "identity",
+        "--sequences",
+        "walk0,walk1",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert [dcfnet(*command)[0] for _ in range(2)] == [0, 0]
+    truth = tmp_path / "data/walk1/groundtruth_rect.txt"
+    lines = truth.read_text().splitlines()
+    lines[0] = ",".join(str(float(word) + 0.5) for word in lines[0].split(","))
+    truth.write_text("\n".join(lines))
+    code, _, err = dcfnet(*command)
+    assert (
+        code == 2 and "boxes/identity/walk1.txt does not begin at the box that walk1 has now; delete that file" in err
+    )
+    (tmp_path / "out/boxes/identity/walk1.txt").unlink()
+    assert dcfnet(*command)[0] == 0
+
+
 def test_a_tracker_that_cannot_start(data, tmp_path, dcfnet):
     """A flat window: our tracker refuses it.  The other sequences are done and kept."""
     write_sequence(tmp_path / "set/flat", np.full((3, 40, 60, 3), 9, np.uint8), np.array([[9.0, 9, 12, 12]] * 3))
@@ -272,6 +297,13 @@ def test_verify(finished, dcfnet, tmp_path):
     assert "has no boxes of identity on walk1" in dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")[2]
     code, _, err = dcfnet("verify", tmp_path)
     assert code == 2 and "has no run.json, which" in err
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1", "1,5"])
+@pytest.mark.parametrize("command", [["verify", "DIR"], ["diff", "A.h5", "B.h5"]])
+def test_a_tolerance_under_which_nothing_would_differ(dcfnet, command, tolerance):
+    code, _, err = dcfnet(*command, f"--tolerance={tolerance}")
+    assert code == 2 and f"--tolerance: must be a number of at least 0, got '{tolerance}'" in err
 
 
 def edit(path, change):

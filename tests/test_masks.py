@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation import masks
+from dcfnet_np.datasets.davis import read_mask, read_masks
 
 # Of targets 1 to 9, 20 and 255: red, green, blue.
 VOC = {
@@ -22,7 +22,7 @@ def write(path, mask):
 def test_a_colour_is_its_target(tmp_path, target):
     mask = np.zeros((7, 9, 3), np.uint8)
     mask[2:5, 3:9] = VOC[target][::-1]  # OpenCV writes BGR
-    found = masks.read_mask(write(tmp_path / "a.png", mask))
+    found = read_mask(write(tmp_path / "a.png", mask))
     expected = np.zeros((7, 9), int)
     expected[2:5, 3:9] = target
     np.testing.assert_array_equal(found, expected)
@@ -31,7 +31,7 @@ def test_a_colour_is_its_target(tmp_path, target):
 def test_white_in_colour_is_the_target_of_a_gray_mask(tmp_path):
     mask = np.zeros((4, 5, 3), np.uint8)
     mask[1, 2] = 255
-    found = masks.read_mask(write(tmp_path / "a.png", mask))
+    found = read_mask(write(tmp_path / "a.png", mask))
     assert found.sum() == found[1, 2] == 255
 
 
@@ -41,19 +41,30 @@ def test_a_box_goes_around_all_pixels(tmp_path):
     first[3, 4:6] = first[11:14, 17] = 2
     first[19, 29] = 7
     second[0, 0] = 2
-    write(tmp_path / "0.png", first), write(tmp_path / "1.png", second)
-    found = masks.read(tmp_path, [tmp_path / f"{k}.jpg" for k in range(3)])
+    write(tmp_path / "0.png", first), write(tmp_path / "1.png", second), write(tmp_path / "0.jpg", first)
+    found = read_masks(tmp_path, [tmp_path / f"{k}.jpg" for k in range(3)])
     nothing = [np.nan] * 4
     assert list(found) == [2, 7]
-    np.testing.assert_array_equal(found[2][0], [(4, 3, 14, 11), (0, 0, 1, 1), nothing])
-    np.testing.assert_array_equal(found[7][0], [(29, 19, 1, 1), nothing, nothing])
+    np.testing.assert_array_equal(found[2], [(4, 3, 14, 11), (0, 0, 1, 1), nothing])
+    np.testing.assert_array_equal(found[7], [(29, 19, 1, 1), nothing, nothing])
 
 
 @pytest.mark.parametrize("count", [64, 65])
 def test_an_image_of_many_values_is_no_mask(tmp_path, count):
-    write(tmp_path / "0.png", np.arange(count + 1, dtype=np.uint8)[None])
+    (
+        write(tmp_path / "0.png", np.arange(count + 1, dtype=np.uint8)[None]),
+        write(tmp_path / "0.jpg", np.zeros((1, count + 1))),
+    )
     if count <= 64:
-        assert len(masks.read(tmp_path, [tmp_path / "0.jpg"])) == count
+        assert len(read_masks(tmp_path, [tmp_path / "0.jpg"])) == count
     else:
         with pytest.raises(ValueError, match="0.png is no mask: it has 65 different values"):
-            masks.read(tmp_path, [tmp_path / "0.jpg"])
+            read_masks(tmp_path, [tmp_path / "0.jpg"])
+
+
+def test_masks_of_another_size_than_their_frames(tmp_path):
+    mask = np.zeros((20, 30), np.uint8)
+    mask[4:9, 3:12] = 1
+    write(tmp_path / "0.png", mask), write(tmp_path / "0.jpg", np.zeros((10, 15)))
+    with pytest.raises(ValueError, match="0.png is 30x20 pixels, its frame 15x10; a mask must have its frame's size$"):
+        read_masks(tmp_path, [tmp_path / "0.jpg"])

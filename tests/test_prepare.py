@@ -178,7 +178,7 @@ def test_xml_of_two_targets(tmp_path, made):
     (folder / "000003.xml").unlink()
     counts, data = made(tmp_path / "data")
     assert data.sequences == ("ant.0", "ant.7")
-    assert counts == {"crops": 3, "the target is hidden": 1, "the target is absent": 2 + 4}
+    assert counts == {"crops": 3, "the target is hidden": 1, "the target is absent": 2 + 3}
     assert data.frame.tolist() == [0, 4, 1]
     np.testing.assert_array_equal(data.box, BOXES[[0, 4, 0]])
 

@@ -71,7 +71,9 @@ def test_a_single_file(tmp_path):
     assert found.name == "Jogging.2"
     other = rows(tmp_path / "other.txt")
     assert find_results(other, two[:1])[0][0].name == "Man"
-    with pytest.raises(ValueError, match="other.txt is named like none of the 2 sequences"):
+    with pytest.raises(
+        ValueError, match="other.txt is named like none of the 2 sequences; rename it, as Man.txt is named$"
+    ):
         find_results(other, two)
 
 
@@ -93,6 +95,7 @@ def test_a_confidence_and_polygons(tmp_path, between):
 @pytest.mark.parametrize(("columns", "message"), [
     (np.column_stack([np.arange(COUNT), BOXES]), "the first of 5 numbers counts the frames"),
     (np.column_stack([np.arange(COUNT) + 1, BOXES]), "the first of 5 numbers counts the frames"),
+    (np.column_stack([np.arange(COUNT), BOXES, BOXES[:, :3]]), "the first of 8 numbers counts the frames"),
     (np.column_stack([BOXES, BOXES[:, :2]]), "expected 4 numbers a row, 5 with a confidence or 8 of a polygon, got 6"),
     (np.column_stack([BOXES, BOXES, BOXES[:, :2]]), "got 10"),
     (BOXES[:-1], f"has {COUNT - 1} rows, a has {COUNT} frames"),
@@ -106,7 +109,7 @@ def test_rows_that_are_no_boxes(tmp_path, columns, message):
 def test_vot_s_codes(tmp_path):
     """Boxes count from 0; a polygon, of any number of corners, is its smallest upright box."""
     path = tmp_path / "a.txt"
-    path.write_text("\ufeff1\n5,6,7,8\n2\n0.0000\n1\n5,5, 9,5, 9,11.5, 5,9\n1 2 6 2 4 9\n", encoding="utf-8")
+    path.write_text("\ufeff1\n5,6,7,8\n2\n0.0000\n1\n5,5,9,5,9,11.5,5,9\n1,2,6,2,4,9\n", encoding="utf-8")
     result = read_result(path, sequence("a", "vot"))
     assert result.states.tolist() == [STARTED, BOX, FAILED, UNKNOWN, STARTED, BOX, BOX] and is_supervised(result)
     started = BOXES[[0, 4]] + 0.5  # the truth, which the tracker was given
@@ -122,6 +125,20 @@ def test_vot_s_codes(tmp_path):
 def test_rows_that_vot_does_not_know(tmp_path, row):
     (tmp_path / "a.txt").write_text(f"1\n{row}\n")
     with pytest.raises(ValueError, match="a.txt, line 2: expected 0, 1, 2 or four numbers, got"):
+        read_vot(tmp_path / "a.txt")
+
+
+def test_vot_s_long_term_results(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"1\r\n5,6,7,8\r\nNaN,NaN,NaN,NaN\r\n\r\n\r\n")
+    boxes, states = read_vot(tmp_path / "a.txt")
+    assert states.tolist() == [STARTED, BOX, UNKNOWN]
+    np.testing.assert_array_equal(boxes[1:], [(5, 6, 7, 8), [np.nan] * 4])
+
+
+@pytest.mark.parametrize("row", ["50,3 40,7 24,2 24,9", "50,3;40,7;24,2;24,9", "50,3, 40,7, 24,2, 24,9"])
+def test_decimal_commas_in_a_vot_result(tmp_path, row):
+    (tmp_path / "a.txt").write_text(f"1\n{row}\n")
+    with pytest.raises(ValueError, match="a.txt, line 2: more than one separator, or decimal commas"):
         read_vot(tmp_path / "a.txt")
 
 

@@ -235,10 +235,25 @@ def test_missing(tmp_path):
     fails(tmp_path / "no.mp4", "no.mp4 does not exist; give a video file")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a video " * 100])
+@pytest.mark.parametrize("content", [b"", b"not a video\0" * 100])
 def test_undecodable_video(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     fails(tmp_path / "a.mp4", "a.mp4 cannot be decoded as a video; check that the file is a complete video")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("notes.txt", "50,40,24,20\n" * 900),  # FFmpeg makes a video of letters of it
+        ("a.mp4", "Größe"),
+        ("notes.nfo", "\ufeffx\n".encode("utf-16-le")),
+        ("list.txt", "ffconcat version 1.0\nfile 'other.avi'\n"),
+    ],
+)
+def test_a_text_is_no_video(tmp_path, rng, name, text):
+    write_video(tmp_path / "other.avi", make_frames(rng, 3), "MJPG")
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode("latin-1"))
+    fails(tmp_path / name, f"{name} is a text, no video; give a video file, or a folder or pattern of images$")
 
 
 def test_video_cut_short_gives_its_frames_first(tmp_path, rng):

@@ -199,7 +199,8 @@ def _image_of(text: Path, folder: Path) -> Path | None:
 
 def _read_yolo(entry: Entry) -> Tracks:
     tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
-    texts = sorted(entry.truth.rglob("*.txt"), key=natural_order)
+    there = (text for text in entry.truth.rglob("*.txt") if not text.name.startswith("."))
+    texts = sorted(there, key=natural_order)
     if entry.truth == entry.folder:  # other texts may lie there
         texts = [text for text in texts if _image_of(text, text.parent)]
     rows = {text: _yolo_rows(text) for text in texts if text.name != "classes.txt"}

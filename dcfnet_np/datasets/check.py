@@ -32,7 +32,7 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     entries = find(root)
     listed = root / "list.txt"
     if listed.is_file():
-        there = {entry.name for entry in entries}
+        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}  # Jogging: Jogging.1
         try:
             missing = [name for name in read_text(listed).split() if name not in there]
         except (OSError, ValueError) as error:
@@ -43,6 +43,7 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     for folder in folders_in(root):
         if frames_of(folder) and not any(folder in (entry.folder, *entry.folder.parents) for entry in entries):
             yield Problem(folder.name, f"{folder} has frames but no ground truth")
+    seen: set[str] = set()
     for entry in entries:
         if names is not None and not any(entry.holds(name) for name in names):
             continue
@@ -53,6 +54,9 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
             continue
         for sequence in sequences:
             if names is None or sequence.name in names:
+                if sequence.name in seen:
+                    yield Problem(sequence.name, f"another sequence has the name of {entry.folder}; rename one")
+                seen.add(sequence.name)
                 yield from _check_sequence(sequence, decode)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.images import decode_image
+from ..vision.images import decode_image, read_image
 from .sequence import Entry, Sequence, folders_in
 
 RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # the first one that is there
@@ -30,7 +30,7 @@ def find(folder: Path) -> list[Entry]:
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.ID for each target of a video, NAME alone for a single one."""
+    """A sequence NAME.ID for each target of a video, NAME alone for a single one, from the first frame that has it."""
     targets = read_masks(entry.truth, files)
     return [
         Sequence(
@@ -39,7 +39,7 @@ def read(entry: Entry, files: list[Path]) -> list[Sequence]:
             tuple(files),
             boxes,
             video=entry.name,
-        )
+        ).from_its_first_box()
         for target, boxes in targets.items()
     ]
 
@@ -79,6 +79,7 @@ def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
     file.
     """
     boxes: dict[int, np.ndarray] = {}
+    size: tuple[int, ...] = ()
     there = {path.stem: path for path in folder.glob("*.png")}
     if not there.keys() & {frame.stem for frame in frames}:
         raise ValueError(f"{folder} has no masks (.png) with the names of the frames in {frames[0].parent}")
@@ -86,6 +87,10 @@ def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
         if frame.stem not in there:
             continue
         mask = read_mask(there[frame.stem])
+        size = size or read_image(frame, index + 1).shape[:2]
+        if mask.shape != size:
+            sizes = f"{mask.shape[1]}x{mask.shape[0]} pixels, its frame {size[1]}x{size[0]}"
+            raise ValueError(f"{there[frame.stem]} is {sizes}; a mask must have its frame's size")
         targets = np.unique(mask[mask > 0])
         if len(boxes.keys() | set(targets.tolist())) > MOST_TARGETS:
             raise ValueError(f"{there[frame.stem]} is no mask: it has {len(targets)} different values")

@@ -29,17 +29,20 @@ def load(
     """All sequences below `root`, which may be a single one, or those of `names`, in that order.
 
     attributes: a JSON file {sequence name: [attribute, ...]}; by default attributes.json in `root`,
-    and attrs.txt in a sequence's folder.  Raises DatasetError for an unknown name or a sequence
-    that cannot be read.
+    and attrs.txt in a sequence's folder.  Raises DatasetError for an unknown name, for two sequences
+    of one name, and for a sequence that cannot be read.
     """
     root = Path(root)
     entries = find(root)
     tables = _read_attributes(root, attributes)
-    found = {}
+    found: dict[str, Sequence] = {}
     for entry in entries:
         if names is not None and not any(entry.holds(name) for name in names):
             continue
         for sequence in read(entry):
+            if sequence.name in found:
+                one, other = found[sequence.name].frames[0].parent, sequence.frames[0].parent
+                raise DatasetError(f"{one} and {other} are both called {sequence.name}; rename one, or give its folder")
             known_attributes = tables.get(sequence.name) or _folder_attributes(entry.folder)
             found[sequence.name] = dataclasses.replace(sequence, attributes=tuple(known_attributes))
     missing = [name for name in names or () if name not in found]

@@ -12,9 +12,8 @@ import numpy as np
 
 from ..files import read_text
 from ..vision.boxes import parse_numbers
-from ..vision.image_files import natural_order
 from .rows import Truth, make_sequence
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, files_in
 
 RATES = ("30", "240")  # frames a second
 
@@ -22,7 +21,7 @@ RATES = ("30", "240")  # frames a second
 def find(folder: Path) -> list[Entry]:
     """The sequence of a folder; where both rates are there, NAME.30 and NAME.240."""
     rates = [folder] if folder.name in RATES else [folder / rate for rate in RATES]
-    truths = [path for rate in rates for path in sorted(rate.glob("*.txt"), key=natural_order)]
+    truths = [path for rate in rates for path in files_in(rate, "*.txt")]
     truths = [path for path in truths if path.with_suffix("").is_dir()]
     twice = len({path.stem for path in truths}) < len(truths)
     names = [f"{path.stem}.{path.parent.name}" if twice else path.stem for path in truths]

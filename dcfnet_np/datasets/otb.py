@@ -5,9 +5,8 @@ Source: http://cvlab.hanyang.ac.kr/tracker_benchmark, configSeqs.m for the range
 
 from pathlib import Path
 
-from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, files_in
 
 # Frames that are annotated where the folder holds more: first and last number in the frames' names.
 RANGES = {
@@ -22,7 +21,7 @@ def find(folder: Path) -> list[Entry]:
     name = folder.resolve().name
     single = folder / "groundtruth_rect.txt"
     truths = [single] if single.is_file() else []
-    truths += sorted(folder.glob("groundtruth_rect.*.txt"), key=natural_order)
+    truths += files_in(folder, "groundtruth_rect.*.txt")
     if len(truths) > 1:  # an empty file is a target that was given up, as in Human4
         truths = [path for path in truths if path.is_file() and path.read_bytes().strip()] or truths[:1]
     if len(truths) < 2:

@@ -65,6 +65,7 @@ def read_truth(path: Path, origin: int, corners: bool = False) -> Truth:
         blank = 0
     if not regions:
         raise ValueError(f"{path}: holds no boxes")
+    _check_extra_columns(path, regions)
     boxes = np.array([region.box for region in regions], float)
     boxes[:, :2] -= origin
     boxes[np.isnan(boxes).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)] = np.nan
@@ -80,6 +81,16 @@ def _region(values: list[float], where: str, corners: bool) -> _Region:
     if 6 <= len(values) <= 2 * MOST_POINTS and len(values) % 2 == 0:
         return _Region("polygon", tuple(polygon_to_box(values)), tuple(values))
     raise ValueError(f"{where}: expected 4 numbers a row, or 6, 8, ... for a polygon, got {len(values)}")
+
+
+def _check_extra_columns(path: Path, regions: list[_Region]) -> None:
+    """Refuse boxes with further columns, which would else be polygons: frame, target, x, y, w, h; x, y, w, h, 0, 1."""
+    rows = [(index, region.points) for index, region in enumerate(regions) if region.points]
+    counts = {points[0] - index for index, points in rows}
+    flags = all(len(points) == 6 and max(map(abs, points[4:])) <= 1 for _, points in rows)
+    if rows and (flags or (len(rows) > 1 and counts in ({0}, {1}))):
+        what = "the last two of 6 numbers are flags" if flags else "the first number of each row counts the frames"
+        raise ValueError(f"{path}: {what}; leave only x,y,w,h in a row, or the points of a polygon")
 
 
 def _mask(words: list[str], where: str) -> _Region:

@@ -53,6 +53,12 @@ class Sequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def from_its_first_box(self) -> "Sequence":
+        """Without the frames before the target appears, for trackers are started there."""
+        start = int((~np.isnan(self.boxes).any(axis=1)).argmax())
+        visible = None if self.visible is None else self.visible[start:]
+        return dataclasses.replace(self, frames=self.frames[start:], boxes=self.boxes[start:], visible=visible)
+
     def every(self, stride: int) -> "Sequence":
         """Every stride-th frame, as of a slower camera; for a negative stride backwards, from the last frame on."""
 
@@ -96,6 +102,11 @@ def frames_of(folder: Path) -> list[Path]:
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, in natural order of their names, without hidden ones."""
     return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_order)
+
+
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """The files in a folder with such names, in natural order, without hidden ones: a Mac leaves ._NAME beside NAME."""
+    return sorted((p for p in folder.glob(pattern) if not p.name.startswith(".")), key=natural_order)
 
 
 def frame_number(path: Path) -> int | None:

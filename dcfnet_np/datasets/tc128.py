@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ..vision.boxes import read_numbers
-from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, files_in
 
 
 def find(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
-    truths = sorted(folder.glob("*_gt.txt"), key=natural_order)[:1]
+    truths = files_in(folder, "*_gt.txt")[:1]
     return [Entry(folder.resolve().name, "tc128", folder, truth) for truth in truths]
 
 

@@ -6,16 +6,15 @@ states the columns x, y, w, h and no origin; its frames are numbered from 0.
 
 from pathlib import Path
 
-from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, files_in
 
 
 def find(folder: Path) -> list[Entry]:
     """The sequences of one chunk."""
     if not (folder / "frames").is_dir():
         return []
-    truths = sorted((folder / "anno").glob("*.txt"), key=natural_order)
+    truths = files_in(folder / "anno", "*.txt")
     return [Entry(truth.stem, "trackingnet", folder / "frames" / truth.stem, truth) for truth in truths]
 
 

@@ -8,9 +8,8 @@ configSeqs.m.
 import re
 from pathlib import Path
 
-from ..vision.image_files import natural_order
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, files_in
 
 VERSIONS = {"UAV123": "UAV123", "UAV123_10fps": "UAV123_10fps", "UAV20L": "UAV123"}  # annotations: frames
 
@@ -43,7 +42,7 @@ def _find_version(root: Path, version: str) -> list[Entry]:
     frames = root / "data_seq" / VERSIONS[version]
     step = 3 if version == "UAV123_10fps" else 1
     entries = []
-    for truth in sorted((root / "anno" / version).glob("*.txt"), key=natural_order):
+    for truth in files_in(root / "anno" / version, "*.txt"):
         name, _, number = truth.stem.partition("_")
         parts = PARTS.get(name, [])
         if re.fullmatch("[0-9]{1,9}", number) and 1 <= int(number) <= len(parts):

@@ -23,9 +23,11 @@ def find(folder: Path) -> list[Entry]:
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.TRACKID for each target of a video."""
+    """A sequence NAME.TRACKID for each target of a video, from the first frame that has it."""
     return [
-        Sequence(f"{entry.name}.{target}", "vid", tuple(files), boxes, visible=visible, video=entry.name)
+        Sequence(
+            f"{entry.name}.{target}", "vid", tuple(files), boxes, visible=visible, video=entry.name
+        ).from_its_first_box()
         for target, (boxes, visible) in read_objects(entry.truth, files).items()
     ]
 

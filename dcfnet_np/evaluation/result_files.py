@@ -12,14 +12,14 @@ Toolkits also write SEQUENCE/SEQUENCE_001.txt, and each spells names in its own 
 jogging_1, Jogging.1.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..files import read_text
-from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers
+from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers, split_rows
 from . import datasets
 from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 
@@ -45,7 +45,8 @@ def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[P
         files = _match([(result.stem, result)], sequences)
         if not files and len(sequences) > 1:
             count = len(sequences)
-            raise ValueError(f"{result} is named like none of the {count} sequences; name one's folder")
+            name = sequences[0].name + result.suffix
+            raise ValueError(f"{result} is named like none of the {count} sequences; rename it, as {name} is named")
         files = files or {sequences[0].name: result}
     return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
 
@@ -122,12 +123,12 @@ def is_supervised(result: Run) -> bool:
 
 
 def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if any(len(_words(line)) == 1 for line in _lines(path)):
+    if any(len(words) == 1 for _, words in split_rows(path)):
         return read_vot(path)
     rows = read_numbers(path)
     counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
-    if rows.shape[1] == 5 and len(rows) > 1 and counts:
-        raise ValueError(f"{path}: the first of 5 numbers counts the frames; leave that column out")
+    if rows.shape[1] > 4 and len(rows) > 1 and counts:
+        raise ValueError(f"{path}: the first of {rows.shape[1]} numbers counts the frames; leave that column out")
     if rows.shape[1] not in (4, 5, 8):
         wanted = "4 numbers a row, 5 with a confidence or 8 of a polygon"
         raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]}")
@@ -165,30 +166,26 @@ def _unsupervised(count: int) -> np.ndarray:
 def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A VOT result file: boxes (n, 4), NaN where there is none, and states (n,).  0-based.
 
-    A row is one of VOT's codes, a box, or a polygon, whose smallest upright box is taken.
+    A row is one of VOT's codes, a box, four nan for none, or a polygon, whose smallest upright box is taken.
+    Empty lines are skipped.
     Raises ValueError, naming file and line.
     """
     boxes, states = [], []
-    for number, line in enumerate(_lines(path), start=1):
+    for where, words in split_rows(path):
         try:
-            values = [float(word) for word in _words(line)]
+            values = [float(word) for word in words]
         except ValueError:
             values = []
+        if not words:
+            continue
+        if len(values) == 4 and all(map(math.isnan, values)):
+            values = [UNKNOWN]
         is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
         is_box = is_box and all(abs(value) <= LARGEST for value in values)
         if not is_box and not (len(values) == 1 and values[0] in CODES):
-            wanted = f"expected 0, 1, 2 or four numbers, got {line[:60]!r}"
-            raise ValueError(f"{path}, line {number}: {wanted}")
+            raise ValueError(f"{where}: expected 0, 1, 2 or four numbers, got {' '.join(words)[:60]!r}")
         if is_box and len(values) > 4:
             values = polygon_to_box(values).tolist()
         boxes.append(values if is_box else [np.nan] * 4)
         states.append(BOX if is_box else int(values[0]))
     return np.array(boxes, float).reshape(-1, 4), np.array(states, np.int8)
-
-
-def _words(line: str) -> list[str]:
-    return line.replace(",", " ").split()
-
-
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()

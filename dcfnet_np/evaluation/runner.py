@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import only_writer, replacing
-from ..vision.boxes import read_boxes, to_otb
+from ..vision.boxes import read_boxes, split_rows, to_otb
 from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
 from .baselines import Spec, Unavailable
@@ -274,6 +274,14 @@ def read(out: Path, job: Job) -> Run:
     return Run(boxes, seconds[0], seconds[1], states)
 
 
+def _check_start(out: Path, job: Job) -> None:
+    """ValueError where a job was done from another first box, as the ground truth has been corrected since."""
+    path = box_file(out, job)
+    _, words = next(split_rows(path), ("", []))
+    if not job.segment.supervised and words != [f"{value:.4f}" for value in to_otb(job.segment.box)]:
+        raise ValueError(f"{path} does not begin at the box that {job.sequence.name} has now; delete that file")
+
+
 def evaluate(
     config: Config,
     out: Path,
@@ -293,7 +301,12 @@ def evaluate(
     with only_writer(out):
         remember(out, config, specs, sequences)
         jobs = plan(config, specs, sequences)
-        open_jobs = [job for job in jobs if not box_file(out, job).is_file()]
+        open_jobs = []
+        for job in jobs:
+            if box_file(out, job).is_file():
+                _check_start(out, job)
+            else:
+                open_jobs.append(job)
         total = sum(job.frames for job in jobs)
         progress(total - sum(job.frames for job in open_jobs), total)
         if open_jobs:

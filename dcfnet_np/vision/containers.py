@@ -1,9 +1,12 @@
 """What files say of themselves, read without decoding: is it cut short, how many pictures it has."""
 
 import os
+import re
 import struct
 from pathlib import Path
 from typing import BinaryIO
+
+from ..files import BYTE_ORDER_MARKS
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # with which an .mp4 or .mov begins
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -32,11 +35,22 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
 
 def is_avi(path: str | os.PathLike[str]) -> bool:
     """Whether a video file is an .avi, by its first bytes.  Its header counts its pictures."""
+    return _head(path, 4) == b"RIFF"
+
+
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as text, which FFmpeg would draw as a video, or take for a list of other files."""
+    head = _head(path, 1024)
+    marked = any(head.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
+    return marked or (len(head) > 0 and not re.search(rb"[^\t-\r\x1b -\xff]", head))
+
+
+def _head(path: str | os.PathLike[str], count: int) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(4) == b"RIFF"
+            return file.read(count)
     except OSError:  # it has gone meanwhile
-        return False
+        return b""
 
 
 def _end_of_riff(file: BinaryIO) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import datasets
 from .boxes import Box
-from .containers import is_avi, missing_bytes
+from .containers import is_avi, is_text, missing_bytes
 from .image_files import IMAGE_SUFFIXES, frames_among, is_image, warn_of_source
 from .images import SourceError, read_image, stack_pages
 
@@ -151,6 +151,8 @@ def open_source(
             return _ImageSource(path.stem, [(path, page) for page in pages], part)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
+        if is_text(path):
+            raise SourceError(f"{path} is a text, no video; give a video file, or a folder or pattern of images")
         return _VideoSource(str(path), path.stem, part)
     if re.search(r"[*?\[]|%\d*d", text):
         files = _match(text)
@@ -202,6 +204,8 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
         raise SourceError(f"{folder} holds {len(entries)} sequences; give the frames of one, like {one}, and a box")
     files = datasets.frames_of(entries[0].folder if entries else folder)
     if not files:
+        if not entries and (inner := _sequences_in(folder)):
+            raise SourceError(f"{folder} holds sequences, not frames; give one of them, like {inner[0].folder}")
         raise SourceError(f"{folder} holds no images; {datasets.describe(folder)}")
     if not entries:
         return _ImageSource(folder.resolve().name, _whole(files), part)
@@ -222,6 +226,14 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     source = _ImageSource(target.name, _whole(files), part, boxes)
     source.truth_note = note
     return source
+
+
+def _sequences_in(folder: Path) -> list[datasets.Entry]:
+    """The sequences of a whole data set; none in another folder."""
+    try:
+        return datasets.find(folder)
+    except datasets.DatasetError:
+        return []
 
 
 def _choose_target(
