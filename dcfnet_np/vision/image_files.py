@@ -80,9 +80,9 @@ def _key(name: _Name, reading: _Reading) -> list[Any]:
     return [*key, name.tail]
 
 
-def natural_order(path: Path) -> list[Any]:
+def natural_order(path: Path) -> tuple[list[Any], str]:
     """Sort key that takes runs of digits as numbers and no notice of case: frame2, Frame10."""
-    return [*_key(_parse(path.name), _Reading(frozenset(), frozenset())), path.name]
+    return _key(_parse(path.name), _Reading(frozenset(), frozenset())), path.name
 
 
 def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
