@@ -236,7 +236,7 @@ class Turn:
     """Lets one call at a time work with an object.  A second one is refused: their order would be left to chance."""
 
     def __init__(self, device: Device) -> None:
-        self._device, self._process = device, os.getpid()
+        self._device, self._process = device, os.getpid()  # the process that made it, or took a turn last
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -248,10 +248,16 @@ class Turn:
                 "make it in the process that uses it"
             )
         if not self._lock.acquire(blocking=False):
+            if self._process != os.getpid():
+                raise RuntimeError(
+                    f"{who}: this tracker was at work when its process was forked, so its state is that of no frame; "
+                    "make another one in the new process"
+                )
             raise RuntimeError(
                 f"{who}: this tracker is at work already, in another thread or in its observer; "
                 "give each thread a tracker of its own, or let the threads take turns by a lock"
             )
+        self._process = os.getpid()
         try:
             yield
         finally:

@@ -38,7 +38,8 @@ def extremes_of(patch: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.
     black in a patch, but no content.
     """
     inside = patch[:, slice(*rows), slice(*columns)]
-    return np.stack([inside.min((1, 2), initial=np.inf), inside.max((1, 2), initial=0)], axis=1)
+    smallest = inside.min(1, initial=np.inf).min(1, initial=np.inf)  # one axis at a time: a third of the time
+    return np.stack([smallest, inside.max(1, initial=0).max(1, initial=0)], axis=1)
 
 
 def extremes_of_windows(

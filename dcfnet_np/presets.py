@@ -190,6 +190,8 @@ def get_preset(preset: "str | Preset") -> Preset:
     """A preset by its text, see `split`; a Preset comes back as it is.  ValueError, one line, for anything wrong."""
     if isinstance(preset, Preset):
         return preset
+    if not isinstance(preset, str):
+        raise TypeError(f"preset must be a name, a .json file or a Preset, got {type(preset).__name__}")
     base, fields = split(preset)
     if not fields:
         return PRESETS[base]

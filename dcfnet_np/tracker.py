@@ -173,7 +173,9 @@ class TrackerBase:
                 f"{type(self).__name__}: this tracker is {reason}, so it cannot be copied or pickled; "
                 "make another one, and start it from the boxes of its results"
             )
-        state = {name: value for name, value in vars(self).items() if name in self._memory_of_targets}
+        with self.turn.take(type(self).__name__):  # copied here, so that it is the state of one frame
+            state = {name: value for name, value in vars(self).items() if name in self._memory_of_targets}
+            state = copy.deepcopy(state)
         return functools.partial(type(self), **self._settings), (), state
 
     def __copy__(self) -> "TrackerBase":

@@ -147,6 +147,8 @@ def load(name_or_path: str | os.PathLike[str]) -> Weights:
     Raises WeightsError (a ValueError) for a file that is missing, of another kind, truncated, of a newer format
     or an unknown architecture, with wrong shapes, dtypes or values, or changed since it was saved.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"weights must be a packaged name, a path or a Weights, got {type(name_or_path).__name__}")
     if str(name_or_path) in names():
         return _load_hdf5(Path(str(_packaged() / f"{name_or_path}.h5")))
     path = Path(name_or_path)

@@ -325,6 +325,7 @@ def power_backward(dy, x):
             r"input 0 of power must be an array, such as np.array\(.*got a list of 2",
         ),
         (power, power_backward, [2.0], "input 0 of power must be an array, .* got float"),
+        (power, power_backward, [np.float64(2)], r"input 0 of power must be an array, .* got float64 \(\)"),
         (power, power_backward, [A.astype(int)], "input 0 .* got int64; convert it, or give what has no gradient"),
         (power, power_backward, [A, A], r"forward is called as forward\(input 0, input 1\), but too many"),
         (power, lambda dy: dy, [A], r"backward is called as backward\(dy, cache\), but too many"),
@@ -351,6 +352,19 @@ def test_a_first_mistake_gets_one_line(forward, backward, inputs, message):
     with pytest.raises((TypeError, ValueError, GradientError), match=message) as raised:
         check(forward, backward, inputs)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["step", "tolerance"])
+@pytest.mark.parametrize("value", [0, -1e-5, float("nan"), float("inf"), "1e-5", [1e-5]])
+def test_steps_and_tolerances_are_positive_numbers(name, value):
+    with pytest.raises(ValueError, match=f"^check: {name} must be a positive number, got ") as raised:
+        check(power, power_backward, [A], **{name: value})
+    assert "\n" not in str(raised.value)
+
+
+def test_any_byte_order():
+    (result,) = check(power, power_backward, [A.astype(A.dtype.newbyteorder())])
+    assert result.ok
 
 
 def test_a_random_pair_is_named(rng):
@@ -521,6 +535,18 @@ def test_beside_a_kink_a_gradient_is_measured_and_at_it_left_out(rng, offset):
     if x[0]:
         with pytest.raises(GradientError, match=r"worst at index \(0,\)"):
             check(lambda x: (abs(x), x), lambda dy, x: dy * np.where(x == x[0], 0.5, 1) * np.sign(x), (x,))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_smooth_zero_is_no_kink(dtype):
+    """Slope 0 at 0, where the slope over +-h is h^2 or h/3 instead: not wrong, and measured."""
+    x = np.array([0, 1, -2, 0.3], dtype)
+    for forward, backward in (
+        (lambda x: (x**3, x), lambda dy, x: 3 * dy * x**2),
+        (lambda x: (x * abs(x), x), lambda dy, x: 2 * dy * abs(x)),
+    ):
+        (result,) = check(forward, backward, [x])
+        assert result.ok and result.at_kinks == 0
 
 
 def test_too_many_kinks_are_a_failure(rng):

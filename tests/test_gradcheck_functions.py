@@ -156,6 +156,12 @@ FUNCTIONS = {
     ),
     "clamp": (PASSES, *pair(clamp, lambda dy, x: dy * (abs(x) < 0.5), X)),
     "clamp, straight through": (FAILS, *pair(clamp, lambda dy, x: dy, X)),
+    "x^3, 0 among few": (PASSES, *by_element(lambda x: x**3, lambda x: 3 * x**2, np.array([0, -0.4, 1]))),
+    "x|x|, 0 among few": (PASSES, *by_element(lambda x: x * abs(x), lambda x: 2 * abs(x), np.array([0, -0.4, 1]))),
+    "relu / 1e4, 0 among few": (
+        FAILS,
+        *by_element(lambda x: 1e-4 * np.maximum(x, 0), lambda x: 1e-4 * (x > 0), np.array([0.0, 1.0, -2.0])),
+    ),
     "round": (PASSES, *by_element(np.round, np.zeros_like, X)),
     "round, straight through": (FAILS, *by_element(np.round, np.ones_like, X)),
     "max": (PASSES, *pair(lambda x: (x.max(), x), lambda dy, x: dy * (x == x.max()), X)),

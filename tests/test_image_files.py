@@ -109,7 +109,7 @@ def test_one_folder_after_the_other():
 
 
 def test_sequences_are_in_natural_order():
-    files = [Path(name) for name in ("car1", "Car2", "car10", "Dog")]
+    files = [Path(name) for name in ("2", "3cars", "car", "car1", "Car2", "car2-1", "car10", "car10.5", "Dog", "dog_")]
     assert sorted(reversed(files), key=natural_order) == files
     files = [Path(name) for name in ("David", "David2", "David2b", "David3", "girl", "Girl2")]
     assert sorted(reversed(files), key=natural_order) == files

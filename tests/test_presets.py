@@ -144,6 +144,12 @@ def test_a_wrong_file_is_one_line(tmp_path, content, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", [None, 3, {"padding": 2}])
+def test_what_is_no_preset_is_named(wrong):
+    with pytest.raises(TypeError, match="^preset must be a name, a .json file or a Preset, got (NoneType|int|dict)$"):
+        get_preset(wrong)
+
+
 def test_wrong_words():
     with pytest.raises(ValueError, match="cannot read the preset none.json: No such file"):
         get_preset("none.json")

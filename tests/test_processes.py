@@ -221,6 +221,20 @@ def test_a_second_thread_is_refused(video):
     assert follow(tracker, video) == want and {"search", "response", "template", "model"} <= set(refused)
 
 
+def test_a_tracker_that_was_at_work_at_the_fork_says_so(video):
+    frames, box = video
+    tracker, idle = (Tracker(preset=SMALL, device="cpu") for _ in range(2))
+    with tracker.turn.take("update in another thread"):
+        said = forked(lambda: str(caught(lambda: tracker.init(frames[0], box))))
+        assert said.startswith("Tracker.init: this tracker was at work when its process was forked, so its state is")
+
+        def used_by_two_threads():
+            with idle.turn.take("update"):
+                return str(caught(lambda: in_another_thread(lambda: idle.update(frames[0]))))
+
+        assert forked(used_by_two_threads).startswith("Tracker.update: this tracker is at work already, in another")
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_method_takes_its_turn(device, monkeypatch, video):
     if device == "cuda":
@@ -262,6 +276,24 @@ def test_a_copy_goes_on_as_the_first_one_would(make, how, video):
     twin = how(tracker)
     tracker.update(frames[0][::-1].copy())  # what becomes of the first one is not the copy's affair
     assert got + [numbers(twin.update(frame)) for frame in frames[4:]] == want
+
+
+def test_what_is_pickled_is_of_one_frame(video):
+    """Neither while the tracker is at work, nor changed by a frame that comes before the copy is complete."""
+    frames, box = video
+    tracker = Tracker(preset=SMALL, device="cpu")
+    tracker.init(frames[0], box)
+    want = copy.deepcopy(tracker)
+    make, arguments, state = tracker.__reduce__()
+    with (
+        tracker.turn.take("update"),
+        pytest.raises(RuntimeError, match="^Tracker: this tracker is at work already, in another thread"),
+    ):
+        in_another_thread(lambda: pickle.dumps(tracker))
+    tracker.update(frames[1])
+    twin = make(*arguments)
+    vars(twin).update(state)
+    assert numbers(twin.update(frames[2])) == numbers(want.update(frames[2]))
 
 
 def test_a_copy_gives_no_id_twice(video):

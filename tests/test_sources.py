@@ -62,6 +62,19 @@ def test_max_frames_must_be_positive(tmp_path):
         open_source(tmp_path, max_frames=0)
 
 
+@pytest.mark.parametrize("wrong", [None, 1.5, b"walk", ["a.png", "b.png"], np.zeros((2, 4, 5, 3), np.uint8)])
+def test_what_is_no_source_is_named(wrong):
+    kind = type(wrong).__name__
+    with pytest.raises(TypeError, match=f"^a source is given by a path, an address or a camera index, got {kind}$"):
+        open_source(wrong)
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, rng, monkeypatch):
+    write_images(tmp_path, make_frames(rng))
+    monkeypatch.chdir(tmp_path)
+    fails("", "^the name of the source is empty; give a video file, a camera index, a folder or a pattern of images$")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_16_bits_are_rounded(tmp_path, rng, suffix, channels):

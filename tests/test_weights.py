@@ -223,6 +223,11 @@ def test_missing_and_directory(tmp_path):
     assert all(name in message for name in weights.names())
     with pytest.raises(WeightsError, match="is not a file"):
         weights.load(tmp_path)
+    for wrong in (None, 3, ["light"]):
+        with pytest.raises(
+            TypeError, match="^weights must be a packaged name, a path or a Weights, got (None|int|list)"
+        ):
+            weights.load(wrong)
     with pytest.raises(WeightsError, match="does not exist"):
         weights.save(tmp_path / "no" / "a.h5", make())
     for function in (weights.import_pth, weights.import_mat):

@@ -27,6 +27,7 @@ The op runs in the precision of its inputs; sums over y are always taken in floa
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,6 +126,9 @@ def check(
 
     Returns a result for every input.  Raises TypeError or ValueError for unusable inputs.
     """
+    for what, number in (("step", step), ("tolerance", tolerance)):
+        if number is not None and not (isinstance(number, Real) and 0 < number < np.inf):
+            raise ValueError(f"check: {what} must be a positive number, got {number!r}")
     op = _Op(forward, backward, inputs, seed, name, gradient_names, options)
     with np.errstate(all="ignore"):  # a NaN is reported as a result
         first = op.gradients()
@@ -333,9 +337,10 @@ def _usable_inputs(inputs: Sequence[Array], name: str) -> list[np.ndarray]:
         raise ValueError(f"check: the inputs of {name} must hold at least one array, got none")
     values = []
     for i, array in enumerate(inputs):
-        if not _is_array(array):
+        if isinstance(array, np.generic) or not _is_array(array):
             raise TypeError(f"check: input {i} of {name} must be an array, such as np.array(...), got {_kind(array)}")
         value = np.array(to_numpy(array))
+        value = value.astype(value.dtype.newbyteorder("="))
         if value.dtype.char not in PRECISIONS:
             expected = "float64 or complex128 (or float32 or complex64)"
             hint = "convert it, or give what has no gradient by keyword"
@@ -496,7 +501,8 @@ class _Line:
         wrong = ~((gap <= allowed) & (gap < np.inf))  # a NaN is wrong
         unknown = ~wrong & (known > self.resolution * np.maximum(abs(numeric), abs(analytic)))
         is_zero = (abs(analytic) * distance <= self.nothing) & (known <= self.resolution * self.dy)
-        at_kink = unknown & (uneven > rounding)
+        smooth = (uneven <= 20 * rounding) | (is_zero & (known <= self.resolution**2 * self.dy))
+        at_kink = unknown & ~smooth
         return _Look(numeric, analytic, known, allowed, wrong, at_kink, unknown & ~at_kink & ~is_zero, is_zero)
 
     def closer_look(self, move: _Move) -> _Look:
@@ -506,8 +512,7 @@ class _Line:
         for sizes, factor in ((self.typical, 1.0), (self.own, 1.0), (self.own, 1 / 64), (self.typical, 64.0)):
             far = op.slope(self.i, move, sizes, factor * op.step)
             near = op.slope(self.i, move, sizes, factor * op.step / 2)
-            uneven = abs(far.slope - near.slope) + abs(far.curvature - 2 * near.curvature)
-            uneven = UNEVEN * np.maximum(uneven - 5 * near.rounding, 0)  # without what rounding explains
+            uneven = UNEVEN * (abs(far.slope - near.slope) + abs(far.curvature - 2 * near.curvature))
             slope, change = (4 * near.slope - far.slope) / 3, (4 * near.change - far.change) / 3
             analytic = self.gradients[:, move.where] @ change
             look = self.look(slope[:rows], analytic, near.rounding[:rows], uneven[:rows], near.size)
