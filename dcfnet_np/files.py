@@ -131,7 +131,11 @@ def write_errors(path: Path) -> Iterator[None]:
         if error.filename is not None and str(error.filename) not in (str(path), str(part_of(path))):
             raise
         reason = error.strerror or str(error)
-        raise WriteError(f"cannot write {path}: {reason}; make room or choose another folder") from error
+        if error.errno == errno.ENOENT:
+            reason = f"there is no folder {path.parent} any more"
+        closed = error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
+        advice = "choose another folder" if closed else "make room or choose another folder"
+        raise WriteError(f"cannot write {path}: {reason}; {advice}") from error
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Files that several processes want, and files that are the same whenever they are written."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,13 @@ def test_nohup_is_respected():
     """
     out, err = start(program).communicate(timeout=PATIENCE)
     assert (out, err) == ("goes on\n", "")
+
+
+def test_a_folder_that_is_deleted_meanwhile(tmp_path):
+    path = tmp_path / "run" / "a.txt"
+    path.parent.mkdir()
+    with pytest.raises(WriteError, match="there is no folder .*run any more; choose another folder"), replacing(path):
+        shutil.rmtree(path.parent)
 
 
 # --- the same content, the same bytes ---

@@ -370,6 +370,8 @@ def test_bad_folders(tmp_path):
     assert "number in their name, got" in refused(ant)
     (ant / "img/first.jpg").rename(ant / "img/04.jpg")
     assert re.search("each number once, got 0*4.jpg and 0*4.jpg", refused(ant))
+    (ant / "img/04.jpg").rename(ant / "img/1700000000033.jpg")
+    assert re.search("at most 2147483647, got 1700000000033 of .*033.jpg; renumber", refused(ant))
 
 
 @pytest.mark.parametrize(
