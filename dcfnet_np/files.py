@@ -120,16 +120,29 @@ def check_output(path: Path) -> None:
         ) from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results where there is none.  Raises ValueError, one line."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from None
+
+
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """An OSError inside the block becomes a WriteError that names `path`, unless it is about another file."""
+    """An OSError inside the block becomes a WriteError that names `path`.
+
+    Not one about a file that is in another folder or does not begin with the same name: `crops.` of crops.part.jsonl.
+    """
     try:
         yield
     except WriteError:
         raise
     except OSError as error:
-        if error.filename is not None and str(error.filename) not in (str(path), str(part_of(path))):
-            raise
+        if error.filename is not None:
+            other = Path(str(error.filename))
+            if other.parent != path.parent or not other.name.startswith(f"{path.stem}."):
+                raise
         reason = error.strerror or str(error)
         if error.errno == errno.ENOENT:
             reason = f"there is no folder {path.parent} any more"

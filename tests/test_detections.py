@@ -320,3 +320,13 @@ def test_where_nothing_is_found(tmp_path):
     write_frames(tmp_path, 2, "{}.png")
     (tmp_path / "words.txt").write_text("no labels\n")
     assert detections.find(tmp_path) == []
+
+
+def test_one_set_in_two_files(tmp_path):
+    """As COCO's own instances and person_keypoints; the message stays short however many objects there are."""
+    images, annotations = [coco_image(0)], [annotation(i, 0, BOXES[0]) for i in range(3000)]
+    for name in ("instances.json", "keypoints.json"):
+        coco(tmp_path, images, annotations, name=f"annotations/{name}")
+    with pytest.raises(ValueError, match="and 2980 more, each more than once; name one of the two") as info:
+        prepare.plan([tmp_path])
+    assert len(str(info.value)) < 2000

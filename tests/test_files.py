@@ -143,6 +143,24 @@ def test_a_folder_that_is_deleted_meanwhile(tmp_path):
     path.parent.mkdir()
     with pytest.raises(WriteError, match="there is no folder .*run any more; choose another folder"), replacing(path):
         shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    with pytest.raises(WriteError, match="cannot write .*a.h5: there is no folder .*run any more"):  # noqa: SIM117
+        with CropWriter(path.with_suffix(".h5"), {}, SIDE, [("walk", "source")]) as writer:
+            writer.add(PIXELS)
+            shutil.rmtree(path.parent)
+            writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
+
+
+@pytest.mark.parametrize(
+    "words", ["eval {walk} --trackers identity", "train {crops} --preset paper --padding 2 --no-hold-out"]
+)
+def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, words):
+    crops, out = tmp_path / "crops.h5", tmp_path / "out"
+    write_crops(crops)
+    out.write_text("mine")
+    code, _, err = dcfnet(*words.format(walk=walk, crops=crops).split(), "--out", out)
+    assert (code, err) == (2, f"dcfnet: error: cannot make the folder {out}: File exists; choose another --out\n")
+    assert out.read_text() == "mine"
 
 
 # --- the same content, the same bytes ---

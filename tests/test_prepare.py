@@ -350,7 +350,7 @@ def test_bad_arguments(tmp_path):
     assert "out must be a name that ends in .h5" in refused(ant, out=ant / "groundtruth_rect.txt")
     assert (ant / "groundtruth_rect.txt").is_file()
     assert "there is no folder" in refused(ant, out=tmp_path / "no/crops.h5")
-    assert re.search("different names, at least one, got .*ant more than once", refused(ant, ant))
+    assert re.search("different names, at least one, got .*ant, each more than once", refused(ant, ant))
     assert "no sequence bee to exclude" in refused(ant, exclude=["bee"])
     assert "at least one, got none" in refused(ant, exclude=["ant"])
 

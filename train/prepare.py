@@ -109,7 +109,7 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
     items = [item._replace(name=_qualified(item.entry, item.name)) if count[item.name] > 1 else item for item in items]
     twice = [name for name, number in Counter(item.name for item in items).items() if number > 1]
     if twice or not items:
-        got = f"{', '.join(twice)} more than once" if twice else "none"
+        got = f"{_shown(twice)}, each more than once; name one of the two folders or files alone" if twice else "none"
         raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
     return items
 
