@@ -53,12 +53,15 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
 
     wait: until another one has ended its block; otherwise WriteError where there is one.  The lock is the
     system's, on a hidden file beside `path` or in the folder: it ends with the process, also by kill -9.
+    Raises ValueError for a folder in which nothing can be written, OSError for a file.
     """
     lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
     while True:
         try:
             stream = open(lock, "ab")
         except OSError as error:
+            if path.is_dir():
+                raise ValueError(f"cannot write in {path}: {error.strerror}; choose another --out") from None
             raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             if not _lock(stream.fileno(), wait):

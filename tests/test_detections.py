@@ -1,6 +1,7 @@
 """COCO JSON and YOLO text files for training: which pairs they make, and what is wrong with those that make none."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -330,3 +331,25 @@ def test_one_set_in_two_files(tmp_path):
     with pytest.raises(ValueError, match="and 2980 more, each more than once; name one of the two") as info:
         prepare.plan([tmp_path])
     assert len(str(info.value)) < 2000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_file_to_read(tmp_path, made):
+    yolo(tmp_path / "data", [[yolo_row(BOXES[0])]])
+    for name in ("data/pipe.json", "data/labels/pipe.txt"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "data/folder.json").mkdir()
+    assert made(tmp_path / "data")[0] == {"crops": 1}
+
+
+def test_files_that_may_not_be_read(tmp_path):
+    """They are named as such, and not taken for other or damaged ones."""
+    path, crops = tmp_path / "a.json", tmp_path / "crops.h5"
+    for file in (path, crops):
+        file.write_text("{}")
+        file.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("root may read everything")
+    for read in (lambda: prepare.plan([path]), lambda: prepare.plan([tmp_path]), lambda: read_crops(crops)):
+        with pytest.raises(PermissionError):
+            read()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +162,12 @@ def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, word
     code, _, err = dcfnet(*words.format(walk=walk, crops=crops).split(), "--out", out)
     assert (code, err) == (2, f"dcfnet: error: cannot make the folder {out}: File exists; choose another --out\n")
     assert out.read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where even root writes no file")
+def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
+    code, _, err = dcfnet("eval", walk, "--trackers", "identity", "--out", "/proc")
+    assert code == 2 and err.startswith("dcfnet: error: cannot write in /proc: ") and "choose another --out" in err
 
 
 # --- the same content, the same bytes ---

@@ -65,7 +65,7 @@ def find(root: Path) -> list[Entry]:
         return []
     folders = [root, *sorted((path for path in root.iterdir() if path.is_dir()), key=natural_order)]
     files = [path for folder in folders for path in sorted(folder.glob("*.json"), key=natural_order)]
-    coco = [Entry(path.stem, "coco", path.parent, path) for path in files if _is_coco(path)]
+    coco = [Entry(path.stem, "coco", path.parent, path) for path in files if path.is_file() and _is_coco(path)]
     return coco or [entry for folder in folders for entry in _yolo_entries(folder)]
 
 
@@ -117,7 +117,7 @@ def _check_boxes(path: Path, boxes: list[Box]) -> None:
 def _is_coco(path: Path) -> bool:
     try:
         return {"images", "annotations"} <= set(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
@@ -220,7 +220,7 @@ def _image_of(text: Path, folder: Path) -> Path | None:
 
 def _read_yolo(entry: Entry) -> Tracks:
     tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
-    texts = sorted(entry.truth.rglob("*.txt"), key=natural_order)
+    texts = sorted((text for text in entry.truth.rglob("*.txt") if text.is_file()), key=natural_order)
     if entry.truth == entry.folder:  # other texts may lie there
         texts = [text for text in texts if _image_of(text, text.parent)]
     rows = {text: _yolo_rows(text) for text in texts if text.name != "classes.txt"}
