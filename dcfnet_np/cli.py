@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .files import WriteError, check_output, part_of, replacing
+from .files import WriteError, check_output, make_folder, part_of, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,8 +193,10 @@ def _parser() -> argparse.ArgumentParser:
     prepare_cli.add_command(command)
     train_cli.add_command(command, _train)
 
-    convert = command("convert", _convert, "convert released weights, .mat or .pth, to HDF5")
-    convert.add_argument("input", metavar="IN.mat|IN.pth", type=Path)
+    convert = command("convert", _convert, "convert weights of MatConvNet or PyTorch to a file of dcfnet_np")
+    convert.add_argument(
+        "input", metavar="IN", type=Path, help="such as .mat, .pth, .pth.tar; its name does not matter"
+    )
     convert.add_argument("output", metavar="OUT.h5", type=Path)
     convert.add_argument(
         "--arch", metavar="NAME", help="where the file does not say which one; default: the first that fits"
@@ -362,7 +364,12 @@ def _add_tracker_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
+    parser.add_argument(
+        "--weights",
+        metavar="NAME|FILE",
+        default="light",
+        help="a packaged name, or a file of dcfnet_np, PyTorch or MatConvNet; default: light",
+    )
     _add_preset(parser)
 
 
@@ -544,10 +551,7 @@ def _demo(args: argparse.Namespace) -> int:
     from .vision.sources import open_source
 
     clip = _demo_clip()
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot make the folder {args.out}: {error.strerror}; choose another --out") from None
+    make_folder(args.out)
     boxes_path, video_path = args.out / "boxes.csv", args.out / "carphone.mp4"
     sheet_path = args.out / "contact_sheet.png"
     pictures: list[np.ndarray] = []

@@ -51,12 +51,15 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
 
     wait: until another one has ended its block; otherwise WriteError where there is one.  The lock is the
     system's, on a hidden file beside `path` or in the folder: it ends with the process, also by kill -9.
+    Raises ValueError for a folder in which nothing can be written, OSError for a file.
     """
     lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
     while True:
         try:
             stream = open(lock, "ab")
         except OSError as error:
+            if path.is_dir():
+                raise ValueError(f"cannot write in {path}: {error.strerror}; choose another --out") from None
             raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             if not _lock(stream.fileno(), wait):
@@ -116,18 +119,35 @@ def check_output(path: Path) -> None:
         raise ValueError(f"cannot write {path}: {error.strerror} in {path.parent}; {advice}") from None
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results where there is none.  Raises ValueError, one line."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from None
+
+
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """An OSError inside the block becomes a WriteError that names `path`, unless it is about another file."""
+    """An OSError inside the block becomes a WriteError that names `path`.
+
+    Not one about a file that is in another folder or does not begin with the same name: `crops.` of crops.part.jsonl.
+    """
     try:
         yield
     except WriteError:
         raise
     except OSError as error:
-        if error.filename is not None and str(error.filename) not in (str(path), str(part_of(path))):
-            raise
+        if error.filename is not None:
+            other = Path(str(error.filename))
+            if other.parent != path.parent or not other.name.startswith(f"{path.stem}."):
+                raise
         reason = error.strerror or str(error)
-        raise WriteError(f"cannot write {path}: {reason}; make room or choose another folder") from error
+        if error.errno == errno.ENOENT:
+            reason = f"there is no folder {path.parent} any more"
+        closed = error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
+        advice = "choose another folder" if closed else "make room or choose another folder"
+        raise WriteError(f"cannot write {path}: {reason}; {advice}") from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """COCO JSON and YOLO text files for training: which pairs they make, and what is wrong with those that make none."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -207,8 +208,44 @@ def test_coco_without_its_images_or_numbers(tmp_path):
         prepare.plan([path])
     twice = [annotation(i, 0, GOOD, track_id=1) for i in range(2)]
     path.write_text(json.dumps({"images": [image | {"frame_id": 3}], "annotations": twice}))
-    with pytest.raises(DatasetError, match="target 1 of instances has two boxes in one image"):
+    with pytest.raises(DatasetError, match="target 1 of instances has two boxes in one.png; give every target an id"):
         prepare.plan([path])
+
+
+def test_coco_of_a_folder_for_each_video(tmp_path, made):
+    """Without video_id a track id means another target in another folder of images."""
+    frames = {"ant": (0, 3), "bee": (1, 4)}
+    path = coco(tmp_path, [coco_image(i) for i in range(6)], [])
+    images, annotations = [], []
+    for video, numbers in frames.items():
+        for i in numbers:
+            write_png(tmp_path / f"images/{video}/{i:06d}.png", coded_frame(i))
+            images.append(coco_image(i, file_name=f"{video}/{i:06d}.png"))
+            annotations.append(annotation(i, i, BOXES[i], track_id=1))
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    check(made(path)[1], {f"{video}.1": [(i, i, BOXES[i]) for i in numbers] for video, numbers in frames.items()})
+
+
+@pytest.mark.parametrize(
+    "images, more, message",
+    [
+        ([{}, {"id": 100}], {}, "two images have the id 100; number them anew, as when files are merged"),
+        ([{}, {}], {"videos": [{"id": 1, "name": "ant"}, {"id": 2, "name": "ant"}]}, "two videos have the name ant"),
+        (
+            [{"frame_id": 4}, {"frame_id": 4}],
+            {},
+            "two boxes at number 4, 000000.png and 000001.png; .* COCO's frame_id",
+        ),
+        ([{"frame_id": 2**31}, {}], {}, "number must be at most 2147483647, got 2147483648 of .*000000.png; renumber"),
+        ([{"width": float("inf")}, {}], {}, "not as COCO has it .OverflowError"),
+    ],
+)
+def test_coco_whose_ids_or_numbers_cannot_be(tmp_path, images, more, message):
+    images = [coco_image(i, **image) for i, image in enumerate(images)]
+    path = coco(tmp_path, images, [annotation(i, i, BOXES[i], track_id=1) for i in range(2)], **more)
+    with pytest.raises(ValueError, match=message) as info:
+        prepare.plan([path])
+    assert "\n" not in str(info.value)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +269,7 @@ def test_no_coco(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DatasetError, match='neither a folder nor a COCO file with "images" and "annotations"'):
         prepare.plan([tmp_path / "a.json"])
-    with pytest.raises(DatasetError, match="holds no sequences"):
+    with pytest.raises(DatasetError, match="holds no sequences; .*; nor a COCO file, nor YOLO's images and labels"):
         prepare.plan([tmp_path])
 
 
@@ -240,7 +277,10 @@ def test_no_coco(tmp_path, content):
     "line, message",
     [
         ("0 66 70 20 31", "line 1: x y w h must be shares .* from 0 to 1, got 70; divide pixels"),
-        ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", "line 1: expected class x y w h, .*a polygon\\? export boxes"),
+        (
+            "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9",
+            "line 1: expected class x y w h, .*a polygon, a pose or a confidence\\? export",
+        ),
         ("0 0.1 0.1 0.2", "line 1: expected class x y w h, got '0 0.1 0.1 0.2'"),
         ("person 0.1 0.1 0.2 0.2", "line 1: expected class x y w h, got 'person"),
         ("0 0.1 0.1 0.2 nan", "line 1: expected class x y w h"),
@@ -254,6 +294,13 @@ def test_yolo_near_misses(tmp_path, line, message):
     with pytest.raises(DatasetError, match=message) as info:
         prepare.plan([tmp_path / "data"])
     assert "\n" not in str(info.value)
+
+
+def test_yolo_that_is_numbered_in_some_files(tmp_path):
+    """As `yolo track` writes boxes of the first frames, before they have a number."""
+    yolo(tmp_path / "data", [[yolo_row(BOXES[0])], [], [yolo_row(BOXES[1], 4)]], "walk_{}.png")
+    with pytest.raises(DatasetError, match="walk_0.txt has lines without a target's number.* and .*walk_2.txt has it"):
+        prepare.plan([tmp_path / "data"])
 
 
 def test_yolo_without_its_images(tmp_path):
@@ -274,3 +321,35 @@ def test_where_nothing_is_found(tmp_path):
     write_frames(tmp_path, 2, "{}.png")
     (tmp_path / "words.txt").write_text("no labels\n")
     assert detections.find(tmp_path) == []
+
+
+def test_one_set_in_two_files(tmp_path):
+    """As COCO's own instances and person_keypoints; the message stays short however many objects there are."""
+    images, annotations = [coco_image(0)], [annotation(i, 0, BOXES[0]) for i in range(3000)]
+    for name in ("instances.json", "keypoints.json"):
+        coco(tmp_path, images, annotations, name=f"annotations/{name}")
+    with pytest.raises(ValueError, match="and 2980 more, each more than once; name one of the two") as info:
+        prepare.plan([tmp_path])
+    assert len(str(info.value)) < 2000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_file_to_read(tmp_path, made):
+    yolo(tmp_path / "data", [[yolo_row(BOXES[0])]])
+    for name in ("data/pipe.json", "data/labels/pipe.txt"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "data/folder.json").mkdir()
+    assert made(tmp_path / "data")[0] == {"crops": 1}
+
+
+def test_files_that_may_not_be_read(tmp_path):
+    """They are named as such, and not taken for other or damaged ones."""
+    path, crops = tmp_path / "a.json", tmp_path / "crops.h5"
+    for file in (path, crops):
+        file.write_text("{}")
+        file.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("root may read everything")
+    for read in (lambda: prepare.plan([path]), lambda: prepare.plan([tmp_path]), lambda: read_crops(crops)):
+        with pytest.raises(PermissionError):
+            read()

@@ -1,10 +1,12 @@
 """Files that several processes want, and files that are the same whenever they are written."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,37 @@ def test_nohup_is_respected():
     """
     out, err = start(program).communicate(timeout=PATIENCE)
     assert (out, err) == ("goes on\n", "")
+
+
+def test_a_folder_that_is_deleted_meanwhile(tmp_path):
+    path = tmp_path / "run" / "a.txt"
+    path.parent.mkdir()
+    with pytest.raises(WriteError, match="there is no folder .*run any more; choose another folder"), replacing(path):
+        shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    with pytest.raises(WriteError, match="cannot write .*a.h5: there is no folder .*run any more"):  # noqa: SIM117
+        with CropWriter(path.with_suffix(".h5"), {}, SIDE, [("walk", "source")]) as writer:
+            writer.add(PIXELS)
+            shutil.rmtree(path.parent)
+            writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
+
+
+@pytest.mark.parametrize(
+    "words", ["eval {walk} --trackers identity", "train {crops} --preset paper --padding 2 --no-hold-out"]
+)
+def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, words):
+    crops, out = tmp_path / "crops.h5", tmp_path / "out"
+    write_crops(crops)
+    out.write_text("mine")
+    code, _, err = dcfnet(*words.format(walk=walk, crops=crops).split(), "--out", out)
+    assert (code, err) == (2, f"dcfnet: error: cannot make the folder {out}: File exists; choose another --out\n")
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where even root writes no file")
+def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
+    code, _, err = dcfnet("eval", walk, "--trackers", "identity", "--out", "/proc")
+    assert code == 2 and err.startswith("dcfnet: error: cannot write in /proc: ") and "choose another --out" in err
 
 
 # --- the same content, the same bytes ---

@@ -350,7 +350,7 @@ def test_bad_arguments(tmp_path):
     assert "out must be a name that ends in .h5" in refused(ant, out=ant / "groundtruth_rect.txt")
     assert (ant / "groundtruth_rect.txt").is_file()
     assert "there is no folder" in refused(ant, out=tmp_path / "no/crops.h5")
-    assert re.search("different names, at least one, got .*ant more than once", refused(ant, ant))
+    assert re.search("different names, at least one, got .*ant, each more than once", refused(ant, ant))
     assert "no sequence bee to exclude" in refused(ant, exclude=["bee"])
     assert "at least one, got none" in refused(ant, exclude=["ant"])
 
@@ -370,6 +370,8 @@ def test_bad_folders(tmp_path):
     assert "number in their name, got" in refused(ant)
     (ant / "img/first.jpg").rename(ant / "img/04.jpg")
     assert re.search("each number once, got 0*4.jpg and 0*4.jpg", refused(ant))
+    (ant / "img/04.jpg").rename(ant / "img/1700000000033.jpg")
+    assert re.search("at most 2147483647, got 1700000000033 of .*033.jpg; renumber", refused(ant))
 
 
 @pytest.mark.parametrize(

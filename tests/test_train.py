@@ -19,6 +19,7 @@ from dcfnet_np.network import Conv, Lrn, Relu
 from dcfnet_np.ops.fourier import rfft2
 from dcfnet_np.train import adam, checkpoint, loop, pairs, prepare, sgd, step
 from dcfnet_np.train.config import Config
+from dcfnet_np.train.parallel import Processes
 
 CPU = Device("cpu")
 SIZE = 24  # of the crops here; 20 x 20 feature maps
@@ -530,6 +531,19 @@ def test_train_bad_input(crops_file, tmp_path):
     prepare.prepare([crops_file.parent / "ant"], other, size=SIZE)
     with pytest.raises(ValueError, match="other crops"):
         loop.train(other, config(epochs=1), tmp_path / "run", device="cpu", resume=True)
+
+
+def test_a_run_that_began_and_ended_meanwhile_is_kept(crops_file, tmp_path):
+    class Slow(Processes):
+        """Reads that there is no run; before it writes, another process has done one."""
+
+        def broadcast(self, value):
+            loop.train(crops_file, config(epochs=1), tmp_path / "run", device="cpu")
+            return value
+
+    with pytest.raises(ValueError, match="already holds a run"):
+        loop.train(crops_file, config(epochs=1, seed=8), tmp_path / "run", device="cpu", processes=Slow())
+    assert checkpoint.load_checkpoint(tmp_path / "run" / "checkpoint.npz").config["seed"] == 7
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -153,7 +153,9 @@ def test_bad_input(dcfnet, crops_file, tmp_path):
     assert "jitter up to 24, got 25" in error("--jitter", 25)
     assert "needs lr_steps" in error("--schedule", "step")
     assert "lr_steps must be rising" in error("--schedule", "step", "--lr-steps", "4,2")
-    assert "--lr-steps" in error("--schedule", "step", "--lr-steps", "4,x")
+    assert "--lr-steps: must be whole numbers with commas" in error("--schedule", "step", "--lr-steps", "4,x")
+    assert "--mean: must be numbers with commas" in error("--mean", "a,b,c")
+    assert "--checkpoint-seconds at least 0" in error("--checkpoint-seconds", "nan")
     assert "--track-every must be at least 1" in error("--track-every", 0)
     assert "tf32 is for a GPU" in error("--tf32", "--device", "cpu")
 

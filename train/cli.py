@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dcfnet_np.files import WriteError
 from dcfnet_np.train.config import Config
@@ -18,6 +18,7 @@ from dcfnet_np.train.prepare_cli import warning_lines
 if TYPE_CHECKING:
     from dcfnet_np.train.parallel import Processes
 
+_Number = TypeVar("_Number", int, float)
 HELP = {  # of those settings whose name does not say it
     "arch": "light, conv1, conv1-dilation or conv2",
     "padding": "of the crops: prepare's",
@@ -85,11 +86,18 @@ def _kind(field: "dataclasses.Field[Any]") -> dict[str, Any]:
 
 
 def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split(","))
+    return _split(text, int, "whole numbers")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(word) for word in text.split(","))
+    return _split(text, float, "numbers")
+
+
+def _split(text: str, kind: Callable[[str], _Number], what: str) -> tuple[_Number, ...]:
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {what} with commas between them, got {text!r}") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,7 +122,7 @@ def _run(args: argparse.Namespace, processes: "Processes") -> int:
     from dcfnet_np.train.loop import train
 
     config = settings(args)
-    if args.track_every < 1 or args.checkpoint_seconds < 0:
+    if args.track_every < 1 or not args.checkpoint_seconds >= 0:
         raise ValueError("--track-every must be at least 1 and --checkpoint-seconds at least 0")
     first = processes.rank == 0
     bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()

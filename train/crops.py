@@ -107,6 +107,8 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
             box,
             validation != 0,  # a damaged byte is neither False nor True
         )
+    except PermissionError:
+        raise
     except Exception as error:  # h5py raises almost anything on a damaged file; what it says is in __cause__
         found = "it is incomplete or something else" if form in (None, FORMAT_VERSION) else f"its format is {form}"
         raise ValueError(

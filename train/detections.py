@@ -7,14 +7,15 @@
 
 An object is a sequence of one image, unless a number says in which images it is the same target: in COCO
 `track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or `frame_index`
-of the images; in YOLO a sixth number, as `yolo track` writes it, in images whose names differ by their
-last number alone.
+of the images, or a folder of images for each video; in YOLO a sixth number, as `yolo track` writes it, in
+images whose names differ by their last number alone.
 """
 
+import itertools
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +55,17 @@ Tracks = Mapping[tuple[str, Any], list[Box]]  # {(video, target): its boxes}
 def find(root: Path) -> list[Entry]:
     """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file itself; maybe none."""
     if root.is_file():
-        if root.suffix.lower() != ".json" or not _is_coco(root):
-            raise DatasetError(f'{root} is neither a folder nor a COCO file with "images" and "annotations"')
+        if not _is_coco(root):
+            raise DatasetError(
+                f'{root} is neither a folder nor a COCO file with "images" and "annotations" in whole JSON; '
+                "name a COCO file, or the folder that has the videos or YOLO's images/ and labels/"
+            )
         return [Entry(root.stem, "coco", root.parent, root)]
     if not root.is_dir():
         return []
     folders = [root, *sorted((path for path in root.iterdir() if path.is_dir()), key=natural_order)]
     files = [path for folder in folders for path in sorted(folder.glob("*.json"), key=natural_order)]
-    coco = [Entry(path.stem, "coco", path.parent, path) for path in files if _is_coco(path)]
+    coco = [Entry(path.stem, "coco", path.parent, path) for path in files if path.is_file() and _is_coco(path)]
     return coco or [entry for folder in folders for entry in _yolo_entries(folder)]
 
 
@@ -71,7 +75,7 @@ def read(entry: Entry) -> list[Sequence]:
         tracks = _read_coco(entry.truth) if entry.format == "coco" else _read_yolo(entry)
     except DatasetError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         raise DatasetError(f"{entry.truth} is not as {entry.format.upper()} has it ({line})") from None
     if not tracks:
@@ -83,7 +87,12 @@ def read(entry: Entry) -> list[Sequence]:
 def _target(entry: Entry, video: str, target: Any, boxes: list[Box]) -> Target:
     images, numbers, places, sizes = zip(*sorted(boxes, key=lambda box: box.number))
     if len(set(numbers)) < len(numbers):
-        raise DatasetError(f"{entry.truth}: target {target} of {video} has two boxes in one image")
+        one, two = next(pair for pair in itertools.pairwise(zip(numbers, images)) if pair[0][0] == pair[1][0])
+        where = f"in {one[1].name}" if one[1] == two[1] else f"at number {one[0]}, {one[1].name} and {two[1].name}"
+        raise DatasetError(
+            f"{entry.truth}: target {target} of {video} has two boxes {where}; give every target an id of its own "
+            "in its video, and every image a number of its own, the last in its name or COCO's frame_id"
+        )
     name = f"{video}.{target}"
     return Target(name, entry.format, images, np.array(places), video=video, numbers=numbers, sizes=sizes)
 
@@ -108,12 +117,16 @@ def _check_boxes(path: Path, boxes: list[Box]) -> None:
 def _is_coco(path: Path) -> bool:
     try:
         return {"images", "annotations"} <= set(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
 def _read_coco(path: Path) -> Tracks:
     content = json.loads(path.read_bytes())
+    _refuse_twice(path, "images have the id", [image["id"] for image in content["images"]])
+    _refuse_twice(
+        path, "videos have the name", [str(video.get("name", video["id"])) for video in content.get("videos", ())]
+    )
     images = {image["id"]: image for image in content["images"]}
     names = {key: str(image["file_name"]).replace("\\", "/") for key, image in images.items()}
     files = _image_files(path, names)
@@ -129,11 +142,18 @@ def _read_coco(path: Path) -> Tracks:
         video, target = os.path.splitext(names[key])[0], annotation["id"]
         if tracked:
             named = image.get("video_id")
-            video = path.stem if named is None else videos.get(named, str(named))
+            video = (os.path.dirname(names[key]) or path.stem) if named is None else videos.get(named, str(named))
             target, number = _track_id(annotation), _number(path, image, names[key])
         size = int(image.get("width") or 0), int(image.get("height") or 0)
         tracks[video, target].append(Box(files[key], number, box, size))
     return tracks
+
+
+def _refuse_twice(path: Path, what: str, values: list[Any]) -> None:
+    """Of two images with one id the boxes of one would be read as the other's."""
+    twice = next((value for value, count in Counter(values).items() if count > 1), None)
+    if twice is not None:
+        raise DatasetError(f"{path}: two {what} {twice}; number them anew, as when files are merged")
 
 
 def _track_id(annotation: Mapping[str, Any]) -> Any:
@@ -171,7 +191,7 @@ def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
         inner = sorted(folder for folder in base.iterdir() if folder.is_dir())
         near += [base, *inner, *(deep for folder in inner for deep in sorted(folder.glob("*/")))]
     first = next(iter(names.values()), "")
-    folder = next((folder for folder in near if (folder / first).is_file()), path.parent)
+    folder = next((folder for folder in near if os.path.isfile(folder / first)), path.parent)
     files = {key: folder / name for key, name in names.items()}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
@@ -200,13 +220,16 @@ def _image_of(text: Path, folder: Path) -> Path | None:
 def _read_yolo(entry: Entry) -> Tracks:
     tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
     there = (text for text in entry.truth.rglob("*.txt") if not text.name.startswith("."))
-    texts = sorted(there, key=natural_order)
+    texts = sorted((text for text in there if text.is_file()), key=natural_order)
     if entry.truth == entry.folder:  # other texts may lie there
         texts = [text for text in texts if _image_of(text, text.parent)]
     rows = {text: _yolo_rows(text) for text in texts if text.name != "classes.txt"}
-    columns = {len(row) for table in rows.values() for row in table}
-    if len(columns) > 1:
-        raise DatasetError(f"{entry.truth}: a target's number, the sixth, must be in all lines or in none")
+    numbered = {len(row) == 5: text for text, table in rows.items() for row in table}
+    if len(numbered) > 1:
+        raise DatasetError(
+            f"{numbered[False]} has lines without a target's number, the sixth, and {numbered[True]} has it; "
+            "it must be in all lines or in none: number these targets, or delete their lines"
+        )
     for text, table in rows.items():
         place = text.parent.relative_to(entry.truth)
         image = _image_of(text, entry.folder / place)
@@ -237,7 +260,7 @@ def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
         except ValueError:
             values = []
         if words and (len(values) not in (5, 6) or not np.isfinite(values).all()):
-            polygon = "; a polygon? export boxes" if len(values) > 6 else ""
+            polygon = "; a polygon, a pose or a confidence? export boxes alone" if len(values) > 6 else ""
             raise DatasetError(f"{text}, line {number}: expected class x y w h, got {line[:40]!r}{polygon}")
         if not words:
             continue

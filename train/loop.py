@@ -16,7 +16,7 @@ import numpy as np
 from dcfnet_np import network, weights
 from dcfnet_np.backend import Device, array_module, current, to_device, to_numpy
 from dcfnet_np.evaluation import datasets
-from dcfnet_np.files import only_writer, replacing
+from dcfnet_np.files import make_folder, only_writer, replacing
 from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import check_margin
 from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
@@ -41,6 +41,7 @@ from dcfnet_np.train.validation import load_sequences, success
 
 VALIDATION_SEED = 20170413  # one draw of validation pairs for every run, so that runs compare
 CHECKPOINT_SECONDS = 60.0  # between checkpoints within an epoch
+HELD = "train: {} already holds a run; resume it, or choose another folder"
 log = logging.getLogger(__name__)
 
 
@@ -141,7 +142,7 @@ def train(
         run = _Run(crops_path, config, Path(out), place, resume, tf32, track, processes)
         if processes.rank:
             return run.go(track_every, checkpoint_seconds, watcher)
-        run.out.mkdir(parents=True, exist_ok=True)
+        make_folder(run.out)
         with only_writer(run.out):
             return run.go(track_every, checkpoint_seconds, watcher)
 
@@ -176,8 +177,9 @@ class _Run:
 
         self.checkpoint_path = out / "checkpoint.npz"
         there = processes.broadcast(self.checkpoint_path.exists())
+        self.fresh = not there
         if there and not resume:
-            raise ValueError(f"train: {out} already holds a run; resume it, or choose another folder")
+            raise ValueError(HELD.format(out))
         if there:
             state = processes.broadcast(load_checkpoint(self.checkpoint_path) if processes.rank == 0 else None)
             assert state is not None
@@ -213,6 +215,8 @@ class _Run:
         """Epochs up to the last."""
         config, first = self.config, self.processes.rank == 0
         if first:
+            if self.fresh and self.checkpoint_path.exists():  # another process was quicker, and is done
+                raise ValueError(HELD.format(self.out))
             self.save()  # so that there is something to resume from now on
         batches = self.draw_batches(0)
         self.pairs = sum(map(len, batches))  # in this epoch as in every other

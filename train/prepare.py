@@ -34,6 +34,7 @@ __all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]
 BLOCK = 32  # frames that a worker cuts at a time
 MARGIN = 24  # pixels around a window of 125
 SMALLEST = 20  # pixels of a crop
+LARGEST_NUMBER = 2**31 - 1  # of a frame, in the file
 NOTHING = "the window shows nothing"  # inside the frame it is of one colour, see `extractor.is_flat`
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
     items = [item._replace(name=_qualified(item.entry, item.name)) if count[item.name] > 1 else item for item in items]
     twice = [name for name, number in Counter(item.name for item in items).items() if number > 1]
     if twice or not items:
-        got = f"{', '.join(twice)} more than once" if twice else "none"
+        got = f"{_shown(twice)}, each more than once; name one of the two folders or files alone" if twice else "none"
         raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
     return items
 
@@ -117,10 +118,12 @@ def _find(folder: Path) -> list[datasets.Entry]:
     """The sequences below a folder, or those that annotations of a detector make."""
     try:
         return datasets.find(folder)
-    except datasets.DatasetError:
+    except datasets.DatasetError as error:
         found = detections.find(folder)
         if not found:
-            raise
+            raise datasets.DatasetError(
+                f"{error}; nor a COCO file, nor YOLO's images and labels (dcfnet prepare --help)"
+            ) from None
         return found
 
 
@@ -152,12 +155,16 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
     Raises ValueError when a name has none, or when they do not increase.
     """
     if isinstance(sequence, detections.Target):
-        return np.array(sequence.numbers, np.int32)
-    numbers = [datasets.frame_number(path) for path in sequence.frames]
-    if None in numbers:
-        raise ValueError(
-            f"prepare: frames must have a number in their name, got {sequence.frames[numbers.index(None)]}"
-        )
+        numbers: list[int | None] = [*sequence.numbers]
+    else:
+        numbers = [datasets.frame_number(path) for path in sequence.frames]
+    for number, path in zip(numbers, sequence.frames):
+        if number is None:
+            raise ValueError(f"prepare: frames must have a number in their name, got {path}")
+        if abs(number) > LARGEST_NUMBER:
+            raise ValueError(
+                f"prepare: a frame's number must be at most {LARGEST_NUMBER}, got {number} of {path}; renumber"
+            )
     places = np.array(numbers, np.int32)
     wrong = np.flatnonzero(np.diff(places) <= 0)
     if wrong.size:

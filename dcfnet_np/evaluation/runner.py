@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import only_writer, replacing
+from ..files import make_folder, only_writer, replacing
 from ..vision.boxes import read_boxes, split_rows, to_otb
 from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
@@ -297,7 +297,7 @@ def evaluate(
     Raises ValueError when `out` holds another run, WriteError when another process writes there, RunError
     when a job failed.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with only_writer(out):
         remember(out, config, specs, sequences)
         jobs = plan(config, specs, sequences)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import __version__, weights
-from ..files import check_output, only_writer, replacing
+from ..files import check_output, make_folder, only_writer, replacing
 from ..presets import PRESETS, get_preset, join, parse_field, split
 from ..workers import worker_pool
 from . import baselines, datasets
@@ -178,10 +178,7 @@ class Search(contextlib.AbstractContextManager["Search"]):
         digests = {name: weights.digest(weights.load(name).parameters) for name in config.weights}
         baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.runs = [self._runs_of(sequence) for sequence in self.sequences]
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
+        make_folder(out)
         self._held = contextlib.ExitStack()
         self._held.enter_context(only_writer(out))
         for name in ("study.log", "best.json", "trials.csv"):
