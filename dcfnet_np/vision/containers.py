@@ -41,7 +41,7 @@ def is_avi(path: str | os.PathLike[str]) -> bool:
 def is_text(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as text, which FFmpeg would draw as a video, or take for a list of other files."""
     head = _head(path, 1024)
-    marked = any(head.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
+    marked = any(head.startswith(marks) for marks in BYTE_ORDER_MARKS.values())
     return marked or (len(head) > 0 and not re.search(rb"[^\t-\r\x1b -\xff]", head))
 
 
