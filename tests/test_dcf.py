@@ -116,3 +116,15 @@ def test_filter_before_its_first_frame_and_unknown_rule(rng):
         OnlineFilter(np.ones(3), 1e-4, 0.01).response_f(np.ones((1, 2, 3)))
     with pytest.raises(ValueError, match="rule must be"):
         OnlineFilter(np.ones(3), 1e-4, 0.01, "mean")
+
+
+@pytest.mark.parametrize("rule", ["ratio", "averages"])
+@pytest.mark.parametrize("shape", [(1, 5, 4), (2, 4, 5), (2, 5), (5, 4)])
+def test_a_filter_takes_templates_of_one_shape(rng, rule, shape):
+    """One channel would spread over two."""
+    model = OnlineFilter(np.ones((5, 4), np.complex64), 1e-4, 0.01, rule)
+    model.update(rng.standard_normal((2, 5, 4)).astype(np.complex64))
+    with pytest.raises(ValueError, match=r"^OnlineFilter.update: template_f must be \(2, 5, 4\), got "):
+        model.update(np.ones(shape, np.complex64))
+    with pytest.raises(ValueError, match=r"^OnlineFilter.update: template_f must be \(D, 5, 4\), got "):
+        OnlineFilter(model.label_f, 1e-4, 0.01, rule).update(np.ones(shape[1:], np.complex64))
