@@ -42,8 +42,16 @@ class OnlineFilter:
         self._work: dict[str, Array] = {}
 
     def update(self, template_f: Array) -> None:
-        """Blend a new template, (D, bins), into the model; the first one is the model."""
+        """Blend a new template, (D, bins), into the model; the first one is the model.
+
+        Raises ValueError for another shape.
+        """
         xp = array_module(template_f, self.label_f)
+        channels = len(template_f) if self.numerator is None else len(self.numerator)
+        if template_f.shape != (channels, *self.label_f.shape):
+            expected = ("D" if self.numerator is None else channels, *self.label_f.shape)
+            words = ", ".join(map(str, expected))
+            raise ValueError(f"OnlineFilter.update: template_f must be ({words}), got {template_f.shape}")
         if self.numerator is None or self.denominator is None:
             real = template_f.real.dtype
             self.numerator = xp.empty_like(template_f)

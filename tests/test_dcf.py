@@ -132,3 +132,15 @@ def test_responses_to_any_number_of_windows(rng, rule):
         got = model.response_f(search[:count])
         assert got.shape == (count, 5, 3)
         np.testing.assert_allclose(got, wanted[:count], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["ratio", "averages"])
+@pytest.mark.parametrize("shape", [(1, 5, 4), (2, 4, 5), (2, 5), (5, 4)])
+def test_a_filter_takes_templates_of_one_shape(rng, rule, shape):
+    """One channel would spread over two."""
+    model = OnlineFilter(np.ones((5, 4), np.complex64), 1e-4, 0.01, rule)
+    model.update(rng.standard_normal((2, 5, 4)).astype(np.complex64))
+    with pytest.raises(ValueError, match=r"^OnlineFilter.update: template_f must be \(2, 5, 4\), got "):
+        model.update(np.ones(shape, np.complex64))
+    with pytest.raises(ValueError, match=r"^OnlineFilter.update: template_f must be \(D, 5, 4\), got "):
+        OnlineFilter(model.label_f, 1e-4, 0.01, rule).update(np.ones(shape[1:], np.complex64))
