@@ -6,8 +6,8 @@ this package counts from 0, and a frame without a target is a row of NaN.  A vid
 becomes NAME.ID each.
 """
 
-from .check import Problem, check
-from .find import describe, find, find_here, is_ground_truth, load, read
+from .layouts import describe, find, find_here, is_ground_truth, load, read
+from .problems import Problem, check
 from .sequence import DatasetError, Entry, Sequence, frame_number, frames_of
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..files import read_text
 from ..vision.images import SourceError
-from .find import find, read
+from .layouts import find, read
 from .sequence import DatasetError, Sequence, folders_in, frame_number, frames_of
 
 
