@@ -199,7 +199,7 @@ def test_bad_sources(fails, tmp_path, rng):
 
 def test_what_opencv_says_about_bad_sources_stays_out(tmp_path):
     """OpenCV and FFmpeg write to stderr themselves, from C++: only a process of its own shows that."""
-    (tmp_path / "a.mp4").write_bytes(b"not a video" * 100)
+    (tmp_path / "a.mp4").write_bytes(b"\0no video" * 100)
     for source, text in ((tmp_path / "a.mp4", "cannot be decoded as a video"), (63, "camera 63 cannot be opened")):
         process = command("track", source, "--box", BOX)
         out, err = process.communicate(timeout=PATIENCE)
