@@ -161,7 +161,7 @@ def test_toolkits_run_our_tracker():
     try:
         setup = make("vot-environment")
     except subprocess.TimeoutExpired:
-        pytest.skip("the toolkits were not installed in five minutes")
+        pytest.skip(f"the toolkits were not installed in {PATIENCE // 60} minutes")
     if setup.returncode:
         output = setup.stdout + setup.stderr
         assert "ResolutionImpossible" not in output, output  # pins that contradict each other are our fault
@@ -175,7 +175,7 @@ def test_toolkits_run_our_tracker():
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_deep_gray_images_of_pil_are_not_cut_off(rng, dtype):
     """PIL itself turns all above 255 to white."""
-    images = pytest.importorskip("PIL.Image")
+    images = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     gray = rng.integers(0, 2**16, (5, 7))
     image = images.fromarray((gray / 65535 if dtype == np.float32 else gray).astype(dtype))
     np.testing.assert_array_equal(to_bgr(_to_bgr(image)), np.dstack([np.rint(gray / 257)] * 3))

@@ -132,15 +132,7 @@ def open_source(
     if not (0 <= start < math.inf) or (end is not None and not (0 <= end < math.inf)):
         raise ValueError(f"open_source: start and end must not be negative, got {start} and {end}")
     part = Part(start, end, every, max_frames)
-    if not isinstance(spec, str | int | os.PathLike):
-        raise TypeError(f"a source is given by a path, an address or a camera index, got {type(spec).__name__}")
-    text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
-    if not text:
-        raise SourceError(
-            "the name of the source is empty; give a video file, a camera index, a folder or a pattern of images"
-        )
-    if len(text) > LONGEST_SPEC:
-        raise SourceError(f"a source of {len(text)} letters, {text[:60]!r}...: no path and no address is so long")
+    text = _name_of_source(spec)
     if re.fullmatch(r"[0-9]{1,9}", text):
         return _VideoSource(int(text), f"camera {text}", part)
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
@@ -164,6 +156,20 @@ def open_source(
         files = _match(text)
         return _ImageSource(files[0].parent.name, _whole(files), part)
     raise SourceError(f"{path} does not exist; give a video file, a camera index, a folder or a pattern of images")
+
+
+def _name_of_source(spec: str | int | os.PathLike[str]) -> str:
+    """What was given for a source, as text.  Raises TypeError, and SourceError where it cannot be a name."""
+    if not isinstance(spec, str | int | os.PathLike):
+        raise TypeError(f"a source is given by a path, an address or a camera index, got {type(spec).__name__}")
+    text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
+    if not text:
+        raise SourceError(
+            "the name of the source is empty; give a video file, a camera index, a folder or a pattern of images"
+        )
+    if len(text) > LONGEST_SPEC:
+        raise SourceError(f"a source of {len(text)} letters, {text[:60]!r}...: no path and no address is so long")
+    return text
 
 
 def _name_of_stream(address: str) -> str:
