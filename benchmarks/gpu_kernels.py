@@ -3,12 +3,13 @@
     python benchmarks/gpu_kernels.py [--json FILE] [--quick] [--only TEXT]
     python benchmarks/gpu_kernels.py --compile      compile all that the library launches, on all cores; time nothing
 
-Every kernel and variant is first checked against NumPy in float64; a wrong one is not timed and the exit code is
-1.  A time is the median over replays of a CUDA graph of launches, so Python's own time is not in it.  The floor is
-the larger of FLOPs over the peak rate and bytes (each array once) over the bandwidth, both measured in this run: for
-kernels in TF32 the peak of the tensor cores, the rest of them in float32.  `dcfnet bench --device cuda` times the
-kernels of a step in their places; this compares tiles, and looks at every kernel alone.
-"""
+Every kernel and variant is first checked against NumPy in float64; a wrong one is not timed and the
+exit code is
+1.  A time is the median over replays of a CUDA graph of launches, so Python's own time is not in
+it.  The floor is the larger of FLOPs over the peak rate and bytes (each array once) over the
+bandwidth, both measured in this run: for kernels in TF32 the peak of the tensor cores, the rest of
+them in float32.  `dcfnet bench --device cuda` times the kernels of a step in their places; this
+compares tiles, and looks at every kernel alone."""
 
 import argparse
 import contextlib
@@ -40,7 +41,9 @@ CHECKED = 2  # images that are checked; all of them are timed
 
 @contextlib.contextmanager
 def saving(path, report):
-    """Write the report to `path`, if any, whatever happens inside; an error or the end of the time is named in it."""
+    """Write the report to `path`, if any, whatever happens inside; an error or the end of the time
+    is named in it.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))  # what `timeout` sends
     try:
         yield
@@ -54,7 +57,9 @@ def saving(path, report):
 
 
 def keeps_kernels(cp):
-    """Does CuPy keep templates on disk, so that other processes find them?  Issues 9667 and 10173 there."""
+    """Does CuPy keep templates on disk, so that other processes find them?  Issues 9667 and 10173
+    there.
+    """
     return tuple(map(int, cp.__version__.split(".")[:2])) >= (14, 2)
 
 
@@ -72,13 +77,19 @@ def compile_ahead(few, large, weights, chunks):
         for c_step, after in ((3, conv.RELU), (8, conv.BIAS), *((8, after) for after in afters))
     ]
     names += [
-        ("conv.cu", conv._name("float", tile, 1, conv.NORMALISE_WINDOW)) for tile in few + large if can_normalise(tile)
+        ("conv.cu", conv._name("float", tile, 1, conv.NORMALISE_WINDOW))
+        for tile in few + large
+        if can_normalise(tile)
     ]
     names += [("conv.cu", conv._weights_name("float", tile, 1)) for tile in weights]
     names += [("dft.cu", name) for name in dft.EXPRESSIONS if "float" in name]
     names += [
         ("lrn.cu", lrn._name(kernel, "float", 2, chunk, window))
-        for kernel, window in (("lrn_forward", True), ("lrn_forward", False), ("lrn_backward", False))
+        for kernel, window in (
+            ("lrn_forward", True),
+            ("lrn_forward", False),
+            ("lrn_backward", False),
+        )
         for chunk in chunks
     ]
     in_parallel(names)
@@ -121,7 +132,9 @@ class Bench:
         return self.cp.asarray(self.rng.standard_normal(shape, dtype=np.float32))
 
     def case(self, kernel, shape, variant, call, check, flops, arrays, tf32=False):
-        """Time call() after check() gave the error of its result; `arrays` are all that it must move."""
+        """Time call() after check() gave the error of its result; `arrays` are all that it must
+        move.
+        """
         tolerance = TF32_TOLERANCE if tf32 else TOLERANCE
         if self.only and self.only not in f"{kernel} {shape} {variant}":
             return
@@ -129,13 +142,19 @@ class Bench:
             error = float(check())
             us = median_us(self.cp, call) if error <= tolerance else float("nan")
         except Exception as reason:  # one variant that cannot launch must not hide the others
-            print(f"{kernel:20} {shape:26} {variant:24} {type(reason).__name__}: {reason}", flush=True)
-            self.rows.append({"kernel": kernel, "shape": shape, "variant": variant, "failed": str(reason)})
+            print(
+                f"{kernel:20} {shape:26} {variant:24} {type(reason).__name__}: {reason}", flush=True
+            )
+            self.rows.append(
+                {"kernel": kernel, "shape": shape, "variant": variant, "failed": str(reason)}
+            )
             self.wrong += 1
             return
         self.wrong += not error <= tolerance
         size = sum(array.nbytes for array in arrays)
-        floor = 1e6 * max(flops / (self.ceiling.tf32 if tf32 else self.ceiling.flops), size / self.ceiling.bytes)
+        floor = 1e6 * max(
+            flops / (self.ceiling.tf32 if tf32 else self.ceiling.flops), size / self.ceiling.bytes
+        )
         row = {
             "kernel": kernel, "shape": shape, "variant": variant, "us": us, "floor_us": floor, "error": error,
             "tflops": flops / us / 1e6, "gb_per_s": size / us / 1e3,
@@ -161,7 +180,9 @@ def bench_forward(bench, n, c, o, padding, relu, tiles, size=125, normalise=Fals
     packed = conv.pack(w)
     y = bench.cp.empty((n, o, *conv.output_shape(size, size, padding, 1)), np.float32)
     few = min(n, CHECKED)
-    want = conv2d_forward(*(bench.cp.asnumpy(a).astype(np.float64) for a in (x[:few], w, b)), padding=padding)[0]
+    want = conv2d_forward(
+        *(bench.cp.asnumpy(a).astype(np.float64) for a in (x[:few], w, b)), padding=padding
+    )[0]
     want = np.maximum(want, 0) if relu else want
     follow = None
     if normalise:
@@ -174,7 +195,17 @@ def bench_forward(bench, n, c, o, padding, relu, tiles, size=125, normalise=Fals
             continue
 
         def run(tile=tile):
-            return conv.forward(x, w, b, padding=padding, relu=relu, normalise=follow, packed=packed, out=y, tile=tile)
+            return conv.forward(
+                x,
+                w,
+                b,
+                padding=padding,
+                relu=relu,
+                normalise=follow,
+                packed=packed,
+                out=y,
+                tile=tile,
+            )
 
         flops = 2 * 9 * c * y.size
         bench.case(
@@ -195,7 +226,14 @@ def bench_input_gradient(bench, n, c, o, padding, tiles, size=123):
 
         def run(tile=tile):
             return conv.input_gradient(
-                dy, w, (size, size), padding=padding, relu_output=x, packed=packed, out=dx, tile=tile
+                dy,
+                w,
+                (size, size),
+                padding=padding,
+                relu_output=x,
+                packed=packed,
+                out=dx,
+                tile=tile,
             )
 
         bench.case(
@@ -205,7 +243,10 @@ def bench_input_gradient(bench, n, c, o, padding, tiles, size=123):
 
 
 def bench_weight_gradient(bench, n, c, o, padding, tiles, counts, size):
-    x, dy = bench.random(n, c, size, size), bench.random(n, o, *conv.output_shape(size, size, padding, 1))
+    x, dy = (
+        bench.random(n, c, size, size),
+        bench.random(n, o, *conv.output_shape(size, size, padding, 1)),
+    )
     few = min(n, CHECKED)
     host = [bench.cp.asnumpy(a[:few]).astype(np.float64) for a in (x, dy)]
     _, cache = conv2d_forward(host[0], np.zeros((o, c, 3, 3)), np.zeros(o), padding=padding)
@@ -216,7 +257,9 @@ def bench_weight_gradient(bench, n, c, o, padding, tiles, counts, size):
             part = bench.cp.empty((count, 9 * c + 1, o), np.float32)
 
             def run(tile=tile, part=part, images=n):
-                return conv.weight_gradient(dy[:images], x[:images], padding=padding, out=out, part=part, tile=tile)
+                return conv.weight_gradient(
+                    dy[:images], x[:images], padding=padding, out=out, part=part, tile=tile
+                )
 
             bench.case(
                 "conv weight gradient", f"{n}x{c}->{o} {size} p{padding}", f"{label(tile)} parts {count}", run,
@@ -226,7 +269,11 @@ def bench_weight_gradient(bench, n, c, o, padding, tiles, counts, size):
 
 def bench_lrn(bench, n, size, window, backward, chunks):
     x, dy = bench.random(n, 32, size, size) * 50, bench.random(n, 32, size, size)
-    hann = bench.cp.asarray(np.outer(np.hanning(size), np.hanning(size)).astype(np.float32)) if window else None
+    hann = (
+        bench.cp.asarray(np.outer(np.hanning(size), np.hanning(size)).astype(np.float32))
+        if window
+        else None
+    )
     out = bench.cp.empty_like(x)
     few = min(n, CHECKED)
     factor = 1.0 if hann is None else bench.cp.asnumpy(hann).astype(np.float64)
@@ -250,7 +297,10 @@ def bench_dft(bench, maps, size, limit, inverse):
     """Both passes of the transform of `maps` maps, or of its inverse."""
     tables = dft.make_tables((size, size), (limit, limit), np.float32)
     band = make_band((size, size), (limit, limit), np.float64)
-    x, xf = bench.random(maps, size, size), bench.cp.empty((maps, *tables.spectrum_shape), np.complex64)
+    x, xf = (
+        bench.random(maps, size, size),
+        bench.cp.empty((maps, *tables.spectrum_shape), np.complex64),
+    )
     work = bench.cp.empty((maps, size, limit + 1), np.complex64)
     few = min(maps, CHECKED)
     want = rfft2(bench.cp.asnumpy(x[:few]).astype(np.float64), band)
@@ -274,7 +324,9 @@ def bench_dft(bench, maps, size, limit, inverse):
 def bench_tf32(bench, n, c, o, size):
     """The three kernels of a convolution without padding on tensor cores."""
     out = size - 2
-    x, w, b, dy = (bench.random(*s) for s in ((n, c, size, size), (o, c, 3, 3), (o,), (n, o, out, out)))
+    x, w, b, dy = (
+        bench.random(*s) for s in ((n, c, size, size), (o, c, 3, 3), (o,), (n, o, out, out))
+    )
     packed, flipped = conv.pack(w), conv.pack(w, flipped=True)
     y, dx = bench.cp.empty_like(dy), bench.cp.empty_like(x)
     gradients = bench.cp.empty_like(w), bench.cp.empty_like(b)
@@ -288,15 +340,24 @@ def bench_tf32(bench, n, c, o, size):
         return conv.forward(x, w, b, padding=0, packed=packed, out=y, tf32=True)
 
     def to_data():
-        return conv.input_gradient(dy, w, (size, size), padding=0, packed=flipped, out=dx, tf32=True)
+        return conv.input_gradient(
+            dy, w, (size, size), padding=0, packed=flipped, out=dx, tf32=True
+        )
 
     def to_weights(images=n):
-        return conv.weight_gradient(dy[:images], x[:images], padding=0, out=gradients, part=part, tf32=True)
+        return conv.weight_gradient(
+            dy[:images], x[:images], padding=0, out=gradients, part=part, tf32=True
+        )
 
     for kernel, run, check, arrays in (
         ("conv tf32 forward", forward, lambda: bench.error(forward()[:few], want), (x, y)),
         ("conv tf32 input grad", to_data, lambda: bench.error(to_data()[:few], want_dx), (dy, dx)),
-        ("conv tf32 weight grad", to_weights, lambda: bench.error(to_weights(few)[0], want_dw), (x, dy)),
+        (
+            "conv tf32 weight grad",
+            to_weights,
+            lambda: bench.error(to_weights(few)[0], want_dw),
+            (x, dy),
+        ),
     ):
         bench.case(kernel, shape, "", run, check, flops, arrays, tf32=True)
 
@@ -309,10 +370,16 @@ def bench_dcf(bench, n, d, size, limit):
     out, gradients = dcf.dcf_forward(x, z, y, 0.1), (cp.empty_like(x), cp.empty_like(z))
     few, shape = min(n, CHECKED), f"{n}x{d} K{limit}"
     wide = [cp.asnumpy(a).astype(np.complex128) for a in (x[:few], z[:few], y, dg[:few])]
-    energy, filter_f = array_dcf.template_energy(wide[0], 0.1), array_dcf.learn_filter(wide[0], wide[2], 0.1)
+    energy, filter_f = (
+        array_dcf.template_energy(wide[0], 0.1),
+        array_dcf.learn_filter(wide[0], wide[2], 0.1),
+    )
     response = array_dcf.correlate(filter_f, wide[1])
     dx = array_dcf.template_conj_gradient_f(wide[3], wide[0], response, energy)
-    dx = dx + array_dcf.template_gradient_f(wide[3], wide[0], wide[1], wide[2], response, energy).conj()
+    dx = (
+        dx
+        + array_dcf.template_gradient_f(wide[3], wide[0], wide[1], wide[2], response, energy).conj()
+    )
 
     def forward():
         return dcf.dcf_forward(x, z, y, 0.1, out=out)
@@ -339,10 +406,15 @@ def bench_dcf(bench, n, d, size, limit):
 def bench_images(bench, n, size):
     """The crop of n windows of a frame, and the gathering of n crops of many."""
     cp, rng = bench.cp, bench.rng
-    frame, mean = rng.integers(0, 256, (480, 640, 3), np.uint8), np.array([104, 117, 123], np.float32)
+    frame, mean = (
+        rng.integers(0, 256, (480, 640, 3), np.uint8),
+        np.array([104, 117, 123], np.float32),
+    )
     windows = np.column_stack([rng.uniform(100, 400, (n, 2)), rng.uniform(60, 300, (n, 2))])
     out, ranges = cp.empty((n, 3, size, size), np.float32), crop.empty_ranges(n)
-    want = crop_patches(frame, windows[0, :2], windows[:1, 2:], size, rounded=True) - mean.reshape(3, 1, 1)
+    want = crop_patches(frame, windows[0, :2], windows[:1, 2:], size, rounded=True) - mean.reshape(
+        3, 1, 1
+    )
     crops = rng.integers(0, 256, (512, 3, size, size), np.uint8)
     index = rng.integers(0, len(crops), n).astype(np.int32)
     device = [cp.asarray(array) for array in (frame, windows, mean, crops, index)]
@@ -353,7 +425,15 @@ def bench_images(bench, n, size):
     def collect():
         return gather.gather(device[3], device[4], device[2], out=out)
 
-    bench.case("crop", f"{n} {size}", "", cut, lambda: bench.error(cut()[:1], want), 30 * n * size**2, (out,))
+    bench.case(
+        "crop",
+        f"{n} {size}",
+        "",
+        cut,
+        lambda: bench.error(cut()[:1], want),
+        30 * n * size**2,
+        (out,),
+    )
     want_crops = crops[index[:CHECKED]] - mean.reshape(3, 1, 1)
     bench.case("gather", f"{n} {size}", "", collect, lambda: bench.error(collect()[: len(want_crops)], want_crops),
                3 * n * size**2, (out, out.view(np.uint8)[..., :size]))  # fmt: skip
@@ -374,18 +454,24 @@ def bench_sgd(bench, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write all rows to this file")
     parser.add_argument("--quick", action="store_true", help="only the tiles that the library uses")
     parser.add_argument("--only", help="only cases with this text in their line")
-    parser.add_argument("--compile", action="store_true", help="only compile, all that the library launches")
+    parser.add_argument(
+        "--compile", action="store_true", help="only compile, all that the library launches"
+    )
     arguments = parser.parse_args()
     try:
         cp = backend.cupy()
     except backend.DeviceError as error:
         sys.exit(f"gpu_kernels: {error}")
     if arguments.compile and not keeps_kernels(cp):
-        print(f"nothing compiled ahead: CuPy {cp.__version__} compiles templates anew in every process, 14.2 does not")
+        print(
+            f"nothing compiled ahead: CuPy {cp.__version__} compiles templates anew in every process, 14.2 does not"
+        )
         return 0
     if arguments.compile:
         count = compile_everything(cp)
@@ -401,9 +487,24 @@ def main():
     if not arguments.quick:
         few += [T(4, 1, 8, 4, 1, 4), T(4, 1, 4, 8, 1, 3), T(4, 2, 4, 8, 1, 3), T(8, 1, 8, 4, 1, 5)]
         few += [T(4, 1, 4, 4, 2, 3), T(8, 1, 4, 8, 1, 3), T(2, 1, 8, 4, 1, 5, 1)]
-        large += [T(8, 2, 8, 4, 1, 4), T(4, 2, 8, 4, 1, 3), T(8, 2, 8, 4, 1, 3), T(4, 2, 8, 4, 2, 2)]
-        large += [T(8, 2, 8, 4, 2, 2), T(4, 4, 4, 8, 1, 2), T(8, 4, 4, 8, 1, 2), T(4, 4, 8, 4, 1, 2)]
-        large += [T(4, 1, 8, 4, 1, 5), T(4, 1, 8, 4, 1, 7), T(4, 2, 8, 2, 2, 4), T(2, 2, 8, 4, 1, 4, 1)]
+        large += [
+            T(8, 2, 8, 4, 1, 4),
+            T(4, 2, 8, 4, 1, 3),
+            T(8, 2, 8, 4, 1, 3),
+            T(4, 2, 8, 4, 2, 2),
+        ]
+        large += [
+            T(8, 2, 8, 4, 2, 2),
+            T(4, 4, 4, 8, 1, 2),
+            T(8, 4, 4, 8, 1, 2),
+            T(4, 4, 8, 4, 1, 2),
+        ]
+        large += [
+            T(4, 1, 8, 4, 1, 5),
+            T(4, 1, 8, 4, 1, 7),
+            T(4, 2, 8, 2, 2, 4),
+            T(2, 2, 8, 4, 1, 4, 1),
+        ]
         large += [T(4, 2, 8, 4, 1, 3, 1), T(2, 2, 8, 4, 2, 2, 1)]
         weights += [W(4, 16, 4, 1, 4), W(4, 16, 4, 1, 3), W(4, 16, 2, 1, 6), W(2, 16, 8, 1, 3)]
         first += [W(3, 32, 1, 1, 6), W(3, 32, 2, 1, 4), W(3, 16, 1, 2, 4)]
@@ -412,7 +513,8 @@ def main():
         compile_ahead(few, large, weights + first, chunks)
 
     with saving(
-        arguments.json, {"what": "kernels", "environment": about, "ceiling": ceiling._asdict(), "rows": bench.rows}
+        arguments.json,
+        {"what": "kernels", "environment": about, "ceiling": ceiling._asdict(), "rows": bench.rows},
     ):
         bench_all(bench, few, large, weights, first, counts, counts_first, chunks)
     print(f"{len(bench.rows)} timed, {bench.wrong} wrong")

@@ -2,12 +2,16 @@
 
     python benchmarks/gpu_tracking.py --out results.json [--frames SEQUENCE_DIR | FRAMES.npy --box X,Y,W,H]
 
-1. The boxes of the captured step, of the same kernels launched one by one and of the NumPy tracker must agree; if
+1. The boxes of the captured step, of the same kernels launched one by one and of the NumPy tracker
+must agree; if
    they do not, nothing is timed and the exit code is 1.
-2. Frames per second, frame upload included, for 1, 8 and 64 targets, as a CUDA graph and launch by launch.
-3. Microseconds per stage, from captured graphs, beside the floor: the larger of its arithmetic at the float32 peak and
+2. Frames per second, frame upload included, for 1, 8 and 64 targets, as a CUDA graph and launch by
+launch.
+3. Microseconds per stage, from captured graphs, beside the floor: the larger of its arithmetic at
+the float32 peak and
    its traffic at the GPU's memory bandwidth.
-4. The same tracker in PyTorch, where torch is installed: its crops on the CPU (OpenCV) and on the GPU, the network
+4. The same tracker in PyTorch, where torch is installed: its crops on the CPU (OpenCV) and on the
+GPU, the network
    eager and compiled.
 
 Without --frames it makes a sequence of its own: a textured patch that moves over noise.
@@ -89,7 +93,9 @@ def run(args, cp, frames, box, weights, report: dict) -> int:
     report["torch"] = torch_trackers(weights, args.preset, frames, box, args.seconds)
     ours = report["fps"].get("1 targets, graph", {}).get("fps")
     for kind in ("eager", "compiled"):
-        theirs = [row["fps"] for key, row in report["torch"].items() if kind in key and "fps" in row]
+        theirs = [
+            row["fps"] for key, row in report["torch"].items() if kind in key and "fps" in row
+        ]
         if ours and theirs:
             report[f"times_torch_{kind}"] = ours / max(theirs)
     say(f"torch: {report['torch']}")
@@ -106,7 +112,9 @@ def run(args, cp, frames, box, weights, report: dict) -> int:
 
 
 def goals(figures: dict) -> dict:
-    """{what: (figure or None, goal)} as rows that say whether the goal is met, printed and returned."""
+    """{what: (figure or None, goal)} as rows that say whether the goal is met, printed and
+    returned.
+    """
     rows = {
         what: {"figure": figure, "goal": goal, "met": None if figure is None else figure >= goal}
         for what, (figure, goal) in figures.items()
@@ -117,12 +125,20 @@ def goals(figures: dict) -> dict:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--frames", type=Path, help="OTB sequence folder, or .npy of (N, H, W, 3) uint8 BGR")
-    parser.add_argument("--box", type=lambda t: tuple(map(float, t.split(","))), help="x,y,w,h, 0-based; for .npy")
     parser.add_argument(
-        "--weights", default="light", help="packaged name, .h5, .pth or .mat file, or random:ARCHITECTURE"
+        "--frames", type=Path, help="OTB sequence folder, or .npy of (N, H, W, 3) uint8 BGR"
+    )
+    parser.add_argument(
+        "--box", type=lambda t: tuple(map(float, t.split(","))), help="x,y,w,h, 0-based; for .npy"
+    )
+    parser.add_argument(
+        "--weights",
+        default="light",
+        help="packaged name, .h5, .pth or .mat file, or random:ARCHITECTURE",
     )
     parser.add_argument("--preset", default="default")
     parser.add_argument("--targets", type=int, nargs="+", default=[1, 8, 64])
@@ -161,7 +177,9 @@ def read_frames(args: argparse.Namespace) -> tuple[list[np.ndarray], tuple[float
 def make_step(weights, preset, frames, box, targets, graph) -> DeviceStep:
     """A step whose targets are the given box, each moved a little."""
     step = DeviceStep(weights, preset, frames[0].shape, targets, graph=graph)
-    shifts = np.random.default_rng(1).uniform(-6, 6, (targets, 2)) * (np.arange(targets) > 0)[:, None]
+    shifts = (
+        np.random.default_rng(1).uniform(-6, 6, (targets, 2)) * (np.arange(targets) > 0)[:, None]
+    )
     boxes = np.tile(box, (targets, 1))
     boxes[:, :2] += shifts
     step.start(frames[0], boxes)
@@ -178,11 +196,14 @@ def correctness(weights, preset, frames, box, count) -> dict:
         step = make_step(weights, preset, frames, box, 1, graph)
         start = time.perf_counter()
         got = [step.step(frames[1])[0, :4].copy()]
-        report[f"{name}_first_frame_s"] = time.perf_counter() - start  # compiles what is not in CuPy's cache
+        # compiles what is not in CuPy's cache
+        report[f"{name}_first_frame_s"] = time.perf_counter() - start
         got += [step.step(frame)[0, :4].copy() for frame in frames[2:]]
         report[f"{name}_largest_difference_px"] = float(abs(np.array(got) - want).max())
     report["moved_px"] = float(np.hypot(*(want[:, :2] - np.array(box)[:2]).T).max())
-    report["agree"] = all(report[f"{name}_largest_difference_px"] <= TOLERANCE for name in ("graph", "launches"))
+    report["agree"] = all(
+        report[f"{name}_largest_difference_px"] <= TOLERANCE for name in ("graph", "launches")
+    )
     return report
 
 
@@ -202,14 +223,17 @@ def measure_fps(step, frames, seconds) -> dict:
 
 
 def torch_trackers(weights, preset, frames, box, seconds) -> dict:
-    """The tracker in PyTorch, its crops by OpenCV as in the released code, or on the GPU; its network also compiled."""
+    """The tracker in PyTorch, its crops by OpenCV as in the released code, or on the GPU; its
+    network also compiled.
+    """
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
         return {"skipped": str(error)}
     if not torch.cuda.is_available():
         return {"skipped": "torch finds no GPU"}
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32, as ours
+    # float32, as ours
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     report: dict = {"version": {"torch": torch.__version__}}
     for where in ("eager, cpu crop", "eager, gpu crop", "compiled, gpu crop"):
         try:
@@ -220,9 +244,16 @@ def torch_trackers(weights, preset, frames, box, seconds) -> dict:
             first = [tracker.update(frame) for frame in frames[1:11]]
             ours = Tracker(weights, preset, device="cpu")
             ours.init(frames[0], box)
-            difference = max(abs(np.array(ours.update(f).box) - b).max() for f, b in zip(frames[1:11], first))
-            report[where] = {**measure_fps(tracker.update, frames, seconds), "largest_difference_px": float(difference)}
-        except Exception as error:  # no OpenCV, or no compiler that can do it; the others must still run
+            difference = max(
+                abs(np.array(ours.update(f).box) - b).max() for f, b in zip(frames[1:11], first)
+            )
+            report[where] = {
+                **measure_fps(tracker.update, frames, seconds),
+                "largest_difference_px": float(difference),
+            }
+        except (
+            Exception
+        ) as error:  # no OpenCV, or no compiler that can do it; the others must still run
             report[where] = {"skipped": f"{type(error).__name__}: {error}"[:300]}
     return report
 
@@ -231,16 +262,33 @@ class TorchTracker:
     """What `Tracker` does, for the released rule ("averages"), as one would write it in PyTorch."""
 
     def __init__(self, torch, weights, preset, gpu_crop) -> None:
-        if preset.update_rule != "averages" or preset.lam_divisor != "none" or preset.update_crop != "clamped":
-            raise SystemExit(f"gpu_tracking.py: the PyTorch tracker knows no preset like {preset.name}")
-        self.torch, self.preset, self.gpu_crop, self.rgb = torch, preset, gpu_crop, weights.channel_order == "rgb"
+        if (
+            preset.update_rule != "averages"
+            or preset.lam_divisor != "none"
+            or preset.update_crop != "clamped"
+        ):
+            raise SystemExit(
+                f"gpu_tracking.py: the PyTorch tracker knows no preset like {preset.name}"
+            )
+        self.torch, self.preset, self.gpu_crop, self.rgb = (
+            torch,
+            preset,
+            gpu_crop,
+            weights.channel_order == "rgb",
+        )
         self.cv2 = None if gpu_crop else importlib.import_module("cv2")
-        self.parameters = {name: torch.from_numpy(p).cuda() for name, p in weights.parameters.items()}
+        self.parameters = {
+            name: torch.from_numpy(p).cuda() for name, p in weights.parameters.items()
+        }
         self.layers = network.layers(weights.architecture)
         size = preset.input_size
         self.mean = torch.tensor(weights.mean, device="cuda").reshape(3, 1, 1)
-        self.window = torch.from_numpy(np.outer(np.hanning(size), np.hanning(size)).astype(np.float32)).cuda()
-        self.label_f = torch.fft.rfft2(torch.from_numpy(gaussian_label((size, size), preset.sigma)).cuda())
+        self.window = torch.from_numpy(
+            np.outer(np.hanning(size), np.hanning(size)).astype(np.float32)
+        ).cuda()
+        self.label_f = torch.fft.rfft2(
+            torch.from_numpy(gaussian_label((size, size), preset.sigma)).cuda()
+        )
 
     def crops(self, frame, windows):
         torch, n = self.torch, self.preset.input_size
@@ -250,7 +298,9 @@ class TorchTracker:
             x = self.centre[0] + step * torch.tensor(windows[:, :1], device="cuda")
             y = self.centre[1] + step * torch.tensor(windows[:, 1:], device="cuda")
             x, y = (2 * x + 1) / width - 1, (2 * y + 1) / height - 1
-            grid = torch.stack([x[:, None, :].expand(-1, n, -1), y[:, :, None].expand(-1, -1, n)], -1).float()
+            grid = torch.stack(
+                [x[:, None, :].expand(-1, n, -1), y[:, :, None].expand(-1, -1, n)], -1
+            ).float()
             image = self.frame_gpu.expand(len(windows), -1, -1, -1)
             out = torch.nn.functional.grid_sample(image, grid, align_corners=False).round()
         else:
@@ -275,7 +325,9 @@ class TorchTracker:
             elif isinstance(spec, network.Relu):
                 x = functional.relu(x)
             else:
-                x = functional.local_response_norm(x, spec.n, spec.alpha * spec.n, spec.beta, spec.k)
+                x = functional.local_response_norm(
+                    x, spec.n, spec.alpha * spec.n, spec.beta, spec.k
+                )
         return self.torch.fft.rfft2(x * self.window)
 
     def upload(self, frame):

@@ -2,11 +2,15 @@
 
     python benchmarks/gpu_training.py --out results.json [--crops crops.h5] [--arch conv1 light]
 
-1. Losses and parameters of the captured step, of its kernels launched one by one and of the NumPy loop must agree; if
+1. Losses and parameters of the captured step, of its kernels launched one by one and of the NumPy
+loop must agree; if
    they do not, nothing is timed and the exit code is 1.
-2. Pairs per second: crops on the GPU or streamed from page-locked memory, as a CUDA graph and launch by launch, in
-   float32 and in TF32, beside the floor: of every kernel the larger of its arithmetic at the GPU's peak and its bytes.
-3. The same step by PyTorch's autograd, eager and compiled, in float32 and in TF32, where torch is installed.
+2. Pairs per second: crops on the GPU or streamed from page-locked memory, as a CUDA graph and
+launch by launch, in
+   float32 and in TF32, beside the floor: of every kernel the larger of its arithmetic at the GPU's
+   peak and its bytes.
+3. The same step by PyTorch's autograd, eager and compiled, in float32 and in TF32, where torch is
+installed.
 
 Without --crops it makes crops of its own; the time of a step does not depend on what is in them.
 """
@@ -48,7 +52,12 @@ def main() -> int:
     except backend.DeviceError as error:
         sys.exit(f"gpu_training: {error}")
     crops = read_crops(args.crops).crops if args.crops else make_crops()
-    report: dict = {"what": "training", "batch": args.batch, "size": crops.shape[-1], "crops": len(crops)}
+    report: dict = {
+        "what": "training",
+        "batch": args.batch,
+        "size": crops.shape[-1],
+        "crops": len(crops),
+    }
     report |= {"environment": environment(), "ceiling": measure_ceiling(cp)._asdict()}
     with saving(args.out, report):
         return run(args, cp, crops, report)
@@ -66,23 +75,36 @@ def run(args: argparse.Namespace, cp, crops: np.ndarray, report: dict) -> int:
             continue
         ceiling = Ceiling(**report["ceiling"])
         precisions = ["float32", "tf32"] if ceiling.tf32 else ["float32"]
-        for resident, graph, precision in itertools.product((True, False), (True, False), precisions):
+        for resident, graph, precision in itertools.product(
+            (True, False), (True, False), precisions
+        ):
             where = "resident" if resident else "streamed"
             key = f"{where}, {'graph' if graph else 'launches'}, {precision}"
-            step = TrainStep(config, crops, graph=graph, resident=resident, tf32=precision == "tf32")
-            row[key] = measure(lambda pairs, step=step: step.step(pairs, LR), step.losses, crops, args)
+            step = TrainStep(
+                config, crops, graph=graph, resident=resident, tf32=precision == "tf32"
+            )
+            row[key] = measure(
+                lambda pairs, step=step: step.step(pairs, LR), step.losses, crops, args
+            )
             say(f"{arch}, {key}: {row[key]}")
             del step
             cp.get_default_memory_pool().free_all_blocks()
         costs = training_costs(arch, args.batch, crops.shape[-1], sigma_of(config, crops))
-        floors = {which: sum(ceiling.floor_us(cost, which == "tf32") for cost in costs) for which in precisions}
+        floors = {
+            which: sum(ceiling.floor_us(cost, which == "tf32") for cost in costs)
+            for which in precisions
+        }
         row["floor_pairs_per_s"] = {which: args.batch * 1e6 / us for which, us in floors.items()}
         row["torch"] = torch_steps(config, crops, args, precisions)
         say(f"{arch}: floor {row['floor_pairs_per_s']}, torch {row['torch']}")
         figures = {}
         for precision, goal in zip(precisions, (5000, 10000)):
             ours = row[f"resident, graph, {precision}"]["pairs_per_s"]
-            theirs = [r["pairs_per_s"] for k, r in row["torch"].items() if precision in k and "pairs_per_s" in r]
+            theirs = [
+                r["pairs_per_s"]
+                for k, r in row["torch"].items()
+                if precision in k and "pairs_per_s" in r
+            ]
             row[f"times_torch_{precision}"] = ours / max(theirs) if theirs else None
             if arch == "conv1":
                 figures[f"pairs per second in {precision}"] = (ours, goal)
@@ -92,10 +114,14 @@ def run(args: argparse.Namespace, cp, crops: np.ndarray, report: dict) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--crops", type=Path, help="crops.h5 of `prepare`")
-    parser.add_argument("--arch", nargs="+", default=["conv1", "light"], choices=sorted(network.ARCHITECTURES))
+    parser.add_argument(
+        "--arch", nargs="+", default=["conv1", "light"], choices=sorted(network.ARCHITECTURES)
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
     return parser.parse_args()
@@ -131,7 +157,14 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
     for seed in range(steps):
         pairs = draw(crops, config.batch, seed)
         losses, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective)
-        sgd_step(parameters, gradients, velocity, lr=LR, momentum=config.momentum, weight_decay=config.weight_decay)
+        sgd_step(
+            parameters,
+            gradients,
+            velocity,
+            lr=LR,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
         want.append(float(losses.mean()))
     report: dict = {"steps": steps, "losses": want}
     ways = {"graph": {"graph": True}, "launches": {"graph": False}}
@@ -144,11 +177,18 @@ def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
         losses, got = step.losses(), step.parameters()
         report[f"{name}_loss_error"] = float((abs(losses - want) / want).max())
         report[f"{name}_parameter_error"] = max(
-            float(abs(got[key] - value).max() / abs(value - start[key]).max()) for key, value in parameters.items()
+            float(abs(got[key] - value).max() / abs(value - start[key]).max())
+            for key, value in parameters.items()
         )
     # In TF32 a parameter that hardly moves may move otherwise: only its loss is judged.
-    exact = [report[f"{name}_{what}_error"] for name in ("graph", "launches") for what in ("loss", "parameter")]
-    report["agree"] = max(exact) <= TOLERANCE and report.get("tf32_loss_error", 0.0) <= TF32_TOLERANCE
+    exact = [
+        report[f"{name}_{what}_error"]
+        for name in ("graph", "launches")
+        for what in ("loss", "parameter")
+    ]
+    report["agree"] = (
+        max(exact) <= TOLERANCE and report.get("tf32_loss_error", 0.0) <= TF32_TOLERANCE
+    )
     return report
 
 
@@ -168,7 +208,9 @@ def measure(step, finish, crops: np.ndarray, args: argparse.Namespace) -> dict:
     return {"pairs_per_s": statistics.median(runs), "runs": [round(run) for run in runs]}
 
 
-def torch_steps(config: Config, crops: np.ndarray, args: argparse.Namespace, precisions: list[str]) -> dict:
+def torch_steps(
+    config: Config, crops: np.ndarray, args: argparse.Namespace, precisions: list[str]
+) -> dict:
     """The same step by autograd, eager and compiled."""
     try:
         torch = importlib.import_module("torch")
@@ -187,7 +229,9 @@ def torch_steps(config: Config, crops: np.ndarray, args: argparse.Namespace, pre
     return rows
 
 
-def torch_step(torch, config: Config, crops: np.ndarray, args: argparse.Namespace, compiled: bool, tf32: bool) -> dict:
+def torch_step(
+    torch, config: Config, crops: np.ndarray, args: argparse.Namespace, compiled: bool, tf32: bool
+) -> dict:
     """The same step on the same pairs, crops on the GPU, no wait for the loss."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
@@ -196,22 +240,32 @@ def torch_step(torch, config: Config, crops: np.ndarray, args: argparse.Namespac
         name: torch.from_numpy(value).cuda().requires_grad_()
         for name, value in network.initialise(config.arch, config.seed).items()
     }
-    optimiser = torch.optim.SGD(parameters.values(), LR, momentum=config.momentum, weight_decay=config.weight_decay)
+    optimiser = torch.optim.SGD(
+        parameters.values(), LR, momentum=config.momentum, weight_decay=config.weight_decay
+    )
     size = network.feature_size(crops.shape[-1], config.arch, "valid")
     label = torch.from_numpy(gaussian_label((size, size), sigma_of(config, crops))).cuda()
-    label_f, mean = torch.fft.rfft2(label), torch.tensor(config.mean, device="cuda").reshape(3, 1, 1)
+    label_f, mean = (
+        torch.fft.rfft2(label),
+        torch.tensor(config.mean, device="cuda").reshape(3, 1, 1),
+    )
     resident, losses = torch.from_numpy(crops).cuda(), []
 
     def loss_of(x):
         for name, spec in network.layers(config.arch):
             if isinstance(spec, network.Conv):
                 x = functional.conv2d(
-                    x, parameters[f"{name}.weight"], parameters[f"{name}.bias"], dilation=spec.dilation
+                    x,
+                    parameters[f"{name}.weight"],
+                    parameters[f"{name}.bias"],
+                    dilation=spec.dilation,
                 )
             elif isinstance(spec, network.Relu):
                 x = functional.relu(x)
             else:
-                x = functional.local_response_norm(x, spec.n, spec.alpha * spec.n, spec.beta, spec.k)
+                x = functional.local_response_norm(
+                    x, spec.n, spec.alpha * spec.n, spec.beta, spec.k
+                )
         template_f, search_f = torch.fft.rfft2(x).chunk(2)
         gain = label_f / ((template_f.real**2 + template_f.imag**2).sum(1) + config.lam)
         response = torch.fft.irfft2((search_f * template_f.conj()).sum(1) * gain, s=label.shape)

@@ -1,9 +1,10 @@
-"""How the cost of a frame grows with scales, input size and cores: JSON, and a plot where matplotlib is installed.
+"""How the cost of a frame grows with scales, input size and cores: JSON, and a plot where
+matplotlib is installed.
 
     python benchmarks/growth.py [--json FILE] [--plot FILE.svg]
 
-Frames are made up (their content does not matter); `light`, preset `pytorch` but for what is varied.
-"""
+Frames are made up (their content does not matter); `light`, preset `pytorch` but for what is
+varied."""
 
 import argparse
 import dataclasses

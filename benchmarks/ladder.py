@@ -1,10 +1,11 @@
-"""The ladder of docs/speed.md: every way of doing each step that the code has, or once had, timed one after the other.
+"""The ladder of docs/speed.md: every way of doing each step that the code has, or once had, timed
+one after the other.
 
     python benchmarks/ladder.py [--frames FOLDER] [--json FILE] [--page docs/speed.md]
 
-One 125x125 patch of `light` on one core, float32; then whole frames and training pairs.  All versions of a step take
-turns, so that whatever else the machine does meets all of them.  Their results are compared first.
-"""
+One 125x125 patch of `light` on one core, float32; then whole frames and training pairs.  All
+versions of a step take turns, so that whatever else the machine does meets all of them.  Their
+results are compared first."""
 
 import argparse
 import dataclasses
@@ -36,7 +37,10 @@ Steps = dict[str, Callable[[], Any]]
 
 
 def in_turns(steps: Steps, turns: int = TURNS) -> dict[str, float]:
-    """Median ms of each.  A turn is one call that brings its memory into the cache, and four that are timed."""
+    """Median ms of each.
+
+    A turn is one call that brings its memory into the cache, and four that are timed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):
         for name, step in steps.items():
@@ -51,7 +55,11 @@ def in_turns(steps: Steps, turns: int = TURNS) -> dict[str, float]:
 def im2col(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The textbook's: nine copies of the image side by side, one product."""
     padded = np.pad(x[0], ((0, 0), (1, 1), (1, 1)))
-    columns = sliding_window_view(padded, (3, 3), axis=(1, 2)).transpose(0, 3, 4, 1, 2).reshape(9 * len(padded), -1)
+    columns = (
+        sliding_window_view(padded, (3, 3), axis=(1, 2))
+        .transpose(0, 3, 4, 1, 2)
+        .reshape(9 * len(padded), -1)
+    )
     return (w.reshape(len(w), -1) @ columns + b[:, None]).reshape(1, len(w), *x.shape[2:])
 
 
@@ -65,7 +73,8 @@ def patch_steps() -> dict[str, Steps]:
     vector = np.hanning(SIZE).astype(np.float32)
     window = np.outer(vector, vector)
     dft = tiled.BandDft(band, (SIZE, SIZE), (vector, vector))
-    strips = [tiled.Strip("light", dft, (SIZE, SIZE), part) for part in ((0, 62), (62, SIZE))]  # as the tracker's
+    # as the tracker's
+    strips = [tiled.Strip("light", dft, (SIZE, SIZE), part) for part in ((0, 62), (62, SIZE))]
     kernels = tiled.make_kernels(p, "light")
     spectra = np.empty((2, 32, *band.spectrum_shape), np.complex64)
     image = rng.uniform(-100, 100, (1, 3, SIZE, SIZE)).astype(np.float32)
@@ -112,17 +121,23 @@ def patch_steps() -> dict[str, Steps]:
     return {
         "convolution 3 to 32": {
             "im2col, nine copies": lambda: im2col(image, p["conv1.weight"], p["conv1.bias"]),
-            "three copies (ops.conv)": lambda: conv.conv2d_forward(image, p["conv1.weight"], p["conv1.bias"]),
+            "three copies (ops.conv)": lambda: conv.conv2d_forward(
+                image, p["conv1.weight"], p["conv1.bias"]
+            ),
             "three copies, row by row, memory kept (tiled)": strip_first,
         },
         "ReLU, convolution 32 to 32": {
             "im2col, nine copies": lambda: im2col(np.maximum(first, 0), *second),
             "three copies (ops.conv)": lambda: conv.conv2d_forward(np.maximum(first, 0), *second),
-            "Winograd (ops.winograd)": lambda: winograd.conv2d_forward(np.maximum(first[0], 0), *second),
+            "Winograd (ops.winograd)": lambda: winograd.conv2d_forward(
+                np.maximum(first[0], 0), *second
+            ),
             "Winograd, memory kept (tiled)": strip_second,
         },
         "LRN": {
-            "with a power": lambda: y * (spec.k + spec.alpha * lrn.channel_sum(y * y, spec.n)) ** -spec.beta,
+            "with a power": lambda: (
+                y * (spec.k + spec.alpha * lrn.channel_sum(y * y, spec.n)) ** -spec.beta
+            ),
             "with square roots (ops.lrn)": lambda: lrn.lrn_forward(
                 y, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta
             ),
@@ -140,13 +155,17 @@ def patch_steps() -> dict[str, Steps]:
 def band_of(spectrum: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
     """The kept bins of a half spectrum."""
     ku, kv = limits
-    return np.concatenate([spectrum[..., : ku + 1, : kv + 1], spectrum[..., -ku:, : kv + 1]], axis=-2)
+    return np.concatenate(
+        [spectrum[..., : ku + 1, : kv + 1], spectrum[..., -ku:, : kv + 1]], axis=-2
+    )
 
 
 class Following:
     """A tracker that takes the next frame with every call."""
 
-    def __init__(self, frames: list[np.ndarray], box: Any, plain: bool, cores: str, **changes: Any) -> None:
+    def __init__(
+        self, frames: list[np.ndarray], box: Any, plain: bool, cores: str, **changes: Any
+    ) -> None:
         before = os.environ.get("DCFNET_CORES")
         os.environ["DCFNET_CORES"] = cores
         preset = dataclasses.replace(get_preset("pytorch"), **changes.pop("preset", {}))
@@ -204,7 +223,9 @@ def pair_steps() -> Steps:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--frames", type=Path, help="a sequence with ground truth; default: frames that are made up")
+    parser.add_argument(
+        "--frames", type=Path, help="a sequence with ground truth; default: frames that are made up"
+    )
     parser.add_argument("--page", type=Path, help="a Markdown file whose table is written anew")
     args = parser.parse_args()
     if args.frames:
@@ -212,7 +233,10 @@ def main() -> None:
         frames, box = list(source), source.first_box
     else:
         rng = np.random.default_rng(0)
-        frames, box = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(10)], (120, 80, 60, 70)
+        frames, box = (
+            [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(10)],
+            (120, 80, 60, 70),
+        )
     try:
         page.check(args.json, args.page, MARKS)
     except (ValueError, OSError) as error:
@@ -235,9 +259,13 @@ def table(report: dict[str, Any]) -> str:
     lines = ["", "| step | version | ms |", "|---|---|--:|"]
     for name, times in report.items():
         if name != "machine":
-            lines += [f"| {'' if i else name} | {v} | {times[v]:.2f} |" for i, v in enumerate(times)]
+            lines += [
+                f"| {'' if i else name} | {v} | {times[v]:.2f} |" for i, v in enumerate(times)
+            ]
     host = report["machine"]
-    blas = " and ".join(f"{b['internal_api']} {b['version']} ({b['architecture']})" for b in host["blas"])
+    blas = " and ".join(
+        f"{b['internal_api']} {b['version']} ({b['architecture']})" for b in host["blas"]
+    )
     lines += [
         "",
         f"{host['processor']}, {host['cores']} cores, Python {host['python']}, NumPy {host['numpy']}, {blas}.",

@@ -1,9 +1,10 @@
-"""What the preset `careful` does when a target leaves, is hidden, the picture is black, or the scene changes: pictures.
+"""What the preset `careful` does when a target leaves, is hidden, the picture is black, or the
+scene changes: pictures.
 
     python benchmarks/loss_pictures.py FOLDER
 
-Made-up videos, 320x180: a textured disc over a textured background.  Each picture is twelve frames in order; the box
-is green while tracking, amber when unsure, red when lost.
+Made-up videos, 320x180: a textured disc over a textured background.  Each picture is twelve frames
+in order; the box is green while tracking, amber when unsure, red when lost.
 """
 
 import argparse
@@ -26,9 +27,15 @@ class Scene:
         rng = np.random.default_rng(seed)
         coarse = rng.integers(90, 150, (12, 20, 3), np.uint8)
         self.background = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        self.background = cv2.add(self.background, rng.integers(0, 12, self.background.shape, np.uint8))
-        self.disc = cv2.resize(rng.integers(0, 256, (7, 7, 3), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
-        self.wall = np.full((HEIGHT, 80, 3), (90, 110, 120), np.uint8) + rng.integers(0, 40, (HEIGHT, 80, 3), np.uint8)
+        self.background = cv2.add(
+            self.background, rng.integers(0, 12, self.background.shape, np.uint8)
+        )
+        self.disc = cv2.resize(
+            rng.integers(0, 256, (7, 7, 3), np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST
+        )
+        self.wall = np.full((HEIGHT, 80, 3), (90, 110, 120), np.uint8) + rng.integers(
+            0, 40, (HEIGHT, 80, 3), np.uint8
+        )
 
     def draw(self, x: float, y: float) -> np.ndarray:
         """With the disc's corner at (x, y), wherever that is."""
@@ -72,7 +79,9 @@ def main() -> None:
     scene = Scene(seed=5)
     for event in (leaving, hidden, black, cut):
         tracker = Tracker(preset="careful", device="cpu")
-        corner = {"leaving": (150, 40), "hidden": (60, 70), "black": (40, 60), "cut": (60, 40)}[event.__name__]
+        corner = {"leaving": (150, 40), "hidden": (60, 70), "black": (40, 60), "cut": (60, 40)}[
+            event.__name__
+        ]
         tracker.init(event(scene, 0), (*corner, SIDE, SIDE))
         pictures, states = [], []
         for t in range(1, FRAMES + 1):

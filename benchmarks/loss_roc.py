@@ -1,10 +1,12 @@
-"""How well peak, PSR and APCE tell that the target is gone, and what the preset `careful` does about it.
+"""How well peak, PSR and APCE tell that the target is gone, and what the preset `careful` does
+about it.
 
-    python benchmarks/loss_roc.py VALIDATION_DIR DEVELOPMENT_DIR [--json FILE] [--plot FILE.svg] [--cores N]
+    python benchmarks/loss_roc.py VALIDATION_DIR DEVELOPMENT_DIR [--json FILE] [--plot FILE.svg]
+    [--cores N]
 
-Absence has a ground truth: in three stretches of each sequence the target's box is filled with the texture beside it.
-Thresholds come from the first folder alone; the second one says what they are worth.  Packaged `light`.
-"""
+Absence has a ground truth: in three stretches of each sequence the target's box is filled with the
+texture beside it. Thresholds come from the first folder alone; the second one says what they are
+worth.  Packaged `light`."""
 
 import argparse
 import json
@@ -72,7 +74,9 @@ def run(job: tuple[str, str, str, bool]) -> Frames:
         result = tracker.update(cut_out(frame, box) if absent[index] else frame)
         overlap = float(iou(result.box, box))
         before = before if absent[index] else overlap
-        rows.append([before, overlap, result.score, result.psr, result.apce, STATES.index(result.state)])
+        rows.append(
+            [before, overlap, result.score, result.psr, result.apce, STATES.index(result.state)]
+        )
     table = np.array(rows)
     return Frames(absent[1:], table[:, 0], table[:, 1], table[:, 2:5], table[:, 5])
 
@@ -134,7 +138,9 @@ def main() -> None:
         for name, root in (("validation", args.validation), ("development", args.development)):
             names = [sequence.name for sequence in datasets.load(root)]
 
-            def runs(preset: str, cut: bool, root: str = root, names: list[str] = names) -> list[Frames]:
+            def runs(
+                preset: str, cut: bool, root: str = root, names: list[str] = names
+            ) -> list[Frames]:
                 return pool.map(run, [(root, each, preset, cut) for each in names], chunksize=1)
 
             cut = runs("default", True)
@@ -159,7 +165,10 @@ def main() -> None:
                 "false_alarms_per_1000": 1000 * float((good < threshold).mean()),
                 "noticed": float((bad < threshold).mean()),
             }
-        report[name]["frames"] = {"right": int(right(frames).sum()), "gone": int(gone(frames).sum())}
+        report[name]["frames"] = {
+            "right": int(right(frames).sum()),
+            "gone": int(gone(frames).sum()),
+        }
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     print(text, end="")
     if args.json:
@@ -177,14 +186,28 @@ def plot(curves: dict[str, Frames], thresholds: dict[str, float], path: Path) ->
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
     for axis, (name, frames) in zip(axes, curves.items()):
         for i, measure in enumerate(MEASURES):
-            good, bad = np.sort(frames.measures[right(frames), i]), np.sort(frames.measures[gone(frames), i])
+            good, bad = (
+                np.sort(frames.measures[right(frames), i]),
+                np.sort(frames.measures[gone(frames), i]),
+            )
             at = np.unique(np.concatenate([good, bad]))
-            alarms, noticed = np.searchsorted(good, at) / len(good), np.searchsorted(bad, at) / len(bad)
+            alarms, noticed = (
+                np.searchsorted(good, at) / len(good),
+                np.searchsorted(bad, at) / len(bad),
+            )
             label = {"score": "peak", "psr": "PSR", "apce": "APCE"}[measure]
             (line,) = axis.plot(alarms, noticed, label=f"{label}, area {area(good, bad):.3f}")
             threshold = thresholds[measure]
-            axis.plot((good < threshold).mean(), (bad < threshold).mean(), "o", color=line.get_color())
-        axis.set(xscale="symlog", xlim=(0, 1), ylim=(0, 1.02), title=name, xlabel="false alarms, share of right frames")
+            axis.plot(
+                (good < threshold).mean(), (bad < threshold).mean(), "o", color=line.get_color()
+            )
+        axis.set(
+            xscale="symlog",
+            xlim=(0, 1),
+            ylim=(0, 1.02),
+            title=name,
+            xlabel="false alarms, share of right frames",
+        )
         axis.set_xscale("symlog", linthresh=0.01)
         axis.legend(frameon=False, loc="lower right")
     axes[0].set_ylabel("absence noticed, share of frames")

@@ -1,9 +1,10 @@
-"""Peak memory of tracking and of a training step, each in a process of its own, and how long imports take.
+"""Peak memory of tracking and of a training step, each in a process of its own, and how long
+imports take.
 
     python benchmarks/memory.py [SEQUENCE] [--json FILE]
 
-SEQUENCE: a folder with ground truth, `$DCFNET_DATA/sequences/David` by default, else made-up frames.
-"""
+SEQUENCE: a folder with ground truth, `$DCFNET_DATA/sequences/David` by default, else made-up
+frames."""
 
 import argparse
 import json
@@ -52,8 +53,10 @@ CASES = {
     "... and loading weights": "import dcfnet_np\ndcfnet_np.load_weights('light')\n",
     "... and making a tracker": "import dcfnet_np\ndcfnet_np.Tracker('light', 'pytorch', 'cpu')\n",
     "decoding the frames": FRAMES + "for frame in frames(): pass\n",
-    "tracking, light": FRAMES + TRACKER.replace("MAKE", "dcfnet_np.Tracker('light', 'pytorch', 'cpu')"),
-    "tracking, conv1": FRAMES + TRACKER.replace("MAKE", "dcfnet_np.Tracker('conv1', 'pytorch', 'cpu')"),
+    "tracking, light": FRAMES
+    + TRACKER.replace("MAKE", "dcfnet_np.Tracker('light', 'pytorch', 'cpu')"),
+    "tracking, conv1": FRAMES
+    + TRACKER.replace("MAKE", "dcfnet_np.Tracker('conv1', 'pytorch', 'cpu')"),
     "training step, conv1, 16 pairs": STEP,
     "PyTorch: import": "import torch\n",
     "PyTorch: training step, conv1, 16 pairs": TORCH_STEP,
@@ -85,7 +88,11 @@ def main() -> None:
     args = parser.parse_args()
     david = Path(os.environ.get("DCFNET_DATA", "nowhere")) / "sequences" / "David"
     sequence = args.sequence or (str(david) if david.is_dir() else "")
-    report: dict = {"frames": Path(sequence).name if sequence else "made up", "peak_mb": {}, "import_seconds": {}}
+    report: dict = {
+        "frames": Path(sequence).name if sequence else "made up",
+        "peak_mb": {},
+        "import_seconds": {},
+    }
     print("peak memory, MB, and above an interpreter with NumPy")
     base = 0.0
     for name, script in CASES.items():

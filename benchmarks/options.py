@@ -1,9 +1,10 @@
-"""What each option for better boxes gains and costs: success AUC and time of a frame, over preset `default`.
+"""What each option for better boxes gains and costs: success AUC and time of a frame, over preset
+`default`.
 
     python benchmarks/options.py VALIDATION_DIR DEVELOPMENT_DIR [--json FILE] [--cores N]
 
-Options are judged on the first folder; the second is stated beside it.  Packaged `light`; OPE, OTB's AUC.
-"""
+Options are judged on the first folder; the second is stated beside it.  Packaged `light`; OPE,
+OTB's AUC."""
 
 import argparse
 import dataclasses
@@ -51,7 +52,9 @@ def sequence_auc(job: tuple[str, str, str]) -> float:
     tracker.init(sequence.frame(0), sequence.boxes[0])
     overlaps = [1.0]
     for index in range(1, len(sequence)):
-        overlaps.append(float(iou(tracker.update(sequence.frame(index)).box, sequence.boxes[index])))
+        overlaps.append(
+            float(iou(tracker.update(sequence.frame(index)).box, sequence.boxes[index]))
+        )
     return float((np.array(overlaps)[:, None] > THRESHOLDS).mean())
 
 
@@ -87,7 +90,9 @@ def main() -> None:
         for folder, root in (("validation", args.validation), ("development", args.development)):
             names = [sequence.name for sequence in datasets.load(root)]
             jobs = [(root, name, option) for option in OPTIONS for name in names]
-            scores = np.reshape(pool.map(sequence_auc, jobs, chunksize=1), (len(OPTIONS), len(names)))
+            scores = np.reshape(
+                pool.map(sequence_auc, jobs, chunksize=1), (len(OPTIONS), len(names))
+            )
             for row, aucs in zip(rows.values(), scores):
                 row[folder] = float(aucs.mean())
     for name, row in rows.items():

@@ -1,8 +1,9 @@
-"""Remake the golden boxes of tests/golden with the PyTorch yardstick (`make parity`), of all sequences or those named.
+"""Remake the golden boxes of tests/golden with the PyTorch yardstick (`make parity`), of all
+sequences or those named.
 
-Needs torch, opencv-python and scipy, and $DCFNET_DATA with the development sequences and the released weights; the
-library itself is not used.  Each golden file holds one sequence's boxes, 1-based `x,y,w,h` rows as the OTB result
-files, under a header with its provenance.
+Needs torch, opencv-python and scipy, and $DCFNET_DATA with the development sequences and the
+released weights; the library itself is not used.  Each golden file holds one sequence's boxes,
+1-based `x,y,w,h` rows as the OTB result files, under a header with its provenance.
 """
 
 import os
@@ -21,8 +22,8 @@ except ImportError as error:
     sys.exit(f"parity: {error}; install the extra bench: pip install '.[bench]'")
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
-# (preset, weights, sequences; None: all of them).  The yardstick's "paper" is the released codes' update rule with the
-# paper's constants, so only its score is compared, on David.
+# (preset, weights, sequences; None: all of them).  The yardstick's "paper" is the released codes'
+# update rule with the paper's constants, so only its score is compared, on David.
 RUNS = [
     ("pytorch", "param.pth", None),
     ("paper", "DCFNet-dataset-3-net-21-loss-1-epoch-50.mat", ("David",)),
@@ -40,7 +41,8 @@ def main() -> None:
         for sequence in (s for s in sequences if only is None or s.name in only):
             frames = [cv2.imread(str(path)) for path in sorted((sequence / "img").glob("*.jpg"))]
             first = np.loadtxt(
-                (sequence / "groundtruth_rect.txt").read_text().replace(",", " ").splitlines(), max_rows=1
+                (sequence / "groundtruth_rect.txt").read_text().replace(",", " ").splitlines(),
+                max_rows=1,
             )
             tracker = TorchTracker(data / "weights" / weights, preset)
             tracker.init(frames[0], first - [1, 1, 0, 0])

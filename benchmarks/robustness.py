@@ -2,10 +2,10 @@
 
     python benchmarks/robustness.py [--scale S] [--frames N] [--json FILE] [--only inputs|frames]
 
-Inputs are those of tests/hard_input.py, in batches, each in a process of its own; frames go through `Tracker` and
-through `dcfnet track`, which decodes a video and writes boxes and another video.  Exit code 1 for a bug or for memory
-that grows by more than 5 MB between frame 1,000 and the last.  --scale: 1 is 102,000 inputs.  --json: written after
-every batch; a run that was cut goes on there.
+Inputs are those of tests/support/hard_input.py, in batches, each in a process of its own; frames go through
+`Tracker` and through `dcfnet track`, which decodes a video and writes boxes and another video.
+Exit code 1 for a bug or for memory that grows by more than 5 MB between frame 1,000 and the last.
+--scale: 1 is 102,000 inputs.  --json: written after every batch; a run that was cut goes on there.
 """
 
 import argparse
@@ -63,10 +63,20 @@ def inputs(scale: float, folder: Path, report: dict, keep: Callable[[], None]) -
     """All batches that `report` has not, kind by kind; `keep` is called after each."""
     for name, count in COUNTS.items():
         kind = report["kinds"].setdefault(
-            name, {"inputs": 0, "batches": 0, "ended": {}, "seconds": 0.0, "peak_mb": 0.0, "growth_mb_of_a_batch": 0.0}
+            name,
+            {
+                "inputs": 0,
+                "batches": 0,
+                "ended": {},
+                "seconds": 0.0,
+                "peak_mb": 0.0,
+                "growth_mb_of_a_batch": 0.0,
+            },
         )
         for number in range(kind["batches"], -(-max(5, round(count * scale)) // BATCH)):
-            batch = hard_input.apart(name, min(BATCH, round(count * scale) - number * BATCH), number, folder / name)
+            batch = hard_input.apart(
+                name, min(BATCH, round(count * scale) - number * BATCH), number, folder / name
+            )
             kind["ended"] = dict((Counter(kind["ended"]) + Counter(batch["ended"])).most_common())
             kind["inputs"] = sum(kind["ended"].values())
             kind["batches"] = number + 1
@@ -78,7 +88,9 @@ def inputs(scale: float, folder: Path, report: dict, keep: Callable[[], None]) -
                 print(batch["bug"], file=sys.stderr)
             kinds = report["kinds"]
             report["inputs"] = sum(kinds[each]["inputs"] for each in kinds)
-            report["through_readers"] = sum(kinds[each]["inputs"] for each in kinds if hard_input.KINDS[each].reads)
+            report["through_readers"] = sum(
+                kinds[each]["inputs"] for each in kinds if hard_input.KINDS[each].reads
+            )
             keep()
         print(f"{name:14} {kind}", flush=True)
 
@@ -99,16 +111,40 @@ def through_tracker(count: int, folder: Path) -> dict:
 
 
 def through_track(count: int, folder: Path) -> dict:
-    """RSS of a process of `dcfnet track` when it has written FIRST rows, half of them, and all but the last 1 %."""
+    """RSS of a process of `dcfnet track` when it has written FIRST rows, half of them, and all but
+    the last 1 %.
+    """
     frames = make_frames(np.random.default_rng(0), 40)
-    write_video(folder / "in.mp4", (frames[min(i % 80, 79 - i % 80)] for i in range(count)), "mp4v", frames[0])
+    write_video(
+        folder / "in.mp4",
+        (frames[min(i % 80, 79 - i % 80)] for i in range(count)),
+        "mp4v",
+        frames[0],
+    )
     weights.save(folder / "network.h5", hard_input.untrained())
-    words = [sys.executable, "-c", TRACK.format(tests=str(ROOT / "tests")), "track", folder / "in.mp4"]
-    words += ["--box", "20,10,16,12", "--preset", "smallest", "--weights", folder / "network.h5", "--device", "cpu"]
+    words = [
+        sys.executable,
+        "-c",
+        TRACK.format(tests=str(ROOT / "tests")),
+        "track",
+        folder / "in.mp4",
+    ]
+    words += [
+        "--box",
+        "20,10,16,12",
+        "--preset",
+        "smallest",
+        "--weights",
+        folder / "network.h5",
+        "--device",
+        "cpu",
+    ]
     words += ["--save-boxes", folder / "out.csv", "--save-video", folder / "out.mkv"]
     began, after = time.monotonic(), {}
     part, rows = folder / "out.part.csv", -1
-    process = subprocess.Popen([str(word) for word in words], env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        [str(word) for word in words], env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    )
     at = iter([FIRST, count // 2, round(count * 0.99)])
     wanted: int | None = next(at)
     position = 0
@@ -142,10 +178,17 @@ def main() -> int:
     parser.add_argument("--only", choices=("inputs", "frames"))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    report: dict = {"inputs": {"kinds": {}, "bugs": [], "inputs": 0, "through_readers": 0}, "frames": {}}
+    report: dict = {
+        "inputs": {"kinds": {}, "bugs": [], "inputs": 0, "through_readers": 0},
+        "frames": {},
+    }
     if args.json and args.json.exists():
         report |= json.loads(args.json.read_text(encoding="utf-8"))  # goes on where a run was cut
-    report |= {"date": time.strftime("%Y-%m-%d"), "environment": environment(), "libc": " ".join(platform.libc_ver())}
+    report |= {
+        "date": time.strftime("%Y-%m-%d"),
+        "environment": environment(),
+        "libc": " ".join(platform.libc_ver()),
+    }
     report |= {"hypothesis": version("hypothesis"), "hdf5": hard_input.h5py.version.hdf5_version}
 
     def keep() -> None:
@@ -157,7 +200,8 @@ def main() -> int:
         if args.only != "frames":
             inputs(args.scale, Path(folder), report["inputs"], keep)
         if args.only != "inputs":
-            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # windows so small gain nothing by two cores
+            # windows so small gain nothing by two cores
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
             for name in ("Tracker", "track"):
                 how = through_tracker if name == "Tracker" else through_track
                 run = report["frames"][name] = how(args.frames, Path(folder))

@@ -1,11 +1,13 @@
-"""Scores of the packaged weights beside the same networks with random weights: the table of the model card.
+"""Scores of the packaged weights beside the same networks with random weights: the table of the
+model card.
 
-    python benchmarks/score_weights.py --out FILE.json [--weights light conv1] [--preset pytorch] [--device auto]
+    python benchmarks/score_weights.py --out FILE.json [--weights light conv1] [--preset pytorch]
+    [--device auto]
 
-Tracks every sequence of $DCFNET_DATA/<set> once, from its first box, and prints the OTB success AUC (21 thresholds,
-mean over sequences).  Random weights are those that training starts from: He's times `initial_scale`, seeds 0 to 4.
-On a GPU `DeviceStep` tracks, which gives the boxes of `Tracker` (tests/test_device_tracker.py).
-"""
+Tracks every sequence of $DCFNET_DATA/<set> once, from its first box, and prints the OTB success AUC
+(21 thresholds, mean over sequences).  Random weights are those that training starts from: He's
+times `initial_scale`, seeds 0 to 4. On a GPU `DeviceStep` tracks, which gives the boxes of
+`Tracker` (tests/test_device_tracker.py)."""
 
 import argparse
 import json
@@ -31,11 +33,17 @@ SEEDS = range(5)
 
 def random_weights(trained: weights.Weights, seed: int) -> weights.Weights:
     scale = np.float32(trained.training["config"]["initial_scale"])
-    parameters = {name: p * scale for name, p in network.initialise(trained.architecture, seed).items()}
-    return weights.Weights(trained.architecture, parameters, "bgr", trained.mean, {}, f"random, seed {seed}")
+    parameters = {
+        name: p * scale for name, p in network.initialise(trained.architecture, seed).items()
+    }
+    return weights.Weights(
+        trained.architecture, parameters, "bgr", trained.mean, {}, f"random, seed {seed}"
+    )
 
 
-def success_auc(used: weights.Weights, preset: str, device: str, frames: list, truth: np.ndarray) -> float:
+def success_auc(
+    used: weights.Weights, preset: str, device: str, frames: list, truth: np.ndarray
+) -> float:
     boxes = [truth[0]]
     if device == "cuda":
         step = DeviceStep(used, preset, frames[0].shape)
@@ -51,7 +59,9 @@ def success_auc(used: weights.Weights, preset: str, device: str, frames: list, t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", nargs="+", default=["pytorch"])
     parser.add_argument("--device", default="auto")
@@ -67,10 +77,14 @@ def main() -> None:
         with open_source(str(path)) as source:
             videos[path.name] = (list(source), np.array(source.boxes))
 
-    git = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    git = subprocess.run(
+        ["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, cwd=ROOT
+    )
     report = {
         "set": args.set,
-        "device": describe(select_device(args.device)) if device == "cuda" else platform.processor() or "cpu",
+        "device": describe(select_device(args.device))
+        if device == "cuda"
+        else platform.processor() or "cpu",
         "version": dcfnet_np.__version__,
         "commit": git.stdout.strip() if git.returncode == 0 else "not a git checkout",
         "scores": [],
@@ -79,10 +93,18 @@ def main() -> None:
         trained = weights.load(name)
         for preset in args.preset:
             for used in (trained, *(random_weights(trained, seed) for seed in SEEDS)):
-                scores = {video: success_auc(used, preset, device, *videos[video]) for video in videos}
+                scores = {
+                    video: success_auc(used, preset, device, *videos[video]) for video in videos
+                }
                 mean = float(np.mean(list(scores.values())))
                 report["scores"].append(
-                    {"architecture": name, "weights": used.name, "preset": preset, "mean": mean, "auc": scores}
+                    {
+                        "architecture": name,
+                        "weights": used.name,
+                        "preset": preset,
+                        "mean": mean,
+                        "auc": scores,
+                    }
                 )
                 print(f"{name:8s} {preset:10s} {used.name:16s} {mean:.4f}", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)

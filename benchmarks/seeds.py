@@ -2,9 +2,9 @@
 
     python benchmarks/seeds.py EVAL_DIR [EVAL_DIR ...] [--json FILE] [--page FILE.md]
 
-EVAL_DIR: of a `dcfnet eval` whose trackers are called NETWORK-SEED, as light-0 and light-1; `make weights` does so.
-Each has a table of its own.  Trackers of other names are columns of their own, to compare with.
-"""
+EVAL_DIR: of a `dcfnet eval` whose trackers are called NETWORK-SEED, as light-0 and light-1; `make
+weights` does so. Each has a table of its own.  Trackers of other names are columns of their own, to
+compare with."""
 
 import argparse
 import re
@@ -21,7 +21,9 @@ MARKS = "<!-- seeds: written by benchmarks/seeds.py --page -->", "<!-- end of se
 
 
 def groups(labels: list[str]) -> dict[str, list[str]]:
-    """Labels of the trackers by network, {"light": ["light-0", "light-1"]}; another label is its own."""
+    """Labels of the trackers by network, {"light": ["light-0", "light-1"]}; another label is its
+    own.
+    """
     found: dict[str, list[str]] = {}
     for label in labels:
         seeded = re.fullmatch(r"(.+)-\d+", label)
@@ -37,7 +39,8 @@ def report(found: dict[str, Any]) -> dict[str, Any]:
         "protocol": found["protocol"],
         "rules": found["rules"]["name"],
         "networks": {
-            name: [training(label, trackers[label]) for label in each] for name, each in groups(trackers).items()
+            name: [training(label, trackers[label]) for label in each]
+            for name, each in groups(trackers).items()
         },
         "environment": found["environment"],
     }
@@ -59,14 +62,18 @@ def table(content: dict[str, Any]) -> str:
     """A report as docs/training.md shows it."""
     networks = content["networks"]
     first = next(iter(networks.values()))[0]
-    counts = [f"{name}, {len(each)} seeds" if len(each) > 1 else name for name, each in networks.items()]
+    counts = [
+        f"{name}, {len(each)} seeds" if len(each) > 1 else name for name, each in networks.items()
+    ]
     lines = ["", "| success AUC | " + " | ".join(counts) + " |", "|---|" + "--:|" * len(counts)]
     for sequence in first["sequences"]:
         cells = [spread([one["sequences"][sequence] for one in each]) for each in networks.values()]
         lines.append(f"| {sequence} | {' | '.join(cells)} |")
     cells = [spread([one["auc"] for one in each]) for each in networks.values()]
     lines.append(f"| **mean** | {' | '.join(cells)} |")
-    means = ", ".join(f"{one['label']} {one['auc']:.3f}" for each in networks.values() for one in each)
+    means = ", ".join(
+        f"{one['label']} {one['auc']:.3f}" for each in networks.values() for one in each
+    )
     presets = ", ".join(f"{name} `{each[0]['preset']}`" for name, each in networks.items())
     where = content["environment"]
     lines += [
@@ -87,7 +94,9 @@ def spread(values: list[float]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+", type=Path, metavar="EVAL_DIR")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="a Markdown file whose table is written anew")

@@ -1,4 +1,5 @@
-"""How the cost of a frame grows with the number of targets: MultiTracker against Trackers.  JSON and a plot.
+"""How the cost of a frame grows with the number of targets: MultiTracker against Trackers.  JSON
+and a plot.
 
     python benchmarks/targets.py [--json FILE] [--plot FILE.svg]
 
@@ -22,7 +23,9 @@ ROUNDS = 25
 
 
 def measure(frames: list, boxes: np.ndarray) -> dict[str, dict[int, float]]:
-    """Median times of a frame over the number of targets, all in turns, so that they meet the same neighbours' load."""
+    """Median times of a frame over the number of targets, all in turns, so that they meet the same
+    neighbours' load.
+    """
     together = {count: MultiTracker(device="cpu") for count in TARGETS}
     alone = [Tracker(device="cpu") for _ in range(ALONE)]
     for count, tracker in together.items():
@@ -44,7 +47,10 @@ def measure(frames: list, boxes: np.ndarray) -> dict[str, dict[int, float]]:
             follow(frames[number % len(frames)])
             times[way].append((time.perf_counter() - start) * 1e3 / way[1])
     medians = {way: float(np.median(values[2:])) for way, values in times.items()}
-    return {name: {way[1]: ms for way, ms in medians.items() if way[0] == name} for name in ("together", "one_by_one")}
+    return {
+        name: {way[1]: ms for way, ms in medians.items() if way[0] == name}
+        for name in ("together", "one_by_one")
+    }
 
 
 def main() -> None:
@@ -75,7 +81,9 @@ def plot(times: dict, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
-    axis.plot(list(times["together"]), list(times["together"].values()), "o-", label="one MultiTracker")
+    axis.plot(
+        list(times["together"]), list(times["together"].values()), "o-", label="one MultiTracker"
+    )
     axis.axhline(times["one_by_one"][ALONE], color="gray", linestyle="--", label="a Tracker each")
     axis.set(xscale="log", xlabel="targets", ylabel="ms a frame and target", ylim=(0, None))
     axis.set_xticks(TARGETS, [str(count) for count in TARGETS])

@@ -1,4 +1,5 @@
-"""HDF5 and zip files of unknown makers, opened so that they take no more memory than they have bytes.
+"""HDF5 and zip files of unknown makers, opened so that they take no more memory than they have
+bytes.
 
 Compression unfolds, entries overlap, links lead into other files.  Our own files need none of this,
 so it is refused by what the headers say, before any content is read.
@@ -16,7 +17,8 @@ MOST_NUMBERS = 16  # of an attribute; a mean has three
 
 
 def open_hdf5(path: Path) -> Any:
-    """An h5py.File to read, of structure with checksums (version 2 or newer), as all files of ours are.
+    """An h5py.File to read, of structure with checksums (version 2 or newer), as all files of ours
+    are.
 
     HDF5 may never return from damage in an older one, which is what h5py makes by default.
     Raises FileNotFoundError, ValueError for another file, and what h5py raises on a damaged one.
@@ -57,10 +59,11 @@ def stored_dataset(group: Any, name: str) -> Any:
 
 
 def stored_attributes(group: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the attributes `names` that are one text of fixed length or a few numbers; texts are decoded.
+    """Those of the attributes `names` that are one text of fixed length or a few numbers; texts are
+    decoded.
 
-    Texts of variable length lie where HDF5 has no checksum, and damage there makes it loop for ever.
-    """
+    Texts of variable length lie where HDF5 has no checksum, and damage there makes it loop for
+    ever."""
     found: dict[str, Any] = {}
     for name in names:
         if name not in group.attrs:
@@ -75,8 +78,12 @@ def stored_attributes(group: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def open_stored_zip(data: bytes) -> zipfile.ZipFile:
-    """A zip archive whose entries are not compressed and do not overlap.  Raises ValueError, zipfile.BadZipFile."""
-    if data.count(b"PK\x01\x02") > MOST_ENTRIES:  # an entry of the directory each, which are listed at once
+    """A zip archive whose entries are not compressed and do not overlap.
+
+    Raises ValueError, zipfile.BadZipFile.
+    """
+    # an entry of the directory each, which are listed at once
+    if data.count(b"PK\x01\x02") > MOST_ENTRIES:
         raise ValueError("a zip archive of too many entries")
     archive = zipfile.ZipFile(io.BytesIO(data))
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

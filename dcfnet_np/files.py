@@ -1,8 +1,9 @@
-"""Files that are whole or absent: written under another name beside their place, flushed to the disk, then moved.
+"""Files that are whole or absent: written under another name beside their place, flushed to the
+disk, then moved.
 
-The other name of `boxes.csv` is `boxes.part.csv`: it is what a process leaves behind that was killed midway, and
-the next run writes over it.  Two processes never write one file or folder of results: see `only_writer`.
-"""
+The other name of `boxes.csv` is `boxes.part.csv`: it is what a process leaves behind that was
+killed midway, and the next run writes over it.  Two processes never write one file or folder of
+results: see `only_writer`."""
 
 import codecs
 import contextlib
@@ -25,18 +26,25 @@ BYTE_ORDER_MARKS = {  # the longer ones first: UTF-32's begins like UTF-16's
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file that a person hands us: UTF-8, or what its byte order mark says, which is taken off.
+    """The text of a file that a person hands us: UTF-8, or what its byte order mark says, which is
+    taken off.
 
     Raises OSError, and ValueError with one line that names the file and its encoding.
     """
     data = Path(path).read_bytes()
-    encoding = next((name for name, marks in BYTE_ORDER_MARKS.items() if data.startswith(marks)), "utf-8")
+    encoding = next(
+        (name for name, marks in BYTE_ORDER_MARKS.items() if data.startswith(marks)), "utf-8"
+    )
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no {encoding.upper()} text from byte {error.start} on; save it as UTF-8") from None
+        raise ValueError(
+            f"{path} is no {encoding.upper()} text from byte {error.start} on; save it as UTF-8"
+        ) from None
     if "\0" in text:
-        raise ValueError(f"{path} has zero bytes, as UTF-16 without a byte order mark has; save it as UTF-8")
+        raise ValueError(
+            f"{path} has zero bytes, as UTF-16 without a byte order mark has; save it as UTF-8"
+        )
     return text
 
 
@@ -47,10 +55,12 @@ def part_of(path: Path) -> Path:
 
 @contextlib.contextmanager
 def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
-    """Inside the block no other process writes `path`, a file or a folder of results, that asks here too.
+    """Inside the block no other process writes `path`, a file or a folder of results, that asks
+    here too.
 
-    wait: until another one has ended its block; otherwise WriteError where there is one.  The lock is the
-    system's, on a hidden file beside `path` or in the folder: it ends with the process, also by kill -9.
+    wait: until another one has ended its block; otherwise WriteError where there is one.  The lock
+    is the system's, on a hidden file beside `path` or in the folder: it ends with the process, also
+    by kill -9.
     Raises ValueError for a folder in which nothing can be written, OSError for a file.
     """
     lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
@@ -59,13 +69,16 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
             stream = open(lock, "ab")
         except OSError as error:
             if path.is_dir():
-                raise ValueError(f"cannot write in {path}: {error.strerror}; choose another --out") from None
+                raise ValueError(
+                    f"cannot write in {path}: {error.strerror}; choose another --out"
+                ) from None
             raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             if not _lock(stream.fileno(), wait):
                 advice = "wait for its end or choose another name"
                 raise WriteError(f"cannot write {path}: another process is writing there; {advice}")
-            with contextlib.suppress(FileNotFoundError):  # the owner before deletes the file, and it may be this one
+            # the owner before deletes the file, and it may be this one
+            with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(stream.fileno()), os.stat(lock)):
                     break
         except BaseException:
@@ -81,7 +94,10 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _lock(descriptor: int, wait: bool) -> bool:
-    """Lock an open file until it is closed.  False where another process has it; no lock where there are none."""
+    """Lock an open file until it is closed.
+
+    False where another process has it; no lock where there are none.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -97,7 +113,8 @@ def _lock(descriptor: int, wait: bool) -> bool:
 
 
 def check_output(path: Path) -> None:
-    """Raise ValueError when no file can be written at `path`: no folder, no permission, a folder itself.
+    """Raise ValueError when no file can be written at `path`: no folder, no permission, a folder
+    itself.
 
     WriteError when another process is writing it.
     """
@@ -108,7 +125,8 @@ def check_output(path: Path) -> None:
     part = part_of(path)
     try:
         with only_writer(path):
-            with open(part, "ab") as file:  # only trying tells: root may write anywhere, but not in /proc
+            # only trying tells: root may write anywhere, but not in /proc
+            with open(part, "ab") as file:
                 empty = file.tell() == 0
             if empty:
                 part.unlink()
@@ -116,7 +134,9 @@ def check_output(path: Path) -> None:
         raise
     except OSError as error:
         advice = "choose a folder that you can write to"
-        raise ValueError(f"cannot write {path}: {error.strerror} in {path.parent}; {advice}") from None
+        raise ValueError(
+            f"cannot write {path}: {error.strerror} in {path.parent}; {advice}"
+        ) from None
 
 
 def make_folder(path: Path) -> None:
@@ -124,15 +144,17 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot make the folder {path}: {error.strerror}; choose another --out") from None
+        raise ValueError(
+            f"cannot make the folder {path}: {error.strerror}; choose another --out"
+        ) from None
 
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """An OSError inside the block becomes a WriteError that names `path`.
 
-    Not one about a file that is in another folder or does not begin with the same name: `crops.` of crops.part.jsonl.
-    """
+    Not one about a file that is in another folder or does not begin with the same name: `crops.` of
+    crops.part.jsonl."""
     try:
         yield
     except WriteError:
@@ -152,7 +174,8 @@ def write_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name to write to inside the block, whose end moves that file to `path`; an exception deletes it instead.
+    """The name to write to inside the block, whose end moves that file to `path`; an exception
+    deletes it instead.
 
     `path` so is always the old file or the new one, complete.  Raises WriteError.
     """
@@ -170,7 +193,8 @@ def sync_and_move(part: Path, path: Path) -> None:
     with open(part, "rb+") as stream:
         os.fsync(stream.fileno())
     os.replace(part, path)
-    if os.name == "posix":  # the new name must reach the disk too; a folder cannot be opened on Windows
+    # the new name must reach the disk too; a folder cannot be opened on Windows
+    if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -1,4 +1,6 @@
-"""The online model: one correlation filter, learned from the first frame and updated in every later one."""
+"""The online model: one correlation filter, learned from the first frame and updated in every later
+one.
+"""
 
 from typing import Literal
 
@@ -10,15 +12,18 @@ from .ops.fourier import irfft2
 class OnlineFilter:
     """A filter that follows its target, by one of two rules.
 
-    "ratio" is the paper's Eq. 13.  With a newest frame of weight beta, numerator and denominator are running means:
+    "ratio" is the paper's Eq. 13.  With a newest frame of weight beta, numerator and denominator
+    are running means:
 
         A <- (1 - beta) A + beta y^* phi^(x)
         B <- (1 - beta) B + beta (sum_k phi^k(x) phi^k(x)^* + lambda)         w^ = A / B
 
-    Eq. 13 minimises Eq. 12 for one channel and weights that sum to one.  With D > 1 channels the minimiser of Eq. 12 is
-    the solution of a D x D system in each bin; Eq. 13 is the usual approximation.
+    Eq. 13 minimises Eq. 12 for one channel and weights that sum to one.  With D > 1 channels the
+    minimiser of Eq. 12 is the solution of a D x D system in each bin; Eq. 13 is the usual
+    approximation.
 
-    "averages" is what the released codes do instead, after KCF: the template and the dual filter are averaged apart,
+    "averages" is what the released codes do instead, after KCF: the template and the dual filter
+    are averaged apart,
 
         x^ <- (1 - beta) x^ + beta phi^(x)
         a^ <- (1 - beta) a^ + beta y^ / (sum_k phi^k(x) phi^k(x)^* + lambda)       w^ = x^ a^*
@@ -27,7 +32,11 @@ class OnlineFilter:
     """
 
     def __init__(
-        self, label_f: Array, lam: float, learning_rate: float, rule: Literal["ratio", "averages"] = "ratio"
+        self,
+        label_f: Array,
+        lam: float,
+        learning_rate: float,
+        rule: Literal["ratio", "averages"] = "ratio",
     ) -> None:
         if rule not in ("ratio", "averages"):
             raise ValueError(f"OnlineFilter: rule must be 'ratio' or 'averages', got {rule!r}")
@@ -38,7 +47,8 @@ class OnlineFilter:
         self.rule = rule
         self.numerator: Array | None = None  # A, or x^ by the averages
         self.denominator: Array | None = None  # B, or a^ by the averages
-        # Memory for intermediate results, made when first needed: an update of every frame makes no new arrays.
+        # Memory for intermediate results, made when first needed: an update of every frame makes no
+        # new arrays.
         self._work: dict[str, Array] = {}
 
     def update(self, template_f: Array) -> None:
@@ -51,11 +61,15 @@ class OnlineFilter:
         if template_f.shape != (channels, *self.label_f.shape):
             expected = ("D" if self.numerator is None else channels, *self.label_f.shape)
             words = ", ".join(map(str, expected))
-            raise ValueError(f"OnlineFilter.update: template_f must be ({words}), got {template_f.shape}")
+            raise ValueError(
+                f"OnlineFilter.update: template_f must be ({words}), got {template_f.shape}"
+            )
         if self.numerator is None or self.denominator is None:
             real = template_f.real.dtype
             self.numerator = xp.empty_like(template_f)
-            self.denominator = xp.empty(self.label_f.shape, real if self.rule == "ratio" else template_f.dtype)
+            self.denominator = xp.empty(
+                self.label_f.shape, real if self.rule == "ratio" else template_f.dtype
+            )
             self._work = {
                 "template": xp.empty_like(template_f),
                 "energy": xp.empty((1, 1, *self.label_f.shape), real),
@@ -73,7 +87,9 @@ class OnlineFilter:
     def _new_model(self, template_f: Array, numerator: Array, denominator: Array) -> None:
         """Numerator and denominator of one template alone, written into two arrays."""
         xp = array_module(template_f)
-        energy = template_energy(template_f[None], self.lam, self._work["template"][None], self._work["energy"])[0, 0]
+        energy = template_energy(
+            template_f[None], self.lam, self._work["template"][None], self._work["energy"]
+        )[0, 0]
         if self.rule == "ratio":
             xp.multiply(template_f, self._label_conj, out=numerator)
             denominator[...] = energy
@@ -82,7 +98,11 @@ class OnlineFilter:
             xp.divide(self.label_f, energy, out=denominator)
 
     def response_f(self, search_f: Array) -> Array:
-        """Eq. 3 in the Fourier domain, for search_f (S, D, bins).  Returns (S, bins), overwritten by the next call."""
+        """Eq.
+
+        3 in the Fourier domain, for search_f (S, D, bins).  Returns (S, bins), overwritten by the
+        next call.
+        """
         if self.numerator is None or self.denominator is None:
             raise RuntimeError("OnlineFilter: response_f before the first update")
         xp = array_module(search_f, self.numerator)
@@ -99,27 +119,32 @@ class OnlineFilter:
         return response_f
 
 
-def incremental_loss(filter_f: Array, templates: Array, weights: Array, label: Array, lam: float) -> Array:
+def incremental_loss(
+    filter_f: Array, templates: Array, weights: Array, label: Array, lam: float
+) -> Array:
     """Eq. 12: sum_t beta_t || sum_l w^l * phi^l(x_t) - y ||^2 + lam sum_l ||w^l||^2, by pixels.
 
-    filter_f: (D, H, W//2 + 1), full spectrum; templates: (T, D, H, W), the features of T frames; weights: (T,), their
-    beta; label: (H, W).  Returns a number.  It serves to show what Eq. 13 minimises and what it does not.
-    """
+    filter_f: (D, H, W//2 + 1), full spectrum; templates: (T, D, H, W), the features of T frames;
+    weights: (T,), their beta; label: (H, W).  Returns a number.  It serves to show what Eq. 13
+    minimises and what it does not."""
     errors = ridge_loss(filter_f[None], templates, label, 0.0)
     w = irfft2(filter_f, label.shape)
     return (weights * errors).sum() + lam * (w**2).sum()
 
 
 def exact_filter(templates_f: Array, weights: Array, label_f: Array, lam: float) -> Array:
-    """The filter that minimises Eq. 12 for any number of channels: in each bin the solution of a D x D system,
+    """The filter that minimises Eq. 12 for any number of channels: in each bin the solution of a D
+    x D system,
 
         (sum_t beta_t phi(x_t) phi(x_t)^H + lam I) w^ = sum_t beta_t phi(x_t) y^*
 
-    Eq. 13 puts the number sum_t beta_t (phi(x_t)^H phi(x_t) + lam) in the place of the matrix.  For a single frame both
-    are Eq. 2.  templates_f: (T, D, bins); weights: (T,); label_f: (bins).  Returns (D, bins); D^3 work for each bin.
-    """
+    Eq. 13 puts the number sum_t beta_t (phi(x_t)^H phi(x_t) + lam) in the place of the matrix.  For
+    a single frame both are Eq. 2.  templates_f: (T, D, bins); weights: (T,); label_f: (bins).
+    Returns (D, bins); D^3 work for each bin."""
     xp = array_module(templates_f, label_f)
     rows = templates_f.transpose(2, 3, 1, 0)  # (*bins, D, T)
-    matrix = (rows * weights) @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)
+    matrix = (rows * weights) @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(
+        rows.shape[2], dtype=rows.dtype
+    )
     right = (rows * weights).sum(-1) * label_f.conj()[..., None]
     return xp.linalg.solve(matrix, right[..., None])[..., 0].transpose(2, 0, 1)

@@ -1,7 +1,8 @@
-"""MATLAB's .mat files of version 5 to 7.2, as far as networks are kept in them: numbers, texts, cells, structures.
+"""MATLAB's .mat files of version 5 to 7.2, as far as networks are kept in them: numbers, texts,
+cells, structures.
 
-SciPy's reader ends the process on many a damaged file (docs/robustness.md), so this one is made of slices that are
-checked.  Source: MathWorks, "MAT-File Format", R2023b.
+SciPy's reader ends the process on many a damaged file (docs/robustness.md), so this one is made of
+slices that are checked.  Source: MathWorks, "MAT-File Format", R2023b.
 """
 
 import math
@@ -19,7 +20,18 @@ MOST_FIELDS = 1000  # of a structure
 EMPTY = np.empty((0, 0))
 MATRIX, COMPRESSED = 14, 15
 CELL, STRUCT, CHAR, NUMBERS = 1, 2, 4, range(6, 16)
-DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+DTYPES = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 
 
@@ -30,10 +42,10 @@ class MatlabError(ValueError):
 def read_mat(data: bytes) -> dict[str, Any]:
     """The variables of a file by name.
 
-    Numbers are arrays of the shape and dtype that they are stored with, a single one a Python number; texts are str;
-    cells lists, column by column; a structure a dict, several of them a list of dicts.  What else there is (objects,
-    functions, sparse and complex arrays) is None.  Raises MatlabError.
-    """
+    Numbers are arrays of the shape and dtype that they are stored with, a single one a Python
+    number; texts are str; cells lists, column by column; a structure a dict, several of them a list
+    of dicts.  What else there is (objects, functions, sparse and complex arrays) is None.  Raises
+    MatlabError."""
     if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
         raise MatlabError("not a .mat file of MATLAB 5 to 7.2")
     order = "<" if data[126:128] == b"IM" else ">"
@@ -67,7 +79,9 @@ def _inflate(data: memoryview, most: int) -> memoryview:
 
 
 class _Elements:
-    """Takes one data element after another off the front of `data`; each has a type, a length and contents."""
+    """Takes one data element after another off the front of `data`; each has a type, a length and
+    contents.
+    """
 
     def __init__(self, data: memoryview, order: str) -> None:
         self.data, self.order = data, order
@@ -81,7 +95,8 @@ class _Elements:
             raise MatlabError("cut short")
         kind, length = struct.unpack_from(self.order + "II", self.data)
         start = 8
-        if kind >> 16:  # a short one: type and length share four bytes, the contents are the other four
+        # a short one: type and length share four bytes, the contents are the other four
+        if kind >> 16:
             kind, length, start = kind & 0xFFFF, kind >> 16, 4
         end = start + length
         if end > (8 if start == 4 else len(self.data)):
@@ -127,7 +142,9 @@ def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
         return name, [_inner(elements, order, depth) for _ in range(count)]
     if kind == STRUCT:
         fields = _field_names(elements)
-        structures = [{field: _inner(elements, order, depth) for field in fields} for _ in range(count)]
+        structures = [
+            {field: _inner(elements, order, depth) for field in fields} for _ in range(count)
+        ]
         return name, structures[0] if count == 1 else structures
     if kind == CHAR:
         return name, _text(elements, order)
@@ -149,10 +166,16 @@ def _inner(elements: _Elements, order: str, depth: int) -> Any:
 def _field_names(elements: _Elements) -> list[str]:
     """Names of equal length, filled up with zeros."""
     length, names = elements.few_numbers(), bytes(elements.next()[1])
-    if len(length) != 1 or not isinstance(length[0], int) or not len(names) <= MOST_FIELDS * length[0]:
+    if (
+        len(length) != 1
+        or not isinstance(length[0], int)
+        or not len(names) <= MOST_FIELDS * length[0]
+    ):
         raise MatlabError("a structure without names")
     step = max(1, length[0])
-    return [names[i : i + step].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), step)]
+    return [
+        names[i : i + step].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), step)
+    ]
 
 
 def _text(elements: _Elements, order: str) -> str:

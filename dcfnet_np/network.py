@@ -1,12 +1,12 @@
 """The feature extractors of the paper's Table 1: small lists of convolution, ReLU and LRN.
 
-An architecture is a tuple of specs, walked from left to right by `forward`, from right to left by `backward`.
-Parameters live apart from it, in a dict that names the convolutions in order::
+An architecture is a tuple of specs, walked from left to right by `forward`, from right to left by
+`backward`. Parameters live apart from it, in a dict that names the convolutions in order::
 
     {"conv1.weight": (O, I, 3, 3), "conv1.bias": (O,), "conv2.weight": ...}
 
-DCFNet is a Siamese network: template and search pass through the same parameters.  So the loss depends on
-these along two paths, and by the chain rule the gradients of both paths add::
+DCFNet is a Siamese network: template and search pass through the same parameters.  So the loss
+depends on these along two paths, and by the chain rule the gradients of both paths add::
 
     template, template_caches = forward(template_images, parameters, "conv1", padding="valid")
     search, search_caches = forward(search_images, parameters, "conv1", padding="valid")
@@ -31,7 +31,10 @@ KERNEL = 3  # every convolution of every DCFNet is 3x3
 
 
 class Conv(NamedTuple):
-    """3x3 convolution with bias, stride 1.  With dilation 2 its nine taps spread over 5x5 pixels."""
+    """3x3 convolution with bias, stride 1.
+
+    With dilation 2 its nine taps spread over 5x5 pixels.
+    """
 
     c_in: int
     c_out: int
@@ -47,7 +50,8 @@ class Lrn(NamedTuple):
 
     n: int = 5
     k: float = 1.0
-    alpha: float = 1e-4 / 5  # per term of the sum, as MatConvNet has it; PyTorch's 1e-4 is divided by n = 5
+    # per term of the sum, as MatConvNet has it; PyTorch's 1e-4 is divided by n = 5
+    alpha: float = 1e-4 / 5
     beta: float = 0.75
 
 
@@ -56,10 +60,20 @@ Architecture: TypeAlias = tuple[Spec, ...]
 Parameters: TypeAlias = dict[str, Array]
 
 ARCHITECTURES: dict[str, Architecture] = {
-    # The paper's DCFNet, 20,256 parameters.  No ReLU after the last convolution: features are signed.
+    # The paper's DCFNet, 20,256 parameters.  No ReLU after the last convolution: features are
+    # signed.
     "conv1": (Conv(3, 64), Relu(), Conv(64, 32), Lrn()),
     "conv1-dilation": (Conv(3, 64), Relu(), Conv(64, 32, dilation=2), Lrn()),
-    "conv2": (Conv(3, 64), Relu(), Conv(64, 64), Relu(), Conv(64, 128), Relu(), Conv(128, 32), Lrn()),
+    "conv2": (
+        Conv(3, 64),
+        Relu(),
+        Conv(64, 64),
+        Relu(),
+        Conv(64, 128),
+        Relu(),
+        Conv(128, 32),
+        Lrn(),
+    ),
     # The network of the released 2.0 codes, 10,144 parameters.
     "light": (Conv(3, 32), Relu(), Conv(32, 32), Lrn()),
 }
@@ -74,16 +88,22 @@ class LayerCache(NamedTuple):
 
 
 def get_architecture(architecture: str | Architecture) -> Architecture:
-    """The specs of a name of ARCHITECTURES (ValueError for another); a tuple of specs comes back as it is."""
+    """The specs of a name of ARCHITECTURES (ValueError for another); a tuple of specs comes back as
+    it is.
+    """
     if not isinstance(architecture, str):
         return architecture
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}")
+        raise ValueError(
+            f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}"
+        )
     return ARCHITECTURES[architecture]
 
 
 def layers(architecture: str | Architecture) -> list[tuple[str, Spec]]:
-    """(name, spec) of every layer, in forward order; names count per kind: conv1, relu1, conv2, lrn1."""
+    """(name, spec) of every layer, in forward order; names count per kind: conv1, relu1, conv2,
+    lrn1.
+    """
     count: dict[str, int] = {}
     named = []
     for spec in get_architecture(architecture):
@@ -122,9 +142,9 @@ def output_channels(architecture: str | Architecture) -> int:
 def initialise(architecture: str | Architecture, seed: int, dtype: Any = np.float32) -> Parameters:
     """Random parameters, on the CPU: weights normal with variance 2 / (9 * c_in), biases zero.
 
-    The variance keeps the size of the activations from layer to layer where a ReLU drops half of them
-    (He et al., Delving Deep into Rectifiers, 2015, Eq. 10).  The same seed gives the same values.
-    """
+    The variance keeps the size of the activations from layer to layer where a ReLU drops half of
+    them (He et al., Delving Deep into Rectifiers, 2015, Eq. 10).  The same seed gives the same
+    values."""
     rng = np.random.default_rng(seed)
     parameters = {}
     for name, shape in parameter_shapes(architecture).items():
@@ -137,20 +157,32 @@ def initialise(architecture: str | Architecture, seed: int, dtype: Any = np.floa
 
 
 def check_parameters(architecture: str | Architecture, parameters: Parameters) -> None:
-    """Raise ValueError unless `parameters` has the names and shapes of `architecture` and one float dtype."""
+    """Raise ValueError unless `parameters` has the names and shapes of `architecture` and one float
+    dtype.
+    """
     shapes = parameter_shapes(architecture)
-    title = f"architecture {architecture!r}" if isinstance(architecture, str) else "the architecture"
+    title = (
+        f"architecture {architecture!r}" if isinstance(architecture, str) else "the architecture"
+    )
     for name in (*shapes, *parameters):
         if name not in parameters:
-            raise ValueError(f"parameters must have {name!r} for {title}, got {', '.join(parameters) or 'none'}")
+            raise ValueError(
+                f"parameters must have {name!r} for {title}, got {', '.join(parameters) or 'none'}"
+            )
         if name not in shapes:
-            raise ValueError(f"parameters must have only {', '.join(shapes)} for {title}, got {name!r} too")
+            raise ValueError(
+                f"parameters must have only {', '.join(shapes)} for {title}, got {name!r} too"
+            )
         if tuple(parameters[name].shape) != shapes[name]:
             shape = tuple(parameters[name].shape)
-            raise ValueError(f"parameters: {name} must have shape {shapes[name]} for {title}, got {shape}")
+            raise ValueError(
+                f"parameters: {name} must have shape {shapes[name]} for {title}, got {shape}"
+            )
     dtypes = {np.dtype(p.dtype) for p in parameters.values()}
     if len(dtypes) > 1 or not all(np.issubdtype(dtype, np.floating) for dtype in dtypes):
-        raise ValueError(f"parameters must share one float dtype, got {', '.join(sorted(map(str, dtypes)))}")
+        raise ValueError(
+            f"parameters must share one float dtype, got {', '.join(sorted(map(str, dtypes)))}"
+        )
 
 
 def forward(
@@ -158,7 +190,8 @@ def forward(
 ) -> tuple[Array, list[LayerCache]]:
     """Features of a batch of images, and the caches that `backward` needs.
 
-    x: (N, c_in, H, W), mean subtracted, dtype of the parameters.  Features: (N, c_out, H', W'), same dtype.
+    x: (N, c_in, H, W), mean subtracted, dtype of the parameters.  Features: (N, c_out, H', W'),
+    same dtype.
     `padding` says what the convolutions see beyond the border:
       "same"   zeros, as many as `dilation` on each side: H' = H.  All released codes track so.
       "valid"  nothing: each convolution takes 2 * dilation from H and W, 125 -> 121 for conv1.  They train
@@ -176,11 +209,12 @@ def forward(
 def backward(
     dfeatures: Array, caches: list[LayerCache], *, input_gradient: bool = True
 ) -> tuple[Array | None, Parameters]:
-    """Gradients of `forward`: the layers in reverse order, each handing its dx to the one before as dy.
+    """Gradients of `forward`: the layers in reverse order, each handing its dx to the one before as
+    dy.
 
-    dfeatures: (N, c_out, H', W').  Returns dx (N, c_in, H, W), which is None when `input_gradient` is false
-    (training has no use for the gradient of the image), and the gradient of every parameter under its name,
-    in forward order.
+    dfeatures: (N, c_out, H', W').  Returns dx (N, c_in, H, W), which is None when `input_gradient`
+    is false (training has no use for the gradient of the image), and the gradient of every
+    parameter under its name, in forward order.
     """
     dy = dfeatures
     dparameters: Parameters = {}
@@ -196,8 +230,12 @@ def backward(
     return dy, dparameters
 
 
-def features(x: Array, parameters: Parameters, architecture: str | Architecture, *, padding: str = "same") -> Array:
-    """The features of `forward`, for tracking: caches are dropped at once, memory stays at a layer or two."""
+def features(
+    x: Array, parameters: Parameters, architecture: str | Architecture, *, padding: str = "same"
+) -> Array:
+    """The features of `forward`, for tracking: caches are dropped at once, memory stays at a layer
+    or two.
+    """
     _check_input(x, parameters, architecture, padding)
     for name, spec in layers(architecture):
         if isinstance(spec, Relu):
@@ -207,7 +245,9 @@ def features(x: Array, parameters: Parameters, architecture: str | Architecture,
     return x
 
 
-def _layer_forward(x: Array, name: str, spec: Spec, parameters: Parameters, padding: str) -> tuple[Array, Any]:
+def _layer_forward(
+    x: Array, name: str, spec: Spec, parameters: Parameters, padding: str
+) -> tuple[Array, Any]:
     if isinstance(spec, Conv):
         w, b = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
         return conv2d_forward(x, w, b, padding=_zeros(spec, padding), dilation=spec.dilation)
@@ -225,7 +265,9 @@ def _zeros(spec: Conv, padding: str) -> int:
     raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
 
 
-def _check_input(x: Array, parameters: Parameters, architecture: str | Architecture, padding: str) -> None:
+def _check_input(
+    x: Array, parameters: Parameters, architecture: str | Architecture, padding: str
+) -> None:
     check_parameters(architecture, parameters)
     w = parameters["conv1.weight"]
     if x.ndim != 4 or x.shape[1] != w.shape[1]:

@@ -1,11 +1,12 @@
 """Frozen tracking settings: what the paper says, what each released code does, and our own default.
 
-The sources disagree in small ways that change scores, and each is a named preset here.  docs/presets.md goes through
-every constant, row by row.  Two things that the sources also differ in, the mean and the channel order, belong to the
-weights (`weights.Weights`), since a network is only right with its own.
+The sources disagree in small ways that change scores, and each is a named preset here.
+docs/presets.md goes through every constant, row by row.  Two things that the sources also differ
+in, the mean and the channel order, belong to the weights (`weights.Weights`), since a network is
+only right with its own.
 
-Wherever a preset is named, `NAME:FIELD=VALUE` changes a field, and a .json file holds such a change: see `split`.
-"""
+Wherever a preset is named, `NAME:FIELD=VALUE` changes a field, and a .json file holds such a
+change: see `split`."""
 
 import contextlib
 import dataclasses
@@ -35,12 +36,14 @@ class Preset:
     padding: float = 2.0  # the window is (1 + padding) times the target
     sigma_factor: float = 0.1  # label sigma = sigma_factor * input_size / (1 + padding)
     lam: float = 1e-4  # lambda of Eqs. 1-2
-    # "none": as in Eq. 2.  "elements": energies are divided by H W D before lambda is added (MATLAB), the same as
-    # multiplying lambda by H W D.
+    # "none": as in Eq. 2.  "elements": energies are divided by H W D before lambda is added
+    # (MATLAB), the same as multiplying lambda by H W D.
     lam_divisor: Literal["none", "elements"] = "none"
     learning_rate: float = 0.015  # weight of the newest frame in the model
-    update_rule: Literal["ratio", "averages"] = "averages"  # Eq. 13, or the released codes' (see `filter`)
-    update_crop: Literal["clamped", "window"] = "clamped"  # size of the template crop after a scale change
+    # Eq. 13, or the released codes' (see `filter`)
+    update_rule: Literal["ratio", "averages"] = "averages"
+    # size of the template crop after a scale change
+    update_crop: Literal["clamped", "window"] = "clamped"
     num_scales: int = 3
     scale_step: float = 1.055
     scale_penalty: float = 0.9975  # factor on the peak of scale s, to the power of |s|
@@ -53,21 +56,28 @@ class Preset:
     rounded_crop: bool = True  # crop rounded to whole grey levels
     cosine_window: bool = True
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
-    wrap_before_half: bool = False  # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
+    # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
+    wrap_before_half: bool = False
     # Finer boxes, docs/boxes.md; none of the sources has them.
-    subpixel: bool = False  # the peak is the vertex of a parabola through it and its neighbours, along each axis
-    continuous_scale: bool = False  # likewise the scale, from the peaks of three neighbouring scales
-    aspect_step: float = 1.0  # above 1: two more windows, so many times wider and less high, and the other way round
-    second_rate: float = -1.0  # from 0 on: a second model with this learning rate; the response is their mean
+    # the peak is the vertex of a parabola through it and its neighbours, along each axis
+    subpixel: bool = False
+    # likewise the scale, from the peaks of three neighbouring scales
+    continuous_scale: bool = False
+    # above 1: two more windows, so many times wider and less high, and the other way round
+    aspect_step: float = 1.0
+    # from 0 on: a second model with this learning rate; the response is their mean
+    second_rate: float = -1.0
     # Loss, docs/loss.md; none of the sources has it.
     # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
     min_score: float = 0.0
     min_psr: float = 0.0
     lost_after: int = 10  # frames in a row that are unsure, until the target counts as lost
-    # windows a frame in which a lost target is looked for, beside its last place: the nearest ones first, on and on
-    # through the whole frame and again.  As many as the frame has: the whole frame at once.
+    # windows a frame in which a lost target is looked for, beside its last place: the nearest ones
+    # first, on and on through the whole frame and again.  As many as the frame has: the whole frame
+    # at once.
     redetection: int = 0
-    redetection_psr: float = 0.0  # what the PSR must reach to be believed there: many windows are many chances to err
+    # what the PSR must reach to be believed there: many windows are many chances to err
+    redetection_psr: float = 0.0
 
     def __post_init__(self) -> None:
         rules = {
@@ -88,9 +98,20 @@ class Preset:
                 self.redetection == 0 or self.redetection_psr >= self.min_psr > 0,
                 "at least min_psr, and min_psr above 0, where there is redetection",
             ),
-            "scale_exponents": (self.scale_exponents in ("centred", "python3"), "'centred' or 'python3'"),
+            "scale_exponents": (
+                self.scale_exponents in ("centred", "python3"),
+                "'centred' or 'python3'",
+            ),
         }
-        for name in ("padding", "sigma_factor", "scale_step", "scale_penalty", "min_scale", "min_size", "max_scale"):
+        for name in (
+            "padding",
+            "sigma_factor",
+            "scale_step",
+            "scale_penalty",
+            "min_scale",
+            "min_size",
+            "max_scale",
+        ):
             rules[name] = (getattr(self, name) > 0, "> 0")
         for name, (good, expected) in rules.items():
             if not good:
@@ -119,28 +140,52 @@ class Preset:
 
     @property
     def window_factors(self) -> np.ndarray:
-        """Factors on width and height of the search windows: scales, then aspects.  (S, 2), or (S + 2, 2)."""
+        """Factors on width and height of the search windows: scales, then aspects.
+
+        (S, 2), or (S + 2, 2).
+        """
         factors = np.repeat(self.scale_factors[:, None], 2, axis=1)
         if self.aspect_step == 1:
             return factors
-        return np.vstack([factors, [self.aspect_step, 1 / self.aspect_step], [1 / self.aspect_step, self.aspect_step]])
+        return np.vstack(
+            [
+                factors,
+                [self.aspect_step, 1 / self.aspect_step],
+                [1 / self.aspect_step, self.aspect_step],
+            ]
+        )
 
     @property
     def window_penalties(self) -> np.ndarray:
-        """Factors on their peaks; another aspect costs as much as another scale.  (S,), or (S + 2,)."""
-        return np.append(self.scale_penalties, [self.scale_penalty] * (len(self.window_factors) - self.num_scales))
+        """Factors on their peaks; another aspect costs as much as another scale.
+
+        (S,), or (S + 2,).
+        """
+        return np.append(
+            self.scale_penalties,
+            [self.scale_penalty] * (len(self.window_factors) - self.num_scales),
+        )
 
     @property
     def array_code_only(self) -> list[str]:
         """Names of the settings in use that the GPU's kernels do not know."""
-        off = {"continuous_scale": False, "aspect_step": 1.0, "second_rate": -1.0, "min_score": 0.0, "min_psr": 0.0}
+        off = {
+            "continuous_scale": False,
+            "aspect_step": 1.0,
+            "second_rate": -1.0,
+            "min_score": 0.0,
+            "min_psr": 0.0,
+        }
         return [name for name, value in off.items() if getattr(self, name) != value]
 
 
-# Learning rate, scale step and penalty: found on validation sequences, docs/tuning.md.  The rest is the PyTorch code's.
+# Learning rate, scale step and penalty: found on validation sequences, docs/tuning.md.  The rest is
+# the PyTorch code's.
 _DEFAULT = Preset("default")
 
-_PYTORCH = Preset("pytorch", learning_rate=0.01, scale_step=1.0275, scale_penalty=0.9925, swapped_clamp=True)
+_PYTORCH = Preset(
+    "pytorch", learning_rate=0.01, scale_step=1.0275, scale_penalty=0.9925, swapped_clamp=True
+)
 
 _MATLAB_V1 = Preset(
     "matlab-v1",
@@ -169,8 +214,11 @@ PRESETS: dict[str, Preset] = {
             update_rule="ratio",
         ),
         _MATLAB_V1,
-        # The values in the released .mat file's meta, which override the script's (0.01, 1.0275, 0.9925).
-        dataclasses.replace(_MATLAB_V1, name="matlab-v2", padding=2.0, learning_rate=0.011, scale_step=1.015),
+        # The values in the released .mat file's meta, which override the script's (0.01, 1.0275,
+        # 0.9925).
+        dataclasses.replace(
+            _MATLAB_V1, name="matlab-v2", padding=2.0, learning_rate=0.011, scale_step=1.015
+        ),
         _PYTORCH,
         dataclasses.replace(_PYTORCH, name="pytorch-py3", scale_exponents="python3"),
         # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
@@ -187,11 +235,16 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(preset: "str | Preset") -> Preset:
-    """A preset by its text, see `split`; a Preset comes back as it is.  ValueError, one line, for anything wrong."""
+    """A preset by its text, see `split`; a Preset comes back as it is.
+
+    ValueError, one line, for anything wrong.
+    """
     if isinstance(preset, Preset):
         return preset
     if not isinstance(preset, str):
-        raise TypeError(f"preset must be a name, a .json file or a Preset, got {type(preset).__name__}")
+        raise TypeError(
+            f"preset must be a name, a .json file or a Preset, got {type(preset).__name__}"
+        )
     base, fields = split(preset)
     if not fields:
         return PRESETS[base]
@@ -204,8 +257,8 @@ def get_preset(preset: "str | Preset") -> Preset:
 def split(preset: str) -> tuple[str, dict[str, Any]]:
     """`NAME|FILE.json[:FIELD=VALUE...]` -> the name of a preset in PRESETS, and the fields that go on top of it.
 
-    The file holds {"preset": NAME, FIELD: VALUE, ...}, without a name `default`'s; what else is under "provenance" is
-    for people.
+    The file holds {"preset": NAME, FIELD: VALUE, ...}, without a name `default`'s; what else is
+    under "provenance" is for people.
     """
     text, *words = re.split(r":(?=\w+=)", preset)
     if text.lower().endswith(".json"):
@@ -214,7 +267,9 @@ def split(preset: str) -> tuple[str, dict[str, Any]]:
         base, fields = text, {}
     if base not in PRESETS:
         known = f"{', '.join(PRESETS)}, or a .json file of fields"
-        raise ValueError(f"{'' if base == text else f'{text}: '}unknown preset {base!r}; known: {known}")
+        raise ValueError(
+            f"{'' if base == text else f'{text}: '}unknown preset {base!r}; known: {known}"
+        )
     for word in words:
         name, _, value = word.partition("=")
         fields[name] = parse_field(name, value)
@@ -227,7 +282,10 @@ def join(base: str, fields: Mapping[str, Any]) -> str:
 
 
 def parse_field(name: str, text: str) -> Any:
-    """The value of a field from text.  ValueError for an unknown field or a text that is no value of its type."""
+    """The value of a field from text.
+
+    ValueError for an unknown field or a text that is no value of its type.
+    """
     kind, value = _kind(name), text
     with contextlib.suppress(ValueError):
         value = json.loads(text.lower()) if kind is bool else kind(text)
@@ -242,7 +300,9 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the preset {path} is no JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("preset", "default"), str):
-        raise ValueError(f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, with the name of a preset')
+        raise ValueError(
+            f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, with the name of a preset'
+        )
     base = content.pop("preset", "default")
     content.pop("provenance", None)
     try:
@@ -264,6 +324,11 @@ def _checked(name: str, value: Any) -> Any:
     kind = _kind(name)
     good = type(value) is kind or (kind is float and type(value) is int)
     if not good or (kind is float and not math.isfinite(value)):
-        expected = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}[kind]
+        expected = {
+            int: "a whole number",
+            float: "a finite number",
+            bool: "true or false",
+            str: "a text",
+        }[kind]
         raise ValueError(f"{name} must be {expected}, got {reprlib.repr(value)}")
     return kind(value)

@@ -1,11 +1,17 @@
-"""The network and the band-limited transform on one CPU core, fast: the same numbers as `network` and `ops.fourier`.
+"""The network and the band-limited transform on one CPU core, fast: the same numbers as `network`
+and `ops.fourier`.
 
-`network.forward` is the definition; this is how it is computed where time counts, in tracking and in training:
+`network.forward` is the definition; this is how it is computed where time counts, in tracking and
+in training:
 
-- convolutions by Winograd's F(4, 3) on images cut into tiles (`ops.winograd`), the first one, of 3 channels, plainly;
-- the cosine window costs nothing: it is an outer product, so it is multiplied into the matrices of the band's DFT;
-- every array is made once and used again: memory that is fresh has to be mapped and cleared by the system first;
-- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of an image is the sum of
+- convolutions by Winograd's F(4, 3) on images cut into tiles (`ops.winograd`), the first one, of 3
+channels, plainly;
+- the cosine window costs nothing: it is an outer product, so it is multiplied into the matrices of
+the band's DFT;
+- every array is made once and used again: memory that is fresh has to be mapped and cleared by the
+system first;
+- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of an
+image is the sum of
   the spectra of its strips, so strips share nothing.
 
 docs/decisions.md says what was tried; `dcfnet bench` measures each stage against the machine.
@@ -23,7 +29,9 @@ from .ops.lrn import banded_matrix
 
 
 def supports(architecture: "str | network.Architecture") -> bool:
-    """Whether a network is two or more convolutions without dilation, ReLU between them, and one LRN at the end."""
+    """Whether a network is two or more convolutions without dilation, ReLU between them, and one
+    LRN at the end.
+    """
     specs = network.get_architecture(architecture)
     convolutions = specs[:-1:2]
     return (
@@ -43,14 +51,17 @@ class Kernels(NamedTuple):
     biases: list[np.ndarray]  # (O, 1)
 
 
-def make_kernels(parameters: network.Parameters, architecture: "str | network.Architecture") -> Kernels:
+def make_kernels(
+    parameters: network.Parameters, architecture: "str | network.Architecture"
+) -> Kernels:
     """Transform the parameters of `architecture` for `Strip`."""
     names = [name for name, spec in network.layers(architecture) if isinstance(spec, network.Conv)]
     w = parameters[f"{names[0]}.weight"]
     o, c = w.shape[:2]
     first = np.zeros((o, 3, 3 * c + 1), w.dtype)
     first[:, :, :-1] = w.transpose(0, 2, 3, 1).reshape(o, 3, 3 * c)
-    first[:, 1, -1] = parameters[f"{names[0]}.bias"]  # times the ones of the middle one of three rows
+    # times the ones of the middle one of three rows
+    first[:, 1, -1] = parameters[f"{names[0]}.bias"]
     return Kernels(
         first.reshape(o, -1),
         [winograd.kernel_transform(parameters[f"{name}.weight"]) for name in names[1:]],
@@ -59,18 +70,22 @@ def make_kernels(parameters: network.Parameters, architecture: "str | network.Ar
 
 
 class BandDft:
-    """The band-limited transform of a windowed feature map, and its inverse, as matrices for `Strip`.
+    """The band-limited transform of a windowed feature map, and its inverse, as matrices for
+    `Strip`.
 
-    band: of the map (h, w).  The map lies in the middle of an image of `shape` (H, W), (H - h) / 2 rows from its edge:
-    0 with "same" padding; with "valid" padding the outer features are computed all the same, and left out here.
+    band: of the map (h, w).  The map lies in the middle of an image of `shape` (H, W), (H - h) / 2
+    rows from its edge: 0 with "same" padding; with "valid" padding the outer features are computed
+    all the same, and left out here.
     windows: two vectors, (h,) and (w,), whose outer product is the window.
 
         parts = rows @ (features * window) @ columns                 dfeatures = rows^T @ parts @ inverse_columns
 
-    `parts` are what `ops.fourier.join_parts` takes and `split_parts` gives; the window stands in rows and columns.
-    """
+    `parts` are what `ops.fourier.join_parts` takes and `split_parts` gives; the window stands in
+    rows and columns."""
 
-    def __init__(self, band: Band, shape: tuple[int, int], windows: tuple[np.ndarray, np.ndarray]) -> None:
+    def __init__(
+        self, band: Band, shape: tuple[int, int], windows: tuple[np.ndarray, np.ndarray]
+    ) -> None:
         self.band = band
         (height, width), (h, w) = shape, band.shape
         top, left = (height - h) // 2, (width - w) // 2
@@ -80,15 +95,19 @@ class BandDft:
         columns = np.zeros((4 * -(-width // 4), band.columns.shape[1]), dtype)
         columns[left : left + w] = band.columns * windows[1].astype(dtype)[:, None]
         # Tiles keep column 4t + k of an image at place k T + t.
-        self.columns = columns.reshape(-1, 4, columns.shape[1]).transpose(1, 0, 2).reshape(columns.shape)
+        self.columns = (
+            columns.reshape(-1, 4, columns.shape[1]).transpose(1, 0, 2).reshape(columns.shape)
+        )
         weights = mirror_count(band.shape, band, dtype) / (h * w)
         self.inverse_columns = np.ascontiguousarray((self.columns * np.repeat(weights, 2)).T)
 
 
 class Strip:
-    """Rows `first` to `last` of the features of an image, and all the arrays that are needed to compute them.
+    """Rows `first` to `last` of the features of an image, and all the arrays that are needed to
+    compute them.
 
-    shape: (H, W) of images and maps ("same" padding).  One object works for one thread, on one image at a time; what
+    shape: (H, W) of images and maps ("same" padding).  One object works for one thread, on one
+    image at a time; what
     `forward` leaves in it is what `backward` needs.
     """
 
@@ -103,7 +122,9 @@ class Strip:
     ) -> None:
         """backward: keep what `backward` needs."""
         if not supports(architecture):
-            raise ValueError(f"Strip: {architecture!r} is not an architecture that `tiled.supports` takes")
+            raise ValueError(
+                f"Strip: {architecture!r} is not an architecture that `tiled.supports` takes"
+            )
         specs = network.get_architecture(architecture)
         convolutions = [spec for spec in specs if isinstance(spec, network.Conv)]
         (self.lrn,) = [spec for spec in specs if isinstance(spec, network.Lrn)]
@@ -113,17 +134,18 @@ class Strip:
         self.width = width
         tiles = -(-width // 4)
 
-        # Every convolution but the last makes rows beyond the strip, for the next ones to use: a halo.
-        # Those beyond the image stay zero: that is the padding.
+        # Every convolution but the last makes rows beyond the strip, for the next ones to use: a
+        # halo. Those beyond the image stay zero: that is the padding.
         depth = len(convolutions)
         halos = range(depth - 1, -1, -1)
         heights = [self.last - self.first + 2 * halo for halo in halos]
         self.inside = [
-            slice(max(0, halo - self.first), min(n, height - self.first + halo)) for halo, n in zip(halos, heights)
+            slice(max(0, halo - self.first), min(n, height - self.first + halo))
+            for halo, n in zip(halos, heights)
         ]
 
-        # The first convolution: the image with its padding, and im2col but for its rows: columns (j, c), and ones for
-        # the bias.
+        # The first convolution: the image with its padding, and im2col but for its rows: columns
+        # (j, c), and ones for the bias.
         c = convolutions[0].c_in
         self.padded = np.zeros((heights[0] + 2, c, 4 * tiles + 2), dtype)
         self.stack = np.zeros((4, heights[0] + 2, 3 * c + 1, tiles), dtype)
@@ -132,15 +154,22 @@ class Strip:
         self.stack_rows = winograd.kernel_rows(self.stack, heights[0])
 
         # The later ones: input, zeros for its ReLU, V, M.
-        self.maps = [winograd.make_tiles(n, spec.c_out, width, dtype) for n, spec in zip(heights, convolutions[:-1])]
+        self.maps = [
+            winograd.make_tiles(n, spec.c_out, width, dtype)
+            for n, spec in zip(heights, convolutions[:-1])
+        ]
         self.zeros = [np.zeros(x.shape[1:], dtype) for x in self.maps]
         self.v = [np.zeros((6, *x.shape[1:]), dtype) for x in self.maps]
         self.v_rows = [winograd.kernel_rows(v[..., 1:], n) for v, n in zip(self.v, heights[1:])]
-        self.m = [np.empty((6, n, spec.c_out, tiles), dtype) for n, spec in zip(heights[1:], convolutions[1:])]
+        self.m = [
+            np.empty((6, n, spec.c_out, tiles), dtype)
+            for n, spec in zip(heights[1:], convolutions[1:])
+        ]
         self.work = [np.empty(x.shape[1:], dtype) for x in self.maps]
 
-        # Features before LRN, its s, s**beta; features after it, for the transform in the order D, rows, (k, t).  What
-        # is not needed any more gives its memory: the less there is, the more of it stays in the core's cache.
+        # Features before LRN, its s, s**beta; features after it, for the transform in the order D,
+        # rows, (k, t).  What is not needed any more gives its memory: the less there is, the more
+        # of it stays in the core's cache.
         n, d = heights[-1], convolutions[-1].c_out
         self.y, self.s = np.empty((2, 4, n, d, tiles), dtype)
         self.power = self.m[-1][:4]
@@ -157,7 +186,9 @@ class Strip:
 
     def __reduce__(self) -> Any:
         """A copy's arrays would share no memory any more, and its numbers would be wrong."""
-        raise TypeError("Strip: it cannot be copied or pickled, since its arrays share memory; make another one")
+        raise TypeError(
+            "Strip: it cannot be copied or pickled, since its arrays share memory; make another one"
+        )
 
     @property
     def reads(self) -> slice:
@@ -165,11 +196,13 @@ class Strip:
         halo = len(self.maps) + 1
         return slice(max(self.first - halo, 0), min(self.last + halo, self.dft.rows.shape[1]))
 
-    def forward(self, pixels: np.ndarray, mean: np.ndarray, kernels: Kernels, spectrum: np.ndarray) -> None:
+    def forward(
+        self, pixels: np.ndarray, mean: np.ndarray, kernels: Kernels, spectrum: np.ndarray
+    ) -> None:
         """The spectrum of the strip's features, (D, bins) complex, into `spectrum`.
 
-        pixels: (R, C, W), rows `reads` of the image, rows before channels; mean: (C, 1), taken off them.
-        """
+        pixels: (R, C, W), rows `reads` of the image, rows before channels; mean: (C, 1), taken off
+        them."""
         self.read(pixels, mean)
         self.first_convolution(kernels)
         for layer in range(len(self.m)):
@@ -186,7 +219,9 @@ class Strip:
         row, channel, column = self.padded.strides
         tiles = self.stack.shape[-1]
         columns = as_strided(
-            self.padded, (4, len(self.padded), 3, c, tiles), (column, row, column, channel, 4 * column)
+            self.padded,
+            (4, len(self.padded), 3, c, tiles),
+            (column, row, column, channel, 4 * column),
         )
         self.stack[:, :, :-1].reshape(columns.shape)[...] = columns
 
@@ -195,7 +230,10 @@ class Strip:
         np.matmul(kernels.first, self.stack_rows[:, self.inside[0]], out=self._written(0))
 
     def relu(self, layer: int) -> None:
-        """max(x, 0) of the map that convolution `layer` + 1 reads.  An array of zeros is much faster than 0."""
+        """max(x, 0) of the map that convolution `layer` + 1 reads.
+
+        An array of zeros is much faster than 0.
+        """
         x = self.maps[layer]
         if self.width % 4:  # the last tile's columns beyond the image
             x[self.width % 4 :, ..., -1] = 0
@@ -232,35 +270,53 @@ class Strip:
         np.divide(y, power, out=self.features.transpose(2, 1, 0, 3))
 
     def transform(self, spectrum: np.ndarray) -> None:
-        """The window and the band of the spectrum: two matrix products.  See `ops.fourier.rfft2`."""
-        np.matmul(self.features.reshape(*self.product.shape[:2], -1), self.dft.columns, out=self.product)
+        """The window and the band of the spectrum: two matrix products.
+
+        See `ops.fourier.rfft2`.
+        """
+        np.matmul(
+            self.features.reshape(*self.product.shape[:2], -1), self.dft.columns, out=self.product
+        )
         np.matmul(self.dft_rows, self.product, out=self.parts)
         join_parts(self.parts.view(spectrum.dtype), self.dft.band, spectrum)
 
     def _make_backward_buffers(self) -> None:
         self.dy, self.through = np.empty((2, *self.y.shape), self.dtype)
         tiles = self.y.shape[-1]
-        # Gradients of M with two zero rows above and below, as rows of kernels that stand on their head need them.
+        # Gradients of M with two zero rows above and below, as rows of kernels that stand on their
+        # head need them.
         shapes = [(6, m.shape[1] + 4, m.shape[2], tiles + 1) for m in self.m]
         self.dm = [np.zeros(shape, self.dtype) for shape in shapes]
-        self.dm_rows = [winograd.kernel_rows(dm[..., 1:], v.shape[1]) for dm, v in zip(self.dm, self.v)]
-        self.dmaps = [winograd.make_tiles(x.shape[1], x.shape[2], self.width, self.dtype) for x in self.maps]
+        self.dm_rows = [
+            winograd.kernel_rows(dm[..., 1:], v.shape[1]) for dm, v in zip(self.dm, self.v)
+        ]
+        self.dmaps = [
+            winograd.make_tiles(x.shape[1], x.shape[2], self.width, self.dtype) for x in self.maps
+        ]
         self.positive = [np.empty(x.shape[1:], bool) for x in self.maps]
         self.pixels = [
-            tuple(np.empty((a.shape[1], tiles, a.shape[2]), self.dtype) for a in (m, v)) for m, v in zip(self.m, self.v)
+            tuple(np.empty((a.shape[1], tiles, a.shape[2]), self.dtype) for a in (m, v))
+            for m, v in zip(self.m, self.v)
         ]
         shape = (*self.stack_rows.shape[:2], self.maps[0].shape[2], self.stack_rows.shape[2])
         self.first_products = np.empty(shape, self.dtype)
 
-    def backward(self, dspectrum: np.ndarray, kernels: Kernels) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Gradients (dw, db) of every convolution, first to last, from those of the spectrum of the newest `forward`.
+    def backward(
+        self, dspectrum: np.ndarray, kernels: Kernels
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Gradients (dw, db) of every convolution, first to last, from those of the spectrum of the
+        newest `forward`.
 
-        dspectrum: (D, bins) complex, the gradient by the features in the paper's convention, Eqs. 8 and 11.  The steps
-        of `forward` in reverse.
+        dspectrum: (D, bins) complex, the gradient by the features in the paper's convention, Eqs. 8
+        and 11.  The steps of `forward` in reverse.
         """
         split_parts(dspectrum, self.dft.band, self.parts.view(dspectrum.dtype))
         np.matmul(self.dft_rows.T, self.parts, out=self.product)
-        np.matmul(self.product, self.dft.inverse_columns, out=self.features.reshape(*self.product.shape[:2], -1))
+        np.matmul(
+            self.product,
+            self.dft.inverse_columns,
+            out=self.features.reshape(*self.product.shape[:2], -1),
+        )
         dy = self._lrn_backward()
         gradients = []
         for layer in reversed(range(len(self.m))):
@@ -269,15 +325,22 @@ class Strip:
             du = winograd.kernel_products(dm[:, 2:-2, :, 1:], v[..., 1:], *self.pixels[layer])
             gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))
             v[..., 0] = 0  # from here on v is its own gradient
-            np.matmul(winograd.reversed_kernel(kernels.transformed[layer]), self.dm_rows[layer], out=v[..., 1:])
+            np.matmul(
+                winograd.reversed_kernel(kernels.transformed[layer]),
+                self.dm_rows[layer],
+                out=v[..., 1:],
+            )
             winograd.input_transform_backward(v, dx, self.work[layer])
-            for phase, dphase in zip(x, dx):  # ReLU; what lies beyond the image is 0 and gets no gradient either
+            # ReLU; what lies beyond the image is 0 and gets no gradient either
+            for phase, dphase in zip(x, dx):
                 dphase *= np.greater(phase, 0, out=self.positive[layer])
             dy = dx[..., 1:]
         return [self._first_gradient(dy), *reversed(gradients)]
 
     def _lrn_backward(self) -> np.ndarray:
-        """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum over n channels of d * y / s**(beta + 1))."""
+        """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum over n channels of d * y /
+        s**(beta + 1)).
+        """
         dfeatures, dy, through = self.features.transpose(2, 1, 0, 3), self.dy, self.through
         np.divide(dfeatures, self.power, out=dy)
         np.multiply(dy, self.y, out=through)
@@ -289,7 +352,10 @@ class Strip:
         return dy
 
     def _first_gradient(self, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """dw, db of the first convolution: in each row dy times im2col, then all rows added.  dy: (4, R, O, T)."""
+        """dw, db of the first convolution: in each row dy times im2col, then all rows added.
+
+        dy: (4, R, O, T).
+        """
         np.matmul(dy, self.stack_rows.transpose(0, 1, 3, 2), out=self.first_products)
         dw = self.first_products.sum((0, 1)).reshape(dy.shape[2], 3, -1)  # (O, i, (j, c) and bias)
         db = dw[:, 1, -1].copy()

@@ -1,14 +1,16 @@
-"""Traces: every intermediate of tracking and of one training step, in one HDF5 file, and where two of them part.
+"""Traces: every intermediate of tracking and of one training step, in one HDF5 file, and where two
+of them part.
 
     recorder = Recorder(weights="light", preset="default")
     write_trace("trace.h5", recorder.steps(frames, box), recorder.attributes())
 
-A step is a name and a dict of arrays in the order in which they were computed: "frame 0", the first frame, then
-"frame 1" and so on, then "training values" and "training gradients".  docs/traces.md describes every quantity.
+A step is a name and a dict of arrays in the order in which they were computed: "frame 0", the first
+frame, then "frame 1" and so on, then "training values" and "training gradients".  docs/traces.md
+describes every quantity.
 
-`Recorder` listens to a `Tracker` as its observer.  What the tracker's fast extractor does not show, crops and
-features, the plain `Extractor` computes again.  Everything is copied, since the tracker uses its memory again.
-"""
+`Recorder` listens to a `Tracker` as its observer.  What the tracker's fast extractor does not show,
+crops and features, the plain `Extractor` computes again.  Everything is copied, since the tracker
+uses its memory again."""
 
 import dataclasses
 import json
@@ -45,7 +47,10 @@ class Recorder:
     """Keeps what a `Tracker` on the CPU computes: `record` is the step of the newest frame."""
 
     def __init__(
-        self, weights: str | Weights = "light", preset: str | Preset = "default", band: str | None = "auto"
+        self,
+        weights: str | Weights = "light",
+        preset: str | Preset = "default",
+        band: str | None = "auto",
     ) -> None:
         self.tracker = Tracker(weights, preset, "cpu", band, self._hear)
         self.weights, self.preset = self.tracker.weights, self.tracker.preset
@@ -64,7 +69,8 @@ class Recorder:
                 first = self.record["template_centres"], self.record["template_windows"]
             else:
                 self.update(frame)
-            if number < 2 and training:  # both at the first place: where the target went is the label's affair
+            # both at the first place: where the target went is the label's affair
+            if number < 2 and training:
                 pair.append(self.plain.crop(self._frame, *first))
             yield f"frame {number}", self.record
         if pair:
@@ -135,10 +141,11 @@ class Recorder:
                 self._note("redetection_response", values["response"])
 
     def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
-        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.loop` does it.
+        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.loop`
+        does it.
 
-        Both go through the network as one batch, without padding, and the label has the size of the map.
-        """
+        Both go through the network as one batch, without padding, and the label has the size of the
+        map."""
         values: Record = {"images": np.concatenate([template, search]) - self.plain.mean}
         x, caches = values["images"], []
         cache: Any
@@ -156,7 +163,12 @@ class Recorder:
         response, dcf_cache = dcf.dcf_forward(x[:1], x[1:], fourier.rfft2(label), self.preset.lam)
         value, loss_cache = loss.response_loss_forward(response, label)
         f = dcf_cache
-        values |= {"label": label, "label_f": f.label_f, "template_f": f.template_f, "search_f": f.search_f}
+        values |= {
+            "label": label,
+            "label_f": f.label_f,
+            "template_f": f.template_f,
+            "search_f": f.search_f,
+        }
         values |= {"energy": f.energy, "filter_f": f.filter_f, "response_f": f.response_f}
         values |= {"response": response, "loss": np.array(value)}
 
@@ -167,7 +179,9 @@ class Recorder:
         gradients["by_template_f"] = dcf.template_gradient_f(
             dresponse_f, f.template_f, f.search_f, f.label_f, f.response_f, f.energy
         )
-        gradients["by_conjugate_f"] = dcf.template_conj_gradient_f(dresponse_f, f.template_f, f.response_f, f.energy)
+        gradients["by_conjugate_f"] = dcf.template_conj_gradient_f(
+            dresponse_f, f.template_f, f.response_f, f.energy
+        )
         dy: Any = np.concatenate(dcf.dcf_backward(dresponse, dcf_cache))
         for layer in reversed(caches):
             gradients[f"d{layer.name}"] = dy
@@ -181,7 +195,8 @@ class Recorder:
 
 
 def write_trace(path: str | Path, steps: Iterable[Step], attributes: dict[str, Any]) -> list[str]:
-    """Write steps as they come to an HDF5 file: a group a step, a dataset a quantity.  Returns the names of the steps.
+    """Write steps as they come to an HDF5 file: a group a step, a dataset a quantity.  Returns the
+    names of the steps.
 
     Raises ValueError for an impossible place, WriteError when the disk is full.
     """
@@ -190,7 +205,10 @@ def write_trace(path: str | Path, steps: Iterable[Step], attributes: dict[str, A
     path = Path(path)
     check_output(path)
     names = []
-    with replacing(path) as part, h5py.File(part, "w", libver=("v108", "v108"), track_order=True) as file:
+    with (
+        replacing(path) as part,
+        h5py.File(part, "w", libver=("v108", "v108"), track_order=True) as file,
+    ):
         for name, value in attributes.items():  # texts of fixed length: see stored_attributes
             file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         for name, record in steps:
@@ -207,12 +225,18 @@ def read_trace(path: str | Path) -> Iterator[Step]:
     try:
         file = open_hdf5(path)
     except (OSError, ValueError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it cannot be opened"
+        reason = (
+            "there is no such file"
+            if isinstance(error, FileNotFoundError)
+            else "it cannot be opened"
+        )
         raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
     with file:
         facts = stored_attributes(file, ("format", "format_version"))
         if facts != {"format": FORMAT, "format_version": FORMAT_VERSION}:
-            raise ValueError(f"{path}: not a trace of version {FORMAT_VERSION}; write it with dcfnet trace")
+            raise ValueError(
+                f"{path}: not a trace of version {FORMAT_VERSION}; write it with dcfnet trace"
+            )
         room = path.stat().st_size  # one data set may stand under many names
         for name in file:
             record = {}
@@ -224,11 +248,14 @@ def read_trace(path: str | Path) -> Iterator[Step]:
                         raise ValueError("it claims more than it has")
                     record[quantity] = dataset[()]
             except Exception as error:  # h5py raises almost anything on a damaged file
-                raise ValueError(f"{path}: step {name[:40]!r} is damaged; write it again with dcfnet trace") from error
+                raise ValueError(
+                    f"{path}: step {name[:40]!r} is damaged; write it again with dcfnet trace"
+                ) from error
             yield name, record
 
 
-# ------------------------------------------------------------------------------------------------ differences
+# ------------------------------------------------------------------------------------------------
+# differences
 
 
 class Difference(NamedTuple):
@@ -244,7 +271,9 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         where = f" at {self.worst}" if self.worst else ""
         amount = (
-            f"{self.largest:.3g} ({self.relative:.1e} of the largest){where}: " if np.isfinite(self.largest) else ""
+            f"{self.largest:.3g} ({self.relative:.1e} of the largest){where}: "
+            if np.isfinite(self.largest)
+            else ""
         )
         return f"{self.step}, {self.quantity}: {amount}{self.note}"
 
@@ -252,11 +281,12 @@ class Difference(NamedTuple):
 def differences(
     first: Iterable[Step], second: Iterable[Step], tolerance: float = TOLERANCE
 ) -> tuple[list[Difference], int]:
-    """The first difference of every quantity, in the order of computation, and the number of steps compared.
+    """The first difference of every quantity, in the order of computation, and the number of steps
+    compared.
 
     A quantity differs where max|a - b| exceeds `tolerance` times its largest magnitude; 0 asks for the same bits.
-    The first of the list is where the runs part; the others follow from it, or have reasons of their own.  The shorter
-    run ends the comparison.
+    The first of the list is where the runs part; the others follow from it, or have reasons of
+    their own.  The shorter run ends the comparison.
     """
     if not tolerance >= 0:
         raise ValueError(f"differences: tolerance must be at least 0, got {tolerance}")
@@ -278,7 +308,14 @@ def _compare(
     step: str, quantity: str, a: np.ndarray | None, b: np.ndarray | None, tolerance: float
 ) -> Difference | None:
     if a is None or b is None:
-        return Difference(step, quantity, np.inf, np.inf, (), f"only in the {'second' if a is None else 'first'} run")
+        return Difference(
+            step,
+            quantity,
+            np.inf,
+            np.inf,
+            (),
+            f"only in the {'second' if a is None else 'first'} run",
+        )
     if a.shape != b.shape:
         return Difference(step, quantity, np.inf, np.inf, (), f"shapes {a.shape} and {b.shape}")
     if np.array_equal(a, b, equal_nan=True) or not a.size:

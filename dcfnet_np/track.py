@@ -1,4 +1,5 @@
-"""Following targets through a source, frame by frame: what `dcfnet track`, `dcfnet demo` and `dcfnet serve` share.
+"""Following targets through a source, frame by frame: what `dcfnet track`, `dcfnet demo` and
+`dcfnet serve` share.
 
 with open_source("street.mp4") as source, ReadAhead(source.frames(), newest=source.live) as frames:
     for step in follow(frames, [(64, 30, 46, 64)], MultiTracker()):
@@ -32,8 +33,8 @@ def follow(
 ) -> Iterator[Step]:
     """Track `boxes` of the first frame through all frames with a new tracker.
 
-    boxes: (x, y, w, h), pixels, 0-based.  response: also give the response maps.  The rows' time is that of the
-    tracker alone, in equal shares.
+    boxes: (x, y, w, h), pixels, 0-based.  response: also give the response maps.  The rows' time is
+    that of the tracker alone, in equal shares.
     """
     first = True
     for number, seconds, image in frames:
@@ -46,7 +47,10 @@ def follow(
             first = False
         else:
             found = list(tracker.update(image, response).values())
-            rows = [BoxRow(number, result.box, result.score, result.ok, state=result.state) for result in found]
+            rows = [
+                BoxRow(number, result.box, result.score, result.ok, state=result.state)
+                for result in found
+            ]
             maps = [result.response for result in found]
         share = (time.perf_counter() - start) / len(boxes)
         yield Step(Frame(number, seconds, image), [row._replace(time=share) for row in rows], maps)
@@ -63,7 +67,10 @@ class Painter:
         self._paths: list[deque[tuple[float, float]]] = []
 
     def __call__(self, step: Step) -> np.ndarray:
-        """The frame with everything drawn into it.  Unsure and lost targets have the colours of `STATES`."""
+        """The frame with everything drawn into it.
+
+        Unsure and lost targets have the colours of `STATES`.
+        """
         image = step.frame.image
         self._paths = self._paths or [deque(maxlen=self._trail) for _ in step.rows]
         for index, (row, path) in enumerate(zip(step.rows, self._paths, strict=True)):
@@ -106,7 +113,9 @@ class Summary:
         self.frames += 1
 
     def line(self, name: str, dropped: int = 0) -> str:
-        """One line: frames, speed of tracking alone, mean score, and mean IoU where there is ground truth."""
+        """One line: frames, speed of tracking alone, mean score, and mean IoU where there is ground
+        truth.
+        """
         parts = [f"{name}: {self.frames} frame{'' if self.frames == 1 else 's'}"]
         if dropped:
             parts.append(f"{dropped} dropped to keep up")
@@ -114,5 +123,7 @@ class Summary:
             parts.append(f"{(self.frames - 1) / self._seconds:.1f} fps (tracking alone)")
             parts.append(f"mean score {self._score / self._updates:.3f}")
         if self._annotated > 1:  # the first box is given
-            parts.append(f"mean IoU {self._overlap / self._annotated:.3f} over {self._annotated} annotated frames")
+            parts.append(
+                f"mean IoU {self._overlap / self._annotated:.3f} over {self._annotated} annotated frames"
+            )
         return ", ".join(parts)

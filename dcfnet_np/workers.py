@@ -1,4 +1,6 @@
-"""Several processes of this machine for one run: they share its cores, and end with the process that started them."""
+"""Several processes of this machine for one run: they share its cores, and end with the process
+that started them.
+"""
 
 import contextlib
 import os
@@ -16,7 +18,9 @@ Result = TypeVar("Result")
 
 
 def hold_threads(cores: int) -> None:
-    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads: N workers share the machine's cores."""
+    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads: N workers share the
+    machine's cores.
+    """
     import cv2
     import threadpoolctl
 
@@ -39,11 +43,13 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         executor.shutdown(cancel_futures=True)
 
 
-def map_in_order(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int = 1) -> Iterator[Result]:
+def map_in_order(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int = 1
+) -> Iterator[Result]:
     """function(task) of every task, in order; tasks are drawn no faster than the results are taken.
 
-    workers: processes; 1 is this one.  Raises concurrent.futures.process.BrokenProcessPool when one of them dies.
-    """
+    workers: processes; 1 is this one.  Raises concurrent.futures.process.BrokenProcessPool when one
+    of them dies."""
     if workers == 1:
         yield from map(function, tasks)
         return

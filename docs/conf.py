@@ -1,4 +1,7 @@
-"""How Sphinx builds the site: `make docs`.  Pages are Markdown (MyST), the API is read from docstrings."""
+"""How Sphinx builds the site: `make docs`.
+
+Pages are Markdown (MyST), the API is read from docstrings.
+"""
 
 import importlib
 import logging
@@ -16,14 +19,21 @@ from dcfnet_np.explain import mathml
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT / "tests"))  # the tests that prove equations are documented beside the API
+# the tests that prove equations are documented beside the API
+sys.path.insert(0, str(ROOT / "tests"))
 
 project = "dcfnet_np"
 author = "the dcfnet_np developers"
 copyright = author
 version = release = dcfnet_np.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "sphinxcontrib.autoprogram"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.autoprogram",
+]
 exclude_patterns = ["_build", "_extra"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -46,7 +56,8 @@ html_extra_path = ["_extra"]  # the interactive page, made below
 html_css_files = ["site.css"]
 
 
-# --- mathematics as MathML: no script, no request; every current browser draws it --------------------------
+# --- mathematics as MathML: no script, no request; every current browser draws it
+# --------------------------
 
 
 def inline_math(self, node):
@@ -61,11 +72,14 @@ def display_math(self, node):
     raise nodes.SkipNode
 
 
-# --- the API: a page for each module, from its docstrings, which are plain text -----------------------------
+# --- the API: a page for each module, from its docstrings, which are plain text
+# -----------------------------
 
 
 def write_api_pages(app):
-    """reference/api/MODULE.md for every module that is installed, so that a new one needs no line here."""
+    """reference/api/MODULE.md for every module that is installed, so that a new one needs no line
+    here.
+    """
     folder = DOCS / "reference" / "api"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -84,7 +98,8 @@ def write_api_pages(app):
 
 
 def modules():
-    """Names of all public modules; kernels/ and train/ lie outside the folder of an editable install.
+    """Names of all public modules; kernels/ and train/ lie outside the folder of an editable
+    install.
 
     The yardsticks are left out: they need PyTorch, which the site does not install.
     """
@@ -97,7 +112,9 @@ def modules():
 
 
 def plain_text(app, what, name, obj, options, lines):
-    """A docstring as reStructuredText: indented paragraphs are shown as they stand, the others are prose."""
+    """A docstring as reStructuredText: indented paragraphs are shown as they stand, the others are
+    prose.
+    """
     out = []
     for paragraph in re.split(r"\n\s*\n", "\n".join(lines)):
         rows = paragraph.split("\n")
@@ -117,7 +134,9 @@ def plain_text(app, what, name, obj, options, lines):
 
 def escaped(text):
     """`code` as code, **bold** as bold, everything else literally."""
-    parts = re.split(r"(`[^`]+`|\*\*[^*]+\*\*)", text.removesuffix(":") if text.endswith("::") else text)
+    parts = re.split(
+        r"(`[^`]+`|\*\*[^*]+\*\*)", text.removesuffix(":") if text.endswith("::") else text
+    )
     shown = []
     for part in parts:
         if part.startswith("`") and part.endswith("`") and len(part) > 1:
@@ -134,7 +153,8 @@ def skip_member(app, what, name, obj, skip, options):
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
-# --- pages that lie elsewhere -------------------------------------------------------------------------------
+# --- pages that lie elsewhere
+# -------------------------------------------------------------------------------
 
 
 def copy_notebooks(app):
@@ -148,13 +168,16 @@ def copy_notebooks(app):
 
 def write_interactive_page(app):
     """explain.html from the demo's clip, into the site as it is."""
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports each glyph that it leaves out
+    # it reports each glyph that it leaves out
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     if dcfnet(["explain", "--out", str(DOCS / "_extra" / "explain.html")]):
         raise RuntimeError("the interactive page could not be made")
 
 
 def name_files_outside(app, docname, source):
-    """In docs/*.md a link to ../FILE, which a reader of the repository can follow, becomes the file's name."""
+    """In docs/*.md a link to ../FILE, which a reader of the repository can follow, becomes the
+    file's name.
+    """
     if "/" not in docname:
         source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source[0])
 

@@ -1,13 +1,14 @@
 """The CUDA kernels: where their sources are, how they are compiled, checked and launched.
 
-Each family has a source and the Python functions that launch it, side by side: `conv.cu` and `conv.py`, and
-so on.  A launch function validates its arrays, allocates what it returns, and calls `launch`; nothing is
-compiled before a kernel is first launched on a device.  The array code of `dcfnet_np.ops` is the
-specification of every kernel, and `DCFNET_KERNELS=0` runs that code on the GPU instead.
+Each family has a source and the Python functions that launch it, side by side: `conv.cu` and
+`conv.py`, and so on.  A launch function validates its arrays, allocates what it returns, and calls
+`launch`; nothing is compiled before a kernel is first launched on a device.  The array code of
+`dcfnet_np.ops` is the specification of every kernel, and `DCFNET_KERNELS=0` runs that code on the
+GPU instead.
 
-A RawKernel converts nothing: a Python int arrives as 64 bits, a stride is ignored, an array of another type
-is read as garbage.  So `require` is called on every array, and `launch` takes NumPy scalars only.
-"""
+A RawKernel converts nothing: a Python int arrives as 64 bits, a stride is ignored, an array of
+another type is read as garbage.  So `require` is called on every array, and `launch` takes NumPy
+scalars only."""
 
 import functools
 import hashlib
@@ -21,10 +22,12 @@ import numpy as np
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-FOLDER = pathlib.Path(__file__).parent  # the .cu files lie beside this file, in a wheel as in a checkout
+# the .cu files lie beside this file, in a wheel as in a checkout
+FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-std=c++17", f"-I{FOLDER}")
 MOST_BLOCKS = 65535  # of a grid, in y and in z: CUDA's limit
-C_TYPES = {"float32": "float", "float64": "double"}  # what the kernels' first template argument can be
+# what the kernels' first template argument can be
+C_TYPES = {"float32": "float", "float64": "double"}
 
 
 def enabled() -> bool:
@@ -40,18 +43,21 @@ def sources() -> list[str]:
 def source(file: str) -> str:
     """Text of one .cu file, marked so that messages of the compiler carry its name and lines.
 
-    The first line names the contents of all headers: CuPy keeps what it compiled on disk by the text alone (templates
-    since 14.2), and would go on with an old kernel when only a header has changed.
-    """
+    The first line names the contents of all headers: CuPy keeps what it compiled on disk by the
+    text alone (templates since 14.2), and would go on with an old kernel when only a header has
+    changed."""
     path = FOLDER / file
     if not path.is_file():
-        raise ValueError(f"kernels.source: file must be one of {', '.join(sources())}, got {file!r}")
+        raise ValueError(
+            f"kernels.source: file must be one of {', '.join(sources())}, got {file!r}"
+        )
     headers = b"".join(header.read_bytes() for header in sorted(FOLDER.glob("*.cuh")))
     return f'// headers {hashlib.sha256(headers).hexdigest()}\n#line 1 "{file}"\n{path.read_text()}'
 
 
 def expressions() -> dict[str, tuple[str, ...]]:
-    """Per .cu file the name expressions that the library launches, e.g. "lrn_forward<float, 2, false>".
+    """Per .cu file the name expressions that the library launches, e.g. "lrn_forward<float, 2,
+    false>".
 
     For `dcfnet doctor --compile` and tests, which compile everything ahead.
     """
@@ -64,7 +70,10 @@ def expressions() -> dict[str, tuple[str, ...]]:
 
 @functools.cache
 def _kernel(cp: Any, device: int, file: str, name: str) -> Any:
-    """The compiled kernel on one device.  One module per expression, so any template argument works."""
+    """The compiled kernel on one device.
+
+    One module per expression, so any template argument works.
+    """
     module = cp.RawModule(code=source(file), options=OPTIONS, name_expressions=(name,))
     return module.get_function(name)
 
@@ -77,8 +86,8 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
     grid, block   up to three numbers each; an empty grid is nothing to do, and nothing is launched
     args    arrays and NumPy scalars of exactly the kernel's types
     shared  bytes of dynamic shared memory
-    Raises TypeError for a Python number, ValueError when the arrays are on several devices or there are more blocks
-    than a GPU takes.
+    Raises TypeError for a Python number, ValueError when the arrays are on several devices or there
+    are more blocks than a GPU takes.
     """
     cp = backend.cupy()
     devices = set()
@@ -95,7 +104,9 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
     if 0 in grid:
         return
     if grid[0] >= 1 << 31 or max(grid[1:], default=0) > MOST_BLOCKS:
-        raise ValueError(f"launch {name}: a grid is at most (2**31 - 1, {MOST_BLOCKS}, {MOST_BLOCKS}), got {grid}")
+        raise ValueError(
+            f"launch {name}: a grid is at most (2**31 - 1, {MOST_BLOCKS}, {MOST_BLOCKS}), got {grid}"
+        )
     (device,) = devices
     with cp.cuda.Device(device):
         _kernel(cp, device, file, name)(tuple(grid), tuple(block), args, shared_mem=shared)
@@ -103,15 +114,16 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
 
 def device_of(array: Array) -> int:
     """Index of the GPU that holds a CuPy array."""
-    current = backend.cupy().cuda.Device()  # of an array of the tests' stand-in, which says no device
+    # of an array of the tests' stand-in, which says no device
+    current = backend.cupy().cuda.Device()
     return int(getattr(array.device, "id", current.id))
 
 
 def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
     """Check one array before it goes to a kernel; None in `shape` stands for any length.
 
-    `name` says whose and which: "conv.forward: x".  Raises TypeError for another type or dtype, ValueError
-    for another shape and for an array whose elements do not lie one after another.
+    `name` says whose and which: "conv.forward: x".  Raises TypeError for another type or dtype,
+    ValueError for another shape and for an array whose elements do not lie one after another.
     """
     cp = backend.cupy()
     if not isinstance(array, cp.ndarray):
@@ -126,11 +138,15 @@ def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
         wanted += "," * (len(shape) == 1)
         raise ValueError(f"{name} must have shape ({wanted}), got {array.shape}")
     if not array.flags.c_contiguous:
-        raise ValueError(f"{name} must be C-contiguous (use ascontiguousarray), got strides {array.strides}")
+        raise ValueError(
+            f"{name} must be C-contiguous (use ascontiguousarray), got strides {array.strides}"
+        )
 
 
 def c_type(array: Array, name: str) -> str:
-    """The kernels' template argument for the array's dtype, "float" or "double"; TypeError for another."""
+    """The kernels' template argument for the array's dtype, "float" or "double"; TypeError for
+    another.
+    """
     if str(array.dtype) not in C_TYPES:
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
     return C_TYPES[str(array.dtype)]

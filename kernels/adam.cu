@@ -2,8 +2,8 @@
 //
 // Formulas    m = momentum * m + (1 - momentum) * g,   s = kept * s + (1 - kept) * g^2,
 //             p = p - lr * (m / m_part / (sqrt(s / s_part) + epsilon) + decay * p)
-//             with m_part = 1 - momentum^t, s_part = 1 - kept^t after step t, which the host computes
-//             a = a + share * (p - a)
+//             with m_part = 1 - momentum^t, s_part = 1 - kept^t after step t, which the host
+//             computes a = a + share * (p - a)
 // Paper       none: an option beyond it.  Kingma and Ba, 2015, Algorithm 1; decay as by Loshchilov and Hutter, 2019
 // Layout      p, g, m, s, a: one after another, `size` values
 // Reference   dcfnet_np.train.adam.adam_step, update_average

@@ -36,7 +36,15 @@ def step(
     require(parameters, "adam.step: parameters", parameters.dtype, (None,))
     for array, name in ((gradient, "gradient"), (velocity, "velocity"), (squares, "squares")):
         require(array, f"adam.step: {name}", parameters.dtype, parameters.shape)
-    numbers = (lr, momentum, 1 - momentum**step, squares_decay, 1 - squares_decay**step, epsilon, weight_decay)
+    numbers = (
+        lr,
+        momentum,
+        1 - momentum**step,
+        squares_decay,
+        1 - squares_decay**step,
+        epsilon,
+        weight_decay,
+    )
     launch(
         FILE, f"adam_step<{dtype}>", (blocks(parameters.size, 256),), (256,), parameters, gradient, velocity, squares,
         np.int32(parameters.size), *map(parameters.dtype.type, numbers),

@@ -1,7 +1,7 @@
 """Compiles every kernel with NVRTC as CuPy would, on a machine with or without a GPU.
 
-Needs cuda-core and an NVRTC: `pip install the extra nvrtc`.  `dcfnet doctor --compile` shows `compile_all`.
-"""
+Needs cuda-core and an NVRTC: `pip install the extra nvrtc`.  `dcfnet doctor --compile` shows
+`compile_all`."""
 
 import importlib
 import io
@@ -39,16 +39,18 @@ def compiler() -> ModuleType:
         importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
     except Exception as error:  # a missing library raises whatever its loader raises
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CompileError(f"cuda-core with NVRTC is not usable ({line}); install the extra nvrtc") from None
+        raise CompileError(
+            f"cuda-core with NVRTC is not usable ({line}); install the extra nvrtc"
+        ) from None
     return core
 
 
 def compile_all(archs: Sequence[str] = ARCHITECTURES) -> Iterator[Row]:
     """Compile everything that the library launches for each of `archs`, e.g. ("sm_75", "sm_90").
 
-    One row per kernel and architecture, as they get done (about a second per file and architecture); files that an
-    architecture is too old for (`too_old`) are left out.  Raises CompileError when there is no compiler or a
-    kernel does not compile.
+    One row per kernel and architecture, as they get done (about a second per file and
+    architecture); files that an architecture is too old for (`too_old`) are left out.  Raises
+    CompileError when there is no compiler or a kernel does not compile.
     """
     for arch in archs:
         if not re.fullmatch(r"sm_\d+[af]?", arch):
@@ -60,8 +62,12 @@ def compile_all(archs: Sequence[str] = ARCHITECTURES) -> Iterator[Row]:
 
 
 def minimum_arch(file: str) -> int:
-    """The oldest architecture that the kernels of a .cu file run on, 80 for sm_80; 0 where any of CUDA's does."""
-    return getattr(importlib.import_module(f"{__package__}.{file.removesuffix('.cu')}"), "MINIMUM_ARCH", 0)
+    """The oldest architecture that the kernels of a .cu file run on, 80 for sm_80; 0 where any of
+    CUDA's does.
+    """
+    return getattr(
+        importlib.import_module(f"{__package__}.{file.removesuffix('.cu')}"), "MINIMUM_ARCH", 0
+    )
 
 
 def too_old(arch: str, file: str) -> bool:
@@ -72,14 +78,18 @@ def too_old(arch: str, file: str) -> bool:
 def compile_file(file: str, names: Sequence[str], arch: str) -> list[Row]:
     """Compile the kernels `names` of one .cu file for one architecture."""
     core = compiler()
-    options = core.ProgramOptions(name=file, arch=arch, std="c++17", include_path=[str(FOLDER)], ptxas_options=["-v"])
+    options = core.ProgramOptions(
+        name=file, arch=arch, std="c++17", include_path=[str(FOLDER)], ptxas_options=["-v"]
+    )
     log = io.StringIO()
     try:
         program = core.Program(source(file), "c++", options)
         cubin = program.compile("cubin", name_expressions=tuple(names), logs=log)
     except Exception as error:  # cuda.core and NVRTC have no common base class
         said = [line for line in f"{log.getvalue()}\n{error}".splitlines() if "error" in line]
-        raise CompileError(f"{file} does not compile for {arch}: {'; '.join(said) or error}") from None
+        raise CompileError(
+            f"{file} does not compile for {arch}: {'; '.join(said) or error}"
+        ) from None
     symbols = {_text(symbol): name for name, symbol in cubin.symbol_mapping.items()}
     return list(_rows(log.getvalue(), file, arch, symbols))
 

@@ -1,4 +1,5 @@
-// Complex numbers for the kernels: CUDA's built-in float2 and double2, which NumPy and CuPy call complex64 and complex128.
+// Complex numbers for the kernels: CUDA's built-in float2 and double2, which NumPy and CuPy call
+// complex64 and complex128.
 #pragma once
 
 template <class T> struct ComplexOf;

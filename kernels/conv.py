@@ -1,7 +1,8 @@
-"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.  Reference: `dcfnet_np.ops.conv`.
+"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.  Reference:
+`dcfnet_np.ops.conv`.
 
-Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or ValueError says what else came); outputs are
-allocated, or written to `out`, so that a captured step allocates nothing.
+Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or ValueError says what else came);
+outputs are allocated, or written to `out`, so that a captured step allocates nothing.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,8 @@ from dcfnet_np.backend import Array
 from . import blocks, c_type, conv_tf32, launch, require
 
 FILE = "conv.cu"
-PLAIN, BIAS, RELU, MASK, NORMALISE, NORMALISE_WINDOW = range(6)  # what becomes of a sum: as in conv.cu
+# what becomes of a sum: as in conv.cu
+PLAIN, BIAS, RELU, MASK, NORMALISE, NORMALISE_WINDOW = range(6)
 LANE_OUTPUTS = 32  # packed weights are padded to a multiple of this many outputs
 
 
@@ -44,13 +46,16 @@ class Tile(NamedTuple):
 
 COLUMNS = 32  # pixels of a tile, in x
 FEW = Tile()  # 128 pixels x 32 channels a block: as many blocks as possible, for a few images
-LARGE = Tile(high=2, resident=4)  # 256 pixels x 32 channels a block: less traffic for each multiplication
+# 256 pixels x 32 channels a block: less traffic for each multiplication
+LARGE = Tile(high=2, resident=4)
 DOUBLE = Tile(resident=2)
 MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
 
 
 class Normalise(NamedTuple):
-    """Local response normalisation to follow a convolution: see `lrn.forward`, with n = 5 and beta = 0.75."""
+    """Local response normalisation to follow a convolution: see `lrn.forward`, with n = 5 and beta
+    = 0.75.
+    """
 
     k: float = 1.0
     alpha: float = 2e-5
@@ -93,7 +98,8 @@ def _weight_tile(channels: int, outputs: int, dtype: str, dilation: int) -> Weig
         return WeightTile(min(channels, 2), lanes, 1, 1, 2)
     if channels <= 4:
         return WeightTile(channels if lanes == 32 else blocks(channels, 2), lanes, 1, 1, 8)
-    warps = min(blocks(channels, 4 * 32 // lanes), 8 if dilation == 1 else 4)  # shared memory ends at 48 KB
+    # shared memory ends at 48 KB
+    warps = min(blocks(channels, 4 * 32 // lanes), 8 if dilation == 1 else 4)
     return WeightTile(4, lanes, warps, 1, (16 if dilation == 1 else 12) // warps)
 
 
@@ -113,8 +119,8 @@ def output_shape(h: int, w: int, padding: int, dilation: int) -> tuple[int, int]
 def pack(w: Array, *, flipped: bool = False, out: Array | None = None) -> Array:
     """Weights as the kernels read them: (O, C, 3, 3) -> (C, 9, O rounded up to 32s).
 
-    flipped=True packs for the gradient to the data instead: (O, 9, C rounded up to 32s).  Pack once while the
-    weights stay the same.
+    flipped=True packs for the gradient to the data instead: (O, 9, C rounded up to 32s).  Pack once
+    while the weights stay the same.
     """
     dtype = c_type(w, "conv.pack: w")
     require(w, "conv.pack: w", w.dtype, (None, None, 3, 3))
@@ -146,9 +152,9 @@ def forward(
 ) -> Array:
     """y = w * x + b; max(y, 0) with relu=True; with `normalise`, y after LRN and times a window.
 
-    x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `packed` is pack(w), made here if not given.
-    A block normalises what it made, so `normalise` takes at most 32 output channels.  `tf32`, here and below: on tensor
-    cores, factors rounded to TF32, see conv_tf32.cu.
+    x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `packed` is pack(w), made here if
+    not given. A block normalises what it made, so `normalise` takes at most 32 output channels.
+    `tf32`, here and below: on tensor cores, factors rounded to TF32, see conv_tf32.cu.
     """
     c_type(x, "conv.forward: x")
     require(w, "conv.forward: w", x.dtype, (None, None, 3, 3))
@@ -168,7 +174,9 @@ def forward(
         if normalise.window is not None:
             require(normalise.window, "conv.forward: window", x.dtype, shape[2:])
             after = NORMALISE_WINDOW
-    return _convolve("conv.forward", x, packed, b, shape, padding, dilation, after, out, tile, tf32, normalise)
+    return _convolve(
+        "conv.forward", x, packed, b, shape, padding, dilation, after, out, tile, tf32, normalise
+    )
 
 
 def input_gradient(
@@ -184,22 +192,36 @@ def input_gradient(
     tile: Tile | None = None,
     tf32: bool = False,
 ) -> Array:
-    """dx of `forward` without its ReLU: dy (N, O, OH, OW), w (O, C, 3, 3) and the size (H, W) of x -> dx.
+    """dx of `forward` without its ReLU: dy (N, O, OH, OW), w (O, C, 3, 3) and the size (H, W) of x
+    -> dx.
 
-    When x came out of a ReLU, `relu_output=x` takes the gradient through it as well: dx is 0 where x is 0.
+    When x came out of a ReLU, `relu_output=x` takes the gradient through it as well: dx is 0 where
+    x is 0.
     `packed` is pack(w, flipped=True), made here when not given.
     """
     c_type(dy, "conv.input_gradient: dy")
     require(w, "conv.input_gradient: w", dy.dtype, (None, None, 3, 3))
     o, c = w.shape[:2]
-    require(dy, "conv.input_gradient: dy", dy.dtype, (None, o, *output_shape(*size, padding, dilation)))
+    require(
+        dy, "conv.input_gradient: dy", dy.dtype, (None, o, *output_shape(*size, padding, dilation))
+    )
     shape = (dy.shape[0], c, *size)
     if relu_output is not None:
         require(relu_output, "conv.input_gradient: relu_output", dy.dtype, shape)
     packed = pack(w, flipped=True) if packed is None else packed
     after, extra = (PLAIN, packed) if relu_output is None else (MASK, relu_output)
     return _convolve(
-        "conv.input_gradient", dy, packed, extra, shape, 2 * dilation - padding, dilation, after, out, tile, tf32
+        "conv.input_gradient",
+        dy,
+        packed,
+        extra,
+        shape,
+        2 * dilation - padding,
+        dilation,
+        after,
+        out,
+        tile,
+        tf32,
     )
 
 
@@ -258,10 +280,11 @@ def weight_gradient(
     tile: WeightTile | None = None,
     tf32: bool = False,
 ) -> tuple[Array, Array]:
-    """dw (O, C, 3, 3) and db (O,) of `forward` without its ReLU, from dy (N, O, OH, OW) and x (N, C, H, W).
+    """dw (O, C, 3, 3) and db (O,) of `forward` without its ReLU, from dy (N, O, OH, OW) and x (N,
+    C, H, W).
 
-    The same sum in the same order at every run.  `part` is room for any number of partial sums, of shape
-    (number, 9 C + 1, O); parts(...) of them are allocated here if it is not given.
+    The same sum in the same order at every run.  `part` is room for any number of partial sums, of
+    shape (number, 9 C + 1, O); parts(...) of them are allocated here if it is not given.
     """
     dtype = c_type(x, "conv.weight_gradient: x")
     require(x, "conv.weight_gradient: x", x.dtype, (None, None, None, None))
@@ -270,14 +293,18 @@ def weight_gradient(
     require(dy, "conv.weight_gradient: dy", x.dtype, (n, None, oh, ow))
     o = dy.shape[1]
     if min(c, o, oh, ow, dilation) < 1:
-        raise ValueError(f"conv.weight_gradient: x and dy must not be empty, got {x.shape} and {dy.shape}")
+        raise ValueError(
+            f"conv.weight_gradient: x and dy must not be empty, got {x.shape} and {dy.shape}"
+        )
     tile = tile or _weight_tile(c, o, dtype, dilation)
     if part is None:
         part = backend.cupy().empty((parts(dy.shape, c), 9 * c + 1, o), x.dtype)
     require(part, "conv.weight_gradient: part", x.dtype, (None, 9 * c + 1, o))
     count = part.shape[0]
     if count == 0:
-        raise ValueError("conv.weight_gradient: part must have room for at least one partial sum, got 0")
+        raise ValueError(
+            "conv.weight_gradient: part must have room for at least one partial sum, got 0"
+        )
     dw, db = out or (None, None)
     dw = _output(dw, "conv.weight_gradient: dw", (o, c, 3, 3), x.dtype)
     db = _output(db, "conv.weight_gradient: db", (o,), x.dtype)
@@ -287,9 +314,15 @@ def weight_gradient(
         file, name, threads = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation), 32 * warps
         grid = (count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS))
     else:
-        file, name, threads = FILE, _weights_name(dtype, tile, dilation), 32 * tile.warps_c * tile.warps_o
+        file, name, threads = (
+            FILE,
+            _weights_name(dtype, tile, dilation),
+            32 * tile.warps_c * tile.warps_o,
+        )
         grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
-    launch(file, name, grid, (threads,), x, dy, part, *map(np.int32, (n, c, h, w, o, oh, ow, padding)))
+    launch(
+        file, name, grid, (threads,), x, dy, part, *map(np.int32, (n, c, h, w, o, oh, ow, padding))
+    )
     launch(
         FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db,
         np.int32(count), np.int32(c), np.int32(o),
@@ -298,7 +331,9 @@ def weight_gradient(
 
 
 def parts(shape: tuple[int, ...], channels: int) -> int:
-    """How many partial sums `weight_gradient` makes for dy of this shape and so many input channels."""
+    """How many partial sums `weight_gradient` makes for dy of this shape and so many input
+    channels.
+    """
     n, _, oh, ow = shape
     tiles = n * blocks(ow, 32) * blocks(oh, 2)
     return max(1, min(tiles, 1584 if channels <= 4 else 528 if channels <= 32 else 264))
@@ -334,7 +369,9 @@ def _expressions() -> tuple[str, ...]:
             (128, 32, 1),
             (64, 32, 2),
         ]
-        weight_tiles = {(_weight_tile(c, o, dtype, dilation), dilation) for c, o, dilation in layers}
+        weight_tiles = {
+            (_weight_tile(c, o, dtype, dilation), dilation) for c, o, dilation in layers
+        }
         names += [_weights_name(dtype, *pair) for pair in sorted(weight_tiles)]
         names.append(f"conv3x3_weights_sum<{dtype}>")
     return tuple(names)

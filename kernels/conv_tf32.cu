@@ -1,7 +1,9 @@
-// 3x3 convolution and its gradients on tensor cores, in TF32: conv.cu's sums of products of rounded numbers.
+// 3x3 convolution and its gradients on tensor cores, in TF32: conv.cu's sums of products of rounded
+// numbers.
 //
 // Formulas    those of conv.cu, with every factor rounded to TF32 (10 bits of fraction, to nearest, ties away from zero);
-//             sums are float32, and so is db, the sum of dy as it is. A product is off by up to 2^-10 of itself.
+//             sums are float32, and so is db, the sum of dy as it is. A product is off by up to
+//             2^-10 of itself.
 // Paper       Sec. 4.1 and Table 1: the layers of the feature extractor, in training; opt-in.
 // Layout      as in conv.cu; x, y, dy, w float32; packed weights C x 9 x OP, OP = O rounded up to 32s
 // Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward, on factors rounded as here
@@ -9,15 +11,17 @@
 //
 // Version ladder
 //   1  (this one) a product of 16 x 8 by 8 x 8 for each tap: the forward pass and the gradient to the data have 16 pixels
-//      by 8 channels times 8 channels by 8 outputs, the gradient to the weights 16 outputs by 8 pixels times 8 pixels by 8
-//      channels; values are rounded once, on their way to shared memory, and lie there so that no two lanes of a
-//      load share a bank; loads are not ahead of products, two blocks on a multiprocessor take turns
+//      by 8 channels times 8 channels by 8 outputs, the gradient to the weights 16 outputs by 8
+//      pixels times 8 pixels by 8 channels; values are rounded once, on their way to shared memory,
+//      and lie there so that no two lanes of a load share a bank; loads are not ahead of products,
+//      two blocks on a multiprocessor take turns
 #include "mma.cuh"
 
 // What becomes of a sum on its way out: the first of conv.cu's.
 enum After { PLAIN, BIAS, RELU, MASK };
 
-// --- forward, and the gradient to the data --------------------------------------------------------------------------
+// --- forward, and the gradient to the data
+// --------------------------------------------------------------------------
 
 constexpr int C_STEP = 8;                       // input channels at a time: one product's
 constexpr int TILE_O = 32;                      // a block's outputs
@@ -25,8 +29,8 @@ constexpr int TILE_X = 32, TILE_Y = 16;         // and pixels,
 constexpr int HIGH = 2;                         // of which a warp has so many rows
 constexpr int THREADS = TILE_Y / HIGH * 32;
 
-// The smallest number from `size` on that is 8 or 24 in excess of 32s: then four of them, eight numbers from each, take
-// all 32 banks.
+// The smallest number from `size` on that is 8 or 24 in excess of 32s: then four of them, eight
+// numbers from each, take all 32 banks.
 __host__ __device__ constexpr int spread(int size) { return (size + 7) / 16 * 16 + 8; }
 
 // grid = (ceil(OW / 32), ceil(OH / 16), N * OP / 32), block = 256
@@ -39,7 +43,8 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
              int C, int H, int W, int O, int OP, int OH, int OW, int pad)
 {
     constexpr int ROWS = TILE_Y + 2 * DILATION, COLUMNS = TILE_X + 2 * DILATION;
-    constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;  // of a channel's tile that a thread loads
+    // of a channel's tile that a thread loads
+    constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;
     constexpr int PARTS_X = TILE_X / 16, PARTS_O = TILE_O / 8;        // products side by side
     static_assert(THREADS == 32 * C_STEP && TILE_O == 32, "");
 
@@ -72,7 +77,8 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
                 const float pixel = from[k] >= 0 && c_block + c < C ? planes[c * HW + from[k]] : 0.f;
                 if (i < ROWS * COLUMNS) input[c][i] = to_tf32(pixel);
             }
-        const float* taps = packed + static_cast<size_t>(c_block + warp) * 9 * OP + o_block + lane;  // a warp a channel
+        // a warp a channel
+        const float* taps = packed + static_cast<size_t>(c_block + warp) * 9 * OP + o_block + lane;
 #pragma unroll
         for (int tap = 0; tap < 9; ++tap)
             weight[warp][tap * TILE_O + lane] = to_tf32(c_block + warp < C ? taps[tap * OP] : 0.f);
@@ -122,16 +128,18 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
                 }
 }
 
-// --- gradient to the weights and the bias ---------------------------------------------------------------------------
+// --- gradient to the weights and the bias
+// ---------------------------------------------------------------------------
 
 constexpr int STRIP_X = 32, STRIP_Y = 2;        // pixels of dy that a block takes at a time
 
-// The smallest number from `size` on that is 4, 12, 20 or 28 in excess of 32s: then eight of them, four numbers from
-// each, take all 32 banks.
+// The smallest number from `size` on that is 4, 12, 20 or 28 in excess of 32s: then eight of them,
+// four numbers from each, take all 32 banks.
 __host__ __device__ constexpr int spread_by_four(int size) { return (size + 3) / 8 * 8 + 4; }
 
-// Partial sums, as conv3x3_weights leaves them for conv3x3_weights_sum. A warp has 32 outputs and 8 input channels, all
-// nine taps of them, and a block WARPS such channels' eights, over every gridDim.x-th strip of pixels.
+// Partial sums, as conv3x3_weights leaves them for conv3x3_weights_sum. A warp has 32 outputs and 8
+// input channels, all nine taps of them, and a block WARPS such channels' eights, over every
+// gridDim.x-th strip of pixels.
 //
 // part[block][row][o]: rows 9 c + tap of the sums, then one row for the bias
 // grid = (number of partial sums, ceil(C / (8 WARPS)), ceil(O / 32)), block = 32 WARPS

@@ -1,26 +1,33 @@
-// The network's input: windows of a frame, each scaled to size x size pixels, for all scales of all targets at once.
+// The network's input: windows of a frame, each scaled to size x size pixels, for all scales of all
+// targets at once.
 //
-//   out[p, c, i, j] = bilinear(frame at x = cx - w/2 + j w / (size-1), y = cy - h/2 + i h / (size-1)) - mean[c]
+//   out[p, c, i, j] = bilinear(frame at x = cx - w/2 + j w / (size-1), y = cy - h/2 + i h /
+//   (size-1)) - mean[c]
 //
-// Outside the frame are zeros (before the mean is subtracted). ROUNDED rounds to the nearest grey level, ties to even,
-// as the released PyTorch code's 8-bit resampler does; the MATLAB codes do not. `reversed` turns BGR into RGB.
-// The smallest and the largest value of each colour of each window, inside the frame and before the mean is subtracted,
-// widen its `ranges`: who crops again resets them first. A window of one colour holds nothing to track, and this is how
-// the rest of a step knows (ranges.cuh). The zeros outside are no content.
+// Outside the frame are zeros (before the mean is subtracted). ROUNDED rounds to the nearest grey
+// level, ties to even, as the released PyTorch code's 8-bit resampler does; the MATLAB codes do
+// not. `reversed` turns BGR into RGB. The smallest and the largest value of each colour of each
+// window, inside the frame and before the mean is subtracted, widen its `ranges`: who crops again
+// resets them first. A window of one colour holds nothing to track, and this is how the rest of a
+// step knows (ranges.cuh). The zeros outside are no content.
 //
-// Paper: Sec. 4.1, the search windows of the scale pyramid; the released codes' rules of sampling and rounding.
-// Layout: frame (H, W, 3) uint8 BGR; windows (P, 4) double: cx, cy, w, h in pixels, 0-based; out (P, 3, size, size);
-// ranges (P, 3, 2) float: smallest, largest, colours as in out.
-// Launch: grid = (ceil(size / 32), ceil(size / 8), P), block = (32, 8), one thread a pixel of three channels.
-// Reference: dcfnet_np.vision.crop.crop_patches, to the bit: positions in double, weights and sums in float, nothing
-// fused, vertical before horizontal; ranges: dcfnet_np.extractor.extremes_of.
+// Paper: Sec. 4.1, the search windows of the scale pyramid; the released codes' rules of sampling
+// and rounding.
+// Layout: frame (H, W, 3) uint8 BGR; windows (P, 4) double: cx, cy, w, h in pixels, 0-based; out
+// (P, 3, size, size); ranges (P, 3, 2) float: smallest, largest, colours as in out.
+// Launch: grid = (ceil(size / 32), ceil(size / 8), P), block = (32, 8), one thread a pixel of three
+// channels.
+// Reference: dcfnet_np.vision.crop.crop_patches, to the bit: positions in double, weights and sums
+// in float, nothing fused, vertical before horizontal; ranges: dcfnet_np.extractor.extremes_of.
 //
-// Version 1: one thread a pixel; for a frame in the cache the reads cost little, and the writes are in order.
-// Version 2, this one: the ranges, by a reduction in each warp and one atomic operation for each end of a warp's.
+// Version 1: one thread a pixel; for a frame in the cache the reads cost little, and the writes are
+// in order. Version 2, this one: the ranges, by a reduction in each warp and one atomic operation
+// for each end of a warp's.
 #include "ranges.cuh"
 #include "rounding.cuh"
 
-// Bilinear interpolation along one axis: two indices and their weights. A tap outside 0 .. limit - 1 gets weight 0.
+// Bilinear interpolation along one axis: two indices and their weights. A tap outside 0 .. limit -
+// 1 gets weight 0.
 // within: the position lies in 0 .. limit - 1, so nothing outside is mixed in.
 struct Taps {
     int low, high;

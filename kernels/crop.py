@@ -8,7 +8,9 @@ from dcfnet_np.backend import Array
 from . import blocks, c_type, launch, require
 
 EMPTY_RANGE = (np.inf, 0.0)  # smallest and largest pixel of none: see ranges.cuh
-EXPRESSIONS = tuple(f"crop<{ctype}, {rounded}>" for ctype in ("float", "double") for rounded in ("false", "true"))
+EXPRESSIONS = tuple(
+    f"crop<{ctype}, {rounded}>" for ctype in ("float", "double") for rounded in ("false", "true")
+)
 
 
 def crop_patches(
@@ -22,12 +24,15 @@ def crop_patches(
     out: Array | None = None,
     ranges: Array | None = None,
 ) -> Array:
-    """Every window of `frame`, scaled to size x size, minus `mean`: `vision.crop.crop_patches` for many centres.
+    """Every window of `frame`, scaled to size x size, minus `mean`: `vision.crop.crop_patches` for
+    many centres.
 
-    frame: (H, W, 3) uint8 BGR; windows: (P, 4) float64 rows of centre x, y, width, height in pixels, 0-based;
-    mean: (3,) float32 or float64, in the order of the output's channels, which is the frame's or, with `reverse`, RGB.
-    `rounded` rounds to whole grey levels.  `ranges`, if given, (P, 3, 2) float32, is widened by the smallest and
-    largest value of each window's colours inside the frame; begin with `empty_ranges`.
+    frame: (H, W, 3) uint8 BGR; windows: (P, 4) float64 rows of centre x, y, width, height in
+    pixels, 0-based;
+    mean: (3,) float32 or float64, in the order of the output's channels, which is the frame's or,
+    with `reverse`, RGB.
+    `rounded` rounds to whole grey levels.  `ranges`, if given, (P, 3, 2) float32, is widened by the
+    smallest and largest value of each window's colours inside the frame; begin with `empty_ranges`.
     Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
     """
     require(frame, "crop_patches: frame", np.uint8, (None, None, 3))
@@ -64,5 +69,7 @@ def crop_patches(
 
 
 def empty_ranges(windows: int) -> Array:
-    """(windows, 3, 2) float32: the range of no pixel, which every pixel widens, on the current device."""
+    """(windows, 3, 2) float32: the range of no pixel, which every pixel widens, on the current
+    device.
+    """
     return backend.cupy().asarray(np.tile(np.array(EMPTY_RANGE, np.float32), (windows, 3, 1)))

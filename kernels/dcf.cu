@@ -1,5 +1,6 @@
-// The correlation filter layer in the Fourier domain (Eqs. 2, 3, 7, 9, 10, 11, 13) and the response loss (Eq. 4).
-// Every frequency bin p is on its own; the only coupling is the sum over the D channels l:
+// The correlation filter layer in the Fourier domain (Eqs. 2, 3, 7, 9, 10, 11, 13) and the response
+// loss (Eq. 4). Every frequency bin p is on its own; the only coupling is the sum over the D
+// channels l:
 //
 //   k[p]    = sum_l |x[l,p]|^2 + lambda                     energy
 //   w[l,p]  = x[l,p] conj(y[p]) / k[p]                      Eq. 2, the filter
@@ -7,13 +8,15 @@
 //   dz[l,p] = G[p] w[l,p]                                   Eq. 7, G = rfft2(dL/dg) (Eq. 6)
 //   dx[l,p] = (conj(G) y z[l] - 2 x[l] Re(conj(G) g)) / k   Eq. 10 plus the conjugate of Eq. 9, what Eq. 11 transforms
 //
-// Layout: x (template), z (search), w and their gradients (N, D, P) complex; y (P) complex; g, G (N, P) complex;
-// k (N, P) real. P counts bins: a half spectrum's or a band's. Reference: dcfnet_np.ops.dcf, dcfnet_np.filter.
+// Layout: x (template), z (search), w and their gradients (N, D, P) complex; y (P) complex; g, G
+// (N, P) complex; k (N, P) real. P counts bins: a half spectrum's or a band's. Reference:
+// dcfnet_np.ops.dcf, dcfnet_np.filter.
 //
-// Launch of the kernels that sum over channels: grid = (ceil(P / 32), N), block = (32, 8); neighbouring threads on
-// neighbouring bins, channels shared out over threadIdx.y and summed through shared memory.
-// Version 1: one thread a bin, all channels in turn: too few threads for one target. Version 2: one warp a bin, lane =
-// channel, shuffles: reads 32 lines of memory for 32 numbers. Version 3, this one.
+// Launch of the kernels that sum over channels: grid = (ceil(P / 32), N), block = (32, 8);
+// neighbouring threads on neighbouring bins, channels shared out over threadIdx.y and summed
+// through shared memory. Version 1: one thread a bin, all channels in turn: too few threads for one
+// target. Version 2: one warp a bin, lane = channel, shuffles: reads 32 lines of memory for 32
+// numbers. Version 3, this one.
 #include "complex.cuh"
 #include "ranges.cuh"
 
@@ -77,9 +80,10 @@ respond(const Complex<T>* __restrict__ model, const Complex<T>* __restrict__ gai
             WITH_GAIN ? multiply(gain[static_cast<size_t>(target) * P + p], sum) : sum;
 }
 
-// The online update of target t with rate[t]; 0 leaves it alone and 1 (the first frame) forgets what was there. A flat
-// window (ranges.cuh) leaves it alone too.
-// Both rules keep model = the running average of x and answer with gain * sum conj(model) z. They differ in the gain:
+// The online update of target t with rate[t]; 0 leaves it alone and 1 (the first frame) forgets
+// what was there. A flat window (ranges.cuh) leaves it alone too.
+// Both rules keep model = the running average of x and answer with gain * sum conj(model) z. They
+// differ in the gain:
 //   RATIO false, the released codes: the running average of y / k
 //   RATIO true, Eq. 13: y / (the running average of k), so that model conj(y) is its numerator
 template <class T, bool RATIO>
@@ -116,7 +120,8 @@ update_model(const Complex<T>* __restrict__ x,  // (T, D, P)
     else gain[i] = complex(before * gain[i].x + now * (y[p].x / sum), before * gain[i].y + now * (y[p].y / sum));
 }
 
-// Eqs. 2 and 3 for training: the response to z of the filter learnt on x, which is never written out.
+// Eqs. 2 and 3 for training: the response to z of the filter learnt on x, which is never written
+// out.
 template <class T>
 __global__ void __launch_bounds__(BINS * GROUPS)
 dcf_forward(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ z, const Complex<T>* __restrict__ y,
@@ -166,9 +171,10 @@ dcf_backward(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ z,
     }
 }
 
-// Eq. 4's data term and its gradient: loss[n] = share[n] sum (g - label)^2 of one map, dg = 2 share[n] (g - label).
-// The loss is the mean over maps when every share is 1/N; a share of 0 takes a map out of it. A map whose sum is over the
-// limit has no gradient. The label is (H, W) for all maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
+// Eq. 4's data term and its gradient: loss[n] = share[n] sum (g - label)^2 of one map, dg = 2
+// share[n] (g - label). The loss is the mean over maps when every share is 1/N; a share of 0 takes
+// a map out of it. A map whose sum is over the limit has no gradient. The label is (H, W) for all
+// maps (per_map 0) or one a map (per_map 1). grid = (N), block = 256
 template <class T>
 __global__ void __launch_bounds__(256)
 response_loss(const T* __restrict__ g, const T* __restrict__ label, const T* __restrict__ shares,

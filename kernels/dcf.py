@@ -1,7 +1,8 @@
-"""Launch functions of `dcf.cu`: the correlation filter layer in the Fourier domain, and the response loss.
+"""Launch functions of `dcf.cu`: the correlation filter layer in the Fourier domain, and the
+response loss.
 
-The bins of a half spectrum or band may have any shape: (N, D, bins), label (bins), responses (N, bins).
-"""
+The bins of a half spectrum or band may have any shape: (N, D, bins), label (bins), responses (N,
+bins)."""
 
 import math
 from typing import Literal
@@ -21,11 +22,18 @@ EXPRESSIONS = (
     *(f"response_loss<{ctype}>" for ctype in _TYPES),
 )  # fmt: skip
 # dtype of spectra -> dtype of real numbers and C++ name
-_REAL = {np.dtype(np.complex64): (np.float32, "float"), np.dtype(np.complex128): (np.float64, "double")}
+_REAL = {
+    np.dtype(np.complex64): (np.float32, "float"),
+    np.dtype(np.complex128): (np.float64, "double"),
+}
 
 
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
-    """Eq. 2, `ops.dcf.learn_filter`.  Returns filter_f (N, D, bins) and the energy (N, bins), lambda included."""
+    """Eq.
+
+    2, `ops.dcf.learn_filter`.  Returns filter_f (N, D, bins) and the energy (N, bins), lambda
+    included.
+    """
     real, ctype = _real(template_f, "learn_filter: template_f")
     n, d, bins = _sizes(template_f, "learn_filter: template_f")
     require(template_f, "learn_filter: template_f", template_f.dtype, template_f.shape)
@@ -38,18 +46,27 @@ def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, 
 
 
 def respond(
-    model_f: Array, search_f: Array, gain_f: Array | None = None, *, scales: int = 1, out: Array | None = None
+    model_f: Array,
+    search_f: Array,
+    gain_f: Array | None = None,
+    *,
+    scales: int = 1,
+    out: Array | None = None,
 ) -> Array:
-    """Eq. 3 before its inverse transform: sum over channels of conj(model) search, times `gain_f` if given.
+    """Eq. 3 before its inverse transform: sum over channels of conj(model) search, times `gain_f`
+    if given.
 
-    model_f: (T, D, bins); search_f: (T * scales, D, bins), the scales of a target together; gain_f: (T, bins).
-    With Eq. 2's filter as the model there is no gain; `update_model` keeps the two apart.
+    model_f: (T, D, bins); search_f: (T * scales, D, bins), the scales of a target together; gain_f:
+    (T, bins). With Eq. 2's filter as the model there is no gain; `update_model` keeps the two
+    apart.
     Returns (T * scales, bins), in `out` if given.
     """
     _, ctype = _real(search_f, "respond: search_f")
     n, d, bins = _sizes(search_f, "respond: search_f")
     if scales < 1 or n % scales:
-        raise ValueError(f"respond: search_f must hold {scales} scales of every target, got {n} maps")
+        raise ValueError(
+            f"respond: search_f must hold {scales} scales of every target, got {n} maps"
+        )
     targets = n // scales
     require(search_f, "respond: search_f", search_f.dtype, search_f.shape)
     require(model_f, "respond: model_f", search_f.dtype, (targets, d, *bins))
@@ -76,13 +93,14 @@ def update_model(
     lam: float,
     rule: Literal["ratio", "averages"],
 ) -> None:
-    """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see `filter.OnlineFilter`.
+    """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see
+    `filter.OnlineFilter`.
 
-    template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1 starts a target anew,
-    0 leaves it alone; ranges: (T, 3, 2) float32, smallest and largest value of each colour behind template_f: one
-    colour leaves it alone too.  Written: model_f (T, D, bins), gain_f (T, bins) and energy (T, bins) real, such that
-    the response is `respond(model_f, search_f, gain_f)`.
-    """
+    template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1
+    starts a target anew, 0 leaves it alone; ranges: (T, 3, 2) float32, smallest and largest value
+    of each colour behind template_f: one colour leaves it alone too.  Written: model_f (T, D,
+    bins), gain_f (T, bins) and energy (T, bins) real, such that the response is `respond(model_f,
+    search_f, gain_f)`."""
     if rule not in ("ratio", "averages"):
         raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
     real, ctype = _real(template_f, "update_model: template_f")
@@ -101,9 +119,15 @@ def update_model(
 
 
 def dcf_forward(
-    template_f: Array, search_f: Array, label_f: Array, lam: float, *, out: tuple[Array, Array] | None = None
+    template_f: Array,
+    search_f: Array,
+    label_f: Array,
+    lam: float,
+    *,
+    out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Eqs. 2 and 3 fused.  Returns response_f (N, bins) and the energy (N, bins), which `dcf_backward` needs.
+    """Eqs. 2 and 3 fused.  Returns response_f (N, bins) and the energy (N, bins), which
+    `dcf_backward` needs.
 
     `out`, if given, is these two.
     """
@@ -113,7 +137,10 @@ def dcf_forward(
     require(search_f, "dcf_forward: search_f", template_f.dtype, template_f.shape)
     require(label_f, "dcf_forward: label_f", template_f.dtype, bins)
     if out is None:
-        out = backend.cupy().empty((n, *bins), template_f.dtype), backend.cupy().empty((n, *bins), real)
+        out = (
+            backend.cupy().empty((n, *bins), template_f.dtype),
+            backend.cupy().empty((n, *bins), real),
+        )
     response_f, energy = out
     require(response_f, "dcf_forward: response_f", template_f.dtype, (n, *bins))
     require(energy, "dcf_forward: energy", real, (n, *bins))
@@ -136,7 +163,8 @@ def dcf_backward(
     """Eqs. 7, 9, 10 and the sum of Eq. 11, fused, by the paper's convention (`ops.fourier`).
 
     dresponse_f = rfft2(dresponse): (N, bins); the others as `dcf_forward` took and gave them.
-    Returns the transforms of dtemplate and dsearch, (N, D, bins) each: `irfft2` of them is Eqs. 11 and 8.
+    Returns the transforms of dtemplate and dsearch, (N, D, bins) each: `irfft2` of them is Eqs. 11
+    and 8.
     `out`, if given, is these two.
     """
     real, ctype = _real(template_f, "dcf_backward: template_f")
@@ -166,10 +194,12 @@ def response_loss(
     limit: float = math.inf,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and dresponse (N, H, W).
+    """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and
+    dresponse (N, H, W).
 
-    response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W); shares: (N,), how much each map counts, 1 / N
-    when not given.  limit: a map whose own loss is larger has a gradient of zeros.  Nothing comes back to the host.
+    response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W); shares: (N,), how much each
+    map counts, 1 / N when not given.  limit: a map whose own loss is larger has a gradient of
+    zeros.  Nothing comes back to the host.
     `out`, if given, is these two.
     """
     if response.dtype not in (np.float32, np.float64):
@@ -177,7 +207,12 @@ def response_loss(
     ctype = "float" if response.dtype == np.float32 else "double"
     require(response, "response_loss: response", response.dtype, (None, None, None))
     per_map = len(label.shape) == 3
-    require(label, "response_loss: label", response.dtype, response.shape if per_map else response.shape[1:])
+    require(
+        label,
+        "response_loss: label",
+        response.dtype,
+        response.shape if per_map else response.shape[1:],
+    )
     n = len(response)
     if shares is None:
         shares = backend.cupy().full(n, 1 / max(n, 1), response.dtype)

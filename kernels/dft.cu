@@ -1,18 +1,21 @@
-// The band-limited Fourier transform of real images, straight to the kept bins, and its inverse (Eqs. 5, 6, 8, 11).
+// The band-limited Fourier transform of real images, straight to the kept bins, and its inverse
+// (Eqs. 5, 6, 8, 11).
 //
 //   X[u, v] = sum over r, s of x[r, s] exp(-2 pi i (u r / H + v s / W))          u = 0..KU, -KU..-1,  v = 0..KV
-//   x[r, s] = 1/(HW) sum over v of c_v Re(exp(2 pi i v s / W) sum over u of X[u, v] exp(2 pi i u r / H))
-//   c_v = 1 for v = 0, else 2 (a band has 2 KV + 1 <= W, so no other kept column is its own mirror image)
+//   x[r, s] = 1/(HW) sum over v of c_v Re(exp(2 pi i v s / W) sum over u of X[u, v] exp(2 pi i u r
+//   / H)) c_v = 1 for v = 0, else 2 (a band has 2 KV + 1 <= W, so no other kept column is its own
+//   mirror image)
 //
-// Layout: images (M, H, W) real; half-transformed (M, H, KV + 1) complex; spectra (M, 2 KU + 1, KV + 1) complex.
+// Layout: images (M, H, W) real; half-transformed (M, H, KV + 1) complex; spectra (M, 2 KU + 1, KV
+// + 1) complex.
 // Reference: dcfnet_np.ops.fourier.rfft2 / irfft2 with a Band.
 //
-// Each direction is two matrix products, along s and along r. In all four the inner index k pairs with its mirror
-// image L - k: the cosine is the same there and the sine the negative, so with
+// Each direction is two matrix products, along s and along r. In all four the inner index k pairs
+// with its mirror image L - k: the cosine is the same there and the sine the negative, so with
 //   even = a[k] + a[L-k],  odd = a[k] - a[L-k]:    P[j] = sum_k cos(kj) even[k],   Q[j] = sum_k sin(kj) odd[k]
-// for k = 0..L/2 only, and output j and its mirror image are P and Q added and subtracted. That halves the sums over
-// images and the sums that make images. One core, `fold_product`, does the four; the kernels differ in how they read
-// even and odd and in what they do with P and Q:
+// for k = 0..L/2 only, and output j and its mirror image are P and Q added and subtracted. That
+// halves the sums over images and the sums that make images. One core, `fold_product`, does the
+// four; the kernels differ in how they read even and odd and in what they do with P and Q:
 //
 //   kernel            rows of the product       k          j          even, odd of k              out
 //   rows_forward      image rows (m, r)         s = 0..W/2 v = 0..KV  x[s] +- x[W-s]              P - iQ
@@ -20,14 +23,15 @@
 //   columns_inverse   (m, v, Re or Im)          u = 0..KU  r = 0..H/2 X[u] +- X[-u]               [r] P + iQ, [H-r] P - iQ
 //   rows_inverse      image rows (m, r)         v = 0..KV  s = 0..W/2 Re B[v], Im B[v]            [s] P - Q,  [W-s] P + Q
 //
-// Launch: grid = (ceil(rows / (16 TM)), ceil(J / 32)), block = 128. A block makes 16 TM rows by 32 columns of P and of Q:
-// half of its threads make P, the other half Q, each TM by 8 of them; tiles of 32 k go through shared memory, and so do P
-// and Q on their way out, so that a warp writes neighbours. TM is 2, 4 or 8 (see dft.py). `table` is (k, j) with
-// (cos, sin) in each entry.
+// Launch: grid = (ceil(rows / (16 TM)), ceil(J / 32)), block = 128. A block makes 16 TM rows by 32
+// columns of P and of Q: half of its threads make P, the other half Q, each TM by 8 of them; tiles
+// of 32 k go through shared memory, and so do P and Q on their way out, so that a warp writes
+// neighbours. TM is 2, 4 or 8 (see dft.py). `table` is (k, j) with (cos, sin) in each entry.
 //
-// Version 1: one thread an output bin, sums straight from memory. Version 2: shared-memory tiles. Version 3: register
-// tiles of TM by 4. Version 4: mirror images folded, half the arithmetic. Version 5, this one: P and Q in threads of
-// their own, 64 multiplications for four loads of 16 bytes instead of six; reads and writes in order.
+// Version 1: one thread an output bin, sums straight from memory. Version 2: shared-memory tiles.
+// Version 3: register tiles of TM by 4. Version 4: mirror images folded, half the arithmetic.
+// Version 5, this one: P and Q in threads of their own, 64 multiplications for four loads of 16
+// bytes instead of six; reads and writes in order.
 #include "complex.cuh"
 
 constexpr int THREADS = 128;   // 2 products by 16 groups of rows by 4 groups of columns
@@ -39,11 +43,13 @@ constexpr int DEPTH = COLUMNS; // k in a tile: the tiles of even and odd become 
 template <class T, int TM> struct Tiles {
     static constexpr int ROWS = 16 * TM;
     // Four more than ROWS: rows stay aligned, and eight lanes' 16 bytes fall into different banks.
-    alignas(16) T folded[2][DEPTH][ROWS + 4];   // even and odd: [k][row]; at the end P and Q: [column][row]
+    // even and odd: [k][row]; at the end P and Q: [column][row]
+    alignas(16) T folded[2][DEPTH][ROWS + 4];
     alignas(16) T table[2][DEPTH][COLUMNS];     // cosines and sines
 };
 
-// N neighbours of shared memory in as few reads or writes as possible; aligned to their size, at most 16 bytes.
+// N neighbours of shared memory in as few reads or writes as possible; aligned to their size, at
+// most 16 bytes.
 template <class T, int N> struct Neighbours {
     static constexpr int CHUNK = sizeof(T) * N < 16 ? N : 16 / sizeof(T);
     struct alignas(sizeof(T) * CHUNK) Chunk { T v[CHUNK]; };
@@ -72,12 +78,14 @@ template <class T, int N> __device__ __forceinline__ void write(T* to, const T (
     }
 }
 
-// P and Q of this block, left in tiles.folded. `fill(k0)` puts even and odd of k0..k0+31, zero past the end, there.
+// P and Q of this block, left in tiles.folded. `fill(k0)` puts even and odd of k0..k0+31, zero past
+// the end, there.
 template <class T, int TM, class Fill>
 __device__ __forceinline__ void fold_product(Tiles<T, TM>& tiles, const Complex<T>* __restrict__ table, int inner,
                                              int columns, Fill fill)
 {
-    // A thread's rows are 4 (or TM) neighbours at `row` and, for TM = 8, as many half a tile further; so are its columns.
+    // A thread's rows are 4 (or TM) neighbours at `row` and, for TM = 8, as many half a tile
+    // further; so are its columns.
     constexpr int SOME = TM < 4 ? TM : 4, NEXT_ROWS = Tiles<T, TM>::ROWS / (TM / SOME), NEXT_COLUMNS = COLUMNS / 2;
     const int t = threadIdx.x, product = t / 64;
     const int row = (t % 64 / 32 * 8 + t % 8) * SOME, column = t % 32 / 8 * 4, column0 = blockIdx.y * COLUMNS;
@@ -175,8 +183,9 @@ rows_forward(const T* __restrict__ x,               // rows x W
     }
 }
 
-// Both directions along the columns: `length` positions in, `out_length` positions out; SIGN is that of the exponent.
-// rows = M * 2 * bins: real and imaginary parts are rows of their own, and neighbours of one thread.
+// Both directions along the columns: `length` positions in, `out_length` positions out; SIGN is
+// that of the exponent. rows = M * 2 * bins: real and imaginary parts are rows of their own, and
+// neighbours of one thread.
 template <class T, int TM, int SIGN>
 __global__ void __launch_bounds__(THREADS, RESIDENT)
 columns_transform(const Complex<T>* __restrict__ in,     // M x length x bins

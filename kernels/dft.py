@@ -21,13 +21,18 @@ EXPRESSIONS = tuple(
     for ctype, tiles in (("float", (2, 4, 8)), ("double", (2,)))
     for tile in tiles
 )
-COMPLEX: dict[Any, Any] = {np.dtype(np.float32): np.dtype(np.complex64), np.dtype(np.float64): np.dtype(np.complex128)}
+COMPLEX: dict[Any, Any] = {
+    np.dtype(np.float32): np.dtype(np.complex64),
+    np.dtype(np.float64): np.dtype(np.complex128),
+}
 C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 COLUMNS = 32  # columns of a block's tile
 
 
 class DftTables(NamedTuple):
-    """Cosines and sines of one band on the device: (inner index, output index) complex, cos + i sin in each entry."""
+    """Cosines and sines of one band on the device: (inner index, output index) complex, cos + i sin
+    in each entry.
+    """
 
     shape: tuple[int, int]  # (H, W) of the image
     limits: tuple[int, int]  # (KU, KV)
@@ -45,11 +50,13 @@ class DftTables(NamedTuple):
 def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> DftTables:
     """Tables for images of `shape` (H, W) and the band |u| <= KU, v <= KV (the shape and limits of a `fourier.Band`).
 
-    Made once per band, on the current device.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W.
-    """
+    Made once per band, on the current device.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1
+    <= W."""
     (height, width), (ku, kv) = shape, limits
     if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
-        raise ValueError(f"make_tables: limits must satisfy 2 K + 1 <= size, got {limits} for an image of {shape}")
+        raise ValueError(
+            f"make_tables: limits must satisfy 2 K + 1 <= size, got {limits} for an image of {shape}"
+        )
     complex_ = COMPLEX.get(np.dtype(dtype))
     if complex_ is None:
         raise TypeError(f"make_tables: dtype must be float32 or float64, got {np.dtype(dtype)}")
@@ -58,7 +65,8 @@ def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> 
     mirror_count = np.where(np.arange(kv + 1) == 0, 1.0, 2.0)  # c_v of ops.fourier
     rows_inverse = rows.T * (mirror_count / (height * width))[:, None]
     tables = (
-        backend.cupy().asarray(table.astype(complex_, order="C")) for table in (rows, columns, columns.T, rows_inverse)
+        backend.cupy().asarray(table.astype(complex_, order="C"))
+        for table in (rows, columns, columns.T, rows_inverse)
     )
     return DftTables(shape, limits, np.dtype(dtype), *tables)
 
@@ -69,20 +77,27 @@ def kept_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> 
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: np.dtype, device: int) -> DftTables:
+def _kept_tables(
+    shape: tuple[int, int], limits: tuple[int, int], dtype: np.dtype, device: int
+) -> DftTables:
     return make_tables(shape, limits, dtype)
 
 
 def _table(inner: int, outputs: int, length: int) -> np.ndarray:
-    """exp(2 pi i k j / length) for k < inner, j < outputs; the angle is reduced in exact integers first."""
+    """exp(2 pi i k j / length) for k < inner, j < outputs; the angle is reduced in exact integers
+    first.
+    """
     angle = 2 * np.pi / length * (np.outer(np.arange(inner), np.arange(outputs)) % length)
     return np.cos(angle) + 1j * np.sin(angle)
 
 
-def rfft2(x: Array, tables: DftTables, *, out: Array | None = None, work: Array | None = None) -> Array:
+def rfft2(
+    x: Array, tables: DftTables, *, out: Array | None = None, work: Array | None = None
+) -> Array:
     """The kept bins of the transform of real images, as `ops.fourier.rfft2` with a band.
 
-    x: (..., H, W) of the tables' dtype.  Returns (..., 2 KU + 1, KV + 1) complex, in `out` if given.
+    x: (..., H, W) of the tables' dtype.  Returns (..., 2 KU + 1, KV + 1) complex, in `out` if
+    given.
     `work`, if given, is (..., H, KV + 1) complex: the transform along rows only.
     """
     height, width = tables.shape
@@ -98,11 +113,13 @@ def rfft2(x: Array, tables: DftTables, *, out: Array | None = None, work: Array 
     return out
 
 
-def irfft2(xf: Array, tables: DftTables, *, out: Array | None = None, work: Array | None = None) -> Array:
+def irfft2(
+    xf: Array, tables: DftTables, *, out: Array | None = None, work: Array | None = None
+) -> Array:
     """The real images of these bins, as `ops.fourier.irfft2` with a band.
 
-    xf: (..., 2 KU + 1, KV + 1) complex.  Returns (..., H, W), in `out` if given; `work` as for `rfft2`.
-    """
+    xf: (..., 2 KU + 1, KV + 1) complex.  Returns (..., H, W), in `out` if given; `work` as for
+    `rfft2`."""
     height, width = tables.shape
     lead = xf.shape[:-2]
     _, kv = tables.limits
@@ -118,8 +135,12 @@ def irfft2(xf: Array, tables: DftTables, *, out: Array | None = None, work: Arra
     return out
 
 
-def _columns(sign: int, maps: int, length: int, tables: DftTables, x: Array, table: Array, out: Array) -> None:
-    """Transform along the columns, `length` positions to as many as `out` has; sign -1 forward, 1 inverse."""
+def _columns(
+    sign: int, maps: int, length: int, tables: DftTables, x: Array, table: Array, out: Array
+) -> None:
+    """Transform along the columns, `length` positions to as many as `out` has; sign -1 forward, 1
+    inverse.
+    """
     bins = tables.limits[1] + 1
     rows = 2 * maps * bins
     _product("columns_transform", f", {sign}", rows, table.shape[1], tables, x, table, out,
@@ -127,9 +148,20 @@ def _columns(sign: int, maps: int, length: int, tables: DftTables, x: Array, tab
 
 
 def _product(
-    kernel: str, sign: str, rows: int, columns: int, tables: DftTables, x: Array, table: Array, out: Array, *sizes: int
+    kernel: str,
+    sign: str,
+    rows: int,
+    columns: int,
+    tables: DftTables,
+    x: Array,
+    table: Array,
+    out: Array,
+    *sizes: int,
 ) -> None:
-    """One matrix product of rows x columns.  Small ones take small tiles, so that there are blocks for every SM."""
+    """One matrix product of rows x columns.
+
+    Small ones take small tiles, so that there are blocks for every SM.
+    """
     tile = 2 if tables.dtype == np.float64 or rows < 1 << 13 else 4 if rows < 1 << 16 else 8
     name = f"{kernel}<{C_TYPES[tables.dtype]}, {tile}{sign}>"
     grid = (blocks(rows, 16 * tile), blocks(columns, COLUMNS))

@@ -5,10 +5,14 @@
 //
 // With CHANGED false it is just v - mean[c].
 //
-// Paper: Sec. 4.1, the pairs of a batch; the changes are none of the paper's (dcfnet_np.train.augment).
-// Layout: crops (count, 3, H, W) uint8; index (N); changes (N, 6), offset in the order of c; mean (3); out (N, 3, H, W).
-// Reference: dcfnet_np.train.loop.Batches.images and dcfnet_np.train.augment.augment, to the bit: nothing fused.
-// Launch: gather.py; grid = (ceil(H W / 256), N), block = 256, one thread a pixel of three channels.
+// Paper: Sec. 4.1, the pairs of a batch; the changes are none of the paper's
+// (dcfnet_np.train.augment).
+// Layout: crops (count, 3, H, W) uint8; index (N); changes (N, 6), offset in the order of c; mean
+// (3); out (N, 3, H, W).
+// Reference: dcfnet_np.train.loop.Batches.images and dcfnet_np.train.augment.augment, to the bit:
+// nothing fused.
+// Launch: gather.py; grid = (ceil(H W / 256), N), block = 256, one thread a pixel of three
+// channels.
 //
 // Version 1: the plain copy; it moves 5 bytes for a value, some thousandths of a step's time.
 // Version 2, this one: the changes on the way, so that crops travel and lie as bytes.

@@ -7,14 +7,26 @@ from dcfnet_np.backend import Array
 
 from . import blocks, c_type, launch, require
 
-EXPRESSIONS = tuple(f"gather<{ctype}, {changed}>" for ctype in ("float", "double") for changed in ("false", "true"))
-CHANGE = ("mirror", "level", "contrast", "offset 0", "offset 1", "offset 2")  # the columns of `changes`; see gather.cu
+EXPRESSIONS = tuple(
+    f"gather<{ctype}, {changed}>" for ctype in ("float", "double") for changed in ("false", "true")
+)
+# the columns of `changes`; see gather.cu
+CHANGE = ("mirror", "level", "contrast", "offset 0", "offset 1", "offset 2")
 
 
-def gather(crops: Array, index: Array, mean: Array, *, changes: Array | None = None, out: Array | None = None) -> Array:
-    """The crops of these indices, changed as in `train.augment`, minus `mean`: `train.loop.Batches.images`.
+def gather(
+    crops: Array,
+    index: Array,
+    mean: Array,
+    *,
+    changes: Array | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The crops of these indices, changed as in `train.augment`, minus `mean`:
+    `train.loop.Batches.images`.
 
-    crops: (count, 3, H, W) uint8; index: (N,) int32, every one < count, which is not checked: they are on the GPU;
+    crops: (count, 3, H, W) uint8; index: (N,) int32, every one < count, which is not checked: they
+    are on the GPU;
     mean: (3,) float32 or float64; changes: None or (N, 6) of the same dtype, columns as in CHANGE.
     Returns (N, 3, H, W) of the mean's dtype, in `out` if given.
     """

@@ -1,4 +1,5 @@
-// Local response normalisation across channels, NCHW, with the Hann window multiplied in, and its gradient.
+// Local response normalisation across channels, NCHW, with the Hann window multiplied in, and its
+// gradient.
 //
 // Formulas    s[c]  = k + alpha * sum over |q - c| <= R of x[q]^2
 //             y[c]  = x[c] * s[c]^-beta * window          (window: one value per pixel; 1 when WINDOW is false)
@@ -12,7 +13,8 @@
 // Version ladder
 //   1  one thread per pixel walks all channels (the prototype): few threads for few images, x read 2 R + 1 times backward
 //   2  (this one) a thread walks CHUNK channels and carries what the window needs in registers: x is read once, plus
-//      R (forward) or 2 R (backward) channels at each end of a chunk; s is recomputed backward, not stored
+//      R (forward) or 2 R (backward) channels at each end of a chunk; s is recomputed backward, not
+//      stored
 
 #include "power.cuh"
 
@@ -29,7 +31,8 @@ lrn_forward(const T* __restrict__ x,       // N x C x P
     const size_t base = static_cast<size_t>(blockIdx.z) * C * P + p;
     const T scale = WINDOW ? window[p] : T(1);
 
-    T value[CHUNK + 2 * R];  // x of the channels first - R, ...; unrolled, only 2 R + 1 are alive at a time
+    // x of the channels first - R, ...; unrolled, only 2 R + 1 are alive at a time
+    T value[CHUNK + 2 * R];
 #pragma unroll
     for (int i = 0; i < CHUNK + 2 * R; ++i) {
         const int q = first + i - R;

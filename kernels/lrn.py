@@ -28,7 +28,9 @@ def forward(
     out: Array | None = None,
     chunk: int = CHUNK,
 ) -> Array:
-    """y = x * (k + alpha * (sum of x**2 over n channels))**-beta, times `window` (H, W) when it is given."""
+    """y = x * (k + alpha * (sum of x**2 over n channels))**-beta, times `window` (H, W) when it is
+    given.
+    """
     return _launch("lrn_forward", (x,), n, k, alpha, beta, window, out, chunk)
 
 

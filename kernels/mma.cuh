@@ -1,4 +1,5 @@
-// Matrix products of a warp on tensor cores, in TF32: 8 bits of exponent as in float32, 10 bits of fraction.
+// Matrix products of a warp on tensor cores, in TF32: 8 bits of exponent as in float32, 10 bits of
+// fraction.
 //
 // d (16 x 8) += a (16 x 8) b (8 x 8). With g = lane / 4 and t = lane % 4 a lane has
 //   a[0] = A[g][t]   a[1] = A[g+8][t]     a[2] = A[g][t+4]   a[3] = A[g+8][t+4]

@@ -1,21 +1,25 @@
-// From responses to boxes, on the device: the peak of every map, the best scale, the move (Sec. 4.1 of the paper).
+// From responses to boxes, on the device: the peak of every map, the best scale, the move (Sec. 4.1
+// of the paper).
 //
 //   best scale = the first with the largest peak * penalty,  (row, column) = its peak, past the middle negative
 //   centre += (column, row) * window / N,   size = clip(window / (1 + padding), smallest, largest)
 //
-// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; their half spectra maps_f (M, bins) of
-// `columns` columns, those of the highest frequencies may be missing; penalties, factors (S) double;
-// windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h, what crop.cu reads; the state of a target 8 doubles:
+// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; their half spectra
+// maps_f (M, bins) of
+// `columns` columns, those of the highest frequencies may be missing; penalties, factors (S)
+// double; windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h, what crop.cu reads; the
+// state of a target 8 doubles:
 //   0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
 // and its result 8 doubles:
 //   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for no response
-// ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest value of each colour, see ranges.cuh.
-// Reference: dcfnet_np.tracker (`TrackerBase._find`, `_peak`, `Target.move`, `score_of`, `peak_to_sidelobe`), to the bit
-// but for psr.
+// ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest value of each colour,
+// see ranges.cuh.
+// Reference: dcfnet_np.tracker (`TrackerBase._find`, `_peak`, `Target.move`, `score_of`,
+// `peak_to_sidelobe`), to the bit but for psr.
 // Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
-// Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target; nothing comes back
-// but the result, so that a frame is one chain of launches.
+// Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target;
+// nothing comes back but the result, so that a frame is one chain of launches.
 #include "complex.cuh"
 #include "ranges.cuh"
 #include "rounding.cuh"
@@ -23,7 +27,8 @@
 constexpr int PEAK_THREADS = 512;
 constexpr int EXCLUDE = 5;  // rows and columns around the peak that are not sidelobe, either side
 
-// One candidate for the maximum: a larger value wins, then the smaller rank; NaN wins over all, as in NumPy.
+// One candidate for the maximum: a larger value wins, then the smaller rank; NaN wins over all, as
+// in NumPy.
 template <class T> struct Candidate {
     T value;
     int rank;
@@ -38,8 +43,8 @@ template <class T> __device__ __forceinline__ bool wins(const Candidate<T>& a, c
 }
 
 // Per map: the largest value, its row-major index, and the sums of all values and of their squares.
-// BY_COLUMNS: of several equal peaks the first of a walk down the columns wins (MATLAB), else along the rows.
-// grid = (M), block = 512
+// BY_COLUMNS: of several equal peaks the first of a walk down the columns wins (MATLAB), else along
+// the rows. grid = (M), block = 512
 template <class T, bool BY_COLUMNS>
 __global__ void __launch_bounds__(PEAK_THREADS)
 map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ indices, double* __restrict__ sums,
@@ -85,23 +90,26 @@ map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ i
 
 __device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }
 
-// How well a target was recognised, from 0 to 1: dcfnet_np.tracker.score_of. amplitude: sum of those of all bins.
+// How well a target was recognised, from 0 to 1: dcfnet_np.tracker.score_of. amplitude: sum of
+// those of all bins.
 __device__ __forceinline__ double score_of(double peak, double amplitude, int pixels)
 {
     return peak > 1 ? fmin(peak * pixels / amplitude, 1.) : peak;
 }
 
-// Vertex of the parabola through three neighbours, relative to the middle one, which is the largest: in [-1/2, 1/2].
+// Vertex of the parabola through three neighbours, relative to the middle one, which is the
+// largest: in [-1/2, 1/2].
 __device__ __forceinline__ double vertex(double before, double at, double after)
 {
     const double bend = 2 * at - before - after;
     return bend > 0 ? 0.5 * (after - before) / bend : 0.;
 }
 
-// Per target: choose, move, clamp, and leave the windows of the update and of the next frame behind, their ranges empty.
-// A target whose windows are flat, or whose responses hold NaN or infinity at any scale, has no response. One that has
-// none, or none above zero, is lost: it stays where it is and its rate becomes 0.
-// grid = (T), block = 128; the threads share out the peak's neighbourhood, then the first one does the rest.
+// Per target: choose, move, clamp, and leave the windows of the update and of the next frame
+// behind, their ranges empty. A target whose windows are flat, or whose responses hold NaN or
+// infinity at any scale, has no response. One that has none, or none above zero, is lost: it stays
+// where it is and its rate becomes 0. grid = (T), block = 128; the threads share out the peak's
+// neighbourhood, then the first one does the rest.
 template <class T, bool SUBPIXEL>
 __global__ void __launch_bounds__(128)
 move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, const T* __restrict__ peaks,
@@ -119,7 +127,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, 
     double highest = peaks[first] * penalties[0];
     for (int s = 0; s < S; ++s) {
         const double value = peaks[first + s] * penalties[s];
-        answered = answered && is_finite(value) && is_finite(sums[2 * (first + s)]);  // the sum sees minus infinity
+        // the sum sees minus infinity
+        answered = answered && is_finite(value) && is_finite(sums[2 * (first + s)]);
         if (value > highest) {
             highest = value;
             best = s;

@@ -37,9 +37,13 @@ class Targets(NamedTuple):
     state: Array  # (T, 8) float64, columns as in STATE
     windows: Array  # (T * S, 4) float64: centre x, y, width, height of the search windows
     update_windows: Array  # (T, 4) float64, the same for learning
-    rates: Array  # (T,) float32 or float64: weight of the newest frame in the model, 0 for a lost target
-    results: Array  # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for no response
-    ranges: Array  # (T * S, 3, 2) float32: smallest and largest value of each colour of the search windows, by `crop`
+    # (T,) float32 or float64: weight of the newest frame in the model, 0 for a lost target
+    rates: Array
+    # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for no response
+    results: Array
+    # (T * S, 3, 2) float32: smallest and largest value of each colour of the search windows, by
+    # `crop`
+    ranges: Array
     update_ranges: Array  # (T, 3, 2) float32, the same of the windows for learning
 
 
@@ -50,10 +54,11 @@ def make_peaks(maps: int, dtype: Any) -> Peaks:
 
 
 def map_peaks(maps: Array, *, by_columns: bool = False, out: Peaks | None = None) -> Peaks:
-    """Largest value of every map and where it is.  Of equal ones the first wins, along rows or (`by_columns`) columns.
+    """Largest value of every map and where it is.  Of equal ones the first wins, along rows or
+    (`by_columns`) columns.
 
-    maps: (M, H, W) float32 or float64, at least one pixel.  A NaN counts as the largest, as it does in NumPy.
-    """
+    maps: (M, H, W) float32 or float64, at least one pixel.  A NaN counts as the largest, as it does
+    in NumPy."""
     require(maps, "map_peaks: maps", maps.dtype, (None, None, None))
     ctype = c_type(maps, "map_peaks: maps")
     count, height, width = maps.shape
@@ -80,19 +85,23 @@ def move_targets(
     update_on_window: bool = False,
     subpixel: bool = False,
 ) -> None:
-    """Choose every target's scale, move its box, and write the windows of its update and of the next frame.
+    """Choose every target's scale, move its box, and write the windows of its update and of the
+    next frame.
 
-    maps: (T * S, H, W) responses, the scales of a target together; maps_f: (T * S, rows, columns), their half spectra
-    or bands of these; peaks: of these maps; penalties, factors: (S,) float64.  padding, learning_rate,
-    wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is "window".  `subpixel` refines the
-    peak by a parabola along each axis.  `targets` is changed in place.
+    maps: (T * S, H, W) responses, the scales of a target together; maps_f: (T * S, rows, columns),
+    their half spectra or bands of these; peaks: of these maps; penalties, factors: (S,) float64.
+    padding, learning_rate,
+    wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is "window".
+    `subpixel` refines the peak by a parabola along each axis.  `targets` is changed in place.
     """
     require(maps, "move_targets: maps", maps.dtype, (None, None, None))
     ctype = c_type(maps, "move_targets: maps")
     count, height, width = maps.shape
     scales = len(factors)
     if scales < 1 or count % scales:
-        raise ValueError(f"move_targets: maps must hold {scales} scales of every target, got {count} maps")
+        raise ValueError(
+            f"move_targets: maps must hold {scales} scales of every target, got {count} maps"
+        )
     t = count // scales
     require(maps_f, "move_targets: maps_f", COMPLEX[np.dtype(maps.dtype)], (count, None, None))
     _require_peaks(peaks, "move_targets: peaks", count, maps.dtype)

@@ -1,5 +1,6 @@
-// The smallest and the largest value of each colour in a window, in grey levels from 0, of the pixels inside the frame:
-// what tells a window that holds nothing. Stored as COLOURS pairs a window.
+// The smallest and the largest value of each colour in a window, in grey levels from 0, of the
+// pixels inside the frame: what tells a window that holds nothing. Stored as COLOURS pairs a
+// window.
 #pragma once
 
 struct Range {
@@ -17,7 +18,8 @@ __device__ __forceinline__ void store_empty(float* stored)
     stored[1] = empty_range().largest;
 }
 
-// Is there nothing to track in these windows? Half a grey level of tolerance: dcfnet_np.extractor.is_flat.
+// Is there nothing to track in these windows? Half a grey level of tolerance:
+// dcfnet_np.extractor.is_flat.
 __device__ __forceinline__ bool is_flat(const float* ranges, int windows)
 {
     for (int colour = 0; colour < COLOURS; ++colour) {
@@ -32,8 +34,9 @@ __device__ __forceinline__ bool is_flat(const float* ranges, int windows)
     return true;
 }
 
-// Widen stored = {smallest, largest} by the ranges of all 32 lanes of this warp. Pixels are not negative, and numbers
-// that are not compare as the integers of the same bits, for which there are atomic operations.
+// Widen stored = {smallest, largest} by the ranges of all 32 lanes of this warp. Pixels are not
+// negative, and numbers that are not compare as the integers of the same bits, for which there are
+// atomic operations.
 __device__ __forceinline__ void widen(float* stored, Range range)
 {
 #pragma unroll

@@ -1,4 +1,5 @@
-// Products and sums that the compiler must not fuse into a multiply-add, where a kernel has to round like NumPy.
+// Products and sums that the compiler must not fuse into a multiply-add, where a kernel has to
+// round like NumPy.
 #pragma once
 
 #ifdef __CUDA_ARCH__

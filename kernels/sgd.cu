@@ -1,4 +1,5 @@
-// Stochastic gradient descent with momentum and weight decay, over all parameters in one flat buffer.
+// Stochastic gradient descent with momentum and weight decay, over all parameters in one flat
+// buffer.
 //
 // Formulas    v = momentum * v + g + decay * p,   p = p - lr * v
 //             decay is the gamma of gamma / 2 * |p|^2, so decay * p is its gradient.

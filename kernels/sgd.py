@@ -11,9 +11,16 @@ EXPRESSIONS = ("sgd_step<float>", "sgd_step<double>")
 
 
 def step(
-    parameters: Array, gradient: Array, velocity: Array, *, lr: float, momentum: float, weight_decay: float
+    parameters: Array,
+    gradient: Array,
+    velocity: Array,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
 ) -> None:
-    """velocity = momentum * velocity + gradient + weight_decay * parameters; parameters -= lr * velocity.
+    """velocity = momentum * velocity + gradient + weight_decay * parameters; parameters -= lr *
+    velocity.
 
     All three are flat, of one length and dtype; parameters and velocity are written in place.
     Reference: `dcfnet_np.train.sgd.sgd_step`.

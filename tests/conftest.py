@@ -10,8 +10,8 @@ import pytest
 
 from dcfnet_np import backend, network, weights
 
-# A shell starts what runs in its background with SIGINT ignored, and nohup with SIGHUP.  Processes that the tests
-# start would inherit that, and those about these signals would wait for ever.
+# A shell starts what runs in its background with SIGINT ignored, and nohup with SIGHUP.  Processes
+# that the tests start would inherit that, and those about these signals would wait for ever.
 for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
     if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
         signal.signal(getattr(signal, name), handler)
@@ -19,7 +19,9 @@ for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
 
 @pytest.fixture(scope="session")
 def data_dir():
-    """The folder $DCFNET_DATA with sequences/, train/, validation/ and weights/; skips where it is unset."""
+    """The folder $DCFNET_DATA with sequences/, train/, validation/ and weights/; skips where it is
+    unset.
+    """
     value = os.environ.get("DCFNET_DATA")
     if not value:
         pytest.skip("DCFNET_DATA is not set")
@@ -95,7 +97,8 @@ def pytest_terminal_summary(terminalreporter):
         reasons = Counter()
         for outcome in ("passed", "failed", "error", "skipped"):
             for report in terminalreporter.stats.get(outcome, []):
-                if marker not in getattr(report, "keywords", ()):  # a report of a failed collection has none
+                # a report of a failed collection has none
+                if marker not in getattr(report, "keywords", ()):
                     continue
                 if outcome == "skipped":
                     reasons[str(report.longrepr[2]).removeprefix("Skipped: ")] += 1
@@ -106,5 +109,7 @@ def pytest_terminal_summary(terminalreporter):
             continue
         line = f"{kind} tests: {ran} ran ({failed} failed), {sum(reasons.values())} skipped"
         if reasons:
-            line += ": " + "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+            line += ": " + "; ".join(
+                f"{count} x {reason}" for reason, count in reasons.most_common()
+            )
         terminalreporter.write_line(line)

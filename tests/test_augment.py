@@ -35,7 +35,9 @@ def test_nothing_asked_nothing_done(images):
 def test_mirror_images_come_in_pairs(xp, images):
     changed = to_numpy(augment(xp.asarray(images), PAIRS, 1, Augmentation(flip=True, seed=3)))
     same = [np.allclose(a, b, atol=1e-3) for a, b in zip(images, changed, strict=True)]
-    mirrored = [np.allclose(a[..., ::-1], b, atol=1e-3) for a, b in zip(images, changed, strict=True)]
+    mirrored = [
+        np.allclose(a[..., ::-1], b, atol=1e-3) for a, b in zip(images, changed, strict=True)
+    ]
     assert all(s != m for s, m in zip(same, mirrored, strict=True))
     assert same[:4] == same[4:] and 0 < sum(same) < 8
 
@@ -111,7 +113,9 @@ def test_every_jitter_is_drawn_as_often():
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("warp", [{}, {"scale": 0.2}, {"scale": 0.1, "rotate": 40, "stretch": 0.2}])
 def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down, warp):
-    """By the real filter, on raw pixels: template and search are one image, the search moved, mirrored and warped."""
+    """By the real filter, on raw pixels: template and search are one image, the search moved,
+    mirrored and warped.
+    """
     side, size = 2 * 14 + 45, 45
     crops = rng.integers(0, 256, (2, 3, side, side), dtype=np.uint8)
     crops[1] = crops[0]
@@ -128,7 +132,9 @@ def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down,
         response, _ = dcf_forward(images[:1], images[1:], np.fft.rfft2(label), 1e-1)
         (shift,) = label_shifts(pairs, epoch, augmentation)
         (wanted,) = shift_label(label, shift[None])
-        found, expected = (np.array(np.unravel_index(m.argmax(), m.shape)) for m in (response[0], wanted))
+        found, expected = (
+            np.array(np.unravel_index(m.argmax(), m.shape)) for m in (response[0], wanted)
+        )
         np.testing.assert_array_equal(expected, shift % size)
         assert abs(found - expected).max() <= bool(warp)
         peaks.add(tuple(expected))
@@ -136,13 +142,18 @@ def test_the_response_peaks_where_the_shifted_label_does(rng, flip, upside_down,
 
 
 def test_the_label_is_shifted_in_the_loss(rng):
-    """Shifting label and search alike changes nothing: `Batches.labels` on its way through the step."""
+    """Shifting label and search alike changes nothing: `Batches.labels` on its way through the
+    step.
+    """
     crops = rng.integers(0, 256, (3, 3, 45, 45), dtype=np.uint8)
     map_size = network.feature_size(33, "light", "valid")
     objective = make_objective((map_size, map_size), 3.0, 0.1, device=Device("cpu"))
     pairs = np.array([[0, 1], [2, 0]])
     batches = Batches(crops, (100.0, 110.0, 120.0), np.float32, Augmentation(jitter=6), size=33)
-    labels, shifts = batches.labels(pairs, 2, objective), label_shifts(pairs, 2, Augmentation(jitter=6))
+    labels, shifts = (
+        batches.labels(pairs, 2, objective),
+        label_shifts(pairs, 2, Augmentation(jitter=6)),
+    )
     assert batches.labels(pairs, None, objective) is None  # validation
     for label, shift in zip(labels, shifts):
         np.testing.assert_array_equal(label, np.roll(objective.label, shift, (0, 1)))
@@ -177,20 +188,26 @@ def test_search_windows_turn_and_stretch_about_the_target(warp):
     """Two marks, right of the target and below it, are found where trigonometry puts them."""
     augmentation = Augmentation(**warp, seed=3)
     side, size = 77, 61
-    centre, right, below = (np.array([38, 38]) + offset for offset in ([0, 0], [12, 0], [0, 12]))  # x, y
+    # x, y
+    centre, right, below = (np.array([38, 38]) + offset for offset in ([0, 0], [12, 0], [0, 12]))
     x, y = np.meshgrid(np.arange(side), np.arange(side))
-    blobs = [255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 8) for at in (centre, right, below)]
+    blobs = [
+        255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 8) for at in (centre, right, below)
+    ]
     raw = np.broadcast_to(np.round(blobs).astype(np.uint8), (2, len(PAIRS), 3, side, side))
     got = cut(raw, PAIRS, size, 0, augmentation)
     np.testing.assert_array_equal(got[0], raw[0, ..., 8:-8, 8:-8])
     cuts = draw_cuts(PAIRS, 0, augmentation)
     assert np.ptp(cuts.angle) > 0.3 or "rotate" not in warp
-    for image, shift, scale, angle, stretch in zip(got[1], cuts.shift, cuts.scale, cuts.angle, cuts.stretch):
+    for image, shift, scale, angle, stretch in zip(
+        got[1], cuts.shift, cuts.scale, cuts.angle, cuts.stretch
+    ):
         weight = image.astype(float)
         rows, columns = np.mgrid[:size, :size]
         found = [np.array([(w * columns).sum(), (w * rows).sum()]) / w.sum() for w in weight]
         target = (size - 1) / 2 - shift / scale
-        # A window that turns one way, and is so many times as wide, shows the mark turned the other way, and nearer.
+        # A window that turns one way, and is so many times as wide, shows the mark turned the other
+        # way, and nearer.
         expected = [
             target + 12 / scale * np.array([np.cos(angle) / stretch, -np.sin(angle) * stretch]),
             target + 12 / scale * np.array([np.sin(angle) / stretch, np.cos(angle) * stretch]),
@@ -210,14 +227,18 @@ def test_gray_upside_down_and_blur(raw):
 
     turned = cut(raw, PAIRS, SIZE, 1, Augmentation(upside_down=True, seed=4))
     assert 0 < drawn.upside_down.sum() < 4
-    np.testing.assert_array_equal(turned[:, drawn.upside_down], middle(raw)[:, drawn.upside_down, :, ::-1])
+    np.testing.assert_array_equal(
+        turned[:, drawn.upside_down], middle(raw)[:, drawn.upside_down, :, ::-1]
+    )
     np.testing.assert_array_equal(turned[:, ~drawn.upside_down], middle(raw)[:, ~drawn.upside_down])
 
     blurred = cut(raw, PAIRS, SIZE, 1, Augmentation(blur=1.5, seed=4))
-    roughness = np.abs(np.diff(blurred.astype(int))).mean((2, 3, 4)) / np.abs(np.diff(middle(raw).astype(int))).mean(
-        (2, 3, 4)
-    )
-    assert (roughness[drawn.blur.T == 0] == 1).all() and (roughness[drawn.blur.T > 0.5] < 0.95).all()
+    roughness = np.abs(np.diff(blurred.astype(int))).mean((2, 3, 4)) / np.abs(
+        np.diff(middle(raw).astype(int))
+    ).mean((2, 3, 4))
+    assert (roughness[drawn.blur.T == 0] == 1).all() and (
+        roughness[drawn.blur.T > 0.5] < 0.95
+    ).all()
     assert 0 < (drawn.blur > 0.5).sum() and 0 < (drawn.blur == 0).sum()
 
 
@@ -230,7 +251,12 @@ def test_a_pair_is_cut_alike_in_any_batch_and_inputs_stay(raw):
 
 
 def test_one_change_does_not_alter_what_another_draws():
-    alone = {"shift": {"jitter": 5}, "scale": {"scale": 0.1}, "gray": {"gray": 0.5}, "blur": {"blur": 1.5}}
+    alone = {
+        "shift": {"jitter": 5},
+        "scale": {"scale": 0.1},
+        "gray": {"gray": 0.5},
+        "blur": {"blur": 1.5},
+    }
     alone |= {"angle": {"rotate": 20}, "stretch": {"stretch": 0.1}}
     for name in (*alone, "upside_down"):
         some = Augmentation(**alone.get(name, {"upside_down": True}), seed=4)
@@ -245,7 +271,8 @@ def test_a_jitter_beyond_the_margin_is_refused():
         check_margin(Augmentation(jitter=6), 5)
 
 
-# ------------------------------------------------------------------------------- what is drawn, and what it does
+# ------------------------------------------------------------------------------- what is drawn, and
+# what it does
 
 MANY = np.stack([np.arange(4000), np.arange(4000) + 1], axis=1)
 STRONG = Augmentation(
@@ -259,11 +286,17 @@ def evenly(values, low, high):
     values = np.asarray(values, float)
     quarters = np.histogram(values, 4, (low, high))[0] / len(values)
     end = 0.01 * (high - low)
-    return low <= values.min() < low + end and high - end < values.max() <= high and abs(quarters - 0.25).max() < 0.04
+    return (
+        low <= values.min() < low + end
+        and high - end < values.max() <= high
+        and abs(quarters - 0.25).max() < 0.04
+    )
 
 
 def drawn(augmentation, pairs=MANY, epoch=2):
-    """{name: (N,)} of everything drawn that is a number, on an even scale; images' own ones by role and colour."""
+    """{name: (N,)} of everything drawn that is a number, on an even scale; images' own ones by role
+    and colour.
+    """
     cuts, changes, n = (
         draw_cuts(pairs, epoch, augmentation),
         draw_changes(pairs, epoch, augmentation, float),
@@ -273,8 +306,14 @@ def drawn(augmentation, pairs=MANY, epoch=2):
     columns |= {"scale": np.log(cuts.scale), "stretch": np.log(cuts.stretch)}
     columns |= {f"blur {i}": cuts.blur[:, i] for i in (0, 1)}
     for name in ("contrast", "brightness"):
-        columns |= {f"{name} {i}": np.log(getattr(changes, name)[i * n : i * n + n]) for i in (0, 1)}
-    columns |= {f"colour {i}{c}": np.log(changes.colour[i * n : i * n + n, c]) for i in (0, 1) for c in range(3)}
+        columns |= {
+            f"{name} {i}": np.log(getattr(changes, name)[i * n : i * n + n]) for i in (0, 1)
+        }
+    columns |= {
+        f"colour {i}{c}": np.log(changes.colour[i * n : i * n + n, c])
+        for i in (0, 1)
+        for c in range(3)
+    }
     masks = {"gray": cuts.gray, "upside down": cuts.upside_down, "mirrored": changes.mirrored[:n]}
     assert (changes.mirrored[:n] == changes.mirrored[n:]).all()  # both images or none
     return columns | {name: mask.astype(float) for name, mask in masks.items()}
@@ -284,7 +323,14 @@ def test_ranges_of_what_is_drawn():
     columns = drawn(STRONG)
     for axis in ("right", "down"):
         assert np.unique(columns[axis]).tolist() == list(range(-3, 4))
-    ends = {"scale": 0.2, "stretch": 0.1, "angle": np.pi / 6, "contrast": 0.4, "brightness": 0.4, "colour": 0.3}
+    ends = {
+        "scale": 0.2,
+        "stretch": 0.1,
+        "angle": np.pi / 6,
+        "contrast": 0.4,
+        "brightness": 0.4,
+        "colour": 0.3,
+    }
     for name, values in columns.items():
         if (kind := name.split()[0]) in ends:
             assert evenly(values, -ends[kind], ends[kind]), name
@@ -293,8 +339,14 @@ def test_ranges_of_what_is_drawn():
         assert abs((blur == 0).mean() - 0.5) < 0.03
         assert evenly(blur[blur > 0], 0, 2.0)
     assert abs(columns["gray"].mean() - 0.25) < 0.03
-    assert abs(columns["upside down"].mean() - 0.5) < 0.03 and abs(columns["mirrored"].mean() - 0.5) < 0.03
-    assert draw_cuts(MANY, 0, Augmentation(gray=1)).gray.all() and not draw_cuts(MANY, 0, Augmentation()).gray.any()
+    assert (
+        abs(columns["upside down"].mean() - 0.5) < 0.03
+        and abs(columns["mirrored"].mean() - 0.5) < 0.03
+    )
+    assert (
+        draw_cuts(MANY, 0, Augmentation(gray=1)).gray.all()
+        and not draw_cuts(MANY, 0, Augmentation()).gray.any()
+    )
 
 
 def test_no_two_changes_share_their_numbers():
@@ -322,18 +374,26 @@ def test_the_settings_of_a_run_reach_the_augmentation():
 
 
 def test_the_label_moves_with_the_target_in_the_windows_own_pixels():
-    """A window twice as large shows a shift half as long; a mirror image shows it on the other side."""
+    """A window twice as large shows a shift half as long; a mirror image shows it on the other
+    side.
+    """
     augmentation = STRONG._replace(jitter=20, scale=0.7)
     cuts, changes = draw_cuts(MANY, 1, augmentation), draw_changes(MANY, 1, augmentation, float)
     for (down, right), (dx, dy), scale, turned, mirrored in zip(
-        label_shifts(MANY, 1, augmentation), cuts.shift, cuts.scale, cuts.upside_down, changes.mirrored
+        label_shifts(MANY, 1, augmentation),
+        cuts.shift,
+        cuts.scale,
+        cuts.upside_down,
+        changes.mirrored,
     ):
         assert right == round(dx / scale) * (1 if mirrored else -1)
         assert down == round(dy / scale) * (1 if turned else -1)
 
 
 def test_light_and_colours_by_hand(xp, images):
-    """Contrast about the image's mean level, brightness times it, each colour times its own; whole range at most."""
+    """Contrast about the image's mean level, brightness times it, each colour times its own; whole
+    range at most.
+    """
     augmentation = Augmentation(light=0.6, colour=0.5, seed=2)
     changes = draw_changes(PAIRS, 1, augmentation, np.float64)
     got = to_numpy(augment(xp.asarray(images), PAIRS, 1, augmentation))
@@ -341,14 +401,18 @@ def test_light_and_colours_by_hand(xp, images):
     for i, image in enumerate(images.astype(float)):
         level = image.mean()
         for c in range(3):
-            shown = (image[c] - level) * changes.contrast[i] + level * changes.brightness[i] * changes.colour[i, c]
+            shown = (image[c] - level) * changes.contrast[i] + level * changes.brightness[
+                i
+            ] * changes.colour[i, c]
             clipped += ((shown < 0) | (shown > 255)).sum()
             np.testing.assert_allclose(got[i, c], np.clip(shown, 0, 255), rtol=1e-4, atol=1e-3)
     assert clipped
 
 
 def test_blur_by_hand(raw):
-    """A Gaussian of the drawn width, pixel by pixel, on the window that the network sees, mirrored at its edges."""
+    """A Gaussian of the drawn width, pixel by pixel, on the window that the network sees, mirrored
+    at its edges.
+    """
     augmentation = Augmentation(blur=1.5, seed=4)
     got, sigmas = cut(raw, PAIRS, SIZE, 1, augmentation), draw_cuts(PAIRS, 1, augmentation).blur
     assert (sigmas > 0.3).any() and (sigmas == 0).any()
@@ -358,8 +422,12 @@ def test_blur_by_hand(raw):
             reach = np.arange(-9, 10)
             kernel = np.exp(-(reach**2) / (2 * sigma**2))
             padded = np.pad(image, ((0, 0), (9, 9), (9, 9)), "reflect")
-            rows = sum(k * padded[:, 9 + r : 9 + r + SIZE] for k, r in zip(kernel / kernel.sum(), reach))
-            image = sum(k * rows[:, :, 9 + r : 9 + r + SIZE] for k, r in zip(kernel / kernel.sum(), reach))
+            rows = sum(
+                k * padded[:, 9 + r : 9 + r + SIZE] for k, r in zip(kernel / kernel.sum(), reach)
+            )
+            image = sum(
+                k * rows[:, :, 9 + r : 9 + r + SIZE] for k, r in zip(kernel / kernel.sum(), reach)
+            )
         assert abs(got[role, i] - image).max() < 2.5 and abs(got[role, i] - image).mean() < 0.8
 
 

@@ -29,7 +29,10 @@ NAN = math.nan
 def random_rows(rng, count=7):
     """Rows as a tracker makes them: NumPy numbers, a first row without a score."""
     boxes = rng.uniform(-20, 150, (count, 4))
-    rows = [BoxRow(i, tuple(box), rng.random(), bool(i % 2), rng.random()) for i, box in enumerate(boxes)]
+    rows = [
+        BoxRow(i, tuple(box), rng.random(), bool(i % 2), rng.random())
+        for i, box in enumerate(boxes)
+    ]
     rows[0] = BoxRow(0, tuple(boxes[0]))
     return rows, boxes
 
@@ -100,7 +103,15 @@ def test_polygon_to_box():
 
 def test_iou_by_hand():
     a = (0, 0, 4, 4)
-    others = [(0, 0, 4, 4), (2, 0, 4, 4), (4, 0, 4, 4), (9, 9, 1, 1), (1, 1, 2, 2), (1, 1, 0, 0), (NAN,) * 4]
+    others = [
+        (0, 0, 4, 4),
+        (2, 0, 4, 4),
+        (4, 0, 4, 4),
+        (9, 9, 1, 1),
+        (1, 1, 2, 2),
+        (1, 1, 0, 0),
+        (NAN,) * 4,
+    ]
     np.testing.assert_allclose(iou(a, others), [1, 8 / 24, 0, 0, 4 / 16, 0, NAN])
     assert iou((1, 1, 0, 0), (1, 1, 0, 0)) == 0
 
@@ -115,7 +126,13 @@ def test_iou_against_counted_pixels(rng):
 
 
 @pytest.mark.parametrize(
-    "text", ["1,2,3,4\n5,6,7,8\n", "1\t2\t3\t4\r\n5\t6\t7\t8", "\ufeff1 2  3 4\n\n5 6\t7 8\n\n", "1, 2 ,3, 4,\n5,6,7,8"]
+    "text",
+    [
+        "1,2,3,4\n5,6,7,8\n",
+        "1\t2\t3\t4\r\n5\t6\t7\t8",
+        "\ufeff1 2  3 4\n\n5 6\t7 8\n\n",
+        "1, 2 ,3, 4,\n5,6,7,8",
+    ],
 )
 def test_read_numbers_takes_commas_tabs_and_spaces(tmp_path, text):
     path = tmp_path / "a.txt"
@@ -139,7 +156,9 @@ def test_read_numbers_names_the_line(tmp_path, text, message):
         read_numbers(path)
 
 
-@pytest.mark.parametrize(("suffix", "precision"), [(".txt", 1e-4), (".csv", 1e-6), (".json", 0), (".TXT", 1e-4)])
+@pytest.mark.parametrize(
+    ("suffix", "precision"), [(".txt", 1e-4), (".csv", 1e-6), (".json", 0), (".TXT", 1e-4)]
+)
 def test_boxes_come_back(tmp_path, rng, suffix, precision):
     rows, boxes = random_rows(rng)
     path = tmp_path / f"boxes{suffix}"
@@ -167,7 +186,9 @@ def test_csv_and_json_carry_all_columns(tmp_path, rng):
         ] * len(rows)
         assert [int(record["frame"]) for record in records] == list(range(len(rows)))
         assert [bool(int(record["ok"])) for record in records] == [row.ok for row in rows]
-        assert [float(record["time"]) for record in records] == pytest.approx([row.time for row in rows], abs=1e-6)
+        assert [float(record["time"]) for record in records] == pytest.approx(
+            [row.time for row in rows], abs=1e-6
+        )
         scores = [float(record["score"]) for record in records[1:]]
         assert scores == pytest.approx([row.score for row in rows[1:]], abs=1e-6)
     assert from_csv[0]["score"] == ""
@@ -287,7 +308,9 @@ def test_a_killed_run_leaves_its_rows(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".json"])
 @pytest.mark.parametrize("missing", [1, 20])
 def test_a_full_disk_keeps_whole_rows_and_names_the_file(tmp_path, suffix, missing):
-    """A limit on the size of files fails like a full disk: first with a part of a row, then with an error."""
+    """A limit on the size of files fails like a full disk: first with a part of a row, then with an
+    error.
+    """
     pytest.importorskip("resource", reason="no limit on the size of files here")
     path, part = tmp_path / f"a{suffix}", tmp_path / f"a.part{suffix}"
     write_boxes(path, [BoxRow(i, (i, 2, 30, 40), 0.5) for i in range(8)])
@@ -295,7 +318,10 @@ def test_a_full_disk_keeps_whole_rows_and_names_the_file(tmp_path, suffix, missi
     path.unlink()
     done = run_python(WRITE_ROWS.format(path=str(path), count=100, end="", limit=limit))
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and f"WriteError: cannot write {path}: File too large; make room" in last
+    assert (
+        done.returncode == 1
+        and f"WriteError: cannot write {path}: File too large; make room" in last
+    )
     (kept,) = tmp_path.iterdir()
     count = 7
     assert kept == (part if (suffix, missing) == (".json", 1) else path)

@@ -1,4 +1,6 @@
-"""OpenCV's interface against OpenCV's own tracker; bridges without their packages; the toolkits, run by `make vot`."""
+"""OpenCV's interface against OpenCV's own tracker; bridges without their packages; the toolkits,
+run by `make vot`.
+"""
 
 import os
 import shutil
@@ -20,12 +22,16 @@ ROOT = Path(__file__).parent.parent
 
 
 def opencv_program(tracker, frames, box):
-    """What a program written for OpenCV does with a tracker; keywords, and the box drawn as it comes."""
+    """What a program written for OpenCV does with a tracker; keywords, and the box drawn as it
+    comes.
+    """
     assert tracker.init(image=frames[0], boundingBox=[int(value) for value in box]) is None
     boxes = []
     for frame in frames[1:]:
         ok, found = tracker.update(image=frame)
-        assert type(ok) is bool and type(found) is tuple and all(type(value) is int for value in found)
+        assert (
+            type(ok) is bool and type(found) is tuple and all(type(value) is int for value in found)
+        )
         assert type(tracker.getTrackingScore()) is float
         cv2.rectangle(frame.copy(), found, (0, 255, 0))
         boxes.append(found)
@@ -62,9 +68,16 @@ def test_opencv_target_is_lost_in_a_black_frame():
 def test_opencv_settings_reach_the_tracker():
     """And a new start forgets the last result."""
     frames, truth = make_scene()
-    for tracker in (OpenCVTracker("conv1", "matlab-v1", "cpu"), OpenCVTracker.create("conv1", "matlab-v1", "cpu")):
+    for tracker in (
+        OpenCVTracker("conv1", "matlab-v1", "cpu"),
+        OpenCVTracker.create("conv1", "matlab-v1", "cpu"),
+    ):
         inner = tracker._tracker
-        assert (inner.weights.architecture, inner.preset.name, str(inner.device)) == ("conv1", "matlab-v1", "cpu")
+        assert (inner.weights.architecture, inner.preset.name, str(inner.device)) == (
+            "conv1",
+            "matlab-v1",
+            "cpu",
+        )
     tracker.init(frames[0], truth[0])
     tracker.update(frames[1])
     assert tracker.result.ok and tracker.getTrackingScore() > 0.1
@@ -94,8 +107,14 @@ def test_opencv_bad_input():
     ("kind", "frame"),
     [
         ("RGB to BGR", lambda frame, folder: frame[:, :, ::-1].copy()[:, :, ::-1]),
-        ("part of a larger picture", lambda frame, folder: np.pad(frame, ((9, 9), (5, 5), (0, 0)))[9:-9, 5:-5]),
-        ("bytes of somebody else", lambda frame, folder: np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape)),
+        (
+            "part of a larger picture",
+            lambda frame, folder: np.pad(frame, ((9, 9), (5, 5), (0, 0)))[9:-9, 5:-5],
+        ),
+        (
+            "bytes of somebody else",
+            lambda frame, folder: np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape),
+        ),
         ("DLPack", lambda frame, folder: np.from_dlpack(frame)),
         ("memory-mapped file", lambda frame, folder: mapped(frame, folder)),
     ],
@@ -121,12 +140,16 @@ def mapped(frame, folder):
 
 def without(package, statement):
     script = f"import sys; sys.modules[{package!r}] = None\n{statement}"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 def test_got10k_is_absent():
     done = without("got10k", "from dcfnet_np.adapters.got10k import Got10kTracker; Got10kTracker()")
-    assert done.stderr.splitlines()[-1].startswith("ImportError: Got10kTracker: the GOT-10k toolkit cannot be imported")
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: Got10kTracker: the GOT-10k toolkit cannot be imported"
+    )
 
 
 def test_trax_is_absent():
@@ -137,7 +160,9 @@ def test_trax_is_absent():
 
 def test_trax_arguments():
     command = [sys.executable, "-m", "dcfnet_np.adapters.trax", "--preset", "none"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "preset" in done.stderr
 
@@ -146,27 +171,39 @@ def test_trax_arguments():
 
 
 def make(target):
-    """`make TARGET` with this interpreter and without what an outer make or pytest left in the environment."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTEST"))}
+    """`make TARGET` with this interpreter and without what an outer make or pytest left in the
+    environment.
+    """
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTEST"))
+    }
     command = ["make", "--no-print-directory", f"PYTHON={sys.executable}", target]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 @pytest.mark.needs_toolkits
 def test_toolkits_run_our_tracker():
-    """tests/test_bridges_got10k.py and tests/test_bridges_trax.py in an environment that `make vot` sets up."""
+    """tests/test_bridges_got10k.py and tests/test_bridges_trax.py in an environment that `make vot`
+    sets up.
+    """
     if not shutil.which("make"):
         pytest.skip("no make here, which sets up the toolkits' environment")
-    # Without a network, or behind a slow one, there is no environment: no fault of the code, so the test skips.
+    # Without a network, or behind a slow one, there is no environment: no fault of the code, so the
+    # test skips.
     try:
         setup = make("vot-environment")
     except subprocess.TimeoutExpired:
         pytest.skip(f"the toolkits were not installed in {PATIENCE // 60} minutes")
     if setup.returncode:
         output = setup.stdout + setup.stderr
-        assert "ResolutionImpossible" not in output, output  # pins that contradict each other are our fault
+        # pins that contradict each other are our fault
+        assert "ResolutionImpossible" not in output, output
         lines = output.splitlines()
-        pytest.skip(f"the toolkits cannot be installed: {([x for x in lines if 'ERROR' in x] or lines)[-1].strip()}")
+        pytest.skip(
+            f"the toolkits cannot be installed: {([x for x in lines if 'ERROR' in x] or lines)[-1].strip()}"
+        )
     done = make("vot")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout

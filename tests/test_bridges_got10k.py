@@ -24,7 +24,10 @@ def write_boxes(path, boxes):
 
 def decoded(folder):
     """The frames of a folder as the toolkit reads them, BGR."""
-    return [np.asarray(Image.open(file).convert("RGB"))[:, :, ::-1] for file in sorted(folder.glob("*.jpg"))]
+    return [
+        np.asarray(Image.open(file).convert("RGB"))[:, :, ::-1]
+        for file in sorted(folder.glob("*.jpg"))
+    ]
 
 
 def test_got10k_experiment(tmp_path):
@@ -37,14 +40,17 @@ def test_got10k_experiment(tmp_path):
     for label, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
         np.savetxt(folder / f"{label}.label", np.full(len(frames), value), fmt="%d")
 
-    experiment = ExperimentGOT10k(tmp_path / "data", "val", tmp_path / "results", tmp_path / "reports")
+    experiment = ExperimentGOT10k(
+        tmp_path / "data", "val", tmp_path / "results", tmp_path / "reports"
+    )
     experiment.run(Got10kTracker(device="cpu"))
     performance = experiment.report(["DCFNet"])["DCFNet"]
 
     written = list((tmp_path / "results/GOT-10k/DCFNet").rglob("*_00?.txt"))
     assert len(written) == 1  # a deterministic tracker is not run three times
     boxes = np.loadtxt(written[0], delimiter=",") - (1, 1, 0, 0)
-    assert np.abs(boxes - tracked(decoded(folder), truth[0])).max() < 1e-3  # the file has three decimals
+    # the file has three decimals
+    assert np.abs(boxes - tracked(decoded(folder), truth[0])).max() < 1e-3
     assert performance["overall"]["ao"] == pytest.approx(iou(boxes, truth)[1:].mean(), abs=1e-6)
     assert performance["overall"]["ao"] > 0.8
 

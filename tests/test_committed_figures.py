@@ -1,4 +1,6 @@
-"""Tables of the pages against the committed runs that they come from, and these against a run of today."""
+"""Tables of the pages against the committed runs that they come from, and these against a run of
+today.
+"""
 
 import json
 import re
@@ -33,19 +35,33 @@ def table_row(page, first):
 
 
 def rows(architecture, packaged):
-    """Those of one network with `default`, packaged or with random weights, as benchmarks/score_weights.py wrote."""
-    found = [row for row in committed("weights-sequences.json")["scores"] if row["architecture"] == architecture]
+    """Those of one network with `default`, packaged or with random weights, as
+    benchmarks/score_weights.py wrote.
+    """
+    found = [
+        row
+        for row in committed("weights-sequences.json")["scores"]
+        if row["architecture"] == architecture
+    ]
     found = [row for row in found if row["preset"] == "default"]
-    return [row for row in found if row["weights"] == architecture or not packaged and "random" in row["weights"]]
+    return [
+        row
+        for row in found
+        if row["weights"] == architecture or not packaged and "random" in row["weights"]
+    ]
 
 
 @pytest.mark.parametrize("architecture", PACKAGED)
 def test_the_model_card_says_what_the_committed_run_says(architecture):
-    """Of files alone: .63 at least, .10 above five random seeds, and the card's figures are the run's."""
+    """Of files alone: .63 at least, .10 above five random seeds, and the card's figures are the
+    run's.
+    """
     (packaged,) = rows(architecture, packaged=True)
     random = [row for row in rows(architecture, packaged=False) if row["weights"] != architecture]
     for row in (packaged, *random):
-        assert len(row["auc"]) == 12 and row["mean"] == pytest.approx(np.mean(list(row["auc"].values())))
+        assert len(row["auc"]) == 12 and row["mean"] == pytest.approx(
+            np.mean(list(row["auc"].values()))
+        )
     means = [row["mean"] for row in random]
     assert len(means) == 5 and packaged["mean"] >= max(0.63, np.mean(means) + 0.10)
     card = table_row("dcfnet_np/data/README.md", f"`{architecture}`")
@@ -56,7 +72,9 @@ def test_the_model_card_says_what_the_committed_run_says(architecture):
 @pytest.mark.parametrize("architecture", PACKAGED)
 @pytest.mark.parametrize("name", ["Deer", "Bird2"])
 def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architecture, name):
-    """Tracked again: with other weights or settings than the committed run's both sequences score otherwise."""
+    """Tracked again: with other weights or settings than the committed run's both sequences score
+    otherwise.
+    """
     (sequence,) = datasets.load(data_dir / "sequences", [name])
     (segment,) = protocols.segments(sequence, "ope", RULES["otb"])
     tracker = make(Spec("ours", "dcfnet", architecture, "default", "cpu"))
@@ -76,7 +94,9 @@ def test_the_pages_say_what_the_committed_runs_say():
     folders, names = ("validation", "development"), ("default", CAREFUL)
     whole = [options[name][folder] for folder in folders for name in names]
     assert table_row("docs/loss.md", WHOLE) == pytest.approx(whole, abs=5e-4)
-    cut = [loss[folder][f"{name}_cut"]["auc"] for folder in folders for name in ("default", "careful")]
+    cut = [
+        loss[folder][f"{name}_cut"]["auc"] for folder in folders for name in ("default", "careful")
+    ]
     said = table_row("docs/loss.md", CUT)
     assert said == pytest.approx(cut, abs=5e-4)
 

@@ -1,4 +1,6 @@
-"""What files say of themselves, and what sources make of it: whole and damaged videos, stacks of pages."""
+"""What files say of themselves, and what sources make of it: whole and damaged videos, stacks of
+pages.
+"""
 
 import io
 import struct
@@ -71,11 +73,14 @@ def test_a_video_cut_short(video, lacking):
     assert missing_bytes(video) == lacking
     got, error, said = read(video)
     assert said == []
-    if lacking == 1 and len(got) == COUNT:  # an index at the end, or the last byte of the last picture
+    # an index at the end, or the last byte of the last picture
+    if lacking == 1 and len(got) == COUNT:
         assert error == ""
     else:
         assert 10 < len(got) < COUNT
-        assert error.startswith(f"frame {len(got) + 1} of {video} is not there: the file is cut short, {lacking} bytes")
+        assert error.startswith(
+            f"frame {len(got) + 1} of {video} is not there: the file is cut short, {lacking} bytes"
+        )
     before, error, _ = read(video, max_frames=5)
     assert len(before) == 5 and error == ""  # nobody has asked for the rest
 
@@ -88,12 +93,16 @@ def test_a_header_that_tells_of_more_frames(tmp_path, rng, factor, warned):
     promise_more_frames(path, factor)
     got, error, said = read(path)
     assert (len(got), error, len(said)) == (COUNT, "", warned)
-    assert not warned or said[0].startswith(f"{path} ends after 40 frames, though its header tells of {COUNT * factor}")
+    assert not warned or said[0].startswith(
+        f"{path} ends after 40 frames, though its header tells of {COUNT * factor}"
+    )
     assert count_packets(path) == COUNT
 
 
 def test_a_varying_rate_is_no_early_end(tmp_path, rng):
-    """The header tells of a rate of which half the frames are there, and the last one stands at the end."""
+    """The header tells of a rate of which half the frames are there, and the last one stands at the
+    end.
+    """
     path = tmp_path / "a.mkv"
     write_video(path, make_frames(rng, COUNT), "mp4v")
     data = bytearray(path.read_bytes())
@@ -115,7 +124,9 @@ def test_an_avi_counts_its_pictures(tmp_path, rng):
     path.write_bytes(data)
     got, error, said = read(path)
     assert 10 < len(got) < 30 and said == []
-    assert error.startswith(f"frame {len(got) + 1} of {path} does not decode, but the file counts 40 frames; check")
+    assert error.startswith(
+        f"frame {len(got) + 1} of {path} does not decode, but the file counts 40 frames; check"
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +184,9 @@ def test_pages_are_frames(tmp_path, rng, kind):
     with open_source(tmp_path / "stäck.tif") as source:
         assert (source.name, source.length) == ("stäck", 7)
         for _ in range(2):
-            np.testing.assert_array_equal(np.stack(list(source)), [expected_of(frame, kind) for frame in frames])
+            np.testing.assert_array_equal(
+                np.stack(list(source)), [expected_of(frame, kind) for frame in frames]
+            )
     with open_source(tmp_path / "stäck.tif", start=1, every=2, max_frames=2) as source:
         assert [frame.number for frame in source.frames()] == [1, 3]
 
@@ -189,7 +202,9 @@ def test_a_stack_in_a_folder_is_refused(tmp_path, rng):
 
 
 def pages_of(order, big, kinds):
-    """A TIFF with no pictures in it: pages of these NewSubfileTypes, None where there is no such entry."""
+    """A TIFF with no pictures in it: pages of these NewSubfileTypes, None where there is no such
+    entry.
+    """
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     data = head + (struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8))
     for index, kind in enumerate(kinds):
@@ -198,7 +213,9 @@ def pages_of(order, big, kinds):
         page = struct.pack(order + ("Q" if big else "H"), len(tags))
         page += b"".join(struct.pack(entry, tag, 4, 1, value) for tag, value in tags)
         after = len(data) + len(page) + (8 if big else 4)
-        data += page + struct.pack(order + ("Q" if big else "I"), after if index + 1 < len(kinds) else 0)
+        data += page + struct.pack(
+            order + ("Q" if big else "I"), after if index + 1 < len(kinds) else 0
+        )
     return data
 
 
@@ -226,10 +243,23 @@ def gray_tiff(*images):
     for number, image in enumerate(images, 1):
         height, width = image.shape
         pixels = len(data) + 2 + 12 * 9 + 4
-        tags = {254: image.size < largest, 256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: pixels, 278: height}
+        tags = {
+            254: image.size < largest,
+            256: width,
+            257: height,
+            258: 8,
+            259: 1,
+            262: 1,
+            273: pixels,
+            278: height,
+        }
         tags[279] = image.size
-        data += struct.pack("<H", 9) + b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
-        data += struct.pack("<I", pixels + image.size if number < len(images) else 0) + image.tobytes()
+        data += struct.pack("<H", 9) + b"".join(
+            struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags
+        )
+        data += (
+            struct.pack("<I", pixels + image.size if number < len(images) else 0) + image.tobytes()
+        )
     return data
 
 
@@ -257,4 +287,6 @@ def test_animations(tmp_path, rng, suffix):
     animation.frames, animation.durations = list(frames), np.full(3, 40, np.int32)
     assert cv2.imwriteanimation(str(tmp_path / f"2.{suffix}"), animation)
     got, error, _ = read(tmp_path)
-    assert len(got) == 1 and "is an animation; make a video of it, or a file for each picture" in error
+    assert (
+        len(got) == 1 and "is an animation; make a video of it, or a file for each picture" in error
+    )

@@ -6,7 +6,9 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no g++ to compile kernels for the CPU")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("g++"), reason="no g++ to compile kernels for the CPU"
+)
 
 SOURCE = r"""
 extern "C" __global__ void shuffles(int* out)  // 6 x 32
@@ -100,7 +102,9 @@ NAMES = [
 
 @pytest.fixture(params=["ascending", "descending", "shuffled"])
 def kernel(request, monkeypatch):
-    monkeypatch.setattr(cuda_on_cpu.Kernel, "seed", ["ascending", "descending", "shuffled"].index(request.param))
+    monkeypatch.setattr(
+        cuda_on_cpu.Kernel, "seed", ["ascending", "descending", "shuffled"].index(request.param)
+    )
     return cuda_on_cpu.RawModule(SOURCE, name_expressions=NAMES).get_function
 
 
@@ -108,7 +112,11 @@ def test_warp_functions(kernel):
     out = np.full((6, 32), -1, np.int32)
     kernel("shuffles")((1,), (32,), (out,))
     i = np.arange(32)
-    assert (out[0] == 5).all() and (out[1] == i ^ 3).all() and (out[2] == np.where(i < 28, i + 4, i)).all()
+    assert (
+        (out[0] == 5).all()
+        and (out[1] == i ^ 3).all()
+        and (out[2] == np.where(i < 28, i + 4, i)).all()
+    )
     assert (out[3] == np.where(i % 16 >= 4, i - 4, i)).all()
     assert (out[4].view(np.uint32) == sum(1 << b for b in range(0, 32, 3))).all()
     assert out[5].tolist() == [1, 2, 3, 4, 5, 6, 7, 7] + [-1] * 24
@@ -121,7 +129,10 @@ def test_warps_may_synchronise_by_themselves(kernel):
 
 
 def test_shared_memory_and_atomics(kernel):
-    x, count = np.random.default_rng(0).integers(0, 10, 5000, dtype=np.int32), np.zeros(10, np.int32)
+    x, count = (
+        np.random.default_rng(0).integers(0, 10, 5000, dtype=np.int32),
+        np.zeros(10, np.int32),
+    )
     kernel("histogram<10>")((3,), (96,), (x, count, np.int32(5000)))
     assert (count == np.bincount(x)).all()
 
@@ -147,7 +158,9 @@ def test_a_missing_barrier_shows_with_loads_of_four_values(kernel):
         kernel("reverse_fours<double, false>")((1,), (64,), (x, np.zeros_like(x)))
 
 
-@pytest.mark.parametrize("shift, message", [(1, "misaligned"), (4, "outside of every"), (-4, "outside of every")])
+@pytest.mark.parametrize(
+    "shift, message", [(1, "misaligned"), (4, "outside of every"), (-4, "outside of every")]
+)
 def test_loads_of_four_values_outside_and_misaligned(kernel, shift, message):
     x, y = np.arange(24, dtype=np.float32), np.zeros(4, np.float32)
     kernel("sum_fours<0>")((1,), (4,), (x[4:20], y))
@@ -180,12 +193,15 @@ def test_writing_outside_an_array(kernel):
     x = np.ones(40, np.float32)
     kernel("outside")((1,), (10,), (x[10:20],))
     assert x.sum() == 30
-    with pytest.raises(cuda_on_cpu.LaunchError, match="outside of every array: block .* at .*:[0-9]+"):
+    with pytest.raises(
+        cuda_on_cpu.LaunchError, match="outside of every array: block .* at .*:[0-9]+"
+    ):
         kernel("outside")((1,), (11,), (x[10:20],))
 
 
 @pytest.mark.parametrize(
-    "name, block, args", [("divergent", 64, (np.uint32(40),)), ("half_a_warp", 32, ()), ("half_a_product", 32, ())]
+    "name, block, args",
+    [("divergent", 64, (np.uint32(40),)), ("half_a_warp", 32, ()), ("half_a_product", 32, ())],
 )
 def test_barriers_not_all_threads_reach(kernel, name, block, args):
     with pytest.raises(cuda_on_cpu.LaunchError, match="not all"):
@@ -194,7 +210,8 @@ def test_barriers_not_all_threads_reach(kernel, name, block, args):
 
 
 @pytest.mark.parametrize(
-    "args", [(), (1,), (1.0,), (np.int64(1),), (np.int32(1),), (np.float32(1),), (np.zeros(1, np.int32),)]
+    "args",
+    [(), (1,), (1.0,), (np.int64(1),), (np.int32(1),), (np.float32(1),), (np.zeros(1, np.int32),)],
 )
 def test_wrong_arguments(kernel, args):
     with pytest.raises(TypeError):
@@ -206,7 +223,9 @@ def test_arrays_must_be_contiguous(kernel):
         kernel("outside")((1,), (1,), (np.zeros(4, np.float32)[::2],))
 
 
-@pytest.mark.parametrize("grid, block", [((1,), (1025,)), ((1,), (0,)), ((1, 65536), (1,)), ((0,), (1,))])
+@pytest.mark.parametrize(
+    "grid, block", [((1,), (1025,)), ((1,), (0,)), ((1, 65536), (1,)), ((0,), (1,))]
+)
 def test_wrong_sizes(kernel, grid, block):
     with pytest.raises(cuda_on_cpu.LaunchError, match="invalid"):
         kernel("divergent")(grid, block, (np.uint32(0),))
@@ -226,7 +245,8 @@ def test_mathematics(kernel):
 def test_a_product_on_a_tensor_core(kernel):
     rng = np.random.default_rng(0)
     a, b, d = (rng.standard_normal(shape, np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
-    a[0, 0], b[0, 0] = 1 + 2.0**-11, -1 - 2.0**-12  # a tie goes away from zero, less than half a step is dropped
+    # a tie goes away from zero, less than half a step is dropped
+    a[0, 0], b[0, 0] = 1 + 2.0**-11, -1 - 2.0**-12
 
     def rounded(x):  # to 11 bits, the first of which is not stored
         fraction, exponent = np.frexp(x.astype(np.float64))
@@ -239,7 +259,11 @@ def test_a_product_on_a_tensor_core(kernel):
 
 
 def test_bits_of_numbers(kernel):
-    x, y, z = np.array([1.5, -0.0, np.inf], np.float32), np.zeros(3, np.int32), np.zeros(3, np.float32)
+    x, y, z = (
+        np.array([1.5, -0.0, np.inf], np.float32),
+        np.zeros(3, np.int32),
+        np.zeros(3, np.float32),
+    )
     kernel("bits")((1,), (3,), (x, y, z))
     assert (y == x.view(np.int32)).all() and (z == x).all()
 
@@ -266,7 +290,11 @@ def test_a_capture_runs_later_with_the_arrays_of_the_capture(kernel):
     with stream:
         stream.begin_capture()
         kernel("reverse<true>")((1,), (64,), (x,))
-        for forbidden in (stream.synchronize, lambda: cuda_on_cpu.empty(3), lambda: cuda_on_cpu.RawModule("")):
+        for forbidden in (
+            stream.synchronize,
+            lambda: cuda_on_cpu.empty(3),
+            lambda: cuda_on_cpu.RawModule(""),
+        ):
             with pytest.raises(cuda_on_cpu.LaunchError, match="in a capture"):
                 forbidden()
         graph = stream.end_capture()

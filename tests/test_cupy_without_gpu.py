@@ -1,4 +1,5 @@
-"""`pip install .[gpu12]` on a machine without a GPU leaves everything working: with CuPy really installed.
+"""`pip install .[gpu12]` on a machine without a GPU leaves everything working: with CuPy really
+installed.
 
 The environment is .venv/cupy, which `make test` makes (see cupy_environment.py).
 """
@@ -93,14 +94,19 @@ def test_the_command_line_refuses_a_gpu_in_one_line(tmp_path, rng):
     done = run(*track, "--save-boxes", tmp_path / "boxes.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "boxes.csv").read_text().splitlines()) == 4
-    one_line_of_error(run(*track, "--device", "cuda", cwd=tmp_path), "device 'cuda' was asked for", "--device cpu")
     one_line_of_error(
-        run("-m", "dcfnet_np", "gradcheck", "--device", "cuda:1", cwd=tmp_path), "device 'cuda:1' was asked for"
+        run(*track, "--device", "cuda", cwd=tmp_path), "device 'cuda' was asked for", "--device cpu"
+    )
+    one_line_of_error(
+        run("-m", "dcfnet_np", "gradcheck", "--device", "cuda:1", cwd=tmp_path),
+        "device 'cuda:1' was asked for",
     )
 
 
 def test_gradients_are_checked(tmp_path):
-    script = "from dcfnet_np import gradcheck as g; rows = g.run_all('auto', ['conv', 'lrn', 'dcf']); "
+    script = (
+        "from dcfnet_np import gradcheck as g; rows = g.run_all('auto', ['conv', 'lrn', 'dcf']); "
+    )
     done = run("-c", script + "print(len(rows), all(row.ok for row in rows))", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) > 5 and done.stdout.split()[1] == "True"
@@ -111,9 +117,26 @@ def test_training_works(tmp_path):
 
     from dcfnet_np.train import prepare
 
-    prepare.prepare([write_sequence(tmp_path / name, 6) for name in ("ant", "bee")], tmp_path / "crops.h5", size=24)
-    command = ("-m", "dcfnet_np", "train", tmp_path / "crops.h5", "--epochs", "1", "--pairs-per-epoch", "0", "--out")
-    one_line_of_error(run(*command, tmp_path / "a", "--device", "cuda", cwd=tmp_path), "device 'cuda' was asked for")
+    prepare.prepare(
+        [write_sequence(tmp_path / name, 6) for name in ("ant", "bee")],
+        tmp_path / "crops.h5",
+        size=24,
+    )
+    command = (
+        "-m",
+        "dcfnet_np",
+        "train",
+        tmp_path / "crops.h5",
+        "--epochs",
+        "1",
+        "--pairs-per-epoch",
+        "0",
+        "--out",
+    )
+    one_line_of_error(
+        run(*command, tmp_path / "a", "--device", "cuda", cwd=tmp_path),
+        "device 'cuda' was asked for",
+    )
     done = run(*command, tmp_path / "a", "--device", "auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a" / "weights.h5").exists()
@@ -160,4 +183,6 @@ def test_cuda_12_compiles_every_kernel(tmp_path):
     """By CuPy's own way to the compiler; test_kernels_compile.py does it with the newest CUDA."""
     done = run("-c", COMPILE, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines() == [f"{file} {len(names)} True" for file, names in kernels.expressions().items()]
+    assert done.stdout.splitlines() == [
+        f"{file} {len(names)} True" for file, names in kernels.expressions().items()
+    ]

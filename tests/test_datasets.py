@@ -1,4 +1,6 @@
-"""Every layout, typed by hand: the text of the files, and the right boxes; `open_source` and `load` must agree."""
+"""Every layout, typed by hand: the text of the files, and the right boxes; `open_source` and `load`
+must agree.
+"""
 
 import itertools
 import json
@@ -40,7 +42,8 @@ CORNERS_1 = "5 7 15 16\n0 0 0 0\n6 9 16 20\n7.5 9 16.5 19\n"
 POLYGONS_0 = "4,7,9,6,14,10,8,15\nnan,nan,nan,nan,nan,nan,nan,nan\n5,8,15,8,15,19,5,19\n6.5,18,11,8,15.5,9,7,9\n"
 POLYGONS_1 = "5,8,10,7,15,11,9,16\n0,0,0,0,0,0,0,0\n6,9,16,9,16,20,6,20\n7.5,19,12,9,16.5,10,8,10\n"
 TRIANGLES_0 = "4,15,9,6,14,10\n0\n5,8,15,8,5,19,7,9,6,8\n6.5,18,15.5,8,7,9\n"
-# m x y w h, then runs outside and inside, row by row; the first window is wider than what is inside of it.
+# m x y w h, then runs outside and inside, row by row; the first window is wider than what is inside
+# of it.
 MASKS = [
     "m3,6,12,9,1,10,86,1",  # from (4, 6) to (13, 6), and (4 + 9, 14): 97 = 8 * 12 + 1
     "m3,6,2,2,4",
@@ -69,7 +72,11 @@ LAYOUTS = {
         {"a/groundtruth.txt": FROM_1.format(1, 1, 9, 9), "a/absence.label": "0\n1\n0\n0\n"},
         BOXES,
     ),
-    "got10k by its name": ("GOT-10k_Val_000001", {"GOT-10k_Val_000001/groundtruth.txt": ZEROS}, BOXES),
+    "got10k by its name": (
+        "GOT-10k_Val_000001",
+        {"GOT-10k_Val_000001/groundtruth.txt": ZEROS},
+        BOXES,
+    ),
     "lasot": (
         "bird/bird-1/img",
         {
@@ -82,26 +89,45 @@ LAYOUTS = {
     "nuspro": ("a", {"a/groundtruth.txt": CORNERS_1, "a/occlusion.txt": "0\n0\n1\n0\n"}, BOXES),
     "nuspro hidden": (
         "a",
-        {"a/groundtruth.txt": CORNERS_1.replace("0 0 0 0", "3 3 9 9"), "a/occlusion.txt": "0\n2\n1\n1\n"},
+        {
+            "a/groundtruth.txt": CORNERS_1.replace("0 0 0 0", "3 3 9 9"),
+            "a/occlusion.txt": "0\n2\n1\n1\n",
+        },
         BOXES,
     ),
     "nuspro list": ("a", {"a/groundtruth.txt": CORNERS_1, "seq_list_with_gt.csv": "a"}, BOXES),
-    "nuspro polygons": ("a", {"a/groundtruth.txt": POLYGONS_1, "a/occlusion.txt": "0\n0\n0\n0\n"}, BOXES),
+    "nuspro polygons": (
+        "a",
+        {"a/groundtruth.txt": POLYGONS_1, "a/occlusion.txt": "0\n0\n0\n0\n"},
+        BOXES,
+    ),
     "vot": ("a/color", {"a/groundtruth.txt": FROM_0}, BOXES),
     "vot polygons": ("a/color", {"a/groundtruth.txt": POLYGONS_0}, BOXES),
     "vot triangles": ("a/color", {"a/groundtruth.txt": TRIANGLES_0}, BOXES),
     "vot masks": ("a/color", {"a/groundtruth.txt": "\n".join(MASKS)}, MASK_BOXES),
-    "vot masks and boxes": ("a/color", {"a/groundtruth.txt": "\n".join([MASKS[0], *FROM_0.split()[1:]])}, BOXES),
+    "vot masks and boxes": (
+        "a/color",
+        {"a/groundtruth.txt": "\n".join([MASKS[0], *FROM_0.split()[1:]])},
+        BOXES,
+    ),
     "uav123": ("data_seq/UAV123/boat1", {"anno/UAV123/boat1.txt": NANS}, BOXES),
     "uav20l": ("data_seq/UAV123/car1", {"anno/UAV20L/car1.txt": NANS}, BOXES),
     "trackingnet": ("TRAIN_0/frames/x_0", {"TRAIN_0/anno/x_0.txt": FROM_0}, BOXES),
     "nfs": ("ball/30/ball", {"ball/30/ball.txt": "\n".join(VATIC)}, BOXES),
     "nfs, eight rows a frame": (
         "ball/240/ball",
-        {"ball/240/ball.txt": "\n".join(itertools.chain(*([row] + [VATIC[1]] * 7 for row in VATIC)))},
+        {
+            "ball/240/ball.txt": "\n".join(
+                itertools.chain(*([row] + [VATIC[1]] * 7 for row in VATIC))
+            )
+        },
         BOXES,
     ),
-    "nfs, a row too many": ("ball/30/ball", {"ball/30/ball.txt": "\n".join([*VATIC, VATIC[1]])}, BOXES),
+    "nfs, a row too many": (
+        "ball/30/ball",
+        {"ball/30/ball.txt": "\n".join([*VATIC, VATIC[1]])},
+        BOXES,
+    ),
     "mot": ("MOT17-02/img1", {"MOT17-02/gt/gt.txt": MOT}, BOXES),
     "mot from 0": ("MOT17-02/img1", {"MOT17-02/gt/gt.txt": MOT}, BOXES),
 }
@@ -112,7 +138,9 @@ def test_boxes_typed_by_hand(tmp_path, layout):
     frames, files, expected = LAYOUTS[layout]
     make(tmp_path, frames, files, first=0 if layout == "mot from 0" else 1)
     (one,) = load(tmp_path)
-    assert one.format == layout.split()[0].replace("uav20l", "uav123").rstrip(",") and one.notes == ()
+    assert (
+        one.format == layout.split()[0].replace("uav20l", "uav123").rstrip(",") and one.notes == ()
+    )
     shown = one.boxes if one.visible is None else np.where(one.visible[:, None], one.boxes, NAN)
     np.testing.assert_array_equal(shown, expected)
     top = frames.split("/")[0]
@@ -129,7 +157,9 @@ def test_polygons_keep_their_points(tmp_path):
     (tmp_path / "a.txt").write_text(POLYGONS_1)
     (tmp_path / "b.txt").write_text(TRIANGLES_0)
     boxes, polygons = read_truth(tmp_path / "a.txt", 1)
-    np.testing.assert_array_equal(polygons[[0, 3]], [[4, 7, 9, 6, 14, 10, 8, 15], [6.5, 18, 11, 8, 15.5, 9, 7, 9]])
+    np.testing.assert_array_equal(
+        polygons[[0, 3]], [[4, 7, 9, 6, 14, 10, 8, 15], [6.5, 18, 11, 8, 15.5, 9, 7, 9]]
+    )
     assert np.isnan(polygons[1]).all() and np.isnan(boxes[1]).all()
     _, polygons = read_truth(tmp_path / "b.txt", 0)
     np.testing.assert_array_equal(polygons[0], [4, 15, 9, 6, 14, 10, 14, 10, 14, 10])
@@ -146,7 +176,9 @@ def test_boxes_of_masks_against_masks(tmp_path, rng):
         runs[0] -= 1  # the False in front
         rows.append("m" + ",".join(map(str, [x, y, mask.shape[1], mask.shape[0], *runs])))
         where = np.argwhere(mask)
-        low, high = (where.min(0), where.max(0)) if len(where) else (np.full(2, NAN), np.full(2, NAN))
+        low, high = (
+            (where.min(0), where.max(0)) if len(where) else (np.full(2, NAN), np.full(2, NAN))
+        )
         expected.append([x + low[1], y + low[0], *(high - low + 1)[::-1]])
     (tmp_path / "groundtruth.txt").write_text("\n".join(rows))
     np.testing.assert_array_equal(read_truth(tmp_path / "groundtruth.txt", 0).boxes, expected)
@@ -184,8 +216,14 @@ def test_a_target_that_appears_later_begins_there(tmp_path, layout):
     else:
         make(tmp_path, "Data/VID/val/a", {})
         for number in range(1, 5):
-            late = [(2, (20 + number, 20, 20 - number, 10), int(number == 4))] if number in (3, 4) else []
-            write_xml(tmp_path / f"Annotations/VID/val/a/{number:06d}.xml", [(1, (4, 6, 10, 9), 0), *late])
+            late = (
+                [(2, (20 + number, 20, 20 - number, 10), int(number == 4))]
+                if number in (3, 4)
+                else []
+            )
+            write_xml(
+                tmp_path / f"Annotations/VID/val/a/{number:06d}.xml", [(1, (4, 6, 10, 9), 0), *late]
+            )
     whole, late = load(tmp_path)
     assert (len(whole), len(late)) == (4, 2) and late.frames == whole.frames[2:]
     np.testing.assert_array_equal(late.boxes, [(23, 20, 17, 10), (24, 20, 16, 10)])
@@ -202,7 +240,9 @@ def test_the_first_target_that_the_first_frame_shows_is_tracked(tmp_path, capsys
     with open_source(tmp_path / "Jogging") as source:
         assert source.name == "Jogging.2"
         np.testing.assert_allclose(source.boxes, boxes, atol=1e-4)
-    assert main(["track", str(tmp_path / "Jogging"), "--save-boxes", str(tmp_path / "out.csv")]) == 0
+    assert (
+        main(["track", str(tmp_path / "Jogging"), "--save-boxes", str(tmp_path / "out.csv")]) == 0
+    )
     out, err = capsys.readouterr()
     assert "Jogging has 2 targets, of which Jogging.2 is taken; give a box for another one" in err
     assert "over 6 annotated frames" in out
@@ -220,8 +260,12 @@ def test_frames_without_a_target_are_not_counted(tmp_path, capsys):
 
 
 def test_frames_that_the_rows_are_for(tmp_path):
-    """A box is given for the first of all frames; without one the annotated frames are tracked, as in eval."""
-    make(tmp_path, "David/img", {"David/groundtruth_rect.txt": FROM_1.format(*"1189")}, 6, first=298)
+    """A box is given for the first of all frames; without one the annotated frames are tracked, as
+    in eval.
+    """
+    make(
+        tmp_path, "David/img", {"David/groundtruth_rect.txt": FROM_1.format(*"1189")}, 6, first=298
+    )
     with open_source(tmp_path / "David") as source:
         assert source.length == 4 and source.first_box == (4, 6, 10, 9)
     with open_source(tmp_path / "David", need_truth=False) as source:
@@ -231,7 +275,8 @@ def test_frames_that_the_rows_are_for(tmp_path):
 
 def test_the_first_box_alone(tmp_path):
     make(tmp_path, "GOT-10k_Test_000001", {"GOT-10k_Test_000001/groundtruth.txt": "5,7,10,9\n"})
-    make(tmp_path, "David/img", {"David/groundtruth_rect.txt": "5,7,10,9\n"}, first=298)  # no row of OTB's 300
+    # no row of OTB's 300
+    make(tmp_path, "David/img", {"David/groundtruth_rect.txt": "5,7,10,9\n"}, first=298)
     for one in load(tmp_path):
         assert len(one) == 4 and one.notes == ()
         np.testing.assert_array_equal(one.boxes, [BOXES[0], GONE, GONE, GONE])
@@ -264,25 +309,39 @@ def test_both_rates_of_nfs(tmp_path):
 
 
 def test_versions_of_uav123(tmp_path):
-    make(tmp_path, "data_seq/UAV123/car1", {"anno/UAV123/car1_1.txt": ZEROS, "anno/UAV20L/car1.txt": ZEROS})
+    make(
+        tmp_path,
+        "data_seq/UAV123/car1",
+        {"anno/UAV123/car1_1.txt": ZEROS, "anno/UAV20L/car1.txt": ZEROS},
+    )
     assert [entry.name for entry in find(tmp_path)] == ["car1_1"]
-    assert [(entry.name, entry.part) for entry in find(tmp_path / "anno/UAV20L")] == [("car1", None)]
+    assert [(entry.name, entry.part) for entry in find(tmp_path / "anno/UAV20L")] == [
+        ("car1", None)
+    ]
 
 
 def test_unknown_layouts_say_what_is_known_and_what_is_there(tmp_path):
     make(tmp_path / "x", "deep/er/frames", {"labels.xml": ""})
     for reading, error in ((find, DatasetError), (open_source, SourceError)):
-        with pytest.raises(error, match="known layouts: uav123, .*, mot, .*; found: deep/, labels.xml$"):
+        with pytest.raises(
+            error, match="known layouts: uav123, .*, mot, .*; found: deep/, labels.xml$"
+        ):
             reading(tmp_path / "x")
-    make(tmp_path / "many", "data_seq/UAV123/a", {f"anno/UAV123/{name}.txt": ZEROS for name in "ab"})
-    with pytest.raises(SourceError, match="holds 2 sequences; give the frames of one, like .*UAV123/a, and a box"):
+    make(
+        tmp_path / "many", "data_seq/UAV123/a", {f"anno/UAV123/{name}.txt": ZEROS for name in "ab"}
+    )
+    with pytest.raises(
+        SourceError, match="holds 2 sequences; give the frames of one, like .*UAV123/a, and a box"
+    ):
         open_source(tmp_path / "many")
 
 
 HIDDEN = b"\0\5\x16\7\0\2\0\0Mac OS X"  # what a Mac leaves beside files on other file systems
 
 
-@pytest.mark.parametrize("layout", ["tc128", "uav123", "uav20l", "trackingnet", "nfs", "otb zeros", "vot"])
+@pytest.mark.parametrize(
+    "layout", ["tc128", "uav123", "uav20l", "trackingnet", "nfs", "otb zeros", "vot"]
+)
 def test_what_a_mac_leaves_beside_annotations(tmp_path, layout):
     frames, texts, expected = LAYOUTS[layout]
     make(tmp_path, frames, texts)
@@ -298,17 +357,29 @@ def test_two_sequences_of_one_name(tmp_path):
     for year in ("vot2013", "vot2014"):
         make(tmp_path, f"{year}/bolt", {f"{year}/bolt/groundtruth.txt": FROM_0})
     for names in (None, ["bolt"]):
-        with pytest.raises(DatasetError, match="vot2013/bolt and .*vot2014/bolt are both called bolt; rename one"):
+        with pytest.raises(
+            DatasetError, match="vot2013/bolt and .*vot2014/bolt are both called bolt; rename one"
+        ):
             load(tmp_path, names)
     assert [each.name for each in load(tmp_path / "vot2014")] == ["bolt"]
     (problem,) = (each for each in check(tmp_path) if each.fatal)
-    assert problem.sequence == "bolt" and "has the name of" in problem.text and "vot2014/bolt" in problem.text
-    with pytest.raises(SourceError, match="holds sequences, not frames; give one of them, like .*vot2013/bolt$"):
+    assert (
+        problem.sequence == "bolt"
+        and "has the name of" in problem.text
+        and "vot2014/bolt" in problem.text
+    )
+    with pytest.raises(
+        SourceError, match="holds sequences, not frames; give one of them, like .*vot2013/bolt$"
+    ):
         open_source(tmp_path)
 
 
 def test_a_list_names_the_folder_of_two_targets(tmp_path):
-    make(tmp_path, "Jogging/img", {f"Jogging/groundtruth_rect.{n}.txt": FROM_1.format(1, 1, 9, 9) for n in (1, 2)})
+    make(
+        tmp_path,
+        "Jogging/img",
+        {f"Jogging/groundtruth_rect.{n}.txt": FROM_1.format(1, 1, 9, 9) for n in (1, 2)},
+    )
     (tmp_path / "list.txt").write_text("Jogging\nSkating2\n")
     assert [(each.sequence, each.fatal) for each in check(tmp_path)] == [("Skating2", True)]
 
@@ -335,17 +406,33 @@ def test_boxes_with_further_columns_are_no_polygons(tmp_path, row, message):
     [
         ("otb zeros", "5,7,10,9\n5,7,10,9,1,2\n", "line 2: expected a box as above, got 6 numbers"),
         ("vot", POLYGONS_0 + "1,2,3,4\n", "line 5: expected a polygon as above, got 4 numbers"),
-        ("vot", "1,2,3,4,5,6,7\n", "line 1: expected 4 numbers a row, or 6, 8, ... for a polygon, got 7"),
-        ("vot", ",".join("7" * 202), "expected 4 numbers a row, or 6, 8, ... for a polygon, got 202"),
+        (
+            "vot",
+            "1,2,3,4,5,6,7\n",
+            "line 1: expected 4 numbers a row, or 6, 8, ... for a polygon, got 7",
+        ),
+        (
+            "vot",
+            ",".join("7" * 202),
+            "expected 4 numbers a row, or 6, 8, ... for a polygon, got 202",
+        ),
         ("vot", "3\n", "line 1: expected 4 numbers"),
         ("vot", ",1,2,3\n", "line 1: expected numbers, got ''"),
-        ("vot", "m1,2,3\n", "line 1: expected a mask, m and whole numbers x,y,w,h,n0,n1,..., got 3 numbers"),
+        (
+            "vot",
+            "m1,2,3\n",
+            "line 1: expected a mask, m and whole numbers x,y,w,h,n0,n1,..., got 3 numbers",
+        ),
         ("vot", "m1,2,3.5,4,0,2\n", "line 1: expected a mask"),
         ("vot", "m1,2,3,4,0,-2\n", "line 1: expected a mask"),
         ("vot", "m1,2,3,4,9,4\n", "line 1: the mask's runs are 13 pixels long, its window is 3x4"),
         ("vot", "m1,2,3,x\n", "line 1: expected numbers, got 'x'"),
         ("nfs", "0 1 2 3\n", "line 1: expected nine numbers and a label, got 4 words"),
-        ("nfs", "\n".join([*VATIC, "1" + VATIC[0][1:]]), "expected the rows of one track, got 2 tracks"),
+        (
+            "nfs",
+            "\n".join([*VATIC, "1" + VATIC[0][1:]]),
+            "expected the rows of one track, got 2 tracks",
+        ),
         ("mot", "1,2,3,4,5\n", "expected frame,target,x,y,w,h,... in a row, got 5 numbers"),
         ("mot", "1,2,3,4,5,6\n9,2,3,4,5,6\n", "has no frame 9 .1 are missing"),
         ("mot", "1,2,3,4,5,6\n1,2,3,4,5,7\n", "target 2 has two rows for one frame"),
@@ -363,7 +450,8 @@ def test_rows_that_are_none(tmp_path, layout, text, message):
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-# --- text -------------------------------------------------------------------------------------------------
+# --- text
+# -------------------------------------------------------------------------------------------------
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom", "utf-32"]
 
@@ -405,7 +493,10 @@ def test_every_text_that_people_hand_us_is_decoded_by_its_mark(tmp_path, encodin
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("5,7,10,9".encode("utf-16-le"), "has zero bytes, as UTF-16 without a byte order mark has; save it as UTF-8"),
+        (
+            "5,7,10,9".encode("utf-16-le"),
+            "has zero bytes, as UTF-16 without a byte order mark has; save it as UTF-8",
+        ),
         ("café".encode("latin-1"), "is no UTF-8 text from byte 3 on; save it as UTF-8"),
         (b"\xff\xfe1", "is no UTF-16 text from byte 2 on"),
     ],
@@ -435,7 +526,9 @@ def test_other_texts_are_refused_by_name(tmp_path, data, message):
 def test_more_than_one_separator_is_refused_everywhere(tmp_path, text):
     for name in ("a/groundtruth.txt", "b/groundtruth_rect.txt", "c/c_gt.txt"):
         make(tmp_path, name.split("/")[0], {name: text})
-        with pytest.raises(SourceError, match=f"{name}, line [12]: more than one separator, or decimal commas"):
+        with pytest.raises(
+            SourceError, match=f"{name}, line [12]: more than one separator, or decimal commas"
+        ):
             open_source((tmp_path / name).parent)
     make(tmp_path, "d", {"d/groundtruth.txt": "1,2,3,4\n" * 4, "d/absence.label": text})
     with pytest.raises(DatasetError, match="absence.label, line [12]: more than one separator"):
@@ -446,7 +539,8 @@ def test_more_than_one_separator_is_refused_everywhere(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["5,7,10,9", "5;7;10;9;", "5\t7 10\t9", " 5,  7, 10,   9 ", "5 ; 7 ; 10 ; 9", "5,7,10,9,"]
+    "text",
+    ["5,7,10,9", "5;7;10;9;", "5\t7 10\t9", " 5,  7, 10,   9 ", "5 ; 7 ; 10 ; 9", "5,7,10,9,"],
 )
 def test_one_separator_with_blanks_around_it(tmp_path, text):
     (tmp_path / "a.txt").write_text(f"{text}\r\n{text}\n")
@@ -484,5 +578,7 @@ def test_rows_of_csv_that_are_none(tmp_path, text, message):
 
 
 def test_capitals_in_json(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps([{"X": 4, " Y": 6, "W": 10, "h": 9}, dict.fromkeys("xywh")]))
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"X": 4, " Y": 6, "W": 10, "h": 9}, dict.fromkeys("xywh")])
+    )
     np.testing.assert_array_equal(read_boxes(tmp_path / "a.json"), [BOXES[0], GONE])

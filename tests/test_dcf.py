@@ -21,8 +21,15 @@ def test_response_is_a_circular_correlation(rng):
 
 @pytest.mark.parametrize("channels, shape", [(1, (7, 6)), (3, (5, 8))])
 def test_filter_is_the_least_squares_solution(rng, channels, shape):
-    """Eq. 2 against the ridge regression of Eq. 1 written out as a linear system over all shifts."""
-    template, label, lam = rng.standard_normal((1, channels, *shape)), rng.standard_normal(shape), 0.7
+    """Eq.
+
+    2 against the ridge regression of Eq. 1 written out as a linear system over all shifts.
+    """
+    template, label, lam = (
+        rng.standard_normal((1, channels, *shape)),
+        rng.standard_normal(shape),
+        0.7,
+    )
     size = shape[0] * shape[1]
     rows = []
     for row, column in np.ndindex(*shape):  # response[r, s] = sum of w[i, j] x[r + i, s + j]
@@ -41,7 +48,9 @@ def test_the_response_peaks_where_the_template_went(xp, rng):
     template = rng.standard_normal((1, 4, 21, 18)).astype(np.float32)
     search = np.roll(template, (3, -5), (2, 3))
     label = gaussian_label((21, 18), 1.5)
-    response, _ = dcf_forward(*(xp.asarray(a) for a in (template, search)), rfft2(xp.asarray(label)), 1e-4)
+    response, _ = dcf_forward(
+        *(xp.asarray(a) for a in (template, search)), rfft2(xp.asarray(label)), 1e-4
+    )
     assert np.unravel_index(to_numpy(response)[0].argmax(), (21, 18)) == (3, 13)
     np.testing.assert_allclose(to_numpy(response)[0], np.roll(label, (3, -5), (0, 1)), atol=1e-5)
 
@@ -55,7 +64,9 @@ def test_band_changes_neither_response_nor_gradients(xp, rng):
     full, full_cache = dcf_forward(template, search, rfft2(label), 1e-4)
     banded, banded_cache = dcf_forward(template, search, rfft2(label, band), 1e-4, band)
     assert abs(to_numpy(full - banded)).max() < 1e-10 * abs(to_numpy(full)).max()
-    for whole, part in zip(dcf_backward(upstream, full_cache), dcf_backward(upstream, banded_cache), strict=True):
+    for whole, part in zip(
+        dcf_backward(upstream, full_cache), dcf_backward(upstream, banded_cache), strict=True
+    ):
         assert abs(to_numpy(whole - part)).max() < 1e-10 * abs(to_numpy(whole)).max()
 
 
@@ -78,14 +89,19 @@ def spectra(rng, count, channels=2, shape=(6, 7)):
 
 
 def test_the_ratio_rule_is_equation_13(rng):
-    """Three frames, against the sums of Eq. 13 written out, with the weights that a running mean gives them."""
+    """Three frames, against the sums of Eq.
+
+    13 written out, with the weights that a running mean gives them.
+    """
     templates, label_f, beta, lam = spectra(rng, 3), rfft2(rng.standard_normal((6, 7))), 0.3, 0.5
     model = OnlineFilter(label_f, lam, beta, "ratio")
     for template_f in templates:
         model.update(template_f)
     weights = [(1 - beta) ** 2, beta * (1 - beta), beta]
     numerator = sum(b * label_f.conj() * x for b, x in zip(weights, templates, strict=True))
-    denominator = sum(b * ((abs(x) ** 2).sum(0) + lam) for b, x in zip(weights, templates, strict=True))
+    denominator = sum(
+        b * ((abs(x) ** 2).sum(0) + lam) for b, x in zip(weights, templates, strict=True)
+    )
     search_f = spectra(rng, 2)
     expected = ((numerator / denominator).conj() * search_f).sum(1)
     np.testing.assert_allclose(model.response_f(search_f), expected, atol=1e-10)
@@ -97,14 +113,23 @@ def test_the_averages_rule_averages_template_and_dual_filter(rng):
     for template_f in templates:
         model.update(template_f)
     template = (1 - beta) * templates[0] + beta * templates[1]
-    alpha = sum(b * label_f / ((abs(x) ** 2).sum(0) + lam) for b, x in zip([1 - beta, beta], templates, strict=True))
+    alpha = sum(
+        b * label_f / ((abs(x) ** 2).sum(0) + lam)
+        for b, x in zip([1 - beta, beta], templates, strict=True)
+    )
     search_f = spectra(rng, 2)
-    np.testing.assert_allclose(model.response_f(search_f), (template.conj() * search_f).sum(1) * alpha, atol=1e-10)
+    np.testing.assert_allclose(
+        model.response_f(search_f), (template.conj() * search_f).sum(1) * alpha, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("rule", ["ratio", "averages"])
 def test_one_frame_gives_the_filter_of_equation_2(rng, rule):
-    template_f, search_f, label_f = spectra(rng, 1)[0], spectra(rng, 1), rfft2(rng.standard_normal((6, 7)))
+    template_f, search_f, label_f = (
+        spectra(rng, 1)[0],
+        spectra(rng, 1),
+        rfft2(rng.standard_normal((6, 7))),
+    )
     model = OnlineFilter(label_f, 0.5, 0.1, rule)
     model.update(template_f)
     expected = (learn_filter(template_f[None], label_f, 0.5).conj() * search_f).sum(1)
@@ -122,7 +147,8 @@ def test_filter_before_its_first_frame_and_unknown_rule(rng):
 def test_responses_to_any_number_of_windows(rng, rule):
     """One after the other, as detection and redetection ask; each alone gives the same."""
     label_f, template, search = (
-        rng.normal(size=shape) + 1j * rng.normal(size=shape) for shape in ((5, 3), (2, 5, 3), (4, 2, 5, 3))
+        rng.normal(size=shape) + 1j * rng.normal(size=shape)
+        for shape in ((5, 3), (2, 5, 3), (4, 2, 5, 3))
     )
     model = OnlineFilter(label_f, 0.1, 0.02, rule)
     model.update(template)
@@ -140,7 +166,11 @@ def test_a_filter_takes_templates_of_one_shape(rng, rule, shape):
     """One channel would spread over two."""
     model = OnlineFilter(np.ones((5, 4), np.complex64), 1e-4, 0.01, rule)
     model.update(rng.standard_normal((2, 5, 4)).astype(np.complex64))
-    with pytest.raises(ValueError, match=r"^OnlineFilter.update: template_f must be \(2, 5, 4\), got "):
+    with pytest.raises(
+        ValueError, match=r"^OnlineFilter.update: template_f must be \(2, 5, 4\), got "
+    ):
         model.update(np.ones(shape, np.complex64))
-    with pytest.raises(ValueError, match=r"^OnlineFilter.update: template_f must be \(D, 5, 4\), got "):
+    with pytest.raises(
+        ValueError, match=r"^OnlineFilter.update: template_f must be \(D, 5, 4\), got "
+    ):
         OnlineFilter(model.label_f, 1e-4, 0.01, rule).update(np.ones(shape[1:], np.complex64))

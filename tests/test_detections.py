@@ -1,4 +1,6 @@
-"""COCO JSON and YOLO text files for training: which pairs they make, and what is wrong with those that make none."""
+"""COCO JSON and YOLO text files for training: which pairs they make, and what is wrong with those
+that make none.
+"""
 
 import json
 import os
@@ -15,7 +17,13 @@ from dcfnet_np.train.crops import read_crops
 
 
 def coco_image(number, **more):
-    return {"id": 100 + number, "file_name": f"{number:06d}.png", "width": WIDTH, "height": HEIGHT, **more}
+    return {
+        "id": 100 + number,
+        "file_name": f"{number:06d}.png",
+        "width": WIDTH,
+        "height": HEIGHT,
+        **more,
+    }
 
 
 def coco(root, images, annotations, folder="images", name="annotations/instances.json", **more):
@@ -24,18 +32,27 @@ def coco(root, images, annotations, folder="images", name="annotations/instances
         write_png(root / folder / image["file_name"], coded_frame(int(image["file_name"][:6])))
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [], **more}))
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [], **more})
+    )
     return path
 
 
 def annotation(number, image, box, **more):
-    return {"id": number, "image_id": 100 + image, "bbox": [float(value) for value in box], "category_id": 1, **more}
+    return {
+        "id": number,
+        "image_id": 100 + image,
+        "bbox": [float(value) for value in box],
+        "category_id": 1,
+        **more,
+    }
 
 
 def yolo_row(box, *more):
     x, y, w, h = box
     return " ".join(
-        f"{value:.8g}" for value in (0, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT, *more)
+        f"{value:.8g}"
+        for value in (0, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT, *more)
     )
 
 
@@ -44,7 +61,9 @@ def yolo(root, tables, image="{:06d}.png", images="images", labels="labels"):
     write_frames(root / images, len(tables), image, 0)
     (root / labels).mkdir(parents=True, exist_ok=True)
     for index, lines in enumerate(tables):
-        (root / labels / image.format(index)).with_suffix(".txt").write_text("".join(line + "\n" for line in lines))
+        (root / labels / image.format(index)).with_suffix(".txt").write_text(
+            "".join(line + "\n" for line in lines)
+        )
 
 
 @pytest.fixture
@@ -66,12 +85,15 @@ def check(data, expected):
         check_crop(crop, box, image)
 
 
-# ------------------------------------------------------------------------------------------------- what is read
+# -------------------------------------------------------------------------------------------------
+# what is read
 
 
 @pytest.mark.parametrize("where", ["beside", "instance_id", "attributes", "file", "far"])
 def test_coco_with_track_ids_makes_pairs(tmp_path, made, where):
-    """Two targets in two videos; images and annotations are in no order, and frame_id, not the name, is the time."""
+    """Two targets in two videos; images and annotations are in no order, and frame_id, not the
+    name, is the time.
+    """
     frames = [(0, 1, 30), (1, 1, 10), (2, 1, 20), (3, 2, 7), (4, 2, 5)]  # image, video, frame_id
     images = [coco_image(i, video_id=video, frame_id=time) for i, video, time in frames]
     key = "instance_id" if where == "instance_id" else "track_id"
@@ -83,7 +105,11 @@ def test_coco_with_track_ids_makes_pairs(tmp_path, made, where):
     annotations += [annotation(20, 1, BOXES[4], **of(8)), annotation(21, 2, BOXES[0], iscrowd=1)]
     folder = {"beside": "annotations", "far": "images/train2017"}.get(where, "images")
     path = coco(
-        tmp_path / "data", images, annotations, folder, videos=[{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}]
+        tmp_path / "data",
+        images,
+        annotations,
+        folder,
+        videos=[{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}],
     )
     counts, data = made(path if where == "file" else tmp_path / "data")
     assert counts == {"crops": 6}
@@ -101,7 +127,11 @@ def test_coco_with_track_ids_makes_pairs(tmp_path, made, where):
 
 
 def test_coco_of_one_video_without_ids_of_frames(tmp_path, made):
-    path = coco(tmp_path, [coco_image(i) for i in (3, 0)], [annotation(i, i, BOXES[i], track_id=1) for i in (3, 0)])
+    path = coco(
+        tmp_path,
+        [coco_image(i) for i in (3, 0)],
+        [annotation(i, i, BOXES[i], track_id=1) for i in (3, 0)],
+    )
     check(made(path)[1], {"instances.1": [(0, 0, BOXES[0]), (3, 3, BOXES[3])]})
 
 
@@ -110,19 +140,36 @@ def test_stills_make_no_pair_and_the_command_says_so(tmp_path, dcfnet):
         tmp_path, [coco_image(i) for i in range(2)], [annotation(5, 0, BOXES[0]), annotation(6, 0, BOXES[1]),
                                                       annotation(7, 1, BOXES[2])],
     )  # fmt: skip
-    code, out, err = dcfnet("prepare", path, "--out", tmp_path / "crops.h5", "--size", SIZE, "--margin", MARGIN)
+    code, out, err = dcfnet(
+        "prepare", path, "--out", tmp_path / "crops.h5", "--size", SIZE, "--margin", MARGIN
+    )
     assert code == 0 and "crops 3, sequences 3" in out
-    assert f"{path}: 3 objects are in one image each, which no track id links; they make no pair" in err
+    assert (
+        f"{path}: 3 objects are in one image each, which no track id links; they make no pair"
+        in err
+    )
     assert "no sequence has two frames, so these crops make no pair" in err
     data = read_crops(tmp_path / "crops.h5", margin=True)
-    check(data, {"000000.5": [(0, 0, BOXES[0])], "000000.6": [(0, 0, BOXES[1])], "000001.7": [(0, 1, BOXES[2])]})
+    check(
+        data,
+        {
+            "000000.5": [(0, 0, BOXES[0])],
+            "000000.6": [(0, 0, BOXES[1])],
+            "000001.7": [(0, 1, BOXES[2])],
+        },
+    )
     code, _, err = dcfnet("train", tmp_path / "crops.h5", "--out", tmp_path / "run", "--jitter", 0)
     assert code == 2 and "no two crops of one sequence" in err
 
 
 @pytest.mark.parametrize("layout", ["images and labels", "beside", "split"])
 def test_yolo_with_numbered_targets_makes_pairs(tmp_path, made, layout):
-    tables = [[yolo_row(BOXES[0], 4)], [yolo_row(BOXES[1], 4), yolo_row(BOXES[2], 9)], [], [yolo_row(BOXES[3], 4)]]
+    tables = [
+        [yolo_row(BOXES[0], 4)],
+        [yolo_row(BOXES[1], 4), yolo_row(BOXES[2], 9)],
+        [],
+        [yolo_row(BOXES[3], 4)],
+    ]
     root = tmp_path / "data"
     if layout == "beside":
         yolo(root, tables, "walk_{:02d}.jpg", ".", ".")
@@ -132,13 +179,25 @@ def test_yolo_with_numbered_targets_makes_pairs(tmp_path, made, layout):
         yolo(root / ("train" if layout == "split" else "."), tables, "walk_{:02d}.jpg")
     counts, data = made(root)
     assert counts == {"crops": 4}
-    check(data, {"walk.4": [(0, 0, BOXES[0]), (1, 1, BOXES[1]), (3, 3, BOXES[3])], "walk.9": [(1, 1, BOXES[2])]})
+    check(
+        data,
+        {
+            "walk.4": [(0, 0, BOXES[0]), (1, 1, BOXES[1]), (3, 3, BOXES[3])],
+            "walk.9": [(1, 1, BOXES[2])],
+        },
+    )
 
 
 def test_yolo_stills(tmp_path, made, caplog):
-    yolo(tmp_path / "data", [[yolo_row(BOXES[0]), yolo_row(BOXES[1])], [], [yolo_row(BOXES[2])]], "a{}.png")
+    yolo(
+        tmp_path / "data",
+        [[yolo_row(BOXES[0]), yolo_row(BOXES[1])], [], [yolo_row(BOXES[2])]],
+        "a{}.png",
+    )
     _, data = made(tmp_path / "data")
-    check(data, {"a0.1": [(0, 0, BOXES[0])], "a0.2": [(0, 0, BOXES[1])], "a2.1": [(0, 2, BOXES[2])]})
+    check(
+        data, {"a0.1": [(0, 0, BOXES[0])], "a0.2": [(0, 0, BOXES[1])], "a2.1": [(0, 2, BOXES[2])]}
+    )
     assert "3 objects are in one image each" in caplog.text
 
 
@@ -148,14 +207,24 @@ def test_stills_beside_videos_are_counted_alone(tmp_path, made, caplog):
     otb(tmp_path, "ant", BOXES)
     path = coco(tmp_path / "data", [coco_image(0)], [annotation(5, 0, BOXES[0])])
     assert made(tmp_path / "ant", path)[0] == {"crops": 6}
-    assert "1 objects are in one image" in caplog.text and "no sequence has two frames" not in caplog.text
+    assert (
+        "1 objects are in one image" in caplog.text
+        and "no sequence has two frames" not in caplog.text
+    )
 
 
 def test_an_image_of_another_size_is_left_out(tmp_path, made):
-    path = coco(tmp_path, [coco_image(i) for i in range(3)], [annotation(i, i, BOXES[i], track_id=1) for i in range(3)])
+    path = coco(
+        tmp_path,
+        [coco_image(i) for i in range(3)],
+        [annotation(i, i, BOXES[i], track_id=1) for i in range(3)],
+    )
     write_png(tmp_path / "images/000001.png", cv2.resize(coded_frame(1), None, fx=0.5, fy=0.5))
     counts, data = made(path)
-    assert counts == {"crops": 2, "the image has another size than annotated": 1} and data.frame.tolist() == [0, 2]
+    assert counts == {
+        "crops": 2,
+        "the image has another size than annotated": 1,
+    } and data.frame.tolist() == [0, 2]
 
 
 def test_files_of_other_programs(tmp_path, made):
@@ -168,7 +237,8 @@ def test_files_of_other_programs(tmp_path, made):
     check(made(path)[1], {"images/000000.1": [(0, 0, BOXES[0])]})
 
 
-# ------------------------------------------------------------------------------------------------- near misses
+# -------------------------------------------------------------------------------------------------
+# near misses
 
 GOOD = [float(value) for value in BOXES[0]]
 
@@ -180,10 +250,19 @@ GOOD = [float(value) for value in BOXES[0]]
             {"bbox": None, "segmentation": [[1, 2, 3, 4, 5, 6]]},
             "annotation 1 has a segmentation and no bbox; add",
         ),
-        ({"bbox": [1, 2, 3]}, r"annotation 1: bbox must be \[x, y, w, h\] in pixels, got \[1, 2, 3\]"),
+        (
+            {"bbox": [1, 2, 3]},
+            r"annotation 1: bbox must be \[x, y, w, h\] in pixels, got \[1, 2, 3\]",
+        ),
         ({"bbox": [1, 2, float("nan"), 3]}, "annotation 1: bbox must be of finite numbers"),
-        ({"bbox": [0.2, 0.3, 0.1, 0.2]}, "no number of any box is over 1, as of shares; boxes must be in pixels"),
-        ({"bbox": [150, 140, 200, 190]}, "most boxes reach out of their images, .*two corners in place"),
+        (
+            {"bbox": [0.2, 0.3, 0.1, 0.2]},
+            "no number of any box is over 1, as of shares; boxes must be in pixels",
+        ),
+        (
+            {"bbox": [150, 140, 200, 190]},
+            "most boxes reach out of their images, .*two corners in place",
+        ),
         ({"image_id": 7}, "annotation 1 is of image 7, which is not listed"),
         ({"iscrowd": 1}, "no object with a box"),
     ],
@@ -199,16 +278,25 @@ def test_coco_without_its_images_or_numbers(tmp_path):
     path = coco(tmp_path, [coco_image(i) for i in range(3)], [annotation(1, 0, GOOD)])
     for number in (1, 2):
         (tmp_path / f"images/00000{number}.png").unlink()
-    with pytest.raises(DatasetError, match="image .*000001.png and 1 more is missing; put images beside"):
+    with pytest.raises(
+        DatasetError, match="image .*000001.png and 1 more is missing; put images beside"
+    ):
         prepare.plan([path])
     image = {"id": 100, "file_name": "one.png"}
     write_png(tmp_path / "images/one.png", coded_frame(0))
-    path.write_text(json.dumps({"images": [image], "annotations": [annotation(1, 0, GOOD, track_id=1)]}))
-    with pytest.raises(DatasetError, match="image one.png of a video needs a frame_id, or a number in its name"):
+    path.write_text(
+        json.dumps({"images": [image], "annotations": [annotation(1, 0, GOOD, track_id=1)]})
+    )
+    with pytest.raises(
+        DatasetError, match="image one.png of a video needs a frame_id, or a number in its name"
+    ):
         prepare.plan([path])
     twice = [annotation(i, 0, GOOD, track_id=1) for i in range(2)]
     path.write_text(json.dumps({"images": [image | {"frame_id": 3}], "annotations": twice}))
-    with pytest.raises(DatasetError, match="target 1 of instances has two boxes in one.png; give every target an id"):
+    with pytest.raises(
+        DatasetError,
+        match="target 1 of instances has two boxes in one.png; give every target an id",
+    ):
         prepare.plan([path])
 
 
@@ -223,26 +311,43 @@ def test_coco_of_a_folder_for_each_video(tmp_path, made):
             images.append(coco_image(i, file_name=f"{video}/{i:06d}.png"))
             annotations.append(annotation(i, i, BOXES[i], track_id=1))
     path.write_text(json.dumps({"images": images, "annotations": annotations}))
-    check(made(path)[1], {f"{video}.1": [(i, i, BOXES[i]) for i in numbers] for video, numbers in frames.items()})
+    check(
+        made(path)[1],
+        {f"{video}.1": [(i, i, BOXES[i]) for i in numbers] for video, numbers in frames.items()},
+    )
 
 
 @pytest.mark.parametrize(
     "images, more, message",
     [
-        ([{}, {"id": 100}], {}, "two images have the id 100; number them anew, as when files are merged"),
-        ([{}, {}], {"videos": [{"id": 1, "name": "ant"}, {"id": 2, "name": "ant"}]}, "two videos have the name ant"),
+        (
+            [{}, {"id": 100}],
+            {},
+            "two images have the id 100; number them anew, as when files are merged",
+        ),
+        (
+            [{}, {}],
+            {"videos": [{"id": 1, "name": "ant"}, {"id": 2, "name": "ant"}]},
+            "two videos have the name ant",
+        ),
         (
             [{"frame_id": 4}, {"frame_id": 4}],
             {},
             "two boxes at number 4, 000000.png and 000001.png; .* COCO's frame_id",
         ),
-        ([{"frame_id": 2**31}, {}], {}, "number must be at most 2147483647, got 2147483648 of .*000000.png; renumber"),
+        (
+            [{"frame_id": 2**31}, {}],
+            {},
+            "number must be at most 2147483647, got 2147483648 of .*000000.png; renumber",
+        ),
         ([{"width": float("inf")}, {}], {}, "not as COCO has it .OverflowError"),
     ],
 )
 def test_coco_whose_ids_or_numbers_cannot_be(tmp_path, images, more, message):
     images = [coco_image(i, **image) for i, image in enumerate(images)]
-    path = coco(tmp_path, images, [annotation(i, i, BOXES[i], track_id=1) for i in range(2)], **more)
+    path = coco(
+        tmp_path, images, [annotation(i, i, BOXES[i], track_id=1) for i in range(2)], **more
+    )
     with pytest.raises(ValueError, match=message) as info:
         prepare.plan([path])
     assert "\n" not in str(info.value)
@@ -267,9 +372,13 @@ def test_json_of_another_shape(tmp_path, content):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "[" * 100_000])
 def test_no_coco(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(DatasetError, match='neither a folder nor a COCO file with "images" and "annotations"'):
+    with pytest.raises(
+        DatasetError, match='neither a folder nor a COCO file with "images" and "annotations"'
+    ):
         prepare.plan([tmp_path / "a.json"])
-    with pytest.raises(DatasetError, match="holds no sequences; .*; nor a COCO file, nor YOLO's images and labels"):
+    with pytest.raises(
+        DatasetError, match="holds no sequences; .*; nor a COCO file, nor YOLO's images and labels"
+    ):
         prepare.plan([tmp_path])
 
 
@@ -284,7 +393,10 @@ def test_no_coco(tmp_path, content):
         ("0 0.1 0.1 0.2", "line 1: expected class x y w h, got '0 0.1 0.1 0.2'"),
         ("person 0.1 0.1 0.2 0.2", "line 1: expected class x y w h, got 'person"),
         ("0 0.1 0.1 0.2 nan", "line 1: expected class x y w h"),
-        ("0 0.1 0.1 0.2 0.2 0.87", "line 1: a sixth number is the target's, got 0.87; no confidences"),
+        (
+            "0 0.1 0.1 0.2 0.2 0.87",
+            "line 1: a sixth number is the target's, got 0.87; no confidences",
+        ),
         ("0 0.6 0.6 0.9 0.9", "most boxes reach out of their images"),
         ("0 0.1 0.1 0.2 0.2 1\n0 0.1 0.1 0.2 0.2", "must be in all lines or in none"),
     ],
@@ -299,7 +411,10 @@ def test_yolo_near_misses(tmp_path, line, message):
 def test_yolo_that_is_numbered_in_some_files(tmp_path):
     """As `yolo track` writes boxes of the first frames, before they have a number."""
     yolo(tmp_path / "data", [[yolo_row(BOXES[0])], [], [yolo_row(BOXES[1], 4)]], "walk_{}.png")
-    with pytest.raises(DatasetError, match="walk_0.txt has lines without a target's number.* and .*walk_2.txt has it"):
+    with pytest.raises(
+        DatasetError,
+        match="walk_0.txt has lines without a target's number.* and .*walk_2.txt has it",
+    ):
         prepare.plan([tmp_path / "data"])
 
 
@@ -324,11 +439,15 @@ def test_where_nothing_is_found(tmp_path):
 
 
 def test_one_set_in_two_files(tmp_path):
-    """As COCO's own instances and person_keypoints; the message stays short however many objects there are."""
+    """As COCO's own instances and person_keypoints; the message stays short however many objects
+    there are.
+    """
     images, annotations = [coco_image(0)], [annotation(i, 0, BOXES[0]) for i in range(3000)]
     for name in ("instances.json", "keypoints.json"):
         coco(tmp_path, images, annotations, name=f"annotations/{name}")
-    with pytest.raises(ValueError, match="and 2980 more, each more than once; name one of the two") as info:
+    with pytest.raises(
+        ValueError, match="and 2980 more, each more than once; name one of the two"
+    ) as info:
         prepare.plan([tmp_path])
     assert len(str(info.value)) < 2000
 
@@ -350,6 +469,10 @@ def test_files_that_may_not_be_read(tmp_path):
         file.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("root may read everything")
-    for read in (lambda: prepare.plan([path]), lambda: prepare.plan([tmp_path]), lambda: read_crops(crops)):
+    for read in (
+        lambda: prepare.plan([path]),
+        lambda: prepare.plan([tmp_path]),
+        lambda: read_crops(crops),
+    ):
         with pytest.raises(PermissionError):
             read()

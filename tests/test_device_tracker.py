@@ -20,10 +20,14 @@ SIZE = 31  # of the network's input: every kernel needs more than one block, or 
 
 
 def sequence(rng, frames=4, shape=(72, 96)):
-    """A textured patch that moves and grows over a smooth background; returns frames and the first box."""
+    """A textured patch that moves and grows over a smooth background; returns frames and the first
+    box.
+    """
     import cv2
 
-    background = cv2.resize(rng.integers(60, 160, (6, 8, 3), np.uint8), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    background = cv2.resize(
+        rng.integers(60, 160, (6, 8, 3), np.uint8), shape[::-1], interpolation=cv2.INTER_CUBIC
+    )
     texture = rng.integers(0, 256, (9, 11, 3), np.uint8)
     images = []
     for t in range(frames):
@@ -36,7 +40,9 @@ def sequence(rng, frames=4, shape=(72, 96)):
 
 
 def make_weights(architecture="light", channel_order="bgr"):
-    return Weights(architecture, network.initialise(architecture, seed=3), channel_order=channel_order)
+    return Weights(
+        architecture, network.initialise(architecture, seed=3), channel_order=channel_order
+    )
 
 
 def make_preset(name):
@@ -47,12 +53,15 @@ def make_preset(name):
     "swapped, size, smallest, largest",
     [
         (False, (40, 22), (10, 5.5), (160, 99)),  # 5 times 40 is more than the frame's 160
-        (True, (40, 22), (10, 5.5), (120, 99)),  # as the PyTorch code compares: width with the frame's height
+        # as the PyTorch code compares: width with the frame's height
+        (True, (40, 22), (10, 5.5), (120, 99)),
         (False, (10, 50), (4, 12.5), (45, 120)),  # a quarter of 10 is below 4 pixels
     ],
 )
 def test_size_limits_of_a_target(swapped, size, smallest, largest):
-    preset = dataclasses.replace(PRESETS["default"], min_scale=0.25, max_scale=4.5, swapped_clamp=swapped)
+    preset = dataclasses.replace(
+        PRESETS["default"], min_scale=0.25, max_scale=4.5, swapped_clamp=swapped
+    )
     assert size_limits(np.array(size, float), (120, 160, 3), preset) == (*smallest, *largest)
 
 
@@ -64,7 +73,10 @@ def follow(step, images, boxes):
 @pytest.mark.parametrize("name", ["default", "paper", "matlab-v1"])
 def test_same_boxes_as_the_tracker(full_size_device, rng, name):  # noqa: F811
     images, box = sequence(rng)
-    weights, preset = make_weights(channel_order="rgb" if name == "paper" else "bgr"), make_preset(name)
+    weights, preset = (
+        make_weights(channel_order="rgb" if name == "paper" else "bgr"),
+        make_preset(name),
+    )
     tracker = Tracker(weights, preset, device="cpu")
     tracker.init(images[0], box)
     want = [tracker.update(image) for image in images[1:]]
@@ -77,11 +89,16 @@ def test_same_boxes_as_the_tracker(full_size_device, rng, name):  # noqa: F811
 
 
 def test_targets_are_independent(full_size_device, rng):  # noqa: F811
-    """Three at once, one of them late and one never started, as each alone; a lost one stays and the others go on."""
+    """Three at once, one of them late and one never started, as each alone; a lost one stays and
+    the others go on.
+    """
     images, box = sequence(rng)
     other = (50.0, 40.0, 20.0, 25.0)
     weights, preset = make_weights(), make_preset("default")
-    alone = [follow(DeviceStep(weights, preset, images[0].shape), images, [b])[:, 0] for b in (box, other)]
+    alone = [
+        follow(DeviceStep(weights, preset, images[0].shape), images, [b])[:, 0]
+        for b in (box, other)
+    ]
     together = DeviceStep(weights, preset, images[0].shape, targets=3)
     nan = [np.nan] * 4
     together.start(images[0], [nan, nan, box])
@@ -112,13 +129,17 @@ def on_gpu_and_cpu(weights, preset):
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if not PRESETS[name].array_code_only])
 def test_tracker_on_cuda_and_on_cpu_say_the_same(full_size_device, rng, name):  # noqa: F811
-    """Every preset, response maps too, over a frame with nothing in it: lost there, found again after it."""
+    """Every preset, response maps too, over a frame with nothing in it: lost there, found again
+    after it.
+    """
     images, box = sequence(rng)
     gpu, cpu = on_gpu_and_cpu(make_weights(), make_preset(name))
     for tracker in (gpu, cpu):
         with pytest.raises(RuntimeError, match=r"call init\(frame, box\) first"):
             tracker.update(images[0])
-        with pytest.raises(ValueError, match="Tracker.init: the window around the box holds nothing to track"):
+        with pytest.raises(
+            ValueError, match="Tracker.init: the window around the box holds nothing to track"
+        ):
             tracker.init(np.full_like(images[0], 77), box)
         tracker.init(images[0], box)
     grey = np.full_like(images[0], 90)
@@ -138,9 +159,14 @@ def test_tracker_on_cuda_and_on_cpu_say_the_same(full_size_device, rng, name):  
 
 
 def test_the_update_skips_a_flat_window(full_size_device, rng):  # noqa: F811
-    """The search windows see a dot that the smaller window of the update does not: the model stays as it was."""
+    """The search windows see a dot that the smaller window of the update does not: the model stays
+    as it was.
+    """
     images, _ = sequence(rng)
-    weights, preset = make_weights(), dataclasses.replace(make_preset("default"), scale_step=1.4, scale_penalty=0.8)
+    weights, preset = (
+        make_weights(),
+        dataclasses.replace(make_preset("default"), scale_step=1.4, scale_penalty=0.8),
+    )
     gpu, cpu = on_gpu_and_cpu(weights, preset)
     frame = np.full_like(images[0], 128)
     frame[22, 40] = 255
@@ -156,16 +182,21 @@ def test_the_update_skips_a_flat_window(full_size_device, rng):  # noqa: F811
 
 
 def test_one_flat_window_of_two_stops_both(full_size_device, rng):  # noqa: F811
-    """Blue where the second target is to be, out of the frame too: `start` names it and changes nothing."""
+    """Blue where the second target is to be, out of the frame too: `start` names it and changes
+    nothing.
+    """
     images, box = sequence(rng)
     step = DeviceStep(make_weights(), make_preset("default"), images[0].shape, targets=2)
     frame = images[0].copy()
     frame[:, 76:] = 250, 20, 30
-    with pytest.raises(ValueError, match="DeviceStep.start: the window around the box holds nothing to track"):
+    with pytest.raises(
+        ValueError, match="DeviceStep.start: the window around the box holds nothing to track"
+    ):
         step.start(frame, [box, (90.0, 60.0, 8.0, 9.0)])
     assert not backend.to_numpy(step._targets.state).any()
     step.start(frame, [box, (70.0, 40.0, 12.0, 9.0)])
-    with pytest.raises(ValueError, match="holds nothing to track"):  # what was seen at the last start is forgotten
+    # what was seen at the last start is forgotten
+    with pytest.raises(ValueError, match="holds nothing to track"):
         step.start(np.full_like(frame, 200), [box, [np.nan] * 4])
 
 
@@ -182,7 +213,9 @@ def test_frames_of_every_kind(full_size_device, rng, kind):  # noqa: F811
     gpu, cpu = on_gpu_and_cpu(make_weights(), make_preset("default"))
     for tracker in (gpu, cpu):
         tracker.init(convert(images[0]), box)
-    np.testing.assert_allclose(gpu.update(convert(images[1])).box, cpu.update(convert(images[1])).box, rtol=1e-12)
+    np.testing.assert_allclose(
+        gpu.update(convert(images[1])).box, cpu.update(convert(images[1])).box, rtol=1e-12
+    )
 
 
 class Elsewhere:
@@ -193,7 +226,9 @@ class Elsewhere:
         if protocol == "dlpack":
             self.__dlpack_device__, self.__dlpack__ = array.__dlpack_device__, array.__dlpack__
         else:
-            interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+            interface = (
+                getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+            )
             self.__cuda_array_interface__ = interface
 
 
@@ -209,7 +244,8 @@ def test_frames_on_the_device_come_in_without_the_host(full_size_device, rng, pr
     there = [Elsewhere(full_size_device(image), protocol) for image in images]
     gpu.init(there[0], box)
     cpu.init(images[0], box)
-    gpu._by_kernels._step.frame[...] = 77  # page-locked memory: what goes through the host goes through it
+    # page-locked memory: what goes through the host goes through it
+    gpu._by_kernels._step.frame[...] = 77
     for image, frame in zip(images[1:], there[1:]):
         np.testing.assert_allclose(gpu.update(frame).box, cpu.update(image).box, rtol=1e-12)
     assert (gpu._by_kernels._step.frame == 77).all()
@@ -219,8 +255,16 @@ def test_frames_on_the_device_that_are_refused(full_size_device, rng):  # noqa: 
     images, box = sequence(rng)
     gpu, _ = on_gpu_and_cpu(make_weights(), make_preset("default"))
     for frame, error, message in [
-        (Elsewhere(full_size_device(images[0] / 255), "dlpack"), TypeError, "on the GPU must be uint8, got float64"),
-        (Elsewhere(full_size_device(images[0][None]), "dlpack"), ValueError, r"not empty, got \(1, 72, 96, 3\)"),
+        (
+            Elsewhere(full_size_device(images[0] / 255), "dlpack"),
+            TypeError,
+            "on the GPU must be uint8, got float64",
+        ),
+        (
+            Elsewhere(full_size_device(images[0][None]), "dlpack"),
+            ValueError,
+            r"not empty, got \(1, 72, 96, 3\)",
+        ),
         ([[1, 2], [3, 4]], TypeError, "a NumPy array or an array on the GPU, got list"),
     ]:
         with pytest.raises(error, match=message):
@@ -241,11 +285,14 @@ def test_results_can_stay_on_the_device(full_size_device, rng):  # noqa: F811
 
 
 def test_another_gpu_than_the_first(monkeypatch, rng):
-    """All that a tracker on cuda:1 makes, compiles and launches, it makes, compiles and launches there."""
+    """All that a tracker on cuda:1 makes, compiles and launches, it makes, compiles and launches
+    there.
+    """
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     images, box = sequence(rng)
     cuda_on_cpu.devices_used.clear()
-    for function in ("rfft2", "irfft2"):  # of the array code: what it makes, it makes on the current device
+    # of the array code: what it makes, it makes on the current device
+    for function in ("rfft2", "irfft2"):
         spy = cuda_on_cpu.on_this_device(getattr(tracker_module, function))
         monkeypatch.setattr(tracker_module, function, spy)
     for band in ("auto", None):
@@ -258,7 +305,9 @@ def test_another_gpu_than_the_first(monkeypatch, rng):
         Tracker(make_weights(), make_preset("default"), device="cuda:2")
 
 
-@pytest.mark.parametrize("off, why", [("kernels", "DCFNET_KERNELS=0"), ("band", "band=None"), ("size", "even size")])
+@pytest.mark.parametrize(
+    "off, why", [("kernels", "DCFNET_KERNELS=0"), ("band", "band=None"), ("size", "even size")]
+)
 def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, why):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     caplog.set_level("INFO")
@@ -286,7 +335,10 @@ def test_the_four_ways_agree_on_a_gpu(rng):
     assert (follow(graph, images, [box]) == launches).all()
     assert graph._graph is not None
     assert (follow(graph, [to_gpu(image) for image in images], [box]) == launches).all()
-    for tracker in (Tracker(weights, preset, device="cuda", band=None), Tracker(weights, preset, device="cpu")):
+    for tracker in (
+        Tracker(weights, preset, device="cuda", band=None),
+        Tracker(weights, preset, device="cpu"),
+    ):
         tracker.init(images[0], box)
         boxes = [tracker.update(image).box for image in images[1:]]
         np.testing.assert_allclose(launches[:, 0, :4], boxes, rtol=1e-12)
@@ -311,7 +363,9 @@ def test_errors(full_size_device, rng):  # noqa: F811
     step = DeviceStep(weights, preset, (40, 50), targets=2, graph=False)
     with pytest.raises(ValueError, match=r"boxes must be \(2, 4\), got \(4,\)"):
         step.start(np.zeros((40, 50, 3), np.uint8), (1, 2, 3, 4))
-    with pytest.raises(ValueError, match=r"the frame must be \(40, 50, 3\) uint8, got \(50, 40, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"the frame must be \(40, 50, 3\) uint8, got \(50, 40, 3\)"
+    ):
         step.step(np.zeros((50, 40, 3), np.uint8))
     with pytest.raises(ValueError, match="target"):
         DeviceStep(weights, preset, (40, 50), targets=0)
@@ -322,8 +376,12 @@ def test_errors(full_size_device, rng):  # noqa: F811
 def test_boxes_of_the_development_sequences(data_dir, name):
     """As test_tracker.test_boxes_agree_with_the_yardstick, whole sequences, by kernels on a GPU."""
     on_gpu()
-    boxes = track_sequence(data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch")
+    boxes = track_sequence(
+        data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch"
+    )
     expected = golden("pytorch", name)[: len(boxes)]
-    distance = np.hypot(*(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T)
+    distance = np.hypot(
+        *(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T
+    )
     assert distance.mean() <= 0.5
     assert iou(boxes, expected).mean() >= 0.98

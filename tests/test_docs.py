@@ -1,4 +1,6 @@
-"""The Python and the commands of derivation and guides are executed, page by page, and print what the page says."""
+"""The Python and the commands of derivation and guides are executed, page by page, and print what
+the page says.
+"""
 
 import contextlib
 import io
@@ -12,13 +14,19 @@ import pytest
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-RUN = [*sorted(DOCS.glob("derivation/*.md")), *sorted(DOCS.glob("howto/*.md")), DOCS / "questions.md"]
+RUN = [
+    *sorted(DOCS.glob("derivation/*.md")),
+    *sorted(DOCS.glob("howto/*.md")),
+    DOCS / "questions.md",
+]
 PAGES = [page for page in RUN if "```python\n" in page.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_page(page, tmp_path, monkeypatch):
-    """In the page's order and one namespace, in an empty folder; a block of text right below Python is its output."""
+    """In the page's order and one namespace, in an empty folder; a block of text right below Python
+    is its output.
+    """
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
     namespace = {"__name__": "__main__"}
@@ -29,17 +37,29 @@ def test_page(page, tmp_path, monkeypatch):
             run_commands(block[2], f"{page}:{line}")
         elif block[1] == "python":
             printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):  # blank lines first: a traceback then shows the page's own lines
+            # blank lines first: a traceback then shows the page's own lines
+            with contextlib.redirect_stdout(printed):
                 exec(compile("\n" * line + block[2], str(page), "exec"), namespace)
-            follows = after is not None and after[1] == "text" and not text[block.end() : after.start()].strip()
-            assert printed.getvalue() == (after[2] if follows else ""), f"{page}:{line}: the page shows another output"
+            follows = (
+                after is not None
+                and after[1] == "text"
+                and not text[block.end() : after.start()].strip()
+            )
+            assert printed.getvalue() == (after[2] if follows else ""), (
+                f"{page}:{line}: the page shows another output"
+            )
 
 
 def run_commands(block, where):
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
     for row in block.splitlines():
         assert row.startswith("$ "), where
-        done = subprocess.run(["bash", "-c", row[2:]], env={**os.environ, "PATH": path}, capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", row[2:]],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, f"{where}: {row}\n{done.stderr}"
 
 

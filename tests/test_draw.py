@@ -32,7 +32,9 @@ def test_draw_box_paints_the_outline(frame):
     np.testing.assert_array_equal(frame, before)
 
 
-@pytest.mark.parametrize("box", [(-10, -10, 30, 30), (50, 40, 99, 99), (5, 5, 1, 1), (1, 1, 1e12, 1e12)])
+@pytest.mark.parametrize(
+    "box", [(-10, -10, 30, 30), (50, 40, 99, 99), (5, 5, 1, 1), (1, 1, 1e12, 1e12)]
+)
 def test_draw_box_at_the_borders(frame, box):
     assert draw_box(frame, box).shape == frame.shape
 
@@ -60,20 +62,26 @@ def test_response_inset_is_top_right_and_peaks_where_the_map_does(frame):
     np.testing.assert_array_equal(frame, before)
 
 
-@pytest.mark.parametrize("response", [np.zeros((5, 5)), np.full((4, 6), np.nan), np.array([[0, np.inf], [1, np.nan]])])
+@pytest.mark.parametrize(
+    "response", [np.zeros((5, 5)), np.full((4, 6), np.nan), np.array([[0, np.inf], [1, np.nan]])]
+)
 def test_response_inset_of_an_odd_map(frame, response):
     with np.errstate(all="raise"):
         assert response_inset(frame, response).shape == frame.shape
 
 
-@pytest.mark.parametrize(("count", "columns", "grid"), [(5, 3, (2, 3)), (6, 3, (2, 3)), (2, 4, (1, 2)), (1, 1, (1, 1))])
+@pytest.mark.parametrize(
+    ("count", "columns", "grid"), [(5, 3, (2, 3)), (6, 3, (2, 3)), (2, 4, (1, 2)), (1, 1, (1, 1))]
+)
 def test_contact_sheet(rng, count, columns, grid):
     frames = list(rng.integers(0, 255, (count, 7, 9, 3), np.uint8))
     sheet = contact_sheet(frames, columns, gap=2)
     assert sheet.shape == (grid[0] * 9 - 2, grid[1] * 11 - 2, 3)
     for index, frame in enumerate(frames):
         row, column = divmod(index, grid[1])
-        np.testing.assert_array_equal(sheet[row * 9 : row * 9 + 7, column * 11 : column * 11 + 9], frame)
+        np.testing.assert_array_equal(
+            sheet[row * 9 : row * 9 + 7, column * 11 : column * 11 + 9], frame
+        )
     frames_area = sum(frame[..., 0].size for frame in frames)
     assert (sheet == 255).all(axis=2).sum() == sheet[..., 0].size - frames_area
 
@@ -90,7 +98,9 @@ def test_contact_sheet_refuses(rng):
         contact_sheet([frame], columns=0)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 5)), np.zeros((4, 5, 3)), np.zeros((4, 5, 4), np.uint8), None])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((4, 5)), np.zeros((4, 5, 3)), np.zeros((4, 5, 4), np.uint8), None]
+)
 def test_only_uint8_bgr_frames(bad, tmp_path):
     for draw in (
         lambda: draw_box(bad, (0, 0, 1, 1)),

@@ -1,8 +1,8 @@
 """What the equations of the paper say, and what they do not: each statement shown on random data.
 
-`dcfnet gradcheck` compares every equation with finite differences; here are the statements around them: which
-function Eq. 2 minimises, what Eqs. 9-11 mean by "independent", where Eq. 13 is exact, and three errors in print or in
-wide use that look right: each is a documented failing example.
+`dcfnet gradcheck` compares every equation with finite differences; here are the statements around
+them: which function Eq. 2 minimises, what Eqs. 9-11 mean by "independent", where Eq. 13 is exact,
+and three errors in print or in wide use that look right: each is a documented failing example.
 """
 
 import numpy as np
@@ -24,7 +24,9 @@ class Problem:
         self.template, self.search = (rng.standard_normal((n, channels, *shape)) for _ in range(2))
         self.label = rng.standard_normal(shape)
         self.lam = 0.5 * shape[0] * shape[1]
-        self.template_f, self.search_f, self.label_f = map(rfft2, (self.template, self.search, self.label))
+        self.template_f, self.search_f, self.label_f = map(
+            rfft2, (self.template, self.search, self.label)
+        )
         self.filter_f = dcf.learn_filter(self.template_f, self.label_f, self.lam)
 
     def layer_error(self, backward):
@@ -52,7 +54,8 @@ def three_channels(rng, shape):
     return Problem(rng, shape, 3)
 
 
-# ------------------------------------------------------------------------------------------ Eqs. 1, 2 and 3
+# ------------------------------------------------------------------------------------------ Eqs. 1,
+# 2 and 3
 
 
 def test_eq2_solves_the_system_of_every_bin(problem):
@@ -72,7 +75,10 @@ def test_any_other_filter_has_a_larger_ridge_loss(problem, rng):
 
 
 def test_eq2_as_printed_does_not_minimise_the_ridge_loss(problem):
-    """Its denominator sums phi^l over k: one channel's own energy D times over, or once.  Eq. 4 prints phi^k."""
+    """Its denominator sums phi^l over k: one channel's own energy D times over, or once.
+
+    Eq. 4 prints phi^k.
+    """
     p = problem
     least = dcf.ridge_loss(p.filter_f, p.template, p.label, p.lam)
     channels = p.template.shape[1]
@@ -87,7 +93,10 @@ def test_eq2_as_printed_does_not_minimise_the_ridge_loss(problem):
 
 
 def test_the_response_to_its_own_template_is_the_label(problem):
-    """As lambda goes to 0: w is then the exact inverse.  The peak of a label at (0, 0) means no motion."""
+    """As lambda goes to 0: w is then the exact inverse.
+
+    The peak of a label at (0, 0) means no motion.
+    """
     p = problem
     filter_f = dcf.learn_filter(p.template_f, p.label_f, 1e-10)
     response = dcf.respond(filter_f, p.template_f, p.shape)
@@ -102,7 +111,8 @@ def test_a_shifted_search_moves_the_response(problem):
     np.testing.assert_allclose(moved, np.roll(still, (1, 2), (-2, -1)), atol=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------- Eqs. 5 to 11
+# ----------------------------------------------------------------------------------------------
+# Eqs. 5 to 11
 
 
 def test_eq5_loses_nothing(rng, shape):
@@ -118,7 +128,8 @@ def response_conj_f(p, template_f):
 
 
 def test_eqs_9_and_10_are_wirtinger_derivatives(problem, rng):
-    """phi^ and phi^* "as independent variables": by phi^, (d/dRe - i d/dIm) / 2; by phi^*, (d/dRe + i d/dIm) / 2.
+    """phi^ and phi^* "as independent variables": by phi^, (d/dRe - i d/dIm) / 2; by phi^*, (d/dRe +
+    i d/dIm) / 2.
 
     Every bin depends on itself alone, so one step moves all bins of a channel at once.
     """
@@ -127,7 +138,9 @@ def test_eqs_9_and_10_are_wirtinger_derivatives(problem, rng):
     dresponse_f = rng.standard_normal((2, *bins)) + 1j * rng.standard_normal((2, *bins))
     energy = dcf.template_energy(p.template_f, p.lam)
     response_f = dcf.correlate(p.filter_f, p.search_f)
-    by_template = dcf.template_gradient_f(dresponse_f, p.template_f, p.search_f, p.label_f, response_f, energy)
+    by_template = dcf.template_gradient_f(
+        dresponse_f, p.template_f, p.search_f, p.label_f, response_f, energy
+    )
     by_conjugate = dcf.template_conj_gradient_f(dresponse_f, p.template_f, response_f, energy)
     h = 1e-5 * abs(p.template_f).max()
     for channel in range(p.template.shape[1]):
@@ -135,7 +148,9 @@ def test_eqs_9_and_10_are_wirtinger_derivatives(problem, rng):
         step[:, channel] = h
 
         def slope(unit, step=step):
-            change = response_conj_f(p, p.template_f + unit * step) - response_conj_f(p, p.template_f - unit * step)
+            change = response_conj_f(p, p.template_f + unit * step) - response_conj_f(
+                p, p.template_f - unit * step
+            )
             return change / (2 * h)
 
         by_real, by_imaginary = slope(1), slope(1j)
@@ -154,22 +169,30 @@ def test_the_layer_is_its_equations(problem):
     dtemplate, dsearch = dcf.dcf_backward(response, cache)
     d_f = rfft2(response)
     np.testing.assert_allclose(dsearch, irfft2(d_f[:, None] * p.filter_f, p.shape), atol=1e-12)
-    response_f, energy = d_f[:, None], dcf.template_energy(p.template_f, p.lam)  # d_f is rfft2(response)
-    eq9 = d_f[:, None] * ((p.search_f * p.label_f).conj() - (response_f * p.template_f).conj()) / energy
+    # d_f is rfft2(response)
+    response_f, energy = d_f[:, None], dcf.template_energy(p.template_f, p.lam)
+    eq9 = (
+        d_f[:, None]
+        * ((p.search_f * p.label_f).conj() - (response_f * p.template_f).conj())
+        / energy
+    )
     eq10 = -d_f[:, None] * response_f.conj() * p.template_f / energy
     np.testing.assert_allclose(dtemplate, irfft2(eq10 + eq9.conj(), p.shape), atol=1e-12)
 
 
 def journal_backward(dresponse, cache):
-    """The 2023 journal version of Eqs. 9-11: one channel's own product where the whole response g^* belongs.
+    """The 2023 journal version of Eqs. 9-11: one channel's own product where the whole response g^*
+    belongs.
 
-    It treats channels as if each had its own response.  But w^l has the energy of all channels in its denominator,
-    so phi^l(x) moves every channel's share of the response.
+    It treats channels as if each had its own response.  But w^l has the energy of all channels in
+    its denominator, so phi^l(x) moves every channel's share of the response.
     """
     template_f, search_f, label_f, filter_f, _, energy, shape, band = cache
     dresponse_f = rfft2(dresponse, band)[:, None]
     own_conj_f = filter_f * search_f.conj()  # (N, D, bins): a channel's own g^*
-    by_template = dresponse_f * (search_f.conj() * label_f.conj() - own_conj_f * template_f.conj()) / energy
+    by_template = (
+        dresponse_f * (search_f.conj() * label_f.conj() - own_conj_f * template_f.conj()) / energy
+    )
     by_conjugate = -dresponse_f * own_conj_f * template_f / energy
     dtemplate = dcf.template_gradient(by_template, by_conjugate, shape, band)
     return dtemplate, dcf.dcf_backward(dresponse, cache)[1]
@@ -186,7 +209,9 @@ def test_the_journals_equations_fail_with_several_channels(rng, shape):
 def conjugate_label_backward(dresponse, cache):
     """y for y^* throughout: the conjugate that is easiest to get wrong."""
     filter_f = cache.template_f * (cache.label_f / cache.energy)
-    return dcf.dcf_backward(dresponse, cache._replace(label_f=cache.label_f.conj(), filter_f=filter_f))
+    return dcf.dcf_backward(
+        dresponse, cache._replace(label_f=cache.label_f.conj(), filter_f=filter_f)
+    )
 
 
 def test_a_symmetric_label_hides_a_wrong_conjugate(rng, shape):
@@ -199,18 +224,24 @@ def test_a_symmetric_label_hides_a_wrong_conjugate(rng, shape):
 
 
 def test_the_counts_of_the_half_spectrum_matter(rng, shape):
-    """Treating dL/dRe + i dL/dIm as the paper's "dL/dX*" up to 1/(HW) alone is wrong but for one column or two."""
+    """Treating dL/dRe + i dL/dIm as the paper's "dL/dX*" up to 1/(HW) alone is wrong but for one
+    column or two.
+    """
     dx = rng.standard_normal(shape)
     by_bins = rfft2(dx) / (shape[0] * shape[1])  # without c
     error = abs(rfft2_adjoint(by_bins, shape) - dx).max() / abs(dx).max()
     assert error > 0.10
 
 
-# --------------------------------------------------------------------------------------------- Eqs. 12 and 13
+# --------------------------------------------------------------------------------------------- Eqs.
+# 12 and 13
 
 
 def running_mean(templates_f, label_f, lam, rate):
-    """The filter of Eq. 13 after all templates, and its weights beta_t.  templates_f: (T, D, bins)."""
+    """The filter of Eq.
+
+    13 after all templates, and its weights beta_t.  templates_f: (T, D, bins).
+    """
     model = OnlineFilter(label_f, lam, rate, "ratio")
     for template_f in templates_f:
         model.update(template_f)
@@ -228,7 +259,10 @@ def test_eq13_minimises_eq12_for_one_channel(rng, shape):
 
 
 def test_eq13_with_other_weights_has_another_lambda(rng, shape):
-    """Its lambda stands inside the sum over t, that of Eq. 12 outside: equal only where the weights sum to one."""
+    """Its lambda stands inside the sum over t, that of Eq.
+
+    12 outside: equal only where the weights sum to one.
+    """
     p = Problem(rng, shape, 1, n=3)
     weights = np.array([1.0, 0.5, 2.0])
     numerator = np.einsum("t,tiuv,uv->iuv", weights, p.template_f, p.label_f.conj())
@@ -241,7 +275,10 @@ def test_eq13_with_other_weights_has_another_lambda(rng, shape):
 
 
 def test_eq13_is_an_approximation_for_several_channels(rng, shape):
-    """A documented gap: the minimiser of Eq. 12 needs a D x D system in each bin once there are two frames."""
+    """A documented gap: the minimiser of Eq.
+
+    12 needs a D x D system in each bin once there are two frames.
+    """
     p = Problem(rng, shape, 3, n=4)
     filter_f, weights = running_mean(p.template_f, p.label_f, p.lam, rate=0.2)
     exact = exact_filter(p.template_f, weights, p.label_f, p.lam)

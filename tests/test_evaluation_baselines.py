@@ -34,10 +34,14 @@ def follow(tracker, frames, boxes):
 
 def test_names():
     assert parse("dcfnet") == Spec("dcfnet", "dcfnet", "light", "default", "auto")
-    assert parse("dcfnet", "conv1", "paper", "cpu") == Spec("dcfnet", "dcfnet", "conv1", "paper", "cpu")
+    assert parse("dcfnet", "conv1", "paper", "cpu") == Spec(
+        "dcfnet", "dcfnet", "conv1", "paper", "cpu"
+    )
     assert parse("dcfnet:conv1") == Spec("dcfnet-conv1", "dcfnet", "conv1", "default", "auto")
     assert parse("dcfnet:a/param.h5:pytorch").label == "dcfnet-param-pytorch"
-    assert parse("released=dcfnet:a/param.h5:pytorch") == Spec("released", "dcfnet", "a/param.h5", "pytorch", "auto")
+    assert parse("released=dcfnet:a/param.h5:pytorch") == Spec(
+        "released", "dcfnet", "a/param.h5", "pytorch", "auto"
+    )
     assert parse("nano:models") == Spec("nano", "nano", "models")
     assert parse("again=kcf").label == "again"
 
@@ -45,10 +49,15 @@ def test_names():
 def test_a_preset_with_fields():
     text = "default:num_scales=5:scale_step=1.02"
     spec = parse(f"dcfnet:conv1:{text}")
-    assert spec == Spec("dcfnet-conv1-default-num_scales-5-scale_step-1.02", "dcfnet", "conv1", text, "auto")
+    assert spec == Spec(
+        "dcfnet-conv1-default-num_scales-5-scale_step-1.02", "dcfnet", "conv1", text, "auto"
+    )
     assert parse(f"five=dcfnet:conv1:{text}") == Spec("five", "dcfnet", "conv1", text, "auto")
     assert parse("dcfnet", preset=text) == Spec("dcfnet", "dcfnet", "light", text, "auto")
-    assert describe(spec)["settings"]["num_scales"] == 5 and describe(spec)["settings"]["padding"] == 2.0
+    assert (
+        describe(spec)["settings"]["num_scales"] == 5
+        and describe(spec)["settings"]["padding"] == 2.0
+    )
 
 
 def test_a_preset_file_is_read_at_once(tmp_path, monkeypatch):
@@ -56,15 +65,23 @@ def test_a_preset_file_is_read_at_once(tmp_path, monkeypatch):
     (tmp_path / "mine.json").write_text('{"preset": "paper", "num_scales": 5}')
     monkeypatch.chdir(tmp_path)
     spec = parse("dcfnet:light:mine.json:padding=2")
-    assert (spec.label, spec.preset) == ("dcfnet-light-mine-padding-2", "paper:num_scales=5:padding=2.0")
+    assert (spec.label, spec.preset) == (
+        "dcfnet-light-mine-padding-2",
+        "paper:num_scales=5:padding=2.0",
+    )
     (tmp_path / "mine.json").unlink()
-    assert describe(spec)["settings"]["num_scales"] == 5 and describe(spec)["settings"]["padding"] == 2.0
+    assert (
+        describe(spec)["settings"]["num_scales"] == 5
+        and describe(spec)["settings"]["padding"] == 2.0
+    )
 
 
 def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
     (tmp_path / "my.h5").touch()
     monkeypatch.chdir(tmp_path)
-    assert parse("dcfnet:my.h5") == Spec("dcfnet-my", "dcfnet", str(tmp_path / "my.h5"), "default", "auto")
+    assert parse("dcfnet:my.h5") == Spec(
+        "dcfnet-my", "dcfnet", str(tmp_path / "my.h5"), "default", "auto"
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +123,8 @@ def naive_fhog(patch, cell):
     for y in range(1, rows * cell - 1):
         for x in range(1, columns * cell - 1):
             best = max(
-                (np.hypot(p[y, x + 1] - p[y, x - 1], p[y + 1, x] - p[y - 1, x]) / 2, c) for c, p in enumerate(patch)
+                (np.hypot(p[y, x + 1] - p[y, x - 1], p[y + 1, x] - p[y - 1, x]) / 2, c)
+                for c, p in enumerate(patch)
             )
             p = patch[best[1]]
             angle = np.arctan2(p[y + 1, x] - p[y - 1, x], p[y, x + 1] - p[y, x - 1])
@@ -120,8 +138,10 @@ def naive_fhog(patch, cell):
 
 
 def test_fhog_against_loops(rng):
-    cell, patches = 3, rng.uniform(0, 255, (2, 2, 15, 18)).astype(np.float32)  # neither square nor gray
-    # At the border gradients are one-sided in no direction: the loops skip it, so make it flat there.
+    # neither square nor gray
+    cell, patches = 3, rng.uniform(0, 255, (2, 2, 15, 18)).astype(np.float32)
+    # At the border gradients are one-sided in no direction: the loops skip it, so make it flat
+    # there.
     patches[..., [0, 1, -2, -1], :] = 40
     patches[..., [0, 1, -2, -1]] = 40
     features = fhog(patches, cell)
@@ -162,9 +182,12 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
     assert follow(tracker, frames, boxes).min() > 0.6
     inner = tracker._tracker
     assert isinstance(inner, Tracker)  # the same machinery as ours
-    spectra, extremes = inner._extract(frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]]))
+    spectra, extremes = inner._extract(
+        frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]])
+    )
     assert spectra.shape == (2, channels, *inner._label_f.shape) and not is_flat(extremes)
-    with pytest.raises(ValueError, match="holds nothing to track"):  # the window reaches out of a white frame
+    # the window reaches out of a white frame
+    with pytest.raises(ValueError, match="holds nothing to track"):
         inner.init(np.full_like(frames[0], 255), (3.0, 4.0, 20.0, 20.0))
     assert (
         inner.preset.input_size == size and inner._target.filter.numerator.shape[0] == channels
@@ -177,7 +200,9 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
 def test_dcfnet_and_identity(scene):
     frames, boxes = scene
     assert follow(make(parse("dcfnet", device="cpu")), frames, boxes).min() > 0.7
-    np.testing.assert_allclose(follow(make(parse("identity")), frames, boxes), iou(boxes[0], boxes[1:]))
+    np.testing.assert_allclose(
+        follow(make(parse("identity")), frames, boxes), iou(boxes[0], boxes[1:])
+    )
 
 
 @pytest.mark.parametrize("name", ["mil", *baselines.CONTRIB])
@@ -212,7 +237,9 @@ EDGES = {  # of a frame of 160x120 pixels: a box, and what OpenCV gets of it; 6 
 
 @pytest.mark.parametrize(("box", "inside"), EDGES.items())
 def test_opencv_starts_at_the_edge(scene, box, inside):
-    """It gets whole pixels that lie in the frame, and MIL, which cannot do with less, goes on from them."""
+    """It gets whole pixels that lie in the frame, and MIL, which cannot do with less, goes on from
+    them.
+    """
     frames, _ = scene
     tracker = baselines.OpenCV(_Kept)
     tracker.init(frames[0], box)
@@ -247,7 +274,11 @@ def test_a_failed_frame_of_opencv_has_no_box(scene, error):
 
 def test_facts_for_the_report():
     facts = baselines.describe(parse("dcfnet:conv1:paper"))
-    assert facts["architecture"] == "conv1" and facts["parameters"] == 20256 and len(facts["weights_digest"]) == 64
+    assert (
+        facts["architecture"] == "conv1"
+        and facts["parameters"] == 20256
+        and len(facts["weights_digest"]) == 64
+    )
     assert facts["settings"]["name"] == "paper"
     assert baselines.describe(parse("mil"))["opencv"] == cv2.__version__
     assert baselines.describe(parse("hog-dcf"))["settings"]["learning_rate"] == 0.02

@@ -25,11 +25,16 @@ def boxes_of(count):
 
 
 def problems(root, **options):
-    return [(problem.sequence, problem.fatal, problem.text) for problem in datasets.check(root, **options)]
+    return [
+        (problem.sequence, problem.fatal, problem.text)
+        for problem in datasets.check(root, **options)
+    ]
 
 
 def test_the_generator_is_exact(scene):
-    """The target covers its box: where the picture differs from the background, found again from two frames."""
+    """The target covers its box: where the picture differs from the background, found again from
+    two frames.
+    """
     frames, boxes = scene
     assert len(np.unique(frames[0].reshape(-1, 3), axis=0)) > 100
     for index in (0, 5):
@@ -48,7 +53,12 @@ def test_otb(tmp_path, scene):
     write_sequence(tmp_path / "Car", frames, boxes)
     (tmp_path / "Car/attrs.txt").write_text("IV, SV,OCC\n")
     (one,) = datasets.load(tmp_path)
-    assert (one.name, one.format, len(one), one.attributes) == ("Car", "otb", 6, ("IV", "SV", "OCC"))
+    assert (one.name, one.format, len(one), one.attributes) == (
+        "Car",
+        "otb",
+        6,
+        ("IV", "SV", "OCC"),
+    )
     np.testing.assert_allclose(one.boxes, boxes, atol=1e-4)
     assert one.frame_size() == (64, 48)
     (again,) = datasets.load(tmp_path / "Car")
@@ -57,7 +67,12 @@ def test_otb(tmp_path, scene):
 
 @pytest.mark.parametrize(
     "text",
-    ["1,2,3,4\n5,6,7,8\n", "1\t2\t3\t4\r\n5\t6\t7\t8", " 1 2 3 4 \n5 6 7 8\n\n\n", "\ufeff1, 2,3 ,4\n5,6\t,7,8\n"],
+    [
+        "1,2,3,4\n5,6,7,8\n",
+        "1\t2\t3\t4\r\n5\t6\t7\t8",
+        " 1 2 3 4 \n5 6 7 8\n\n\n",
+        "\ufeff1, 2,3 ,4\n5,6\t,7,8\n",
+    ],
 )
 def test_commas_tabs_and_blanks(tmp_path, text):
     write_images(tmp_path / "A/img", blank(2))
@@ -75,7 +90,11 @@ def test_a_missing_row_is_an_absent_target(tmp_path):
 def test_two_targets(tmp_path):
     write_images(tmp_path / "Jogging/img", blank(3))
     for number in (1, 2):
-        np.savetxt(tmp_path / f"Jogging/groundtruth_rect.{number}.txt", boxes_of(3) + number, delimiter="\t")
+        np.savetxt(
+            tmp_path / f"Jogging/groundtruth_rect.{number}.txt",
+            boxes_of(3) + number,
+            delimiter="\t",
+        )
     first, second = datasets.load(tmp_path)
     assert (first.name, second.name) == ("Jogging.1", "Jogging.2")
     np.testing.assert_array_equal(second.boxes - first.boxes, np.ones((3, 4)))
@@ -113,7 +132,9 @@ def test_the_start_of_tiger1(tmp_path):
 def test_vot(tmp_path, images):
     x, y = 10.5, 6.25
     polygons = np.array([[x, y + 4, x + 6, y, x + 9, y + 5, x + 3, y + 8]] * 3)
-    write_sequence(tmp_path / "bag", blank(3), polygons, "{:08d}.jpg", images, "groundtruth.txt", origin=0)
+    write_sequence(
+        tmp_path / "bag", blank(3), polygons, "{:08d}.jpg", images, "groundtruth.txt", origin=0
+    )
     text = (tmp_path / "bag/groundtruth.txt").read_text().splitlines()
     text[1] = ",".join(["nan"] * 8)
     (tmp_path / "bag/groundtruth.txt").write_text("\n".join(text))
@@ -170,10 +191,9 @@ def test_attributes_from_a_file(tmp_path):
     (tmp_path / "set/attributes.json").write_text(json.dumps({"A": ["IV"]}))
     assert [s.attributes for s in datasets.load(tmp_path / "set")] == [("IV",), ()]
     (tmp_path / "other.json").write_text(json.dumps({"B": ["OCC", "SV"]}))
-    assert [s.attributes for s in datasets.load(tmp_path / "set", attributes=tmp_path / "other.json")][1] == (
-        "OCC",
-        "SV",
-    )
+    assert [
+        s.attributes for s in datasets.load(tmp_path / "set", attributes=tmp_path / "other.json")
+    ][1] == ("OCC", "SV")
     (tmp_path / "other.json").write_text("[1]")
     with pytest.raises(DatasetError, match="expected JSON like"):
         datasets.load(tmp_path / "set", attributes=tmp_path / "other.json")
@@ -187,7 +207,9 @@ def test_rows_and_frames_that_do_not_fit(tmp_path):
     write_sequence(tmp_path / "B", blank(2), boxes_of(6))
     a, b = datasets.load(tmp_path)
     assert len(a) == len(a.boxes) == 3 and len(b) == len(b.boxes) == 2
-    assert a.notes == ("5 frames but 3 rows in groundtruth_rect.txt; the first frames, 3, are used",)
+    assert a.notes == (
+        "5 frames but 3 rows in groundtruth_rect.txt; the first frames, 3, are used",
+    )
     assert [(name, fatal) for name, fatal, _ in problems(tmp_path)] == [("A", False), ("B", False)]
 
 
@@ -200,7 +222,9 @@ def test_unknown_names_and_folders(tmp_path):
     with pytest.raises(DatasetError, match="has no sequence C; it has A"):
         datasets.load(tmp_path, ["A", "C"])
     (tmp_path / "A/groundtruth_rect.txt").write_text("1,2,3\n")
-    with pytest.raises(DatasetError, match="expected 4 numbers a row, or 6, 8, ... for a polygon, got 3"):
+    with pytest.raises(
+        DatasetError, match="expected 4 numbers a row, or 6, 8, ... for a polygon, got 3"
+    ):
         datasets.load(tmp_path)
 
 
@@ -209,14 +233,18 @@ def test_check_names_what_is_wrong(tmp_path):
     write_sequence(tmp_path / "Words", blank(2), boxes_of(2))
     (tmp_path / "Words/groundtruth_rect.txt").write_text("1,2,3,4\none,2,3,4\n")
     write_images(tmp_path / "Frames/img", blank(2))
-    write_sequence(tmp_path / "Start", blank(3), np.array([[0, 0, 0, 0], [1, 1, 2, 2], [1, 1, 0, 2.0]]))
+    write_sequence(
+        tmp_path / "Start", blank(3), np.array([[0, 0, 0, 0], [1, 1, 2, 2], [1, 1, 0, 2.0]])
+    )
     write_sequence(tmp_path / "Gap", blank(3), boxes_of(3))
     (tmp_path / "Gap/img/0002.jpg").rename(tmp_path / "Gap/img/0005.jpg")
     write_sequence(tmp_path / "Broken", blank(3), boxes_of(3))
     (tmp_path / "Broken/img/0002.jpg").write_bytes(b"no image")
     write_sequence(tmp_path / "Size", blank(3), boxes_of(3))
     write_images(tmp_path / "Size/img", blank(1, 9, 8), "{:04d}.jpg", start=3)
-    write_sequence(tmp_path / "Outside", blank(3), boxes_of(3) + [[0, 0, 0, 0], [20, 0, 0, 0], [0, -30, 0, 0]])
+    write_sequence(
+        tmp_path / "Outside", blank(3), boxes_of(3) + [[0, 0, 0, 0], [20, 0, 0, 0], [0, -30, 0, 0]]
+    )
     found = {name: (fatal, text) for name, fatal, text in problems(tmp_path, decode=True)}
     assert found["Words"] == (
         True,
@@ -233,4 +261,5 @@ def test_check_names_what_is_wrong(tmp_path):
         (False, "no target, or no positive width and height, in row 3"),
     ]
     assert set(found) == {"Words", "Frames", "Gap", "Broken", "Size", "Outside", "Start"}
-    assert "Broken" not in {name for name, *_ in problems(tmp_path)}  # only first and last are decoded
+    # only first and last are decoded
+    assert "Broken" not in {name for name, *_ in problems(tmp_path)}

@@ -86,7 +86,9 @@ def test_verify_says_how_far(sequence, tmp_path, first, second, pixels):
 def test_verify_looks_at_states(sequence, tmp_path):
     supervised = runner.Job(IDENTITY, sequence, Segment("", 0, tuple(TRUTH[0]), supervised=True))
     for folder, code in (("old", FAILED), ("new", UNKNOWN)):
-        runner.save(tmp_path / folder, supervised, run(TRUTH, [STARTED] + [BOX] * (COUNT - 2) + [code]))
+        runner.save(
+            tmp_path / folder, supervised, run(TRUTH, [STARTED] + [BOX] * (COUNT - 2) + [code])
+        )
     assert runner.verify(tmp_path / "old", tmp_path / "new", [supervised])[0].pixels == np.inf
 
 
@@ -96,7 +98,10 @@ def test_what_a_folder_of_results_remembers(sequence, tmp_path):
     runner.remember(out, config, [IDENTITY], [sequence])
     runner.remember(out, config, [OTHER], [sequence])
     assert list(runner.read_record(out)["trackers"]) == ["other", "identity"]
-    assert [spec.label for spec in runner.specs_of(runner.read_record(out))] == ["other", "identity"]
+    assert [spec.label for spec in runner.specs_of(runner.read_record(out))] == [
+        "other",
+        "identity",
+    ]
     shorter = dataclasses.replace(sequence, frames=sequence.frames[:-1])
     for changes, specs, sequences, message in [
         ({"dataset": str(tmp_path)}, [IDENTITY], [sequence], "holds a run with dataset"),
@@ -127,8 +132,14 @@ def test_what_results_json_holds(sequence, tmp_path):
         runner.save(tmp_path, each, run(TRUTH))
     config = runner.Config(str(tmp_path), (IDENTITY, OTHER), rules="got10k")
     found = results.build(config, tmp_path, config.trackers, [sequence], jobs, {}, "1 process")
-    thresholds = {name: (len(values), values[0], values[-1]) for name, values in found["thresholds"].items()}
-    assert thresholds == {"success": (101, 0, 1), "precision": (51, 0, 50), "normalised": (51, 0, 0.5)}
+    thresholds = {
+        name: (len(values), values[0], values[-1]) for name, values in found["thresholds"].items()
+    }
+    assert thresholds == {
+        "success": (101, 0, 1),
+        "precision": (51, 0, 50),
+        "normalised": (51, 0, 0.5),
+    }
     assert found["rules"] == dataclasses.asdict(RULES["got10k"]) and found["unscored"] == []
     for facts in found["trackers"].values():
         assert {name: len(values) for name, values in facts["curves"].items()} == {
@@ -141,23 +152,30 @@ def test_a_digest_knows_names_and_bytes(tmp_path):
     files = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
     for path, text in zip(files, ("1\n", "2\n", "1\n")):
         path.write_text(text)
-    digests = [results.digest(each) for each in (files[:2], files[1::-1], files[1:], files[:1], [files[2]])]
+    digests = [
+        results.digest(each) for each in (files[:2], files[1::-1], files[1:], files[:1], [files[2]])
+    ]
     assert digests[0] == digests[1] and len(set(digests)) == 4
 
 
 def test_runs_of_a_sequence_are_pooled_and_attributes_are_apart(tmp_path):
     first, second, third = make_sequences(tmp_path, "a", "b", "c")
-    first, second = (dataclasses.replace(s, attributes=w) for s, w in ((first, ("SV",)), (second, ("FM", "SV"))))
+    first, second = (
+        dataclasses.replace(s, attributes=w) for s, w in ((first, ("SV",)), (second, ("FM", "SV")))
+    )
     far = TRUTH + 500
     runs = [(job(first, name="1"), run(TRUTH)), (job(first, name="2", start=8), run(far[8:]))]
     runs += [(job(second), run(far)), (job(third), run(TRUTH))]
     found = results._scores(runs, [first, second, third], RULES["otb"])
-    # Of `a` 13 of 16 frames are right, the later run's first too; of `b` the first; 20 of 21 thresholds.
+    # Of `a` 13 of 16 frames are right, the later run's first too; of `b` the first; 20 of 21
+    # thresholds.
     a, b, c = (20 / 21 * share for share in (13 / 16, 1 / 12, 1))
     assert [found["sequences"][name]["success"] for name in "abc"] == pytest.approx([a, b, c])
     assert found["scores"]["success"] == found["mean"]["success"] == pytest.approx((a + b + c) / 3)
     assert found["median"]["success"] == pytest.approx(a)
-    attributes = {word: (each["success"], each["sequences"]) for word, each in found["attributes"].items()}
+    attributes = {
+        word: (each["success"], each["sequences"]) for word, each in found["attributes"].items()
+    }
     assert attributes == {"FM": (pytest.approx(b), 1), "SV": (pytest.approx((a + b) / 2), 2)}
 
 
@@ -180,9 +198,17 @@ def made_up():
     return {
         "protocol": "ope",
         "rules": {"success_score": "curve"},
-        "dataset": {"path": "", "name": "set", "sequences": {"walk": {"frames": 9, "notes": [], "attributes": []}}},
+        "dataset": {
+            "path": "",
+            "name": "set",
+            "sequences": {"walk": {"frames": 9, "notes": [], "attributes": []}},
+        },
         "thresholds": {"success": [0, 1], "precision": [0, 1], "normalised": [0, 1]},
-        "trackers": {"a": facts(0.5, 3.0, 0.9), "b": facts(0.9, 12.0, 0.3), "c": facts(0.2, 40.0, 0.6)},
+        "trackers": {
+            "a": facts(0.5, 3.0, 0.9),
+            "b": facts(0.9, 12.0, 0.3),
+            "c": facts(0.2, 40.0, 0.6),
+        },
         "unscored": [],
         "skipped": {},
         "workers": "",
@@ -204,7 +230,10 @@ def test_what_is_best_and_which_colour():
     context = report._context(found)
     assert [row["label"] for row in context["trackers"]] == ["b", "a", "c"]
     assert [row["colour"] for row in context["trackers"]] == [report.COLOURS[k] for k in (1, 0, 2)]
-    best = {row["label"]: [name for name, is_best in row["best"].items() if is_best] for row in context["trackers"]}
+    best = {
+        row["label"]: [name for name, is_best in row["best"].items() if is_best]
+        for row in context["trackers"]
+    }
     assert "cle" in best["a"] and "cle" not in best["c"] and "success" in best["b"]
     plots = {name: [line.label for line in lines] for name, *_, lines in report._plots(found)}
     assert plots == {"success": list("bac"), "precision": list("acb"), "normalised": list("bac")}
@@ -235,14 +264,16 @@ def test_the_first_failure_is_shown():
 
 
 def test_pictures_of_a_failure(sequence, tmp_path):
-    """Of a run that begins at frame 2: the frame's gray value, and the box in the tracker's colour, truth in white."""
+    """Of a run that begins at frame 2: the frame's gray value, and the box in the tracker's colour,
+    truth in white.
+    """
     boxes = TRUTH[2:].copy()
     boxes[4:, :2] = 3, 36
     jobs = [job(sequence, start=2), job(sequence, OTHER)]
     runner.save(tmp_path, jobs[0], run(boxes))
-    (failure,) = report._gallery(tmp_path, {"protocol": "ope", "trackers": {"identity": 0, "other": 0}}, jobs)[
-        "failures"
-    ]
+    (failure,) = report._gallery(
+        tmp_path, {"protocol": "ope", "trackers": {"identity": 0, "other": 0}}, jobs
+    )["failures"]
     assert [picture["caption"] for picture in failure["pictures"]] == [
         "frame 6, before",
         "frame 7, lost",
@@ -260,7 +291,11 @@ def test_pictures_of_a_failure(sequence, tmp_path):
 
     hexadecimal = report.COLOURS[0]
     blue, green, red = (int(hexadecimal[k : k + 2], 16) for k in (5, 3, 1))
-    assert nearest((blue, green, red), 4, 136, 120, 224) < 30 < nearest((red, green, blue), 4, 136, 120, 224)
+    assert (
+        nearest((blue, green, red), 4, 136, 120, 224)
+        < 30
+        < nearest((red, green, blue), 4, 136, 120, 224)
+    )
     assert nearest((255, 255, 255), 120, 52, 240, 134) < 30
 
 
@@ -271,7 +306,9 @@ def test_pictures_of_a_failure(sequence, tmp_path):
 def search(tmp_path):
     pytest.importorskip("optuna", reason="the extra tune is not installed")
     sequences = make_sequences(tmp_path / "set", "a", "b")
-    return tune.Search(tune.Config("learning_rate=0.01:0.05", starts=1), sequences, tmp_path / "out")
+    return tune.Search(
+        tune.Config("learning_rate=0.01:0.05", starts=1), sequences, tmp_path / "out"
+    )
 
 
 def add(search, *scores):
@@ -313,11 +350,15 @@ def drawn(search):
 
 def test_draws_depend_on_the_seed_and_the_trial(search, tmp_path):
     again = [
-        tune.Search(dataclasses.replace(search.config, seed=seed), search.sequences, tmp_path / str(seed))
+        tune.Search(
+            dataclasses.replace(search.config, seed=seed), search.sequences, tmp_path / str(seed)
+        )
         for seed in (0, 1)
     ]
     first, same, other = drawn(search), *map(drawn, again)
-    assert first == same and first[0] != first[1] and set(first) != set(other) and first[0] != other[0]
+    assert (
+        first == same and first[0] != first[1] and set(first) != set(other) and first[0] != other[0]
+    )
 
 
 def test_a_mean_over_runs_then_sequences(search):
@@ -347,9 +388,12 @@ def test_a_digest_of_the_data(tmp_path):
 def test_what_a_range_holds():
     distributions = pytest.importorskip("optuna.distributions")
     steps = distributions.FloatDistribution(0.5, 1.5, step=0.25)
-    assert [tune._holds(steps, value) for value in (0.5, 0.75, 0.8, 1.5, 1.75, 0.25)] == [True, True, False, True] + [
-        False
-    ] * 2
+    assert [tune._holds(steps, value) for value in (0.5, 0.75, 0.8, 1.5, 1.75, 0.25)] == [
+        True,
+        True,
+        False,
+        True,
+    ] + [False] * 2
     assert tune._holds(distributions.CategoricalDistribution([1, 3]), 3)
     assert not tune._holds(distributions.CategoricalDistribution([1, 3]), 2)
 

@@ -1,4 +1,6 @@
-"""Scores: hand-computed cases, every convention of `Rules`, and the GOT-10k toolkit's figures on the same boxes."""
+"""Scores: hand-computed cases, every convention of `Rules`, and the GOT-10k toolkit's figures on
+the same boxes.
+"""
 
 import dataclasses
 import json
@@ -43,7 +45,13 @@ def some_boxes(rng, count=60):
 def test_truth_against_itself():
     found = scores(TRUTH)
     assert found.success == pytest.approx(20 / 21, abs=1e-12)
-    assert (found.op, found.dp, found.normalised_precision, found.cle, found.overlap) == (1, 1, 1, 0, 1)
+    assert (found.op, found.dp, found.normalised_precision, found.cle, found.overlap) == (
+        1,
+        1,
+        1,
+        0,
+        1,
+    )
     assert scores(TRUTH, rules=Rules(overlap_test=">=")).success == 1
     assert scores(TRUTH, rules="got10k", frame_size=(200, 200)).success == 1  # AO
 
@@ -54,7 +62,8 @@ def test_truth_against_itself_at_uneven_coordinates(rng):
 
 
 def test_a_shift_by_hand():
-    # Shifted by half its width, 20 pixels: intersection 20 * 30 = 600, union 2 * 1200 - 600 = 1800, overlap 1/3.
+    # Shifted by half its width, 20 pixels: intersection 20 * 30 = 600, union 2 * 1200 - 600 = 1800,
+    # overlap 1/3.
     found = scores(TRUTH + (20, 0, 0, 0))
     # The first frame counts as right.  1/3 exceeds the thresholds 0, .05, ..., .3: seven of 21.
     assert found.success == pytest.approx((20 / 21 + 3 * 7 / 21) / 4)
@@ -73,9 +82,9 @@ def test_centres_and_sizes_by_hand():
     assert found.overlap == 0.25
     assert found.dp == 0
     assert found.success == pytest.approx(5 / 21)  # above 0, .05, .1, .15, .2, not above .25
-    assert scores(TRUTH * (1, 1, 2, 2), rules=Rules(first_frame="result", overlap_test=">=")).success == pytest.approx(
-        6 / 21
-    )
+    assert scores(
+        TRUTH * (1, 1, 2, 2), rules=Rules(first_frame="result", overlap_test=">=")
+    ).success == pytest.approx(6 / 21)
 
 
 @pytest.mark.parametrize(
@@ -96,11 +105,14 @@ def test_one_convention_changed(changes, field, expected):
     """The shift by half a width again, each time with one other convention."""
     size = (200, 200)
     truth, boxes = TRUTH, TRUTH + (20, 0, 0, 0)
-    if "clip_to_frame" in changes:  # a box that reaches out of the frame to the right is cut to the truth
+    # a box that reaches out of the frame to the right is cut to the truth
+    if "clip_to_frame" in changes:
         boxes = TRUTH + (0, 0, 100, 0)
         size = (50, 200)
         truth = TRUTH + (0, 0, 50, 0)
-    assert getattr(scores(boxes, truth, Rules(**changes), frame_size=size), field) == pytest.approx(expected)
+    assert getattr(scores(boxes, truth, Rules(**changes), frame_size=size), field) == pytest.approx(
+        expected
+    )
 
 
 def test_op_has_its_own_sign():
@@ -167,7 +179,9 @@ def test_mean_median_and_frames():
 
     def combined(**changes):
         rules = Rules(first_frame="skip", **changes)
-        return combine([score_sequence([score_frames(b, t, rules)], rules) for b, t in parts], rules)
+        return combine(
+            [score_sequence([score_frames(b, t, rules)], rules) for b, t in parts], rules
+        )
 
     scores_of_sequences, curves = combined()
     assert scores_of_sequences.op == pytest.approx(2 / 3)
@@ -179,7 +193,10 @@ def test_mean_median_and_frames():
 
 def test_segments_of_a_sequence_are_pooled():
     rules = Rules(first_frame="result")
-    runs = [score_frames(TRUTH, TRUTH, rules), score_frames(TRUTH[2:] + (500, 0, 0, 0), TRUTH[2:], rules)]
+    runs = [
+        score_frames(TRUTH, TRUTH, rules),
+        score_frames(TRUTH[2:] + (500, 0, 0, 0), TRUTH[2:], rules),
+    ]
     assert score_sequence(runs, rules).scores.op == pytest.approx(4 / 6)
 
 
@@ -191,7 +208,11 @@ def test_a_sequence_in_which_nothing_counts():
     assert combine([whole, nothing], rules)[0].success == pytest.approx(20 / 21)
     for each in RULES.values():
         overall, drawn = combine([nothing, nothing], each)
-        assert overall.frames == 0 and np.isnan(overall[:-1]).all() and all(np.isnan(curve).all() for curve in drawn)
+        assert (
+            overall.frames == 0
+            and np.isnan(overall[:-1]).all()
+            and all(np.isnan(curve).all() for curve in drawn)
+        )
     with pytest.raises(ValueError, match="at least one sequence"):
         combine([], rules)
 
@@ -286,7 +307,9 @@ def test_equal_to_the_toolkits_otb_report(toolkit, rng, tmp_path):
         nbins_ce=51,
     )
     theirs = experiment.report(["ours"])["ours"]
-    scored = {n: score_sequence([score_frames(b, t, Rules())], Rules()) for n, (b, t) in results.items()}
+    scored = {
+        n: score_sequence([score_frames(b, t, Rules())], Rules()) for n, (b, t) in results.items()
+    }
     overall, curves = combine(list(scored.values()), Rules())
     assert overall.success == pytest.approx(theirs["overall"]["success_score"], abs=1e-6)
     assert overall.dp == pytest.approx(theirs["overall"]["precision_score"], abs=1e-6)
@@ -294,7 +317,9 @@ def test_equal_to_the_toolkits_otb_report(toolkit, rng, tmp_path):
     np.testing.assert_allclose(curves.success, theirs["overall"]["success_curve"], atol=1e-6)
     np.testing.assert_allclose(curves.precision, theirs["overall"]["precision_curve"], atol=1e-6)
     for name, sequence in scored.items():
-        assert sequence.scores.success == pytest.approx(theirs["seq_wise"][name]["success_score"], abs=1e-6)
+        assert sequence.scores.success == pytest.approx(
+            theirs["seq_wise"][name]["success_score"], abs=1e-6
+        )
     json.loads((tmp_path / "reports/ours/performance.json").read_text())
 
 
@@ -310,7 +335,12 @@ def test_equal_to_the_toolkits_got10k_report(toolkit, rng, tmp_path):
     experiment = made_by(
         toolkit.ExperimentGOT10k,
         subset="val",
-        dataset=Memory({n: (t.copy(), {"cover": cover[n], "resolution": str(size)}) for n, (_, t) in results.items()}),
+        dataset=Memory(
+            {
+                n: (t.copy(), {"cover": cover[n], "resolution": str(size)})
+                for n, (_, t) in results.items()
+            }
+        ),
         result_dir=str(tmp_path / "results"),
         report_dir=str(tmp_path / "reports"),
         nbins_iou=101,
@@ -319,7 +349,9 @@ def test_equal_to_the_toolkits_got10k_report(toolkit, rng, tmp_path):
     rules = RULES["got10k"]
     scored = []
     for name, (boxes, truth) in results.items():
-        scored.append(score_sequence([score_frames(boxes, truth, rules, size, cover[name] > 0)], rules))
+        scored.append(
+            score_sequence([score_frames(boxes, truth, rules, size, cover[name] > 0)], rules)
+        )
         assert scored[-1].scores.success == pytest.approx(theirs["seq_wise"][name]["ao"], abs=1e-6)
     overall, curves = combine(scored, rules)
     assert overall.success == pytest.approx(theirs["overall"]["ao"], abs=1e-6)
@@ -366,10 +398,15 @@ def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
         "vot15_bag": 0.672,
     }
     for file in (Path(__file__).parent / "golden/pytorch").glob("*.txt"):
-        (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])  # without its comment
+        # without its comment
+        (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])
     pairs = find_results(tmp_path, datasets.load(data_dir / "sequences"))
     assert len(pairs) == 12
-    found = {sequence.name: scores(result.boxes, sequence.boxes).success for sequence, result in pairs}
-    assert {name: round(value, 3) for name, value in found.items()} == pytest.approx(published, abs=0.0011)
+    found = {
+        sequence.name: scores(result.boxes, sequence.boxes).success for sequence, result in pairs
+    }
+    assert {name: round(value, 3) for name, value in found.items()} == pytest.approx(
+        published, abs=0.0011
+    )
     for sequence, _ in pairs:
         assert scores(sequence.boxes, sequence.boxes).success == pytest.approx(20 / 21, abs=1e-12)

@@ -134,9 +134,9 @@ def test_a_run_that_ends_early_counts_its_own_frames(sequence):
     result = protocols.run(tracker, moved, segment)
     assert result.boxes.shape == (7, 4)
     expected = 20 / 21 * 6 / 7  # six frames of overlap 1, which exceeds all thresholds but the last
-    assert protocols.success(Script(sequence, {8: (900, 900, 3, 3)}), moved, segment, Rules()) == pytest.approx(
-        expected
-    )
+    assert protocols.success(
+        Script(sequence, {8: (900, 900, 3, 3)}), moved, segment, Rules()
+    ) == pytest.approx(expected)
     visible = np.ones(COUNT, bool)
     visible[:10] = False
     skipping = dataclasses.replace(moved, visible=visible)
@@ -240,14 +240,18 @@ def test_a_start_waits_for_ground_truth(sequence):
 
     boxes = sequence.boxes.copy()
     boxes[8:10] = np.nan
-    tracker, result = supervised(dataclasses.replace(sequence, boxes=boxes), {3: (0.0, 0.0, 1.0, 1.0)})
+    tracker, result = supervised(
+        dataclasses.replace(sequence, boxes=boxes), {3: (0.0, 0.0, 1.0, 1.0)}
+    )
     assert [frame for frame, _ in tracker.started] == [0, 10]
 
 
 def test_a_frame_without_ground_truth_is_no_failure(sequence):
     boxes = sequence.boxes.copy()
     boxes[3:6] = np.nan
-    tracker, result = supervised(dataclasses.replace(sequence, boxes=boxes), {4: (0.0, 0.0, 1.0, 1.0)})
+    tracker, result = supervised(
+        dataclasses.replace(sequence, boxes=boxes), {4: (0.0, 0.0, 1.0, 1.0)}
+    )
     assert result.states.tolist() == [STARTED] + [BOX] * (COUNT - 1)
     assert [frame for frame, _ in tracker.started] == [0]
     overlaps = protocols.vot_overlaps(dataclasses.replace(sequence, boxes=boxes), result)
@@ -262,7 +266,8 @@ def test_vot_measures_by_hand():
     overlap[[10, 11]] = 0.8
     overlap[18:] = 0.6
     found = protocols.vot_scores([overlap], [states], lengths=(2, 3))
-    assert found.accuracy == pytest.approx(0.8)  # frames 10 and 11: the others are burn-in or have no box
+    # frames 10 and 11: the others are burn-in or have no box
+    assert found.accuracy == pytest.approx(0.8)
     assert (found.failures, found.robustness) == (1, 1)
     # Runs: 0.5 x 9, .8 x 2, then zeros for ever; and .6 x 2, of three frames.
     assert found.curve[0] == 1
@@ -283,7 +288,9 @@ def test_a_failure_too_late_for_a_new_start():
 def test_shorter_sequences_do_not_count_beyond_their_end():
     perfect = np.array([STARTED, BOX, BOX, BOX])
     short = np.array([STARTED, BOX])
-    curve = protocols.expected_overlap([np.array([np.nan, 1, 1, 1]), np.array([np.nan, 0.5])], [perfect, short])
+    curve = protocols.expected_overlap(
+        [np.array([np.nan, 1, 1, 1]), np.array([np.nan, 0.5])], [perfect, short]
+    )
     np.testing.assert_allclose(curve, [1, 0.75, 1, 1])
 
 
@@ -291,18 +298,26 @@ def test_overlap_with_a_polygon_by_hand():
     diamond = np.array([(5, 0), (10, 5), (5, 10), (0, 5)], float)  # area 50
     frame = (100, 100)
     assert protocols.polygon_overlap(diamond, np.array([0, 0, 10, 10]), frame) == pytest.approx(0.5)
-    assert protocols.polygon_overlap(diamond, np.array([0, 0, 5, 10]), frame) == pytest.approx(25 / 75)
+    assert protocols.polygon_overlap(diamond, np.array([0, 0, 5, 10]), frame) == pytest.approx(
+        25 / 75
+    )
     assert protocols.polygon_overlap(diamond, np.array([20, 0, 5, 10]), frame) == 0
     # Only what lies inside the frame counts.
-    assert protocols.polygon_overlap(diamond - (5, 0), np.array([-9, 0, 14, 10]), frame) == pytest.approx(25 / 50)
+    assert protocols.polygon_overlap(
+        diamond - (5, 0), np.array([-9, 0, 14, 10]), frame
+    ) == pytest.approx(25 / 50)
 
 
 def test_overlap_with_polygons_is_the_toolkits(rng):
     os.environ.setdefault("MPLBACKEND", "Agg")
-    metrics = pytest.importorskip("got10k.utils.metrics", reason="the extra got10k is not installed")
+    metrics = pytest.importorskip(
+        "got10k.utils.metrics", reason="the extra got10k is not installed"
+    )
     for _ in range(60):
         angle = np.sort(rng.uniform(0, 2 * np.pi, 4))
-        points = rng.uniform(10, 90, 2) + rng.uniform(10, 60) * np.column_stack([np.cos(angle), np.sin(angle)])
+        points = rng.uniform(10, 90, 2) + rng.uniform(10, 60) * np.column_stack(
+            [np.cos(angle), np.sin(angle)]
+        )
         box = np.concatenate([rng.uniform(-20, 80, 2), rng.uniform(5, 60, 2)])
         theirs = metrics.poly_iou(points.reshape(1, 8), box[None], bound=(100, 80))[0]
         assert protocols.polygon_overlap(points, box, (100, 80)) == pytest.approx(theirs, abs=1e-9)
@@ -312,7 +327,8 @@ def test_polygons_of_a_sequence_decide(sequence):
     import dataclasses
 
     x, y, w, h = sequence.boxes.T
-    # The upper left triangle of each box; an answer in the lower right corner meets the box but not the triangle.
+    # The upper left triangle of each box; an answer in the lower right corner meets the box but not
+    # the triangle.
     triangle = np.column_stack([x, y, x + w, y, x, y + h, x, y])
     corner = sequence.boxes[4] + (13, 9, -13, -9)
     with_polygons = dataclasses.replace(sequence, polygons=triangle)

@@ -1,4 +1,6 @@
-"""The report: what is on the page, that it needs nothing else, and how it behaves in a real browser."""
+"""The report: what is on the page, that it needs nothing else, and how it behaves in a real
+browser.
+"""
 
 import base64
 import html.parser
@@ -19,7 +21,10 @@ from dcfnet_np.evaluation import report, results
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """{protocol: folder of a run} on three sequences; the target of one jumps away.  "other" is to be compared with."""
+    """{protocol: folder of a run} on three sequences; the target of one jumps away.
+
+    "other" is to be compared with.
+    """
     root = tmp_path_factory.mktemp("report")
     for number in range(3):
         jumps = {"step": (0.5, 0.3), "jump": 12} if number == 2 else {}
@@ -27,7 +32,19 @@ def runs(tmp_path_factory):
         write_sequence(root / "set" / f"walk{10 - number}", *scene)
     (root / "set/attributes.json").write_text(json.dumps({"walk8": ["FM"], "walk9": ["SV", "FM"]}))
     words = ["eval", str(root / "set"), "--trackers"]
-    assert main([*words, "gray-dcf,identity", "--out", str(root / "other"), "--sequences", "walk10,walk8"]) == 0
+    assert (
+        main(
+            [
+                *words,
+                "gray-dcf,identity",
+                "--out",
+                str(root / "other"),
+                "--sequences",
+                "walk10,walk8",
+            ]
+        )
+        == 0
+    )
     compare = ["--compare", str(root / "other")]
     assert main([*words, "gray-dcf,identity,a.b=vit", "--out", str(root / "ope"), *compare]) == 0
     assert main([*words, "gray-dcf,identity", "--protocol", "vot", "--out", str(root / "vot")]) == 0
@@ -68,7 +85,9 @@ def test_what_is_on_the_page(runs):
     text, found = text_of(page), results.load(runs["ope"])
     assert "OPE on set" in text and "3 sequences, 72 frames" in text
     for facts in found["trackers"].values():
-        assert f"{facts['scores']['success']:.3f}" in text and f"{facts['scores']['cle']:.1f}" in text
+        assert (
+            f"{facts['scores']['success']:.3f}" in text and f"{facts['scores']['cle']:.1f}" in text
+        )
     assert "FM fast motion" in text and "walk10" in text
     assert "Failures of gray-dcf" in text and "walk8 lost in" in text
     assert page.count("data:image/jpeg;base64,") == 3 * text.count("lost in")
@@ -78,7 +97,9 @@ def test_what_is_on_the_page(runs):
         assert f"{name} {value}".replace("<", "&lt;").replace(">", "&gt;") in text
     assert found["trackers"]["gray-dcf"]["boxes_digest"] in text
     vot = text_of((runs["vot"] / "report.html").read_text(encoding="utf-8"))
-    assert "VOT's measures on 3 sequences are a test of the code and no score" in vot.replace("&#39;", "'")
+    assert "VOT's measures on 3 sequences are a test of the code and no score" in vot.replace(
+        "&#39;", "'"
+    )
     assert "Expected overlap" in vot and "Robustness" in vot
 
 
@@ -109,7 +130,9 @@ def test_the_same_run_gives_the_same_plots(runs, tmp_path):
         folder.mkdir()
         report.write(folder, found, [])
     for name in ("success.svg", "precision.png"):
-        assert (tmp_path / "a/plots" / name).read_bytes() == (tmp_path / "b/plots" / name).read_bytes()
+        assert (tmp_path / "a/plots" / name).read_bytes() == (
+            tmp_path / "b/plots" / name
+        ).read_bytes()
 
 
 def test_a_difference_of_two_runs(runs):
@@ -122,7 +145,8 @@ def test_a_difference_of_two_runs(runs):
     assert rows["gray-dcf", "walk8"] == pytest.approx(-0.25)
     assert rows["gray-dcf", "walk10"] == 0
     assert rows["gray-dcf", ""] == pytest.approx(-0.125)
-    assert [row["sequence"] for row in found["rows"]][:2] == ["", "walk8"]  # the largest difference first
+    # the largest difference first
+    assert [row["sequence"] for row in found["rows"]][:2] == ["", "walk8"]
     assert "overlap_test (>, >=)" in found["warnings"][0] and "no identity" in found["warnings"][1]
     with pytest.raises(ValueError, match="VOT runs are not compared"):
         report._compare(results.load(runs["vot"]), ours)
@@ -162,9 +186,13 @@ addEventListener("load", () => {
 
 
 def browse(page, tmp_path, *options):
-    """Open a page with SCRIPT in headless Chromium without a network; (what it saw, console messages)."""
+    """Open a page with SCRIPT in headless Chromium without a network; (what it saw, console
+    messages).
+    """
     copy = tmp_path / "page.html"
-    copy.write_text(page.read_text(encoding="utf-8").replace("</head>", SCRIPT, 1), encoding="utf-8")
+    copy.write_text(
+        page.read_text(encoding="utf-8").replace("</head>", SCRIPT, 1), encoding="utf-8"
+    )
     words = [
         find_browser(),
         *OPTIONS,

@@ -1,4 +1,6 @@
-"""Scores by their toolkits' own definitions, written once more in plain Python, on boxes of every awkward kind."""
+"""Scores by their toolkits' own definitions, written once more in plain Python, on boxes of every
+awkward kind.
+"""
 
 import dataclasses
 import math
@@ -11,8 +13,9 @@ from dcfnet_np.evaluation import protocols
 from dcfnet_np.evaluation.metrics import RULES, Rules, combine, score_frames, score_sequence
 from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN
 
-# Typed from the toolkits' sources, not read from the module: OTB's genPerfMat and calcSeqErrRobust, GOT-10k's
-# experiments/got10k.py, pytracking's extract_results.py, DSST's compute_performance_measures.
+# Typed from the toolkits' sources, not read from the module: OTB's genPerfMat and calcSeqErrRobust,
+# GOT-10k's experiments/got10k.py, pytracking's extract_results.py, DSST's
+# compute_performance_measures.
 FIELDS = (
     "overlap_thresholds overlap_test success_score op_test precision_thresholds precision_test centre area "
     "clip_to_frame first_frame failed_frame truth absent average statistic omit_initial"
@@ -35,9 +38,13 @@ def test_every_field_of_a_set(name):
 
 
 def awkward(seed, count):
-    """(boxes, truth), 0-based: lost and failed frames, hidden targets, truth that reaches out of the frame."""
+    """(boxes, truth), 0-based: lost and failed frames, hidden targets, truth that reaches out of
+    the frame.
+    """
     rng = np.random.default_rng(seed)
-    truth = np.column_stack([rng.uniform(2, 80, (count, 2)), rng.uniform(8, 40, count), rng.uniform(15, 60, count)])
+    truth = np.column_stack(
+        [rng.uniform(2, 80, (count, 2)), rng.uniform(8, 40, count), rng.uniform(15, 60, count)]
+    )
     boxes = truth + rng.normal(0, 1, (count, 4)) * np.linspace(0.3, 12, count)[:, None]
     boxes[:, 2:] = np.maximum(boxes[:, 2:], 2)
     truth[4:8], truth[7, 2] = np.rint(truth[4:8]), 40  # so that the limits are met exactly
@@ -148,9 +155,16 @@ def cut(box):
 
 def got10k(sequences):
     """Over the frames of all sequences, the first of each left out."""
-    pairs = [pair for boxes, truth in sequences for pair in list(zip(boxes, truth))[1:] if good(pair[1])]
-    overlaps = [overlap(cut(box), cut(there)) if good(box) and good(cut(box)) else 0 for box, there in pairs]
-    found = [errors(box, there) if np.isfinite(box).all() else (math.inf, math.inf) for box, there in pairs]
+    pairs = [
+        pair for boxes, truth in sequences for pair in list(zip(boxes, truth))[1:] if good(pair[1])
+    ]
+    overlaps = [
+        overlap(cut(box), cut(there)) if good(box) and good(cut(box)) else 0 for box, there in pairs
+    ]
+    found = [
+        errors(box, there) if np.isfinite(box).all() else (math.inf, math.inf)
+        for box, there in pairs
+    ]
     return {
         "success": statistics.fmean(overlaps),
         "op": share(value > 0.5 for value in overlaps),
@@ -170,7 +184,11 @@ def scored(name):
 
 @pytest.mark.parametrize(
     ("name", "definition", "mean"),
-    [("otb", otb, statistics.fmean), ("pytracking", pytracking, statistics.fmean), ("paper", paper, statistics.median)],
+    [
+        ("otb", otb, statistics.fmean),
+        ("pytracking", pytracking, statistics.fmean),
+        ("paper", paper, statistics.median),
+    ],
 )
 def test_a_set_is_its_toolkit_s_definition(name, definition, mean):
     expected = [definition(*pair) for pair in SEQUENCES]
@@ -200,11 +218,16 @@ def test_the_sets_differ_on_these_boxes():
 
 
 def test_normalised_precision_by_hand():
-    """Errors over the truth's width and height, apart; 40 x 10 here, while the results are of other sizes."""
+    """Errors over the truth's width and height, apart; 40 x 10 here, while the results are of other
+    sizes.
+    """
     truth = np.array([[100, 100, 40, 10]] * 6, float)
-    centres = [(8, 0), (0, 2), (6, 1.5), (0, 2.5), (10, 0), (4, 1.8)]  # .2, .2, .2121, .25, .25, .2059
+    # .2, .2, .2121, .25, .25, .2059
+    centres = [(8, 0), (0, 2), (6, 1.5), (0, 2.5), (10, 0), (4, 1.8)]
     sizes = [(20, 5), (80, 20), (40, 10), (5, 30), (90, 4), (41, 9)]
-    boxes = np.array([(120 + dx - w / 2, 105 + dy - h / 2, w, h) for (dx, dy), (w, h) in zip(centres, sizes)])
+    boxes = np.array(
+        [(120 + dx - w / 2, 105 + dy - h / 2, w, h) for (dx, dy), (w, h) in zip(centres, sizes)]
+    )
     rules = Rules(first_frame="result")
     frames = score_frames(boxes, truth, rules)
     expected = [0.2, 0.2, math.hypot(0.15, 0.15), 0.25, 0.25, math.hypot(0.1, 0.18)]
@@ -212,7 +235,9 @@ def test_normalised_precision_by_hand():
     scores, curves, _ = score_sequence([frames], rules)
     assert scores.normalised_precision == pytest.approx(2 / 6)  # .2 itself is in
     assert len(curves.normalised) == 51  # at 0, .01, ..., .5
-    np.testing.assert_allclose(curves.normalised[[19, 20, 21, 22, 24, 25, 50]], [0, 2 / 6, 3 / 6, 4 / 6, 4 / 6, 1, 1])
+    np.testing.assert_allclose(
+        curves.normalised[[19, 20, 21, 22, 24, 25, 50]], [0, 2 / 6, 3 / 6, 4 / 6, 4 / 6, 1, 1]
+    )
 
 
 def test_precision_is_read_at_20_pixels():
@@ -220,19 +245,25 @@ def test_precision_is_read_at_20_pixels():
     boxes = truth + np.array([[0], [19.5], [20], [20.5], [50]]) * (1, 0, 0, 0)
     scores, curves, _ = score_sequence([score_frames(boxes, truth, Rules())], Rules())
     assert scores.dp == 3 / 5 and len(curves.precision) == 51
-    np.testing.assert_allclose(curves.precision[[0, 19, 20, 21, 49, 50]], [0.2, 0.2, 0.6, 0.8, 0.8, 1])
+    np.testing.assert_allclose(
+        curves.precision[[0, 19, 20, 21, 49, 50]], [0.2, 0.2, 0.6, 0.8, 0.8, 1]
+    )
 
 
 # --- VOT ---
 
 
 def expected_overlap(overlaps, states):
-    """VOT2015's curve: runs are cut where a tracker is started anew, and those before count as zero ever after."""
+    """VOT2015's curve: runs are cut where a tracker is started anew, and those before count as zero
+    ever after.
+    """
     longest = max(map(len, overlaps))
     runs = []
     for values, state in zip(overlaps, states):
         values = [0.0 if math.isnan(value) else value for value in values]
-        starts = [0] + [k + 5 for k in range(len(state)) if state[k] == FAILED and k + 5 < len(state)]
+        starts = [0] + [
+            k + 5 for k in range(len(state)) if state[k] == FAILED and k + 5 < len(state)
+        ]
         for number, start in enumerate(starts):
             if number + 1 < len(starts):
                 run = values[start : starts[number + 1] + 1]
@@ -257,7 +288,8 @@ def supervised(rng, count, failures):
 
 
 @pytest.mark.parametrize(
-    "failures", [[(), ()], [(3, 20), ()], [(34,), (7,)], [(36,), (3,)], [(39,), (12, 18)], [(1, 7), (44,)]]
+    "failures",
+    [[(), ()], [(3, 20), ()], [(34,), (7,)], [(36,), (3,)], [(39,), (12, 18)], [(1, 7), (44,)]],
 )
 def test_expected_overlap_is_vot_s(rng, failures):
     """Among them failures after which there is no frame left to start in, or the last one."""

@@ -1,4 +1,6 @@
-"""Runs: files, workers, Dask, kill and go on, verify; and the commands `eval`, `score` and `verify`."""
+"""Runs: files, workers, Dask, kill and go on, verify; and the commands `eval`, `score` and
+`verify`.
+"""
 
 import json
 import os
@@ -31,7 +33,9 @@ def data(tmp_path_factory):
         jumps = {"step": (0.5, 0.3), "jump": 12} if number == 3 else {}
         scene = make_sequence(np.random.default_rng(number), FRAMES, 96, 72, (24, 18), **jumps)
         write_sequence(root / f"walk{number}", *scene)
-    (root / "attributes.json").write_text(json.dumps({"walk0": ["SV"], "walk1": ["SV", "FM"], "walk3": ["FM"]}))
+    (root / "attributes.json").write_text(
+        json.dumps({"walk0": ["SV"], "walk1": ["SV", "FM"], "walk3": ["FM"]})
+    )
     return root
 
 
@@ -39,7 +43,12 @@ def data(tmp_path_factory):
 def finished(data, tmp_path_factory):
     """A run that nobody may write to."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    assert main(["eval", str(data), "--trackers", "gray-dcf,identity,other=gray-dcf", "--out", str(out)]) == 0
+    assert (
+        main(
+            ["eval", str(data), "--trackers", "gray-dcf,identity,other=gray-dcf", "--out", str(out)]
+        )
+        == 0
+    )
     return out
 
 
@@ -65,7 +74,9 @@ def figures(out):
 
 def command(*words, **options):
     words = [sys.executable, "-m", "dcfnet_np", *map(str, words)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 # --- files ---
@@ -107,7 +118,9 @@ def test_results_json(finished):
 
 
 def test_the_table_says_what_the_json_says(finished, data, dcfnet):
-    code, out, _ = dcfnet("eval", data, "--trackers", "gray-dcf,identity,other=gray-dcf", "--out", finished)
+    code, out, _ = dcfnet(
+        "eval", data, "--trackers", "gray-dcf,identity,other=gray-dcf", "--out", finished
+    )
     assert code == 0
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[:4]}
     assert rows["tracker"][:4] == ["AUC", "OP@.5", "DP@20", "norm."]
@@ -122,17 +135,29 @@ def test_the_table_says_what_the_json_says(finished, data, dcfnet):
 def test_two_workers_and_one_give_the_same_files(data, tmp_path, dcfnet, protocol):
     words = ["--sequences", "walk3", "--trackers", "gray-dcf,identity", "--protocol", protocol]
     for workers in (1, 2):
-        code, _, err = dcfnet("eval", data, *words, "--workers", workers, "--out", tmp_path / str(workers))
+        code, _, err = dcfnet(
+            "eval", data, *words, "--workers", workers, "--out", tmp_path / str(workers)
+        )
         assert (code, err) == (0, "")
     one, two = files(tmp_path / "1"), files(tmp_path / "2")
-    expected = {"ope": 4, "tre": 10, "sre": 24, "vot": 2}[protocol]  # OPE has the GOT-10k layout too
+    # OPE has the GOT-10k layout too
+    expected = {"ope": 4, "tre": 10, "sre": 24, "vot": 2}[protocol]
     assert one == two and len(one) == expected
     assert figures(tmp_path / "1") == figures(tmp_path / "2")
 
 
 def test_dcfnet_on_two_workers(data, tmp_path, dcfnet):
     for workers in (1, 2):
-        words = ["--sequences", "walk0", "--workers", workers, "--device", "cpu", "--out", tmp_path / str(workers)]
+        words = [
+            "--sequences",
+            "walk0",
+            "--workers",
+            workers,
+            "--device",
+            "cpu",
+            "--out",
+            tmp_path / str(workers),
+        ]
         assert dcfnet("eval", data, *words)[0] == 0
     assert files(tmp_path / "1") == files(tmp_path / "2")
 
@@ -156,7 +181,9 @@ def test_workers_share_the_cores(monkeypatch):
 
 def test_dask(data, tmp_path, dcfnet, finished):
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    with distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(
+        2, processes=True, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
         words = ["--trackers", "gray-dcf,identity,other=gray-dcf", "--out", tmp_path / "out"]
         code, _, err = dcfnet("eval", data, *words, "--dask", cluster.scheduler_address)
         assert (code, err) == (0, "")
@@ -167,7 +194,9 @@ def test_dask(data, tmp_path, dcfnet, finished):
 def test_no_scheduler(data, tmp_path, dcfnet, monkeypatch):
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setattr(runner, "DASK_TIMEOUT", 0.5)
-    code, _, err = dcfnet("eval", data, "--trackers", "identity", "--dask", "127.0.0.1:9", "--out", tmp_path / "out")
+    code, _, err = dcfnet(
+        "eval", data, "--trackers", "identity", "--dask", "127.0.0.1:9", "--out", tmp_path / "out"
+    )
     assert code == 2 and err.startswith("dcfnet: error: no Dask scheduler answers at 127.0.0.1:9")
 
 
@@ -202,7 +231,9 @@ def whole(data, tmp_path_factory):
     return out
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for worker processes in /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="looks for worker processes in /proc"
+)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_killed_and_started_again(data, tmp_path, whole, how):
     words, cut = [*KILLED, "--workers", "2"], tmp_path / "cut"
@@ -217,7 +248,10 @@ def test_killed_and_started_again(data, tmp_path, whole, how):
     if how == signal.SIGTERM:
         error = process.stderr.read()
         assert process.returncode == 1
-        assert error == f"dcfnet: error: stopped; the same command goes on from here, {cut} keeps what is done\n"
+        assert (
+            error
+            == f"dcfnet: error: stopped; the same command goes on from here, {cut} keeps what is done\n"
+        )
     limit = time.monotonic() + PATIENCE
     while any(alive(pid) for pid in workers):
         assert time.monotonic() < limit, "workers outlive their parent"
@@ -236,8 +270,22 @@ def test_results_of_another_run_are_not_taken(data, finished, dcfnet):
         code, out, err = dcfnet("eval", *words, "--out", finished)
         assert (code, out) == (2, "") and text in err and err.count("\n") == 1
 
-    fails("holds a run with protocol ope, not tre", data, "--trackers", "identity", "--protocol", "tre")
-    fails("holds a run with rules otb, not got10k", data, "--trackers", "identity", "--rules", "got10k")
+    fails(
+        "holds a run with protocol ope, not tre",
+        data,
+        "--trackers",
+        "identity",
+        "--protocol",
+        "tre",
+    )
+    fails(
+        "holds a run with rules otb, not got10k",
+        data,
+        "--trackers",
+        "identity",
+        "--rules",
+        "got10k",
+    )
     fails("holds results of another identity", data, "--trackers", "identity=gray-dcf")
     fails("holds a run with dataset", data / "walk1", "--trackers", "identity")
 
@@ -261,7 +309,9 @@ def test_boxes_of_another_ground_truth_are_not_taken(data, tmp_path, dcfnet):
     truth.write_text("\n".join(lines))
     code, _, err = dcfnet(*command)
     assert (
-        code == 2 and "boxes/identity/walk1.txt does not begin at the box that walk1 has now; delete that file" in err
+        code == 2
+        and "boxes/identity/walk1.txt does not begin at the box that walk1 has now; delete that file"
+        in err
     )
     (tmp_path / "out/boxes/identity/walk1.txt").unlink()
     assert dcfnet(*command)[0] == 0
@@ -269,11 +319,21 @@ def test_boxes_of_another_ground_truth_are_not_taken(data, tmp_path, dcfnet):
 
 def test_a_tracker_that_cannot_start(data, tmp_path, dcfnet):
     """A flat window: our tracker refuses it.  The other sequences are done and kept."""
-    write_sequence(tmp_path / "set/flat", np.full((3, 40, 60, 3), 9, np.uint8), np.array([[9.0, 9, 12, 12]] * 3))
-    write_sequence(tmp_path / "set/walk", *make_sequence(np.random.default_rng(0), 4, 96, 72, (24, 18)))
-    code, out, err = dcfnet("eval", tmp_path / "set", "--trackers", "gray-dcf", "--out", tmp_path / "out")
+    write_sequence(
+        tmp_path / "set/flat",
+        np.full((3, 40, 60, 3), 9, np.uint8),
+        np.array([[9.0, 9, 12, 12]] * 3),
+    )
+    write_sequence(
+        tmp_path / "set/walk", *make_sequence(np.random.default_rng(0), 4, 96, 72, (24, 18))
+    )
+    code, out, err = dcfnet(
+        "eval", tmp_path / "set", "--trackers", "gray-dcf", "--out", tmp_path / "out"
+    )
     assert (code, out) == (1, "")
-    assert err.startswith("dcfnet: error: gray-dcf on flat: ValueError: Tracker.init: the window around the box")
+    assert err.startswith(
+        "dcfnet: error: gray-dcf on flat: ValueError: Tracker.init: the window around the box"
+    )
     assert (tmp_path / "out/boxes/gray-dcf/walk.txt").is_file()
     assert not (tmp_path / "out/boxes/gray-dcf/flat.txt").exists()
 
@@ -294,7 +354,10 @@ def test_verify(finished, dcfnet, tmp_path):
     assert "1 of 3 results differ" in err
     assert dcfnet("verify", tmp_path / "copy", "--sequences", "walk1", "--tolerance", 0.5)[0] == 0
     path.unlink()
-    assert "has no boxes of identity on walk1" in dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")[2]
+    assert (
+        "has no boxes of identity on walk1"
+        in dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")[2]
+    )
     code, _, err = dcfnet("verify", tmp_path)
     assert code == 2 and "has no run.json, which" in err
 
@@ -312,12 +375,28 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
-WRONG_LABELS = ["../../outside", "/tmp/outside", "a/b", "a\\b", "..", ".", "", ".hidden", "a\n", "a\0", 7, None, ["a"]]
+WRONG_LABELS = [
+    "../../outside",
+    "/tmp/outside",
+    "a/b",
+    "a\\b",
+    "..",
+    ".",
+    "",
+    ".hidden",
+    "a\n",
+    "a\0",
+    7,
+    None,
+    ["a"],
+]
 
 
 @pytest.mark.parametrize("label", WRONG_LABELS, ids=repr)
 def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
-    """Boxes are written below a tracker's label, so that of a folder from elsewhere must not lead out of it."""
+    """Boxes are written below a tracker's label, so that of a folder from elsewhere must not lead
+    out of it.
+    """
     out = tmp_path / "a/b/copy"
     shutil.copytree(finished, out)
 
@@ -330,9 +409,14 @@ def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
         shutil.copytree(finished / "boxes/identity", folder / "outside", dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     code, printed, err = dcfnet("verify", out, "--sequences", "walk0")
-    assert (code, printed) == (2, "") and "run.json is damaged: its trackers cannot be read (" in err
+    assert (code, printed) == (
+        2,
+        "",
+    ) and "run.json is damaged: its trackers cannot be read (" in err
     assert err.count("\n") == 1
-    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()
+    } == before
     with pytest.raises(ValueError, match="tracker"):
         Spec(label, "identity")
 
@@ -351,9 +435,15 @@ def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
         (lambda r: r.update(trackers={}), "holds no tracker whose boxes can be compared"),
         (lambda r: r["trackers"].update(identity=7), "its trackers cannot be read"),
         (lambda r: r["trackers"]["identity"].pop("kind"), "its trackers cannot be read"),
-        (lambda r: r["trackers"]["identity"].update(kind="x"), "unknown tracker 'x'; known: dcfnet,"),
+        (
+            lambda r: r["trackers"]["identity"].update(kind="x"),
+            "unknown tracker 'x'; known: dcfnet,",
+        ),
         (lambda r: r["trackers"]["identity"].update(model=["x"]), "tracker settings must be words"),
-        (lambda r: r["trackers"]["identity"].update(label="walk"), "listed under other names than theirs"),
+        (
+            lambda r: r["trackers"]["identity"].update(label="walk"),
+            "listed under other names than theirs",
+        ),
     ],
 )
 def test_a_run_json_that_does_not_fit(finished, tmp_path, dcfnet, change, message):
@@ -394,9 +484,21 @@ def test_verify_sees_other_weights(data, tmp_path, dcfnet):
     from dcfnet_np import network, weights
 
     for seed in (1, 2):
-        weights.save(tmp_path / f"{seed}.h5", weights.Weights("light", network.initialise("light", seed=seed)))
+        weights.save(
+            tmp_path / f"{seed}.h5",
+            weights.Weights("light", network.initialise("light", seed=seed)),
+        )
     out, used = tmp_path / "out", tmp_path / "1.h5"
-    words = ["--trackers", f"ours=dcfnet:{used}", "--sequences", "walk0", "--device", "cpu", "--out", out]
+    words = [
+        "--trackers",
+        f"ours=dcfnet:{used}",
+        "--sequences",
+        "walk0",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    ]
     assert dcfnet("eval", data, *words)[0] == 0
     os.replace(tmp_path / "2.h5", used)
     code, _, err = dcfnet("verify", out)
@@ -409,7 +511,10 @@ def test_verify_sees_other_weights(data, tmp_path, dcfnet):
 def test_skipped_trackers_are_named(data, tmp_path, dcfnet):
     words = ["--trackers", "identity,nano", "--sequences", "walk0", "--out", tmp_path / "out"]
     code, out, err = dcfnet("eval", data, *words)
-    assert code == 0 and err == "dcfnet: warning: nano is skipped: no model file; name it: nano:FOLDER\n"
+    assert (
+        code == 0
+        and err == "dcfnet: warning: nano is skipped: no model file; name it: nano:FOLDER\n"
+    )
     assert list(results.load(tmp_path / "out")["skipped"]) == ["nano"]
     assert "nano was skipped" in (tmp_path / "out/report.html").read_text()
     code, _, err = dcfnet("eval", data, "--trackers", "nano", "--out", tmp_path / "none")
@@ -424,8 +529,24 @@ def test_bad_words(data, tmp_path, dcfnet):
     fails("give --out DIR", data)
     fails("unknown tracker 'x'", data, "--trackers", "x", "--out", tmp_path / "o")
     fails("unknown rules 'x'", data, "--rules", "x", "--out", tmp_path / "o")
-    fails("has no sequence run", data, "--sequences", "run", "--trackers", "identity", "--out", tmp_path / "o")
-    fails("two trackers are called identity", data, "--trackers", "identity,identity", "--out", tmp_path / "o")
+    fails(
+        "has no sequence run",
+        data,
+        "--sequences",
+        "run",
+        "--trackers",
+        "identity",
+        "--out",
+        tmp_path / "o",
+    )
+    fails(
+        "two trackers are called identity",
+        data,
+        "--trackers",
+        "identity,identity",
+        "--out",
+        tmp_path / "o",
+    )
     fails("has no results.json", data, "--compare", tmp_path, "--out", tmp_path / "o")
     fails("not allowed with argument", data, "--workers", 2, "--dask", "x", "--out", tmp_path / "o")
     assert not (tmp_path / "o").exists()
@@ -443,7 +564,9 @@ def test_score(finished, data, dcfnet, tmp_path):
     whole = results.load(finished)["trackers"]["gray-dcf"]["scores"]
     code, out, _ = dcfnet("score", finished / "boxes/gray-dcf", data)
     assert code == 0 and f"success{' ' * 18}{whole['success']:.4f} (AUC)" in out
-    code, out, _ = dcfnet("score", finished / "boxes/gray-dcf/walk1.txt", data / "walk1", "--explain")
+    code, out, _ = dcfnet(
+        "score", finished / "boxes/gray-dcf/walk1.txt", data / "walk1", "--explain"
+    )
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split() == ["otb", "got10k", "pytracking", "paper"]

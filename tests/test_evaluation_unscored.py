@@ -1,4 +1,6 @@
-"""Sequences of which only the first frame has ground truth, as in test splits: tracked whole, and never scored."""
+"""Sequences of which only the first frame has ground truth, as in test splits: tracked whole, and
+never scored.
+"""
 
 import csv
 import json
@@ -53,7 +55,9 @@ def test_polygons_of_the_first_frame_alone(tmp_path):
     frames, boxes = make_sequence(np.random.default_rng(0), COUNT, 96, 72, (24, 18))
     x, y, w, h = boxes[:1].T
     polygon = np.column_stack([x, y + h / 3, x + w / 4, y, x + w, y + h / 2, x + w / 2, y + h])
-    write_sequence(tmp_path / "a", frames, polygon, images="color", truth="groundtruth.txt", origin=0)
+    write_sequence(
+        tmp_path / "a", frames, polygon, images="color", truth="groundtruth.txt", origin=0
+    )
     (sequence,) = datasets.load(tmp_path)
     assert sequence.polygons.shape == (COUNT, 8) and np.isnan(sequence.polygons[1:]).all()
     np.testing.assert_allclose(sequence.boxes[0], boxes[0], atol=1e-3)
@@ -62,17 +66,26 @@ def test_polygons_of_the_first_frame_alone(tmp_path):
 @pytest.mark.parametrize("rules", list(RULES))
 def test_a_test_split_is_tracked_and_not_scored(split, tmp_path, dcfnet, rules):
     out = tmp_path / "out"
-    code, printed, err = dcfnet("eval", split, "--trackers", "identity,gray-dcf", "--rules", rules, "--out", out)
+    code, printed, err = dcfnet(
+        "eval", split, "--trackers", "identity,gray-dcf", "--rules", rules, "--out", out
+    )
     assert (code, err) == (0, "")
     table = [line.split() for line in printed.splitlines()]
     assert table[1] == ["identity", *"------"] and table[2] == ["gray-dcf", *"------"]
-    assert f"no score for 2 of 2 sequences, {WORDS}: Test_0, Test_1; {out / 'got10k'} has the files for" in printed
+    assert (
+        f"no score for 2 of 2 sequences, {WORDS}: Test_0, Test_1; {out / 'got10k'} has the files for"
+        in printed
+    )
     for tracker in ("identity", "gray-dcf"):
         for name in ("Test_0", "Test_1"):
             folder = out / "got10k" / tracker / name
             boxes = np.loadtxt(folder / f"{name}_001.txt", delimiter=",")
-            assert boxes.shape == (COUNT, 4) and np.loadtxt(folder / f"{name}_time.txt").shape == (COUNT,)
-            np.testing.assert_allclose(boxes[0], np.loadtxt(split / name / "groundtruth.txt", delimiter=","), atol=1e-3)
+            assert boxes.shape == (COUNT, 4) and np.loadtxt(folder / f"{name}_time.txt").shape == (
+                COUNT,
+            )
+            np.testing.assert_allclose(
+                boxes[0], np.loadtxt(split / name / "groundtruth.txt", delimiter=","), atol=1e-3
+            )
             assert (boxes[1:] == boxes[0]).all() == (tracker == "identity")
     found = results.load(out)
     assert found["unscored"] == ["Test_0", "Test_1"]
@@ -80,7 +93,8 @@ def test_a_test_split_is_tracked_and_not_scored(split, tmp_path, dcfnet, rules):
         for scores in (facts["scores"], *facts["sequences"].values()):
             assert scores["frames"] == 0
             assert all(
-                scores[name] is None for name in ("success", "op", "dp", "normalised_precision", "cle", "overlap")
+                scores[name] is None
+                for name in ("success", "op", "dp", "normalised_precision", "cle", "overlap")
             )
         assert facts["attributes"] == {}
     page = (out / "report.html").read_text(encoding="utf-8")
@@ -92,7 +106,10 @@ def test_a_mixed_folder_scores_what_is_annotated(mixed, tmp_path, dcfnet, protoc
     words = ["--trackers", "identity,gray-dcf", "--protocol", protocol]
     code, printed, err = dcfnet("eval", mixed, *words, "--out", tmp_path / "all")
     assert (code, err) == (0, "") and f"no score for 1 of 3 sequences, {WORDS}: Val_1" in printed
-    assert dcfnet("eval", mixed, *words, "--sequences", "Val_0,Val_2", "--out", tmp_path / "two")[0] == 0
+    assert (
+        dcfnet("eval", mixed, *words, "--sequences", "Val_0,Val_2", "--out", tmp_path / "two")[0]
+        == 0
+    )
     every, two = results.load(tmp_path / "all"), results.load(tmp_path / "two")
     assert (every["unscored"], two["unscored"]) == (["Val_1"], [])
     key = "vot" if protocol == "vot" else "scores"
@@ -108,7 +125,9 @@ def test_a_mixed_folder_scores_what_is_annotated(mixed, tmp_path, dcfnet, protoc
 
 
 def test_vot_without_any_score(split, tmp_path, dcfnet):
-    code, printed, err = dcfnet("eval", split, "--trackers", "identity", "--protocol", "vot", "--out", tmp_path / "out")
+    code, printed, err = dcfnet(
+        "eval", split, "--trackers", "identity", "--protocol", "vot", "--out", tmp_path / "out"
+    )
     assert (code, err) == (0, "") and printed.splitlines()[1].split() == ["identity", *"----"]
     facts = results.load(tmp_path / "out")["trackers"]["identity"]["vot"]
     assert facts["lengths"] == [108, 371] and facts["failures"] is None and facts["eao"] is None
@@ -120,7 +139,9 @@ def test_score_and_verify_and_tune(split, mixed, tmp_path, dcfnet):
     expected = f"{results.load(out)['trackers']['gray-dcf']['scores']['success']:.4f} (AUC)"
     for folder in ("boxes/gray-dcf", "got10k/gray-dcf"):
         code, printed, err = dcfnet("score", out / folder, mixed)
-        assert (code, err) == (0, "") and printed.splitlines()[1].split(maxsplit=1)[1][:5] == expected[:5]
+        assert (code, err) == (0, "") and printed.splitlines()[1].split(maxsplit=1)[1][
+            :5
+        ] == expected[:5]
         assert printed.splitlines()[-1] == f"no score for 1 of 3 sequences, {WORDS}: Val_1"
     assert dcfnet("verify", out) == (0, "3 results, all equal to the byte\n", "")
 
@@ -129,18 +150,24 @@ def test_score_and_verify_and_tune(split, mixed, tmp_path, dcfnet):
     assert (
         code == 0
         and "nan" not in printed
-        and printed.splitlines()[1].split()[1:]
-        == ["-", "(AUC)", "-", "(AO)"]
-        + [
-            "-",
-            "(AUC)",
-        ]
-        * 2
+        and printed.splitlines()[1].split()[1:] == ["-", "(AUC)", "-", "(AO)"] + ["-", "(AUC)"] * 2
     )
 
-    words = ["--search", "num_scales=1|3", "--trials", "1", "--preset", "default:input_size=47", "--starts", "1"]
+    words = [
+        "--search",
+        "num_scales=1|3",
+        "--trials",
+        "1",
+        "--preset",
+        "default:input_size=47",
+        "--starts",
+        "1",
+    ]
     code, _, err = dcfnet("tune", mixed, "--out", tmp_path / "tune", *words)
-    assert code == 2 and "Val_1 has no ground truth after its first frame; leave it out by --sequences" in err
+    assert (
+        code == 2
+        and "Val_1 has no ground truth after its first frame; leave it out by --sequences" in err
+    )
     assert not (tmp_path / "tune").exists()
     words += ["--sequences", "Val_0,Val_2"]
     assert dcfnet("tune", mixed, "--out", tmp_path / "tune", *words)[0] == 0

@@ -1,4 +1,6 @@
-"""The interactive page in a real browser without a network: every control moves, and its numbers are the library's."""
+"""The interactive page in a real browser without a network: every control moves, and its numbers
+are the library's.
+"""
 
 import base64
 import dataclasses
@@ -26,11 +28,21 @@ from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.windows import gaussian_label, hann
 
 TOLERANCE = (
-    1e-4  # relative, of the largest magnitude: the page computes in double precision, the library here in single
+    # relative, of the largest magnitude: the page computes in double precision, the library here in
+    # single
+    1e-4
 )
 SIZE = 125
-# Settings that nobody would choose: window partly outside the frame, narrow label cut by the band, odd padding.
-ODD = {"frame": 3, "centre": [31.25, 40.5], "padding": 1.7, "sigmaFactor": 0.06, "lambda": 3e5, "band": 17}
+# Settings that nobody would choose: window partly outside the frame, narrow label cut by the band,
+# odd padding.
+ODD = {
+    "frame": 3,
+    "centre": [31.25, 40.5],
+    "padding": 1.7,
+    "sigmaFactor": 0.06,
+    "lambda": 3e5,
+    "band": 17,
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +53,9 @@ def clip():
 
 def walk(growth, width=112, height=84, margin=0.0):
     """margin: how much wider and higher the box is than the target, as a share of it."""
-    frames, boxes = make_sequence(np.random.default_rng(4), 8, width, height, (24, 18), growth=growth)
+    frames, boxes = make_sequence(
+        np.random.default_rng(4), 8, width, height, (24, 18), growth=growth
+    )
     x, y, w, h = map(float, boxes[0])
     box = (x - margin * w / 2, y - margin * h / 2, (1 + margin) * w, (1 + margin) * h)
     return page.Clip([np.ascontiguousarray(frame) for frame in frames], box, "a made-up scene")
@@ -68,7 +82,8 @@ def browser(file, program):
         yield browser
 
 
-# Arrays leave the page as base64 of single precision: {"": 1} is kept, {"": Float32Array} becomes {"": {f32: "..."}}.
+# Arrays leave the page as base64 of single precision: {"": 1} is kept, {"": Float32Array} becomes
+# {"": {f32: "..."}}.
 SEND = """
 (async () => {
   const text = (bytes) => {
@@ -104,7 +119,9 @@ def get(browser, script):
 
 def close(found, expected):
     expected = np.asarray(expected)
-    error = np.abs(np.asarray(found).reshape(expected.shape) - expected).max() / np.abs(expected).max()
+    error = (
+        np.abs(np.asarray(found).reshape(expected.shape) - expected).max() / np.abs(expected).max()
+    )
     assert error < TOLERANCE, error
 
 
@@ -122,10 +139,14 @@ def library(clip, settings):
     features = features * hann((SIZE, SIZE))
     label = gaussian_label((SIZE, SIZE), settings["sigmaFactor"] * SIZE / (1 + settings["padding"]))
     band = make_band((SIZE, SIZE), settings["band"])
-    response, cache = dcf_forward(features[:1], features[1:], rfft2(label, band), settings["lambda"], band)
+    response, cache = dcf_forward(
+        features[:1], features[1:], rfft2(label, band), settings["lambda"], band
+    )
     loss, loss_cache = response_loss_forward(response, label)
     dtemplate, dsearch = dcf_backward(response_loss_backward(loss_cache), cache)
-    dimages, dparameters = network.backward(np.concatenate([dtemplate, dsearch]) * hann((SIZE, SIZE)), caches)
+    dimages, dparameters = network.backward(
+        np.concatenate([dtemplate, dsearch]) * hann((SIZE, SIZE)), caches
+    )
     return {
         "features": features,
         "filter_f": cache.filter_f[0],
@@ -168,9 +189,13 @@ def test_features_filter_response_and_gradients(browser, clip):
         close(through["parameters"][ours], expected["parameters"][theirs])
 
 
-WORKERS = {  # what a browser may do with `new Worker`, and how many share the features; none: the page itself
+# what a browser may do with `new Worker`, and how many share the features; none: the page itself
+WORKERS = {
     "no worker": ("window.Worker = class { constructor() { throw new Error('none'); } };", 1),
-    "dead workers": ("window.Worker = class extends Worker { constructor() { super('data:text/javascript,('); } };", 1),
+    "dead workers": (
+        "window.Worker = class extends Worker { constructor() { super('data:text/javascript,('); } };",
+        1,
+    ),
     "one worker": (
         "{ let left = 1; window.Worker = class extends Worker"
         " { constructor(address) { if (left-- <= 0) throw new Error('one'); super(address); } } };",
@@ -197,15 +222,20 @@ def test_any_number_of_workers(case, clip, file, program):
 
 
 def test_a_step_of_training(browser, clip):
-    """The first two steps from the random weights: pairs, loss, gradients, parameters with momentum and decay."""
+    """The first two steps from the random weights: pairs, loss, gradients, parameters with momentum
+    and decay.
+    """
     boxes = browser.run("dcfnet.data.boxes")
     mean = np.array(weights.load("light").mean, np.float32).reshape(3, 1, 1)
     crops = [
-        crop_patches(frame, (x + w / 2, y + h / 2), np.array([[3 * w, 3 * h]]), 67, rounded=True)[0] - mean
+        crop_patches(frame, (x + w / 2, y + h / 2), np.array([[3 * w, 3 * h]]), 67, rounded=True)[0]
+        - mean
         for frame, (x, y, w, h) in zip(clip.frames, boxes)
     ]
     cpu = select_device("cpu")
-    objective = step.make_objective((63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=cpu)
+    objective = step.make_objective(
+        (63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=cpu
+    )
     parameters = page._random()
     velocity = zero_velocity(parameters)
     scroll(browser, "training")
@@ -215,7 +245,9 @@ def test_a_step_of_training(browser, clip):
         browser.wait(f"dcfnet.lastStep.result?.step === {number} && dcfnet.idle()")
         found = get(browser, "dcfnet.lastStep.result")
         pairs = np.array(found["batch"])
-        assert len({tuple(pair) for pair in found["batch"]}) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
+        assert (
+            len({tuple(pair) for pair in found["batch"]}) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
+        )
         images = np.stack([crops[i] for i in pairs.T.reshape(-1)])
         loss, caches = step.pair_loss(images, parameters, "light", objective)
         gradients = step.pair_gradients(caches)
@@ -237,7 +269,10 @@ def test_weight_decay(browser):
     parameters, *gradients = ({"w": rng.normal(size=12), "b": rng.normal(size=3)} for _ in range(3))
     velocity = zero_velocity(parameters)
     values = page.json.dumps(
-        [{name: value.tolist() for name, value in part.items()} for part in (parameters, velocity, *gradients)]
+        [
+            {name: value.tolist() for name, value in part.items()}
+            for part in (parameters, velocity, *gradients)
+        ]
     )
     found = get(
         browser,
@@ -256,7 +291,9 @@ def test_weight_decay(browser):
 
 
 def test_the_tracker(browser, clip):
-    """At another learning rate than the boxes in the page, with numerator and denominator at the end."""
+    """At another learning rate than the boxes in the page, with numerator and denominator at the
+    end.
+    """
     preset = dataclasses.replace(page.PRESET, learning_rate=10**-0.5)
     tracker = Tracker("light", preset, "cpu")
     tracker.init(clip.frames[0], clip.box)
@@ -274,8 +311,13 @@ def test_the_tracker(browser, clip):
     half, K = SIZE // 2, 28
     stored = np.fft.fftshift(tracker._target.filter.denominator, axes=0)
     close(whole[half - K : half + K + 1, half : half + K + 1], stored)
-    numerator = np.fft.fftshift(np.sqrt((abs(tracker._target.filter.numerator) ** 2).sum(0)), axes=0)
-    close(found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1], numerator)
+    numerator = np.fft.fftshift(
+        np.sqrt((abs(tracker._target.filter.numerator) ** 2).sum(0)), axes=0
+    )
+    close(
+        found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1],
+        numerator,
+    )
 
 
 OTHER = {  # no number that `default` has
@@ -295,7 +337,9 @@ OTHER = {  # no number that `default` has
     ids=["default grows", "default meets the frame", "other grows", "other shrinks"],
 )
 def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, scene, fields, last):
-    """Box for box where the scale changes, up to the largest and down to the smallest size, for any constants."""
+    """Box for box where the scale changes, up to the largest and down to the smallest size, for any
+    constants.
+    """
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
     clip = walk(*scene)
@@ -310,13 +354,17 @@ def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, scene, f
             preset.padding, preset.sigma_factor, preset.lam,
         )  # fmt: skip
         scroll(browser, "online")
-        assert f"β = {preset.learning_rate:g}." in browser.run("document.getElementById('online').innerText")
+        assert f"β = {preset.learning_rate:g}." in browser.run(
+            "document.getElementById('online').innerText"
+        )
         for number, frame in enumerate(clip.frames[1:], 1):
             browser.run("document.getElementById('track-step').click()")
             browser.wait(f"dcfnet.steps.length === {number + 1} && dcfnet.idle()")
             result = tracker.update(frame)
             boxes.append(result.box)
-            assert browser.run("dcfnet.steps.at(-1).score") == pytest.approx(result.score, rel=TOLERANCE)
+            assert browser.run("dcfnet.steps.at(-1).score") == pytest.approx(
+                result.score, rel=TOLERANCE
+            )
             assert browser.run("dcfnet.steps.at(-1).box") == pytest.approx(boxes[-1], abs=1e-6)
             assert browser.run(f"dcfnet.data.boxes[{number}]") == pytest.approx(boxes[-1], abs=1e-9)
     assert len({box[2] for box in boxes}) > 3 and boxes[-1][2] != boxes[-1][3]
@@ -326,7 +374,9 @@ def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, scene, f
 def test_what_the_page_s_tracker_does_not_know_is_off():
     """Whoever switches one of these on in `default` has to teach session.js."""
     known = {*OTHER, "name", "input_size", "lost_after", "redetection_psr"}
-    rest = {name: value for name, value in dataclasses.asdict(page.PRESET).items() if name not in known}
+    rest = {
+        name: value for name, value in dataclasses.asdict(page.PRESET).items() if name not in known
+    }
     assert rest == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped", "scale_exponents": "centred",
         "swapped_clamp": False, "rounded_crop": True, "cosine_window": True, "column_major_ties": False,
@@ -340,7 +390,9 @@ def test_no_constant_is_typed_twice():
     folder = Path(page.__file__).parent
     for path in [*folder.glob("js/*.js"), *folder.glob("sections/*.j2"), *folder.glob("*.j2")]:
         text = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
-        found = re.findall(r"(?<![\w.])(1e-4|5e-5|0\.015|0?\.99[27]5|1\.0[25]\d+|5\.85|125|67)(?!\.?\w)", text)
+        found = re.findall(
+            r"(?<![\w.])(1e-4|5e-5|0\.015|0?\.99[27]5|1\.0[25]\d+|5\.85|125|67)(?!\.?\w)", text
+        )
         assert not found, f"{path.name}: {found}"
 
 
@@ -351,7 +403,11 @@ def test_the_tracker_on_a_blank_frame(program, tmp_path):
     frames = np.stack([first] * 8)
     frames[2] = 250, 30, 10
     box = (boxes[0, 0] - 8, *boxes[0, 1:])
-    page.write_page(tmp_path / "page.html", page.Clip(list(frames), box, "a made-up scene"), weights.load("light"))
+    page.write_page(
+        tmp_path / "page.html",
+        page.Clip(list(frames), box, "a made-up scene"),
+        weights.load("light"),
+    )
     tracker = Tracker("light", dataclasses.replace(page.PRESET, learning_rate=0.1), "cpu")
     tracker.init(frames[0], box)
     with Page(program) as browser:
@@ -365,9 +421,16 @@ def test_the_tracker_on_a_blank_frame(program, tmp_path):
             result, found = tracker.update(frame), get(browser, "dcfnet.steps.at(-1)")
             assert found["box"] == pytest.approx(result.box, abs=1e-6)
             assert found["score"] == pytest.approx(result.score, rel=TOLERANCE)
-            assert (number == 2) == (not result.ok) == (not found["response"].any()) == (found["score"] == 0)
+            assert (
+                (number == 2)
+                == (not result.ok)
+                == (not found["response"].any())
+                == (found["score"] == 0)
+            )
             if number != 2:
-                model = get(browser, "dcfnet.steps.at(-1).denominator").reshape(SIZE, SIZE)[34:91, 62:91]
+                model = get(browser, "dcfnet.steps.at(-1).denominator").reshape(SIZE, SIZE)[
+                    34:91, 62:91
+                ]
                 close(model, np.fft.fftshift(tracker._target.filter.denominator, axes=0))
 
 
@@ -379,8 +442,12 @@ def test_a_score_in_the_page(browser, size, height):
     response *= height / response.max() if height > 0 else 1
     response -= 10 if height < 0 else 0
     half = np.fft.rfft2(response).ravel()
-    values = page.json.dumps([float(response.max()), {"re": half.real.tolist(), "im": half.imag.tolist()}, size])
-    script = f"{page.join_modules('session.js')}; return modules['session.js'].scoreOf(...{values});"
+    values = page.json.dumps(
+        [float(response.max()), {"re": half.real.tolist(), "im": half.imag.tolist()}, size]
+    )
+    script = (
+        f"{page.join_modules('session.js')}; return modules['session.js'].scoreOf(...{values});"
+    )
     found = get(browser, f"(() => {{ {script} }})()")
     assert found == pytest.approx(score_of(response), rel=1e-9) and 0 <= found <= 1
 
@@ -389,7 +456,9 @@ def test_the_table_of_the_page(browser):
     """What a reader sees: each difference from the library's numbers, written by the page itself."""
     scroll(browser, "checked")
     browser.wait("document.querySelectorAll('#reference tr').length")
-    rows = browser.run("[...document.querySelectorAll('#reference tr')].map((row) => row.innerText.split('\\t'))")
+    rows = browser.run(
+        "[...document.querySelectorAll('#reference tr')].map((row) => row.innerText.split('\\t'))"
+    )
     assert len(rows) == 10
     for name, ours, theirs, difference in rows:
         assert float(ours) == pytest.approx(float(theirs), rel=TOLERANCE), name
@@ -397,7 +466,9 @@ def test_the_table_of_the_page(browser):
 
 
 def test_finite_differences(browser):
-    """Through the layer and through the whole network, and each way of breaking the backward pass shows."""
+    """Through the layer and through the whole network, and each way of breaking the backward pass
+    shows.
+    """
     scroll(browser, "eq11")
     errors = {}
     for flaw in ("none", "conjugate", "mirror", "journal"):
@@ -423,19 +494,25 @@ def error_of(words):
     """ "error, relative 3.6 × 10⁻⁵" as a number."""
     text = words.split("error, relative")[1].strip().replace("−", "-")
     front, _, power = text.partition(" × 10")
-    return float(front) * 10.0 ** int(power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")) or 0)
+    return float(front) * 10.0 ** int(
+        power.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")) or 0
+    )
 
 
 # --- the controls ---
 
 
 def scroll(browser, name):
-    browser.run(f"document.getElementById('{name}').scrollIntoView({{ behavior: 'instant', block: 'center' }})")
+    browser.run(
+        f"document.getElementById('{name}').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
+    )
     settle(browser)
 
 
 def settle(browser):
-    """Until no worker has anything to do, and what they said is drawn: what comes into sight is seen in a frame."""
+    """Until no worker has anything to do, and what they said is drawn: what comes into sight is
+    seen in a frame.
+    """
     frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
     for _ in range(2):
         browser.run(frames)
@@ -460,7 +537,9 @@ def picture(browser, name):
 
 
 def test_every_control_does_something(file, program):
-    """Each slider, box, choice and button changes a picture or a text; nobody complains; nothing is asked for."""
+    """Each slider, box, choice and button changes a picture or a text; nobody complains; nothing is
+    asked for.
+    """
     with Page(program) as browser:
         browser.open(file)
         browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
@@ -472,7 +551,10 @@ def test_every_control_does_something(file, program):
         assert set(browser.run(ids)) == set(shows), "a slider without a test"
         for name, shown in shows.items():
             scroll(browser, name)
-            words, pictures = [browser.run(f"document.getElementById('{name}-value').textContent")], []
+            words, pictures = (
+                [browser.run(f"document.getElementById('{name}-value').textContent")],
+                [],
+            )
             for end in ("min", "max"):
                 slide(browser, name, browser.run(f"document.getElementById('{name}').{end}"))
                 settle(browser)
@@ -481,7 +563,10 @@ def test_every_control_does_something(file, program):
             assert words[1] != words[2] and len(set(pictures)) == 2, name
         browser.run("document.getElementById('reset').click()")
         settle(browser)
-        assert browser.run("dcfnet.settings.padding") == 2 and browser.run("dcfnet.settings.band") is None
+        assert (
+            browser.run("dcfnet.settings.padding") == 2
+            and browser.run("dcfnet.settings.band") is None
+        )
 
         for name, shown in {
             "which": "grid",
@@ -490,7 +575,9 @@ def test_every_control_does_something(file, program):
             "start": "kernels",
         }.items():
             scroll(browser, name)
-            choices = browser.run(f"[...document.querySelectorAll('#{name} input')].map((choice) => choice.value)")
+            choices = browser.run(
+                f"[...document.querySelectorAll('#{name} input')].map((choice) => choice.value)"
+            )
             seen = set()
             for value in choices:
                 browser.run(f"document.querySelector('#{name} input[value={value}]').click()")
@@ -519,7 +606,9 @@ def test_mouse_touch_and_keyboard(file, program):
     with Page(program, size=(390, 844), touch=True, dark=True) as browser:
         browser.open(file)
         browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
-        assert browser.run("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth"), (
+            "the page scrolls sideways"
+        )
         assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
         for name in ("frame-search", "frame-response", "frame-backward"):
             scroll(browser, name)
@@ -527,8 +616,14 @@ def test_mouse_touch_and_keyboard(file, program):
             words = browser.run("document.getElementById('peak').textContent")
             box = browser.run(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
             x, y = box["left"] + box["width"] / 2, box["top"] + box["height"] / 2
-            browser.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
-            browser.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[{"x": x + 15, "y": y + 6}])
+            browser.send(
+                "Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}]
+            )
+            browser.send(
+                "Input.dispatchTouchEvent",
+                type="touchMove",
+                touchPoints=[{"x": x + 15, "y": y + 6}],
+            )
             browser.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
             settle(browser)
             now = browser.run("dcfnet.settings.centre")
@@ -542,7 +637,9 @@ def test_mouse_touch_and_keyboard(file, program):
         browser.page.keyboard.press("ArrowDown")
         assert browser.run("document.activeElement.ariaLabel") == "Channel 9"
         shown = "[...document.querySelectorAll('figure canvas, aside canvas')].filter((canvas) => canvas.offsetParent)"
-        unnamed = browser.run(f"{shown}.filter((canvas) => !canvas.ariaLabel).map((canvas) => canvas.id)")
+        unnamed = browser.run(
+            f"{shown}.filter((canvas) => !canvas.ariaLabel).map((canvas) => canvas.id)"
+        )
         assert unnamed == []
         assert browser.messages == []
 
@@ -553,7 +650,8 @@ def test_mouse_touch_and_keyboard(file, program):
 def test_the_page_needs_nothing_else(file):
     text = file.read_text(encoding="utf-8")
     addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s)>]+)""", text)
-    allowed = ("#", "data:", "https://arxiv.org/", "address;")  # the last one is a variable of a script
+    # the last one is a variable of a script
+    allowed = ("#", "data:", "https://arxiv.org/", "address;")
     assert all(address.startswith(allowed) for address in addresses), set(addresses)
     assert "$$" not in text.split("<script")[0] and text.count("<math") > 40
     assert 13 == len(set(re.findall(r'class="eqno">\((\d+)\)', text)))
@@ -564,7 +662,12 @@ def test_the_command(tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "one.png"), frames[0])
     box = ",".join(f"{value:g}" for value in boxes[0])
     out = tmp_path / "one.html"
-    assert main(["explain", str(tmp_path / "one.png"), "--box", box, "--out", str(out), "--frames", "3"]) == 0
+    assert (
+        main(
+            ["explain", str(tmp_path / "one.png"), "--box", box, "--out", str(out), "--frames", "3"]
+        )
+        == 0
+    )
     assert "3 frames of one.png, one image under a moving camera" in capsys.readouterr().out
     for words, complaint in (
         ([str(tmp_path / "one.png")], "give --box X,Y,W,H"),
@@ -596,7 +699,9 @@ def test_one_image_goes_once_around_a_circle(rng):
 
 
 def test_pictures_and_weights_in_the_file(rng):
-    """Every pixel as it is; random weights with the spread that the packaged ones began with, .41 of He's."""
+    """Every pixel as it is; random weights with the spread that the packaged ones began with, .41
+    of He's.
+    """
     image = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
     data = np.frombuffer(base64.b64decode(page._picture(image).split(",")[1]), np.uint8)
     np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR), image)
@@ -613,12 +718,21 @@ def test_modules_are_joined(monkeypatch):
     }
     monkeypatch.setattr(page, "_read", files.__getitem__)
     joined = page.join_modules("a.js")
-    assert joined.index('modules["c.js"] =') < joined.index('modules["b.js"] =') < joined.index('modules["a.js"] =')
+    assert (
+        joined.index('modules["c.js"] =')
+        < joined.index('modules["b.js"] =')
+        < joined.index('modules["a.js"] =')
+    )
     assert "return { one, $ };" in joined and "return { two };" in joined
     assert "import" not in joined and "export" not in joined
 
 
 def test_mathematics():
     shown = mathml.typeset(r"<p>$a$ and $$\frac{a}{b} \tag{7}$$</p>")
-    assert shown.count("<math") == 2 and '<span class="eqno">(7)</span>' in shown and "$" not in shown
-    assert mathml.font_for(shown).startswith("data:font/woff;base64,") and len(mathml.font_for(shown)) < 60000
+    assert (
+        shown.count("<math") == 2 and '<span class="eqno">(7)</span>' in shown and "$" not in shown
+    )
+    assert (
+        mathml.font_for(shown).startswith("data:font/woff;base64,")
+        and len(mathml.font_for(shown)) < 60000
+    )

@@ -1,4 +1,6 @@
-"""Pairs whose loss explodes: left out, named, counted the same everywhere; many of them end the run."""
+"""Pairs whose loss explodes: left out, named, counted the same everywhere; many of them end the
+run.
+"""
 
 import json
 import logging
@@ -17,7 +19,9 @@ from dcfnet_np.train.crops import read_crops
 
 
 def whiten(folder, number, value=254):
-    """A frame that shows next to nothing: a label of 4 x 4 pixels, one grey level darker than its ground."""
+    """A frame that shows next to nothing: a label of 4 x 4 pixels, one grey level darker than its
+    ground.
+    """
     frame = np.full((60, 80, 3), 255, np.uint8)
     frame[25:29, 28:32] = value
     assert cv2.imwrite(str(folder / "img" / f"{number:05d}.png"), frame)
@@ -27,7 +31,9 @@ def whiten(folder, number, value=254):
 def crops_file(tmp_path_factory):
     """Two sequences to learn from and one held out; frame 3 of ant shows next to nothing."""
     root = tmp_path_factory.mktemp("white")
-    folders = [write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    folders = [
+        write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
+    ]
     whiten(folders[0], 3)
     assert prepare.prepare(folders, root / "crops.h5", size=SIZE) == {"crops": 27}
     return root / "crops.h5"
@@ -50,7 +56,8 @@ def test_what_is_left_out_and_what_ends_a_run():
         step.judge(losses, 1.5, surplus, batch)
     assert info.value.limit == 1.5 and info.value.batch is batch and info.value.losses is losses
     assert step.judge(np.ones(20), 1.5, 4.5, batch).surplus == 2.5  # it falls again
-    assert not step.judge(np.full(20, 1.5), 1.5, 0.0, batch).left_out.any()  # at the limit is not over it
+    # at the limit is not over it
+    assert not step.judge(np.full(20, 1.5), 1.5, 0.0, batch).left_out.any()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -68,19 +75,26 @@ def test_a_step_learns_from_the_other_pairs_alone(rng, fast):
     if fast:
         crops = rng.integers(0, 256, (6, 3, SIZE, SIZE), dtype=np.uint8)
         architecture, parameters = "light", network.initialise("light", 3, np.float64)
-        label, band = rng.standard_normal((SIZE - 4, SIZE - 4)), make_band((SIZE - 4, SIZE - 4), (6, 7), np.float64)
+        label, band = (
+            rng.standard_normal((SIZE - 4, SIZE - 4)),
+            make_band((SIZE - 4, SIZE - 4), (6, 7), np.float64),
+        )
         objective = step.Objective(label, rfft2(label, band), band, 0.3)
     batches = step.Batches(crops, (104.0, 117.0, 123.0), np.float64)
     assert (batches.pair_steps(architecture, objective) is not None) == fast
     losses, _ = step.batch_gradients(batches, pairs, parameters, architecture, objective)
     limit = np.sort(losses)[1:].mean()
-    again, got = step.batch_gradients(batches, pairs, parameters, architecture, objective, limit=limit)
+    again, got = step.batch_gradients(
+        batches, pairs, parameters, architecture, objective, limit=limit
+    )
     np.testing.assert_array_equal(again, losses)
     kept = pairs[losses <= limit]
     assert len(kept) == 2
     _, want = step.batch_gradients(batches, kept, parameters, architecture, objective, total=3)
     for name, gradient in want.items():
-        np.testing.assert_allclose(got[name], gradient, rtol=1e-12, atol=1e-12 * abs(gradient).max())
+        np.testing.assert_allclose(
+            got[name], gradient, rtol=1e-12, atol=1e-12 * abs(gradient).max()
+        )
 
 
 def test_all_pairs_at_once_leave_out_the_same(rng):
@@ -93,10 +107,14 @@ def test_all_pairs_at_once_leave_out_the_same(rng):
     singles = [step.pair_loss(images[[i, 3 + i]], parameters, TINY, objective) for i in range(3)]
     np.testing.assert_allclose(losses, [loss for loss, _ in singles], rtol=1e-12)
     largest = int(losses.argmax())
-    parts = [step.pair_gradients(part, 1 / 3) for i, (_, part) in enumerate(singles) if i != largest]
+    parts = [
+        step.pair_gradients(part, 1 / 3) for i, (_, part) in enumerate(singles) if i != largest
+    ]
     got = step.pair_gradients(caches, limit=np.sort(losses)[1:].mean())
     for name, gradient in got.items():
-        np.testing.assert_allclose(gradient, sum(part[name] for part in parts), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            gradient, sum(part[name] for part in parts), rtol=1e-9, atol=1e-12
+        )
 
 
 def left_out_by_hand(data, settings, epoch):
@@ -114,8 +132,11 @@ def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):
     assert all(0 < record["loss"] < 5 for record in records)
     data = read_crops(crops_file)
     (search,) = left_out_by_hand(data, config(), 0)
-    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)  # once for a template
-    assert warning.startswith(f"ant, frame 3 with frame {data.frame[search]} is left out: its loss is ")
+    # once for a template
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert warning.startswith(
+        f"ant, frame 3 with frame {data.frame[search]} is left out: its loss is "
+    )
     code, out, err = dcfnet(
         "train", crops_file, "--out", tmp_path / "again", "--epochs", 1, "--pairs-per-epoch", 18, "--device", "cpu",
         "--no-pictures", "--pairs", "near", "--light", 0, "--blur", 0, "--jitter", 0,
@@ -131,7 +152,11 @@ class Killed(BaseException):
 @pytest.mark.parametrize("after", [3, 4, 7])
 def test_resume_is_bit_identical(crops_file, tmp_path, monkeypatch, after):
     """The count of pairs left out, and how near the run is to its end, go into the checkpoint."""
-    settings, real, calls = config(initial_scale=0.41, optimiser="adam", averaging=0.9), loop.adam_step, []
+    settings, real, calls = (
+        config(initial_scale=0.41, optimiser="adam", averaging=0.9),
+        loop.adam_step,
+        [],
+    )
     whole = loop.train(crops_file, settings, tmp_path / "whole", device="cpu").parent
 
     def interrupted(*arguments, **how):
@@ -158,21 +183,36 @@ def test_the_count_is_kept_within_an_epoch(crops_file, tmp_path, monkeypatch):
     """A checkpoint between two steps has the pairs left out so far, and the surplus."""
     states = []
     monkeypatch.setattr(loop, "save_checkpoint", lambda path, state, **more: states.append(state))
-    loop.train(crops_file, config(initial_scale=0.41, batch=1), tmp_path / "run", device="cpu", checkpoint_seconds=0)
+    loop.train(
+        crops_file,
+        config(initial_scale=0.41, batch=1),
+        tmp_path / "run",
+        device="cpu",
+        checkpoint_seconds=0,
+    )
     counts = [state.left_out for state in states if state.epoch == 0]
     assert counts[0] == 0 and counts[-1] == 1 and sorted(counts) == counts
     surplus = [state.surplus for state in states]
-    assert surplus[counts.index(1)] == 1 - 0.1 and surplus[counts.index(1) + 1] == pytest.approx(0.8)
+    assert surplus[counts.index(1)] == 1 - 0.1 and surplus[counts.index(1) + 1] == pytest.approx(
+        0.8
+    )
 
 
 def test_many_such_pairs_end_the_run_and_keep_the_state(crops_file, tmp_path):
     with pytest.raises(loop.TrainingError) as info:
         loop.train(crops_file, config(divergence=1e-3), tmp_path / "run", device="cpu")
     text = str(info.value)
-    assert text.startswith("train: too many pairs explode, 5 of the last 5 with a loss over ") and "\n" not in text
+    assert (
+        text.startswith("train: too many pairs explode, 5 of the last 5 with a loss over ")
+        and "\n" not in text
+    )
     assert "leave out the sequences that were named" in text
     state = load_checkpoint(tmp_path / "run" / "diverged.npz")
-    assert (state.epoch, state.steps, state.left_out) == (0, 2, 10) and state.surplus == pytest.approx(9)
+    assert (state.epoch, state.steps, state.left_out) == (
+        0,
+        2,
+        10,
+    ) and state.surplus == pytest.approx(9)
 
 
 def test_a_resumed_run_ends_where_the_whole_one_does(crops_file, tmp_path, monkeypatch):
@@ -199,9 +239,13 @@ def test_a_resumed_run_ends_where_the_whole_one_does(crops_file, tmp_path, monke
 
 
 def test_a_short_epoch_of_nothing_else_ends_too(crops_file, tmp_path):
-    """Nine pairs that all explode are less than what ends a run, but there is no loss to write down."""
+    """Nine pairs that all explode are less than what ends a run, but there is no loss to write
+    down.
+    """
     with pytest.raises(loop.TrainingError, match="every pair of an epoch exploded"):
-        loop.train(crops_file, config(divergence=1e-3, pairs_per_epoch=9), tmp_path / "run", device="cpu")
+        loop.train(
+            crops_file, config(divergence=1e-3, pairs_per_epoch=9), tmp_path / "run", device="cpu"
+        )
 
 
 def test_weights_of_a_run_with_a_bad_pair_track_as_well(crops_file, tmp_path):

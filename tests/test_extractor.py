@@ -1,4 +1,6 @@
-"""The fast extractor gives the plain one's spectra: every network that it takes, odd and even sizes, every preset."""
+"""The fast extractor gives the plain one's spectra: every network that it takes, odd and even
+sizes, every preset.
+"""
 
 import naive
 import numpy as np
@@ -39,7 +41,9 @@ def test_spectra_are_those_of_whole_patches(rng, architecture, size):
     for windows in (WINDOWS, WINDOWS[:1]):
         got, expected = fast(frame, (40.2, 30.7), windows), plain(frame, (40.2, 30.7), windows)
         np.testing.assert_array_equal(got.extremes, expected.extremes)
-        np.testing.assert_allclose(got.spectra, expected.spectra, atol=1e-6 * abs(expected.spectra).max())
+        np.testing.assert_allclose(
+            got.spectra, expected.spectra, atol=1e-6 * abs(expected.spectra).max()
+        )
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -47,7 +51,10 @@ def test_spectra_are_those_of_whole_patches(rng, architecture, size):
 def test_presets_and_channel_orders(rng, name, order):
     fast, plain = extractors("light", PRESETS[name], order)
     frame = rng.integers(0, 256, (90, 110, 3), dtype=np.uint8)
-    got, expected = fast(frame, (95.0, 5.0), WINDOWS).spectra, plain(frame, (95.0, 5.0), WINDOWS).spectra
+    got, expected = (
+        fast(frame, (95.0, 5.0), WINDOWS).spectra,
+        plain(frame, (95.0, 5.0), WINDOWS).spectra,
+    )
     np.testing.assert_allclose(got, expected, atol=1e-6 * abs(expected).max())
 
 
@@ -99,7 +106,10 @@ def test_extremes_are_those_of_the_pixels_inside(rng, size):
         for i, j in np.ndindex(size, size):
             x, y = cx - w / 2 + j * w / (size - 1), cy - h / 2 + i * h / (size - 1)
             if 0 <= x <= 30 and 0 <= y <= 22:
-                low[...], high[...] = np.minimum(low, patch[:, i, j]), np.maximum(high, patch[:, i, j])
+                low[...], high[...] = (
+                    np.minimum(low, patch[:, i, j]),
+                    np.maximum(high, patch[:, i, j]),
+                )
     assert (expected[..., 0] >= 60).all()  # nothing of the black outside
     for extract in extractors("light", preset):
         np.testing.assert_allclose(extract(frame, centres, windows).extremes, expected, atol=1e-4)
@@ -112,7 +122,9 @@ def chain(*channels, dilation=1):
     return (*between[:-1], network.Lrn(n=3, k=1.5, alpha=0.01, beta=0.6))
 
 
-@pytest.mark.parametrize("channels", [(4, 5), (2, 40), (40, 2), (6, 3, 17), (3, 1, 1, 30), (1, 1), (9,), (1,)])
+@pytest.mark.parametrize(
+    "channels", [(4, 5), (2, 40), (40, 2), (6, 3, 17), (3, 1, 1, 30), (1, 1), (9,), (1,)]
+)
 @pytest.mark.parametrize("backward", [False, True])
 def test_what_is_supported_works(rng, channels, backward):
     """However wide the layers are; what is not supported is refused."""
@@ -130,13 +142,22 @@ def test_what_is_supported_works(rng, channels, backward):
     kernels = tiled.make_kernels(parameters, architecture)
     for _ in range(2):  # in memory that was used
         strip.forward(image[0].transpose(1, 0, 2), np.zeros((3, 1), np.float32), kernels, got)
-    want = rfft2(network.features(image, parameters, architecture) * hann((size, size)), dft.band)[0]
+    want = rfft2(network.features(image, parameters, architecture) * hann((size, size)), dft.band)[
+        0
+    ]
     np.testing.assert_allclose(got, want, atol=1e-5 * abs(want).max())
 
 
 def test_what_is_not_supported():
     light = network.get_architecture("light")
-    for architecture in (chain(4, 5, dilation=2), light[:-1], light[2:], light[:3] + light[2:], (*light, *light), ()):
+    for architecture in (
+        chain(4, 5, dilation=2),
+        light[:-1],
+        light[2:],
+        light[:3] + light[2:],
+        (*light, *light),
+        (),
+    ):
         assert not tiled.supports(architecture)
 
 
@@ -144,8 +165,13 @@ def test_the_fast_one_is_not_taken_where_it_does_not_fit():
     preset, device = PRESETS["default"], Device("cpu")
     band = label_band(gaussian_label((125, 125), preset.sigma))
     assert not tiled.supports("conv1-dilation")
-    for weights, chosen in ((random_weights("conv1-dilation"), band), (random_weights("light"), None)):
-        assert isinstance(extractor.make_extractor(weights, preset, chosen, device, 3), extractor.Extractor)
+    for weights, chosen in (
+        (random_weights("conv1-dilation"), band),
+        (random_weights("light"), None),
+    ):
+        assert isinstance(
+            extractor.make_extractor(weights, preset, chosen, device, 3), extractor.Extractor
+        )
     with pytest.raises(ValueError, match="conv1-dilation"):
         tiled.Strip("conv1-dilation", None, (125, 125))
 

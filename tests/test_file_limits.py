@@ -1,7 +1,8 @@
-"""What the readers of files may take, memory above all, when a file was made to harm: the table of docs/robustness.md.
+"""What the readers of files may take, memory above all, when a file was made to harm: the table of
+docs/robustness.md.
 
-Every hostile file is read in one other process, which says how reading ended and by how much its peak of memory grew.
-A reader that waits for ever is seen by that process' time limit.
+Every hostile file is read in one other process, which says how reading ended and by how much its
+peak of memory grew. A reader that waits for ever is seen by that process' time limit.
 """
 
 import functools
@@ -60,7 +61,8 @@ READERS: dict[str, tuple[Callable[[Path], Any], int, int]] = {
 }
 
 
-# --- HDF5 ----------------------------------------------------------------------------------------------------
+# --- HDF5
+# ----------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -74,10 +76,14 @@ BOMB = 100  # MB that a few bytes unfold to; far above what any row allows
 
 
 def filtered(file: h5py.File, name: str, shape: tuple[int, ...], kind: Any, chunk: int) -> None:
-    """A data set of the right shape, deflated, whose first chunk holds a bomb; `chunk` numbers lie in one."""
+    """A data set of the right shape, deflated, whose first chunk holds a bomb; `chunk` numbers lie
+    in one.
+    """
     del file[name]
     chunks = (chunk, *[1] * (len(shape) - 1))
-    made = file.create_dataset(name, shape, kind, chunks=chunks, maxshape=(None,) * len(shape), compression=1)
+    made = file.create_dataset(
+        name, shape, kind, chunks=chunks, maxshape=(None,) * len(shape), compression=1
+    )
     made.id.write_direct_chunk((0,) * len(shape), zeros_deflated(BOMB))
 
 
@@ -91,7 +97,9 @@ def instead(name: str, value: Any) -> Callable[[h5py.File], None]:
     return change
 
 
-def claimed(name: str, shape: tuple[int, ...], kind: Any, **options: Any) -> Callable[[h5py.File], None]:
+def claimed(
+    name: str, shape: tuple[int, ...], kind: Any, **options: Any
+) -> Callable[[h5py.File], None]:
     """A data set without content: of `shape`, or somewhere else by `options`."""
 
     def change(file: h5py.File) -> None:
@@ -134,8 +142,12 @@ def hdf5_changes(name: str, rows: int) -> dict[str, Callable[[h5py.File], None]]
     """What can be done to the data set `name`, which has numbers."""
     elsewhere = {"external": [("/dev/zero", 0, h5py.h5f.UNLIMITED)]}
     return {
-        "a chunk of 100 MB": lambda file: filtered(file, name, file[name].shape, file[name].dtype, BOMB * MB // 8),
-        "a chunk that unfolds": lambda file: filtered(file, name, file[name].shape, file[name].dtype, rows),
+        "a chunk of 100 MB": lambda file: filtered(
+            file, name, file[name].shape, file[name].dtype, BOMB * MB // 8
+        ),
+        "a chunk that unfolds": lambda file: filtered(
+            file, name, file[name].shape, file[name].dtype, rows
+        ),
         "an external link": instead(name, h5py.ExternalLink("other.h5", name)),
         "a link to a pipe": instead(name, h5py.ExternalLink("pipe", name)),
         "a soft link": instead(name, h5py.SoftLink("/elsewhere")),
@@ -177,7 +189,9 @@ def sound_crops(folder: Path) -> bytes:
 def sound_trace(folder: Path) -> bytes:
     facts = {"format": trace.FORMAT, "format_version": trace.FORMAT_VERSION}
     values = np.random.default_rng(0).random((1000, 3))
-    trace.write_trace(folder / "sound_trace.h5", [("frame 0", {"a": values, "b": values[:1]})], facts)
+    trace.write_trace(
+        folder / "sound_trace.h5", [("frame 0", {"a": values, "b": values[:1]})], facts
+    )
     return (folder / "sound_trace.h5").read_bytes()
 
 
@@ -187,7 +201,8 @@ def one_under_many_names(file: h5py.File) -> None:
         file[f"frame 0/{number}"] = file["frame 0/big"]
 
 
-# --- PyTorch, zip --------------------------------------------------------------------------------------------
+# --- PyTorch, zip
+# --------------------------------------------------------------------------------------------
 
 
 def overlapping(content: bytes, name: str, count: int, archive: bytes) -> bytes:
@@ -198,7 +213,11 @@ def overlapping(content: bytes, name: str, count: int, archive: bytes) -> bytes:
         first = file.getinfo(name % 0)
         for number in range(1, count):
             entry = zipfile.ZipInfo(name % number)
-            entry.header_offset, entry.file_size, entry.compress_size = first.header_offset, len(content), len(content)
+            entry.header_offset, entry.file_size, entry.compress_size = (
+                first.header_offset,
+                len(content),
+                len(content),
+            )
             entry.CRC = first.CRC
             file.filelist.append(entry)
             file.NameToInfo[entry.filename] = entry
@@ -208,7 +227,9 @@ def overlapping(content: bytes, name: str, count: int, archive: bytes) -> bytes:
 
 
 def state_of_zeros(count: int, length: int) -> bytes:
-    return p_state([(f"{i}.weight", p_tensor(str(i), (length,), (1,), length)) for i in range(count)])
+    return p_state(
+        [(f"{i}.weight", p_tensor(str(i), (length,), (1,), length)) for i in range(count)]
+    )
 
 
 def pth_files() -> dict[str, bytes]:
@@ -216,15 +237,20 @@ def pth_files() -> dict[str, bytes]:
     state, storages = state_of(parameters)
     bytearray8 = b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"."
     return {
-        "a deflated storage": zipped(state, storages | {"0": bytes(BOMB * MB)}, zipfile.ZIP_DEFLATED),
+        "a deflated storage": zipped(
+            state, storages | {"0": bytes(BOMB * MB)}, zipfile.ZIP_DEFLATED
+        ),
         "entries on each other": overlapping(
             bytes(MB), "archive/data/%03d", 400, zipped(state_of_zeros(400, MB // 4), {})
         ),
-        "a hundred thousand entries": overlapping(b"", "archive/data/%06d", 100_000, zipped(state, storages)),
+        "a hundred thousand entries": overlapping(
+            b"", "archive/data/%06d", 100_000, zipped(state, storages)
+        ),
         "a claimed storage": zipped(state_of_zeros(1, 2**40), {"0": bytes(64)}),
         "a claimed storage, old format": legacy(state_of_zeros(1, 2**40), {"0": bytes(64)}),
         "one storage under many names": zipped(
-            p_state([(f"{i}.weight", p_tensor("0", (MB,), (1,), MB)) for i in range(100)]), {"0": bytes(4 * MB)}
+            p_state([(f"{i}.weight", p_tensor("0", (MB,), (1,), MB)) for i in range(100)]),
+            {"0": bytes(4 * MB)},
         ),
         "a large index of the memo": zipped(b"\x80\x02Nr\xff\xff\xff\x7f.", {}),
         "a claimed bytearray": zipped(bytearray8, {}),
@@ -252,17 +278,28 @@ def npz_files() -> dict[str, bytes]:
     meta = npy("()", "<U2") + "{}".encode("utf-32-le")
     big = npy(f"({MB},)", "|u1") + bytes(MB)
     return {
-        "a deflated array": archive({"meta.npy": meta, "parameters/a.npy": big * BOMB}, zipfile.ZIP_DEFLATED),
-        "arrays on each other": overlapping(big, "parameters/%03d.npy", 400, archive({"meta.npy": meta})),
-        "a hundred thousand arrays": overlapping(b"", "parameters/%06d.npy", 100_000, archive({"meta.npy": meta})),
-        "a claimed array": archive({"meta.npy": meta, "parameters/a.npy": npy("(1073741824, 1024)", "<f4")}),
+        "a deflated array": archive(
+            {"meta.npy": meta, "parameters/a.npy": big * BOMB}, zipfile.ZIP_DEFLATED
+        ),
+        "arrays on each other": overlapping(
+            big, "parameters/%03d.npy", 400, archive({"meta.npy": meta})
+        ),
+        "a hundred thousand arrays": overlapping(
+            b"", "parameters/%06d.npy", 100_000, archive({"meta.npy": meta})
+        ),
+        "a claimed array": archive(
+            {"meta.npy": meta, "parameters/a.npy": npy("(1073741824, 1024)", "<f4")}
+        ),
         "a claimed text": archive({"meta.npy": npy("()", "<U1000000000")}),
         "objects": archive({"meta.npy": npy("()", "|O") + b"\x80\x04N."}),
-        "deep JSON": archive({"meta.npy": npy("()", "<U200000") + ("[" * 200_000).encode("utf-32-le")}),
+        "deep JSON": archive(
+            {"meta.npy": npy("()", "<U200000") + ("[" * 200_000).encode("utf-32-le")}
+        ),
     }
 
 
-# --- .mat ----------------------------------------------------------------------------------------------------
+# --- .mat
+# ----------------------------------------------------------------------------------------------------
 
 
 def element(kind: int, data: bytes) -> bytes:
@@ -276,7 +313,9 @@ def mat_files() -> dict[str, bytes]:
     empty = element(14, b"")
     names = (5, struct.pack("<i", 8)), (1, b"a".ljust(8, b"\0"))
     many = (4 * MB - 200) // 8
-    structs = element(14, _head(2, (many, 1)) + b"".join(element(*name) for name in names) + empty * many)
+    structs = element(
+        14, _head(2, (many, 1)) + b"".join(element(*name) for name in names) + empty * many
+    )
     dimensions = _flags(6) + element(5, b"\xff\xff\xff\x7f" * (MB // 2))
     return {
         "a variable of 100 MB": start + element(15, zeros_deflated(BOMB)),
@@ -284,7 +323,11 @@ def mat_files() -> dict[str, bytes]:
         "two million dimensions": start + compressed(element(14, dimensions)),
         "two million flags": start + compressed(element(14, element(6, bytes(3 * MB)))),
         "names of one letter": start
-        + compressed(element(14, _head(2, (1, 1)) + element(5, struct.pack("<i", 1)) + element(1, b"a" * 3 * MB))),
+        + compressed(
+            element(
+                14, _head(2, (1, 1)) + element(5, struct.pack("<i", 1)) + element(1, b"a" * 3 * MB)
+            )
+        ),
         "half a million structures": start + compressed(structs),
         "half a million cells": start + compressed(element(14, _head(1, (many, 1)) + empty * many)),
         "two million variables": start + empty * (2 * MB - 16),
@@ -300,7 +343,8 @@ def _head(kind: int, shape: tuple[int, ...]) -> bytes:
     return _flags(kind) + element(5, struct.pack(f"<{len(shape)}i", *shape)) + element(1, b"net")
 
 
-# --- texts ---------------------------------------------------------------------------------------------------
+# --- texts
+# ---------------------------------------------------------------------------------------------------
 
 
 def text_files(suffix: str) -> dict[str, bytes]:
@@ -314,7 +358,9 @@ def text_files(suffix: str) -> dict[str, bytes]:
             "one long word": json.dumps([row | {"x": "7" * size}]).encode(),
             "one long number": b'[{"x": ' + b"7" * size + b', "y": 1, "w": 1, "h": 1}]',
             "many lists": b"[" + b"[]," * (size // 3) + b"[]]",
-            "a long list for a value": json.dumps({"preset": "default", "padding": [0] * (size // 3)}).encode(),
+            "a long list for a value": json.dumps(
+                {"preset": "default", "padding": [0] * (size // 3)}
+            ).encode(),
         }
     head = b"x,y,w,h\n" if suffix == ".csv" else b""
     return {
@@ -347,7 +393,8 @@ def image_files() -> dict[str, bytes]:
     }
 
 
-# --- reading them apart ----------------------------------------------------------------------------------------
+# --- reading them apart
+# ----------------------------------------------------------------------------------------
 
 
 def hostile_files(folder: Path) -> dict[str, dict[str, bytes]]:
@@ -359,9 +406,15 @@ def hostile_files(folder: Path) -> dict[str, dict[str, bytes]]:
         changes = hdf5_changes(name, 32)
         made.append({case: changed(data, change) for case, change in changes.items()})
     made[0]["groups in groups"] = changed(sound[0], deep)
-    made[0]["its group elsewhere"] = changed(sound[0], instead("conv1", h5py.ExternalLink("other.h5", "conv1")))
-    made[1]["its crops elsewhere"] = changed(sound[1], instead("crops", h5py.ExternalLink("other.h5", "crops")))
-    made[2]["its frame elsewhere"] = changed(sound[2], instead("frame 0", h5py.ExternalLink("other.h5", "frame 0")))
+    made[0]["its group elsewhere"] = changed(
+        sound[0], instead("conv1", h5py.ExternalLink("other.h5", "conv1"))
+    )
+    made[1]["its crops elsewhere"] = changed(
+        sound[1], instead("crops", h5py.ExternalLink("other.h5", "crops"))
+    )
+    made[2]["its frame elsewhere"] = changed(
+        sound[2], instead("frame 0", h5py.ExternalLink("other.h5", "frame 0"))
+    )
     made[2]["one under 200 names"] = changed(sound[2], one_under_many_names)
     return {
         "weights, HDF5": made[0],
@@ -392,16 +445,25 @@ SUFFIXES = dict.fromkeys(SOUND, ".h5") | {
     "boxes, `.json`": ".json",
     "a preset": ".json",
 }
-NAMES = {"ground truth": "groundtruth_rect.txt", "`results.json`": "results.json", "`run.json`": "run.json"}
+NAMES = {
+    "ground truth": "groundtruth_rect.txt",
+    "`results.json`": "results.json",
+    "`run.json`": "run.json",
+}
 
 
 def memory(what: str) -> float:
     """MB of this process: VmRSS, now, or VmHWM, the peak."""
-    return int(re.search(rf"{what}:\s*(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
+    return (
+        int(re.search(rf"{what}:\s*(\d+) kB", Path("/proc/self/status").read_text()).group(1))
+        / 1024
+    )
 
 
 def read_all(folder: Path) -> None:
-    """Read every file of `folder`/list.json, each in a copy of this process, which says how it ended."""
+    """Read every file of `folder`/list.json, each in a copy of this process, which says how it
+    ended.
+    """
     for reader, case, path, warm in json.loads((folder / "list.json").read_text()):
         if warm:  # loads libraries
             READERS[reader][0](Path(path))
@@ -421,7 +483,9 @@ def read_all(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[str, float, float]]:
+def measured(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[tuple[str, str], tuple[str, float, float]]:
     """(reader, what is wrong) -> (how reading ended, MB that it took, MB of the file)."""
     folder = tmp_path_factory.mktemp("hostile")
     if not os.access("/proc/self/clear_refs", os.W_OK):
@@ -442,14 +506,20 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     (folder / "list.json").write_text(json.dumps(warm + tasks))
     program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_file_limits as here"
     program += f"; here.read_all(here.Path({str(folder)!r}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=1200
+    )
     assert done.returncode == 0, (done.stdout[-300:], done.stderr[-2000:])
-    found = {(reader, case): (ended, mb) for reader, case, ended, mb in map(json.loads, done.stdout.splitlines())}
+    found = {
+        (reader, case): (ended, mb)
+        for reader, case, ended, mb in map(json.loads, done.stdout.splitlines())
+    }
     assert found.keys() == sizes.keys()
     return {key: (*found[key], sizes[key]) for key in sizes}
 
 
-# --- what must hold --------------------------------------------------------------------------------------------
+# --- what must hold
+# --------------------------------------------------------------------------------------------
 
 
 def test_memory(measured):
@@ -463,7 +533,9 @@ def test_memory(measured):
 
 
 def test_endings(measured):
-    """Each of these files is refused in one line of reasonable length that names it; nothing is read from elsewhere."""
+    """Each of these files is refused in one line of reasonable length that names it; nothing is
+    read from elsewhere.
+    """
     good = {("weights, HDF5", "groups in groups"), ("a trace", "nothing")}
     for (reader, case), (ended, _, _) in measured.items():
         if SUFFIXES.get(reader) in BINARY:
@@ -480,7 +552,11 @@ def test_endings(measured):
         ("weights, PyTorch", "a deflated storage", "a compressed zip archive, which torch.save"),
         ("weights, PyTorch", "entries on each other", "a zip archive that claims more than it has"),
         ("weights, PyTorch", "a hundred thousand entries", "a zip archive of too many entries"),
-        ("weights, PyTorch", "one storage under many names", "its tensors have more values than the file"),
+        (
+            "weights, PyTorch",
+            "one storage under many names",
+            "its tensors have more values than the file",
+        ),
         ("a checkpoint", "arrays on each other", "a zip archive that claims more than it has"),
         ("a checkpoint", "a deflated array", "a compressed zip archive"),
         ("a trace", "one under 200 names", "step 'frame 0' is damaged"),
@@ -491,12 +567,17 @@ def test_what_is_said(measured, reader, case, words):
 
 
 def test_the_table_says_what_is_measured():
-    rows = re.findall(r"^\| ([^|]+) \| (?:(\d+) N \+ )?(\d+) MB \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| ([^|]+) \| (?:(\d+) N \+ )?(\d+) MB \|",
+        PAGE.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     table = {name: (int(times or 0), int(beside)) for name, times, beside in rows}
     assert table == {name: (times, beside) for name, (_, times, beside) in READERS.items()}
 
 
-# --- what is refused above must not refuse what is sound -------------------------------------------------------
+# --- what is refused above must not refuse what is sound
+# -------------------------------------------------------
 
 
 def test_sound_files_are_read(tmp_path):
@@ -509,7 +590,9 @@ def test_sound_files_are_read(tmp_path):
 
 
 def test_data_sets_that_are_not_read(tmp_path):
-    """Each would be read by h5py, or waited for; each fails at one condition of `stored_dataset` alone."""
+    """Each would be read by h5py, or waited for; each fails at one condition of `stored_dataset`
+    alone.
+    """
     os.mkfifo(tmp_path / "pipe")
     deflated = zeros_deflated(BOMB)
     with h5py.File(tmp_path / "other.h5", "w", libver="v110") as file:
@@ -543,7 +626,9 @@ def test_data_sets_that_are_not_read(tmp_path):
 
 
 def test_a_data_set_in_the_file_but_in_chunks(tmp_path):
-    """As `crops` of crops.h5 has them: what lies there as it is passes, a hole among the chunks does not."""
+    """As `crops` of crops.h5 has them: what lies there as it is passes, a hole among the chunks
+    does not.
+    """
     with h5py.File(tmp_path / "a.h5", "w", libver="v110") as file:
         file.create_dataset("whole", data=np.arange(12.0), chunks=(4,))
         file.create_dataset("holes", (12,), float, chunks=(4,))[:4] = 1
@@ -551,7 +636,9 @@ def test_a_data_set_in_the_file_but_in_chunks(tmp_path):
     with open_hdf5(tmp_path / "a.h5") as file:
         assert stored_dataset(file, "whole")[:].tolist() == list(range(12))
         for name in ("holes", "half"):
-            with pytest.raises(ValueError, match=f"{name} is compressed, kept elsewhere or not there"):
+            with pytest.raises(
+                ValueError, match=f"{name} is compressed, kept elsewhere or not there"
+            ):
                 stored_dataset(file, name)
         with pytest.raises(KeyError, match="other is missing"):
             stored_dataset(file, "other")
@@ -560,7 +647,9 @@ def test_a_data_set_in_the_file_but_in_chunks(tmp_path):
 
 
 def test_attributes_that_are_read(tmp_path):
-    """Texts of fixed length and a few numbers; no others, since they may be large, or lead to where no checksum is."""
+    """Texts of fixed length and a few numbers; no others, since they may be large, or lead to where
+    no checksum is.
+    """
     values = {
         "text": np.bytes_("Zoë".encode()),
         "number": 3,
@@ -578,7 +667,11 @@ def test_attributes_that_are_read(tmp_path):
     with open_hdf5(tmp_path / "a.h5") as file:
         found = stored_attributes(file, [*values, "reference", "absent"])
     assert found.keys() == {"text", "number", "numbers", "true"}
-    assert found["text"] == "Zoë" and found["number"] == 3 and found["numbers"].tolist() == list(range(16))
+    assert (
+        found["text"] == "Zoë"
+        and found["number"] == 3
+        and found["numbers"].tolist() == list(range(16))
+    )
 
 
 def test_what_is_opened_as_hdf5(tmp_path):
@@ -611,13 +704,17 @@ def test_pipes_are_not_waited_for(tmp_path):
                 print(error)
     """
     program = textwrap.dedent(program)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE
+    )
     lines = done.stdout.splitlines()
     assert len(lines) == 8 and all(str(tmp_path / "pipe") in line for line in lines), done
 
 
 def test_zip_archives_that_are_opened():
-    """A thousand entries, and every byte used, are still good; not one more, nor one byte claimed twice."""
+    """A thousand entries, and every byte used, are still good; not one more, nor one byte claimed
+    twice.
+    """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for number in range(1000):
@@ -649,7 +746,9 @@ def test_nothing_is_read_from_elsewhere(tmp_path, reader, name):
     for write in (sound_weights, sound_crops, sound_trace):
         write(tmp_path)
     os.rename(tmp_path / SOUND[reader], tmp_path / "other.h5")
-    data = changed((tmp_path / "other.h5").read_bytes(), instead(name, h5py.ExternalLink("other.h5", name)))
+    data = changed(
+        (tmp_path / "other.h5").read_bytes(), instead(name, h5py.ExternalLink("other.h5", name))
+    )
     (tmp_path / "a.h5").write_bytes(data)
     with h5py.File(tmp_path / "a.h5") as file:
         assert file[name].file.filename.endswith("other.h5")
@@ -665,7 +764,9 @@ def test_one_data_set_under_many_names_counts_each_time(tmp_path):
 
 def test_a_trace_of_another_version(tmp_path):
     """As traces were before, with compressed data sets."""
-    content = changed(sound_trace(tmp_path), lambda file: file.attrs.__setitem__("format_version", 1))
+    content = changed(
+        sound_trace(tmp_path), lambda file: file.attrs.__setitem__("format_version", 1)
+    )
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(ValueError, match="not a trace of version 2"):
         next(trace.read_trace(tmp_path / "a.h5"))
@@ -674,8 +775,12 @@ def test_a_trace_of_another_version(tmp_path):
 def test_checkpoints_that_unfold(tmp_path):
     for case, content in npz_files().items():
         (tmp_path / "a.npz").write_bytes(content)
-        words = {"a deflated array": "a compressed zip", "arrays on each other": "claims more"}.get(case, "")
-        with pytest.raises(checkpoint.CheckpointError, match=f"is no readable checkpoint .*{words}"):
+        words = {"a deflated array": "a compressed zip", "arrays on each other": "claims more"}.get(
+            case, ""
+        )
+        with pytest.raises(
+            checkpoint.CheckpointError, match=f"is no readable checkpoint .*{words}"
+        ):
             checkpoint.load_checkpoint(tmp_path / "a.npz")
 
 
@@ -704,5 +809,7 @@ def test_large_files_are_not_read(tmp_path, size):
     with pytest.raises(weights.WeightsError, match="too large" if size > 16 * MB else "damaged"):
         weights.load(tmp_path / "a.pth")
     os.truncate(tmp_path / "a.pth", 4 * size)
-    with pytest.raises(checkpoint.CheckpointError, match="over 64 MiB" if size > 16 * MB else "not a zip file"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match="over 64 MiB" if size > 16 * MB else "not a zip file"
+    ):
         checkpoint.load_checkpoint(tmp_path / "a.pth")

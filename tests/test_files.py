@@ -98,7 +98,9 @@ def test_a_lock_ends_with_its_process(tmp_path):
 
 
 def test_a_file_that_many_write_is_always_whole(tmp_path):
-    """Four processes replace one file at the same time, as fast as they can; who reads it sees one of theirs."""
+    """Four processes replace one file at the same time, as fast as they can; who reads it sees one
+    of theirs.
+    """
     write = """
         import sys, pathlib
         from dcfnet_np.files import replacing
@@ -142,7 +144,10 @@ def test_nohup_is_respected():
 def test_a_folder_that_is_deleted_meanwhile(tmp_path):
     path = tmp_path / "run" / "a.txt"
     path.parent.mkdir()
-    with pytest.raises(WriteError, match="there is no folder .*run any more; choose another folder"), replacing(path):
+    with (
+        pytest.raises(WriteError, match="there is no folder .*run any more; choose another folder"),
+        replacing(path),
+    ):
         shutil.rmtree(path.parent)
     path.parent.mkdir()
     with pytest.raises(WriteError, match="cannot write .*a.h5: there is no folder .*run any more"):  # noqa: SIM117
@@ -153,21 +158,31 @@ def test_a_folder_that_is_deleted_meanwhile(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["eval {walk} --trackers identity", "train {crops} --preset paper --padding 2 --no-hold-out"]
+    "words",
+    ["eval {walk} --trackers identity", "train {crops} --preset paper --padding 2 --no-hold-out"],
 )
 def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, words):
     crops, out = tmp_path / "crops.h5", tmp_path / "out"
     write_crops(crops)
     out.write_text("mine")
     code, _, err = dcfnet(*words.format(walk=walk, crops=crops).split(), "--out", out)
-    assert (code, err) == (2, f"dcfnet: error: cannot make the folder {out}: File exists; choose another --out\n")
+    assert (code, err) == (
+        2,
+        f"dcfnet: error: cannot make the folder {out}: File exists; choose another --out\n",
+    )
     assert out.read_text() == "mine"
 
 
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where even root writes no file")
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="no /proc, where even root writes no file"
+)
 def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
     code, _, err = dcfnet("eval", walk, "--trackers", "identity", "--out", "/proc")
-    assert code == 2 and err.startswith("dcfnet: error: cannot write in /proc: ") and "choose another --out" in err
+    assert (
+        code == 2
+        and err.startswith("dcfnet: error: cannot write in /proc: ")
+        and "choose another --out" in err
+    )
 
 
 # --- the same content, the same bytes ---

@@ -68,10 +68,15 @@ def test_subpixel_on_a_gpu_is_that_of_the_cpu(full_size_device, rng, name):  # n
 
 @pytest.mark.parametrize("steps", [0.8, -0.8])
 def test_continuous_scale_takes_sizes_between_the_steps(rng, steps):
-    """A target that changes by most of a scale step in one frame; the scale penalty holds the answer back."""
+    """A target that changes by most of a scale step in one frame; the scale penalty holds the
+    answer back.
+    """
     scales = {"scale_step": 1.0275, "scale_penalty": 0.9925}
     frames, boxes = make_sequence(rng, count=2, growth=scales["scale_step"] ** steps, step=(0, 0))
-    found = [follow(variant(**scales, continuous_scale=on), frames, boxes[0]).scale for on in (False, True)]
+    found = [
+        follow(variant(**scales, continuous_scale=on), frames, boxes[0]).scale
+        for on in (False, True)
+    ]
     found = np.log(found) / np.log(scales["scale_step"])
     assert found[0] == pytest.approx(round(found[0]))  # a whole step, or none
     assert 0.2 < found[1] / steps < 1
@@ -93,7 +98,9 @@ def test_aspect_follows_a_target_that_widens(rng):
 
 
 def test_a_second_rate_is_a_second_model(rng):
-    """The response is the mean of two filters', each updated at its own rate; rate 0 keeps the first frame."""
+    """The response is the mean of two filters', each updated at its own rate; rate 0 keeps the
+    first frame.
+    """
     frames, boxes = make_sequence(rng, count=5)
     tracker = Tracker(preset=variant(second_rate=0.0), device="cpu")
     tracker.init(frames[0], boxes[0])
@@ -111,7 +118,9 @@ def test_a_second_rate_is_a_second_model(rng):
     assert isinstance(slow, OnlineFilter) and slow.learning_rate == 0
 
 
-@pytest.mark.parametrize("options", [{"continuous_scale": True}, {"aspect_step": 1.02}, {"second_rate": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"continuous_scale": True}, {"aspect_step": 1.02}, {"second_rate": 0.0}]
+)
 def test_what_the_kernels_do_not_know(monkeypatch, rng, caplog, options):
     """Array code does it on the GPU, with a line in the log; `DeviceStep` refuses."""
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
@@ -122,7 +131,9 @@ def test_what_the_kernels_do_not_know(monkeypatch, rng, caplog, options):
     with pytest.raises(ValueError, match=f"the kernels do not know {name} of preset 'default'"):
         DeviceStep(make_weights(), preset, images[0].shape)
     trackers = [Tracker(make_weights(), preset, device=device) for device in ("cuda", "cpu")]
-    assert [f"the kernels do not know {name}" in record.getMessage() for record in caplog.records] == [True]
+    assert [
+        f"the kernels do not know {name}" in record.getMessage() for record in caplog.records
+    ] == [True]
     for tracker in trackers:
         tracker.init(images[0], box)
     for image in images[1:]:
@@ -131,6 +142,9 @@ def test_what_the_kernels_do_not_know(monkeypatch, rng, caplog, options):
 
 
 def test_bad_settings():
-    for options, message in (({"aspect_step": 0.9}, "aspect_step must be >= 1"), ({"second_rate": 2.0}, "second_rate")):
+    for options, message in (
+        ({"aspect_step": 0.9}, "aspect_step must be >= 1"),
+        ({"second_rate": 2.0}, "second_rate"),
+    ):
         with pytest.raises(ValueError, match=message):
             variant(**options)

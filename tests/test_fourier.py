@@ -54,7 +54,9 @@ def test_band_is_a_part_of_the_full_spectrum(xp, rng, shape, limits, dtype, tole
 
 @pytest.mark.parametrize("shape, limits", [*((s, None) for s in SHAPES), *BANDS[:3]])
 def test_adjoint_identity(xp, rng, shape, limits):
-    """Re <A x, y> = <x, A* y> over the stored bins, for both transforms; both numbers are shown on failure."""
+    """Re <A x, y> = <x, A* y> over the stored bins, for both transforms; both numbers are shown on
+    failure.
+    """
     band = None if limits is None else make_band(shape, limits, np.float64, xp)
     x = xp.asarray(rng.standard_normal((2, *shape)))
     xf = rfft2(x, band)

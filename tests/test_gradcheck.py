@@ -12,11 +12,14 @@ from dcfnet_np import backend, gradcheck
 from dcfnet_np.gradcheck import GradientError, check, checker, run_all, sweep
 from dcfnet_np.ops import conv, dcf, fourier, lrn, relu
 
-# -------------------------------------------------- the checker, on an op with two inputs and products in both
+# -------------------------------------------------- the checker, on an op with two inputs and
+# products in both
 
 
 def quadratic(x, w, scale=1.0):
-    """y = scale * (x w + x^2), matrices; small and smooth, both gradients with more than one factor."""
+    """y = scale * (x w + x^2), matrices; small and smooth, both gradients with more than one
+    factor.
+    """
     return scale * (x @ w + x**2), (x, w, scale)
 
 
@@ -82,7 +85,17 @@ def sign(dx, dw, x, w, dy):
 
 @pytest.mark.parametrize(
     "wrong",
-    [dropped_term, one_per_mille, transposed, nan_everywhere, nan_at_one, infinite, zero, one_element, sign],
+    [
+        dropped_term,
+        one_per_mille,
+        transposed,
+        nan_everywhere,
+        nan_at_one,
+        infinite,
+        zero,
+        one_element,
+        sign,
+    ],
     ids=lambda f: f.__name__,
 )
 @pytest.mark.parametrize("exhaustive_limit", [1000, 3], ids=["every element", "directions"])
@@ -96,7 +109,9 @@ def test_a_wrong_gradient_fails(square, wrong, exhaustive_limit):
     broken = 0 if wrong in (dropped_term, nan_everywhere, nan_at_one, zero) else 1
     assert [r.ok for r in raised.value.results] == [i != broken for i in range(2)]
     assert f"gradient {broken} (4, 4)" in str(raised.value)
-    assert np.isnan(raised.value.results[broken].error) == (wrong in (nan_everywhere, nan_at_one, infinite))
+    assert np.isnan(raised.value.results[broken].error) == (
+        wrong in (nan_everywhere, nan_at_one, infinite)
+    )
 
 
 @pytest.mark.parametrize("exhaustive_limit", [10_000, 3], ids=["every element", "directions"])
@@ -143,7 +158,8 @@ def test_a_nan_of_the_forward_pass_fails(square):
         check(forward, quadratic_backward, square)
 
 
-# ------------------------------------------------------------------------------------- complex functions
+# ------------------------------------------------------------------------------------- complex
+# functions
 
 
 def multiply(z, c):
@@ -183,7 +199,8 @@ def test_the_conversions_are_inverse_and_match_the_adjoint(rng, shape):
     assert gradcheck.table.bin_counts(shape).sum() == shape[1]
 
 
-# ---------------------------------------------------------------------------------------- rules of a pair
+# ---------------------------------------------------------------------------------------- rules of
+# a pair
 
 
 def writes_input(x, w):
@@ -269,18 +286,24 @@ def test_backward_must_heed_strides(square):
     def backward(dy, cache):
         return quadratic_backward(ignores_strides(dy), cache)
 
-    with pytest.raises(GradientError, match="gradient 0 differs by nan when inputs are not contiguous"):
+    with pytest.raises(
+        GradientError, match="gradient 0 differs by nan when inputs are not contiguous"
+    ):
         check(quadratic, backward, square)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, bool])
 def test_inputs_must_be_real_or_complex_of_known_precision(dtype):
-    with pytest.raises(TypeError, match="check: input 0 of relu_forward must be float64 or complex128 .*, got"):
+    with pytest.raises(
+        TypeError, match="check: input 0 of relu_forward must be float64 or complex128 .*, got"
+    ):
         check(relu.relu_forward, relu.relu_backward, (np.ones((2, 2), dtype),))
 
 
 def test_inputs_must_share_a_precision(square):
-    with pytest.raises(TypeError, match="inputs of quadratic must share one precision, got float64, float32"):
+    with pytest.raises(
+        TypeError, match="inputs of quadratic must share one precision, got float64, float32"
+    ):
         check(quadratic, quadratic_backward, (square[0], square[1].astype(np.float32)))
 
 
@@ -294,7 +317,8 @@ def test_gradient_names_must_match(square):
         check(quadratic, quadratic_backward, square, gradient_names=("dx",))
 
 
-# ------------------------------------------------------------------------------- first mistakes, one line each
+# ------------------------------------------------------------------------------- first mistakes,
+# one line each
 
 A = np.arange(12.0).reshape(3, 4) + 0.5
 
@@ -325,9 +349,24 @@ def power_backward(dy, x):
             r"input 0 of power must be an array, such as np.array\(.*got a list of 2",
         ),
         (power, power_backward, [2.0], "input 0 of power must be an array, .* got float"),
-        (power, power_backward, [np.float64(2)], r"input 0 of power must be an array, .* got float64 \(\)"),
-        (power, power_backward, [A.astype(int)], "input 0 .* got int64; convert it, or give what has no gradient"),
-        (power, power_backward, [A, A], r"forward is called as forward\(input 0, input 1\), but too many"),
+        (
+            power,
+            power_backward,
+            [np.float64(2)],
+            r"input 0 of power must be an array, .* got float64 \(\)",
+        ),
+        (
+            power,
+            power_backward,
+            [A.astype(int)],
+            "input 0 .* got int64; convert it, or give what has no gradient",
+        ),
+        (
+            power,
+            power_backward,
+            [A, A],
+            r"forward is called as forward\(input 0, input 1\), but too many",
+        ),
         (power, lambda dy: dy, [A], r"backward is called as backward\(dy, cache\), but too many"),
         (power, 2 * A, [A], r"backward must be a function, got float64 \(3, 4\)"),
         (
@@ -336,16 +375,61 @@ def power_backward(dy, x):
             [A],
             r"return the pair \(y, cache\), got float64 .*; without a cache, `return y,",
         ),
-        (lambda x: x**2, power_backward, [A[:2]], r"forward must return the pair \(y, cache\), got float64 \(2, 4\)"),
-        (lambda x: None, power_backward, [A], r"the pair \(y, cache\), got None \(is a `return` missing"),
+        (
+            lambda x: x**2,
+            power_backward,
+            [A[:2]],
+            r"forward must return the pair \(y, cache\), got float64 \(2, 4\)",
+        ),
+        (
+            lambda x: None,
+            power_backward,
+            [A],
+            r"the pair \(y, cache\), got None \(is a `return` missing",
+        ),
         (lambda x: (x, x, x), power_backward, [A], r"the pair \(y, cache\), got a tuple of 3"),
-        (lambda x: ((x, x), x), power_backward, [A], "y must be one array or a float, got a tuple of 2; check several"),
-        (lambda x: (int(x.sum()), x), power_backward, [A], "y must be one array or a float, got int"),
-        (lambda x: (x > 1, x), power_backward, [A], "y must keep the precision of its inputs, got bool"),
-        (power, lambda dy, x: None, [A], r"gradient 0 must be float64 \(3, 4\), as its input; got None"),
-        (power, lambda dy, x: 1.0, [A], r"gradient 0 must be float64 \(3, 4\), as its input; got float"),
-        (power, lambda dy, x: [[1.0]], [A], r"gradient 0 must be float64 \(3, 4\), as its input; got a list of 1"),
-        (lambda x: (x[x > 0.5 - 1e-9], x), lambda dy, x: x, [A], "the shape of y changes with the values"),
+        (
+            lambda x: ((x, x), x),
+            power_backward,
+            [A],
+            "y must be one array or a float, got a tuple of 2; check several",
+        ),
+        (
+            lambda x: (int(x.sum()), x),
+            power_backward,
+            [A],
+            "y must be one array or a float, got int",
+        ),
+        (
+            lambda x: (x > 1, x),
+            power_backward,
+            [A],
+            "y must keep the precision of its inputs, got bool",
+        ),
+        (
+            power,
+            lambda dy, x: None,
+            [A],
+            r"gradient 0 must be float64 \(3, 4\), as its input; got None",
+        ),
+        (
+            power,
+            lambda dy, x: 1.0,
+            [A],
+            r"gradient 0 must be float64 \(3, 4\), as its input; got float",
+        ),
+        (
+            power,
+            lambda dy, x: [[1.0]],
+            [A],
+            r"gradient 0 must be float64 \(3, 4\), as its input; got a list of 1",
+        ),
+        (
+            lambda x: (x[x > 0.5 - 1e-9], x),
+            lambda dy, x: x,
+            [A],
+            "the shape of y changes with the values",
+        ),
     ],
 )
 def test_a_first_mistake_gets_one_line(forward, backward, inputs, message):
@@ -357,7 +441,9 @@ def test_a_first_mistake_gets_one_line(forward, backward, inputs, message):
 @pytest.mark.parametrize("name", ["step", "tolerance"])
 @pytest.mark.parametrize("value", [0, -1e-5, float("nan"), float("inf"), "1e-5", [1e-5]])
 def test_steps_and_tolerances_are_positive_numbers(name, value):
-    with pytest.raises(ValueError, match=f"^check: {name} must be a positive number, got ") as raised:
+    with pytest.raises(
+        ValueError, match=f"^check: {name} must be a positive number, got "
+    ) as raised:
         check(power, power_backward, [A], **{name: value})
     assert "\n" not in str(raised.value)
 
@@ -372,7 +458,9 @@ def test_a_random_pair_is_named(rng):
         mask = rng.random(x.shape) > 0.5
         return x * mask, mask
 
-    with pytest.raises(GradientError, match="dropout: y differs by .* when run twice: draw random numbers once"):
+    with pytest.raises(
+        GradientError, match="dropout: y differs by .* when run twice: draw random numbers once"
+    ):
         check(dropout, lambda dy, mask: dy * mask, [A])
     with pytest.raises(GradientError, match="power: gradient 0 differs by .* when run twice"):
         check(power, lambda dy, x: 2 * dy * x * rng.random(), [A])
@@ -383,7 +471,8 @@ def test_y_may_be_the_input_and_backward_may_return_dy():
     check(lambda x: (x[::-1], None), lambda dy, _: dy[::-1], [A])
 
 
-# ------------------------------------------------------------------------------------- shapes and scales
+# ------------------------------------------------------------------------------------- shapes and
+# scales
 
 
 def test_a_float_result(square):
@@ -438,15 +527,23 @@ def test_what_rounding_hides_is_counted(rng):
     (result,) = check(lambda x: (x @ w, x), lambda dy, x: dy * w, (rng.uniform(0.5, 1.0, 3),))
     assert result.ok and result.too_small == 1
     assert "1 of 3 too small to be measured beside the rounding of y" in result.note
-    with pytest.raises(GradientError, match="cannot be checked: .*1 of 1 too small to be measured") as raised:
-        check(lambda x: (x.sum() + 1e12, x), lambda dy, x: dy * np.ones(1), (rng.uniform(0.5, 1.0, 1),))
+    with pytest.raises(
+        GradientError, match="cannot be checked: .*1 of 1 too small to be measured"
+    ) as raised:
+        check(
+            lambda x: (x.sum() + 1e12, x),
+            lambda dy, x: dy * np.ones(1),
+            (rng.uniform(0.5, 1.0, 1),),
+        )
     assert raised.value.results[0].too_small == 1
 
 
 def test_rounding_is_not_taken_for_a_kink(rng):
     x = rng.uniform(0.5, 1.0, 50)
     for forward, slope in ((lambda x: (x + 2e9, x), 1.0), (lambda x: (1e-9 * x + 100, x), 1e-9)):
-        with pytest.raises(GradientError, match="cannot be checked: .*50 of 50 too small to be measured") as raised:
+        with pytest.raises(
+            GradientError, match="cannot be checked: .*50 of 50 too small to be measured"
+        ) as raised:
             check(forward, lambda dy, x, slope=slope: slope * dy, (x,))
         assert raised.value.results[0].at_kinks == 0
 
@@ -454,7 +551,12 @@ def test_rounding_is_not_taken_for_a_kink(rng):
 def test_what_the_others_of_a_direction_hide_is_counted(rng):
     w = np.ones(100)
     w[7] = 1e14  # ten elements move together, and ten outputs share a dy
-    (result,) = check(lambda x: (x * w, x), lambda dy, x: dy * w, (rng.uniform(0.5, 1.0, 100),), exhaustive_limit=50)
+    (result,) = check(
+        lambda x: (x * w, x),
+        lambda dy, x: dy * w,
+        (rng.uniform(0.5, 1.0, 100),),
+        exhaustive_limit=50,
+    )
     assert 1 <= result.too_small <= 9  # those that share both
     assert f"{result.too_small} of 100 too small to be measured" in result.note
 
@@ -498,11 +600,15 @@ def test_the_note_names_the_number_of_y():
 
 def test_noise_around_zero_is_no_kink():
     """Imaginary parts of a transform that are zero for every real image."""
-    assert [row.at_kinks + row.too_small for row in run_all(only=["equation 5", "rfft2"])] == [0] * 20
+    assert [row.at_kinks + row.too_small for row in run_all(only=["equation 5", "rfft2"])] == [
+        0
+    ] * 20
 
 
 def test_a_gradient_that_is_zero(square):
-    """Right where y does not depend on x; and with no scale to compare with, any slope is a failure."""
+    """Right where y does not depend on x; and with no scale to compare with, any slope is a
+    failure.
+    """
     results = check(lambda x: (square[1] + 0 * x, x), lambda dy, x: 0 * x, (square[0],))
     assert results[0].error == 0 and "the analytic gradient is zero" in results[0].note
     with pytest.raises(GradientError, match="error inf") as raised:
@@ -510,7 +616,8 @@ def test_a_gradient_that_is_zero(square):
     assert "the analytic gradient is zero" in str(raised.value)
 
 
-# ----------------------------------------------------------------------------------------------- kinks
+# -----------------------------------------------------------------------------------------------
+# kinks
 
 
 def test_relu_at_kinks_is_left_out_and_counted(rng):
@@ -524,7 +631,9 @@ def test_relu_at_kinks_is_left_out_and_counted(rng):
 @pytest.mark.parametrize("offset", np.linspace(-1.2, 1.2, 25))
 def test_beside_a_kink_a_gradient_is_measured_and_at_it_left_out(rng, offset):
     """|x| beside smooth neighbours; the derivative taken at the kink itself may be any between -1 and 1."""
-    x = np.concatenate([[offset * 1e-5 if abs(offset) > 0.01 else 0], rng.uniform(0.5, 1.0, 20), [1.0]])
+    x = np.concatenate(
+        [[offset * 1e-5 if abs(offset) > 0.01 else 0], rng.uniform(0.5, 1.0, 20), [1.0]]
+    )
     for at_zero in (-1.0, 0.0, 1.0):
 
         def backward(dy, x, at_zero=at_zero):
@@ -534,7 +643,11 @@ def test_beside_a_kink_a_gradient_is_measured_and_at_it_left_out(rng, offset):
         assert result.at_kinks == (x[0] == 0 and at_zero != 0)  # there the central difference is 0
     if x[0]:
         with pytest.raises(GradientError, match=r"worst at index \(0,\)"):
-            check(lambda x: (abs(x), x), lambda dy, x: dy * np.where(x == x[0], 0.5, 1) * np.sign(x), (x,))
+            check(
+                lambda x: (abs(x), x),
+                lambda dy, x: dy * np.where(x == x[0], 0.5, 1) * np.sign(x),
+                (x,),
+            )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -552,14 +665,20 @@ def test_a_smooth_zero_is_no_kink(dtype):
 def test_too_many_kinks_are_a_failure(rng):
     x = rng.uniform(0.1, 1.0, 100)
     x[:21] = 0.0
-    with pytest.raises(GradientError, match="cannot be checked: .*21 of 100 left out at kinks, the limit is 20%"):
+    with pytest.raises(
+        GradientError, match="cannot be checked: .*21 of 100 left out at kinks, the limit is 20%"
+    ):
         check(relu.relu_forward, relu.relu_backward, (x,))
 
 
 def test_a_wrong_relu_fails_beside_kinks(rng):
     x = rng.standard_normal(100)
     x[:7] = 0.0
-    for wrong in (lambda dy, c: 1.001 * dy * c.positive, lambda dy, c: dy, lambda dy, c: dy * ~c.positive):
+    for wrong in (
+        lambda dy, c: 1.001 * dy * c.positive,
+        lambda dy, c: dy,
+        lambda dy, c: dy * ~c.positive,
+    ):
         with pytest.raises(GradientError):
             check(relu.relu_forward, wrong, (x,))
 
@@ -579,7 +698,8 @@ def test_a_large_relu(rng):
     assert result.ok and result.checked == checker.DIRECTIONS and result.worst == ()
 
 
-# --------------------------------------------------------------------------------------------- float32
+# ---------------------------------------------------------------------------------------------
+# float32
 
 
 def relu_pair(scale):
@@ -606,7 +726,10 @@ def test_float32_passes_what_is_right_and_fails_what_is_half_a_percent_off(pair)
 
 
 def test_float32_of_complex_arrays(rng):
-    z, c = ((rng.standard_normal((3, 4)) + 1j * rng.standard_normal((3, 4))).astype(np.complex64) for _ in range(2))
+    z, c = (
+        (rng.standard_normal((3, 4)) + 1j * rng.standard_normal((3, 4))).astype(np.complex64)
+        for _ in range(2)
+    )
     check(multiply, lambda dy, c: dy * c.conj(), (z,), c=c)
     with pytest.raises(GradientError):
         check(multiply, lambda dy, c: dy * c, (z,), c=c)
@@ -615,7 +738,9 @@ def test_float32_of_complex_arrays(rng):
 def test_float32_says_when_it_cannot_tell(rng):
     """The sum of many large numbers, of which the gradient moves hardly anything."""
     x = rng.standard_normal(50).astype(np.float32)
-    with pytest.raises(GradientError, match="cannot be checked: .*50 of 50 too small to be measured"):
+    with pytest.raises(
+        GradientError, match="cannot be checked: .*50 of 50 too small to be measured"
+    ):
         check(lambda x: (x + np.float32(1e7), x), lambda dy, x: dy, (x,))
 
 
@@ -626,7 +751,9 @@ def test_rounding_inside_the_op_is_measured(rng):
     def forward(x, offset):
         return (x + np.float32(offset)) - np.float32(offset), x
 
-    (exact,), (rounded,) = (check(forward, lambda dy, x: dy, (x,), offset=offset) for offset in (0, 1e3))
+    (exact,), (rounded,) = (
+        check(forward, lambda dy, x: dy, (x,), offset=offset) for offset in (0, 1e3)
+    )
     assert exact.limit < 0.002 and 0.002 < rounded.limit < 0.1
 
 
@@ -634,17 +761,21 @@ def test_y_must_keep_float32(rng):
     x = rng.standard_normal(5).astype(np.float32)
     with pytest.raises(GradientError, match="y must keep the precision of its inputs, got float64"):
         check(lambda x: (x.astype(np.float64), x), lambda dy, x: dy.astype(np.float32), (x,))
-    check(lambda x: (float((x**2).sum()), x), lambda dy, x: np.float32(dy) * 2 * x, (x,))  # a loss may be a float
+    # a loss may be a float
+    check(lambda x: (float((x**2).sum()), x), lambda dy, x: np.float32(dy) * 2 * x, (x,))
 
 
-# ----------------------------------------------------------------------------------------------- sweeps
+# -----------------------------------------------------------------------------------------------
+# sweeps
 
 
 def test_a_sweep_draws_a_v(square):
     def cubic(x):
         return x**3, x
 
-    (curve,) = sweep(cubic, lambda dy, x: 3 * x**2 * dy, square[:1], name="cubic", gradient_names=["dx"])
+    (curve,) = sweep(
+        cubic, lambda dy, x: 3 * x**2 * dy, square[:1], name="cubic", gradient_names=["dx"]
+    )
     assert (curve.name, curve.gradient) == ("cubic", "dx")
     steps, errors = np.array(curve.steps), np.array(curve.errors)
     best = steps[errors.argmin()]
@@ -656,19 +787,28 @@ def test_a_sweep_draws_a_v(square):
 
 def test_a_sweep_of_a_wrong_gradient_has_a_floor(square):
     (curve, _) = sweep(
-        quadratic, lambda dy, c: (1.01 * quadratic_backward(dy, c)[0], quadratic_backward(dy, c)[1]), square
+        quadratic,
+        lambda dy, c: (1.01 * quadratic_backward(dy, c)[0], quadratic_backward(dy, c)[1]),
+        square,
     )
     assert np.median(curve.errors) == pytest.approx(0.01 / 1.01, rel=1e-3)
 
 
-# -------------------------------------------------------------------------- our ops at shapes nobody chose
+# -------------------------------------------------------------------------- our ops at shapes
+# nobody chose
 
 shapes = arrays.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=6)
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 @few
-@given(shapes, st.integers(1, 4), st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 2), st.integers(1, 2))
+@given(
+    shapes,
+    st.integers(1, 4),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(0, 2),
+    st.integers(1, 2),
+)
 def test_conv_of_any_shape(shape, out, kernel, padding, dilation):
     if any(conv.output_size(size, k, padding, dilation) < 1 for size, k in zip(shape[2:], kernel)):
         return
@@ -691,9 +831,15 @@ def test_dcf_of_any_shape(shape, data):
     """Full spectrum or any band that fits; 1x1 maps and single channels too."""
     rng = np.random.default_rng(sum(shape))
     template, search = rng.standard_normal((2, *shape))
-    limits = data.draw(st.none() | st.tuples(*(st.integers(0, (size - 1) // 2) for size in shape[2:])))
+    limits = data.draw(
+        st.none() | st.tuples(*(st.integers(0, (size - 1) // 2) for size in shape[2:]))
+    )
     band = None if limits is None else fourier.make_band(shape[2:], limits, np.float64)
-    options = {"label_f": fourier.rfft2(rng.standard_normal(shape[2:]), band), "lam": 2.0, "band": band}
+    options = {
+        "label_f": fourier.rfft2(rng.standard_normal(shape[2:]), band),
+        "lam": 2.0,
+        "band": band,
+    }
     check(dcf.dcf_forward, dcf.dcf_backward, (template, search), exhaustive_limit=200, **options)
 
 
@@ -707,7 +853,8 @@ def test_the_checker_at_any_shape(shape, dtype, dims_dropped):
         check(lambda x: (np.sin(x), x), lambda dy, x: (dy * np.cos(x) * 1.1).astype(dtype), (x,))
 
 
-# -------------------------------------------------------------------------------------- the whole library
+# -------------------------------------------------------------------------------------- the whole
+# library
 
 
 def test_every_op_and_equation_is_right_in_float32():
@@ -722,7 +869,9 @@ def test_every_op_and_equation_is_right():
     assert [str(r) for r in rows if not r.ok] == []
     assert all(r.error <= (5e-8 if r.equation else 1e-6) for r in rows)
     assert {r.equation for r in rows} == {*map(str, range(1, 12)), "2-3", "5-11", "12-13", "13", ""}
-    assert {"relu", "network to loss, padding same", "network to loss, padding valid"} <= {r.name for r in rows}
+    assert {"relu", "network to loss, padding same", "network to loss, padding valid"} <= {
+        r.name for r in rows
+    }
 
 
 @pytest.mark.gpu
@@ -735,7 +884,9 @@ def test_every_op_and_equation_is_right_on_a_gpu():
 
 
 def test_an_unknown_case_or_device():
-    with pytest.raises(ValueError, match="run_all: only must be of conv, .*, relu, .*, got equation 14"):
+    with pytest.raises(
+        ValueError, match="run_all: only must be of conv, .*, relu, .*, got equation 14"
+    ):
         run_all(only=["relu", "equation 14"])
     with pytest.raises(ValueError, match="device must be"):
         run_all(device="tpu")

@@ -1,4 +1,6 @@
-"""The report holds what was found, in JSON that any reader takes and in a page that needs nothing from outside."""
+"""The report holds what was found, in JSON that any reader takes and in a page that needs nothing
+from outside.
+"""
 
 import json
 import re
@@ -38,11 +40,19 @@ def test_json(found, tmp_path):
 
     report = json.loads((tmp_path / "r.json").read_text(), parse_constant=no_constants)
     assert [c["name"] for c in report["checks"]] == [r.name for r in results]
-    assert report["checks"][0]["worst"] == list(results[0].worst) and report["checks"][0]["ok"] is True
+    assert (
+        report["checks"][0]["worst"] == list(results[0].worst) and report["checks"][0]["ok"] is True
+    )
     assert report["checks"][1]["error"] == "nan" and report["checks"][1]["ok"] is False
     assert isinstance(report["checks"][2]["numeric"], list)  # complex
     np.testing.assert_allclose(report["sweeps"][0]["errors"], curves[0].errors, rtol=1e-5)
-    assert report["score"] == {"mutants": 2, "killed": 1, "equivalent": 0, "not run": 0, "survived": 1}
+    assert report["score"] == {
+        "mutants": 2,
+        "killed": 1,
+        "equivalent": 0,
+        "not run": 0,
+        "survived": 1,
+    }
     (code,) = report["mutants"]
     assert code["code"] == "y = a < b" and code["mutants"][1] == ["y = b", "survived", ""]
 
@@ -96,11 +106,16 @@ def test_the_worst_case_of_each_equation_and_op(found):
     worst = worst_cases(results)
     assert [r.name.split(",")[0] for r in worst] == ["a<b>&c", "broken", "search bins"]
     sevens = [r for r in results if r.equation == "7"]
-    assert worst[2].error / worst[2].limit == max(r.error / r.limit for r in sevens) and len(sevens) > 1
+    assert (
+        worst[2].error / worst[2].limit == max(r.error / r.limit for r in sevens)
+        and len(sevens) > 1
+    )
 
 
 def test_a_v_in_the_page_goes_down_and_up(rng, tmp_path):
-    curves = sweep(lambda x: (np.sin(x), x), lambda dy, x: dy * np.cos(x), (rng.standard_normal(5),))
+    curves = sweep(
+        lambda x: (np.sin(x), x), lambda dy, x: dy * np.cos(x), (rng.standard_normal(5),)
+    )
     write_report(tmp_path / "r.html", [], curves)
     (points,) = re.findall(r'points="(.*?)"', (tmp_path / "r.html").read_text())
     y = [float(point.split(",")[1]) for point in points.split()]  # downwards
@@ -121,7 +136,8 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     scope = {}
     exec(first, scope)
     assert re.fullmatch(
-        r"<lambda>: gradient 0 \(3, 4\) is right: error \S+, limit 5e-08 \(.*\)\n", capsys.readouterr().out
+        r"<lambda>: gradient 0 \(3, 4\) is right: error \S+, limit 5e-08 \(.*\)\n",
+        capsys.readouterr().out,
     )
     exec(curves, scope)
     assert min(scope["curves"][0].errors) < 1e-9 and (tmp_path / "report.html").exists()
@@ -132,5 +148,8 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     with pytest.raises(GradientError) as raised:
         check(square, lambda dy, x: 3 * x * dy, [scope["x"]])
     assert f"    {raised.value}\n" in document
-    exec(mutated, {"forward": relu.relu_forward, "backward": relu.relu_backward, "inputs": [scope["x"]]})
+    exec(
+        mutated,
+        {"forward": relu.relu_forward, "backward": relu.relu_backward, "inputs": [scope["x"]]},
+    )
     assert capsys.readouterr().out == ""

@@ -1,4 +1,6 @@
-"""Hard input: a share of what `benchmarks/robustness.py` tries, and the bugs that it found, one by one."""
+"""Hard input: a share of what `benchmarks/robustness.py` tries, and the bugs that it found, one by
+one.
+"""
 
 import json
 import struct
@@ -34,7 +36,10 @@ SHARE = {"MultiTracker": 40, "Tracker": 40, "track": 32, "boxes": 200, "results"
 
 @pytest.mark.parametrize("name", hard_input.KINDS)
 def test_hard_input_ends_well(tmp_path, monkeypatch, name):
-    """The same inputs in every run.  Some must get through: a library that refuses everything would pass else."""
+    """The same inputs in every run.
+
+    Some must get through: a library that refuses everything would pass else.
+    """
     monkeypatch.chdir(tmp_path)
     count = SHARE.get(name, 80)
     ended = hard_input.run(name, count, 0, tmp_path)
@@ -42,7 +47,9 @@ def test_hard_input_ends_well(tmp_path, monkeypatch, name):
     assert ended["result"] + ended["exit 0"] > 0 and len(ended) > 1, ended
 
 
-@pytest.mark.parametrize(("what", "said"), [("os.abort()", "Fatal Python error"), ("while True: pass", "Timeout")])
+@pytest.mark.parametrize(
+    ("what", "said"), [("os.abort()", "Fatal Python error"), ("while True: pass", "Timeout")]
+)
 def test_a_crash_and_a_hang_are_noticed(tmp_path, what, said):
     """And what was tried last is there to be tried again."""
     program = f"""
@@ -83,7 +90,11 @@ def test_numbers_that_are_no_pixels(tmp_path, suffix, number):
     path = tmp_path / f"a{suffix}"
     number = "-Infinity" if (suffix, number) == (".json", "inf") else number
     record = f'[{{"x": {number}, "y": 1, "w": 1, "h": 1}}]'
-    path.write_text(record if suffix == ".json" else ("x,y,w,h\n" if suffix == ".csv" else "") + f"{number},1,1,1\n")
+    path.write_text(
+        record
+        if suffix == ".json"
+        else ("x,y,w,h\n" if suffix == ".csv" else "") + f"{number},1,1,1\n"
+    )
     refused(read_boxes, path, match="a number beyond 1e|OverflowError")
 
 
@@ -114,7 +125,9 @@ def test_digits_of_other_kinds_in_names(tmp_path, rng):
         assert len(list(source)) == 3
 
 
-@pytest.mark.parametrize("spec", ["a%99999999999d.png", "x" * 300, "x" * 5000, "9" * 30, "9" * 5000, "http://[::1"])
+@pytest.mark.parametrize(
+    "spec", ["a%99999999999d.png", "x" * 300, "x" * 5000, "9" * 30, "9" * 5000, "http://[::1"]
+)
 def test_sources_that_cannot_be(spec):
     refused(open_source, spec, error=SourceError)
 
@@ -142,18 +155,28 @@ def test_a_png_without_end(tmp_path, rng):
     """
     done = run_python(program)
     assert done.stdout.count("not") == 2 and done.stdout.count("\n") == 2, done
-    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", image)[1].tobytes() + b"what comes behind does not matter")
+    (tmp_path / "a.png").write_bytes(
+        cv2.imencode(".png", image)[1].tobytes() + b"what comes behind does not matter"
+    )
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1), image)
     gray = cv2.imencode(".png", image[..., 0])[1].tobytes()
     (tmp_path / "a.png").write_bytes(gray)
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), image[..., 0])
-    assert decode_image(b"", cv2.IMREAD_COLOR) is None and decode_image(gray[:9], cv2.IMREAD_COLOR) is None
+    assert (
+        decode_image(b"", cv2.IMREAD_COLOR) is None
+        and decode_image(gray[:9], cv2.IMREAD_COLOR) is None
+    )
 
 
 def test_a_video_of_few_pixels(tmp_path, rng):
     """Damaged ones of 2x2 pixels ended the process inside FFmpeg."""
     write_video(tmp_path / "a.mp4", rng.integers(0, 256, (3, 4, 4, 3), np.uint8), "mp4v")
-    refused(open_source, tmp_path / "a.mp4", error=SourceError, match="a video of 4x4 pixels, 8x8 are the least")
+    refused(
+        open_source,
+        tmp_path / "a.mp4",
+        error=SourceError,
+        match="a video of 4x4 pixels, 8x8 are the least",
+    )
     write_video(tmp_path / "b.mp4", rng.integers(0, 256, (3, 8, 8, 3), np.uint8), "mp4v")
     with open_source(tmp_path / "b.mp4") as source:
         assert len(list(source)) == 3
@@ -179,11 +202,21 @@ def test_a_frame_that_is_said_to_be_there(tmp_path, rng):
 
 
 @pytest.mark.parametrize(
-    "words", [["--trail", "9" * 20], ["--start", "9" * 308 + "s"], ["--every", "9" * 400], ["--max-frames", "٣"]]
+    "words",
+    [
+        ["--trail", "9" * 20],
+        ["--start", "9" * 308 + "s"],
+        ["--every", "9" * 400],
+        ["--max-frames", "٣"],
+    ],
 )
 def test_arguments_beyond_measure(dcfnet, tmp_path, words):
     code, out, err = dcfnet("track", tmp_path, "--box", "1,1,9,9", *words)
-    assert code == 2 and err.startswith(f"dcfnet: error: argument {words[0]}: must be a ") and len(err) < 300
+    assert (
+        code == 2
+        and err.startswith(f"dcfnet: error: argument {words[0]}: must be a ")
+        and len(err) < 300
+    )
 
 
 # --- the tracker ---
@@ -218,7 +251,10 @@ def test_mat_files_are_read_as_scipy_does(tmp_path, rng):
         "bytes": rng.integers(0, 255, (3, 2), np.uint8),
         "text": "Zoë",
         "empty": np.zeros((0, 3)),
-        "net": {"layers": np.array([[{"type": "conv", "w": np.eye(2)}, {"type": "relu"}]], object), "meta": {"a": 1}},
+        "net": {
+            "layers": np.array([[{"type": "conv", "w": np.eye(2)}, {"type": "relu"}]], object),
+            "meta": {"a": 1},
+        },
     }
     for compress in (False, True):
         scipy.io.savemat(tmp_path / "a.mat", content, do_compression=compress)
@@ -235,8 +271,15 @@ def test_mat_files_are_read_as_scipy_does(tmp_path, rng):
 
 def matrix(kind, shape, *parts, flags=0):
     """An array of a .mat file from its parts, each (type, bytes)."""
-    head = [(6, struct.pack("<II", kind | flags, 0)), (5, struct.pack(f"<{len(shape)}i", *shape)), (1, b"net")]
-    body = b"".join(struct.pack("<II", t, len(data)) + data + bytes(-len(data) % 8) for t, data in [*head, *parts])
+    head = [
+        (6, struct.pack("<II", kind | flags, 0)),
+        (5, struct.pack(f"<{len(shape)}i", *shape)),
+        (1, b"net"),
+    ]
+    body = b"".join(
+        struct.pack("<II", t, len(data)) + data + bytes(-len(data) % 8)
+        for t, data in [*head, *parts]
+    )
     return struct.pack("<II", 14, len(body)) + body
 
 
@@ -258,7 +301,10 @@ def nested(depth):
         (matrix(6, (2**31 - 1, 2**31 - 1), (9, bytes(8))), "1 numbers for a shape"),
         (matrix(1, (2**31 - 1, 2**31 - 1)), "more cells or structures than there are bytes"),
         (matrix(1, (20, 1)), "more cells or structures than there are bytes"),
-        (matrix(2, (2**31 - 1, 1), (5, struct.pack("<i", 8)), (1, b"")), "more cells or structures"),
+        (
+            matrix(2, (2**31 - 1, 1), (5, struct.pack("<i", 8)), (1, b"")),
+            "more cells or structures",
+        ),
         (matrix(6, (-1, -1), (9, bytes(8))), "without a shape"),
         (matrix(6, (1, 1), (9, bytes(7))), "half a number"),
         (matrix(6, (1, 1), (99, bytes(8))), "unknown type 99"),
@@ -274,12 +320,20 @@ def nested(depth):
 )
 def test_mat_files_that_claim_too_much(element, message):
     """SciPy's reader ends the process on such files, or fills the memory."""
-    refused(read_mat, b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element, error=MatlabError, match=message)
+    refused(
+        read_mat,
+        b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element,
+        error=MatlabError,
+        match=message,
+    )
 
 
 def test_other_things_in_a_mat_file_do_no_harm():
     start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    for data in (matrix(16, (1, 1), (1, b"x")), matrix(6, (1, 1), (9, bytes(8)), (9, bytes(8)), flags=0x800)):
+    for data in (
+        matrix(16, (1, 1), (1, b"x")),
+        matrix(6, (1, 1), (9, bytes(8)), (9, bytes(8)), flags=0x800),
+    ):
         assert read_mat(start + data) == {"net": None}
     assert read_mat(start + nested(10))["net"] != []
 
@@ -308,7 +362,12 @@ def test_many_tensors_of_one_storage(tmp_path, container):
 def test_hdf5_without_checksums_is_not_opened(tmp_path):
     """The library may never return from such a file; ours all have checksums."""
     hard_input.old_hdf5(tmp_path / "a.h5")
-    refused(weights.load, tmp_path / "a.h5", error=WeightsError, match="no weights: neither a file of dcfnet_np")
+    refused(
+        weights.load,
+        tmp_path / "a.h5",
+        error=WeightsError,
+        match="no weights: neither a file of dcfnet_np",
+    )
 
 
 # --- crops.h5 ---
@@ -326,7 +385,9 @@ def empty(file):
     for name in ("crops", "sequence", "frame", "box"):
         shape, kind = file[name].shape, file[name].dtype
         del file[name]
-        file.create_dataset(name, (0, *shape[1:]), kind, chunks=(1, *shape[1:]), maxshape=(None, *shape[1:]))
+        file.create_dataset(
+            name, (0, *shape[1:]), kind, chunks=(1, *shape[1:]), maxshape=(None, *shape[1:])
+        )
 
 
 @pytest.mark.parametrize(
@@ -391,14 +452,21 @@ def test_files_beside_a_sequence_that_are_no_text(tmp_path, name):
     root = hard_input.dataset_root(tmp_path, "otb")
     (root / name).write_bytes(b"\x80 \xff" + b"7" * 9000)
     if name == "attrs.txt":
-        refused(datasets.load, root, error=datasets.DatasetError, match="attrs.txt is no UTF-8 text from byte 0 on")
+        refused(
+            datasets.load,
+            root,
+            error=datasets.DatasetError,
+            match="attrs.txt is no UTF-8 text from byte 0 on",
+        )
     assert all(len(problem.text) < 500 for problem in datasets.check(root))
 
 
 def test_attributes_nested_without_end(tmp_path):
     root = hard_input.dataset_root(tmp_path, "otb")
     (root / "attributes.json").write_text("[" * 100_000)
-    refused(datasets.load, root, error=datasets.DatasetError, match="attributes.json: expected JSON")
+    refused(
+        datasets.load, root, error=datasets.DatasetError, match="attributes.json: expected JSON"
+    )
 
 
 def test_a_part_of_uav123_with_another_digit(tmp_path, rng):
@@ -409,13 +477,20 @@ def test_a_part_of_uav123_with_another_digit(tmp_path, rng):
 
 
 def test_the_committed_long_run():
-    """100,000 inputs, half of them through readers and the command, and no bug; 5 MB at most in 99,000 frames."""
-    report = json.loads((TESTS.parent / "benchmarks" / "results" / "robustness.json").read_text(encoding="utf-8"))
+    """100,000 inputs, half of them through readers and the command, and no bug; 5 MB at most in
+    99,000 frames.
+    """
+    report = json.loads(
+        (TESTS.parent / "benchmarks" / "results" / "robustness.json").read_text(encoding="utf-8")
+    )
     found = report["inputs"]
     counts = {name: kind["inputs"] for name, kind in found["kinds"].items()}
     readers = sum(count for name, count in counts.items() if hard_input.KINDS[name].reads)
     assert counts.keys() == hard_input.KINDS.keys() and min(counts.values()) >= 1000
-    assert found["inputs"] == sum(counts.values()) >= 100_000 and found["through_readers"] == readers >= 50_000
+    assert (
+        found["inputs"] == sum(counts.values()) >= 100_000
+        and found["through_readers"] == readers >= 50_000
+    )
     assert found["bugs"] == []
     for run in report["frames"].values():
         (first, start), *_, (last, end) = run["rss_mb_after"].items()

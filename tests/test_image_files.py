@@ -88,7 +88,9 @@ def test_masks_are_left_out(kind):
     frames, masks = MASKS[kind]
     found, (said,) = names_of(frames + masks)
     assert found == frames
-    assert said.startswith(f"walk: {len(masks)} images beside frames, like {min(masks)}, count as masks")
+    assert said.startswith(
+        f"walk: {len(masks)} images beside frames, like {min(masks)}, count as masks"
+    )
 
 
 @pytest.mark.parametrize("name", ["{}_{:04d}.png", "{1:04d}_{0}.png"])
@@ -105,11 +107,26 @@ def test_one_folder_after_the_other():
     files += [f"10CAM/b/{i}.png" for i in (1, 2)]
     files += [f"11CAM/{folder}/{i}.png" for folder in (2, 10) for i in (1, 2)] + ["12CAM/1/1.png"]
     assert names_of(files) == (files, [])
-    assert names_of(["a/0001.jpg", "b/0001.png"]) == (["a/0001.jpg", "b/0001.png"], [])  # no mask: elsewhere
+    # no mask: elsewhere
+    assert names_of(["a/0001.jpg", "b/0001.png"]) == (["a/0001.jpg", "b/0001.png"], [])
 
 
 def test_sequences_are_in_natural_order():
-    files = [Path(name) for name in ("2", "3cars", "car", "car1", "Car2", "car2-1", "car10", "car10.5", "Dog", "dog_")]
+    files = [
+        Path(name)
+        for name in (
+            "2",
+            "3cars",
+            "car",
+            "car1",
+            "Car2",
+            "car2-1",
+            "car10",
+            "car10.5",
+            "Dog",
+            "dog_",
+        )
+    ]
     assert sorted(reversed(files), key=natural_order) == files
     files = [Path(name) for name in ("David", "David2", "David2b", "David3", "girl", "Girl2")]
     assert sorted(reversed(files), key=natural_order) == files
@@ -140,7 +157,9 @@ def levels(rng):
 
 
 @pytest.mark.parametrize("folder", ["[2024] shots", "100% %d", "a*b", "plain"])
-@pytest.mark.parametrize("pattern", ["*.png", "%04d.png", "????.png", "%d.png", "000[1-6].png", "**/*.png"])
+@pytest.mark.parametrize(
+    "pattern", ["*.png", "%04d.png", "????.png", "%d.png", "000[1-6].png", "**/*.png"]
+)
 def test_folders_with_special_letters(tmp_path, levels, folder, pattern):
     write_images(tmp_path / folder, levels)
     assert opened(tmp_path / folder / pattern) == levels[:, 0, 0, 0].tolist()
@@ -176,6 +195,11 @@ def test_the_command_warns_in_one_line(dcfnet, tmp_path, rng, network_file):
     write_images(tmp_path / "walk", make_frames(rng, 3), "{:04d}.jpg")
     write_images(tmp_path / "walk", make_frames(rng, 3))
     for _ in range(2):  # and again
-        code, out, err = dcfnet("track", tmp_path / "walk", "--box", "20,10,16,12", "--weights", network_file)
+        code, out, err = dcfnet(
+            "track", tmp_path / "walk", "--box", "20,10,16,12", "--weights", network_file
+        )
         assert code == 0 and out.startswith("walk: 3 frames")
-        assert err.startswith(f"dcfnet: warning: {tmp_path / 'walk'}: 3 images beside") and err.count("\n") == 1
+        assert (
+            err.startswith(f"dcfnet: warning: {tmp_path / 'walk'}: 3 images beside")
+            and err.count("\n") == 1
+        )

@@ -15,7 +15,9 @@ HEAVY = ("cv2", "scipy", "h5py", "cupy", "matplotlib", "torch")
 def heavy_modules_after(statement):
     """Those of HEAVY that a fresh interpreter has loaded after `statement`."""
     script = f"{statement}\nimport sys\nprint(*[name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -30,9 +30,13 @@ def test_a_changed_header_makes_another_source(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("file", kernels.sources())
 def test_a_header_says_what_one_needs(file):
-    """Formula, equation or "Paper none", layout, launch, reference and versions stand in the comment at the top."""
+    """Formula, equation or "Paper none", layout, launch, reference and versions stand in the
+    comment at the top.
+    """
     lines = kernels.source(file).splitlines()[2:]
-    header = "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("//"))])
+    header = "\n".join(
+        lines[: next(i for i, line in enumerate(lines) if not line.startswith("//"))]
+    )
     for word in (
         r"\bLayout\b",
         r"\bReference\b",
@@ -64,14 +68,20 @@ def test_without_a_gpu_a_launch_says_why(monkeypatch):
 def test_launch_converts_nothing(device):  # noqa: F811
     p, g, v = (device(np.ones(3, np.float32)) for _ in range(3))
     constants = [np.float32(0.5)] * 3
-    with pytest.raises(TypeError, match=r"launch sgd_step<float>: argument 3 must be an array .* got int"):
+    with pytest.raises(
+        TypeError, match=r"launch sgd_step<float>: argument 3 must be an array .* got int"
+    ):
         kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, 3, *constants)
     kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, np.int32(3), *constants)
     assert float(v[0]) == 2.0 and float(p[0]) == 0.0
     kernels.launch("sgd.cu", "sgd_step<float>", (0,), (256,), p, g, v, np.int32(3), *constants)
     for grid in ((1, 65536), (1, 1, 65536), (2**31, 1)):
-        with pytest.raises(ValueError, match=r"a grid is at most \(2\*\*31 - 1, 65535, 65535\), got"):
-            kernels.launch("sgd.cu", "sgd_step<float>", grid, (256,), p, g, v, np.int32(3), *constants)
+        with pytest.raises(
+            ValueError, match=r"a grid is at most \(2\*\*31 - 1, 65535, 65535\), got"
+        ):
+            kernels.launch(
+                "sgd.cu", "sgd_step<float>", grid, (256,), p, g, v, np.int32(3), *constants
+            )
     assert float(v[0]) == 2.0
 
 

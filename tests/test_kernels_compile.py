@@ -37,7 +37,9 @@ def test_compiles(compiler, file, arch):
 
 
 def test_a_kernel_that_does_not_compile_is_named(compiler):
-    with pytest.raises(compiling.CompileError, match=r"sgd\.cu does not compile for sm_90.*no_such_kernel"):
+    with pytest.raises(
+        compiling.CompileError, match=r"sgd\.cu does not compile for sm_90.*no_such_kernel"
+    ):
         compiling.compile_file("sgd.cu", ["no_such_kernel<float>"], "sm_90")
 
 

@@ -9,7 +9,9 @@ from dcfnet_np.kernels.crop import crop_patches, empty_ranges
 from dcfnet_np.vision import crop as array_crop
 
 MEAN = (104.0, 117.0, 123.0)
-WINDOWS = [  # centre x, y, width, height: inside, larger than the frame, partly and wholly outside, thin, tiny, far
+# centre x, y, width, height: inside, larger than the frame, partly and wholly outside, thin, tiny,
+# far
+WINDOWS = [
     (20.3, 15.7, 12.0, 9.5),
     (20.0, 15.0, 90.0, 70.0),
     (0.25, 29.9, 11.1, 30.0),
@@ -24,7 +26,10 @@ WINDOWS = [  # centre x, y, width, height: inside, larger than the frame, partly
 
 def reference(frame, size, rounded, reverse, dtype, mean=MEAN):
     patches = np.concatenate(
-        [array_crop.crop_patches(frame, w[:2], np.array([w[2:]]), size, rounded=rounded) for w in WINDOWS]
+        [
+            array_crop.crop_patches(frame, w[:2], np.array([w[2:]]), size, rounded=rounded)
+            for w in WINDOWS
+        ]
     )
     patches = patches[:, ::-1] if reverse else patches
     return patches.astype(dtype) - np.array(mean, dtype).reshape(3, 1, 1)
@@ -39,7 +44,10 @@ def ranges_inside(patches, frame):
         for i, j in np.ndindex(size, size):
             x, y = cx - w / 2 + j * (w / (size - 1)), cy - h / 2 + i * (h / (size - 1))
             if 0 <= x <= width - 1 and 0 <= y <= height - 1:
-                low[...], high[...] = np.minimum(low, patch[:, i, j]), np.maximum(high, patch[:, i, j])
+                low[...], high[...] = (
+                    np.minimum(low, patch[:, i, j]),
+                    np.maximum(high, patch[:, i, j]),
+                )
     return ranges
 
 
@@ -72,8 +80,16 @@ def test_tiny_frames(device, rng, shape):  # noqa: F811
 
 def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
     frame, mean = device(rng.integers(0, 256, (6, 7, 3), np.uint8)), device(np.zeros(3, np.float32))
-    assert crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True).shape == (0, 3, 5, 5)
-    out, windows = device(np.full((1, 3, 5, 5), np.nan, np.float32)), device(np.array([[3.0, 3.0, 4.0, 4.0]]))
+    assert crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True).shape == (
+        0,
+        3,
+        5,
+        5,
+    )
+    out, windows = (
+        device(np.full((1, 3, 5, 5), np.nan, np.float32)),
+        device(np.array([[3.0, 3.0, 4.0, 4.0]])),
+    )
     assert crop_patches(frame, windows, mean, 5, rounded=True, out=out) is out
     assert (to_numpy(out) == to_numpy(crop_patches(frame, windows, mean, 5, rounded=True))).all()
 

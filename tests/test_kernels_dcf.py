@@ -12,7 +12,15 @@ from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 
 EXACT = {np.float32: 3e-6, np.float64: 1e-14}
-SHAPES = [(2, 3, (5, 7)), (3, 1, (1, 1)), (1, 32, (9, 11)), (2, 9, (4, 8)), (1, 2, (65,)), (0, 3, (3, 3))]  # N, D, bins
+# N, D, bins
+SHAPES = [
+    (2, 3, (5, 7)),
+    (3, 1, (1, 1)),
+    (1, 32, (9, 11)),
+    (2, 9, (4, 8)),
+    (1, 2, (65,)),
+    (0, 3, (3, 3)),
+]
 
 
 def cplx(rng, shape, dtype):
@@ -52,11 +60,18 @@ def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
 @pytest.mark.parametrize("rule", ["ratio", "averages"])
 @pytest.mark.parametrize("d, bins", [(3, (5, 7)), (1, (1,)), (32, (3, 13))])
 def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  # noqa: F811
-    """Two targets, four frames: one keeps its model in the second, its window being flat, one in the third, lost."""
+    """Two targets, four frames: one keeps its model in the second, its window being flat, one in
+    the third, lost.
+    """
     y = cplx(rng, bins, dtype)
     filters = [OnlineFilter(y.astype(complex), 0.2, 0.1, rule) for _ in range(2)]
-    garbage = np.full((2, d, *bins), np.nan, y.dtype)  # the first update must not read what was there
-    model, gain, energy = device(garbage), device(garbage[:, 0].copy()), device(garbage[:, 0].real.copy())
+    # the first update must not read what was there
+    garbage = np.full((2, d, *bins), np.nan, y.dtype)
+    model, gain, energy = (
+        device(garbage),
+        device(garbage[:, 0].copy()),
+        device(garbage[:, 0].real.copy()),
+    )
     label = device(y)
     for frame in range(4):
         x, z = cplx(rng, (2, d, *bins), dtype), cplx(rng, (2, d, *bins), dtype)
@@ -69,11 +84,15 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
         if not skipped:
             ranges[0, 2, 1] = 10
         ranges[1, 0] = 3, 200
-        dcf.update_model(device(x), label, device(rates), device(ranges), model, gain, energy, 0.2, rule)
+        dcf.update_model(
+            device(x), label, device(rates), device(ranges), model, gain, energy, 0.2, rule
+        )
         for target, online in enumerate(filters):
             if not (lost and target == 1 or skipped and target == 0):
                 online.update(x[target].astype(complex))
-        want = np.stack([online.response_f(zt[None].astype(complex))[0] for online, zt in zip(filters, z)])
+        want = np.stack(
+            [online.response_f(zt[None].astype(complex))[0] for online, zt in zip(filters, z)]
+        )
         assert error(dcf.respond(model, device(z), gain), want) < EXACT[dtype]
 
 
@@ -99,7 +118,10 @@ def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F
 
 @pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
 def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):  # noqa: F811
-    """Transform, layer, loss, and back (Eqs. 2-11) by kernels alone, against dcf_forward and dcf_backward."""
+    """Transform, layer, loss, and back (Eqs.
+
+    2-11) by kernels alone, against dcf_forward and dcf_backward.
+    """
     band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, np.float64)
     template, search = rng.standard_normal((2, 3, 4, *shape))
     label = rng.standard_normal(shape)
@@ -124,14 +146,19 @@ def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):
 @pytest.mark.parametrize("n, shape", [(3, (5, 7)), (1, (1, 1)), (2, (20, 17)), (0, (4, 4))])
 def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
     for label_shape in (shape, (n, *shape)):
-        response, label = rng.standard_normal((n, *shape)).astype(dtype), rng.standard_normal(label_shape).astype(dtype)
+        response, label = (
+            rng.standard_normal((n, *shape)).astype(dtype),
+            rng.standard_normal(label_shape).astype(dtype),
+        )
         losses, dresponse = dcf.response_loss(device(response), device(label))
         want, cache = response_loss_forward(*wide(response, label))
         assert float(to_numpy(losses).sum()) == pytest.approx(want, rel=EXACT[dtype])
         assert error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
         shares = rng.uniform(0, 2, n).astype(dtype)
         shares[1:2] = 0
-        losses, dresponse = dcf.response_loss(device(response), device(label), shares=device(shares))
+        losses, dresponse = dcf.response_loss(
+            device(response), device(label), shares=device(shares)
+        )
         residual = wide(response)[0] - label
         by_share = shares.astype(float)[:, None, None]
         assert error(losses, (by_share * residual**2).sum((1, 2))) < EXACT[dtype]
@@ -144,7 +171,9 @@ def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # no
     response, label = rng.standard_normal((2, 3, 17, 19)).astype(dtype)
     response[1] *= 3
     shares = np.array([1.5, 0.01, 0.5], dtype)
-    losses, dresponse = dcf.response_loss(device(response), device(label), shares=device(shares), limit=1000.0)
+    losses, dresponse = dcf.response_loss(
+        device(response), device(label), shares=device(shares), limit=1000.0
+    )
     residual = wide(response)[0] - label
     sums = (residual**2).sum((1, 2))
     assert sums[1] > 1000 > max(sums[0], sums[2]) and 1000 < 1.5 * sums[0]
@@ -155,7 +184,9 @@ def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # no
 
 def test_errors_come_before_the_launch(device, rng):  # noqa: F811
     x, y = device(cplx(rng, (2, 3, 4), np.float32)), device(cplx(rng, (4,), np.float32))
-    with pytest.raises(TypeError, match="learn_filter: template_f must be complex64 or complex128, got float32"):
+    with pytest.raises(
+        TypeError, match="learn_filter: template_f must be complex64 or complex128, got float32"
+    ):
         dcf.learn_filter(device(np.ones((2, 3, 4), np.float32)), y, 0.1)
     with pytest.raises(ValueError, match=r"label_f must have shape \(4,\), got \(5,\)"):
         dcf.learn_filter(x, device(cplx(rng, (5,), np.float32)), 0.1)

@@ -10,7 +10,8 @@ from dcfnet_np.kernels import dft
 from dcfnet_np.ops.fourier import irfft2, make_band, rfft2
 
 EXACT = {np.float32: 2e-6, np.float64: 1e-14}  # of the largest value
-BANDS = [  # (H, W), (KU, KV): odd, even, not square, one pixel, wider than a tile, nothing but the mean
+# (H, W), (KU, KV): odd, even, not square, one pixel, wider than a tile, nothing but the mean
+BANDS = [
     ((13, 13), (4, 4)),
     ((12, 10), (5, 4)),
     ((9, 40), (4, 17)),
@@ -40,7 +41,8 @@ def test_both_directions_agree_with_array_code(device, rng, shape, limits, dtype
     assert got.dtype == np.result_type(dtype, np.complex64)
     assert error(got, rfft2(x.astype(np.float64), band)) < EXACT[dtype]
 
-    xf = spectrum(rng, (5,), band, dtype)  # column 0 not Hermitian: its imaginary part must not count
+    # column 0 not Hermitian: its imaginary part must not count
+    xf = spectrum(rng, (5,), band, dtype)
     got = dft.irfft2(device(xf), tables)
     assert got.dtype == dtype
     assert error(got, irfft2(xf.astype(np.complex128), shape, band)) < EXACT[dtype]
@@ -48,18 +50,26 @@ def test_both_directions_agree_with_array_code(device, rng, shape, limits, dtype
 
 @pytest.mark.parametrize("tile", [2, 4, 8])
 def test_every_tile_size(device, rng, monkeypatch, tile):  # noqa: F811
-    """The launcher takes larger tiles for larger batches; here each one meets a batch that no tile divides."""
+    """The launcher takes larger tiles for larger batches; here each one meets a batch that no tile
+    divides.
+    """
     launched = []
 
     def launch(file, name, grid, block, *args):
         name = name.replace(", 2", f", {tile}", 1)
         launched.append(name)
-        kernels.launch(file, name, (-(-grid[0] * 2 // tile) + 1, *grid[1:]), block, *args)  # and an idle block
+        # and an idle block
+        kernels.launch(file, name, (-(-grid[0] * 2 // tile) + 1, *grid[1:]), block, *args)
 
     monkeypatch.setattr(dft, "launch", launch)
-    band, tables = make_band((11, 9), (5, 3), np.float64), dft.make_tables((11, 9), (5, 3), np.float32)
+    band, tables = (
+        make_band((11, 9), (5, 3), np.float64),
+        dft.make_tables((11, 9), (5, 3), np.float32),
+    )
     x = rng.standard_normal((13, 11, 9), np.float32)
-    assert error(dft.rfft2(device(x), tables), rfft2(x.astype(np.float64), band)) < EXACT[np.float32]
+    assert (
+        error(dft.rfft2(device(x), tables), rfft2(x.astype(np.float64), band)) < EXACT[np.float32]
+    )
     xf = spectrum(rng, (13,), band, np.float32)
     assert error(dft.irfft2(device(xf), tables), irfft2(xf, (11, 9), band)) < EXACT[np.float32]
     assert len(launched) == 4 and all(f", {tile}" in name for name in launched)
@@ -77,7 +87,10 @@ def test_an_empty_batch_and_given_buffers(device, rng):  # noqa: F811
     assert dft.rfft2(device(np.zeros((0, 4, 6, 5), np.float32)), tables).shape == (0, 4, 5, 3)
     assert dft.irfft2(device(np.zeros((0, 5, 3), np.complex64)), tables).shape == (0, 6, 5)
     x = device(rng.standard_normal((4, 6, 5), np.float32))
-    out, work = device(np.full((4, 5, 3), np.nan, np.complex64)), device(np.full((4, 6, 3), np.nan, np.complex64))
+    out, work = (
+        device(np.full((4, 5, 3), np.nan, np.complex64)),
+        device(np.full((4, 6, 3), np.nan, np.complex64)),
+    )
     assert dft.rfft2(x, tables, out=out, work=work) is out
     assert (to_numpy(out) == to_numpy(dft.rfft2(x, tables))).all()
     image = device(np.full((4, 6, 5), np.nan, np.float32))

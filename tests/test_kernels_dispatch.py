@@ -1,7 +1,8 @@
-"""Array code on CuPy: where it hands over to kernels, where DCFNET_KERNELS=0 keeps it, and the guard before cuFFT.
+"""Array code on CuPy: where it hands over to kernels, where DCFNET_KERNELS=0 keeps it, and the
+guard before cuFFT.
 
-CuPy is played by the stand-in, whose arrays are NumPy's: `array_module` is what tells the two apart.
-"""
+CuPy is played by the stand-in, whose arrays are NumPy's: `array_module` is what tells the two
+apart."""
 
 import cuda_on_cpu
 import numpy as np
@@ -21,13 +22,17 @@ def launched(monkeypatch):
         monkeypatch.setattr(module, "array_module", lambda *arrays: cuda_on_cpu)
     names, run = [], cuda_on_cpu.Kernel.run
     monkeypatch.setattr(
-        cuda_on_cpu.Kernel, "run", lambda kernel, *args: names.append(kernel.name.split("<")[0]) or run(kernel, *args)
+        cuda_on_cpu.Kernel,
+        "run",
+        lambda kernel, *args: names.append(kernel.name.split("<")[0]) or run(kernel, *args),
     )
     return names
 
 
 def convolve(rng, dtype):
-    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 3, 7, 6), (4, 3, 3, 3), (4,)))
+    x, w, b = (
+        rng.standard_normal(shape).astype(dtype) for shape in ((2, 3, 7, 6), (4, 3, 3, 3), (4,))
+    )
     y, cache = conv.conv2d_forward(x[:, :, ::-1], w, b, padding=1)  # not contiguous
     return y, *conv.conv2d_backward(y * 0.5, cache)
 
@@ -40,7 +45,9 @@ def normalise(rng, dtype):
 
 def transform(rng, dtype):
     band = fourier.make_band((9, 11), (3, 4), dtype)
-    spectrum = fourier.rfft2(rng.standard_normal((2, 3, 11, 9)).astype(dtype).swapaxes(-1, -2), band)
+    spectrum = fourier.rfft2(
+        rng.standard_normal((2, 3, 11, 9)).astype(dtype).swapaxes(-1, -2), band
+    )
     return spectrum, fourier.irfft2(spectrum * (1 + 2j), (9, 11), band)
 
 
@@ -60,8 +67,12 @@ def test_ops_hand_over_to_kernels(monkeypatch, op, dtype, request):
     assert names == []
     for by_kernels, by_arrays, value in zip(got, array_code, want):
         assert by_kernels.dtype == by_arrays.dtype == value.dtype
-        np.testing.assert_allclose(by_kernels, value, atol=50 * np.finfo(dtype).eps * abs(value).max())
-        np.testing.assert_allclose(by_arrays, value, atol=50 * np.finfo(dtype).eps * abs(value).max())
+        np.testing.assert_allclose(
+            by_kernels, value, atol=50 * np.finfo(dtype).eps * abs(value).max()
+        )
+        np.testing.assert_allclose(
+            by_arrays, value, atol=50 * np.finfo(dtype).eps * abs(value).max()
+        )
 
 
 class BrokenFft:
@@ -104,13 +115,19 @@ def test_a_wrong_cufft_is_noticed(launched, monkeypatch, fft, use, shape, dtype)
         for _ in range(3):
             assert fourier.rfft2(x).shape == (*shape[:-1], shape[-1] // 2 + 1)
             assert fourier.irfft2(fourier.rfft2(x), shape[-2:]).shape == shape
-        assert fft.left == {"rfft2": 99 - 2 - 6, "irfft2": 99 - 2 - 3}  # once for a shape, then trusted
+        # once for a shape, then trusted
+        assert fft.left == {"rfft2": 99 - 2 - 6, "irfft2": 99 - 2 - 3}
         return
-    with pytest.raises(DeviceError, match=rf"wrong transform at the {use} use of its plan .* on cuda:0; use band"):
+    with pytest.raises(
+        DeviceError, match=rf"wrong transform at the {use} use of its plan .* on cuda:0; use band"
+    ):
         fourier.rfft2(x)
     with pytest.raises(DeviceError, match="wrong transform"):  # still not trusted
         fft.left = {"rfft2": 0, "irfft2": 0}
-        fourier.irfft2(np.ones((*shape[:-1], shape[-1] // 2 + 1), np.result_type(dtype, np.complex64)), shape[-2:])
+        fourier.irfft2(
+            np.ones((*shape[:-1], shape[-1] // 2 + 1), np.result_type(dtype, np.complex64)),
+            shape[-2:],
+        )
 
 
 @pytest.mark.gpu

@@ -10,7 +10,8 @@ from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, adam_step, update_avera
 from dcfnet_np.train.sgd import sgd_step
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
-CONSTANTS = [  # alpha near 1, so that the sum over channels matters; beta with and without the short cut
+# alpha near 1, so that the sum over channels matters; beta with and without the short cut
+CONSTANTS = [
     pytest.param({"n": 5, "k": 1.0, "alpha": 0.7, "beta": 0.75}, id="beta-3/4"),
     pytest.param({"n": 3, "k": 2.0, "alpha": 1.1, "beta": 0.6}, id="n-3"),
     pytest.param({"n": 1, "k": 0.5, "alpha": 0.3, "beta": 1.0}, id="n-1"),
@@ -32,7 +33,10 @@ def test_forward_and_backward(device, rng, dtype, constants, window):  # noqa: F
         y = lrn.forward(device(x), **options)
         assert y.dtype == dtype
         assert relative_error(y, want * factor) < TOLERANCE[dtype]
-        assert relative_error(lrn.backward(device(dy), device(x), **options), want_dx) < TOLERANCE[dtype]
+        assert (
+            relative_error(lrn.backward(device(dy), device(x), **options), want_dx)
+            < TOLERANCE[dtype]
+        )
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 32])
@@ -41,7 +45,9 @@ def test_every_chunk_is_correct(device, rng, chunk):  # noqa: F811
     want, cache = lrn_forward(x, alpha=0.9)
     y = lrn.forward(device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan)))
     assert relative_error(y, want) < 1e-14
-    dx = lrn.backward(device(dy), device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan)))
+    dx = lrn.backward(
+        device(dy), device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan))
+    )
     assert relative_error(dx, lrn_backward(dy, cache)) < 1e-14
 
 
@@ -59,7 +65,9 @@ def test_what_lrn_refuses(device, rng):  # noqa: F811
         lrn.forward(x.transpose(0, 1, 3, 2))
     with pytest.raises(ValueError, match="n must be odd"):
         lrn.forward(x, n=4)
-    with pytest.raises(ValueError, match=r"lrn_forward: window must have shape \(6, 5\), got \(5, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"lrn_forward: window must have shape \(6, 5\), got \(5, 6\)"
+    ):
         lrn.forward(x, window=device(np.ones((5, 6))))
     with pytest.raises(TypeError, match="lrn_backward: dy must be float64, got float32"):
         lrn.backward(x.astype(np.float32), x)
@@ -98,7 +106,14 @@ def test_adam_step(device, rng, size, dtype):  # noqa: F811
 
 def test_what_adam_refuses(device):  # noqa: F811
     p, v = device(np.ones(5)), device(np.ones(6))
-    how = {"lr": 0.1, "step": 1, "momentum": 0.9, "squares_decay": 0.99, "epsilon": 1e-12, "weight_decay": 0.0}
+    how = {
+        "lr": 0.1,
+        "step": 1,
+        "momentum": 0.9,
+        "squares_decay": 0.99,
+        "epsilon": 1e-12,
+        "weight_decay": 0.0,
+    }
     with pytest.raises(ValueError, match=r"adam.step: squares must have shape \(5,\), got \(6,\)"):
         adam.step(p, p, p, v, **how)
     with pytest.raises(TypeError, match="adam.update_average: average must be float64"):

@@ -26,7 +26,9 @@ def test_map_peaks(device, rng, shape, dtype):  # noqa: F811
     flat = maps.reshape(len(maps), shape[1] * shape[2])
     assert (values == flat.max(1)).all() and (indices == flat.argmax(1)).all()
     wide = flat.astype(np.float64)
-    np.testing.assert_allclose(sums, np.stack([wide.sum(1), (wide**2).sum(1)], 1), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        sums, np.stack([wide.sum(1), (wide**2).sum(1)], 1), rtol=1e-10, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (30, 23)])
@@ -52,13 +54,23 @@ def test_nan_is_the_largest(device, rng):  # noqa: F811
 def make_targets(put, preset, boxes, dtype):
     """T targets at rest, and the windows of their search, as the tracker has them before a frame."""
     centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
-    state = np.hstack([centre, size, np.tile(SMALLEST, (len(boxes), 1)), np.tile(LARGEST, (len(boxes), 1))])
+    state = np.hstack(
+        [centre, size, np.tile(SMALLEST, (len(boxes), 1)), np.tile(LARGEST, (len(boxes), 1))]
+    )
     sizes = preset.scale_factors[None, :, None] * size[:, None] * (1 + preset.padding)
     centres = np.broadcast_to(centre[:, None], sizes.shape)
     windows = np.concatenate([centres, sizes], axis=2).reshape(-1, 4)
     t = len(boxes)
     ranges = np.tile(np.array([3, 250], np.float32), (len(windows), 3, 1))
-    arrays = state, windows, np.empty((t, 4)), np.empty(t, dtype), np.empty((t, 8)), ranges, ranges[:t].copy()
+    arrays = (
+        state,
+        windows,
+        np.empty((t, 4)),
+        np.empty(t, dtype),
+        np.empty((t, 8)),
+        ranges,
+        ranges[:t].copy(),
+    )
     return peak.Targets(*map(put, arrays))
 
 
@@ -110,10 +122,18 @@ def move(put, preset, maps, targets):
 def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
     preset = dataclasses.replace(PRESETS[name], input_size=size)
     s = preset.num_scales
-    boxes = np.array([(30.2, 20.4, 20.0, 12.5), (5.0, 6.0, 4.2, 44.9), (60.1, 50.7, 30.0, 7.7), (1.0, 2.0, 9.0, 9.0)])
+    boxes = np.array(
+        [
+            (30.2, 20.4, 20.0, 12.5),
+            (5.0, 6.0, 4.2, 44.9),
+            (60.1, 50.7, 30.0, 7.7),
+            (1.0, 2.0, 9.0, 9.0),
+        ]
+    )
     boxes = np.vstack([boxes, boxes[:1], [(20.0, 30.0, 59.9, 5.05)]])
     maps = rng.standard_normal((len(boxes), s, size, size)).astype(dtype)
-    maps[0, :, size - 2, 1] = 9.0  # the same in all scales: the penalties decide, then the first wins
+    # the same in all scales: the penalties decide, then the first wins
+    maps[0, :, size - 2, 1] = 9.0
     maps[1, s - 1, size // 2, size // 2 + 1] = 12.0  # the middle of the map, where a sign changes
     maps[2] = -abs(maps[2])  # nothing above zero: lost
     maps[3, 0, 2, 2] = np.nan
@@ -165,7 +185,9 @@ def test_a_score_is_at_most_one_whatever_the_contrast(device):  # noqa: F811
     distance = np.minimum(np.arange(15), 15 - np.arange(15))
     label = np.exp(-(distance[:, None] ** 2 + distance**2) / 2.0)
     for height, score in [(0.75, 0.75), (1, 1), (40, 1), (1e6, 1)]:
-        targets = make_targets(device, PRESETS["default"], np.array([(10.0, 20.0, 30.0, 15.0)]), np.float64)
+        targets = make_targets(
+            device, PRESETS["default"], np.array([(10.0, 20.0, 30.0, 15.0)]), np.float64
+        )
         maps = np.stack([label * height] * 3)[None]
         move(device, PRESETS["default"], maps, targets)
         assert to_numpy(targets.results)[0, 5] == pytest.approx(score, rel=1e-6)

@@ -1,4 +1,6 @@
-"""conv_tf32.cu against dcfnet_np.ops.conv on factors rounded to TF32, and how far that is from float32."""
+"""conv_tf32.cu against dcfnet_np.ops.conv on factors rounded to TF32, and how far that is from
+float32.
+"""
 
 import cuda_on_cpu
 import numpy as np
@@ -12,7 +14,8 @@ from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
 
 EXACT = 4e-6  # of what the sums would be without cancellation, once the factors are rounded
 ROUNDING = 2.0**-11  # the largest relative error of rounding to TF32
-SHAPES = [  # N, C, H, W, O, padding, dilation: no multiple of a tile, more than one tile, less than one
+# N, C, H, W, O, padding, dilation: no multiple of a tile, more than one tile, less than one
+SHAPES = [
     pytest.param((2, 9, 7, 35, 5, 1, 1), id="9-channels"),
     pytest.param((1, 3, 18, 9, 33, 0, 1), id="padding-0"),
     pytest.param((1, 11, 9, 40, 34, 2, 2), id="dilation-2"),
@@ -44,7 +47,9 @@ def test_rounding_by_hand():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward(device, rng, shape):  # noqa: F811
     (x, w, b, dy), options = inputs(rng, shape, np.float32)
-    want = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), rounded(w), b)), **options)[0]
+    want = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), rounded(w), b)), **options)[
+        0
+    ]
     scale = magnitude(*(a.astype(np.float64) for a in (x, w, b, dy)), options)[0]
     y = conv.forward(device(x), device(w), device(b), tf32=True, **options)
     assert y.dtype == np.float32
@@ -56,14 +61,19 @@ def test_forward(device, rng, shape):  # noqa: F811
 @pytest.mark.parametrize("shape", SHAPES)
 def test_backward(device, rng, shape):  # noqa: F811
     (x, w, b, dy), options = inputs(rng, shape, np.float32)
-    _, cache = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), rounded(w), b)), **options)
+    _, cache = conv2d_forward(
+        *(a.astype(np.float64) for a in (rounded(x), rounded(w), b)), **options
+    )
     dx, dw, _ = conv2d_backward(rounded(dy).astype(np.float64), cache)
-    _, dx_scale, dw_scale, db_scale = magnitude(*(a.astype(np.float64) for a in (x, w, b, dy)), options)
+    _, dx_scale, dw_scale, db_scale = magnitude(
+        *(a.astype(np.float64) for a in (x, w, b, dy)), options
+    )
     got = conv.input_gradient(device(dy), device(w), x.shape[2:], tf32=True, **options)
     assert relative_error(got, dx, dx_scale) < EXACT
     got_w, got_b = conv.weight_gradient(device(dy), device(x), tf32=True, **options)
     assert relative_error(got_w, dw, dw_scale) < EXACT
-    assert relative_error(got_b, dy.sum((0, 2, 3), dtype=np.float64), db_scale) < EXACT  # of dy as it is
+    # of dy as it is
+    assert relative_error(got_b, dy.sum((0, 2, 3), dtype=np.float64), db_scale) < EXACT
 
 
 def test_gradient_through_a_relu(device, rng):  # noqa: F811
@@ -71,11 +81,14 @@ def test_gradient_through_a_relu(device, rng):  # noqa: F811
     x = np.maximum(x, 0)
     _, cache = conv2d_forward(*(a.astype(np.float64) for a in (x, rounded(w), b)), **options)
     want = conv2d_backward(rounded(dy).astype(np.float64), cache)[0] * (x > 0)
-    got = conv.input_gradient(device(dy), device(w), x.shape[2:], relu_output=device(x), tf32=True, **options)
+    got = conv.input_gradient(
+        device(dy), device(w), x.shape[2:], relu_output=device(x), tf32=True, **options
+    )
     assert relative_error(got, want) < 1e-5
 
 
-@pytest.mark.parametrize("sums", [1, 30])  # of 12 strips of pixels: one block has several, others have none
+# of 12 strips of pixels: one block has several, others have none
+@pytest.mark.parametrize("sums", [1, 30])
 def test_any_number_of_partial_sums(device, rng, sums):  # noqa: F811
     (x, w, b, dy), options = inputs(rng, (2, 40, 5, 37, 9, 1, 1), np.float32)
     _, cache = conv2d_forward(*(a.astype(np.float64) for a in (rounded(x), w, b)), **options)
@@ -86,7 +99,9 @@ def test_any_number_of_partial_sums(device, rng, sums):  # noqa: F811
 
 
 def test_the_error_of_tf32(full_size_device, rng):  # noqa: F811
-    """Each sum is off by at most 2^-10 of the sum of its factors' magnitudes; in the mean by far less."""
+    """Each sum is off by at most 2^-10 of the sum of its factors' magnitudes; in the mean by far
+    less.
+    """
     device = full_size_device  # noqa: F811
     (x, w, b, dy), options = inputs(rng, (1, 64, 40, 40, 32, 0, 1), np.float32)
     wide = [a.astype(np.float64) for a in (x, w, b, dy)]

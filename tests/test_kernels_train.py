@@ -1,4 +1,6 @@
-"""A training step by kernels alone against the NumPy loop, on the CPU stand-in and on a GPU; and gather.cu."""
+"""A training step by kernels alone against the NumPy loop, on the CPU stand-in and on a GPU; and
+gather.cu.
+"""
 
 import dataclasses
 
@@ -46,25 +48,35 @@ def make_config(arch="light", **settings):
 def numpy_steps(config, crops, steps, dtype):
     """What the NumPy loop makes of steps [(pairs, lr)], the third epoch of a run.
 
-    Losses, parameters before and after, velocity, the last gradients, and then the mean loss of the last pairs.
-    """
+    Losses, parameters before and after, velocity, the last gradients, and then the mean loss of the
+    last pairs."""
     parameters = network.initialise(config.arch, config.seed, dtype)
     start = {name: value.copy() for name, value in parameters.items()}
     size = network.feature_size(SIZE, config.arch, "valid")
     sigma = config.sigma_factor * SIZE / (1 + config.padding)
     plain, windowed = (
         make_objective(
-            (size, size), sigma, config.lam, band=config.band, window=window, dtype=dtype, device=Device("cpu", 0, "")
+            (size, size),
+            sigma,
+            config.lam,
+            band=config.band,
+            window=window,
+            dtype=dtype,
+            device=Device("cpu", 0, ""),
         )
         for window in (False, True)
     )
     every_second = [plain, windowed] * len(steps)
-    objectives = {0: [plain] * len(steps), 0.5: every_second, 1: [windowed] * len(steps)}[config.cosine_window]
+    objectives = {0: [plain] * len(steps), 0.5: every_second, 1: [windowed] * len(steps)}[
+        config.cosine_window
+    ]
     batches = Batches(crops, config.mean, dtype, config.augmentation, size=SIZE)
     velocity, squares, losses = zero_velocity(parameters), zero_velocity(parameters), []
     average = {name: value.copy() for name, value in parameters.items()}
     for number, ((pairs, lr), objective) in enumerate(zip(steps, objectives), start=1):
-        each, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective, epoch=2)
+        each, gradients = batch_gradients(
+            batches, pairs, parameters, config.arch, objective, epoch=2
+        )
         how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
         if config.optimiser == "adam":
             adam_step(parameters, gradients, velocity, squares, step=number, **how)
@@ -73,7 +85,8 @@ def numpy_steps(config, crops, steps, dtype):
         update_average(average, parameters, step=number, decay=config.averaging)
         losses.append(each.mean())
     objective = windowed if config.cosine_window == 1 else plain
-    mean = mean_loss(batches, pairs, average, config, objective)  # without averaging the parameters themselves
+    # without averaging the parameters themselves
+    mean = mean_loss(batches, pairs, average, config, objective)
     return losses, start, parameters, average, velocity, gradients, mean
 
 
@@ -101,7 +114,9 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
     )  # a rate changes
     counts = [3] * (len(lrs) - 1) + [2]  # the last batch is a short one
     steps = [(rng.integers(0, len(crops), (count, 2)), lr) for count, lr in zip(counts, lrs)]
-    losses, start, want, average, velocity, gradients, mean = numpy_steps(config, crops, steps, dtype)
+    losses, start, want, average, velocity, gradients, mean = numpy_steps(
+        config, crops, steps, dtype
+    )
     first = network.initialise(arch, config.seed, dtype)
     step = TrainStep(config, crops, first, dtype=dtype, resident=resident, size=SIZE)
     for pairs, lr in steps[:-1]:
@@ -114,7 +129,10 @@ def test_steps_of_the_numpy_loop(full_size_device, rng, arch, dtype, settings, r
     got_gradients, got, got_velocity = step.gradients(), step.parameters(), step.velocity()
     if config.averaging:
         for name, value in step.average().items():
-            assert np.abs(value - average[name]).max() < 1e-6 * np.abs(average[name] - want[name]).max(), name
+            assert (
+                np.abs(value - average[name]).max()
+                < 1e-6 * np.abs(average[name] - want[name]).max()
+            ), name
     assert list(got) == list(want) == list(got_velocity)
     for name, value in want.items():
         assert got[name].dtype == dtype
@@ -139,16 +157,29 @@ def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, s
     ]
     size, parameters = SIZE - 4, network.initialise("light", config.seed, np.float64)
     objective = make_objective(
-        (size, size), config.sigma_factor * SIZE / 3, 1e-6, dtype=np.float64, device=Device("cpu", 0, "")
+        (size, size),
+        config.sigma_factor * SIZE / 3,
+        1e-6,
+        dtype=np.float64,
+        device=Device("cpu", 0, ""),
     )
     limit, velocity, want = 10 * float((objective.label**2).sum()), zero_velocity(parameters), []
     for pairs in batches:
         losses, gradients = batch_gradients(
-            Batches(crops, config.mean, np.float64), pairs, parameters, "light", objective, limit=limit
+            Batches(crops, config.mean, np.float64),
+            pairs,
+            parameters,
+            "light",
+            objective,
+            limit=limit,
         )
-        sgd_step(parameters, gradients, velocity, lr=1e-4, momentum=0.9, weight_decay=config.weight_decay)
+        sgd_step(
+            parameters, gradients, velocity, lr=1e-4, momentum=0.9, weight_decay=config.weight_decay
+        )
         want.append(losses)
-    step = TrainStep(config, crops, network.initialise("light", config.seed, np.float64), dtype=np.float64)
+    step = TrainStep(
+        config, crops, network.initialise("light", config.seed, np.float64), dtype=np.float64
+    )
     outcomes = list(step.epoch(batches, 1e-4, 0, 0.5))
     assert [outcome.left_out.tolist() for outcome in outcomes] == [
         [False] * 3,
@@ -176,7 +207,10 @@ def test_adam_goes_on_where_it_was(full_size_device, rng):  # noqa: F811
         dtype=np.float64,
     )  # fmt: skip
     rest.step(*steps[2])
-    for ours, theirs in ((rest.parameters(), whole.parameters()), (rest.average(), whole.average())):
+    for ours, theirs in (
+        (rest.parameters(), whole.parameters()),
+        (rest.average(), whole.average()),
+    ):
         for name, value in ours.items():
             np.testing.assert_array_equal(value, theirs[name])
 
@@ -208,23 +242,35 @@ def test_gather(device, rng, shape, dtype):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3, "colour": 0.2}])
+@pytest.mark.parametrize(
+    "settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3, "colour": 0.2}]
+)
 def test_gather_changes_as_augment_does(device, rng, settings, dtype):  # noqa: F811
-    crops, mean = rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
+    crops, mean = (
+        rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8),
+        rng.uniform(0, 200, 3).astype(dtype),
+    )
     pairs, augmentation = rng.integers(0, 6, (8, 2)), Augmentation(**settings, seed=1)
     index = pairs.T.reshape(-1).astype(np.int32)
     want = augment(crops[index].astype(dtype), pairs, 3, augmentation) - mean.reshape(3, 1, 1)
     mirrored, contrast, brightness, colour = draw_changes(pairs, 3, augmentation, dtype)
     assert mirrored.any() == ("flip" in settings) and not mirrored.all()
     level = crops[index].astype(dtype).mean((1, 2, 3))
-    changes = np.column_stack([mirrored, level, contrast, (level * brightness)[:, None] * colour]).astype(dtype)
+    changes = np.column_stack(
+        [mirrored, level, contrast, (level * brightness)[:, None] * colour]
+    ).astype(dtype)
     got = gather.gather(device(crops), device(index), device(mean), changes=device(changes))
     assert (to_numpy(got) == want).all()
 
 
 def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, tmp_path):  # noqa: F811
-    """The whole loop, killed after an epoch and resumed, with all that it can do; on the second GPU of the stand-in."""
-    folders = [write_sequence(tmp_path / name, 7 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    """The whole loop, killed after an epoch and resumed, with all that it can do; on the second GPU
+    of the stand-in.
+    """
+    folders = [
+        write_sequence(tmp_path / name, 7 + i, seed=i)
+        for i, name in enumerate(("ant", "bee", "cat"))
+    ]
     prepare.prepare(folders, tmp_path / "crops.h5", size=SIZE)
     config = Config(
         batch=4, epochs=2, pairs_per_epoch=7, validation_pairs=3, lr_start=1e-4, lr_end=5e-5, seed=7,
@@ -260,7 +306,9 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
 
 
 def test_a_step_in_tf32(full_size_device, rng):  # noqa: F811
-    """Loss and gradients are near those in float32, and not the same: the second convolution is in TF32."""
+    """Loss and gradients are near those in float32, and not the same: the second convolution is in
+    TF32.
+    """
     config, crops, pairs = make_config(), make_crops(rng), rng.integers(0, 7, (3, 2))
     losses, gradients = [], []
     for tf32 in (False, True):
@@ -308,14 +356,19 @@ def test_array_code_trains_on_the_gpu_that_was_asked_for(monkeypatch, tmp_path):
     assert cuda_on_cpu.devices_used == {1}
 
 
-@pytest.mark.parametrize("off, why", [("kernels", "DCFNET_KERNELS=0"), ("size", "even size"), ("band", "even size")])
+@pytest.mark.parametrize(
+    "off, why", [("kernels", "DCFNET_KERNELS=0"), ("size", "even size"), ("band", "even size")]
+)
 def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, why):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     caplog.set_level("INFO")
     if off == "kernels":
         monkeypatch.setenv("DCFNET_KERNELS", "0")
     size, settings = (24, {"sigma_factor": 0.05}) if off == "size" else (64, {"band": False})
-    crops, config = rng.integers(0, 256, (3, 3, size, size)).astype(np.uint8), make_config(**settings)
+    crops, config = (
+        rng.integers(0, 256, (3, 3, size, size)).astype(np.uint8),
+        make_config(**settings),
+    )
     assert device_step(config, as_data(crops), loop.first_state(config, ""), Device("cuda")) is None
     assert why in caplog.text
     assert device_step(config, as_data(crops), loop.first_state(config, ""), Device("cpu")) is None
@@ -323,7 +376,9 @@ def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, wh
 
 def test_what_is_refused(full_size_device, rng):  # noqa: F811
     config, crops = make_config(), make_crops(rng)
-    with pytest.raises(ValueError, match=r"crops must be \(n, 3, size, size\) uint8, got \(7, 3, 23, 22\)"):
+    with pytest.raises(
+        ValueError, match=r"crops must be \(n, 3, size, size\) uint8, got \(7, 3, 23, 22\)"
+    ):
         TrainStep(config, crops[..., 1:])
     with pytest.raises(ValueError, match="conv1.weight"):
         TrainStep(config, crops, network.initialise("conv1", 0))
@@ -331,7 +386,9 @@ def test_what_is_refused(full_size_device, rng):  # noqa: F811
         TrainStep(make_config(band=False), crops[..., 1:, 1:])
     step = TrainStep(config, crops, graph=False)
     for wrong in ((4, 2), (0, 2), (3, 3)):
-        with pytest.raises(ValueError, match=rf"pairs must be \(1 to 3, 2\), got \({wrong[0]}, {wrong[1]}\)"):
+        with pytest.raises(
+            ValueError, match=rf"pairs must be \(1 to 3, 2\), got \({wrong[0]}, {wrong[1]}\)"
+        ):
             step.step(np.zeros(wrong, int), 1e-6)
     with pytest.raises(ValueError, match="indices below 7"):
         step.step(np.full((3, 2), 7), 1e-6)

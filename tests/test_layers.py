@@ -1,7 +1,7 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-archives, backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision, datasets
-< filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
+archives, backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision,
+datasets < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
 < adapters, trace, track, bench, bench_kernels, serve, explain < cli
 """
 
@@ -62,7 +62,11 @@ def imported_names(source, module, is_package):
                 start = ".".join([*package, *([node.module] if node.module else [])])
             found += [(node.lineno, f"{start}.{alias.name}") for alias in node.names]
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            function = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
             if function in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 found.append((node.lineno, node.args[0].value))
     return found
@@ -75,7 +79,9 @@ def room_of(name):
 
 
 def faults(source, module, is_package=False):
-    """One line for each import in `source` that points against the layers or at a forbidden package."""
+    """One line for each import in `source` that points against the layers or at a forbidden
+    package.
+    """
     room = room_of(module)
     if room not in LAYER:
         return [f"{module}: give room {room!r} a layer in tests/test_layers.py"]
@@ -98,13 +104,21 @@ def faults(source, module, is_package=False):
 def test_imports_point_down():
     found = []
     for module, path in library_files().items():
-        found += faults(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py")
+        found += faults(
+            path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py"
+        )
     assert not found, "\n" + "\n".join(found)
 
 
 def test_every_file_is_seen():
     files = library_files()
-    assert {"dcfnet_np", "dcfnet_np.backend", "dcfnet_np.kernels", "dcfnet_np.ops", "dcfnet_np.train"} <= set(files)
+    assert {
+        "dcfnet_np",
+        "dcfnet_np.backend",
+        "dcfnet_np.kernels",
+        "dcfnet_np.ops",
+        "dcfnet_np.train",
+    } <= set(files)
 
 
 @pytest.mark.parametrize(
@@ -153,5 +167,9 @@ def test_a_right_import_passes(module, source):
 
 
 def test_relative_imports_of_a_package_start_at_itself():
-    assert imported_names("from . import conv", "dcfnet_np.ops", is_package=True) == [(1, "dcfnet_np.ops.conv")]
-    assert imported_names("from . import conv", "dcfnet_np.ops.x", is_package=False) == [(1, "dcfnet_np.ops.conv")]
+    assert imported_names("from . import conv", "dcfnet_np.ops", is_package=True) == [
+        (1, "dcfnet_np.ops.conv")
+    ]
+    assert imported_names("from . import conv", "dcfnet_np.ops.x", is_package=False) == [
+        (1, "dcfnet_np.ops.conv")
+    ]

@@ -1,4 +1,6 @@
-"""Live, long and odd videos: frames that are dropped, cut out, late or turned, and runs that end early."""
+"""Live, long and odd videos: frames that are dropped, cut out, late or turned, and runs that end
+early.
+"""
 
 import contextlib
 import http.server
@@ -19,7 +21,15 @@ from scenes import PATCH, make_frames, make_sequence, write_images, write_sequen
 from dcfnet_np.cli import _parse_moment
 from dcfnet_np.track import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
-from dcfnet_np.vision.draw import GREEN, RED, TARGETS, VideoWriter, draw_label, draw_trail, response_inset
+from dcfnet_np.vision.draw import (
+    GREEN,
+    RED,
+    TARGETS,
+    VideoWriter,
+    draw_label,
+    draw_trail,
+    response_inset,
+)
 from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 from dcfnet_np.vision.sources import Frame, open_source
@@ -117,7 +127,15 @@ def test_write_behind_raises_what_went_wrong():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0", 0), ("250", 250), ("90s", 90.0), ("1.5s", 1.5), ("1:30", 90.0), ("1:30.5", 90.5), ("1:02:03", 3723.0)],
+    [
+        ("0", 0),
+        ("250", 250),
+        ("90s", 90.0),
+        ("1.5s", 1.5),
+        ("1:30", 90.0),
+        ("1:30.5", 90.5),
+        ("1:02:03", 3723.0),
+    ],
 )
 def test_moments(text, expected):
     moment = _parse_moment(text)
@@ -127,7 +145,10 @@ def test_moments(text, expected):
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "", "1:", ":1", "1:2:3:4", "nan", "1e3s", "²"])
 def test_moments_that_are_none(dcfnet, text):
     code, _, err = dcfnet("track", "a.mp4", f"--start={text}")
-    assert code == 2 and "argument --start: must be a frame number, or a time like 90s or 1:30.5" in err
+    assert (
+        code == 2
+        and "argument --start: must be a frame number, or a time like 90s or 1:30.5" in err
+    )
 
 
 PARTS = [
@@ -146,13 +167,17 @@ def test_parts_of_a_folder_and_of_a_video(tmp_path, rng, part, numbers):
     write_video(tmp_path / "a.avi", frames, "MJPG")
     (tmp_path / "a" / "groundtruth.txt").write_text("".join(f"{i},1,7,7\n" for i in range(12)))
     for path, fps in ((tmp_path / "a", 25), (tmp_path / "a.avi", 20)):
-        wanted = [i for i in range(12) if 0.2 <= i / fps < 0.4] if numbers is None else list(numbers)
+        wanted = (
+            [i for i in range(12) if 0.2 <= i / fps < 0.4] if numbers is None else list(numbers)
+        )
         with open_source(path, **part) as source:
             assert source.length == len(wanted)
             for _ in range(2):  # and again
                 got = list(source.frames())
                 assert [frame.number for frame in got] == wanted
-                assert [frame.time for frame in got] == pytest.approx([i / fps for i in wanted], abs=1e-6)
+                assert [frame.time for frame in got] == pytest.approx(
+                    [i / fps for i in wanted], abs=1e-6
+                )
                 for frame in got:
                     assert np.abs(frame.image.astype(float) - frames[frame.number]).mean() < 12
             if source.boxes is not None:
@@ -176,7 +201,18 @@ def test_parts_beyond_the_end(tmp_path, rng):
 def test_track_a_part(dcfnet, tmp_path, network_file):
     frames, boxes = make_sequence(np.random.default_rng(1), 12, 96, 72, (24, 18))
     write_sequence(tmp_path / "car", frames, boxes)
-    words = ["track", tmp_path / "car", "--weights", network_file, "--start", 3, "--every", 2, "--end", "0.4s"]
+    words = [
+        "track",
+        tmp_path / "car",
+        "--weights",
+        network_file,
+        "--start",
+        3,
+        "--every",
+        2,
+        "--end",
+        "0.4s",
+    ]
     words += ["--save-boxes", tmp_path / "a.csv", "--save-video", tmp_path / "a.avi"]
     code, out, _ = dcfnet(*words)
     assert code == 0 and "car: 4 frames" in out and "over 4 annotated frames" in out
@@ -184,7 +220,9 @@ def test_track_a_part(dcfnet, tmp_path, network_file):
     assert [line.split(",")[0] for line in lines] == ["3", "5", "7", "9"]
     np.testing.assert_allclose(read_boxes(tmp_path / "a.csv")[0], boxes[3], atol=1e-4)
     said = float(out.split("mean IoU ")[1].split()[0])
-    assert said == pytest.approx(iou(read_boxes(tmp_path / "a.csv"), boxes[3:10:2]).mean(), abs=1e-3)
+    assert said == pytest.approx(
+        iou(read_boxes(tmp_path / "a.csv"), boxes[3:10:2]).mean(), abs=1e-3
+    )
     with open_source(tmp_path / "a.avi") as video:
         assert video.length == 4 and video.fps == pytest.approx(12.5, rel=1e-3)
 
@@ -193,7 +231,9 @@ def test_track_a_part(dcfnet, tmp_path, network_file):
 
 
 def change(data, path, function):
-    """An .mp4 with the content of the box at `path`, like [b"moov", b"trak"], put through `function`."""
+    """An .mp4 with the content of the box at `path`, like [b"moov", b"trak"], put through
+    `function`.
+    """
     out, position = b"", 0
     while position < len(data):
         size, kind = struct.unpack(">I4s", data[position : position + 8])
@@ -210,12 +250,18 @@ def at_varying_times(body):
     version, _, count, step = struct.unpack(">IIII", body[:16])
     assert count == 12
     steps = [(4, step), (4, step * 3 // 2), (4, step // 2)]
-    return struct.pack(">II", version, len(steps)) + b"".join(struct.pack(">II", *row) for row in steps)
+    return struct.pack(">II", version, len(steps)) + b"".join(
+        struct.pack(">II", *row) for row in steps
+    )
 
 
 def turned(body):
     """`tkhd` with the matrix of a telephone held upright: a quarter turn clockwise."""
-    return body[:40] + struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000) + body[76:]
+    return (
+        body[:40]
+        + struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000)
+        + body[76:]
+    )
 
 
 TRACK = [b"moov", b"trak"]
@@ -224,7 +270,11 @@ TIMES = np.cumsum([0, *[0.05] * 4, *[0.075] * 4, *[0.025] * 3])
 
 def test_times_of_a_variable_rate(tmp_path, rng):
     write_video(tmp_path / "a.mp4", make_frames(rng, 12), "mp4v")
-    data = change((tmp_path / "a.mp4").read_bytes(), [*TRACK, b"mdia", b"minf", b"stbl", b"stts"], at_varying_times)
+    data = change(
+        (tmp_path / "a.mp4").read_bytes(),
+        [*TRACK, b"mdia", b"minf", b"stbl", b"stts"],
+        at_varying_times,
+    )
     (tmp_path / "b.mp4").write_bytes(data)
     with open_source(tmp_path / "b.mp4") as source:
         assert [frame.time for frame in source.frames()] == pytest.approx(TIMES, abs=2e-3)
@@ -235,7 +285,9 @@ def test_times_of_a_variable_rate(tmp_path, rng):
 def test_a_video_is_upright(tmp_path, rng):
     frames = make_frames(rng, 3)
     write_video(tmp_path / "a.mp4", frames, "mp4v")
-    (tmp_path / "b.mp4").write_bytes(change((tmp_path / "a.mp4").read_bytes(), [*TRACK, b"tkhd"], turned))
+    (tmp_path / "b.mp4").write_bytes(
+        change((tmp_path / "a.mp4").read_bytes(), [*TRACK, b"tkhd"], turned)
+    )
     with open_source(tmp_path / "b.mp4") as source:
         for image, frame in zip(source, frames):
             assert image.shape == (64, 48, 3)
@@ -269,7 +321,9 @@ def test_a_written_video_keeps_the_pace(tmp_path, times, expected):
 
 @contextlib.contextmanager
 def stream(count, pause):
-    """An MJPEG stream as network cameras send it: its address, and [the number of the newest frame]."""
+    """An MJPEG stream as network cameras send it: its address, and [the number of the newest
+    frame].
+    """
     sent = [-1]
     boundary = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 
@@ -307,14 +361,24 @@ def test_a_stream_drops_frames_and_stays_near():
             for frame in frames:
                 shown.append(round(frame.image[:4].mean()))
                 assert abs(shown[-1] - frame.number) <= 2
-                time.sleep(0.1)  # meanwhile others come, ten on a machine that has nothing else to do
+                # meanwhile others come, ten on a machine that has nothing else to do
+                time.sleep(0.1)
             assert frames.dropped > 0 and frames.dropped + len(shown) == 120
     assert shown == sorted(shown) and shown[-1] >= 117
 
 
 def test_track_a_stream(dcfnet, tmp_path, network_file):
     with stream(40, 0.01) as (address, _):
-        words = ["track", address, "--box", BOX, "--weights", network_file, "--save-boxes", tmp_path / "a.csv"]
+        words = [
+            "track",
+            address,
+            "--box",
+            BOX,
+            "--weights",
+            network_file,
+            "--save-boxes",
+            tmp_path / "a.csv",
+        ]
         code, out, err = dcfnet(*words, "--save-video", tmp_path / "a.mkv")
     assert (code, err) == (0, "") and "secret" not in out
     numbers = np.loadtxt(tmp_path / "a.csv", delimiter=",", skiprows=1, usecols=0)
@@ -352,7 +416,15 @@ def test_several_targets_from_a_file(dcfnet, tmp_path, two, network_file):
     folder, truth = two
     np.savetxt(tmp_path / "start.txt", truth[:, 0] + (1, 1, 0, 0), fmt="%.4f", delimiter=",")
     words = ["track", folder, "--boxes", tmp_path / "start.txt", "--weights", network_file]
-    words += ["--save-boxes", tmp_path / "a.csv", "--save-video", tmp_path / "a.avi", "--response", "--trail", 9]
+    words += [
+        "--save-boxes",
+        tmp_path / "a.csv",
+        "--save-video",
+        tmp_path / "a.avi",
+        "--response",
+        "--trail",
+        9,
+    ]
     code, out, err = dcfnet(*words)
     assert (code, err) == (0, "") and out.startswith("two: 6 frames")
     assert not (tmp_path / "a.csv").exists()
@@ -397,7 +469,9 @@ def test_draw_trail(rng):
     np.testing.assert_array_equal(draw_trail(frame, [(3, 3)]), frame)
 
 
-@pytest.mark.parametrize("box", [(20, 30, 5, 5), (-5, -5, 9, 9), (1e12, -1e12, 1, 1), (np.nan,) * 4])
+@pytest.mark.parametrize(
+    "box", [(20, 30, 5, 5), (-5, -5, 9, 9), (1e12, -1e12, 1, 1), (np.nan,) * 4]
+)
 def test_draw_label(rng, box):
     frame = rng.integers(0, 255, (60, 80, 3), np.uint8)
     before = frame.copy()
@@ -426,7 +500,13 @@ def test_painter(rng):
 
     def paint(painter, number, *oks):
         rows = [
-            BoxRow(number, (5 + 30 * i + 4 * number, 30, 10, 12), 0.5, ok, state="tracking" if ok else "lost")
+            BoxRow(
+                number,
+                (5 + 30 * i + 4 * number, 30, 10, 12),
+                0.5,
+                ok,
+                state="tracking" if ok else "lost",
+            )
             for i, ok in enumerate(oks)
         ]
         return painter(Step(Frame(number, 0.0, image), rows, [None] * len(oks)))
@@ -452,7 +532,8 @@ def test_insets_below_each_other(rng):
     frame = rng.integers(0, 255, (60, 80, 3), np.uint8)
     changed = (response_inset(frame, rng.random((9, 9)), place=1) != frame).any(axis=2)
     assert changed[18:36, -18:].mean() > 0.99 and not changed[:18].any() and not changed[36:].any()
-    np.testing.assert_array_equal(response_inset(frame, rng.random((9, 9)), place=3), frame)  # does not fit
+    # does not fit
+    np.testing.assert_array_equal(response_inset(frame, rng.random((9, 9)), place=3), frame)
 
 
 # --- runs that end early ---
@@ -460,8 +541,18 @@ def test_insets_below_each_other(rng):
 
 def endless(tmp_path, *words, **options):
     """`dcfnet track` on a stream without end, in a process of its own, once it has written 30 rows."""
-    words = [sys.executable, "-m", "dcfnet_np", "track", *map(str, words), "--save-boxes", str(tmp_path / "a.csv")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    words = [
+        sys.executable,
+        "-m",
+        "dcfnet_np",
+        "track",
+        *map(str, words),
+        "--save-boxes",
+        str(tmp_path / "a.csv"),
+    ]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
     part, until = tmp_path / "a.part.csv", time.monotonic() + PATIENCE
     while not part.exists() or part.read_text().count("\n") < 31:
         assert process.poll() is None, process.stderr.read()
@@ -474,14 +565,18 @@ def endless(tmp_path, *words, **options):
 def test_ctrl_c_leaves_whole_files(tmp_path, network_file, suffix):
     video = tmp_path / f"a{suffix}"
     with stream(10**6, 0.01) as (address, _):
-        process = endless(tmp_path, address, "--box", BOX, "--weights", network_file, "--save-video", video)
+        process = endless(
+            tmp_path, address, "--box", BOX, "--weights", network_file, "--save-video", video
+        )
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err  # how one ends what has no end
     count = len(read_boxes(tmp_path / "a.csv"))
     assert count >= 30 and out.startswith("http://127.0.0.1")
-    assert abs(int(out.split("mjpg: ")[1].split()[0]) - count) <= 1  # it may come between two lines of code
-    assert len(levels_of(video)) >= 10  # frames that fall together in time are left out, on a slow machine most
+    # it may come between two lines of code
+    assert abs(int(out.split("mjpg: ")[1].split()[0]) - count) <= 1
+    # frames that fall together in time are left out, on a slow machine most
+    assert len(levels_of(video)) >= 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", video.name]
 
 
@@ -490,7 +585,15 @@ def test_ctrl_c_leaves_whole_files(tmp_path, network_file, suffix):
 def test_a_killed_run_leaves_what_can_be_read(tmp_path, rng, network_file, suffix):
     noise = rng.integers(0, 256, (8, 120, 160, 3), np.uint8)
     write_video(tmp_path / "in.avi", np.tile(noise, (40, 1, 1, 1)), "MJPG")
-    words = [tmp_path / "in.avi", "--box", BOX, "--weights", network_file, "--save-video", tmp_path / f"a{suffix}"]
+    words = [
+        tmp_path / "in.avi",
+        "--box",
+        BOX,
+        "--weights",
+        network_file,
+        "--save-video",
+        tmp_path / f"a{suffix}",
+    ]
     process = endless(tmp_path, *words)
     part = tmp_path / f"a.part{suffix}"
     while part.stat().st_size < 250_000:
@@ -506,13 +609,17 @@ def test_a_killed_run_leaves_what_can_be_read(tmp_path, rng, network_file, suffi
 
 
 def test_a_video_with_a_hole(dcfnet, tmp_path, rng, network_file):
-    """Bytes lost in the middle: the run ends well with fewer frames, or says at which frame; the boxes are kept."""
+    """Bytes lost in the middle: the run ends well with fewer frames, or says at which frame; the
+    boxes are kept.
+    """
     write_video(tmp_path / "in.avi", make_frames(rng, 60), "MJPG")
     data = bytearray((tmp_path / "in.avi").read_bytes())
     data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     (tmp_path / "in.avi").write_bytes(data)
     words = ["track", tmp_path / "in.avi", "--box", BOX, "--weights", network_file]
-    code, out, err = dcfnet(*words, "--save-boxes", tmp_path / "a.csv", "--save-video", tmp_path / "a.avi")
+    code, out, err = dcfnet(
+        *words, "--save-boxes", tmp_path / "a.csv", "--save-video", tmp_path / "a.avi"
+    )
     count = len(read_boxes(tmp_path / "a.csv"))
     assert count >= 15 and len(levels_of(tmp_path / "a.avi")) >= count
     assert (code == 0 and err == "") or (code == 1 and f"the {count} boxes before it are in" in err)

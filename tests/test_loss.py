@@ -1,4 +1,6 @@
-"""Confidence and loss: what is measured, when the tracker is unsure, what it does then, and where it looks."""
+"""Confidence and loss: what is measured, when the tracker is unsure, what it does then, and where
+it looks.
+"""
 
 import dataclasses
 
@@ -16,7 +18,8 @@ from dcfnet_np.presets import PRESETS, get_preset
 from dcfnet_np.tracker import NOTHING, Target, Tracker, measure, peak_to_energy, search_places
 from dcfnet_np.vision.boxes import iou, read_boxes
 
-# The background of these scenes stands still and is learned with the target: a higher threshold tells them apart.
+# The background of these scenes stands still and is learned with the target: a higher threshold
+# tells them apart.
 CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
 NOWHERE = dataclasses.replace(CAREFUL, redetection=0)
 
@@ -28,8 +31,12 @@ def without_target(frames):
 
 @pytest.fixture
 def video(rng):
-    """A target that moves fast enough to uncover every place; frames, boxes, and the background alone."""
-    frames, boxes = make_sequence(rng, count=60, width=240, height=180, size=(30, 26), step=(3.1, 1.7), growth=1.0)
+    """A target that moves fast enough to uncover every place; frames, boxes, and the background
+    alone.
+    """
+    frames, boxes = make_sequence(
+        rng, count=60, width=240, height=180, size=(30, 26), step=(3.1, 1.7), growth=1.0
+    )
     return frames, boxes, without_target(frames)
 
 
@@ -37,7 +44,9 @@ def test_measures_of_a_response(rng):
     response = rng.normal(0, 0.1, (31, 31)).astype(np.float32)
     response[4, 7] = 0.9
     heights = response.astype(float) - response.min()
-    assert peak_to_energy(response) == pytest.approx((0.9 - response.min()) ** 2 / (heights**2).mean())
+    assert peak_to_energy(response) == pytest.approx(
+        (0.9 - response.min()) ** 2 / (heights**2).mean()
+    )
     assert peak_to_energy(np.ones((5, 5))) == 0
     quality = measure(response)
     assert quality.score == pytest.approx(0.9) and quality.apce == peak_to_energy(response)
@@ -53,7 +62,11 @@ def test_published_presets_are_always_sure():
 def test_states_of_a_target_that_goes_and_comes_back(video, many):
     """It is unsure, learns nothing, is lost at its last sure place, and found there again."""
     frames, boxes, empty = video
-    tracker = MultiTracker(preset=NOWHERE, device="cpu") if many else Tracker(preset=NOWHERE, device="cpu")
+    tracker = (
+        MultiTracker(preset=NOWHERE, device="cpu")
+        if many
+        else Tracker(preset=NOWHERE, device="cpu")
+    )
     (tracker.add if many else tracker.init)(frames[0], boxes[0])
     target = tracker._targets[0] if many else tracker._target
 
@@ -65,7 +78,9 @@ def test_states_of_a_target_that_goes_and_comes_back(video, many):
     assert {(result.state, result.ok) for result in sure} == {("tracking", True)}
     model = target.filter.numerator.copy()
     gone = [update(empty) for _ in range(6)]
-    assert [result.state for result in gone] == ["unsure"] * 2 + ["lost"] * 4 and not any(r.ok for r in gone)
+    assert [result.state for result in gone] == ["unsure"] * 2 + ["lost"] * 4 and not any(
+        r.ok for r in gone
+    )
     assert {result.box for result in gone[2:]} == {sure[-1].box}
     assert max(result.psr for result in gone) < min(result.psr for result in sure)
     np.testing.assert_array_equal(target.filter.numerator, model)
@@ -77,14 +92,18 @@ def test_states_of_a_target_that_goes_and_comes_back(video, many):
 def test_either_threshold_makes_it_unsure(video):
     frames, boxes, _ = video
     for options in ({"min_score": 10.0}, {"min_psr": 1e6}):
-        tracker = Tracker(preset=dataclasses.replace(get_preset("default"), **options), device="cpu")
+        tracker = Tracker(
+            preset=dataclasses.replace(get_preset("default"), **options), device="cpu"
+        )
         tracker.init(frames[0], boxes[0])
         assert tracker.update(frames[1]).state == "unsure"
 
 
 @pytest.mark.parametrize("redetection", [4, 1000])
 def test_it_is_found_elsewhere(video, redetection):
-    """It vanishes and is back far outside the window: by growing rings within frames, by the whole frame at once."""
+    """It vanishes and is back far outside the window: by growing rings within frames, by the whole
+    frame at once.
+    """
     frames, boxes, empty = video
     tracker = Tracker(preset=dataclasses.replace(CAREFUL, redetection=redetection), device="cpu")
     tracker.init(frames[0], boxes[0])
@@ -108,14 +127,24 @@ def careful_tracker(frame, box, **options):
 
 def test_every_constant_of_careful():
     """Typed from docs/loss.md; all else is `default`'s."""
-    wanted = {"min_score": 0.21, "min_psr": 7.4, "lost_after": 10, "redetection": 8, "redetection_psr": 10.0}
-    assert get_preset("careful") == dataclasses.replace(get_preset("default"), name="careful", **wanted)
+    wanted = {
+        "min_score": 0.21,
+        "min_psr": 7.4,
+        "lost_after": 10,
+        "redetection": 8,
+        "redetection_psr": 10.0,
+    }
+    assert get_preset("careful") == dataclasses.replace(
+        get_preset("default"), name="careful", **wanted
+    )
     assert {name: getattr(get_preset("careful"), name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize("lost_after", [1, 2, 5])
 def test_counting_unsure_frames(lost_after):
-    """Where it is after each of `frames`, sure or not; it moves by (10, 1) and grows by 1 each time."""
+    """Where it is after each of `frames`, sure or not; it moves by (10, 1) and grows by 1 each
+    time.
+    """
     target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), get_preset("default"))
     centre, size, unsure = np.array([18.0, 21.0]), np.array([20.0, 10.0]), 0
     sure_place = centre, size
@@ -131,18 +160,26 @@ def test_counting_unsure_frames(lost_after):
         assert target.unsure == unsure
         assert tuple(target.centre) == tuple(centre) and tuple(target.size) == tuple(size)
         state = target.result(np.zeros((3, 3)), NOTHING, lost_after, False).state
-        assert state == ("tracking" if unsure == 0 else "lost" if unsure >= lost_after else "unsure")
+        assert state == (
+            "tracking" if unsure == 0 else "lost" if unsure >= lost_after else "unsure"
+        )
 
 
 def with_responses(tracker, monkeypatch, maps, extremes=None):
-    """The tracker sees these responses, (P, N, N), one for each place that it asks for, and notes the windows."""
+    """The tracker sees these responses, (P, N, N), one for each place that it asks for, and notes
+    the windows.
+    """
     asked = []
 
     def extract(frame, centres, windows):
         first = len(asked)
         asked.extend((*centre, *window) for centre, window in zip(np.atleast_2d(centres), windows))
         many = np.arange(first, len(asked))
-        ranges = np.tile([10.0, 200.0], (len(many), 3, 1)) if extremes is None else extremes[many % len(maps)]
+        ranges = (
+            np.tile([10.0, 200.0], (len(many), 3, 1))
+            if extremes is None
+            else extremes[many % len(maps)]
+        )
         return Extracted(np.array([maps[i % len(maps)] for i in many]), ranges)
 
     tracker._extract = extract
@@ -166,7 +203,9 @@ def lost_target(tracker, box, unsure):
 
 @pytest.mark.parametrize("unsure", [3, 4, 6, 17])
 def test_which_places_are_looked_at(video, monkeypatch, rng, unsure):
-    """The first `redetection` of the list when it becomes lost, then the next ones, then from the front again."""
+    """The first `redetection` of the list when it becomes lost, then the next ones, then from the
+    front again.
+    """
     frames, boxes, _ = video
     box = (100.0, 70.0, 30.0, 26.0)
     tracker = careful_tracker(frames[0], box, lost_after=3, redetection=7)
@@ -177,7 +216,8 @@ def test_which_places_are_looked_at(video, monkeypatch, rng, unsure):
     rows = [r for r in rows if 0 <= 83 + 26 * r <= 180]
     columns = [c for c in columns if 0 <= 115 + 30 * c <= 240]
     places = [(115 + 30 * c, 83 + 26 * r) for r in rows for c in columns if (r, c) != (0, 0)]
-    places.sort(key=lambda p: max(abs(p[0] - 115) / 30, abs(p[1] - 83) / 26))  # stable: rows from the top in a ring
+    # stable: rows from the top in a ring
+    places.sort(key=lambda p: max(abs(p[0] - 115) / 30, abs(p[1] - 83) / 26))
     start = (unsure - 3) * 7
     wanted = [(*places[(start + i) % len(places)], 90, 78) for i in range(7)]
     np.testing.assert_allclose(asked, wanted)
@@ -185,7 +225,9 @@ def test_which_places_are_looked_at(video, monkeypatch, rng, unsure):
 
 @pytest.mark.parametrize("case", ["best", "low psr", "low score", "flat", "not finite"])
 def test_the_place_with_the_best_psr_is_believed(video, monkeypatch, rng, case):
-    """Not that with the highest peak; none that is too low, holds nothing, or has a value that is not finite."""
+    """Not that with the highest peak; none that is too low, holds nothing, or has a value that is
+    not finite.
+    """
     frames, _, _ = video
     box, size = (100.0, 70.0, 30.0, 26.0), 125
     options = {"low psr": {"redetection_psr": 60.0}, "low score": {"min_score": 0.45}}.get(case, {})
@@ -206,7 +248,11 @@ def test_the_place_with_the_best_psr_is_believed(video, monkeypatch, rng, case):
     if case in ("low psr", "low score"):
         assert result is None and target.unsure == 3 and tuple(target.centre) == tuple(before)
     elif case == "best":
-        assert result.ok and result.score == np.float32(0.4) and result.psr == pytest.approx(40, rel=0.1)
+        assert (
+            result.ok
+            and result.score == np.float32(0.4)
+            and result.psr == pytest.approx(40, rel=0.1)
+        )
         centre = place + np.array([7 * 90, -4 * 78]) / size  # row 121 of 125 is 4 above
         np.testing.assert_allclose(np.array(result.box[:2]) + (15, 13), centre)
         assert result.box[2:] == (30, 26) and target.unsure == 0
@@ -228,28 +274,38 @@ def test_search_places():
 
 
 def test_search_places_in_order():
-    """The ring around the place row by row from the top left, then the next ring; frames are (height, width)."""
+    """The ring around the place row by row from the top left, then the next ring; frames are
+    (height, width).
+    """
     places = search_places(np.array([25.0, 12.0]), np.array([20.0, 8.0]), (24, 80, 3))
     ring = [(5, 4), (25, 4), (45, 4), (5, 12), (45, 12), (5, 20), (25, 20), (45, 20)]
     assert [tuple(place) for place in places] == [*ring, (65, 4), (65, 12), (65, 20)]
-    edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))  # the frame's edges belong to it
-    assert {tuple(place) for place in edge} == {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)} - {(20, 8)}
+    # the frame's edges belong to it
+    edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))
+    assert {tuple(place) for place in edge} == {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)} - {
+        (20, 8)
+    }
 
 
 def test_a_small_target_is_not_looked_for_without_end(video):
-    """What a lost frame costs is bounded by `redetection`, not by the number of places in the frame."""
+    """What a lost frame costs is bounded by `redetection`, not by the number of places in the
+    frame.
+    """
     frames, boxes, _ = video
     tracker = Tracker(preset=CAREFUL, device="cpu")
     tracker.init(frames[0], (*boxes[0, :2], 4.0, 4.0))
     windows = []
     extract = tracker._extract
-    tracker._extract = lambda frame, centres, sizes: windows.append(len(sizes)) or extract(frame, centres, sizes)
+    tracker._extract = lambda frame, centres, sizes: (
+        windows.append(len(sizes)) or extract(frame, centres, sizes)
+    )
     counts = []
     for _ in range(4):
         del windows[:]
         tracker.update(np.zeros_like(frames[0]))
         counts.append(sum(windows))
-    assert counts == [3, 3, *[3 + CAREFUL.redetection] * 2]  # lost in the third frame, and looked for there
+    # lost in the third frame, and looked for there
+    assert counts == [3, 3, *[3 + CAREFUL.redetection] * 2]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +314,10 @@ def test_a_small_target_is_not_looked_for_without_end(video):
         ({"min_psr": -1}, "min_psr must be >= 0"),
         ({"lost_after": 0}, "lost_after must be >= 1"),
         ({"redetection": 3}, "redetection_psr must be at least min_psr"),
-        ({"redetection": 3, "min_psr": 7, "redetection_psr": 6}, "redetection_psr must be at least min_psr"),
+        (
+            {"redetection": 3, "min_psr": 7, "redetection_psr": 6},
+            "redetection_psr must be at least min_psr",
+        ),
     ],
 )
 def test_bad_settings(options, message):
@@ -271,7 +330,9 @@ def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, 
     caplog.set_level("INFO")
     frames, boxes, empty = video
     small = dataclasses.replace(CAREFUL, input_size=31)
-    with pytest.raises(ValueError, match="the kernels do not know min_score, min_psr of preset 'careful'"):
+    with pytest.raises(
+        ValueError, match="the kernels do not know min_score, min_psr of preset 'careful'"
+    ):
         DeviceStep("light", small, frames[0].shape)
     tracker = Tracker(preset=small, device="cuda")
     assert "the kernels do not know min_score" in caplog.text

@@ -1,4 +1,5 @@
-"""The recipe of `make gpu`: which parts it runs and how, with a stand-in for Python that notes what it is asked.
+"""The recipe of `make gpu`: which parts it runs and how, with a stand-in for Python that notes what
+it is asked.
 
 test_gpu_benchmarks.py runs what these parts are.
 """
@@ -34,12 +35,25 @@ def make_gpu(tmp_path):
             (tools / name).unlink(missing_ok=True)
             (tools / name).symlink_to(which(name))
         if sanitizer:
-            (tools / "compute-sanitizer").write_text('#!/bin/sh\nshift 4\nexec "$@" --seen-by-sanitizer\n')
+            (tools / "compute-sanitizer").write_text(
+                '#!/bin/sh\nshift 4\nexec "$@" --seen-by-sanitizer\n'
+            )
             (tools / "compute-sanitizer").chmod(0o755)
         environment = {**os.environ, "PATH": str(tools), "DCFNET_DATA": data or ""}
-        command = ["make", "--no-print-directory", "gpu", f"PYTHON={python}", f"RESULTS={tmp_path / 'results'}"]
+        command = [
+            "make",
+            "--no-print-directory",
+            "gpu",
+            f"PYTHON={python}",
+            f"RESULTS={tmp_path / 'results'}",
+        ]
         done = subprocess.run(
-            [*command, *variables], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
+            [*command, *variables],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         return done.returncode, done.stdout + done.stderr, log.read_text().splitlines()
 
@@ -52,7 +66,11 @@ def which(name):
 
 
 def titles(printed):
-    return [line[3:].split()[0] for line in printed.splitlines() if line.startswith("== ") and "skipped" not in line]
+    return [
+        line[3:].split()[0]
+        for line in printed.splitlines()
+        if line.startswith("== ") and "skipped" not in line
+    ]
 
 
 def test_without_data_and_sanitizer(make_gpu, tmp_path):
@@ -60,7 +78,8 @@ def test_without_data_and_sanitizer(make_gpu, tmp_path):
     assert code == 0, printed
     assert titles(printed) == PARTS
     assert (
-        "David's frames: skipped, no DCFNET_DATA" in printed and "racecheck: skipped, no compute-sanitizer" in printed
+        "David's frames: skipped, no DCFNET_DATA" in printed
+        and "racecheck: skipped, no compute-sanitizer" in printed
     )
     results = tmp_path / "results"
     assert asked == [
@@ -82,7 +101,9 @@ def test_with_data_and_sanitizer(make_gpu, tmp_path):
     assert titles(printed) == [*PARTS[:-1], "memcheck", "racecheck", "kernels"]
     assert f"-m dcfnet_np bench {david} --device cuda" in asked[3]
     assert f"gpu_tracking.py --frames {david} --out" in asked[4]
-    assert [line.endswith("--seen-by-sanitizer") for line in asked] == [6 <= number <= 7 for number in range(9)]
+    assert [line.endswith("--seen-by-sanitizer") for line in asked] == [
+        6 <= number <= 7 for number in range(9)
+    ]
 
 
 def test_the_sanitizer_sees_tests_of_every_kernel():
@@ -91,7 +112,10 @@ def test_the_sanitizer_sees_tests_of_every_kernel():
     recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (pytest_words,) = re.findall(r'DCFNET_NO_POOL=1 .*? -m (pytest .*? -k ".*?"); ', recipe)
     done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(pytest_words), "--collect-only"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", *shlex.split(pytest_words), "--collect-only"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for file in ("conv", "tf32", "lrn", "dft", "dcf", "crop", "peak", "train"):

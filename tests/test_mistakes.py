@@ -1,4 +1,6 @@
-"""Planted mistakes: the tests must fail on every one of mistakes.MISTAKES and mistakes_kernels.KERNELS."""
+"""Planted mistakes: the tests must fail on every one of mistakes.MISTAKES and
+mistakes_kernels.KERNELS.
+"""
 
 import pathlib
 import shutil
@@ -25,7 +27,9 @@ OFTEN = {
 
 def each(mistakes):
     often = [() if mistake.name in OFTEN else pytest.mark.slow for mistake in mistakes]
-    return [pytest.param(mistake, id=mistake.name, marks=mark) for mistake, mark in zip(mistakes, often)]
+    return [
+        pytest.param(mistake, id=mistake.name, marks=mark) for mistake, mark in zip(mistakes, often)
+    ]
 
 
 def assert_noticed(mistake):
@@ -51,7 +55,9 @@ def test_the_lists():
     assert set(names) >= OFTEN
     for mistake in MISTAKES + KERNELS:
         assert mistake.old in (ROOT / mistake.file).read_text(encoding="utf-8"), mistake.name
-    families = {pathlib.Path(mistake.file).stem for mistake in KERNELS if mistake.file.endswith(".cu")}
+    families = {
+        pathlib.Path(mistake.file).stem for mistake in KERNELS if mistake.file.endswith(".cu")
+    }
     assert families == {pathlib.Path(file).stem for file in kernels.sources()}
     shown = (ROOT / "docs" / "kernels.md").read_text()
     assert [mistake.name for mistake in KERNELS if mistake.name not in shown] == []

@@ -90,7 +90,9 @@ def test_errors_change_nothing(rng):
         many.remove(0)
     with pytest.raises(ValueError, match="MultiTracker.add: box must be finite"):
         many.add(frames[0], (np.nan, 1, 2, 3))
-    with pytest.raises(ValueError, match="MultiTracker.add: the window around the box holds nothing to track"):
+    with pytest.raises(
+        ValueError, match="MultiTracker.add: the window around the box holds nothing to track"
+    ):
         many.add(np.zeros_like(frames[0]), truth[0])
     assert many.add(frames[0], truth[0]) == 0
     for call in (lambda frame: many.add(frame, (1, 2, 9, 9)), many.update):
@@ -119,7 +121,11 @@ def test_kernels_follow_them_too(full_size_device, rng, name):  # noqa: F811
         assert tracker.add(images[2], boxes[3]) == 3
         results[device].append(tracker.update(images[3], response=True))
         assert list(results[device][-1]) == [0, 2, 3]
-    assert many["cuda"]._by_kernels._step.targets == 4 and set(many["cuda"]._targets.values()) == {0, 1, 2}
+    assert many["cuda"]._by_kernels._step.targets == 4 and set(many["cuda"]._targets.values()) == {
+        0,
+        1,
+        2,
+    }
     for got, want in zip(results["cuda"], results["cpu"]):
         assert list(got) == list(want)
         for id in want:
@@ -133,9 +139,13 @@ def test_errors_by_kernels(full_size_device, rng):  # noqa: F811
     images, box = sequence(rng, frames=3)
     many = MultiTracker(make_weights(), make_preset("default"), device="cuda")
     many.add(images[0], box)
-    with pytest.raises(ValueError, match="MultiTracker.add: the window around the box holds nothing to track"):
+    with pytest.raises(
+        ValueError, match="MultiTracker.add: the window around the box holds nothing to track"
+    ):
         many.add(np.full_like(images[0], 5), box)
-    with pytest.raises(ValueError, match="MultiTracker.add: the frame must be 96x72 as the first one, got 72x96"):
+    with pytest.raises(
+        ValueError, match="MultiTracker.add: the frame must be 96x72 as the first one, got 72x96"
+    ):
         many.add(images[0].transpose(1, 0, 2), box)
     one = Tracker(make_weights(), make_preset("default"), device="cuda")
     one.init(images[0], box)

@@ -1,4 +1,6 @@
-"""Mutants: that they are made as said, that the checks kill them, and that none is excused for nothing."""
+"""Mutants: that they are made as said, that the checks kill them, and that none is excused for
+nothing.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ import pytest
 from dcfnet_np.gradcheck import check, mutants, survivors, table
 from dcfnet_np.ops import dcf, loss, lrn
 
-# ---------------------------------------------------------------------------------------------- making them
+# ----------------------------------------------------------------------------------------------
+# making them
 
 
 def sample(x, y, n=2):
@@ -37,7 +40,11 @@ def test_the_mutants_of_a_function():
         "total = x.conj() * y[1:n] - 4",
         "total = x.conj() * y[1:n] - 2",
     }
-    assert {after for before, after in found if before == second} == {"total -= y", "total = y", "pass"}
+    assert {after for before, after in found if before == second} == {
+        "total -= y",
+        "total = y",
+        "pass",
+    }
     assert {after for before, after in found if before == third} == {"return (x, total)"}
     assert {before for before, _ in found} == {first, second, third}
 
@@ -54,7 +61,10 @@ def test_a_planted_mutant_runs_under_every_name_and_is_gone_afterwards():
 
 def test_every_backward_pass_is_a_target():
     targets = set(mutants.targets())
-    named = {f"ops.{op}_backward" for op in ("conv.conv2d", "relu.relu", "lrn.lrn", "loss.response_loss", "dcf.dcf")}
+    named = {
+        f"ops.{op}_backward"
+        for op in ("conv.conv2d", "relu.relu", "lrn.lrn", "loss.response_loss", "dcf.dcf")
+    }
     equations = {
         "search_gradient_f",
         "to_image",
@@ -63,17 +73,29 @@ def test_every_backward_pass_is_a_target():
         "template_gradient",
     }
     assert targets >= named | {f"ops.dcf.{name}" for name in equations}
-    assert targets >= {"ops.fourier.rfft2_adjoint", "ops.fourier.irfft2_adjoint", "ops.fourier.mirror_count"}
+    assert targets >= {
+        "ops.fourier.rfft2_adjoint",
+        "ops.fourier.irfft2_adjoint",
+        "ops.fourier.mirror_count",
+    }
     assert targets >= {"network.backward", "filter.OnlineFilter.update"}
 
 
-# ------------------------------------------------------------------------------------------------ killing them
+# ------------------------------------------------------------------------------------------------
+# killing them
 
 
 def assert_killed(verdicts):
     assert verdicts
-    alive = [f"{v.function}, line {v.line}: {v.before}  ->  {v.after}" for v in verdicts if v.status == "survived"]
-    assert not alive, "no check notices, so strengthen gradcheck.table, or say in mutants.EQUIVALENT why: " + str(alive)
+    alive = [
+        f"{v.function}, line {v.line}: {v.before}  ->  {v.after}"
+        for v in verdicts
+        if v.status == "survived"
+    ]
+    assert not alive, (
+        "no check notices, so strengthen gradcheck.table, or say in mutants.EQUIVALENT why: "
+        + str(alive)
+    )
 
 
 def test_a_share_of_the_mutants_is_killed():
@@ -82,7 +104,9 @@ def test_a_share_of_the_mutants_is_killed():
 
 
 def test_all_mutants_of_the_paper_s_gradients_are_killed():
-    names = [name for name in mutants.targets() if name.startswith("ops.dcf.") and "gradient" in name]
+    names = [
+        name for name in mutants.targets() if name.startswith("ops.dcf.") and "gradient" in name
+    ]
     verdicts = list(mutants.judge(functions=names))
     assert_killed(verdicts)
     assert {v.status for v in verdicts} == {"killed"} and len(verdicts) > 30
@@ -101,12 +125,18 @@ def test_a_hole_in_the_checks_is_seen(monkeypatch):
     monkeypatch.setattr(mutants, "CASES", table.CASES)
     verdicts = list(mutants.judge(functions=["ops.dcf.template_gradient_f"]))
     (alive,) = (v for v in verdicts if v.status == "survived")
-    assert "search_f.conj() * label_f.conj()" in alive.before and "search_f.conj() * label_f " in alive.after
+    assert (
+        "search_f.conj() * label_f.conj()" in alive.before
+        and "search_f.conj() * label_f " in alive.after
+    )
 
 
 def test_code_that_fails_its_own_checks_has_no_mutants(monkeypatch):
     with mutants.planted(dcf.to_image, next(mutants.mutants(dcf.to_image)).code):
-        with pytest.raises(RuntimeError, match="the checks must pass on the code as it is, but equation 8: TypeError"):
+        with pytest.raises(
+            RuntimeError,
+            match="the checks must pass on the code as it is, but equation 8: TypeError",
+        ):
             list(mutants.judge(functions=["ops.dcf.to_image"]))
 
 
@@ -129,11 +159,14 @@ def test_no_excuse_is_for_a_mutant_that_can_be_killed():
     assert [v for v in excused if (v.function, v.before, "*") not in mutants.EQUIVALENT] == []
 
 
-# ----------------------------------------------------------------------------------------- anybody's backward pass
+# -----------------------------------------------------------------------------------------
+# anybody's backward pass
 
 
 def test_survivors_of_a_weak_check(rng):
-    """With alpha at its usual 2e-5 the gradient across channels is invisible; with alpha near 1 it is not."""
+    """With alpha at its usual 2e-5 the gradient across channels is invisible; with alpha near 1 it
+    is not.
+    """
     x = rng.standard_normal((2, 6, 3, 4))
     weak = {m.after for m in survivors(lrn.lrn_forward, lrn.lrn_backward, (x,), tolerance=1e-3)}
     strong = {m.after for m in survivors(lrn.lrn_forward, lrn.lrn_backward, (x,), alpha=0.9)}

@@ -9,8 +9,9 @@ from dcfnet_np.ops.conv import conv2d_forward
 from dcfnet_np.ops.lrn import lrn_forward
 from dcfnet_np.ops.relu import relu_forward
 
-# A small network that hides nothing: three convolutions, one of them dilated, C != O, and an LRN whose
-# cross-channel term is as large as the direct one (with the usual alpha of 2e-5 it could be deleted unseen).
+# A small network that hides nothing: three convolutions, one of them dilated, C != O, and an LRN
+# whose cross-channel term is as large as the direct one (with the usual alpha of 2e-5 it could be
+# deleted unseen).
 STRONG = (
     Conv(3, 4),
     Relu(),
@@ -26,10 +27,14 @@ def images(rng, shape, dtype=np.float64):
 
 
 def random_parameters(architecture, seed, dtype=np.float64):
-    """Initialised weights, and biases that are not zero: a test with zero biases cannot see a lost one."""
+    """Initialised weights, and biases that are not zero: a test with zero biases cannot see a lost
+    one.
+    """
     rng = np.random.default_rng(seed)
     parameters = network.initialise(architecture, seed, dtype)
-    return {name: p + 0.1 * rng.standard_normal(p.shape).astype(dtype) for name, p in parameters.items()}
+    return {
+        name: p + 0.1 * rng.standard_normal(p.shape).astype(dtype) for name, p in parameters.items()
+    }
 
 
 def test_table_1():
@@ -45,7 +50,8 @@ def test_table_1():
     }
     for name, specs in ARCHITECTURES.items():
         kinds = [type(spec) for spec in specs]
-        assert kinds == [Conv, Relu] * (len(widths[name]) - 1) + [Conv, Lrn]  # no ReLU before the LRN
+        # no ReLU before the LRN
+        assert kinds == [Conv, Relu] * (len(widths[name]) - 1) + [Conv, Lrn]
         assert specs[-1] == (5, 1.0, 2e-5, 0.75)
         assert network.output_channels(name) == 32
 
@@ -82,7 +88,8 @@ def test_initialise(architecture):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "valid"), [("conv1", 121), ("conv1-dilation", 119), ("conv2", 117), ("light", 121)]
+    ("architecture", "valid"),
+    [("conv1", 121), ("conv1-dilation", 119), ("conv2", 117), ("light", 121)],
 )
 def test_feature_size(architecture, valid):
     assert network.feature_size(125, architecture) == 125
@@ -154,7 +161,10 @@ def test_gradient_against_finite_differences(size, padding):
         return float((network.features(x, parameters, STRONG, padding=padding) * dy).sum())
 
     step = 1e-6  # small: within it no ReLU of this seed changes sign
-    for name, array, analytic in [("x", x, dx), *((n, p, dparameters[n]) for n, p in parameters.items())]:
+    for name, array, analytic in [
+        ("x", x, dx),
+        *((n, p, dparameters[n]) for n, p in parameters.items()),
+    ]:
         numeric = np.empty_like(array)
         for index in np.ndindex(array.shape):
             kept = array[index]
@@ -180,13 +190,17 @@ def test_siamese_gradients_add():
     _, caches = network.forward(np.concatenate([template, search]), parameters, STRONG)
     _, stacked = network.backward(dy, caches)
     for name in parameters:
-        np.testing.assert_allclose(by_template[name] + by_search[name], stacked[name], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(
+            by_template[name] + by_search[name], stacked[name], rtol=1e-10, atol=1e-12
+        )
 
 
 def test_bad_arguments():
     x = np.zeros((1, 3, 9, 9), np.float32)
     good = network.initialise("light", 0)
-    with pytest.raises(ValueError, match="must be one of conv1, conv1-dilation, conv2, light, got 'heavy'"):
+    with pytest.raises(
+        ValueError, match="must be one of conv1, conv1-dilation, conv2, light, got 'heavy'"
+    ):
         network.forward(x, good, "heavy")
     with pytest.raises(ValueError, match=r"conv1.weight must have shape \(64, 3, 3, 3\)"):
         network.forward(x, good, "conv1")
@@ -207,9 +221,15 @@ def test_bad_arguments():
     [
         (lambda p: p.pop("conv2.bias"), "must have 'conv2.bias'"),
         (lambda p: p.update({"conv3.bias": np.zeros(3, np.float32)}), "got 'conv3.bias' too"),
-        (lambda p: p.update({"conv1.bias": np.zeros(31, np.float32)}), r"conv1.bias must have shape \(32,\)"),
+        (
+            lambda p: p.update({"conv1.bias": np.zeros(31, np.float32)}),
+            r"conv1.bias must have shape \(32,\)",
+        ),
         (lambda p: p.update({"conv1.bias": np.zeros(32)}), "one float dtype, got float32, float64"),
-        (lambda p: p.update({k: v.astype(np.int32) for k, v in p.items()}), "one float dtype, got int32"),
+        (
+            lambda p: p.update({k: v.astype(np.int32) for k, v in p.items()}),
+            "one float dtype, got int32",
+        ),
     ],
 )
 def test_check_parameters(change, message):

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")  # on a machine for make gpu, say
+# on a machine for make gpu, say
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 NotebookClient = pytest.importorskip("nbclient", reason="nbclient is not installed").NotebookClient
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
@@ -19,7 +20,9 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 def execute(path, folder):
     """The notebook, run in `folder`; what would differ from machine to machine is left out."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=300, record_timing=False, resources={"metadata": {"path": str(folder)}}
+    )
     # Pictures go into the notebook, whatever backend an earlier test of this process has chosen.
     client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     notebook.metadata["language_info"] = {"name": "python"}
@@ -40,8 +43,13 @@ def printed(notebook):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_prints_what_it_shows(path, tmp_path):
     committed = nbformat.read(path, as_version=4)
-    assert printed(execute(path, tmp_path)) == printed(committed), f"run it again: make notebooks ({path.name})"
-    assert any(text for text, _ in printed(committed)) and sum(count for _, count in printed(committed)) >= 1
+    assert printed(execute(path, tmp_path)) == printed(committed), (
+        f"run it again: make notebooks ({path.name})"
+    )
+    assert (
+        any(text for text, _ in printed(committed))
+        and sum(count for _, count in printed(committed)) >= 1
+    )
 
 
 def test_notebooks_are_small():

@@ -1,4 +1,6 @@
-"""Convolution, ReLU, LRN and the loss against their definitions; their gradients are in test_gradcheck.py."""
+"""Convolution, ReLU, LRN and the loss against their definitions; their gradients are in
+test_gradcheck.py.
+"""
 
 import naive
 import numpy as np
@@ -25,9 +27,13 @@ CONVOLUTIONS = [  # x, kernel, padding, dilation
 def test_convolution_is_its_definition(xp, rng, shape, kernel, padding, dilation, dtype, tolerance):
     x, w = rng.standard_normal(shape).astype(dtype), rng.standard_normal(kernel).astype(dtype)
     b = rng.standard_normal(kernel[0]).astype(dtype)
-    y, cache = conv2d_forward(xp.asarray(x), xp.asarray(w), xp.asarray(b), padding=padding, dilation=dilation)
+    y, cache = conv2d_forward(
+        xp.asarray(x), xp.asarray(w), xp.asarray(b), padding=padding, dilation=dilation
+    )
     assert y.dtype == dtype
-    np.testing.assert_allclose(to_numpy(y), naive.conv2d(x, w, b, padding, dilation), atol=tolerance, rtol=tolerance)
+    np.testing.assert_allclose(
+        to_numpy(y), naive.conv2d(x, w, b, padding, dilation), atol=tolerance, rtol=tolerance
+    )
     gradients = conv2d_backward(y, cache)
     assert [g.shape for g in gradients] == [x.shape, w.shape, b.shape]
     assert all(g.dtype == dtype for g in gradients)
@@ -48,7 +54,9 @@ def test_convolution_refuses_what_does_not_fit(rng):
         conv2d_backward(np.zeros((1, 2, 4, 5)), cache)
 
 
-@pytest.mark.parametrize("channels, n, beta", [(1, 5, 0.75), (4, 3, 0.75), (7, 5, 0.5), (32, 5, 0.75)])
+@pytest.mark.parametrize(
+    "channels, n, beta", [(1, 5, 0.75), (4, 3, 0.75), (7, 5, 0.5), (32, 5, 0.75)]
+)
 def test_lrn_is_its_definition(xp, rng, channels, n, beta):
     x = rng.standard_normal((2, channels, 3, 4))
     y, _ = lrn_forward(xp.asarray(x), n=n, k=1.5, alpha=0.9, beta=beta)

@@ -1,4 +1,6 @@
-"""Videos that are in a benchmark: found by their pictures, in another size and quality; known by their names."""
+"""Videos that are in a benchmark: found by their pictures, in another size and quality; known by
+their names.
+"""
 
 import cv2
 import numpy as np
@@ -10,10 +12,14 @@ from dcfnet_np.train import overlap, prepare
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A benchmark of two videos; to learn from, one of them in disguise and one that is like neither."""
+    """A benchmark of two videos; to learn from, one of them in disguise and one that is like
+    neither.
+    """
     root = tmp_path_factory.mktemp("data")
     for number, name in enumerate(("Known", "Other")):
-        frames, boxes = make_sequence(np.random.default_rng(number), 30, 320, 240, (72, 56), (4.1, 2.3))
+        frames, boxes = make_sequence(
+            np.random.default_rng(number), 30, 320, 240, (72, 56), (4.1, 2.3)
+        )
         write_sequence(root / "benchmark" / name, frames, boxes)
         if name == "Known":  # every other frame from the fifth on, smaller, darker, as a poor JPEG
             disguised = [cv2.resize(frame, None, fx=0.7, fy=0.7) for frame in frames[5::2]]
@@ -28,14 +34,27 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_video_of_a_benchmark_is_refused(data, tmp_path, dcfnet, workers):
-    words = ["prepare", data / "learn", "--out", tmp_path / "crops.h5", "--workers", workers, "--size", 40]
+    words = [
+        "prepare",
+        data / "learn",
+        "--out",
+        tmp_path / "crops.h5",
+        "--workers",
+        workers,
+        "--size",
+        40,
+    ]
     code, printed, said = dcfnet(*words, "--benchmarks", data / "benchmark")
     assert (code, printed) == (2, "") and not list(tmp_path.iterdir())
     assert said.count("\n") == 1 and f"disguise is {data / 'benchmark'}: Known (" in said
     assert "innocent" not in said and "--exclude disguise" in said
-    code, printed, said = dcfnet(*words, "--benchmarks", data / "benchmark/Other", data / "benchmark/Other")
+    code, printed, said = dcfnet(
+        *words, "--benchmarks", data / "benchmark/Other", data / "benchmark/Other"
+    )
     assert code == 0, said
-    code, printed, said = dcfnet(*words, "--exclude", "disguise", "--benchmarks", data / "benchmark")
+    code, printed, said = dcfnet(
+        *words, "--exclude", "disguise", "--benchmarks", data / "benchmark"
+    )
     assert (code, said) == (0, "") and "sequences 1" in printed
 
 
@@ -50,11 +69,16 @@ def test_frames_that_show_nothing_are_like_nothing(tmp_path, data):
 
 
 def test_hashes_tell_pictures_apart(tmp_path, rng):
-    pictures = [cv2.resize(rng.integers(0, 256, (9, 12, 3), np.uint8), (400, 300)) for _ in range(20)]
+    pictures = [
+        cv2.resize(rng.integers(0, 256, (9, 12, 3), np.uint8), (400, 300)) for _ in range(20)
+    ]
     write_images(tmp_path, pictures)
     write_images(tmp_path / "half", [cv2.resize(picture, (200, 150)) for picture in pictures])
     first, second = (
-        np.array([overlap.picture_hash(folder / f"{number:04d}.png") for number in range(1, 21)], np.uint64)
+        np.array(
+            [overlap.picture_hash(folder / f"{number:04d}.png") for number in range(1, 21)],
+            np.uint64,
+        )
         for folder in (tmp_path, tmp_path / "half")
     )
     differ = np.bitwise_count(first[:, None] ^ second)
@@ -63,7 +87,17 @@ def test_hashes_tell_pictures_apart(tmp_path, rng):
 
 
 def test_known_names():
-    names = ["Bird1", "uav_bird1", "one/Jogging.2", "FACEOCC1", "gymnastics4", "bird-1", "Bike_ce2", "camel", "Girl2.1"]
+    names = [
+        "Bird1",
+        "uav_bird1",
+        "one/Jogging.2",
+        "FACEOCC1",
+        "gymnastics4",
+        "bird-1",
+        "Bike_ce2",
+        "camel",
+        "Girl2.1",
+    ]
     assert overlap.known_names(names) == {
         "Bird1": "OTB",
         "uav_bird1": "OTB",
@@ -77,8 +111,14 @@ def test_known_names():
 
 
 def test_real_videos_are_told_apart(data_dir, tmp_path):
-    """Nothing to learn from or to validate with is in the development sequences; a poor copy is still alike."""
-    samples = {item.sample: item.name for name in ("train", "validation") for item in prepare.plan([data_dir / name])}
+    """Nothing to learn from or to validate with is in the development sequences; a poor copy is
+    still alike.
+    """
+    samples = {
+        item.sample: item.name
+        for name in ("train", "validation")
+        for item in prepare.plan([data_dir / name])
+    }
     assert len(samples) == 46
     assert overlap.find(samples, [data_dir / "sequences"]) == []
     david = {item.sample: item.name for item in prepare.plan([data_dir / "sequences/David"])}
@@ -88,7 +128,9 @@ def test_real_videos_are_told_apart(data_dir, tmp_path):
         poor = cv2.resize(cv2.imread(str(path)), None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
         poor = (255 * (poor / 255.0) ** 0.8).astype(np.uint8)
         assert cv2.imwrite(str(tmp_path / "poor.jpg"), poor, [cv2.IMWRITE_JPEG_QUALITY, 60])
-        differ.append((overlap.picture_hash(path) ^ overlap.picture_hash(tmp_path / "poor.jpg")).bit_count())
+        differ.append(
+            (overlap.picture_hash(path) ^ overlap.picture_hash(tmp_path / "poor.jpg")).bit_count()
+        )
     assert np.mean(np.array(differ) <= overlap.NEAR) > 0.95
     (found,) = overlap.find(david, [data_dir / "sequences/David", data_dir / "sequences/Girl"])
     assert (found.matches, found.looked_at) == (16, 16)

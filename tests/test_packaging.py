@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SKIPPED = shutil.ignore_patterns(".*", "build", "dist", "out", "runs", "__pycache__", "*.egg-info", "*.pyc", "*.tmp")
+SKIPPED = shutil.ignore_patterns(
+    ".*", "build", "dist", "out", "runs", "__pycache__", "*.egg-info", "*.pyc", "*.tmp"
+)
 
-# Run in the clean environment: import every module; print {module: file} and the package's data files.
+# Run in the clean environment: import every module; print {module: file} and the package's data
+# files.
 IMPORT_EVERYTHING = """
 import importlib, importlib.util, json, pathlib, pkgutil
 import dcfnet_np
@@ -33,7 +36,9 @@ print(json.dumps({"modules": modules, "files": files}))
 
 def run(*command, cwd):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -76,14 +81,21 @@ def archives(source):
 
 @pytest.fixture(scope="module")
 def installed(archives, tmp_path_factory):
-    """What a clean environment finds with the wheel of the sdist in it and our dependencies in reach."""
+    """What a clean environment finds with the wheel of the sdist in it and our dependencies in
+    reach.
+    """
     away = tmp_path_factory.mktemp("away")
     run(sys.executable, "-m", "venv", "--without-pip", away / "venv", cwd=away)
     python = away / "venv" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
     run(*pip, "install", "--no-deps", "--no-index", archives[1], cwd=away)
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=away).strip())
-    # A folder that a .pth file adds has its own .pth files ignored: an editable dcfnet_np stays out of sight.
+    site = Path(
+        run(
+            python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=away
+        ).strip()
+    )
+    # A folder that a .pth file adds has its own .pth files ignored: an editable dcfnet_np stays out
+    # of sight.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     found = json.loads(run(python, "-I", "-c", IMPORT_EVERYTHING, cwd=away))
     found["site"] = site
@@ -92,7 +104,9 @@ def installed(archives, tmp_path_factory):
 
 def test_every_module_imports_from_the_clean_environment(source, installed):
     assert set(installed["modules"]) == expected_modules(source)
-    strangers = [f for f in installed["modules"].values() if not Path(f).is_relative_to(installed["site"])]
+    strangers = [
+        f for f in installed["modules"].values() if not Path(f).is_relative_to(installed["site"])
+    ]
     assert not strangers
     assert {"dcfnet_np.kernels", "dcfnet_np.train"} <= set(installed["modules"])
 
@@ -100,10 +114,16 @@ def test_every_module_imports_from_the_clean_environment(source, installed):
 def test_kernels_and_weights_are_installed(source, installed):
     expected = {f"kernels/{p.name}" for p in (source / "kernels").glob("*.cu*")}
     expected |= {f"evaluation/{p.name}" for p in (source / "dcfnet_np/evaluation").glob("*.j2")}
-    page = [p for p in (source / "dcfnet_np/explain").rglob("*.*") if p.suffix in (".css", ".j2", ".js")]
+    page = [
+        p for p in (source / "dcfnet_np/explain").rglob("*.*") if p.suffix in (".css", ".j2", ".js")
+    ]
     expected |= {str(p.relative_to(source / "dcfnet_np")) for p in page}
     assert len(page) > 20
-    expected |= {f"data/{p.name}" for p in (source / "dcfnet_np/data").iterdir() if p.suffix in (".h5", ".md")}
+    expected |= {
+        f"data/{p.name}"
+        for p in (source / "dcfnet_np/data").iterdir()
+        if p.suffix in (".h5", ".md")
+    }
     expected |= {f"serve/page/{name}" for name in ("index.html", "page.js", "style.css")}
     expected |= {"py.typed"}
     assert {"kernels/probe.cu", "kernels/probe.cuh", "data/probe.h5", "data/probe.md"} <= expected

@@ -1,4 +1,6 @@
-"""A pair on one core is `pair_loss` and `pair_gradients`, to rounding, again and again in the same memory."""
+"""A pair on one core is `pair_loss` and `pair_gradients`, to rounding, again and again in the same
+memory.
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from dcfnet_np.train.augment import Augmentation
 
 def batch(rng, architecture, size, dtype, window):
     map_size = network.feature_size(size, architecture, "valid")
-    objective = plain.make_objective((map_size, map_size), 4.2, 0.3, window=window, dtype=dtype, device=Device("cpu"))
+    objective = plain.make_objective(
+        (map_size, map_size), 4.2, 0.3, window=window, dtype=dtype, device=Device("cpu")
+    )
     label = rng.uniform(0, 1, objective.label.shape).astype(dtype)
     band = make_band(label.shape, (14, 17), dtype)
     objective = objective._replace(label=label, band=band, label_f=rfft2(label, band))
@@ -26,7 +30,9 @@ def batch(rng, architecture, size, dtype, window):
 
 @pytest.mark.parametrize("window", [False, True], ids=["no window", "window"])
 @pytest.mark.parametrize("architecture", ["light", "conv1", "conv2"])
-@pytest.mark.parametrize(("dtype", "loss_limit", "limit"), [(np.float64, 1e-12, 1e-11), (np.float32, 1e-5, 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "loss_limit", "limit"), [(np.float64, 1e-12, 1e-11), (np.float32, 1e-5, 1e-4)]
+)
 def test_loss_and_gradients(rng, architecture, dtype, loss_limit, limit, window):
     batches, parameters, objective = batch(rng, architecture, 70, dtype, window)
     steps = batches.pair_steps(architecture, objective)
@@ -41,14 +47,18 @@ def test_loss_and_gradients(rng, architecture, dtype, loss_limit, limit, window)
         assert loss == pytest.approx(expected, rel=loss_limit)
         assert list(got) == list(parameters)
         for name, gradient in gradients.items():
-            np.testing.assert_allclose(got[name], gradient, atol=limit * abs(gradient).max(), err_msg=name)
+            np.testing.assert_allclose(
+                got[name], gradient, atol=limit * abs(gradient).max(), err_msg=name
+            )
 
 
 def test_moved_windows_meet_shifted_labels(rng):
     """`batch_gradients`, pair by pair and fast, against all pairs at once by the plain code."""
     batches, parameters, objective = batch(rng, "light", 70, np.float64, False)
     crops = rng.integers(0, 256, (6, 3, 82, 82), dtype=np.uint8)
-    moved = plain.Batches(crops, (104.0, 117.0, 123.0), np.float64, Augmentation(jitter=6, flip=True), size=70)
+    moved = plain.Batches(
+        crops, (104.0, 117.0, 123.0), np.float64, Augmentation(jitter=6, flip=True), size=70
+    )
     pairs = np.array([[0, 1], [2, 3], [4, 5]])
     labels = moved.labels(pairs, 1, objective)
     assert abs(labels - objective.label).max(axis=(1, 2)).min() > 0.1
@@ -58,7 +68,9 @@ def test_moved_windows_meet_shifted_labels(rng):
     assert moved.pair_steps("light", objective) is not None
     assert losses.mean() == pytest.approx(expected, rel=1e-12)
     for name, gradient in plain.pair_gradients(caches).items():
-        np.testing.assert_allclose(gradients[name], gradient, atol=1e-11 * abs(gradient).max(), err_msg=name)
+        np.testing.assert_allclose(
+            gradients[name], gradient, atol=1e-11 * abs(gradient).max(), err_msg=name
+        )
 
 
 def test_where_there_is_no_fast_way(rng):

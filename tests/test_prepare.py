@@ -1,4 +1,6 @@
-"""`dcfnet prepare`: crops from every layout, by position; what is left out; the file, its reader and its split."""
+"""`dcfnet prepare`: crops from every layout, by position; what is left out; the file, its reader
+and its split.
+"""
 
 import hashlib
 import json
@@ -16,7 +18,10 @@ from dcfnet_np.train import prepare
 from dcfnet_np.train.crops import held_out, read_crops
 
 SIZE, MARGIN = 33, 5
-BOXES = np.array([[60, 50, 20, 31], [64, 52, 23, 30], [3, 5, 40, 24], [190, 150, 48, 45], [70, 60, 19, 17]], float)
+BOXES = np.array(
+    [[60, 50, 20, 31], [64, 52, 23, 30], [3, 5, 40, 24], [190, 150, 48, 45], [70, 60, 19, 17]],
+    float,
+)
 
 
 @pytest.fixture
@@ -40,7 +45,9 @@ def sampled_points(box, padding, size, margin):
 
 
 def check_crop(crop, box, index, padding=2.0, size=SIZE, margin=MARGIN):
-    """Every pixel of a crop of a coded frame says where it was taken from; outside the frame all is 0."""
+    """Every pixel of a crop of a coded frame says where it was taken from; outside the frame all is
+    0.
+    """
     x, y = sampled_points(box, padding, size, margin)
     inside = ((y >= 0) & (y <= HEIGHT - 1))[:, None] & ((x >= 0) & (x <= WIDTH - 1))
     beyond = ((y <= -1) | (y >= HEIGHT))[:, None] | (x <= -1) | (x >= WIDTH)
@@ -69,7 +76,9 @@ def test_layout(tmp_path, made, layout):
         check_crop(crop, box, frame - first)
 
 
-@pytest.mark.parametrize(("padding", "size", "margin"), [(1.5, 24, 0), (2.0, 125, 16), (3.0, 20, 20)])
+@pytest.mark.parametrize(
+    ("padding", "size", "margin"), [(1.5, 24, 0), (2.0, 125, 16), (3.0, 20, 20)]
+)
 def test_other_sizes(tmp_path, made, padding, size, margin):
     otb(tmp_path, "ant", BOXES)
     _, data = made(tmp_path / "ant", padding=padding, size=size, margin=margin)
@@ -80,7 +89,9 @@ def test_other_sizes(tmp_path, made, padding, size, margin):
 
 
 def test_without_its_margin_a_crop_is_that_of_no_margin(tmp_path, rng):
-    """Noise, in which a shift by a fraction of a pixel shows; rounding may differ by one grey level."""
+    """Noise, in which a shift by a fraction of a pixel shows; rounding may differ by one grey
+    level.
+    """
     write_rows(tmp_path / "ant/groundtruth_rect.txt", BOXES + (1.3, 0.8, 0, 0))
     for index in range(len(BOXES)):
         (tmp_path / "ant/img").mkdir(exist_ok=True)
@@ -115,15 +126,19 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path, made):
     }
     assert data.frame.tolist() == [1, 8, 9]
     with h5py.File(tmp_path / "crops.h5") as file:
-        assert json.loads(file.attrs["skipped"]) == {key: value for key, value in counts.items() if key != "crops"}
+        assert json.loads(file.attrs["skipped"]) == {
+            key: value for key, value in counts.items() if key != "crops"
+        }
 
 
 def test_windows_of_one_colour_are_left_out(tmp_path, made, caplog):
-    """White, gray and black, also where the window reaches out of the frame; not where one pixel of it differs.
+    """White, gray and black, also where the window reaches out of the frame; not where one pixel of
+    it differs.
 
     A pixel in the margin around the window does not count.
     """
-    box = np.array([60, 50, 16, 16])  # in a window of 48 x 48 pixels, 44 .. 92 and 34 .. 82, sampled 1.5 apart
+    # in a window of 48 x 48 pixels, 44 .. 92 and 34 .. 82, sampled 1.5 apart
+    box = np.array([60, 50, 16, 16])
     values = [255, 128, 0, 255, 255, 255, 128, 255]
     otb(tmp_path, "ant", np.tile(box, (len(values) + 1, 1)))
     otb(tmp_path, "bee", np.array([[2, 3, 30, 30]] * 2 + [[60, 50, 16, 16]] * 2))
@@ -154,7 +169,11 @@ def test_labels_of_the_data_sets_hide_frames(tmp_path, made):
         write_rows(folder / file, labels)
     counts, data = made(*(tmp_path / name for name in ("got10k", "lasot", "nuspro")))
     assert counts == {"crops": 12, "the target is hidden": 3}
-    assert [data.frame[data.sequence == k].tolist() for k in range(3)] == [[1, 3, 4, 5], [1, 2, 4, 5], [1, 2, 4, 5]]
+    assert [data.frame[data.sequence == k].tolist() for k in range(3)] == [
+        [1, 3, 4, 5],
+        [1, 2, 4, 5],
+        [1, 2, 4, 5],
+    ]
 
 
 def test_the_hidden_start_of_tiger1(tmp_path, made):
@@ -166,7 +185,9 @@ def test_the_hidden_start_of_tiger1(tmp_path, made):
 def test_annotations_of_single_images_beside_vid_are_not_looked_at(tmp_path, made):
     LAYOUTS["vid"](tmp_path / "data", "ant", BOXES)
     (tmp_path / "data/Annotations/DET/train").mkdir(parents=True)
-    (tmp_path / "data/Annotations/DET/train/one.xml").write_text("<annotation><object></object></annotation>")
+    (tmp_path / "data/Annotations/DET/train/one.xml").write_text(
+        "<annotation><object></object></annotation>"
+    )
     assert made(tmp_path / "data")[1].sequences == ("ant.0",)
 
 
@@ -185,7 +206,9 @@ def test_xml_of_two_targets(tmp_path, made):
 
 @pytest.mark.parametrize("kind", ["colours", "numbers"])
 def test_masks_of_two_targets(tmp_path, made, kind):
-    """The first two colours of VOC's palette, in BGR, or gray values; the second target leaves in the last frame."""
+    """The first two colours of VOC's palette, in BGR, or gray values; the second target leaves in
+    the last frame.
+    """
     davis(tmp_path / "data", "ant", BOXES, (0, 0, 128) if kind == "colours" else 1)
     folder = tmp_path / "data/Annotations/480p/ant"
     for index, path in enumerate(sorted(folder.iterdir())[:4]):
@@ -193,7 +216,10 @@ def test_masks_of_two_targets(tmp_path, made, kind):
         mask[110 + index : 130, 100:140] = (0, 128, 0) if kind == "colours" else 2
         cv2.imwrite(str(path), mask)
     counts, data = made(tmp_path / "data")
-    assert data.sequences == ("ant.1", "ant.2") and counts == {"crops": 9, "the target is absent": 1}
+    assert data.sequences == ("ant.1", "ant.2") and counts == {
+        "crops": 9,
+        "the target is absent": 1,
+    }
     np.testing.assert_array_equal(data.box[:5], BOXES)
     np.testing.assert_array_equal(data.box[5:], [[100, 110 + k, 40, 20 - k] for k in range(4)])
     (video,) = {sequence.video for sequence in datasets.load(tmp_path / "data")}
@@ -220,7 +246,11 @@ def test_the_order_of_folders_does_not_matter(tmp_path, made):
         otb(tmp_path, name, BOXES)
     first = made(tmp_path / "ant", tmp_path / "bee", tmp_path / "cat")[1]
     second = made(tmp_path / "cat", tmp_path / "ant", tmp_path / "bee")[1]
-    assert first.digest == second.digest and first.sequences == second.sequences == ("ant", "bee", "cat")
+    assert first.digest == second.digest and first.sequences == second.sequences == (
+        "ant",
+        "bee",
+        "cat",
+    )
 
 
 def test_the_split_depends_on_the_name_of_the_video_alone():
@@ -231,7 +261,10 @@ def test_the_split_depends_on_the_name_of_the_video_alone():
     np.testing.assert_array_equal(held_out(names[:250])[:250], alone[:250])
     assert (held_out(names, 0.3) >= alone).all() and held_out(names, 0.3).sum() > alone.sum()
     assert not held_out(names, 0).any()
-    assert held_out(["video0", "video1", "video0"]).tolist() in ([True, False, True], [False, True, False])
+    assert held_out(["video0", "video1", "video0"]).tolist() in (
+        [True, False, True],
+        [False, True, False],
+    )
     assert held_out(["video0", "video0"]).tolist() == [False, False]
 
 
@@ -259,7 +292,9 @@ def test_what_the_file_says_of_itself(tmp_path, made):
         np.testing.assert_array_equal(file["crops"][:], data.crops)
         digests = file["digests"].asstr()[:].tolist()
         assert file["videos"].asstr()[:].tolist() == ["ant", "bee"]
-    assert digests == [hashlib.sha256(data.crops[5 * k : 5 * k + 5].tobytes()).hexdigest() for k in (0, 1)]
+    assert digests == [
+        hashlib.sha256(data.crops[5 * k : 5 * k + 5].tobytes()).hexdigest() for k in (0, 1)
+    ]
     assert data.digest == hashlib.sha256(data.crops.tobytes()).hexdigest()
 
 
@@ -297,7 +332,9 @@ def test_hdf5_without_checksums_is_not_opened(tmp_path, made, monkeypatch):
 
 def test_read_crops_refuses_other_files(tmp_path, made):
     path = tmp_path / "crops.h5"
-    with pytest.raises(ValueError, match="there is no file .*crops.h5; make one with dcfnet prepare"):
+    with pytest.raises(
+        ValueError, match="there is no file .*crops.h5; make one with dcfnet prepare"
+    ):
         read_crops(path)
     damaged = "made by prepare, and it is incomplete or something else; make it again"
     for content in (b"no HDF5", b"\x89HDF\r\n\x1a\n" * 9):
@@ -350,7 +387,9 @@ def test_bad_arguments(tmp_path):
     assert "out must be a name that ends in .h5" in refused(ant, out=ant / "groundtruth_rect.txt")
     assert (ant / "groundtruth_rect.txt").is_file()
     assert "there is no folder" in refused(ant, out=tmp_path / "no/crops.h5")
-    assert re.search("different names, at least one, got .*ant, each more than once", refused(ant, ant))
+    assert re.search(
+        "different names, at least one, got .*ant, each more than once", refused(ant, ant)
+    )
     assert "no sequence bee to exclude" in refused(ant, exclude=["bee"])
     assert "at least one, got none" in refused(ant, exclude=["ant"])
 
@@ -362,7 +401,9 @@ def test_bad_folders(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no sequences" in refused(tmp_path / "empty")
     write_rows(ant / "groundtruth_rect.txt", BOXES[:3])
-    assert re.search("ant: 5 frames but 3 rows in groundtruth_rect.txt; .* --exclude ant$", refused(ant))
+    assert re.search(
+        "ant: 5 frames but 3 rows in groundtruth_rect.txt; .* --exclude ant$", refused(ant)
+    )
     write_rows(ant / "groundtruth_rect.txt", np.full((5, 4), np.nan))
     assert "no frame can be used ({'the target is absent': 5})" in refused(ant)
     write_rows(ant / "groundtruth_rect.txt", BOXES)
@@ -377,17 +418,42 @@ def test_bad_folders(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "file", "content", "message"),
     [
-        ("otb", "ant/groundtruth_rect.txt", b"1,2,3\n", "expected 4 numbers a row, or 6, 8, ... for a polygon, got 3"),
-        ("otb", "ant/groundtruth_rect.txt", b"1,2,3,4\nx,2,3,4\n", "line 2: expected numbers, got 'x'"),
-        ("vot", "ant/groundtruth.txt", b"1,2,3,4,5,6,7,8\n1,2\n", "line 2: expected 4 numbers a row"),
+        (
+            "otb",
+            "ant/groundtruth_rect.txt",
+            b"1,2,3\n",
+            "expected 4 numbers a row, or 6, 8, ... for a polygon, got 3",
+        ),
+        (
+            "otb",
+            "ant/groundtruth_rect.txt",
+            b"1,2,3,4\nx,2,3,4\n",
+            "line 2: expected numbers, got 'x'",
+        ),
+        (
+            "vot",
+            "ant/groundtruth.txt",
+            b"1,2,3,4,5,6,7,8\n1,2\n",
+            "line 2: expected 4 numbers a row",
+        ),
         ("got10k", "ant/groundtruth.txt", b"", "holds no boxes"),
         ("lasot", "thing/ant/out_of_view.txt", b"0,0", "a label for each of 5 rows"),
         ("uav123", "anno/UAV123/ant.txt", b"\xff\xfe\x00", "is no UTF-16 text"),
         ("nuspro", "ant/occlusion.txt", b"0\n0\n", "a label for each of 5 rows"),
         ("tc128", "ant/ant_frames.txt", b"4", "the numbers of the first and the last frame, got 1"),
         ("tc128", "ant/ant_frames.txt", b"40,50", "has no frame numbered 40 to 50"),
-        ("davis", "Annotations/480p/ant/00002.png", b"no image", "00002.png is no mask: it does not decode"),
-        ("davis", "Annotations/480p/ant/00002.png", b"", "00002.png is no mask: it does not decode"),
+        (
+            "davis",
+            "Annotations/480p/ant/00002.png",
+            b"no image",
+            "00002.png is no mask: it does not decode",
+        ),
+        (
+            "davis",
+            "Annotations/480p/ant/00002.png",
+            b"",
+            "00002.png is no mask: it does not decode",
+        ),
         (
             "vid",
             "Annotations/VID/train/ILSVRC2015_VID_train_0000/ant/000003.xml",
@@ -416,7 +482,9 @@ def test_pictures_that_are_no_masks(tmp_path, rng):
     cv2.imwrite(str(mask), rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
     assert "00001.png is no mask: it has colours that are not in" in refused(tmp_path / "data")
     cv2.imwrite(str(mask), rng.integers(0, 256, (HEIGHT, WIDTH), np.uint16))
-    assert "00001.png is no mask: it does not decode as an image of 8 bits" in refused(tmp_path / "data")
+    assert "00001.png is no mask: it does not decode as an image of 8 bits" in refused(
+        tmp_path / "data"
+    )
     for path in mask.parent.iterdir():
         cv2.imwrite(str(path), np.zeros((HEIGHT, WIDTH), np.uint8))
     assert "no mask has a target in it" in refused(tmp_path / "data")
@@ -432,7 +500,9 @@ def test_the_command(tmp_path, dcfnet):
     otb(tmp_path / "data", "Bird1", BOXES)
     otb(tmp_path / "data", "ant", np.vstack([BOXES, [[np.nan] * 4]]))
     out = tmp_path / "crops.h5"
-    code, printed, said = dcfnet("prepare", tmp_path / "data", "--out", out, "--size", 40, "--margin", 2)
+    code, printed, said = dcfnet(
+        "prepare", tmp_path / "data", "--out", out, "--size", 40, "--margin", 2
+    )
     assert (code, printed) == (
         0,
         f"{out}: crops 10, sequences 2, held out 1\nframes left out because the target is absent: 1\n",
@@ -441,14 +511,22 @@ def test_the_command(tmp_path, dcfnet):
         "dcfnet: warning: called like sequences of benchmarks: Bird1 (OTB); "
         "where they are the same videos, exclude them\n"
     )
-    code, printed, said = dcfnet("prepare", tmp_path / "data", "--out", out, "--exclude", "Bird1,ant")
-    assert (code, printed) == (2, "") and said.count("\n") == 1 and said.startswith("dcfnet: error: prepare: sequences")
+    code, printed, said = dcfnet(
+        "prepare", tmp_path / "data", "--out", out, "--exclude", "Bird1,ant"
+    )
+    assert (
+        (code, printed) == (2, "")
+        and said.count("\n") == 1
+        and said.startswith("dcfnet: error: prepare: sequences")
+    )
     code, printed, said = dcfnet("prepare", tmp_path / "nothing", "--out", out)
     assert (code, printed) == (2, "") and said.count("\n") == 1
 
 
 def test_training_sequences_that_are_cut_already(data_dir, tmp_path):
-    assert prepare.prepare([data_dir / "train" / "segtrack_girl"], tmp_path / "crops.h5") == {"crops": 21}
+    assert prepare.prepare([data_dir / "train" / "segtrack_girl"], tmp_path / "crops.h5") == {
+        "crops": 21
+    }
     data = read_crops(tmp_path / "crops.h5")
     assert data.crops.shape == (21, 3, 125, 125)
     assert 20 < data.crops.mean() < 200

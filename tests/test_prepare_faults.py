@@ -1,4 +1,6 @@
-"""`dcfnet prepare` killed, on a full disk, with several workers, and with a set larger than its memory."""
+"""`dcfnet prepare` killed, on a full disk, with several workers, and with a set larger than its
+memory.
+"""
 
 import os
 import resource
@@ -48,7 +50,9 @@ def whole(root, tmp_path_factory):
 
 
 def test_any_number_of_workers_makes_the_same_file(root, whole, tmp_path):
-    done = subprocess.run(command(root, tmp_path / "crops.h5", "--workers", 2), capture_output=True, text=True)
+    done = subprocess.run(
+        command(root, tmp_path / "crops.h5", "--workers", 2), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "crops.h5").read_bytes() == whole
 
@@ -59,8 +63,12 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_file(root, whole, 
     out, journal = tmp_path / "crops.h5", tmp_path / "crops.part.jsonl"
     kept = []
     for wanted in range(1, SEQUENCES):
-        process = subprocess.Popen(command(root, out, "--workers", workers), stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (journal.exists() and len(journal.read_bytes().splitlines()) > wanted):
+        process = subprocess.Popen(
+            command(root, out, "--workers", workers), stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not (
+            journal.exists() and len(journal.read_bytes().splitlines()) > wanted
+        ):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -70,7 +78,9 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_file(root, whole, 
     assert len(kept) >= 2 and kept == sorted(kept)
     done = subprocess.run(command(root, out, "--workers", workers), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert out.read_bytes() == whole and sorted(path.name for path in tmp_path.iterdir()) == ["crops.h5"]
+    assert out.read_bytes() == whole and sorted(path.name for path in tmp_path.iterdir()) == [
+        "crops.h5"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +106,9 @@ def test_killed_while_the_file_is_finished(root, whole, tmp_path, moment):
 
 @pytest.mark.parametrize("missing", [0.7, 0.3, 1e-9, "room"])
 def test_a_full_disk_is_one_line_and_the_run_goes_on(root, whole, tmp_path, missing):
-    """A limit on the size of files fails like a full disk: in the crops, and in what comes behind them."""
+    """A limit on the size of files fails like a full disk: in the crops, and in what comes behind
+    them.
+    """
     size = int(len(whole) * (1 - missing)) - 1 if missing != "room" else len(whole) + 100_000
     limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
     out = tmp_path / "crops.h5"
@@ -134,7 +146,9 @@ def test_what_is_kept_is_not_made_again(root, whole, tmp_path):
     assert out.read_bytes() == whole
 
 
-@pytest.mark.parametrize("damage", ["pixel", "half a line", "no pixels", "no journal", "other settings"])
+@pytest.mark.parametrize(
+    "damage", ["pixel", "half a line", "no pixels", "no journal", "other settings"]
+)
 def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
     out = tmp_path / "crops.h5"
     part, journal = cut_short(root, out, **({"padding": 1.5} if damage == "other settings" else {}))
@@ -177,7 +191,9 @@ def test_a_place_that_cannot_be_written(root, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):
-    """Peak memory of a process that writes 12 times the crops, 100 MB, is that of one that writes few."""
+    """Peak memory of a process that writes 12 times the crops, 100 MB, is that of one that writes
+    few.
+    """
     otb(tmp_path / "data", "ant", np.tile(BOX, (45, 1)))
     for index in range(12):
         shutil.copytree(tmp_path / "data/ant", tmp_path / f"data/ant{index}")
@@ -187,8 +203,19 @@ def test_memory_does_not_grow_with_the_set(tmp_path):
     )
     peaks, sizes = [], []
     for folder in (tmp_path / "data/ant", tmp_path / "data"):
-        words = ["prepare", str(folder), "--out", str(tmp_path / "crops.h5"), "--size", "200", "--margin", "30"]
-        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+        words = [
+            "prepare",
+            str(folder),
+            "--out",
+            str(tmp_path / "crops.h5"),
+            "--size",
+            "200",
+            "--margin",
+            "30",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.split()[-1]))
         sizes.append((tmp_path / "crops.h5").stat().st_size)

@@ -1,4 +1,6 @@
-"""Trackers in threads, after a fork, and copied: right boxes or an error that names the method, never a hang."""
+"""Trackers in threads, after a fork, and copied: right boxes or an error that names the method,
+never a hang.
+"""
 
 import copy
 import dataclasses
@@ -48,7 +50,9 @@ MAKERS = {
     "conv1, rgb": lambda: Tracker("conv1", SMALL, device="cpu"),
     "no band": lambda: Tracker(preset=BANDED, device="cpu", band=None),
     "careful": lambda: Tracker(preset=CAREFUL, device="cpu"),
-    "two rates": lambda: Tracker(preset=Preset("2", input_size=45, second_rate=0.3, update_rule="ratio"), device="cpu"),
+    "two rates": lambda: Tracker(
+        preset=Preset("2", input_size=45, second_rate=0.3, update_rule="ratio"), device="cpu"
+    ),
     "many": lambda: Many(preset=SMALL, device="cpu"),
     "OpenCV": lambda: OpenCVTracker(preset=SMALL, device="cpu"),
     "gray": lambda: FeatureTracker(gray, SMALL),
@@ -69,7 +73,11 @@ def blas_threads():
     """A function that counts BLAS's threads, of which there are two."""
 
     def count():
-        return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+        return {
+            pool["num_threads"]
+            for pool in threadpoolctl.threadpool_info()
+            if pool["user_api"] == "blas"
+        }
 
     with threadpoolctl.threadpool_limits(2, "blas"):
         if count() != {2}:
@@ -108,7 +116,9 @@ def forked(work):
 def in_another_thread(work):
     """In one that stays alive, as threads of a server do."""
     answer = SimpleQueue()
-    threading.Thread(target=lambda: (answer.put(caught(work)), time.sleep(LONG)), daemon=True).start()
+    threading.Thread(
+        target=lambda: (answer.put(caught(work)), time.sleep(LONG)), daemon=True
+    ).start()
     result = answer.get()
     if isinstance(result, Exception):
         raise result
@@ -122,7 +132,8 @@ def caught(work):
         return error
 
 
-# --- processes ------------------------------------------------------------------------------------------------
+# --- processes
+# ------------------------------------------------------------------------------------------------
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
@@ -136,7 +147,8 @@ def test_a_tracker_goes_on_after_a_fork(make, video):
     for frame in frames[1:3]:
         tracker.update(frame)
     assert forked(lambda: [numbers(tracker.update(frame)) for frame in frames[3:]]) == want[2:]
-    assert [numbers(tracker.update(frame)) for frame in frames[3:]] == want[2:]  # and here it has not moved
+    # and here it has not moved
+    assert [numbers(tracker.update(frame)) for frame in frames[3:]] == want[2:]
 
 
 def test_training_goes_on_after_a_fork(rng, video):
@@ -146,7 +158,9 @@ def test_training_goes_on_after_a_fork(rng, video):
     parameters = network.initialise("light", 3)
 
     def loss():
-        return step.batch_gradients(batches, np.array([[0, 1], [2, 3]]), parameters, "light", objective)[0].tolist()
+        return step.batch_gradients(
+            batches, np.array([[0, 1], [2, 3]]), parameters, "light", objective
+        )[0].tolist()
 
     assert loss() == forked(loss)
 
@@ -168,12 +182,17 @@ def test_threads_that_read_and_write_are_not_waited_for():
         behind(1)
         for call, name in ((lambda: next(ahead), "ReadAhead"), (lambda: behind(2), "WriteBehind")):
             error = forked(call)
-            assert isinstance(error, RuntimeError) and str(error).startswith(f"{name}: its thread is in the process")
-        assert forked(lambda: (ahead.__exit__(None, None, None), behind.__exit__(None, None, None))) == (None, None)
+            assert isinstance(error, RuntimeError) and str(error).startswith(
+                f"{name}: its thread is in the process"
+            )
+        assert forked(
+            lambda: (ahead.__exit__(None, None, None), behind.__exit__(None, None, None))
+        ) == (None, None)
         assert list(ahead) == list(range(1, 9))
 
 
-# --- threads --------------------------------------------------------------------------------------------------
+# --- threads
+# --------------------------------------------------------------------------------------------------
 
 
 @maker
@@ -211,14 +230,21 @@ def test_a_second_thread_is_refused(video):
 
     def meddle(event, values):
         assert threading.current_thread() is threading.main_thread(), "a second thread was let in"
-        calls = {"init": lambda: tracker.init(frames[0], box), "update": lambda: tracker.update(frames[0])}
+        calls = {
+            "init": lambda: tracker.init(frames[0], box),
+            "update": lambda: tracker.update(frames[0]),
+        }
         for name, call in calls.items():
-            with pytest.raises(RuntimeError, match=rf"^Tracker\.{name}: this tracker is at work already"):
+            with pytest.raises(
+                RuntimeError, match=rf"^Tracker\.{name}: this tracker is at work already"
+            ):
                 in_another_thread(call)
             refused.append(event)
 
     tracker = Tracker(preset=SMALL, device="cpu", observer=meddle)
-    assert follow(tracker, video) == want and {"search", "response", "template", "model"} <= set(refused)
+    assert follow(tracker, video) == want and {"search", "response", "template", "model"} <= set(
+        refused
+    )
 
 
 def test_a_tracker_that_was_at_work_at_the_fork_says_so(video):
@@ -226,13 +252,17 @@ def test_a_tracker_that_was_at_work_at_the_fork_says_so(video):
     tracker, idle = (Tracker(preset=SMALL, device="cpu") for _ in range(2))
     with tracker.turn.take("update in another thread"):
         said = forked(lambda: str(caught(lambda: tracker.init(frames[0], box))))
-        assert said.startswith("Tracker.init: this tracker was at work when its process was forked, so its state is")
+        assert said.startswith(
+            "Tracker.init: this tracker was at work when its process was forked, so its state is"
+        )
 
         def used_by_two_threads():
             with idle.turn.take("update"):
                 return str(caught(lambda: in_another_thread(lambda: idle.update(frames[0]))))
 
-        assert forked(used_by_two_threads).startswith("Tracker.update: this tracker is at work already, in another")
+        assert forked(used_by_two_threads).startswith(
+            "Tracker.update: this tracker is at work already, in another"
+        )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -252,14 +282,19 @@ def test_every_method_takes_its_turn(device, monkeypatch, video):
     }
     with one.turn.take("first"), many.turn.take("first"):
         for name, call in calls.items():
-            with pytest.raises(RuntimeError, match=f"^{name}: this tracker is at work already, in another thread"):
+            with pytest.raises(
+                RuntimeError, match=f"^{name}: this tracker is at work already, in another thread"
+            ):
                 in_another_thread(call)
     with pytest.raises(ValueError):
         one.update(frames[1][:-1])  # an error gives the turn back
-    assert numbers(one.update(frames[1])) == pytest.approx(numbers(many.update(frames[1])), rel=1e-4)
+    assert numbers(one.update(frames[1])) == pytest.approx(
+        numbers(many.update(frames[1])), rel=1e-4
+    )
 
 
-# --- copies ---------------------------------------------------------------------------------------------------
+# --- copies
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
@@ -279,7 +314,9 @@ def test_a_copy_goes_on_as_the_first_one_would(make, how, video):
 
 
 def test_what_is_pickled_is_of_one_frame(video):
-    """Neither while the tracker is at work, nor changed by a frame that comes before the copy is complete."""
+    """Neither while the tracker is at work, nor changed by a frame that comes before the copy is
+    complete.
+    """
     frames, box = video
     tracker = Tracker(preset=SMALL, device="cpu")
     tracker.init(frames[0], box)
@@ -287,7 +324,9 @@ def test_what_is_pickled_is_of_one_frame(video):
     make, arguments, state = tracker.__reduce__()
     with (
         tracker.turn.take("update"),
-        pytest.raises(RuntimeError, match="^Tracker: this tracker is at work already, in another thread"),
+        pytest.raises(
+            RuntimeError, match="^Tracker: this tracker is at work already, in another thread"
+        ),
     ):
         in_another_thread(lambda: pickle.dumps(tracker))
     tracker.update(frames[1])
@@ -315,8 +354,14 @@ def test_what_cannot_be_copied_says_so(monkeypatch, video):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     on_gpu = [kind(make_weights(), SMALL, device="cuda") for kind in (Tracker, MultiTracker)]
     on_gpu += [DeviceStep(make_weights(), SMALL, (48, 64))]
-    words = ["Strip: ", "Strip: ", "Tracker: this tracker is watched by an observer"] + ["Tracker: "]
-    words += ["^Tracker: this tracker is on cuda:0", "^MultiTracker: this tracker is on cuda:0", "DeviceStep: "]
+    words = ["Strip: ", "Strip: ", "Tracker: this tracker is watched by an observer"] + [
+        "Tracker: "
+    ]
+    words += [
+        "^Tracker: this tracker is on cuda:0",
+        "^MultiTracker: this tracker is on cuda:0",
+        "DeviceStep: ",
+    ]
     for what, word in zip([strip, fast, watched, recorder, *on_gpu], words, strict=True):
         for how in (copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=f"{word}.*cannot be copied or pickled"):

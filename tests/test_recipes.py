@@ -1,4 +1,6 @@
-"""Every setting of every training recipe against a table typed by hand: the paper, the released codes, our own."""
+"""Every setting of every training recipe against a table typed by hand: the paper, the released
+codes, our own.
+"""
 
 import dataclasses
 
@@ -8,8 +10,8 @@ import pytest
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.train.config import Config, recipe
 
-# Sources: the paper, Secs. 3.4 and 4.1; MATLAB v1 (train_DCFNet.m, learning rate 1e-5 and 20 epochs) and v2
-# (logspace(-2, -5, 50)); the PyTorch code's train_DCFNet.py.
+# Sources: the paper, Secs. 3.4 and 4.1; MATLAB v1 (train_DCFNet.m, learning rate 1e-5 and 20
+# epochs) and v2 (logspace(-2, -5, 50)); the PyTorch code's train_DCFNet.py.
 ALL = {
     "sigma_factor": 0.1, "lam": 1e-4, "pairs_per_epoch": 0, "max_gap": 10, "initial_scale": 1.0, "cosine_window": 0.0,
     "flip": False, "light": 0.0, "colour": 0.0, "jitter": 0, "scale": 0.0, "upside_down": False, "gray": 0.0,
@@ -27,7 +29,8 @@ V2 = {
 }  # fmt: skip
 PYTORCH = {
     **V2, "lam_divisor": "none", "weight_decay": 5e-5, "mean": (109.0, 120.0, 119.0),
-    "initial_scale": 0.408248290463863,  # uniform in +-1/sqrt(fan in): variance 1/(3 fan in), He's is 2/fan in
+    # uniform in +-1/sqrt(fan in): variance 1/(3 fan in), He's is 2/fan in
+    "initial_scale": 0.408248290463863,
 }  # fmt: skip
 DEFAULT = {
     "arch": "light", "padding": 2.0, "lam_divisor": "none", "pairs": "near", "batch": 4, "epochs": 20,
@@ -57,21 +60,34 @@ def test_every_setting(name):
 
 
 def test_what_a_plain_config_is():
-    """The released PyTorch code's, but for the mean, which is that of tracking, and pairs on both sides in time."""
-    got, want = dataclasses.asdict(Config()), {**ALL, **PYTORCH, "preset": "default", "pairs": "near"}
+    """The released PyTorch code's, but for the mean, which is that of tracking, and pairs on both
+    sides in time.
+    """
+    got, want = (
+        dataclasses.asdict(Config()),
+        {**ALL, **PYTORCH, "preset": "default", "pairs": "near"},
+    )
     want |= {"mean": (104.0, 117.0, 123.0), "initial_scale": 1.0}
     assert {field: got[field] for field in want} == want
 
 
 def test_rates_labels_and_regularisers():
-    """By hand: the rates of the first, the second and the last epoch; sigma and lambda on maps of 121 pixels."""
+    """By hand: the rates of the first, the second and the last epoch; sigma and lambda on maps of
+    121 pixels.
+    """
     rates = {"paper": (1e-5,) * 3, "pytorch": (1e-2, 10 ** (-2 - 3 / 49), 1e-5)}
     rates["default"] = (4e-3, 4e-5 + (4e-3 - 4e-5) * (1 + np.cos(np.pi / 19)) / 2, 4e-5)
     for name, want in rates.items():
         config = recipe(name)
         got = [config.learning_rate(epoch) for epoch in (0, 1, config.epochs - 1)]
         np.testing.assert_allclose(got, want, rtol=1e-12)
-    sizes = {"paper": 1e-4, "matlab-v1": 1e-4 * 468_512, "matlab-v2": 1e-4 * 468_512, "pytorch": 1e-4, "default": 1e-4}
+    sizes = {
+        "paper": 1e-4,
+        "matlab-v1": 1e-4 * 468_512,
+        "matlab-v2": 1e-4 * 468_512,
+        "pytorch": 1e-4,
+        "default": 1e-4,
+    }
     for name, want in sizes.items():  # 121 * 121 * 32 = 468,512
         assert recipe(name).regulariser(125) == pytest.approx(want, rel=1e-12)
     assert [recipe("default").windowed(step) for step in (1, 2, 3, 4)] == [False, True, False, True]

@@ -28,14 +28,19 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
     trackers = ["released=dcfnet:light:default:input_size=47"]
     for name in ("conv1-dilation-1", "conv1-dilation-12"):
         file, seed = tmp_path / f"{name}.h5", int(name.split("-")[-1])
-        weights.save(file, weights.Weights("conv1-dilation", network.initialise("conv1-dilation", seed=seed)))
+        weights.save(
+            file, weights.Weights("conv1-dilation", network.initialise("conv1-dilation", seed=seed))
+        )
         trackers.append(f"{name}=dcfnet:{file}:default:input_size=47")
     out = tmp_path / "out"
     assert dcfnet("eval", tmp_path / "set", "--trackers", ",".join(trackers), "--out", out)[0] == 0
 
     page = tmp_path / "page.md"
     page.write_text(f"before\n{seeds.MARKS[0]}\nold\n{seeds.MARKS[1]}\nafter\n")
-    assert seeds.main([str(out), str(out), "--json", str(tmp_path / "s.json"), "--page", str(page)]) == 0
+    assert (
+        seeds.main([str(out), str(out), "--json", str(tmp_path / "s.json"), "--page", str(page)])
+        == 0
+    )
     found = json.loads((out / "results.json").read_text())["trackers"]
     content, again = json.loads((tmp_path / "s.json").read_text())["evaluations"]
     labels = {"released": ["released"], "conv1-dilation": ["conv1-dilation-1", "conv1-dilation-12"]}
@@ -44,14 +49,25 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
         assert [one["auc"] for one in content["networks"][name]] == [
             found[label]["scores"]["success"] for label in each
         ]
-    a, b = sorted(found[label]["sequences"]["grow0"]["success"] for label in labels["conv1-dilation"])
+    a, b = sorted(
+        found[label]["sequences"]["grow0"]["success"] for label in labels["conv1-dilation"]
+    )
     assert a != b
     text = page.read_text()
-    assert f"| {(a + b) / 2:.3f} ({a:.3f} to {b:.3f}) |" in text and "old" not in text and str(tmp_path) not in text
-    assert text.startswith(f"before\n{seeds.MARKS[0]}\n") and text.endswith(f"\n{seeds.MARKS[1]}\nafter\n")
+    assert (
+        f"| {(a + b) / 2:.3f} ({a:.3f} to {b:.3f}) |" in text
+        and "old" not in text
+        and str(tmp_path) not in text
+    )
+    assert text.startswith(f"before\n{seeds.MARKS[0]}\n") and text.endswith(
+        f"\n{seeds.MARKS[1]}\nafter\n"
+    )
     assert text.count("| released | conv1-dilation, 2 seeds |") == 2  # a table for each folder
     auc = {name: facts["scores"]["success"] for name, facts in found.items()}
-    assert f", conv1-dilation-12 {auc['conv1-dilation-12']:.3f}. Presets:" in text and ", OPE, " in text
+    assert (
+        f", conv1-dilation-12 {auc['conv1-dilation-12']:.3f}. Presets:" in text
+        and ", OPE, " in text
+    )
 
     page.write_text("no marks\n")
     (tmp_path / "s.json").unlink()

@@ -19,7 +19,8 @@ from browser import find_browser
 from processes import PATIENCE
 from scenes import make_frames, make_sequence, promise_more_frames, write_video
 
-pytest.importorskip("websockets", reason="the extra serve is not installed")  # on a machine for make gpu, say
+# on a machine for make gpu, say
+pytest.importorskip("websockets", reason="the extra serve is not installed")
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -47,7 +48,9 @@ def running(*words):
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
-        assert (found := re.search(r"open http://127.0.0.1:(\d+)/ in a browser", line)), process.stderr.read()
+        assert (found := re.search(r"open http://127.0.0.1:(\d+)/ in a browser", line)), (
+            process.stderr.read()
+        )
         yield process, int(found[1])
     finally:
         process.kill()
@@ -89,7 +92,9 @@ def browser():
 
 @pytest.fixture
 def page(browser, port):
-    """The page, just opened; nothing may be loaded from elsewhere, and no message may come up in its console."""
+    """The page, just opened; nothing may be loaded from elsewhere, and no message may come up in
+    its console.
+    """
     context = browser.new_context(viewport={"width": 1000, "height": 800}, permissions=["camera"])
     page = context.new_page()
     page.complaints, asked = [], []
@@ -102,7 +107,9 @@ def page(browser, port):
     yield page
     context.close()
     assert complaints == []
-    assert [url for url in asked if not url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:"))] == []
+    assert [
+        url for url in asked if not url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:"))
+    ] == []
 
 
 def drag(page, box, size=SIZE):
@@ -121,7 +128,9 @@ def drag(page, box, size=SIZE):
 
 def pixels(page, selector):
     """What a canvas shows, (height, width, 3)."""
-    data = page.locator(selector).evaluate("(canvas) => canvas.toDataURL('image/png').split(',')[1]")
+    data = page.locator(selector).evaluate(
+        "(canvas) => canvas.toDataURL('image/png').split(',')[1]"
+    )
     return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
 
 
@@ -134,7 +143,9 @@ def test_from_upload_to_download(page, scene, tmp_path):
     assert page.inner_text("#name") == "a walk.avi, 160×120, at most 40 frames"
     assert page.is_disabled("#start")
     drag(page, truth[0])
-    assert [page.input_value(f"#{name}") for name in "xywh"] == [str(round(value)) for value in truth[0]]
+    assert [page.input_value(f"#{name}") for name in "xywh"] == [
+        str(round(value)) for value in truth[0]
+    ]
     page.uncheck("#pace")
     page.click("#start")
     page.wait_for_selector("#again:visible", timeout=1000 * PATIENCE)
@@ -145,9 +156,12 @@ def test_from_upload_to_download(page, scene, tmp_path):
     with open_source(path, start=39) as source:
         plain = next(iter(source)).astype(int)
     x, y, w, h = truth[39]
-    rows, columns = np.nonzero(np.abs(shown - plain).max(axis=2) > 40)  # the box around the target, and nothing else
+    # the box around the target, and nothing else
+    rows, columns = np.nonzero(np.abs(shown - plain).max(axis=2) > 40)
     assert 60 < len(rows) < 800
-    assert [columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)] == pytest.approx([x, y, w, h], abs=8)
+    assert [columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)] == pytest.approx(
+        [x, y, w, h], abs=8
+    )
     assert pixels(page, "#map").shape == (125, 125, 3) and pixels(page, "#map").std() > 10
     assert pixels(page, "#scores").std() > 1
     for suffix in (".csv", ".json", ".txt"):
@@ -167,7 +181,13 @@ def test_with_the_keyboard_alone(page, scene):
     page.set_input_files("#file", path)
     page.wait_for_selector("#start:visible")
     page.focus("#stage")
-    for key in ("ArrowRight", "ArrowRight", "Control+ArrowUp", "Shift+ArrowDown", "Shift+ArrowLeft"):
+    for key in (
+        "ArrowRight",
+        "ArrowRight",
+        "Control+ArrowUp",
+        "Shift+ArrowDown",
+        "Shift+ArrowLeft",
+    ):
         page.keyboard.press(key)
     assert [page.input_value(f"#{name}") for name in "xywh"] == ["54", "30", "52", "41"]
     page.fill("#w", "40")
@@ -207,7 +227,8 @@ def test_what_goes_wrong_is_said(page, scene, tmp_path):
     (tmp_path / "notes.avi").write_text("no video")
     page.set_input_files("#file", tmp_path / "notes.avi")
     page.wait_for_selector("#error:has-text('notes.avi is no .mp4')")
-    assert len(page.complaints) == 1 and "status of 415" in page.complaints.pop()  # the browser's own
+    # the browser's own
+    assert len(page.complaints) == 1 and "status of 415" in page.complaints.pop()
     (tmp_path / "large.avi").write_bytes(bytes(3_000_001))
     page.set_input_files("#file", tmp_path / "large.avi")
     page.wait_for_selector("#error:has-text('large.avi is larger than 3 MB')")
@@ -238,13 +259,19 @@ def test_a_server_that_dies_is_noticed(browser, scene):
     page.close()
 
 
-@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 29)")])
+@pytest.mark.parametrize(
+    ("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 29)")]
+)
 def test_on_a_telephone(browser, port, scheme, ground):
-    context = browser.new_context(color_scheme=scheme, viewport={"width": 360, "height": 740}, has_touch=True)
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": 360, "height": 740}, has_touch=True
+    )
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{port}/")
     page.wait_for_selector("#about:has-text('light')")
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (
+        "the page scrolls sideways"
+    )
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == ground
     context.close()
 
@@ -256,13 +283,28 @@ def test_only_our_own_page_is_served(port, scene):
     data = scene[0].read_bytes()
     here = f"127.0.0.1:{port}"
     assert ask(port, "GET", "/", Host=f"localhost:{port}")[0] == 200
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "[",
+        "",
+    ):
         status, _, body = ask(port, "GET", "/", Host=host)
         assert status in (400, 403) and b"<html" not in body
     assert upload(port, data, Host=here, Origin=f"http://{here}")[0] == 200
-    for origin in ("http://evil.example", f"http://localhost:{port}", f"http://127.0.0.1:{port + 1}", "null"):
+    for origin in (
+        "http://evil.example",
+        f"http://localhost:{port}",
+        f"http://127.0.0.1:{port + 1}",
+        "null",
+    ):
         assert ask(port, "POST", "/videos?name=a.avi", data, Host=here, Origin=origin)[0] == 403
-        with pytest.raises(InvalidStatus, match="403"), connect(f"ws://{here}/camera", origin=origin):
+        with (
+            pytest.raises(InvalidStatus, match="403"),
+            connect(f"ws://{here}/camera", origin=origin),
+        ):
             pass
     wish = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     wish["Sec-WebSocket-Key"] = base64.b64encode(bytes(16)).decode()
@@ -271,9 +313,24 @@ def test_only_our_own_page_is_served(port, scene):
 
 def test_names_that_are_allowed():
     guard = Guard(None, frozenset({"localhost", "studio.lan"}))
-    for host in ("localhost", "localhost:80", "127.0.0.1:8000", "[::1]:8000", "192.168.1.5", "STUDIO.lan:1"):
+    for host in (
+        "localhost",
+        "localhost:80",
+        "127.0.0.1:8000",
+        "[::1]:8000",
+        "192.168.1.5",
+        "STUDIO.lan:1",
+    ):
         assert guard._is_ours(host)
-    for host in ("", ":80", "studio.lan.evil.org", "evil.org#localhost", "localhost@evil.org", "[::1", "1.2.3.4.org"):
+    for host in (
+        "",
+        ":80",
+        "studio.lan.evil.org",
+        "evil.org#localhost",
+        "localhost@evil.org",
+        "[::1",
+        "1.2.3.4.org",
+    ):
         assert not guard._is_ours(host)
 
 
@@ -300,7 +357,12 @@ def test_no_path_leads_out(port, path):
 
 def test_a_name_is_only_a_name(port, scene):
     data = scene[0].read_bytes()
-    for name, kept in (("..%2f..%2fetc%2fx.avi", "x.avi"), ("%00", "\0"), ("", "video"), ("a" * 999, "a" * 100)):
+    for name, kept in (
+        ("..%2f..%2fetc%2fx.avi", "x.avi"),
+        ("%00", "\0"),
+        ("", "video"),
+        ("a" * 999, "a" * 100),
+    ):
         status, facts = upload(port, data, name)
         assert (status, facts["name"]) == (200, kept)
         assert re.fullmatch(r"[\w-]{22}", facts["id"])
@@ -315,7 +377,8 @@ def test_uploads_have_a_limit(port):
         for _ in range(400):
             yield bytes(10_000)
 
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server may hang up before all is sent
+    # the server may hang up before all is sent
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         assert upload(port, chunks())[0] == 413
 
 
@@ -340,7 +403,11 @@ def test_a_broken_video(port, scene):
     data = bytearray(scene[0].read_bytes())
     data[40:] = bytes(len(data) - 40)
     status, answer = upload(port, bytes(data))
-    assert status == 415 and "a.avi cannot be decoded" in answer["error"] and "/tmp" not in answer["error"]
+    assert (
+        status == 415
+        and "a.avi cannot be decoded" in answer["error"]
+        and "/tmp" not in answer["error"]
+    )
 
 
 def test_the_oldest_video_goes(port, scene):
@@ -349,7 +416,9 @@ def test_the_oldest_video_goes(port, scene):
     picture = ask(port, "GET", f"/videos/{ids[1]}/frame.jpg?number=7")[2]
     assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape == (120, 160, 3)
     for number in ("40", "-1", "x", "1e3", "²"):
-        status, _, _ = ask(port, "GET", f"/videos/{ids[1]}/frame.jpg?number={number.replace('²', '%C2%B2')}")
+        status, _, _ = ask(
+            port, "GET", f"/videos/{ids[1]}/frame.jpg?number={number.replace('²', '%C2%B2')}"
+        )
         assert status == 404
 
 
@@ -392,7 +461,9 @@ def test_a_camera_that_sends_nonsense(port):
         socket.send('{"box": [1, 2, 30, 40]}')
         socket.send(b"no JPEG")
         assert "run" in json.loads(socket.recv(timeout=PATIENCE))
-        assert json.loads(socket.recv(timeout=PATIENCE)) == {"error": "a picture of the camera does not decode"}
+        assert json.loads(socket.recv(timeout=PATIENCE)) == {
+            "error": "a picture of the camera does not decode"
+        }
     with connect(f"ws://127.0.0.1:{port}/camera", max_size=None) as socket:
         socket.send('{"box": [1, 2, 30, 40]}')
         socket.recv(timeout=PATIENCE)
@@ -445,7 +516,9 @@ def test_a_video_cut_short_is_named_as_the_page_does(port, scene):
     data = scene[0].read_bytes()
     facts, count, end = track_all(port, data[: len(data) // 2], "my%20walk.avi")
     assert 10 < count < 30 and facts["frames"] <= count + 1
-    assert end["error"].startswith(f"frame {count + 1} of my walk.avi is not there: the file is cut short")
+    assert end["error"].startswith(
+        f"frame {count + 1} of my walk.avi is not there: the file is cut short"
+    )
     assert "dcfnet-serve-" not in end["error"] and facts["id"] not in end["error"]
 
 
@@ -473,7 +546,12 @@ def test_frames_wait_for_the_page(port, scene):
 
 def test_pack(rng):
     image, map_ = make_frames(rng, 1)[0], rng.random((5, 5))
-    data = pack(Step(Frame(7, 0.28, image), [BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "lost")], [map_]), True)
+    data = pack(
+        Step(
+            Frame(7, 0.28, image), [BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "lost")], [map_]
+        ),
+        True,
+    )
     length = struct.unpack(">I", data[:4])[0]
     head, rest = json.loads(data[4 : 4 + length]), data[4 + length :]
     picture = head.pop("picture")
@@ -487,7 +565,9 @@ def test_pack(rng):
         "ms": 12.5,
         "map": 5,
     }
-    assert cv2.imdecode(np.frombuffer(rest[:picture], np.uint8), cv2.IMREAD_COLOR).shape == image.shape
+    assert (
+        cv2.imdecode(np.frombuffer(rest[:picture], np.uint8), cv2.IMREAD_COLOR).shape == image.shape
+    )
     levels = np.frombuffer(rest[picture:], np.uint8).reshape(5, 5)
     np.testing.assert_allclose(levels, (map_ - map_.min()) / np.ptp(map_) * 255, atol=1)
     first = pack(Step(Frame(0, 0.0, image), [BoxRow(0, (1, 2, 3, 4))], [None]), False)
@@ -497,7 +577,14 @@ def test_pack(rng):
 def test_a_run_keeps_its_rows():
     run = Run("a")
     rows = [
-        BoxRow(number, (number + 0.5, 2, 3, 4), number / 7, number % 2 == 0, 0.25, ("tracking", "lost")[number % 2])
+        BoxRow(
+            number,
+            (number + 0.5, 2, 3, 4),
+            number / 7,
+            number % 2 == 0,
+            0.25,
+            ("tracking", "lost")[number % 2],
+        )
         for number in range(9)
     ]
     for row in rows:

@@ -1,4 +1,6 @@
-"""The site that `make docs` has built: every internal link leads somewhere, and nothing is loaded from elsewhere."""
+"""The site that `make docs` has built: every internal link leads somewhere, and nothing is loaded
+from elsewhere.
+"""
 
 import pathlib
 import re
@@ -24,7 +26,9 @@ class Page(HTMLParser):
         self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
         for name in ("href", "src", "srcset", "data", "poster", "xlink:href"):
             if value := found.get(name):
-                is_link = tag == "a" or (tag == "link" and found.get("rel") in ("next", "prev", "index", "search"))
+                is_link = tag == "a" or (
+                    tag == "link" and found.get("rel") in ("next", "prev", "index", "search")
+                )
                 (self.links if is_link else self.loads).add(value)
         self.loads |= {match[1] or match[2] for match in CSS_URL.finditer(found.get("style") or "")}
 
@@ -44,7 +48,9 @@ def test_every_internal_link_leads_somewhere(pages):
     broken = []
     for path, page in pages.items():
         if "_modules" in path.parts:
-            continue  # source code: its links back name an object by the package that exports it, not by its page
+            # source code: its links back name an object by the package that exports it, not by its
+            # page
+            continue
         for address in page.links | page.loads:
             if is_external(address):
                 continue
@@ -61,11 +67,21 @@ def test_every_internal_link_leads_somewhere(pages):
 
 
 def test_nothing_is_loaded_from_elsewhere(pages):
-    """Scripts, styles, fonts, pictures: of the pages and of their style sheets.  data: is in the page itself."""
+    """Scripts, styles, fonts, pictures: of the pages and of their style sheets.
+
+    data: is in the page itself.
+    """
     loads = {(path, address) for path, page in pages.items() for address in page.loads}
     for path in SITE.rglob("*.css"):
-        loads |= {(path, match[1] or match[2]) for match in CSS_URL.finditer(path.read_text(encoding="utf-8"))}
-    elsewhere = [f"{path.relative_to(SITE)}: {a}" for path, a in loads if is_external(a) and not a.startswith("data:")]
+        loads |= {
+            (path, match[1] or match[2])
+            for match in CSS_URL.finditer(path.read_text(encoding="utf-8"))
+        }
+    elsewhere = [
+        f"{path.relative_to(SITE)}: {a}"
+        for path, a in loads
+        if is_external(a) and not a.startswith("data:")
+    ]
     assert not elsewhere
     assert (SITE / "_static" / "STIXTwoMath-Regular.ttf").is_file()
 
@@ -77,6 +93,8 @@ def test_mathematics_is_in_the_page(pages):
 
 
 def test_the_checks_see_what_is_wrong():
-    page = Page('<a href="x.html"><img src="https://e.org/a.png"><p id="here" style="background: url(//e.org/b.png)">')
+    page = Page(
+        '<a href="x.html"><img src="https://e.org/a.png"><p id="here" style="background: url(//e.org/b.png)">'
+    )
     assert page.links == {"x.html"} and page.ids == {"here"}
     assert {a for a in page.loads if is_external(a)} == {"https://e.org/a.png", "//e.org/b.png"}

@@ -9,9 +9,14 @@ from dcfnet_np.vision.sources import open_source
 
 
 def fails(spec, message, **options):
-    """The message of the SourceError that opening and reading `spec` raises, and the frames before it."""
+    """The message of the SourceError that opening and reading `spec` raises, and the frames before
+    it.
+    """
     got = []
-    with pytest.raises(SourceError, match=message) as caught, open_source(spec, **options) as source:
+    with (
+        pytest.raises(SourceError, match=message) as caught,
+        open_source(spec, **options) as source,
+    ):
         got.extend(source)
     assert "\n" not in str(caught.value)
     return got
@@ -31,7 +36,9 @@ def test_folder_in_natural_order(tmp_path, rng):
         np.testing.assert_array_equal(np.stack(list(source)), frames)  # and again
 
 
-@pytest.mark.parametrize("pattern", ["walk/a*.png", "walk/a%03d.png", "walk/a%d.png", "walk/a00[0-9].png"])
+@pytest.mark.parametrize(
+    "pattern", ["walk/a*.png", "walk/a%03d.png", "walk/a%d.png", "walk/a00[0-9].png"]
+)
 def test_pattern(tmp_path, rng, pattern):
     frames = make_frames(rng)
     write_images(tmp_path / "walk", frames, "a{:03d}.png")
@@ -62,17 +69,24 @@ def test_max_frames_must_be_positive(tmp_path):
         open_source(tmp_path, max_frames=0)
 
 
-@pytest.mark.parametrize("wrong", [None, 1.5, b"walk", ["a.png", "b.png"], np.zeros((2, 4, 5, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [None, 1.5, b"walk", ["a.png", "b.png"], np.zeros((2, 4, 5, 3), np.uint8)]
+)
 def test_what_is_no_source_is_named(wrong):
     kind = type(wrong).__name__
-    with pytest.raises(TypeError, match=f"^a source is given by a path, an address or a camera index, got {kind}$"):
+    with pytest.raises(
+        TypeError, match=f"^a source is given by a path, an address or a camera index, got {kind}$"
+    ):
         open_source(wrong)
 
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path, rng, monkeypatch):
     write_images(tmp_path, make_frames(rng))
     monkeypatch.chdir(tmp_path)
-    fails("", "^the name of the source is empty; give a video file, a camera index, a folder or a pattern of images$")
+    fails(
+        "",
+        "^the name of the source is empty; give a video file, a camera index, a folder or a pattern of images$",
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -102,7 +116,9 @@ def stored(kind, frame):
     return ".tif", frame.astype(np.float32) / 255, frame
 
 
-@pytest.mark.parametrize("kind", ["gray", "bgra", "16-bit", "16-bit gray", "16-bit tiff", "float gray", "float"])
+@pytest.mark.parametrize(
+    "kind", ["gray", "bgra", "16-bit", "16-bit gray", "16-bit tiff", "float gray", "float"]
+)
 def test_every_kind_of_image_becomes_bgr(tmp_path, rng, kind):
     suffix, image, expected = stored(kind, make_frames(rng, 1)[0])
     write_images(tmp_path / "a", [image], "{}" + suffix)
@@ -170,7 +186,10 @@ def test_more_rows_than_frames_are_cut(tmp_path, rng):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2,3,4\n1,2,3,4\n", "3 frames but 2 rows in groundtruth_rect.txt, which does not say for which; remove"),
+        (
+            "1,2,3,4\n1,2,3,4\n",
+            "3 frames but 2 rows in groundtruth_rect.txt, which does not say for which; remove",
+        ),
         ("", "holds no boxes"),
         ("1,2,3\n" * 3, "expected 4 numbers a row, or 6, 8, ... for a polygon, got 3"),
         ("n 1 2 3\n" * 3, "line 1: expected numbers, got 'n'"),
@@ -251,7 +270,10 @@ def test_missing(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not a video\0" * 100])
 def test_undecodable_video(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
-    fails(tmp_path / "a.mp4", "a.mp4 cannot be decoded as a video; check that the file is a complete video")
+    fails(
+        tmp_path / "a.mp4",
+        "a.mp4 cannot be decoded as a video; check that the file is a complete video",
+    )
 
 
 @pytest.mark.parametrize(
@@ -266,19 +288,28 @@ def test_undecodable_video(tmp_path, content):
 def test_a_text_is_no_video(tmp_path, rng, name, text):
     write_video(tmp_path / "other.avi", make_frames(rng, 3), "MJPG")
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode("latin-1"))
-    fails(tmp_path / name, f"{name} is a text, no video; give a video file, or a folder or pattern of images$")
+    fails(
+        tmp_path / name,
+        f"{name} is a text, no video; give a video file, or a folder or pattern of images$",
+    )
 
 
 def test_video_cut_short_gives_its_frames_first(tmp_path, rng):
     write_video(tmp_path / "a.avi", make_frames(rng, 40), "MJPG")
     whole = (tmp_path / "a.avi").read_bytes()
     (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
-    got = fails(tmp_path / "a.avi", r"frame \d+ of .*a.avi is not there: the file is cut short, \d+ bytes are missing")
+    got = fails(
+        tmp_path / "a.avi",
+        r"frame \d+ of .*a.avi is not there: the file is cut short, \d+ bytes are missing",
+    )
     assert 10 < len(got) < 30
 
 
 def test_empty_folder(tmp_path):
-    fails(tmp_path, "holds no images; known layouts: uav123, .*, vot .docs/evaluation.md.; found: nothing")
+    fails(
+        tmp_path,
+        "holds no images; known layouts: uav123, .*, vot .docs/evaluation.md.; found: nothing",
+    )
     (tmp_path / "groundtruth_rect.txt").write_text("1,2,3,4\n")
     (tmp_path / "img").mkdir()
     fails(tmp_path, "holds no images")
@@ -307,7 +338,9 @@ def test_frame_undecodable_midway(tmp_path, rng, content):
     frames = make_frames(rng, 4)
     write_images(tmp_path, frames)
     (tmp_path / "0003.png").write_bytes(content)
-    got = fails(tmp_path, "^frame 3 .*0003.png. does not decode as an image; replace it or leave it out$")
+    got = fails(
+        tmp_path, "^frame 3 .*0003.png. does not decode as an image; replace it or leave it out$"
+    )
     np.testing.assert_array_equal(np.stack(got), frames[:2])
 
 
@@ -330,12 +363,17 @@ def test_frame_of_values_that_cannot_be_used(tmp_path, rng):
 def test_a_frame_of_another_shape_midway(tmp_path, rng, shape):
     write_images(tmp_path, make_frames(rng, 2))
     write_images(tmp_path, [rng.integers(0, 256, (*shape, 3), np.uint8)], start=3)
-    got = fails(tmp_path, f"^frame 3 .*0003.png. is {shape[1]}x{shape[0]} pixels, those before it 64x48")
+    got = fails(
+        tmp_path, f"^frame 3 .*0003.png. is {shape[1]}x{shape[0]} pixels, those before it 64x48"
+    )
     assert len(got) == 2
 
 
 def test_frame_changes_size_midway(tmp_path, rng):
     write_images(tmp_path, make_frames(rng, 3))
     write_images(tmp_path, make_frames(rng, 1, height=40), start=4)
-    got = fails(tmp_path, "^frame 4 .*0004.png. is 64x40 pixels, those before it 64x48; all frames must have one")
+    got = fails(
+        tmp_path,
+        "^frame 4 .*0004.png. is 64x40 pixels, those before it 64x48; all frames must have one",
+    )
     assert len(got) == 3

@@ -1,4 +1,6 @@
-"""Traces hold what the tracker and a training step computed, and `differences` finds where two of them part."""
+"""Traces hold what the tracker and a training step computed, and `differences` finds where two of
+them part.
+"""
 
 import dataclasses
 import re
@@ -25,7 +27,10 @@ from dcfnet_np.weights import Weights, save
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "traces.md"
 SMALL = Preset("small", input_size=45)
-BOTH = [SMALL, Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False)]
+BOTH = [
+    SMALL,
+    Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False),
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,9 @@ def frames():
 
 @pytest.fixture(scope="module")
 def weights():
-    return Weights("light", network.initialise("light", 3), "rgb", (104.0, 117.0, 123.0), {}, "random")
+    return Weights(
+        "light", network.initialise("light", 3), "rgb", (104.0, 117.0, 123.0), {}, "random"
+    )
 
 
 @pytest.fixture(params=BOTH, ids=lambda preset: preset.name)
@@ -45,10 +52,15 @@ def recorder(request, weights):
 
 NETWORKS = sorted(path.stem for path in (Path(trace.__file__).parent / "data").glob("*.h5"))
 OPTIONS = {
-    **{name: dataclasses.replace(preset, input_size=63, sigma_factor=0.2) for name, preset in PRESETS.items()},
+    **{
+        name: dataclasses.replace(preset, input_size=63, sigma_factor=0.2)
+        for name, preset in PRESETS.items()
+    },
     "no band": Preset("no band", input_size=45, num_scales=5),
     "aspects": Preset("aspects", input_size=63, sigma_factor=0.2, aspect_step=1.06),
-    "second": Preset("second", input_size=63, sigma_factor=0.2, second_rate=0.3, update_rule="ratio"),
+    "second": Preset(
+        "second", input_size=63, sigma_factor=0.2, second_rate=0.3, update_rule="ratio"
+    ),
     "finer": Preset("finer", input_size=63, sigma_factor=0.2, subpixel=True, continuous_scale=True),
 }
 
@@ -59,8 +71,13 @@ def assert_own(record, result, preset):
         np.testing.assert_array_equal(record[name], getattr(result, name))
     assert len(record["response"]) == len(record["peaks"]) == len(preset.window_factors)
     if "redetection_place" in record:
-        found = [np.array_equal(np.fft.fftshift(map_), result.response) for map_ in record["redetection_response"]]
-        np.testing.assert_array_equal(record["redetection_centres"][found], record["redetection_place"][None])
+        found = [
+            np.array_equal(np.fft.fftshift(map_), result.response)
+            for map_ in record["redetection_response"]
+        ]
+        np.testing.assert_array_equal(
+            record["redetection_centres"][found], record["redetection_place"][None]
+        )
     else:
         best = record["peaks"].argmax()
         np.testing.assert_array_equal(np.fft.fftshift(record["response"][best]), result.response)
@@ -69,14 +86,22 @@ def assert_own(record, result, preset):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_recording_changes_nothing(name, frames, weights):
-    """Every preset and every option: box, response and model are those of a tracker that nobody observes."""
-    tracker, recorder = Tracker(weights, OPTIONS[name], "cpu"), trace.Recorder(weights, OPTIONS[name])
+    """Every preset and every option: box, response and model are those of a tracker that nobody
+    observes.
+    """
+    tracker, recorder = (
+        Tracker(weights, OPTIONS[name], "cpu"),
+        trace.Recorder(weights, OPTIONS[name]),
+    )
     tracker.init(frames[0], PATCH)
     recorder.init(frames[0], PATCH)
     band = recorder.attributes()["band"]  # with a band the tracker's extractor is the fast one
     assert (tuple(band) == (-1, -1)) == (name == "no band") and (band[0] == band[1] < 31)
     for frame in frames[1:]:
-        result, record = tracker.update(frame, response=True), recorder.update(frame) and recorder.record
+        result, record = (
+            tracker.update(frame, response=True),
+            recorder.update(frame) and recorder.record,
+        )
         assert_own(record, result, recorder.preset)
         models = dict(zip(("", "second_"), tracker._target.filters))
         assert ("second_numerator" in record) == (len(models) == 2) == (name == "second")
@@ -88,18 +113,25 @@ def test_recording_changes_nothing(name, frames, weights):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_packaged_network(name, frames):
     """Spectra, by the fast extractor where there is one, are those of the traced features."""
-    recorder, tracker = trace.Recorder(name, OPTIONS["default"]), Tracker(name, OPTIONS["default"], "cpu")
+    recorder, tracker = (
+        trace.Recorder(name, OPTIONS["default"]),
+        Tracker(name, OPTIONS["default"], "cpu"),
+    )
     steps = [record for _, record in recorder.steps(frames, PATCH)]
     tracker.init(frames[0], PATCH)
     for frame, record in zip(frames[1:], steps[1:]):
         assert_own(record, tracker.update(frame, response=True), recorder.preset)
         for role in ("search", "template"):
-            spectra = rfft2(record[f"{role}_features"] * steps[0]["cosine_window"], recorder.tracker.band)
+            spectra = rfft2(
+                record[f"{role}_features"] * steps[0]["cosine_window"], recorder.tracker.band
+            )
             np.testing.assert_allclose(record[f"{role}_f"], spectra, atol=1e-5 * abs(spectra).max())
 
 
 def test_redetection_is_no_learning(rng):
-    """A target goes and comes back elsewhere: what is looked for there has a name of its own, and is found."""
+    """A target goes and comes back elsewhere: what is looked for there has a name of its own, and
+    is found.
+    """
     scene, boxes = make_sequence(rng, 60, 240, 180, size=(30, 26), step=(3.1, 1.7), growth=1.0)
     empty = np.median(scene, axis=0).astype(np.uint8)
     frames = [*scene[:4], empty, empty, empty, *[scene[35]] * 12]
@@ -115,12 +147,20 @@ def test_redetection_is_no_learning(rng):
         if "redetection_f" in record:
             parts = ("centres", "windows", "crop", "features", "f", "response")
             assert {len(record[f"redetection_{part}"]) for part in parts} == {preset.redetection}
-            spectra = rfft2(record["redetection_features"] * steps[0]["cosine_window"], recorder.tracker.band)
-            np.testing.assert_allclose(record["redetection_f"], spectra, atol=1e-5 * abs(spectra).max())
+            spectra = rfft2(
+                record["redetection_features"] * steps[0]["cosine_window"], recorder.tracker.band
+            )
+            np.testing.assert_allclose(
+                record["redetection_f"], spectra, atol=1e-5 * abs(spectra).max()
+            )
             searched += 1
         if "redetection_place" in record:
             found += 1
-            moved = record["redetection_peak"][::-1] * record["redetection_windows"][0] / preset.input_size
+            moved = (
+                record["redetection_peak"][::-1]
+                * record["redetection_windows"][0]
+                / preset.input_size
+            )
             box = record["box"]
             np.testing.assert_allclose(box[:2] + box[2:] / 2, record["redetection_place"] + moved)
             np.testing.assert_allclose(record["template_centres"][0], box[:2] + box[2:] / 2)
@@ -146,24 +186,34 @@ def test_every_quantity_follows_from_the_ones_before(recorder, frames):
     label = gaussian_label((size, size), preset.sigma)
     band = label_band(label)
     limits = recorder.attributes()["band"]
-    assert tuple(limits) == ((-1, -1) if band is None else make_band((size, size), tuple(limits)).limits)
+    assert tuple(limits) == (
+        (-1, -1) if band is None else make_band((size, size), tuple(limits)).limits
+    )
     model = OnlineFilter(rfft2(label, band), preset.lam, preset.learning_rate, preset.update_rule)
     for number, record in enumerate(steps):
         roles = ["template"] if number == 0 else ["search", "template"]
         for role in roles:
             features = record[f"{role}_features"] * steps[0]["cosine_window"]
             largest = abs(record[f"{role}_f"]).max()
-            np.testing.assert_allclose(record[f"{role}_f"], rfft2(features, band), atol=1e-5 * largest)
+            np.testing.assert_allclose(
+                record[f"{role}_f"], rfft2(features, band), atol=1e-5 * largest
+            )
         if number:
             response = irfft2(model.response_f(record["search_f"]), (size, size), band)
             np.testing.assert_allclose(record["response"], response, atol=1e-5)
             best = record["peaks"].argmax()
             row, column = record["peak"]
             highest = record["response"][best].max()
-            assert record["response"][best][row, column] == highest == pytest.approx(record["score"], rel=1e-5)
+            assert (
+                record["response"][best][row, column]
+                == highest
+                == pytest.approx(record["score"], rel=1e-5)
+            )
             moved = record["peak"][::-1] * record["search_windows"][best] / size
             before, after = steps[number - 1]["box"], record["box"]
-            np.testing.assert_allclose(after[:2] + after[2:] / 2, before[:2] + before[2:] / 2 + moved)
+            np.testing.assert_allclose(
+                after[:2] + after[2:] / 2, before[:2] + before[2:] / 2 + moved
+            )
         model.update(record["template_f"][0])
         for name in ("numerator", "denominator"):
             expected = getattr(model, name)
@@ -178,17 +228,23 @@ def test_the_training_step_is_that_of_the_training_loop(recorder, frames):
     one = recorder.preset.num_scales // 2
     np.testing.assert_allclose(images[1], steps["frame 1"]["search_crop"][one], atol=1e-4)
     shape = values["response"].shape[1:]
-    objective = make_objective(shape, recorder.preset.sigma, recorder.preset.lam, band=False, device=Device("cpu"))
+    objective = make_objective(
+        shape, recorder.preset.sigma, recorder.preset.lam, band=False, device=Device("cpu")
+    )
     loss, caches = pair_loss(values["images"], recorder.plain.parameters, "light", objective)
     assert float(values["loss"]) == pytest.approx(loss, rel=1e-6)
     for name, gradient in pair_gradients(caches).items():
         np.testing.assert_allclose(gradients[f"d{name}"], gradient, atol=1e-5 * abs(gradient).max())
     by_paper = gradients["by_conjugate_f"] + gradients["by_template_f"].conj()
-    for dfeatures, spectrum in zip(gradients["dlrn1"], (by_paper, gradients["dsearch_f"]), strict=True):
-        np.testing.assert_allclose(irfft2(spectrum, shape)[0], dfeatures, atol=1e-6 * abs(dfeatures).max())
-    assert [gradients[f"d{name}"].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")] == [
-        values[name].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")
-    ]
+    for dfeatures, spectrum in zip(
+        gradients["dlrn1"], (by_paper, gradients["dsearch_f"]), strict=True
+    ):
+        np.testing.assert_allclose(
+            irfft2(spectrum, shape)[0], dfeatures, atol=1e-6 * abs(dfeatures).max()
+        )
+    assert [
+        gradients[f"d{name}"].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")
+    ] == [values[name].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")]
 
 
 def test_one_frame_is_its_own_pair(recorder, frames):
@@ -218,7 +274,14 @@ def test_a_file_is_read_with_h5py_alone(recorder, frames, tmp_path):
     steps = list(recorder.steps(frames, PATCH))
     path = tmp_path / "trace.h5"
     names = trace.write_trace(path, steps, {**recorder.attributes(), "source": "scene"})
-    assert names == ["frame 0", "frame 1", "frame 2", "frame 3", "training values", "training gradients"]
+    assert names == [
+        "frame 0",
+        "frame 1",
+        "frame 2",
+        "frame 3",
+        "training values",
+        "training gradients",
+    ]
     with h5py.File(path) as file:
         assert list(file) == names and file.attrs["channel_order"] == b"rgb"
         assert f'"input_size": {recorder.preset.input_size}' in file.attrs["preset"].decode()
@@ -247,15 +310,21 @@ def test_what_is_no_trace(tmp_path):
 def test_a_run_that_fails_leaves_no_file(recorder, frames, tmp_path):
     broken = [frames[0], frames[1][:-1]]  # another size
     with pytest.raises(ValueError, match="the frame must be"):
-        trace.write_trace(tmp_path / "trace.h5", recorder.steps(broken, PATCH), recorder.attributes())
+        trace.write_trace(
+            tmp_path / "trace.h5", recorder.steps(broken, PATCH), recorder.attributes()
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------------ differences
+# ------------------------------------------------------------------------------------------------
+# differences
 
 
 def made_up():
-    return [(f"frame {i}", {"crop": np.arange(6.0).reshape(2, 3) + i, "box": np.ones(4)}) for i in range(3)]
+    return [
+        (f"frame {i}", {"crop": np.arange(6.0).reshape(2, 3) + i, "box": np.ones(4)})
+        for i in range(3)
+    ]
 
 
 def test_the_first_difference_comes_first():
@@ -306,7 +375,8 @@ def test_the_shorter_run_ends_it():
     assert trace.differences([*made_up()[:2], ("training values", {})], made_up())[1] == 2
 
 
-# ------------------------------------------------------------------------------------------------ the commands
+# ------------------------------------------------------------------------------------------------
+# the commands
 
 
 @pytest.fixture
@@ -321,7 +391,9 @@ def test_trace_and_diff(folder, capsys):
     a, b = str(folder / "a.h5"), str(folder / "b.h5")
     walk = str(folder / "walk")
     assert main(["trace", walk, "--frames", "2", "--out", a, *common]) == 0
-    assert capsys.readouterr().out == f"wrote {a}: 2 frames and training values, training gradients\n"
+    assert (
+        capsys.readouterr().out == f"wrote {a}: 2 frames and training values, training gradients\n"
+    )
     for preset in ("careful", "default:aspect_step=1.02:second_rate=0.1"):
         assert main(["trace", walk, "--frames", "3", "--out", b, *common, "--preset", preset]) == 0
     capsys.readouterr()
@@ -334,16 +406,27 @@ def test_trace_and_diff(folder, capsys):
     assert by_files.startswith("first difference: frame 0, template_crop: ")
     assert main(["diff", "--presets", "default,matlab-v2", walk, "--frames", "2", *common]) == 0
     by_presets = capsys.readouterr().out
-    assert by_presets.splitlines() == [line for line in by_files.splitlines() if "training" not in line]
+    assert by_presets.splitlines() == [
+        line for line in by_files.splitlines() if "training" not in line
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["diff", "a.h5"], "diff takes two traces, or --presets A,B and a SOURCE, got 1: a.h5"),
-        (["diff", "a.h5", "b.h5"], "a.h5: there is no such file; a trace is written by dcfnet trace"),
-        (["diff", "--presets", "pytorch,paper", "a", "b"], "diff takes one SOURCE with --presets, got 2: a b"),
-        (["diff", "--presets", "pytorch", "a"], "must be two names with a comma between, got 'pytorch'"),
+        (
+            ["diff", "a.h5", "b.h5"],
+            "a.h5: there is no such file; a trace is written by dcfnet trace",
+        ),
+        (
+            ["diff", "--presets", "pytorch,paper", "a", "b"],
+            "diff takes one SOURCE with --presets, got 2: a b",
+        ),
+        (
+            ["diff", "--presets", "pytorch", "a"],
+            "must be two names with a comma between, got 'pytorch'",
+        ),
         (["diff", "--presets", "pytorch,other", "a"], "unknown preset 'other'"),
         (["trace", "nowhere", "--out", "t.txt"], "t.txt: the output must end in .h5"),
     ],
@@ -356,12 +439,16 @@ def test_bad_arguments(words, message, capsys, tmp_path, monkeypatch):
 
 
 def test_where_pytorch_and_matlab_part_on_david(data_dir, capsys):
-    """Before the network has seen anything: one crops in whole grey levels.  Then they choose other scales."""
+    """Before the network has seen anything: one crops in whole grey levels.
+
+    Then they choose other scales.
+    """
     david = str(data_dir / "sequences" / "David")
     assert main(["diff", "--presets", "pytorch,matlab-v2", david, "--frames", "3"]) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
-        r"first difference: frame 0, template_crop: 0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+", first
+        r"first difference: frame 0, template_crop: 0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+",
+        first,
     )
     boxes = [line for line in others if ", box: " in line]
     assert len(boxes) == 1 and boxes[0].startswith("  then: frame 1, box: 1.17 ")

@@ -1,4 +1,6 @@
-"""The tracker of one target: on images made here, at borders, on bad input, and against the yardstick's boxes."""
+"""The tracker of one target: on images made here, at borders, on bad input, and against the
+yardstick's boxes.
+"""
 
 import dataclasses
 import tracemalloc
@@ -24,13 +26,19 @@ SMALL = Preset("small", input_size=45)
 
 
 def random_weights(seed=1, order="bgr"):
-    return Weights("light", network.initialise("light", seed), order, (104.0, 117.0, 123.0), {}, "random")
+    return Weights(
+        "light", network.initialise("light", seed), order, (104.0, 117.0, 123.0), {}, "random"
+    )
 
 
 @pytest.fixture
 def scene(rng):
-    """A textured patch on a textured background: scene(x, y, w, h) is the frame with the patch's corner at (x, y)."""
-    background = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
+    """A textured patch on a textured background: scene(x, y, w, h) is the frame with the patch's
+    corner at (x, y).
+    """
+    background = cv2.resize(
+        rng.integers(0, 256, (12, 16, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC
+    )
     texture = rng.integers(0, 256, (5, 6, 3), np.uint8)
 
     def draw(x, y, w=30, h=24):
@@ -48,7 +56,11 @@ def test_a_still_target_stays_put(scene, preset):
     tracker.init(scene(60, 40), (60, 40, 30, 24))
     for _ in range(3):
         result = tracker.update(scene(60, 40))
-    assert result.box == pytest.approx((60, 40, 30, 24), abs=1e-9) and result.ok and result.scale == pytest.approx(1)
+    assert (
+        result.box == pytest.approx((60, 40, 30, 24), abs=1e-9)
+        and result.ok
+        and result.scale == pytest.approx(1)
+    )
     assert result.score == pytest.approx(1, abs=0.05)
 
 
@@ -99,13 +111,22 @@ def test_response_is_given_on_request_with_the_still_peak_in_the_middle(scene):
 @pytest.mark.parametrize("colour", [0, 77, 255, (200, 20, 90)])
 @pytest.mark.parametrize("preset", ["default", "matlab-v1"])
 def test_a_frame_without_content_changes_nothing(scene, preset, colour, place, band):
-    """The box stays, the model is not updated, and the target is found again; also where windows leave the frame."""
-    tracker = Tracker(random_weights(), dataclasses.replace(PRESETS[preset], input_size=45), band=band)
+    """The box stays, the model is not updated, and the target is found again; also where windows
+    leave the frame.
+    """
+    tracker = Tracker(
+        random_weights(), dataclasses.replace(PRESETS[preset], input_size=45), band=band
+    )
     tracker.init(scene(*place), (*place, 30, 24))
     before = tracker.update(scene(*place))
     model = tracker._target.filter.numerator.copy()
     lost = tracker.update(np.full((120, 160, 3), colour, np.uint8), response=True)
-    assert not lost.ok and lost.box == before.box and lost.score == lost.psr == 0 and not lost.response.any()
+    assert (
+        not lost.ok
+        and lost.box == before.box
+        and lost.score == lost.psr == 0
+        and not lost.response.any()
+    )
     np.testing.assert_array_equal(tracker._target.filter.numerator, model)
     assert tracker.update(scene(*place)).ok
 
@@ -116,13 +137,16 @@ def test_a_dot_of_one_colour_in_the_widest_window_is_content(scene, channel):
     tracker.init(scene(60, 40), (60, 40, 30, 24))
     frame = np.full((120, 160, 3), 128, np.uint8)
     assert not tracker.update(frame).score
-    frame[50:53, 19:23, channel] = 255  # 54 pixels left of the middle: within 45 of the first window it is not
+    # 54 pixels left of the middle: within 45 of the first window it is not
+    frame[50:53, 19:23, channel] = 255
     assert tracker.update(frame).score > 0
 
 
 def test_a_template_of_one_colour_is_not_learned(scene):
     """The search windows see a dot that the smaller window of the template does not."""
-    tracker = Tracker(random_weights(), dataclasses.replace(SMALL, scale_step=1.5, scale_penalty=0.5))
+    tracker = Tracker(
+        random_weights(), dataclasses.replace(SMALL, scale_step=1.5, scale_penalty=0.5)
+    )
     tracker.init(scene(60, 40), (60, 40, 30, 24))
     model = tracker._target.filter.numerator.copy()
     frame = np.full((120, 160, 3), (200, 20, 90), np.uint8)
@@ -134,18 +158,24 @@ def test_a_template_of_one_colour_is_not_learned(scene):
     assert (tracker._target.filter.numerator != model).any()
 
 
-@pytest.mark.parametrize("box", [(60, 40, 30, 24), (0, 0, 30, 24), (-10, 100, 30, 40), (150, 5, 40, 30)])
+@pytest.mark.parametrize(
+    "box", [(60, 40, 30, 24), (0, 0, 30, 24), (-10, 100, 30, 40), (150, 5, 40, 30)]
+)
 @pytest.mark.parametrize("colour", [0, 9, 255, (200, 20, 90)])
 def test_nothing_to_learn_from(scene, colour, box):
     tracker = Tracker(random_weights(), SMALL)
-    with pytest.raises(ValueError, match="Tracker.init: the window around the box holds nothing to track"):
+    with pytest.raises(
+        ValueError, match="Tracker.init: the window around the box holds nothing to track"
+    ):
         tracker.init(np.full((120, 160, 3), colour, np.uint8), box)
 
 
 @pytest.mark.parametrize("rule", ["averages", "ratio"])
 def test_white_frames_do_not_lose_a_target_at_the_rim(rng, rule):
     frames, boxes = make_sequence(rng, count=30, size=(30, 24), step=(0.4, 0.3), growth=1.0)
-    tracker = Tracker(preset=dataclasses.replace(PRESETS["default"], update_rule=rule), device="cpu")
+    tracker = Tracker(
+        preset=dataclasses.replace(PRESETS["default"], update_rule=rule), device="cpu"
+    )
     tracker.init(frames[0][6:, 8:], boxes[0] - (8, 6, 0, 0))  # the target's corner is outside
     for number, (frame, box) in enumerate(zip(frames[1:, 6:, 8:], boxes[1:] - (8, 6, 0, 0)), 1):
         blank = number % 5 == 0
@@ -160,7 +190,10 @@ def test_a_start_in_the_dark_has_scores_of_at_most_one(rng):
     for preset in ("default", "careful"):
         tracker = Tracker(preset=preset, device="cpu")
         tracker.init(frames[0] // 16, boxes[0])
-        results = [tracker.update(frame // max(1, 16 - 3 * n), True) for n, frame in enumerate(frames[1:], 1)]
+        results = [
+            tracker.update(frame // max(1, 16 - 3 * n), True)
+            for n, frame in enumerate(frames[1:], 1)
+        ]
         assert max(result.response.max() for result in results) > 5
         assert all(result.ok and 0.5 < result.score <= 1 for result in results)
         assert iou(results[-1].box, boxes[-1]) > 0.7
@@ -169,7 +202,9 @@ def test_a_start_in_the_dark_has_scores_of_at_most_one(rng):
 def waves(size, *terms):
     """Sum of amplitude * cos(2 pi (u row + v column) / size - phase), for (amplitude, u, v, phase)."""
     row, column = np.mgrid[:size, :size]
-    parts = [a * np.cos(2 * np.pi * (u * row + v * column) / size - phase) for a, u, v, phase in terms]
+    parts = [
+        a * np.cos(2 * np.pi * (u * row + v * column) / size - phase) for a, u, v, phase in terms
+    ]
     return np.sum(parts, axis=0)
 
 
@@ -178,9 +213,14 @@ def test_what_a_score_is(size):
     together = (3.0, 1, 2, 0.0), (2.0, 0, 0, 0.0), (1.0, 4, -3, 0.0)
     assert score_of(waves(size, *together)) == pytest.approx(1, rel=1e-12)  # 6 of 3 + 2 + 1
     assert score_of(np.roll(waves(size, *together), (4, 7), (0, 1))) == pytest.approx(1, rel=1e-12)
-    against = waves(size, (3.0, 1, 2, 0.0), (2.0, 1, 2, np.pi), (2.0, 0, 0, np.pi), (4.0, 2, 1, np.pi / 2))
+    against = waves(
+        size, (3.0, 1, 2, 0.0), (2.0, 1, 2, np.pi), (2.0, 0, 0, np.pi), (4.0, 2, 1, np.pi / 2)
+    )
     amplitudes = 1 + 2 + 4  # the first two are one wave
-    assert score_of(against) == pytest.approx(against.max() / amplitudes, rel=1e-12) and against.max() > 1
+    assert (
+        score_of(against) == pytest.approx(against.max() / amplitudes, rel=1e-12)
+        and against.max() > 1
+    )
     for factor in (1e-6, 0.01, 0.1):  # below 1 it is the peak
         assert against.max() * factor < 1
         assert score_of(against * factor) == pytest.approx(against.max() * factor, rel=1e-12)
@@ -196,7 +236,9 @@ def peak_of(preset, size, *peaks):
     response = np.zeros((size, size), np.float32)
     for peak in peaks:
         response[peak] = 1
-    return Tracker(random_weights(), dataclasses.replace(PRESETS[preset], input_size=size))._peak(response)
+    return Tracker(random_weights(), dataclasses.replace(PRESETS[preset], input_size=size))._peak(
+        response
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,10 +261,15 @@ def test_which_of_two_equal_peaks_wins():
 
 @pytest.mark.parametrize("preset, largest", [("default", (160, 110)), ("pytorch", (120, 110))])
 def test_size_limits(scene, preset, largest):
-    """A target of 40x22 in a frame of 160x120: at most five times its size and the frame's, (h, w) in `pytorch`."""
+    """A target of 40x22 in a frame of 160x120: at most five times its size and the frame's, (h, w)
+    in `pytorch`.
+    """
     tracker = Tracker(random_weights(), preset)
     tracker.init(scene(60, 40), (60, 40, 40, 22))
-    assert tuple(tracker._target.min_size) == (8, pytest.approx(4.4)) and tuple(tracker._target.max_size) == largest
+    assert (
+        tuple(tracker._target.min_size) == (8, pytest.approx(4.4))
+        and tuple(tracker._target.max_size) == largest
+    )
     tracker.init(scene(60, 40), (60, 40, 10, 6))
     assert tuple(tracker._target.min_size) == (4, 4) and tuple(tracker._target.max_size) == (50, 30)
 
@@ -236,12 +283,16 @@ def test_a_size_stops_at_its_limit_and_the_template_crop_follows_or_not(scene, p
     cut = []
     extract = tracker._extract
     monkeypatch.setattr(
-        tracker, "_extract", lambda frame, centre, size: cut.append(size) or extract(frame, centre, size)
+        tracker,
+        "_extract",
+        lambda frame, centre, size: cut.append(size) or extract(frame, centre, size),
     )
     result = tracker.update(scene(57, 38, 36, 28))
     assert result.box[2:] == (30, 24)  # found larger, held at the first size
     wanted = 1.2 if preset == "matlab-v1" else 1.0
-    np.testing.assert_allclose(cut[1], [[30 * wanted * (1 + limited.padding), 24 * wanted * (1 + limited.padding)]])
+    np.testing.assert_allclose(
+        cut[1], [[30 * wanted * (1 + limited.padding), 24 * wanted * (1 + limited.padding)]]
+    )
 
 
 def test_lambda_of_the_matlab_codes_is_divided_by_the_number_of_features(scene):
@@ -262,8 +313,11 @@ def test_move_score_and_psr_come_from_the_best_scale(scene):
     assert result.scale == pytest.approx(1.2)
     response = np.fft.ifftshift(result.response)
     assert result.score == response.max() < 1
-    assert result.psr == pytest.approx(peak_to_sidelobe(response), rel=1e-12)  # BLAS's threads add in another order
-    row, column = (i - 125 if i > 62 else i for i in np.unravel_index(response.argmax(), response.shape))
+    # BLAS's threads add in another order
+    assert result.psr == pytest.approx(peak_to_sidelobe(response), rel=1e-12)
+    row, column = (
+        i - 125 if i > 62 else i for i in np.unravel_index(response.argmax(), response.shape)
+    )
     centre = (75 + column * 30 * 1.2 * 3 / 125, 52 + row * 24 * 1.2 * 3 / 125)
     assert result.box[:2] == pytest.approx((centre[0] - 18, centre[1] - 14.4))
 
@@ -280,13 +334,22 @@ def test_crop_is_rounded_where_the_preset_says_so(scene):
         tracker = Tracker(random_weights(), preset)
         tracker.init(scene(60, 40), (60, 40, 30, 24))
         cropper = tracker._extract._croppers[0]
-        patch = cropper(scene(60, 40), *window_taps((120, 160), (75.3, 52), np.array([[77.7, 51.3]]), 125), 0)
+        patch = cropper(
+            scene(60, 40), *window_taps((120, 160), (75.3, 52), np.array([[77.7, 51.3]]), 125), 0
+        )
         assert (patch == np.rint(patch)).all() == whole
 
 
 @pytest.mark.parametrize(
     "box",
-    [(0, 0, 20, 20), (150, 110, 30, 30), (-10, 50, 30, 20), (80, 60, 1, 1), (5, 5, 150, 2), (0, 0, 160, 120)],
+    [
+        (0, 0, 20, 20),
+        (150, 110, 30, 30),
+        (-10, 50, 30, 20),
+        (80, 60, 1, 1),
+        (5, 5, 150, 2),
+        (0, 0, 160, 120),
+    ],
     ids=["corner", "across the far corner", "across the left", "one pixel", "thin", "whole frame"],
 )
 def test_targets_at_borders_and_of_odd_sizes(scene, box):
@@ -388,7 +451,9 @@ def track_sequence(folder, weights, preset, frames=None):
 
 
 def auc(boxes, truth):
-    """OTB's success AUC: the share of frames with an overlap above t, mean over 21 thresholds 0, .05, ..., 1."""
+    """OTB's success AUC: the share of frames with an overlap above t, mean over 21 thresholds 0,
+    .05, ..., 1.
+    """
     overlap = iou(boxes, truth)
     return np.mean([(overlap > threshold).mean() for threshold in np.linspace(0, 1, 21)])
 
@@ -402,14 +467,20 @@ def golden(preset, name):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_boxes_agree_with_the_yardstick(data_dir, name):
-    """Preset pytorch, the released param.pth, a hundred frames: boxes of the PyTorch tracker (benchmarks/parity.py).
+    """Preset pytorch, the released param.pth, a hundred frames: boxes of the PyTorch tracker
+    (benchmarks/parity.py).
 
     On eleven of the twelve they are equal; on Subway one scale is another one for some frames.
     """
-    boxes = track_sequence(data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch", 100)
+    boxes = track_sequence(
+        data_dir / "sequences" / name, data_dir / "weights" / "param.pth", "pytorch", 100
+    )
     expected = golden("pytorch", name)[: len(boxes)]
-    distance = np.hypot(*(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T)
-    assert distance.mean() <= (0.02 if name == "Subway" else 1e-3)  # pixels; the files have four digits
+    distance = np.hypot(
+        *(boxes[:, :2] + boxes[:, 2:] / 2 - expected[:, :2] - expected[:, 2:] / 2).T
+    )
+    # pixels; the files have four digits
+    assert distance.mean() <= (0.02 if name == "Subway" else 1e-3)
     assert iou(boxes, expected).mean() >= 0.98
 
 
@@ -440,22 +511,31 @@ def test_packaged_light_scores_as_the_model_card_says(data_dir):
     scores = []
     for name in SEQUENCES:
         folder = data_dir / "sequences" / name
-        scores.append(auc(track_sequence(folder, "light", "default"), read_boxes(folder / "groundtruth_rect.txt")))
+        scores.append(
+            auc(
+                track_sequence(folder, "light", "default"),
+                read_boxes(folder / "groundtruth_rect.txt"),
+            )
+        )
     assert np.mean(scores) == pytest.approx(0.653, abs=0.01)
 
 
 def test_a_frame_allocates_no_array(scene, monkeypatch):
-    """In steady state all memory is there: what an update has at any moment beyond what was there before is 32 KB.
+    """In steady state all memory is there: what an update has at any moment beyond what was there
+    before is 32 KB.
 
-    That is small objects and vectors of one number a row, each below 4 KB.  A patch or a map has 60 KB, a spectrum 400.
+    That is small objects and vectors of one number a row, each below 4 KB.  A patch or a map has 60
+    KB, a spectrum 400.
 
-    Ufuncs have buffers of their own when they walk over strided arrays, of a fixed number of elements.  These are no
-    arrays; they are made small here, in the one thread that the test runs on, so that arrays would be seen.
-    """
+    Ufuncs have buffers of their own when they walk over strided arrays, of a fixed number of
+    elements.  These are no arrays; they are made small here, in the one thread that the test runs
+    on, so that arrays would be seen."""
     tracker = Tracker(random_weights(), "pytorch")
     frames = [scene(60 + i % 3, 40) for i in range(8)]
     tracker.init(frames[0], (60, 40, 30, 24))
-    monkeypatch.setattr(Cores, "map", lambda cores, function, items: [function(item) for item in items])
+    monkeypatch.setattr(
+        Cores, "map", lambda cores, function, items: [function(item) for item in items]
+    )
     peaks = []
     size = np.setbufsize(128)
     tracemalloc.start()

@@ -50,7 +50,9 @@ def write_sequence(folder, frames=6, first=1, seed=0, boxes=None):
 def crops_file(tmp_path_factory):
     """Three sequences of 8, 9 and 10 frames; the digest of its name decides that bee is held out."""
     root = tmp_path_factory.mktemp("sequences")
-    folders = [write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    folders = [
+        write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
+    ]
     out = root / "crops.h5"
     assert prepare.prepare(folders, out, size=SIZE) == {"crops": 27}
     return out
@@ -61,7 +63,8 @@ def config(**changes):
     return Config(**(settings | changes))
 
 
-# ------------------------------------------------------------------------------------------------- pairs
+# -------------------------------------------------------------------------------------------------
+# pairs
 
 SEQUENCE = np.repeat([0, 1, 2, 3], [30, 7, 1, 25])
 FRAME = np.concatenate([np.arange(30), [1, 2, 3, 40, 41, 55, 99], [0], np.arange(5, 130, 5)])
@@ -100,17 +103,23 @@ def test_the_papers_number_of_pairs():
 
 
 def test_partners_ahead_come_later():
-    template, search = pairs.epoch_pairs(SEQUENCE, FRAME, seed=3, epoch=0, max_gap=10, mode="ahead").T
+    template, search = pairs.epoch_pairs(
+        SEQUENCE, FRAME, seed=3, epoch=0, max_gap=10, mode="ahead"
+    ).T
     gap = FRAME[search] - FRAME[template]
     assert (SEQUENCE[template] == SEQUENCE[search]).all() and gap.min() >= 1 and gap.max() == 10
-    later = (SEQUENCE[:, None] == SEQUENCE) & (FRAME > FRAME[:, None]) & (FRAME <= FRAME[:, None] + 10)
+    later = (
+        (SEQUENCE[:, None] == SEQUENCE) & (FRAME > FRAME[:, None]) & (FRAME <= FRAME[:, None] + 10)
+    )
     assert sorted(template) == list(np.flatnonzero(later.any(1)))
 
 
 def test_every_allowed_partner_is_drawn():
     seen = set()
     for epoch in range(200):
-        seen |= set(map(tuple, pairs.epoch_pairs(SEQUENCE, FRAME, seed=0, epoch=epoch, max_gap=4).tolist()))
+        seen |= set(
+            map(tuple, pairs.epoch_pairs(SEQUENCE, FRAME, seed=0, epoch=epoch, max_gap=4).tolist())
+        )
     near = (SEQUENCE[:, None] == SEQUENCE) & (abs(FRAME[:, None] - FRAME) <= 4)
     np.fill_diagonal(near, False)
     assert seen == set(map(tuple, np.argwhere(near).tolist()))
@@ -176,7 +185,9 @@ def test_sgd_refuses_what_does_not_fit():
 
 
 def test_adam_two_steps_by_hand(xp):
-    """Beside the scalar algorithm as Kingma and Ba print it, with bias corrections, and the decay beside the step."""
+    """Beside the scalar algorithm as Kingma and Ba print it, with bias corrections, and the decay
+    beside the step.
+    """
     gradients = [[1.0, -30.0], [0.5, 0.0]]
     parameters, momentum, decay, lr = {"w": xp.array([1.0, -2.0])}, 0.6, 0.1, 0.05
     velocity, squares = sgd.zero_velocity(parameters), sgd.zero_velocity(parameters)
@@ -200,7 +211,9 @@ def test_adam_two_steps_by_hand(xp):
         lr=lr, step=1, momentum=0.9, weight_decay=0.0,
     )  # fmt: skip
     np.testing.assert_allclose(one["w"], [5 - lr, 5 + lr], rtol=1e-6)
-    with pytest.raises(ValueError, match=r"adam_step: squares must have 'w' of shape \(2,\), got nothing"):
+    with pytest.raises(
+        ValueError, match=r"adam_step: squares must have 'w' of shape \(2,\), got nothing"
+    ):
         adam.adam_step(one, one, one, {}, lr=lr, step=1, momentum=0.9, weight_decay=0.0)
 
 
@@ -226,7 +239,9 @@ def test_learning_rates():
     np.testing.assert_allclose(rates, np.logspace(-2, -5, 50))
     assert Config(epochs=1).learning_rate(0) == 1e-2
     stepped = Config(schedule="step", lr_start=0.5, lr_steps=(2, 3), epochs=5)
-    np.testing.assert_allclose([stepped.learning_rate(epoch) for epoch in range(5)], [0.5, 0.5, 0.05, 0.005, 0.005])
+    np.testing.assert_allclose(
+        [stepped.learning_rate(epoch) for epoch in range(5)], [0.5, 0.5, 0.05, 0.005, 0.005]
+    )
     assert {Config(schedule="constant").learning_rate(epoch) for epoch in range(50)} == {1e-2}
     wave = Config(schedule="cosine", lr_start=0.8, lr_end=0.2, epochs=5)
     middle = 0.15 * 2**0.5
@@ -234,11 +249,14 @@ def test_learning_rates():
     np.testing.assert_allclose([wave.learning_rate(epoch) for epoch in range(5)], expected)
 
 
-# ------------------------------------------------------------------------------------------- a whole step
+# ------------------------------------------------------------------------------------------- a
+# whole step
 
 
 def random_step(rng, dtype=np.float64, n=3, size=(13, 12)):
-    """Images, parameters and an asymmetric random label: a Gaussian one could not see a wrong conjugate."""
+    """Images, parameters and an asymmetric random label: a Gaussian one could not see a wrong
+    conjugate.
+    """
     images = rng.standard_normal((2 * n, 3, *size)).astype(dtype)
     parameters = network.initialise(TINY, 5, dtype)
     for value in parameters.values():
@@ -285,14 +303,18 @@ def test_parts_of_a_batch_add_up(rng, xp):
     index = rng.integers(0, 9, (5, 2))
 
     images = batches.images(index)
-    expected = crops[np.concatenate([index[:, 0], index[:, 1]])] - np.reshape([104.0, 117.0, 123.0], (3, 1, 1))
+    expected = crops[np.concatenate([index[:, 0], index[:, 1]])] - np.reshape(
+        [104.0, 117.0, 123.0], (3, 1, 1)
+    )
     np.testing.assert_array_equal(to_numpy(images), expected)
     loss, caches = step.pair_loss(images, parameters, TINY, objective)
     whole = step.pair_gradients(caches)
     losses, gradients = step.batch_gradients(batches, index, parameters, TINY, objective)
     assert losses.mean() == pytest.approx(loss, rel=1e-10)
     for name in whole:
-        np.testing.assert_allclose(to_numpy(gradients[name]), to_numpy(whole[name]), rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(
+            to_numpy(gradients[name]), to_numpy(whole[name]), rtol=1e-8, atol=1e-11
+        )
 
 
 def test_objective_band_is_exact_enough(rng):
@@ -324,13 +346,16 @@ def test_training_overfits_one_batch(crops_file):
     assert losses[-1] < 0.5 * losses[0]
 
 
-# ------------------------------------------------------------------------------------- runs and checkpoints
+# ------------------------------------------------------------------------------------- runs and
+# checkpoints
 
 
 @pytest.fixture(scope="module")
 def whole_run(crops_file, tmp_path_factory):
     """RUN_DIR of an uninterrupted run."""
-    return loop.train(crops_file, config(), tmp_path_factory.mktemp("runs") / "whole", device="cpu").parent
+    return loop.train(
+        crops_file, config(), tmp_path_factory.mktemp("runs") / "whole", device="cpu"
+    ).parent
 
 
 def read_log(run):
@@ -338,11 +363,17 @@ def read_log(run):
 
 
 def test_train_writes_log_checkpoint_and_weights(crops_file, whole_run):
-    assert {path.name for path in whole_run.iterdir()} == {"checkpoint.npz", "log.jsonl", "weights.h5"}
+    assert {path.name for path in whole_run.iterdir()} == {
+        "checkpoint.npz",
+        "log.jsonl",
+        "weights.h5",
+    }
     records = read_log(whole_run)
     assert [record["epoch"] for record in records] == [1, 2, 3]
     np.testing.assert_allclose([record["lr"] for record in records], np.logspace(-2, -3, 3))
-    assert all(record["pairs_per_second"] > 0 and record["validation_loss"] > 0 for record in records)
+    assert all(
+        record["pairs_per_second"] > 0 and record["validation_loss"] > 0 for record in records
+    )
     assert all(0 <= record["waiting"] < 1 for record in records)
 
     result = weights.load(str(whole_run / "weights.h5"))
@@ -368,7 +399,11 @@ def test_the_log_has_the_mean_loss_of_the_epochs_pairs(crops_file, tmp_path):
     drawn = loop.draw(data, ~held, settings, 7, 0, "near", None)
     assert len(drawn) == 18
     mean = step.mean_loss(
-        step.Batches(data.crops, settings.mean), drawn, loop.first_parameters(settings), settings, objective
+        step.Batches(data.crops, settings.mean),
+        drawn,
+        loop.first_parameters(settings),
+        settings,
+        objective,
     )
     assert read_log(run)[0]["loss"] == pytest.approx(mean, rel=1e-5)
 
@@ -421,13 +456,17 @@ def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, p
             stream.write('{"epoch": 3, "lo')
     loop.train(crops_file, config(), broken, device="cpu", resume=True)
 
-    first, second = (checkpoint.load_checkpoint(run / "checkpoint.npz") for run in (whole_run, broken))
+    first, second = (
+        checkpoint.load_checkpoint(run / "checkpoint.npz") for run in (whole_run, broken)
+    )
     for name, value in first.parameters.items():
         np.testing.assert_array_equal(value, second.parameters[name])
         np.testing.assert_array_equal(first.velocity[name], second.velocity[name])
     for key in ("epoch", "lr", "loss", "validation_loss"):
         assert [r[key] for r in read_log(whole_run)] == [r[key] for r in read_log(broken)]
-    assert (weights.load(str(broken / "weights.h5")).training) == weights.load(str(whole_run / "weights.h5")).training
+    assert (weights.load(str(broken / "weights.h5")).training) == weights.load(
+        str(whole_run / "weights.h5")
+    ).training
 
 
 def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
@@ -435,14 +474,18 @@ def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, mon
     for cores in (1, 3):
         monkeypatch.setattr(backend, "usable_cores", lambda cores=cores: cores)
         loop.train(crops_file, config(epochs=1), tmp_path / str(cores), device="cpu")
-        results.append(checkpoint.load_checkpoint(tmp_path / str(cores) / "checkpoint.npz").parameters)
+        results.append(
+            checkpoint.load_checkpoint(tmp_path / str(cores) / "checkpoint.npz").parameters
+        )
     for name, value in results[0].items():
         np.testing.assert_array_equal(value, results[1][name])
 
 
 def state_of(epoch):
     parameters = network.initialise("light", epoch)
-    return checkpoint.Checkpoint(epoch, parameters, sgd.zero_velocity(parameters), {"seed": epoch}, "abc")
+    return checkpoint.Checkpoint(
+        epoch, parameters, sgd.zero_velocity(parameters), {"seed": epoch}, "abc"
+    )
 
 
 def test_checkpoint_round_trip(tmp_path):
@@ -461,7 +504,9 @@ def test_checkpoint_round_trip(tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 @pytest.mark.parametrize("moment", ["numpy.savez", "os.fsync", "os.replace"])
 def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path, moment):
-    """The process kills itself inside the write of a second checkpoint: half a file, unflushed, or not yet moved."""
+    """The process kills itself inside the write of a second checkpoint: half a file, unflushed, or
+    not yet moved.
+    """
     path = tmp_path / "c.npz"
     checkpoint.save_checkpoint(path, state_of(1))
     program = f"""
@@ -475,7 +520,9 @@ def test_killed_while_writing_leaves_the_old_checkpoint(tmp_path, moment):
         {moment} = die
         save_checkpoint({str(path)!r}, Checkpoint(2, {{"w": numpy.ones(3)}}, {{"w": numpy.ones(3)}}, {{}}, "abc"))
     """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=PATIENCE)
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], check=False, timeout=PATIENCE
+    )
     assert ended.returncode == -signal.SIGKILL
     assert (tmp_path / "c.part.npz").is_file()  # it was writing
     assert checkpoint.load_checkpoint(path).epoch == 1
@@ -526,7 +573,9 @@ def test_train_bad_input(crops_file, tmp_path):
     with pytest.raises(ValueError, match="already holds a run"):
         loop.train(crops_file, config(epochs=1), tmp_path / "run", device="cpu")
     with pytest.raises(ValueError, match="made with seed 7; give the same"):
-        loop.train(crops_file, config(epochs=1, seed=8), tmp_path / "run", device="cpu", resume=True)
+        loop.train(
+            crops_file, config(epochs=1, seed=8), tmp_path / "run", device="cpu", resume=True
+        )
     other = tmp_path / "other.h5"
     prepare.prepare([crops_file.parent / "ant"], other, size=SIZE)
     with pytest.raises(ValueError, match="other crops"):
@@ -542,7 +591,9 @@ def test_a_run_that_began_and_ended_meanwhile_is_kept(crops_file, tmp_path):
             return value
 
     with pytest.raises(ValueError, match="already holds a run"):
-        loop.train(crops_file, config(epochs=1, seed=8), tmp_path / "run", device="cpu", processes=Slow())
+        loop.train(
+            crops_file, config(epochs=1, seed=8), tmp_path / "run", device="cpu", processes=Slow()
+        )
     assert checkpoint.load_checkpoint(tmp_path / "run" / "checkpoint.npz").config["seed"] == 7
 
 
@@ -550,7 +601,10 @@ def test_a_run_that_began_and_ended_meanwhile_is_kept(crops_file, tmp_path):
 @pytest.mark.parametrize(
     "settings, why",
     [
-        ({"lr_start": 1e30, "lr_end": 1e30}, "the loss is nan, at learning rate 1e+30; lower lr_start"),
+        (
+            {"lr_start": 1e30, "lr_end": 1e30},
+            "the loss is nan, at learning rate 1e+30; lower lr_start",
+        ),
         ({"divergence": 1e-3}, "too many pairs explode, 5 of the last 5"),
     ],
 )
@@ -573,9 +627,13 @@ def test_divergence_stops_the_run_and_keeps_the_batch(crops_file, tmp_path, sett
 @pytest.mark.gpu
 def test_gpu_run_agrees_with_the_cpu(crops_file, tmp_path, xp):
     if xp is np:
-        pytest.skip("compares a run on the GPU with one on the CPU, once: in the variant of this test for CuPy")
+        pytest.skip(
+            "compares a run on the GPU with one on the CPU, once: in the variant of this test for CuPy"
+        )
     settings = config(epochs=1)
-    paths = [loop.train(crops_file, settings, tmp_path / name, device=name) for name in ("cpu", "cuda")]
+    paths = [
+        loop.train(crops_file, settings, tmp_path / name, device=name) for name in ("cpu", "cuda")
+    ]
     cpu, cuda = (weights.load(str(path)).parameters for path in paths)
     for name, value in cpu.items():
         np.testing.assert_allclose(cuda[name], value, rtol=1e-3, atol=1e-4)

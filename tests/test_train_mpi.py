@@ -24,7 +24,9 @@ pytestmark = pytest.mark.needs_mpi
 
 @pytest.fixture(scope="module")
 def mpirun():
-    """The command that starts processes: of the environment's own mpich, or the system's; else skip."""
+    """The command that starts processes: of the environment's own mpich, or the system's; else
+    skip.
+    """
     pytest.importorskip("mpi4py", reason="mpi4py is not installed; it is in the extra mpi")
     own = Path(sys.executable).parent / "mpirun"
     found = str(own) if own.exists() else shutil.which("mpirun")
@@ -32,10 +34,15 @@ def mpirun():
         pytest.skip("there is no mpirun; pip install mpich, or install a package of the system")
     program = "from mpi4py import MPI; print(MPI.COMM_WORLD.Get_size())"
     done = subprocess.run(
-        [found, "-n", "2", sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE
+        [found, "-n", "2", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     if "".join(done.stdout.split()) != "22":
-        pytest.skip(f"mpirun starts no two processes that find each other: {done.stderr.strip()[:200]}")
+        pytest.skip(
+            f"mpirun starts no two processes that find each other: {done.stderr.strip()[:200]}"
+        )
     return found
 
 
@@ -43,7 +50,9 @@ def mpirun():
 def data(tmp_path_factory):
     """A folder with crops.h5 and with tracked/, two sequences."""
     root = tmp_path_factory.mktemp("mpi")
-    folders = [write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    folders = [
+        write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
+    ]
     prepare.prepare(folders, root / "crops.h5", size=SIZE)
     for seed, name in enumerate(("dog", "elk")):
         write_sequence(root / "tracked" / name, 5, seed=10 + seed)
@@ -57,16 +66,33 @@ WORDS = [
 
 
 def train_by(mpirun, ranks, data, out, *words, wrapped=("-m", "dcfnet_np")):
-    command = [mpirun, "-n", str(ranks), sys.executable, *wrapped, "train", data / "crops.h5", "--out", out, *WORDS]
+    command = [
+        mpirun,
+        "-n",
+        str(ranks),
+        sys.executable,
+        *wrapped,
+        "train",
+        data / "crops.h5",
+        "--out",
+        out,
+        *WORDS,
+    ]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [str(word) for word in (*command, *words)], capture_output=True, text=True, timeout=PATIENCE, env=environment
+        [str(word) for word in (*command, *words)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment,
     )
     return done.returncode, done.stdout, done.stderr
 
 
 def test_two_ranks_train_as_one(mpirun, data, tmp_path, dcfnet):
-    """18 pairs in batches of 5, so that the ranks have 3 and 2 pairs, and in the last batch 2 and 1."""
+    """18 pairs in batches of 5, so that the ranks have 3 and 2 pairs, and in the last batch 2 and
+    1.
+    """
     words = ["--track", data / "tracked", "--jitter", "3", "--light", "0.2"]
     assert dcfnet("train", data / "crops.h5", "--out", tmp_path / "one", *WORDS, *words)[0] == 0
     code, out, err = train_by(mpirun, 2, data, tmp_path / "two", *words)
@@ -91,7 +117,9 @@ def test_a_pair_that_explodes_is_left_out_by_all(mpirun, tmp_path, dcfnet):
         write_sequence(tmp_path / name, 8 + seed, seed=seed)
     whiten(tmp_path / "ant", 3)
     whiten(tmp_path / "cat", 6)
-    prepare.prepare([tmp_path / name for name in ("ant", "bee", "cat")], tmp_path / "crops.h5", size=SIZE)
+    prepare.prepare(
+        [tmp_path / name for name in ("ant", "bee", "cat")], tmp_path / "crops.h5", size=SIZE
+    )
     assert dcfnet("train", tmp_path / "crops.h5", "--out", tmp_path / "one", *WORDS)[0] == 0
     code, out, err = train_by(mpirun, 2, tmp_path, tmp_path / "two")
     assert code == 0, err
@@ -127,9 +155,14 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("way", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError('no room')"])
+@pytest.mark.parametrize(
+    "way", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError('no room')"]
+)
 def test_a_lost_rank_ends_the_job_and_resume_goes_on(mpirun, data, tmp_path, way):
-    """Rank 1 goes after its sixth step, of eight.  Rank 0 would wait for it for ever: mpirun must end it."""
+    """Rank 1 goes after its sixth step, of eight.
+
+    Rank 0 would wait for it for ever: mpirun must end it.
+    """
     words = ["--checkpoint-seconds", "0"]
     program = tmp_path / "lose.py"
     program.write_text(LOSE.replace("WAY", way))
@@ -150,7 +183,9 @@ def test_a_lost_rank_ends_the_job_and_resume_goes_on(mpirun, data, tmp_path, way
 def test_without_mpi4py_it_says_so(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(ValueError, match="started by mpirun, and mpi4py cannot be used .*; install the extra mpi"):
+    with pytest.raises(
+        ValueError, match="started by mpirun, and mpi4py cannot be used .*; install the extra mpi"
+    ):
         parallel.start()
 
 

@@ -1,8 +1,9 @@
-"""Whole runs against a second training: the network, filter and loss of the paper's Secs. 3.1 and 3.2 as autograd sees
-them, and the optimisers as their papers print them.  Nothing of `step`, `loop`, `adam`, `sgd` and `ops` is used here.
+"""Whole runs against a second training: the network, filter and loss of the paper's Secs. 3.1 and
+3.2 as autograd sees them, and the optimisers as their papers print them.  Nothing of `step`,
+`loop`, `adam`, `sgd` and `ops` is used here.
 
-Constants that a short run would not show (a decay of 5e-4) are enlarged; `test_recipes` pins those of the recipes.
-"""
+Constants that a short run would not show (a decay of 5e-4) are enlarged; `test_recipes` pins those
+of the recipes."""
 
 import dataclasses
 import json
@@ -19,7 +20,9 @@ from dcfnet_np.train import augment, loop, pairs, prepare
 from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.config import Config, recipe
 
-autograd = pytest.importorskip("autograd", reason="autograd is not installed; it is in the extra test")
+autograd = pytest.importorskip(
+    "autograd", reason="autograd is not installed; it is in the extra test"
+)
 anp = pytest.importorskip("autograd.numpy")
 SIZE, MARGIN = 22, 4  # maps of 18 x 18 pixels
 
@@ -28,12 +31,15 @@ SIZE, MARGIN = 22, 4  # maps of 18 x 18 pixels
 def crops_file(tmp_path_factory, request):
     """Three sequences; bee is held out."""
     root = tmp_path_factory.mktemp("sequences")
-    folders = [write_sequence(root / name, 5 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    folders = [
+        write_sequence(root / name, 5 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
+    ]
     prepare.prepare(folders, root / "crops.h5", size=SIZE, margin=MARGIN, padding=request.param)
     return root / "crops.h5", request.param
 
 
-# ------------------------------------------------------------------------------------------- the paper
+# ------------------------------------------------------------------------------------------- the
+# paper
 
 
 def convolution(x, weight, bias):
@@ -57,7 +63,11 @@ def features(x, theta):
 
 
 def respond(theta, images, label, config, windowed):
-    """Eqs. 2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W), peak at (0, 0)."""
+    """Eqs.
+
+    2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W), peak at (0,
+    0).
+    """
     template, search = (features(part, theta) for part in images)
     if windowed:
         n = template.shape[-1]
@@ -82,7 +92,9 @@ class Run:
     def __init__(self, path, config):
         self.config = config
         with h5py.File(path) as file:
-            self.crops, self.sequence, self.frame = (file[name][:] for name in ("crops", "sequence", "frame"))
+            self.crops, self.sequence, self.frame = (
+                file[name][:] for name in ("crops", "sequence", "frame")
+            )
             self.held = file["validation"][:][self.sequence]
         n = SIZE - 4
         self.label = gaussian(n, config.sigma_factor * SIZE / (1 + config.padding))
@@ -90,14 +102,22 @@ class Run:
         convolutions = [spec for spec in ARCHITECTURES[config.arch] if isinstance(spec, Conv)]
         for number, spec in enumerate(convolutions, 1):
             spread = config.initial_scale * math.sqrt(2 / (9 * spec.c_in))
-            self.theta[f"conv{number}.weight"] = spread * rng.standard_normal((spec.c_out, spec.c_in, 3, 3))
+            self.theta[f"conv{number}.weight"] = spread * rng.standard_normal(
+                (spec.c_out, spec.c_in, 3, 3)
+            )
             self.theta[f"conv{number}.bias"] = np.zeros(spec.c_out)
         zeros = {name: np.zeros_like(value) for name, value in self.theta.items()}
         self.m, self.s, self.average, self.t = zeros, dict(zeros), dict(self.theta), 0
-        self.gradient = autograd.value_and_grad(lambda theta, *scene: anp.mean(self.losses(theta, *scene)))
+        self.gradient = autograd.value_and_grad(
+            lambda theta, *scene: anp.mean(self.losses(theta, *scene))
+        )
 
     def losses(self, theta, images, labels, windowed):
-        """Eq. 4 without weight decay, of each pair; the wanted response may peak off the middle, the label does not."""
+        """Eq.
+
+        4 without weight decay, of each pair; the wanted response may peak off the middle, the label
+        does not.
+        """
         response = respond(theta, images, self.label, self.config, windowed)
         return anp.sum((response - labels) ** 2, (1, 2))
 
@@ -106,17 +126,27 @@ class Run:
         gap = self.config.max_gap
         return index[
             pairs.epoch_pairs(
-                self.sequence[index], self.frame[index], seed=seed, epoch=epoch, max_gap=gap, mode=mode, count=count
+                self.sequence[index],
+                self.frame[index],
+                seed=seed,
+                epoch=epoch,
+                max_gap=gap,
+                mode=mode,
+                count=count,
             )
         ]
 
     def scene(self, batch, epoch):
-        """Images without their mean, and labels, of a batch as this epoch augments it (`test_augment` has how)."""
+        """Images without their mean, and labels, of a batch as this epoch augments it
+        (`test_augment` has how).
+        """
         changes = self.config.augmentation
         seen = augment.cut(self.crops[batch.T], batch, SIZE, epoch, changes).astype(float)
         labels = np.repeat(self.label[None], len(batch), 0)
         if epoch is not None:
-            seen = augment.augment(seen.reshape(-1, 3, SIZE, SIZE), batch, epoch, changes).reshape(seen.shape)
+            seen = augment.augment(seen.reshape(-1, 3, SIZE, SIZE), batch, epoch, changes).reshape(
+                seen.shape
+            )
             shifts = augment.label_shifts(batch, epoch, changes)
             if shifts is not None:
                 labels = np.array([np.roll(self.label, shift, (0, 1)) for shift in shifts])
@@ -125,11 +155,16 @@ class Run:
     def epoch(self, epoch, rate):
         """Train; the mean loss of the epoch's pairs."""
         config, total = self.config, 0.0
-        drawn = self.draw(~self.held, config.seed, epoch, config.pairs, config.pairs_per_epoch or None)
+        drawn = self.draw(
+            ~self.held, config.seed, epoch, config.pairs, config.pairs_per_epoch or None
+        )
         for batch in np.split(drawn, range(config.batch, len(drawn), config.batch)):
             self.t += 1
-            # At a share of .5 every second step has the window, at .4 the third, the fifth, the eighth, ...
-            windowed = math.floor(self.t * config.cosine_window) != math.floor((self.t - 1) * config.cosine_window)
+            # At a share of .5 every second step has the window, at .4 the third, the fifth, the
+            # eighth, ...
+            windowed = math.floor(self.t * config.cosine_window) != math.floor(
+                (self.t - 1) * config.cosine_window
+            )
             loss, gradient = self.gradient(self.theta, *self.scene(batch, epoch), windowed)
             total += loss * len(batch)
             for name, g in gradient.items():
@@ -151,13 +186,16 @@ class Run:
         self.average[name] = kept * self.average[name] + (1 - kept) * theta
 
     def validation(self):
-        """The mean loss on the held-out pairs, by the averaged weights; windowed where every step is."""
+        """The mean loss on the held-out pairs, by the averaged weights; windowed where every step
+        is.
+        """
         config = self.config
         drawn = self.draw(self.held, loop.VALIDATION_SEED, 0, "near", config.validation_pairs)
         return self.losses(self.average, *self.scene(drawn, None), config.cosine_window == 1).mean()
 
 
-# ------------------------------------------------------------------------------------------- the comparison
+# ------------------------------------------------------------------------------------------- the
+# comparison
 
 FEW = {"batch": 4, "epochs": 3, "validation_pairs": 5, "seed": 3}
 RUNS = {
@@ -175,7 +213,8 @@ RUNS = {
         "lam": 1e5,
     },
 }  # fmt: skip
-# The rate of each epoch: half a cosine wave, constant, a tenth after the first, and evenly in the logarithm.
+# The rate of each epoch: half a cosine wave, constant, a tenth after the first, and evenly in the
+# logarithm.
 RATES = {
     "default": (4e-3, 2.5e-3, 1e-3),
     "paper": (0.02, 0.02, 0.02),
@@ -199,23 +238,30 @@ def test_a_run_of_three_epochs(crops_file, tmp_path, name):
         assert record["loss"] == pytest.approx(second.epoch(epoch, rate), rel=1e-3)
         assert record["lr"] == pytest.approx(rate)
         assert record["validation_loss"] == pytest.approx(second.validation(), rel=1e-3)
-    state, kept = load_checkpoint(out / "checkpoint.npz"), weights.load(str(out / "weights.h5")).parameters
+    state, kept = (
+        load_checkpoint(out / "checkpoint.npz"),
+        weights.load(str(out / "weights.h5")).parameters,
+    )
     for key, value in second.theta.items():
         # Adam's steps are as long where the gradient is mere rounding.
-        allowed = (0.03 if config.optimiser == "adam" else 3e-3) * np.linalg.norm(value - start[key])
+        allowed = (0.03 if config.optimiser == "adam" else 3e-3) * np.linalg.norm(
+            value - start[key]
+        )
         assert np.linalg.norm(state.parameters[key] - value) < allowed, key
         expected = second.average[key] if config.averaging else value
         assert np.linalg.norm(kept[key] - expected) < allowed, key
 
 
-# ------------------------------------------------------------------------------------------- constants
+# -------------------------------------------------------------------------------------------
+# constants
 
 SETTINGS = """
     arch padding sigma_factor lam lam_divisor pairs max_gap batch epochs pairs_per_epoch optimiser averaging schedule
     lr_start lr_end momentum weight_decay mean initial_scale cosine_window
 """.split()
 BGR, TORCH_BGR, TORCH_SCALE = (104, 117, 123), (109, 120, 119), math.sqrt(1 / 6)
-# From docs/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None: not used.
+# From docs/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None:
+# not used.
 V1 = ("ahead", 10, 16, 20, 0, "sgd", 0, "constant", 1e-5, None, 0.9, 5e-4, BGR, 1, 0)
 TORCH = ("ahead", 10, 32, 50, 0, "sgd", 0, "logspace", 1e-2, 1e-5, 0.9)
 RECIPES = {
@@ -231,7 +277,16 @@ RECIPES = {
 RECIPES["pytorch-py3"] = RECIPES["pytorch"]
 NO_AUGMENTATION = augment.Augmentation()
 OURS = augment.Augmentation(
-    flip=True, light=0.3, colour=0.1, gray=0.1, blur=1, jitter=24, scale=0.1, rotate=14, stretch=0.1, upside_down=False
+    flip=True,
+    light=0.3,
+    colour=0.1,
+    gray=0.1,
+    blur=1,
+    jitter=24,
+    scale=0.1,
+    rotate=14,
+    stretch=0.1,
+    upside_down=False,
 )
 
 
@@ -241,14 +296,28 @@ def test_recipes(name):
     for key, expected in zip(SETTINGS, RECIPES[name], strict=True):
         assert expected is None or getattr(config, key) == expected, key
     assert config.augmentation == (OURS if name == "default" else NO_AUGMENTATION)
-    assert config.preset == name and config.hold_out and config.band and config.divergence == 10 and config.seed == 0
+    assert (
+        config.preset == name
+        and config.hold_out
+        and config.band
+        and config.divergence == 10
+        and config.seed == 0
+    )
     assert config.validation_pairs == 512 and config.lr_steps == ()
     # 125 pixels: sigma 5 and 4.17; 121 x 121 maps of 32 channels, whose energies MATLAB divides by.
-    assert config.sigma_factor * 125 / (1 + config.padding) == pytest.approx(5.0 if config.padding == 1.5 else 25 / 6)
-    assert config.regulariser(125) == pytest.approx(1e-4 * (121**2 * 32 if config.lam_divisor == "elements" else 1))
+    assert config.sigma_factor * 125 / (1 + config.padding) == pytest.approx(
+        5.0 if config.padding == 1.5 else 25 / 6
+    )
+    assert config.regulariser(125) == pytest.approx(
+        1e-4 * (121**2 * 32 if config.lam_divisor == "elements" else 1)
+    )
 
 
 def test_settings_of_no_recipe_are_the_released_codes():
     assert Config() == dataclasses.replace(
-        recipe("pytorch"), preset="default", pairs="near", initial_scale=1.0, mean=(104.0, 117.0, 123.0)
+        recipe("pytorch"),
+        preset="default",
+        pairs="near",
+        initial_scale=1.0,
+        mean=(104.0, 117.0, 123.0),
     )

@@ -1,4 +1,6 @@
-"""`dcfnet train`: options and presets, validation by tracking, pictures, the reader, and kill -9 with --resume."""
+"""`dcfnet train`: options and presets, validation by tracking, pictures, the reader, and kill -9
+with --resume.
+"""
 
 import dataclasses
 import json
@@ -28,7 +30,9 @@ from dcfnet_np.train.reader import AHEAD, prefetch
 def crops_file(tmp_path_factory):
     """Three sequences; the digest of its name decides that bee is held out."""
     root = tmp_path_factory.mktemp("sequences")
-    folders = [write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))]
+    folders = [
+        write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
+    ]
     prepare.prepare(folders, root / "crops.h5", size=SIZE)
     return root / "crops.h5"
 
@@ -50,11 +54,27 @@ SHORT = (
 def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra report is not installed")
     run = tmp_path / "run"
-    words = [*SHORT[:-1], "--lr-start", "1e-3", "--track", tracked, "--jitter", 4, "--blur", 0.5, "--seed", 3]
+    words = [
+        *SHORT[:-1],
+        "--lr-start",
+        "1e-3",
+        "--track",
+        tracked,
+        "--jitter",
+        4,
+        "--blur",
+        0.5,
+        "--seed",
+        3,
+    ]
     code, out, err = dcfnet("train", crops_file, "--out", run, *words)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert len(lines) == 3 and lines[0].startswith("epoch 1/2: loss ") and "waiting for crops" in lines[1]
+    assert (
+        len(lines) == 3
+        and lines[0].startswith("epoch 1/2: loss ")
+        and "waiting for crops" in lines[1]
+    )
     assert lines[2] == f"wrote {run / 'weights.h5'}"
     names = {"best.h5", "checkpoint.npz", "curves.png", "filters.png", "log.jsonl", "weights.h5"}
     assert {path.name for path in run.iterdir()} == names
@@ -87,17 +107,23 @@ def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
 
 def test_tracking_agrees_with_the_evaluation(dcfnet, crops_file, tracked, tmp_path):
     run = tmp_path / "run"
-    assert dcfnet("train", crops_file, "--out", run, *SHORT, "--track", tracked, "--track-every", 2)[0] == 0
+    assert (
+        dcfnet("train", crops_file, "--out", run, *SHORT, "--track", tracked, "--track-every", 2)[0]
+        == 0
+    )
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert "success" not in records[0]
     words = ["--trackers", f"dcfnet:{run / 'weights.h5'}:default", "--device", "cpu"]
     assert dcfnet("eval", tracked, "--out", tmp_path / "eval", *words)[0] == 0
     (result,) = json.loads((tmp_path / "eval" / "results.json").read_text())["trackers"].values()
-    assert result["scores"]["success"] == pytest.approx(records[1]["success"], abs=1e-4)  # boxes have four digits
+    # boxes have four digits
+    assert result["scores"]["success"] == pytest.approx(records[1]["success"], abs=1e-4)
 
 
 def test_what_is_learnt_is_not_tracked(dcfnet, crops_file, tmp_path):
-    code, _, err = dcfnet("train", crops_file, "--out", tmp_path / "run", *SHORT, "--track", crops_file.parent / "ant")
+    code, _, err = dcfnet(
+        "train", crops_file, "--out", tmp_path / "run", *SHORT, "--track", crops_file.parent / "ant"
+    )
     assert code == 2 and "ant of" in err and "is also learnt from" in err
 
 
@@ -105,8 +131,12 @@ def test_what_cannot_be_scored_is_not_tracked(dcfnet, crops_file, tmp_path):
     write_sequence(tmp_path / "set/fly", 4, seed=3)
     truth = tmp_path / "set/fly/groundtruth_rect.txt"
     truth.write_text(truth.read_text().splitlines()[0])
-    code, _, err = dcfnet("train", crops_file, "--out", tmp_path / "run", *SHORT, "--track", tmp_path / "set")
-    assert code == 2 and "fly of" in err and "has no box after its first: nothing to score by" in err
+    code, _, err = dcfnet(
+        "train", crops_file, "--out", tmp_path / "run", *SHORT, "--track", tmp_path / "set"
+    )
+    assert (
+        code == 2 and "fly of" in err and "has no box after its first: nothing to score by" in err
+    )
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -121,13 +151,21 @@ def test_every_preset_has_its_recipe(name):
 def test_a_preset_from_a_file_has_the_recipe_of_the_one_it_names(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text('{"preset": "paper", "learning_rate": 0.02}')
-    assert recipe(str(path)) == dataclasses.replace(recipe("paper"), preset="paper:learning_rate=0.02")
+    assert recipe(str(path)) == dataclasses.replace(
+        recipe("paper"), preset="paper:learning_rate=0.02"
+    )
     assert recipe("careful:num_scales=5").epochs == recipe("default").epochs
 
 
 def test_recipes_are_the_papers_and_the_codes():
     paper = recipe("paper")
-    assert (paper.arch, paper.pairs, paper.max_gap, paper.batch, paper.epochs) == ("conv1", "all", 10, 16, 20)
+    assert (paper.arch, paper.pairs, paper.max_gap, paper.batch, paper.epochs) == (
+        "conv1",
+        "all",
+        10,
+        16,
+        20,
+    )
     assert {paper.learning_rate(epoch) for epoch in range(20)} == {1e-5}
     assert (paper.momentum, paper.weight_decay) == (0.9, 5e-4)
     v2 = recipe("matlab-v2")
@@ -153,7 +191,9 @@ def test_bad_input(dcfnet, crops_file, tmp_path):
     assert "jitter up to 24, got 25" in error("--jitter", 25)
     assert "needs lr_steps" in error("--schedule", "step")
     assert "lr_steps must be rising" in error("--schedule", "step", "--lr-steps", "4,2")
-    assert "--lr-steps: must be whole numbers with commas" in error("--schedule", "step", "--lr-steps", "4,x")
+    assert "--lr-steps: must be whole numbers with commas" in error(
+        "--schedule", "step", "--lr-steps", "4,x"
+    )
     assert "--mean: must be numbers with commas" in error("--mean", "a,b,c")
     assert "--checkpoint-seconds at least 0" in error("--checkpoint-seconds", "nan")
     assert "--track-every must be at least 1" in error("--track-every", 0)
@@ -169,20 +209,28 @@ def test_resume_takes_the_settings_of_the_run(dcfnet, crops_file, tmp_path):
     (run / "weights.h5").unlink()
     assert dcfnet("train", crops_file, "--out", run, "--resume", "--device", "cpu")[0] == 0
     again = weights.load(str(run / "weights.h5"))
-    assert weights.digest(again.parameters) == weights.digest(first.parameters) and again.training == first.training
-    code, _, err = dcfnet("train", crops_file, "--out", run, "--resume", "--device", "cpu", "--epochs", 3)
+    assert (
+        weights.digest(again.parameters) == weights.digest(first.parameters)
+        and again.training == first.training
+    )
+    code, _, err = dcfnet(
+        "train", crops_file, "--out", run, "--resume", "--device", "cpu", "--epochs", 3
+    )
     assert code == 2 and "made with epochs 2; give the same" in err
 
 
 def test_divergence_is_exit_code_1(dcfnet, crops_file, tmp_path):
-    code, _, err = dcfnet("train", crops_file, "--out", tmp_path / "run", *SHORT, "--divergence", 1e-3)
+    code, _, err = dcfnet(
+        "train", crops_file, "--out", tmp_path / "run", *SHORT, "--divergence", 1e-3
+    )
     *named, error = err.splitlines()
     assert code == 1 and named and all(line.startswith("dcfnet: warning: ") for line in named)
     assert re.search(r"lower lr_start, or leave out .* \(the batch is in ", error)
     assert (tmp_path / "run" / "diverged.npz").exists()
 
 
-# --- the reader -------------------------------------------------------------------------------------------
+# --- the reader
+# -------------------------------------------------------------------------------------------
 
 
 def test_batches_are_read_while_others_compute():
@@ -214,13 +262,24 @@ def test_an_error_of_the_reader_comes_in_its_turn():
     assert next(reader)[0] == 0
     with pytest.raises(OSError, match="the disk is gone"):
         next(reader)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dcfnet-reader")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("dcfnet-reader")
+    ]
 
 
-# --- kill -9 ----------------------------------------------------------------------------------------------
+# --- kill -9
+# ----------------------------------------------------------------------------------------------
 
 KILLED = Config(
-    batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2, optimiser="adam", averaging=0.9
+    batch=4,
+    validation_pairs=4,
+    jitter=3,
+    light=0.2,
+    flip=True,
+    lr_end=1e-3,
+    seed=2,
+    optimiser="adam",
+    averaging=0.9,
 )
 PROGRAM = """
 import dataclasses, sys
@@ -235,7 +294,11 @@ loop.train(sys.argv[1], config, sys.argv[2], device="cpu", resume=True, track=sy
 def start(crops_file, run, tracked, epochs):
     """The run in a process of its own, a checkpoint after every step."""
     command = [sys.executable, "-c", PROGRAM, str(crops_file), str(run), str(tracked), str(epochs)]
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OPENBLAS_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.path.dirname(__file__),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -245,13 +308,18 @@ def final(run):
     clock = ("seconds", "pairs_per_second", "waiting", "tracking_seconds")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     log = [{key: value for key, value in record.items() if key not in clock} for record in log]
-    arrays = {f"{group}/{name}": value for group in GROUPS for name, value in getattr(state, group).items()}
+    arrays = {
+        f"{group}/{name}": value
+        for group in GROUPS
+        for name, value in getattr(state, group).items()
+    }
     files = [weights.load(str(run / name)) for name in ("weights.h5", "best.h5")]
     return [(weights.digest(file.parameters), file.training) for file in files], log, arrays
 
 
 def kill_and_resume(kills, epochs, crops_file, tracked, folder):
-    """Kill runs at random moments, from start-up to the last file, until `kills` have hit; every run ends the same.
+    """Kill runs at random moments, from start-up to the last file, until `kills` have hit; every
+    run ends the same.
 
     Returns after how many steps the kills came.
     """

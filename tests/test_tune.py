@@ -1,4 +1,6 @@
-"""`dcfnet tune`: it finds a better setting, goes on after a kill as if nothing had been, and says what is wrong."""
+"""`dcfnet tune`: it finds a better setting, goes on after a kill as if nothing had been, and says
+what is wrong.
+"""
 
 import csv
 import dataclasses
@@ -23,7 +25,16 @@ from dcfnet_np.vision.boxes import iou
 FRAMES = {"grow0": 10, "grow1": 22}
 # The target grows, which one scale cannot follow.  A small input: speed.
 BASE = "default:input_size=47:num_scales=1"
-WORDS = ["--preset", BASE, "--search", "num_scales=1|3,learning_rate=0.005:0.05:log", "--trials", "5", "--starts", "2"]
+WORDS = [
+    "--preset",
+    BASE,
+    "--search",
+    "num_scales=1|3,learning_rate=0.005:0.05:log",
+    "--trials",
+    "5",
+    "--starts",
+    "2",
+]
 WORDS += ["--frames", "12", "--seed", "4"]
 CREATE_TRIAL = b'"op_code":4'  # in optuna's journal
 
@@ -57,7 +68,8 @@ def test_it_finds_the_better_setting(finished):
     trials = rows(finished)
     scores = [float(row["score"]) for row in trials]
     assert [int(row["trial"]) for row in trials] == list(range(5))
-    assert (trials[0]["num_scales"], trials[0]["learning_rate"]) == ("1", "0.015")  # the preset as it is
+    # the preset as it is
+    assert (trials[0]["num_scales"], trials[0]["learning_rate"]) == ("1", "0.015")
     assert max(scores) > scores[0] + 0.05
     best = trials[int(np.argmax(scores))]
     assert best["num_scales"] == "3"
@@ -65,8 +77,13 @@ def test_it_finds_the_better_setting(finished):
     found = json.loads((finished / "best.json").read_text())
     told = found["provenance"]
     assert found["preset"] == "default"
-    assert set(found) <= {"preset", "input_size", "learning_rate", "provenance"}  # num_scales is default's again
-    assert told["score"] == {"base": scores[0], "best": max(scores)} and told["trials"] == 5 and told["base"] == BASE
+    # num_scales is default's again
+    assert set(found) <= {"preset", "input_size", "learning_rate", "provenance"}
+    assert (
+        told["score"] == {"base": scores[0], "best": max(scores)}
+        and told["trials"] == 5
+        and told["base"] == BASE
+    )
     assert told["difference"]["mean"] == pytest.approx(max(scores) - scores[0])
     settings = get_preset(str(finished / "best.json"))
     assert (settings.num_scales, settings.input_size) == (3, 47)
@@ -74,7 +91,9 @@ def test_it_finds_the_better_setting(finished):
 
 
 def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
-    """By hand: the short sequence is run once; the other twice, from the first frame and the middle of the first 3."""
+    """By hand: the short sequence is run once; the other twice, from the first frame and the middle
+    of the first 3.
+    """
     scores = []
     for sequence, starts in zip(datasets.load(data), ((0,), (0, 1))):
         for start in starts:
@@ -92,7 +111,18 @@ def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
 def test_strides_leave_frames_out_and_turn_time_round(data, tmp_path, dcfnet):
     """By hand: grow1 at every third frame, and at every second one from the last on."""
     words = ["--search", "subpixel=true|false", "--preset", BASE, "--trials", "1", "--starts", "1"]
-    code, *_ = dcfnet("tune", data, "--out", tmp_path / "out", *words, "--sequences", "grow1", "--strides", "3", "-2")
+    code, *_ = dcfnet(
+        "tune",
+        data,
+        "--out",
+        tmp_path / "out",
+        *words,
+        "--sequences",
+        "grow1",
+        "--strides",
+        "3",
+        "-2",
+    )
     assert code == 0
     (sequence,) = datasets.load(data, ["grow1"])
     scores = []
@@ -104,7 +134,10 @@ def test_strides_leave_frames_out_and_turn_time_round(data, tmp_path, dcfnet):
         scores.append((np.minimum(overlap, 1)[:, None] > np.linspace(0, 1, 21)).mean())
     told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
     assert told["strides"] == [3, -2]
-    assert told["score"]["base"] == pytest.approx(np.mean(scores), abs=1e-12) and scores[0] != scores[1]
+    assert (
+        told["score"]["base"] == pytest.approx(np.mean(scores), abs=1e-12)
+        and scores[0] != scores[1]
+    )
 
 
 def test_a_thinned_sequence_keeps_rows_together(data):
@@ -112,7 +145,9 @@ def test_a_thinned_sequence_keeps_rows_together(data):
     sequence = dataclasses.replace(sequence, visible=np.arange(22) % 5 > 0, first=4)
     for stride, first in ((3, 2), (1, 4), (-3, 0)):
         thin, kept = sequence.every(stride), range(22)[::stride]
-        assert thin.frames == tuple(sequence.frames[index] for index in kept) and thin.first == first
+        assert (
+            thin.frames == tuple(sequence.frames[index] for index in kept) and thin.first == first
+        )
         np.testing.assert_array_equal(thin.boxes, sequence.boxes[list(kept)])
         np.testing.assert_array_equal(thin.visible, sequence.visible[list(kept)])
 
@@ -120,17 +155,35 @@ def test_a_thinned_sequence_keeps_rows_together(data):
 def test_means_and_standard_error_by_hand():
     base = tune.Trial(0, {}, np.array([[0.5, 0.4, 0.6], [0.7, 0.6, 0.6]]))
     best = tune.Trial(3, {}, np.array([[0.6, 0.4, 0.9], [0.8, 0.6, 0.5]]))
-    mean, error = tune.paired(base, best)  # differences 0.1, 0, 0.1: deviation 0.0577 over the root of 3
+    # differences 0.1, 0, 0.1: deviation 0.0577 over the root of 3
+    mean, error = tune.paired(base, best)
     assert mean == pytest.approx(0.2 / 3) and error == pytest.approx(0.1 / 3)
     assert np.isnan(
-        tune.paired(base._replace(scores=base.scores[:, :1]), best._replace(scores=best.scores[:, :1])).error
+        tune.paired(
+            base._replace(scores=base.scores[:, :1]), best._replace(scores=best.scores[:, :1])
+        ).error
     )
 
 
 def test_several_weights_count_alike(data, network_file, tmp_path, dcfnet):
-    words = ["--search", "subpixel=true|false", "--preset", "default:input_size=47", "--trials", "1", "--starts", "1"]
-    code, out, _ = dcfnet("tune", data, "--out", tmp_path / "out", *words, "--weights", "light", network_file)
-    assert code == 0 and "mean, light " in out and f"mean, {network_file.parent.name}/{network_file.name} " in out
+    words = [
+        "--search",
+        "subpixel=true|false",
+        "--preset",
+        "default:input_size=47",
+        "--trials",
+        "1",
+        "--starts",
+        "1",
+    ]
+    code, out, _ = dcfnet(
+        "tune", data, "--out", tmp_path / "out", *words, "--weights", "light", network_file
+    )
+    assert (
+        code == 0
+        and "mean, light " in out
+        and f"mean, {network_file.parent.name}/{network_file.name} " in out
+    )
     told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
     both = [told["weights"][name]["base"] for name in ("light", str(network_file))]
     assert told["score"]["base"] == pytest.approx(np.mean(both)) and both[0] != both[1]
@@ -143,7 +196,9 @@ def test_several_weights_count_alike(data, network_file, tmp_path, dcfnet):
 def test_a_killed_search_goes_on_as_if_nothing_had_been(finished, data, tmp_path, dcfnet):
     words = ["tune", str(data), "--out", str(tmp_path / "out"), *WORDS]
     process = subprocess.Popen(
-        [sys.executable, "-m", "dcfnet_np", *words, "--workers", "2"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dcfnet_np", *words, "--workers", "2"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     log = tmp_path / "out/study.log"
     for line in process.stdout:
@@ -178,7 +233,10 @@ def test_a_log_without_scores_is_damaged(finished, data, tmp_path, dcfnet, word)
     log = tmp_path / "out/study.log"
     log.write_bytes(log.read_bytes().replace(word, b'"other"'))
     code, printed, err = dcfnet("tune", data, "--out", tmp_path / "out", *WORDS)
-    assert (code, printed) == (2, "") and "study.log is damaged: trial 0 has no scores; choose another --out" in err
+    assert (code, printed) == (
+        2,
+        "",
+    ) and "study.log is damaged: trial 0 has no scores; choose another --out" in err
 
 
 # --- bad input ---
@@ -199,16 +257,24 @@ def test_a_log_without_scores_is_damaged(finished, data, tmp_path, dcfnet, word)
         ("learning_rate=0:0.1:log", "a range with :log must begin above 0, got 0"),
         ("learning_rate=0.1:0.2:0.5", "the step must be above 0 and at most the range, got 0.5"),
         ("learning_rate=0.1:0.2:linear", "learning_rate must be a finite number, got 'linear'"),
-        ("learning_rate=0.5:2", "--search allows learning_rate=2.0, but Preset: learning_rate must be in [0, 1]"),
+        (
+            "learning_rate=0.5:2",
+            "--search allows learning_rate=2.0, but Preset: learning_rate must be in [0, 1]",
+        ),
         ("num_scales=3:7", "--search allows num_scales=4, but Preset: num_scales must be odd"),
         ("num_scales=3|5.5", "num_scales must be a whole number, got '5.5'"),
         ("subpixel=false:true", "subpixel has no range; give choices"),
         ("subpixel=0|1", "subpixel must be true or false, got 0"),
-        ("update_rule=ratio|mean", "but Preset: update_rule must be 'ratio' or 'averages', got 'mean'"),
+        (
+            "update_rule=ratio|mean",
+            "but Preset: update_rule must be 'ratio' or 'averages', got 'mean'",
+        ),
     ],
 )
 def test_a_wrong_search_is_one_line(search, message, tmp_path, dcfnet):
-    code, out, err = dcfnet("tune", tmp_path, "--out", tmp_path / "out", "--trials", "3", "--search", search)
+    code, out, err = dcfnet(
+        "tune", tmp_path, "--out", tmp_path / "out", "--trials", "3", "--search", search
+    )
     assert code == 2 and out == "" and message in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

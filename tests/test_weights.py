@@ -26,7 +26,9 @@ from dcfnet_np.ops.relu import relu_forward
 from dcfnet_np.weights import Weights, WeightsError
 
 TRAINING = {"epochs": 20, "seed": 3, "data": ["a", "b"], "data_digest": "f00d", "lr": 1e-5}
-FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def make(architecture="light", seed=0, **changes):
@@ -53,7 +55,9 @@ def one_line(error):
     assert isinstance(error.value, ValueError)
     assert "\n" not in message and 10 < len(message) < 500
     # Nothing of the inside: names of our functions, what HDF5 or pickle say.
-    assert not re.search(r"\b(load|save|import_\w+|check_\w+): |storage '|synchronously|pickle data|unpack", message)
+    assert not re.search(
+        r"\b(load|save|import_\w+|check_\w+): |storage '|synchronously|pickle data|unpack", message
+    )
     return message
 
 
@@ -68,7 +72,11 @@ def test_round_trip_is_exact(tmp_path, architecture, order):
     weights.save(path, before)
     after = weights.load(str(path))
     assert_same(before.parameters, after.parameters)
-    assert (after.architecture, after.channel_order, after.mean) == (architecture, order, before.mean)
+    assert (after.architecture, after.channel_order, after.mean) == (
+        architecture,
+        order,
+        before.mean,
+    )
     assert (after.training, after.name) == (TRAINING, "some")
     assert os.listdir(tmp_path) == ["some.h5"]  # no temporary file stays behind
 
@@ -87,8 +95,15 @@ def test_file_layout(tmp_path):
         assert sorted(file) == ["conv1", "conv2"]
         assert sorted(file["conv2"]) == ["bias", "weight"]
         assert file["conv2/weight"].shape == (32, 64, 3, 3)
-        a = {key: value.decode() if isinstance(value, bytes) else value for key, value in file.attrs.items()}
-    assert (a["format"], a["format_version"], a["architecture"]) == ("dcfnet_np weights", 1, "conv1-dilation")
+        a = {
+            key: value.decode() if isinstance(value, bytes) else value
+            for key, value in file.attrs.items()
+        }
+    assert (a["format"], a["format_version"], a["architecture"]) == (
+        "dcfnet_np weights",
+        1,
+        "conv1-dilation",
+    )
     assert (a["channel_order"], a["data_digest"]) == ("bgr", "f00d")
     assert (a["lrn_n"], a["lrn_k"], a["lrn_alpha"], a["lrn_beta"]) == (5, 1.0, 2e-5, 0.75)
     np.testing.assert_array_equal(a["mean"], [1.5, 2.25, 1 / 3])
@@ -121,7 +136,10 @@ def test_a_full_disk_is_one_error(tmp_path):
     """
     done = run_python(program)
     assert done.returncode == 1
-    assert f"WriteError: cannot write {path}: File too large; make room" in done.stderr.splitlines()[-1]
+    assert (
+        f"WriteError: cannot write {path}: File too large; make room"
+        in done.stderr.splitlines()[-1]
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -139,7 +157,9 @@ def edit(path, change):
 
 def set_attribute(name, value):
     """Texts of fixed length, as `save` writes them."""
-    return lambda file: file.attrs.__setitem__(name, np.bytes_(value) if isinstance(value, str) else value)
+    return lambda file: file.attrs.__setitem__(
+        name, np.bytes_(value) if isinstance(value, str) else value
+    )
 
 
 def replace(name, value):
@@ -175,9 +195,15 @@ def poke(file):
         (replace("conv2/bias", None), "conv2.bias is missing"),
         (replace("conv1", None), "conv1.weight is missing"),
         (replace("conv1", np.zeros(3)), "conv1"),
-        (replace("conv1/bias", np.zeros(33, np.float32)), r"conv1.bias must be float32 \(32,\), got float32"),
+        (
+            replace("conv1/bias", np.zeros(33, np.float32)),
+            r"conv1.bias must be float32 \(32,\), got float32",
+        ),
         (replace("conv1/bias", np.zeros(32)), r"must be float32 \(32,\), got float64"),
-        (replace("conv1/bias", np.full(32, np.inf, np.float32)), "conv1.bias holds NaN or infinite"),
+        (
+            replace("conv1/bias", np.full(32, np.inf, np.float32)),
+            "conv1.bias holds NaN or infinite",
+        ),
         (poke, "values are not those that were saved"),
     ],
 )
@@ -201,14 +227,22 @@ def test_huge_dataset_is_not_allocated(tmp_path):
         file["conv1"].create_dataset("weight", (2**20, 2**20), np.float32, chunks=(64, 64))
 
     edit(path, claim)
-    with pytest.raises(WeightsError, match="conv1/weight is compressed, kept elsewhere or not there"):
+    with pytest.raises(
+        WeightsError, match="conv1/weight is compressed, kept elsewhere or not there"
+    ):
         weights.load(path)
 
 
 def test_not_hdf5(tmp_path):
-    foreign = "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch state dict"
+    foreign = (
+        "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch state dict"
+    )
     incomplete = "the file is incomplete or damaged: copy or download it again"
-    for content, message in ((b"", incomplete), (b"\x89HDF", foreign), (b"hello, this is text\n" * 100, foreign)):
+    for content, message in (
+        (b"", incomplete),
+        (b"\x89HDF", foreign),
+        (b"hello, this is text\n" * 100, foreign),
+    ):
         path = tmp_path / "a.h5"
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=f"a.h5: {message}$") as error:
@@ -217,7 +251,9 @@ def test_not_hdf5(tmp_path):
 
 
 def test_missing_and_directory(tmp_path):
-    with pytest.raises(WeightsError, match="'nothing' is neither a file nor a packaged name") as error:
+    with pytest.raises(
+        WeightsError, match="'nothing' is neither a file nor a packaged name"
+    ) as error:
         weights.load("nothing")
     message = one_line(error)
     assert all(name in message for name in weights.names())
@@ -225,7 +261,8 @@ def test_missing_and_directory(tmp_path):
         weights.load(tmp_path)
     for wrong in (None, 3, ["light"]):
         with pytest.raises(
-            TypeError, match="^weights must be a packaged name, a path or a Weights, got (None|int|list)"
+            TypeError,
+            match="^weights must be a packaged name, a path or a Weights, got (None|int|list)",
         ):
             weights.load(wrong)
     with pytest.raises(WeightsError, match="does not exist"):
@@ -259,7 +296,10 @@ def test_truncated_hdf5(tmp_path):
         ({"training": {"x": float("nan")}}, "training must be JSON"),
         ({"parameters": {}}, "conv1.weight"),
         ({"parameters": {"conv1.weight": [1.0]}}, "must be a NumPy array"),
-        ({"parameters": network.initialise("light", 0, np.float64)}, "must be float32, got float64"),
+        (
+            {"parameters": network.initialise("light", 0, np.float64)},
+            "must be float32, got float64",
+        ),
         ({"parameters": network.initialise("conv1", 0)}, r"\(32, 3, 3, 3\)"),
     ],
 )
@@ -271,7 +311,8 @@ def test_weights_are_checked_when_made(changes, message):
     one_line(error)
 
 
-# --------------------------------------------------------------- PyTorch files, written here opcode by opcode
+# --------------------------------------------------------------- PyTorch files, written here opcode
+# by opcode
 
 
 def p_string(text):
@@ -287,9 +328,15 @@ def p_tuple(*items):
 
 
 def p_tensor(key, shape, strides, length, offset=0, storage=b"ctorch\nFloatStorage\n"):
-    pid = p_tuple(p_string("storage"), storage, p_string(key), p_string("cpu"), p_int(length)) + b"Q"
+    pid = (
+        p_tuple(p_string("storage"), storage, p_string(key), p_string("cpu"), p_int(length)) + b"Q"
+    )
     sizes, steps = p_tuple(*map(p_int, shape)), p_tuple(*map(p_int, strides))
-    return b"ctorch._utils\n_rebuild_tensor_v2\n" + p_tuple(pid, p_int(offset), sizes, steps, b"\x89N") + b"R"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n"
+        + p_tuple(pid, p_int(offset), sizes, steps, b"\x89N")
+        + b"R"
+    )
 
 
 def p_state(entries):
@@ -344,7 +391,9 @@ def test_pth(tmp_path, container, architecture):
         assert (found.channel_order, found.mean) == ("bgr", (104.0, 117.0, 123.0))
     if architecture == "conv1":
         assert weights.import_weights(path, "conv1-dilation").architecture == "conv1-dilation"
-    with pytest.raises(WeightsError, match="not conv1-dilation" if architecture != "conv1" else "not light"):
+    with pytest.raises(
+        WeightsError, match="not conv1-dilation" if architecture != "conv1" else "not light"
+    ):
         weights.import_pth(path, "conv1-dilation" if architecture != "conv1" else "light")
 
 
@@ -409,16 +458,23 @@ NEAR_MISSES = """
 @CONTAINERS
 @pytest.mark.parametrize("near", [line.strip() for line in re.split(r"[|\n]", NEAR_MISSES.strip())])
 def test_no_other_global_passes(tmp_path, container, near):
-    """Names beside those that are allowed, by both ways of asking: one of them is enough for any code."""
+    """Names beside those that are allowed, by both ways of asking: one of them is enough for any
+    code.
+    """
     module, name = near.split()
     old = f"c{module}\n{name}\n".encode()
-    new = b"".join(b"\x8c" + bytes([len(word)]) + word.encode() for word in (module, name)) + b"\x93"
+    new = (
+        b"".join(b"\x8c" + bytes([len(word)]) + word.encode() for word in (module, name)) + b"\x93"
+    )
     for asked in (old, new):
         path = tmp_path / "evil.pth"
         path.write_bytes(container(b"\x80\x04" + asked + b")R.", {}))
         with pytest.raises(WeightsError, match="forbidden global") as error:
             weights.import_pth(path)
-        assert f"'{module}.{name}' in the pickle; nothing was run; save it with torch.save" in one_line(error)
+        assert (
+            f"'{module}.{name}' in the pickle; nothing was run; save it with torch.save"
+            in one_line(error)
+        )
 
 
 @CONTAINERS
@@ -439,7 +495,10 @@ def test_a_pickle_changes_nothing_of_ours(tmp_path, container):
         (pickle.dumps([1, 2], 2), "no state dict"),
         (pickle.dumps({"a": 1}, 2), "no state dict"),
         (p_state([]), "its convolutions are none"),
-        (p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 16))]), "must have a weight and a bias"),
+        (
+            p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 16))]),
+            "must have a weight and a bias",
+        ),
         (p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 17))]), "incomplete or damaged"),
         (p_state([("a.weight", p_tensor("0", (4, 4), (4, 1), 16, 1))]), "reaches beyond"),
         (p_state([("a.weight", p_tensor("0", (4, 4), (5, 1), 16))]), "reaches beyond"),
@@ -448,10 +507,17 @@ def test_a_pickle_changes_nothing_of_ours(tmp_path, container):
         (p_state([("a.weight", p_tensor("0", (4, 4), (4, -1), 16, 15))]), "malformed"),
         (p_state([("a.weight", p_tensor("0", (1,) * 40, (1,) * 40, 16))]), "malformed"),
         (p_state([("a.weight", p_tensor("0", (4,), (1,), -16))]), "malformed"),
-        (p_state([("a.weight", p_tensor("0", (4,), (1,), 16, 0, b"ctorch\nCharStorage\n"))]), "CharStorage"),
-        (p_state([("a.weight", p_tensor("0", (4,), (1,), 4, 0, p_string("<c16")))]), "unknown kind of storage"),
+        (
+            p_state([("a.weight", p_tensor("0", (4,), (1,), 16, 0, b"ctorch\nCharStorage\n"))]),
+            "CharStorage",
+        ),
+        (
+            p_state([("a.weight", p_tensor("0", (4,), (1,), 4, 0, p_string("<c16")))]),
+            "unknown kind of storage",
+        ),
         (b"\x80\x02Nr\xff\xff\xff\xff.", "too large"),  # a memo of 32 GB in ten bytes
-        (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "too large"),  # would overflow the C stack
+        # would overflow the C stack
+        (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "too large"),
     ],
 )
 @CONTAINERS
@@ -467,7 +533,20 @@ def test_bad_state_dict(tmp_path, container, state, message):
 def test_truncated_pth(tmp_path, container):
     whole = container(*state_of(make().parameters))
     path = tmp_path / "a.pth"
-    for length in (0, 1, 3, 14, 20, 100, 400, 700, 5000, len(whole) // 2, len(whole) - 5, len(whole) - 1):
+    for length in (
+        0,
+        1,
+        3,
+        14,
+        20,
+        100,
+        400,
+        700,
+        5000,
+        len(whole) // 2,
+        len(whole) - 5,
+        len(whole) - 1,
+    ):
         path.write_bytes(whole[:length])
         inside_values = container is legacy and length > 2000
         with pytest.raises(
@@ -499,7 +578,8 @@ def test_foreign_zip(tmp_path):
         weights.import_pth(path)
 
 
-# ---------------------------------------------------------------------------------- what kind of file it is
+# ---------------------------------------------------------------------------------- what kind of
+# file it is
 
 
 def kinds_of_files(tmp_path):
@@ -515,13 +595,17 @@ def kinds_of_files(tmp_path):
     "name", ["net.pth.tar", "net.ckpt", "net.PTH", "net.h5", "net.mat", "net.pth", "net", "NET.MAT"]
 )
 def test_the_first_bytes_tell_the_kind(tmp_path, name):
-    """`load` takes all kinds by any name; `import_weights` the foreign ones, and says what to do with ours."""
+    """`load` takes all kinds by any name; `import_weights` the foreign ones, and says what to do
+    with ours.
+    """
     for kind, content in kinds_of_files(tmp_path).items():
         path = tmp_path / name
         path.write_bytes(content)
         assert_same(weights.load(path).parameters, make().parameters)
         if kind == "h5":
-            with pytest.raises(WeightsError, match="weights of dcfnet_np already; use the file as it is") as error:
+            with pytest.raises(
+                WeightsError, match="weights of dcfnet_np already; use the file as it is"
+            ) as error:
                 weights.import_weights(path)
             one_line(error)
         else:
@@ -575,7 +659,10 @@ def packed(data):
         (packed(b"weights"), "an archive; take the file of weights out"),
         (b"\x1f\x8b\x08" + bytes(99), "an archive; take the file of weights out"),
         (b"BZh9" + bytes(99), "an archive; take the file of weights out"),
-        (b"\x08\x00onnx" + bytes(99), "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch"),
+        (
+            b"\x08\x00onnx" + bytes(99),
+            "no weights: neither a file of dcfnet_np, nor a MatConvNet .mat, nor a PyTorch",
+        ),
         (b"<!DOCTYPE html>", "no weights"),
         (b"P", "no weights"),
         (b"", "incomplete or damaged"),
@@ -596,7 +683,12 @@ def test_errors_are_short():
     assert str(WeightsError("a\n b\t\x1b[0mc\0")) == "a b [0mc"
     assert str(WeightsError("x" * 300)) == "x" * 300
     long = str(WeightsError("".join(f"{number} " for number in range(1000))))
-    assert len(long) == 300 and long.startswith("0 1 2 3 ") and " ... " in long and long.endswith(" 998 999")
+    assert (
+        len(long) == 300
+        and long.startswith("0 1 2 3 ")
+        and " ... " in long
+        and long.endswith(" 998 999")
+    )
     text = str(weights.WeightsError("a" * 1000 + "z" * 1000))
     assert text == "a" * 200 + " ... " + "z" * 95
 
@@ -610,7 +702,10 @@ def only_weights_error(read, path, content):
 
 
 @FUZZ
-@given(content=st.binary(max_size=300), start=st.sampled_from([b"", b"\x80\x02", b"PK\x03\x04", b"\x80\x04\x95"]))
+@given(
+    content=st.binary(max_size=300),
+    start=st.sampled_from([b"", b"\x80\x02", b"PK\x03\x04", b"\x80\x04\x95"]),
+)
 def test_random_bytes_as_pth(tmp_path, content, start):
     only_weights_error(weights.import_pth, tmp_path / "a.pth", start + content)
 
@@ -654,10 +749,13 @@ def test_random_bytes_as_mat(tmp_path, content, header):
     only_weights_error(weights.import_mat, tmp_path / "a.mat", start + content)
 
 
-# ----------------------------------------------------------------------------------------- MatConvNet files
+# -----------------------------------------------------------------------------------------
+# MatConvNet files
 
 
-def write_net(path, parameters, dilations=(1, 1), lrn=(5, 1, 2e-5, 0.75), mean=(123.0, 117.0, 104.0)):
+def write_net(
+    path, parameters, dilations=(1, 1), lrn=(5, 1, 2e-5, 0.75), mean=(123.0, 117.0, 104.0)
+):
     """A MatConvNet file with two convolutions, as the authors' scripts save it."""
     layers = []
     for i, dilation in enumerate(dilations, start=1):
@@ -676,7 +774,8 @@ def write_net(path, parameters, dilations=(1, 1), lrn=(5, 1, 2e-5, 0.75), mean=(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "dilations"), [("conv1", (1, 1)), ("conv1-dilation", (1, 2)), ("light", (1, 1))]
+    ("architecture", "dilations"),
+    [("conv1", (1, 1)), ("conv1-dilation", (1, 2)), ("light", (1, 1))],
 )
 def test_mat(tmp_path, architecture, dilations):
     expected = make(architecture).parameters
@@ -708,7 +807,9 @@ def test_bad_mat(tmp_path):
         weights.import_mat(path)
     wide = light | {"conv1.weight": np.zeros((96, 3, 3, 3), np.float32)}
     write_net(path, wide)
-    with pytest.raises(WeightsError, match="the network is not conv1 or .*: its convolutions are 3 to 96"):
+    with pytest.raises(
+        WeightsError, match="the network is not conv1 or .*: its convolutions are 3 to 96"
+    ):
         weights.import_mat(path)
     write_net(path, light | {"conv2.bias": np.full(32, np.nan, np.float32)})
     with pytest.raises(WeightsError, match="conv2.bias holds NaN"):
@@ -739,7 +840,10 @@ def old_net(parameters, **more):
     w = [parameters[f"conv{i}.weight"].transpose(2, 3, 1, 0) for i in (1, 2)]
     b = [parameters[f"conv{i}.bias"][None] for i in (1, 2)]
     layers = [{"type": "conv", "filters": w[0], "biases": b[0], "stride": 1}, {"type": "relu"}]
-    layers += [{"type": "conv", "filters": w[1], "biases": b[1]}, {"type": "normalize", "param": [5, 1, 2e-5, 0.75]}]
+    layers += [
+        {"type": "conv", "filters": w[1], "biases": b[1]},
+        {"type": "normalize", "param": [5, 1, 2e-5, 0.75]},
+    ]
     return {"layers": cells(*layers), **more}
 
 
@@ -762,9 +866,14 @@ EVEN = np.broadcast_to(np.float32([120, 119, 118]), (5, 7, 3)).copy()
     ],
 )
 def test_mat_of_other_forms(tmp_path, more, mean):
-    """Of the old form, with any way to have no mean, one grey level, or an image that is the same everywhere."""
+    """Of the old form, with any way to have no mean, one grey level, or an image that is the same
+    everywhere.
+    """
     expected = make("conv1").parameters
-    for name, content in (("net", {"net": old_net(expected, **more)}), ("loose", old_net(expected, **more))):
+    for name, content in (
+        ("net", {"net": old_net(expected, **more)}),
+        ("loose", old_net(expected, **more)),
+    ):
         scipy.io.savemat(tmp_path / f"{name}.mat", content)
         found = weights.import_mat(tmp_path / f"{name}.mat")
         assert_same(found.parameters, expected)
@@ -803,19 +912,31 @@ UNEVEN = EVEN + np.float32(0.01) * (np.arange(7) == 3)[:, None]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (mean_image(UNEVEN), r"mean image differs from pixel to pixel.*averageImage = mean\(mean\("),
+        (
+            mean_image(UNEVEN),
+            r"mean image differs from pixel to pixel.*averageImage = mean\(mean\(",
+        ),
         (mean_image(EVEN[..., :2]), r"three channels, got shape \(5, 7, 2\)"),
         (mean_image(EVEN[0]), r"three channels, got shape \(7, 3\)"),
         (layer_with(0, stride=np.float64([[1, 2]])), "a conv layer has a stride or a leak"),
         (layer_with(1, leak=0.1), "a relu layer has a stride or a leak"),
         (layer_with(3, param=[5, 1, 1e-4, 0.75]), r"LRN constants must be \(5, 1.0, 2e-05, 0.75\)"),
-        (layer_with(0, type="bnorm"), "its convolutions are 32 to 32, dilations .1., layers .'bnorm', 'relu', 'conv'"),
+        (
+            layer_with(0, type="bnorm"),
+            "its convolutions are 32 to 32, dilations .1., layers .'bnorm', 'relu', 'conv'",
+        ),
         (without(3, "param"), "whole, but no network as MatConvNet keeps it: 'param' is missing"),
-        (without(2, "filters"), "whole, but no network as MatConvNet keeps it: 'filters' is missing"),
+        (
+            without(2, "filters"),
+            "whole, but no network as MatConvNet keeps it: 'filters' is missing",
+        ),
         (without(1, "type"), "whole, but no network as MatConvNet keeps it: 'type' is missing"),
         (layer_with(2, filters=3.0), "whole, but no network as MatConvNet keeps it$"),
         (lambda net: net.update(layers=7.0), "whole, but no network as MatConvNet keeps it$"),
-        (lambda net: net.pop("layers"), "no network: neither 'net' with its 'layers' nor 'conv1_w'"),
+        (
+            lambda net: net.pop("layers"),
+            "no network: neither 'net' with its 'layers' nor 'conv1_w'",
+        ),
     ],
 )
 def test_mat_files_that_are_whole_but_no_network(tmp_path, change, message):
@@ -828,11 +949,14 @@ def test_mat_files_that_are_whole_but_no_network(tmp_path, change, message):
     assert "damaged" not in one_line(error)
 
 
-# -------------------------------------------------------------------------------------- the released files
+# -------------------------------------------------------------------------------------- the
+# released files
 
 
 def test_golden_activations(data_dir):
-    """The authors' activations of a 10x10 RGB image in [0, 1]: channel order, padding and LRN are theirs."""
+    """The authors' activations of a 10x10 RGB image in [0, 1]: channel order, padding and LRN are
+    theirs.
+    """
     found = weights.import_mat(data_dir / "weights" / "net_param.mat")
     golden = scipy.io.loadmat(data_dir / "weights" / "net_param.mat")["res"].ravel()
     x, *expected = [np.ascontiguousarray(a.transpose(2, 0, 1))[None] for a in golden]
@@ -869,7 +993,9 @@ def test_released_pth_is_the_mat_in_bgr(data_dir):
 
     # Either file makes the same features of the same image.
     image = np.random.default_rng(0).uniform(0, 255, (1, 3, 20, 17)).astype(np.float32)  # BGR
-    by_pth = network.features(image - np.float32(pth.mean).reshape(3, 1, 1), pth.parameters, "light")
+    by_pth = network.features(
+        image - np.float32(pth.mean).reshape(3, 1, 1), pth.parameters, "light"
+    )
     rgb = np.ascontiguousarray(image[:, ::-1])
     by_mat = network.features(rgb - np.float32(mat.mean).reshape(3, 1, 1), mat.parameters, "light")
     np.testing.assert_allclose(by_pth, by_mat, rtol=1e-4, atol=1e-3)

@@ -1,4 +1,6 @@
-"""Winograd's transforms against their matrices, and as adjoints; the whole convolution against the plain one."""
+"""Winograd's transforms against their matrices, and as adjoints; the whole convolution against the
+plain one.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +19,13 @@ def test_transforms_spell_their_matrices(rng):
     tiles = winograd.to_tiles(rng.standard_normal((2, 3, 10)), 0)
     v, work = np.empty((6, *tiles.shape[1:])), np.empty(tiles.shape[1:])
     winograd.input_transform(tiles, v, work)
-    d = np.stack([tiles[3, :, :, :-1], *tiles[:, :, :, 1:], np.append(tiles[0, :, :, 2:], np.zeros((3, 2, 1)), 2)])
+    d = np.stack(
+        [
+            tiles[3, :, :, :-1],
+            *tiles[:, :, :, 1:],
+            np.append(tiles[0, :, :, 2:], np.zeros((3, 2, 1)), 2),
+        ]
+    )
     np.testing.assert_allclose(v[..., 1:], np.tensordot(winograd.INPUT, d, 1), atol=1e-13)
 
     m = rng.standard_normal((6, 3, 2, 4))
@@ -62,4 +70,6 @@ def test_convolution_is_the_plain_one(rng, width, dtype, tolerance):
     dy = rng.standard_normal(y.shape).astype(dtype)
     gradients = winograd.conv2d_backward(dy, winograd_cache)
     for got, wanted in zip(gradients, conv2d_backward(dy[None], cache), strict=True):
-        np.testing.assert_allclose(got, wanted.reshape(got.shape), atol=tolerance * abs(wanted).max())
+        np.testing.assert_allclose(
+            got, wanted.reshape(got.shape), atol=tolerance * abs(wanted).max()
+        )

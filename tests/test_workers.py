@@ -13,7 +13,9 @@ def test_results_come_in_order_from_other_processes():
     results = list(map_in_order(square, range(40), 2))
     assert [value for value, _ in results] == [number * number for number in range(40)]
     assert os.getpid() not in {process for _, process in results}
-    assert list(map_in_order(square, range(3))) == [(number * number, os.getpid()) for number in range(3)]
+    assert list(map_in_order(square, range(3))) == [
+        (number * number, os.getpid()) for number in range(3)
+    ]
 
 
 def test_tasks_are_drawn_no_faster_than_results_are_taken():

@@ -4,16 +4,19 @@
     s <- 0.99 s + (1 - 0.99) (dL/dtheta)^2   and of its square
     theta <- theta - lr (m' / (sqrt(s') + epsilon) + weight_decay theta)
 
-where m' = m / (1 - b^t) and s' = s / (1 - 0.99^t) undo that both began with zeros, t = 1, 2, ... counts the steps,
-and b is the momentum.  Sources: Kingma and Ba, 2015, Algorithm 1; the decay beside the step is Loshchilov and Hutter's,
+where m' = m / (1 - b^t) and s' = s / (1 - 0.99^t) undo that both began with zeros, t = 1, 2, ...
+counts the steps, and b is the momentum.  Sources: Kingma and Ba, 2015, Algorithm 1; the decay
+beside the step is Loshchilov and Hutter's,
 2019.
 
-Every parameter moves by about lr, whatever the size of its gradient.  That suits this loss: but for lambda the response
-does not change when all features are multiplied by one number, so a gradient says little about the size of a step.
+Every parameter moves by about lr, whatever the size of its gradient.  That suits this loss: but for
+lambda the response does not change when all features are multiplied by one number, so a gradient
+says little about the size of a step.
 
-The average is the last steps' parameters, the newest with weight 1 - decay: it rests while they jump about the minimum.
-Source: Polyak and Juditsky, 1992; in the first steps, where it would remember the start, it is shorter.
-"""
+The average is the last steps' parameters, the newest with weight 1 - decay: it rests while they
+jump about the minimum.
+Source: Polyak and Juditsky, 1992; in the first steps, where it would remember the start, it is
+shorter."""
 
 from dcfnet_np.backend import array_module
 from dcfnet_np.train.sgd import Parameters, check_same
@@ -47,12 +50,16 @@ def adam_step(
 
 
 def average_decay(decay: float, step: int) -> float:
-    """What step number `step`, from 1, leaves of the average before it; less in the first steps of a run."""
+    """What step number `step`, from 1, leaves of the average before it; less in the first steps of
+    a run.
+    """
     return min(decay, step / (step + 10))
 
 
 def update_average(average: Parameters, parameters: Parameters, *, step: int, decay: float) -> None:
-    """Take the parameters after step number `step`, from 1, into their running average, which is written in place."""
+    """Take the parameters after step number `step`, from 1, into their running average, which is
+    written in place.
+    """
     decay = average_decay(decay, step)
     for name, theta in parameters.items():
         average[name] += (1 - decay) * (theta - average[name])

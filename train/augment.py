@@ -1,19 +1,22 @@
-"""What happens to a pair of crops before it is learnt from.  Everything here is off in the released codes.
+"""What happens to a pair of crops before it is learnt from.  Everything here is off in the released
+codes.
 
-They had a hundred times the crops.  With a few thousand, a network learns the light that its videos have and loses a
-target that walks into the shade, and it never sees a target off the middle or of another size.
+They had a hundred times the crops.  With a few thousand, a network learns the light that its videos
+have and loses a target that walks into the shade, and it never sees a target off the middle or of
+another size.
 
-Crops may be stored with a margin around the network's input.  Two steps lead from there to the network:
+Crops may be stored with a margin around the network's input.  Two steps lead from there to the
+network:
 
     cut      on bytes, on the CPU: the window that the network sees, moved, scaled, turned; upside down; gray; blurred
     augment  on floats, on any device: mirror images, contrast, brightness and colour
 
-The window of the template is never moved, scaled or turned, only that of the search image: the filter is learnt from a
-centred, upright target.  Where the search window moves by (dx, dy), the target is found at (-dx, -dy), and so the label
-must be shifted (`label_shifts`).  Each pair has random numbers of its own, from (seed, epoch, template, search), so the
-result depends neither on how a run is cut into batches nor on where it was resumed; and their number is fixed, so what
-one change draws does not depend on which others are on.
-"""
+The window of the template is never moved, scaled or turned, only that of the search image: the
+filter is learnt from a centred, upright target.  Where the search window moves by (dx, dy), the
+target is found at (-dx, -dy), and so the label must be shifted (`label_shifts`).  Each pair has
+random numbers of its own, from (seed, epoch, template, search), so the result depends neither on
+how a run is cut into batches nor on where it was resumed; and their number is fixed, so what one
+change draws does not depend on which others are on."""
 
 from typing import Any, NamedTuple
 
@@ -21,7 +24,8 @@ import numpy as np
 
 from dcfnet_np.backend import Array, array_module
 
-GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601, as OpenCV's conversion
+# of B, G, R: ITU-R BT.601, as OpenCV's conversion
+GRAY = np.array([0.114, 0.587, 0.299], np.float32)
 DRAWS = 20  # random numbers of a pair
 
 
@@ -31,13 +35,15 @@ class Augmentation(NamedTuple):
     flip: bool = False  # mirror half of the pairs, left to right
     light: float = 0.0  # contrast and brightness of each image, by up to exp(+-light)
     colour: float = 0.0  # brightness of each colour of each image, by up to exp(+-colour)
-    jitter: int = 0  # move the search window by up to so many pixels of the network's input, on each axis
+    # move the search window by up to so many pixels of the network's input, on each axis
+    jitter: int = 0
     scale: float = 0.0  # scale the search window by up to exp(+-scale)
     upside_down: bool = False  # mirror half of the pairs, top to bottom
     gray: float = 0.0  # share of the pairs that lose their colour
     blur: float = 0.0  # blur half of the images, standard deviation up to so many pixels
     rotate: float = 0.0  # turn the search window about the target by up to so many degrees
-    stretch: float = 0.0  # make the search window wider and lower, or the other way round, by up to exp(+-stretch)
+    # make the search window wider and lower, or the other way round, by up to exp(+-stretch)
+    stretch: float = 0.0
     seed: int = 0
 
     @property
@@ -79,7 +85,9 @@ class Cuts(NamedTuple):
 
 def _draw(pairs: np.ndarray, epoch: int, seed: int) -> np.ndarray:
     """(N, DRAWS) numbers from -1 to 1."""
-    draws = [np.random.default_rng([seed, epoch, int(t), int(s)]).uniform(-1, 1, DRAWS) for t, s in pairs]
+    draws = [
+        np.random.default_rng([seed, epoch, int(t), int(s)]).uniform(-1, 1, DRAWS) for t, s in pairs
+    ]
     return np.array(draws).reshape(-1, DRAWS)
 
 
@@ -105,8 +113,10 @@ def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts
     draws = _draw(pairs, epoch, augmentation.seed)[:, 11:]
     share = (draws[:, 4] + 1) / 2  # evenly from 0 to 1
     return Cuts(
-        # Whole pixels, each of the 2 jitter + 1 as often: then nothing is interpolated that need not be.
-        np.floor((draws[:, :2] + 1) / 2 * (2 * augmentation.jitter + 1)).astype(int) - augmentation.jitter,
+        # Whole pixels, each of the 2 jitter + 1 as often: then nothing is interpolated that need
+        # not be.
+        np.floor((draws[:, :2] + 1) / 2 * (2 * augmentation.jitter + 1)).astype(int)
+        - augmentation.jitter,
         np.exp(augmentation.scale * draws[:, 2]),
         (draws[:, 3] < 0) & augmentation.upside_down,
         share < augmentation.gray,
@@ -117,20 +127,29 @@ def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts
 
 
 def label_shifts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> np.ndarray | None:
-    """Where the wanted response of each pair peaks, (N, 2) int: rows down and columns right of (0, 0).
+    """Where the wanted response of each pair peaks, (N, 2) int: rows down and columns right of (0,
+    0).
 
-    None when that is (0, 0) for all, since no window is moved.  A mirror image moves the peak to the other side.
-    """
+    None when that is (0, 0) for all, since no window is moved.  A mirror image moves the peak to
+    the other side."""
     if augmentation.jitter == 0:
         return None
-    cuts, mirrored = draw_cuts(pairs, epoch, augmentation), draw_changes(pairs, epoch, augmentation, float).mirrored
+    cuts, mirrored = (
+        draw_cuts(pairs, epoch, augmentation),
+        draw_changes(pairs, epoch, augmentation, float).mirrored,
+    )
     # A window of another scale shows the same way in other pixels: to the nearest whole one.
     right, down = np.rint(cuts.shift / cuts.scale[:, None]).astype(int).T
-    return np.stack([np.where(cuts.upside_down, down, -down), np.where(mirrored[: len(pairs)], right, -right)], axis=1)
+    return np.stack(
+        [np.where(cuts.upside_down, down, -down), np.where(mirrored[: len(pairs)], right, -right)],
+        axis=1,
+    )
 
 
 def shift_label(label: Array, shifts: np.ndarray) -> Array:
-    """The label (H, W), whose peak is at (0, 0), moved by each of (N, 2) shifts, around the edges: (N, H, W)."""
+    """The label (H, W), whose peak is at (0, 0), moved by each of (N, 2) shifts, around the edges:
+    (N, H, W).
+    """
     xp = array_module(label)
     height, width = label.shape
     rows = (np.arange(height) - shifts[:, :1]) % height
@@ -139,7 +158,9 @@ def shift_label(label: Array, shifts: np.ndarray) -> Array:
 
 
 def check_margin(augmentation: Augmentation, margin: int) -> None:
-    """Raise ValueError when windows would be moved further than the margin around the network's input reaches."""
+    """Raise ValueError when windows would be moved further than the margin around the network's
+    input reaches.
+    """
     if augmentation.jitter > margin:
         raise ValueError(
             f"train: crops with a margin of {margin} pixels allow a jitter up to {margin}, got {augmentation.jitter}; "
@@ -147,12 +168,14 @@ def check_margin(augmentation: Augmentation, margin: int) -> None:
         )
 
 
-def cut(raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmentation: Augmentation) -> np.ndarray:
+def cut(
+    raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmentation: Augmentation
+) -> np.ndarray:
     """What the network sees of a batch of stored crops.
 
-    raw: (2, N, 3, S, S) uint8, templates and searches, S - size even; pairs: (N, 2) indices of the crops.  With
-    epoch None, as in validation, that is the middle of each.  Returns (2, N, 3, size, size) uint8.
-    """
+    raw: (2, N, 3, S, S) uint8, templates and searches, S - size even; pairs: (N, 2) indices of the
+    crops.  With epoch None, as in validation, that is the middle of each.  Returns (2, N, 3, size,
+    size) uint8."""
     margin = (raw.shape[-1] - size) // 2
     middle = raw[..., margin : margin + size, margin : margin + size] if margin else raw
     if epoch is None or not augmentation.cuts:
@@ -166,13 +189,17 @@ def cut(raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmen
         if augmentation.warps:
             images[1, i] = _warped(raw[1, i], size, cuts, i)
         elif augmentation.jitter > 0:
-            images[1, i] = raw[1, i, :, margin + dy : margin + dy + size, margin + dx : margin + dx + size]
+            images[1, i] = raw[
+                1, i, :, margin + dy : margin + dy + size, margin + dx : margin + dx + size
+            ]
         for image, sigma in zip(images[:, i], cuts.blur[i]):
             if sigma > 0.1:  # less is nothing at all
                 for channel in image:
                     cv2.GaussianBlur(channel, (0, 0), sigma, dst=channel)
             if cuts.gray[i]:
-                image[...] = np.rint(np.tensordot(GRAY, image.astype(np.float32), 1)).astype(np.uint8)
+                image[...] = np.rint(np.tensordot(GRAY, image.astype(np.float32), 1)).astype(
+                    np.uint8
+                )
         if cuts.upside_down[i]:
             images[:, i] = images[:, i, :, ::-1].copy()
     return images
@@ -181,28 +208,35 @@ def cut(raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmen
 def _warped(crop: np.ndarray, size: int, cuts: Cuts, i: int) -> np.ndarray:
     """The search window of pair i, in a crop (3, S, S) with the target in its middle.
 
-    The window is scaled, stretched and turned about the target, which stays where `label_shifts` says.  Bilinear,
-    rounded; where the window leaves the crop, its edge goes on.
+    The window is scaled, stretched and turned about the target, which stays where `label_shifts`
+    says.  Bilinear, rounded; where the window leaves the crop, its edge goes on.
     """
     import cv2
 
     middle, half = (crop.shape[-1] - 1) / 2, (size - 1) / 2
     sine, cosine, stretch = np.sin(cuts.angle[i]), np.cos(cuts.angle[i]), cuts.stretch[i]
-    linear = cuts.scale[i] * np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([stretch, 1 / stretch])
+    linear = (
+        cuts.scale[i]
+        * np.array([[cosine, -sine], [sine, cosine]])
+        @ np.diag([stretch, 1 / stretch])
+    )
     target = half - cuts.shift[i] / cuts.scale[i]  # its place in the window
     # From the window's pixels to the crop's, as WARP_INVERSE_MAP takes it.
     transform = np.column_stack([linear, middle - linear @ target])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.stack(
-        [cv2.warpAffine(c, transform, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE) for c in crop]
+        [
+            cv2.warpAffine(c, transform, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            for c in crop
+        ]
     )
 
 
 def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Array:
     """Mirrored and re-lit copies of a batch of pairs.
 
-    images: (2N, 3, H, W) float, 0..255, the N templates first, then their N searches; pairs: (N, 2) indices of the
-    crops.
+    images: (2N, 3, H, W) float, 0..255, the N templates first, then their N searches; pairs: (N, 2)
+    indices of the crops.
     """
     if not augmentation.relights:
         return images
@@ -210,8 +244,12 @@ def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmenta
     changes = draw_changes(pairs, epoch, augmentation, images.dtype)
     if augmentation.light > 0 or augmentation.colour > 0:
         level = images.mean((1, 2, 3), keepdims=True)
-        contrast, brightness, colour = (xp.asarray(f).reshape(len(images), -1, 1, 1) for f in changes[1:])
+        contrast, brightness, colour = (
+            xp.asarray(f).reshape(len(images), -1, 1, 1) for f in changes[1:]
+        )
         images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)
     if augmentation.flip:
-        images = xp.where(xp.asarray(changes.mirrored)[:, None, None, None], images[..., ::-1], images)
+        images = xp.where(
+            xp.asarray(changes.mirrored)[:, None, None, None], images[..., ::-1], images
+        )
     return images

@@ -1,9 +1,9 @@
 """Checkpoints: all that a run needs to continue bit for bit, in one file that is whole or absent.
 
-Parameters, the optimiser's memory, how far the run is and what it logged are the whole state: pairs, augmentation and
-learning rate are functions of (seed, epoch).  A file is written under a temporary name, flushed to the disk and only
-then moved to its place, so a process killed at any moment leaves the previous checkpoint behind.
-"""
+Parameters, the optimiser's memory, how far the run is and what it logged are the whole state:
+pairs, augmentation and learning rate are functions of (seed, epoch).  A file is written under a
+temporary name, flushed to the disk and only then moved to its place, so a process killed at any
+moment leaves the previous checkpoint behind."""
 
 import io
 import json
@@ -17,7 +17,8 @@ from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.files import replacing
 
 FORMAT_VERSION = 3
-LARGEST_FILE = 64 << 20  # bytes; networks of these kinds take less than 1 MB, the log about 1 KB an epoch
+# bytes; networks of these kinds take less than 1 MB, the log about 1 KB an epoch
+LARGEST_FILE = 64 << 20
 GROUPS = ("parameters", "velocity", "squares", "average")  # of arrays, one for each parameter
 
 
@@ -45,17 +46,24 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> None:
-    """Write `state` to `path` (.npz), whole or not at all; `more` arrays lie beside it and are not read again."""
+    """Write `state` to `path` (.npz), whole or not at all; `more` arrays lie beside it and are not
+    read again.
+    """
     values = state._asdict()
     groups = {group: values.pop(group) for group in GROUPS}
-    arrays: dict[str, Any] = {f"{group}/{name}": to_numpy(a) for group in GROUPS for name, a in groups[group].items()}
+    arrays: dict[str, Any] = {
+        f"{group}/{name}": to_numpy(a) for group in GROUPS for name, a in groups[group].items()
+    }
     facts: dict[str, Any] = {"format": FORMAT_VERSION} | values
     with replacing(Path(path)) as part, open(part, "wb") as stream:
         np.savez(stream, meta=np.array(json.dumps(facts)), **(arrays | more))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint (NumPy arrays; nothing is unpickled).  CheckpointError when it is not whole."""
+    """Read a checkpoint (NumPy arrays; nothing is unpickled).
+
+    CheckpointError when it is not whole.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; start without resume")

@@ -45,22 +45,45 @@ HELP = {  # of those settings whose name does not say it
     "lr_steps": "with step: a tenth of the rate after so many epochs",
     "divergence": "leave a pair out whose loss is so many times that of a response of zeros",
 }
-LEFT_OUT = ("preset", "band")  # of Config: --preset is an option of another kind, and only tests turn the band off
+# of Config: --preset is an option of another kind, and only tests turn the band off
+LEFT_OUT = ("preset", "band")
 
 
-def add_command(command: Callable[..., argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]) -> None:
+def add_command(
+    command: Callable[..., argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
+) -> None:
     """Register `dcfnet train`, which `run` is to do."""
-    parser = command("train", run, "train a network from crops; `mpirun -n N dcfnet train ...` shares the work")
-    parser.add_argument("crops", metavar="CROPS.h5", type=Path, help="made by prepare")
-    parser.add_argument("--out", metavar="RUN_DIR", type=Path, required=True, help="checkpoint, log, weights, pictures")
-    parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in RUN_DIR")
-    parser.add_argument(
-        "--preset", metavar="NAME|FILE.json", help="whose settings; those that are given go on top; default: default"
+    parser = command(
+        "train", run, "train a network from crops; `mpirun -n N dcfnet train ...` shares the work"
     )
-    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", default="auto", help="default: auto")
-    parser.add_argument("--tf32", action="store_true", help="on a GPU: convolutions in TF32, faster and less exact")
-    parser.add_argument("--track", metavar="DIR", type=Path, help="sequences to track after epochs; gives best.h5")
-    parser.add_argument("--track-every", metavar="N", type=int, default=1, help="epochs; default: 1")
+    parser.add_argument("crops", metavar="CROPS.h5", type=Path, help="made by prepare")
+    parser.add_argument(
+        "--out",
+        metavar="RUN_DIR",
+        type=Path,
+        required=True,
+        help="checkpoint, log, weights, pictures",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on after the last checkpoint in RUN_DIR"
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME|FILE.json",
+        help="whose settings; those that are given go on top; default: default",
+    )
+    parser.add_argument(
+        "--device", metavar="auto|cpu|cuda[:N]", default="auto", help="default: auto"
+    )
+    parser.add_argument(
+        "--tf32", action="store_true", help="on a GPU: convolutions in TF32, faster and less exact"
+    )
+    parser.add_argument(
+        "--track", metavar="DIR", type=Path, help="sequences to track after epochs; gives best.h5"
+    )
+    parser.add_argument(
+        "--track-every", metavar="N", type=int, default=1, help="epochs; default: 1"
+    )
     parser.add_argument(
         "--checkpoint-seconds",
         metavar="S",
@@ -69,10 +92,14 @@ def add_command(command: Callable[..., argparse.ArgumentParser], run: Callable[[
         help="between checkpoints within an epoch; default: 60",
     )
     parser.add_argument("--no-pictures", action="store_true", help="no curves.png and filters.png")
-    settings = parser.add_argument_group("settings", "each default is the preset's; docs/training.md explains them")
+    settings = parser.add_argument_group(
+        "settings", "each default is the preset's; docs/training.md explains them"
+    )
     for field in dataclasses.fields(Config):
         if field.name not in LEFT_OUT:
-            settings.add_argument("--" + field.name.replace("_", "-"), help=HELP.get(field.name), **_kind(field))
+            settings.add_argument(
+                "--" + field.name.replace("_", "-"), help=HELP.get(field.name), **_kind(field)
+            )
 
 
 def _kind(field: "dataclasses.Field[Any]") -> dict[str, Any]:
@@ -97,7 +124,9 @@ def _split(text: str, kind: Callable[[str], _Number], what: str) -> tuple[_Numbe
     try:
         return tuple(kind(word) for word in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {what} with commas between them, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"must be {what} with commas between them, got {text!r}"
+        ) from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,7 +142,9 @@ def run(args: argparse.Namespace) -> int:
                 time.sleep(1)  # what all have found is rank 0's to say
             words = " ".join(str(error).split()) or type(error).__name__
             print(f"dcfnet: error: rank {processes.rank}: {words}", file=sys.stderr, flush=True)
-            bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(error, WriteError)
+            bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(
+                error, WriteError
+            )
             processes.abort(2 if bad_input else 1)
         raise
 
@@ -138,8 +169,14 @@ def _run(args: argparse.Namespace, processes: "Processes") -> int:
 
 
 def settings(args: argparse.Namespace) -> Config:
-    """The preset's settings, or with --resume those of the run, with the options that were given on top."""
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Config) if field.name != "band"}
+    """The preset's settings, or with --resume those of the run, with the options that were given on
+    top.
+    """
+    given = {
+        field.name: getattr(args, field.name)
+        for field in dataclasses.fields(Config)
+        if field.name != "band"
+    }
     given = {name: value for name, value in given.items() if value is not None}
     from dcfnet_np.train.checkpoint import load_checkpoint
     from dcfnet_np.train.config import recipe
@@ -151,7 +188,9 @@ def settings(args: argparse.Namespace) -> Config:
 
 
 class Bar:
-    """Shows a run: a bar on a terminal's stderr, a line for each epoch on stdout, pictures in RUN_DIR."""
+    """Shows a run: a bar on a terminal's stderr, a line for each epoch on stdout, pictures in
+    RUN_DIR.
+    """
 
     def __init__(self, out: Path, config: Config, pictures: bool) -> None:
         from tqdm import tqdm
@@ -159,7 +198,10 @@ class Bar:
         self._out, self._config, self._records = out, config, list[dict[str, Any]]()
         self._pictures = pictures and importlib.util.find_spec("matplotlib") is not None
         if pictures and not self._pictures:
-            print("dcfnet: no pictures: they need matplotlib, which is in the extra report", file=sys.stderr)
+            print(
+                "dcfnet: no pictures: they need matplotlib, which is in the extra report",
+                file=sys.stderr,
+            )
         self._bar = tqdm(unit="pair", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05)
 
     def start(self, records: Sequence[dict[str, Any]], done: int, total: int) -> None:
@@ -191,7 +233,10 @@ class Bar:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.close()
 

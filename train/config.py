@@ -26,14 +26,17 @@ class Config:
     padding: float = 2.0  # of the crops; checked against the file
     sigma_factor: float = 0.1  # label's standard deviation, of the target's size in the crop
     lam: float = 1e-4  # lambda of Eq. 2
-    lam_divisor: str = "none"  # "elements": energies are divided by H W D first, as in `presets.Preset`
+    # "elements": energies are divided by H W D first, as in `presets.Preset`
+    lam_divisor: str = "none"
     batch: int = 32  # pairs a step, of all processes together
     epochs: int = 50
     pairs: str = "near"  # which make an epoch: all, ahead, near; see train.pairs
     pairs_per_epoch: int = 0  # 0: as many as there are
     max_gap: int = 10  # frames between template and search
-    initial_scale: float = 1.0  # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
-    cosine_window: float = 0.0  # share of the steps whose features have a Hann window, as in tracking
+    # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
+    initial_scale: float = 1.0
+    # share of the steps whose features have a Hann window, as in tracking
+    cosine_window: float = 0.0
     flip: bool = False  # this and the next nine: see train.augment.Augmentation
     light: float = 0.0
     colour: float = 0.0
@@ -45,18 +48,23 @@ class Config:
     rotate: float = 0.0
     stretch: float = 0.0
     optimiser: str = "sgd"  # or adam: see train.adam
-    averaging: float = 0.0  # what a step leaves of the running average of the weights; 0: no average
-    schedule: str = "logspace"  # of the learning rate: constant, step, logspace, cosine; see train.sgd
+    # what a step leaves of the running average of the weights; 0: no average
+    averaging: float = 0.0
+    # of the learning rate: constant, step, logspace, cosine; see train.sgd
+    schedule: str = "logspace"
     lr_start: float = 1e-2
     lr_end: float = 1e-5  # of logspace and cosine
     lr_steps: tuple[int, ...] = ()  # of step: a tenth after so many epochs
     momentum: float = 0.9
     weight_decay: float = 5e-5  # gamma/2 ||theta||^2, see train.sgd; the MATLAB codes have 5e-4
-    mean: tuple[float, ...] = (104.0, 117.0, 123.0)  # as in tracking; the released code trained with 109, 120, 119
-    hold_out: bool = True  # the crops' validation sequences give no training pairs; else they are learnt from too
+    # as in tracking; the released code trained with 109, 120, 119
+    mean: tuple[float, ...] = (104.0, 117.0, 123.0)
+    # the crops' validation sequences give no training pairs; else they are learnt from too
+    hold_out: bool = True
     validation_pairs: int = 512  # the same in every epoch and run
     band: bool = True  # only the frequencies that the label needs, exact to rounding
-    divergence: float = 10.0  # a pair whose loss is so many times that of a response of zeros is left out
+    # a pair whose loss is so many times that of a response of zeros is left out
+    divergence: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,8 +81,18 @@ class Config:
             "optimiser": ("sgd", "adam"),
             "schedule": sgd.SCHEDULES,
         }
-        rules = {name: (getattr(self, name) in known, f"one of {', '.join(known)}") for name, known in one_of.items()}
-        for name in ("padding", "sigma_factor", "initial_scale", "lr_start", "lr_end", "divergence"):
+        rules = {
+            name: (getattr(self, name) in known, f"one of {', '.join(known)}")
+            for name, known in one_of.items()
+        }
+        for name in (
+            "padding",
+            "sigma_factor",
+            "initial_scale",
+            "lr_start",
+            "lr_end",
+            "divergence",
+        ):
             rules[name] = (0 < getattr(self, name) < math.inf, "> 0")
         for name in ("batch", "epochs", "max_gap", "validation_pairs"):
             rules[name] = (getattr(self, name) >= 1, ">= 1")
@@ -87,14 +105,19 @@ class Config:
             "gray": (0 <= self.gray <= 1, "in [0, 1]"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "averaging": (0 <= self.averaging < 1, "in [0, 1)"),
-            "lr_steps": (all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf))), "rising numbers of epochs"),
+            "lr_steps": (
+                all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf))),
+                "rising numbers of epochs",
+            ),
             "mean": (len(self.mean) == 3, "three numbers"),
         }
         for name, (good, expected) in rules.items():
             if not good:
                 raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
         if self.schedule == "step" and not steps:
-            raise ValueError("Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, got none")
+            raise ValueError(
+                "Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, got none"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
@@ -111,14 +134,21 @@ class Config:
         """The rate of an epoch, 0-based."""
         from dcfnet_np.train import sgd
 
-        return sgd.learning_rate(self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps)
+        return sgd.learning_rate(
+            self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps
+        )
 
     def windowed(self, step: int) -> bool:
-        """Whether step number `step` of the run, from 1, has the Hann window: at .5 every second one."""
+        """Whether step number `step` of the run, from 1, has the Hann window: at .5 every second
+        one.
+        """
         return math.floor(step * self.cosine_window) > math.floor((step - 1) * self.cosine_window)
 
     def regulariser(self, size: int) -> float:
-        """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies are a larger lambda."""
+        """What stands for lambda in Eq.
+
+        2 when the crops are of `size` pixels: divided energies are a larger lambda.
+        """
         from dcfnet_np import network
 
         if self.lam_divisor == "none":
@@ -130,8 +160,8 @@ class Config:
 def recipe(preset: str) -> Config:
     """The training settings of a preset; docs/training.md has every constant with its source.
 
-    A preset of other online settings alone is trained as `default` is.  One from a file is trained as the one
-    that it names.  ValueError names the known presets.
+    A preset of other online settings alone is trained as `default` is.  One from a file is trained
+    as the one that it names.  ValueError names the known presets.
     """
     from dcfnet_np import presets
 
@@ -139,7 +169,9 @@ def recipe(preset: str) -> Config:
         preset="matlab-v1", arch="conv1", padding=1.5, lam_divisor="elements", pairs="ahead",
         batch=16, epochs=20, schedule="constant", lr_start=1e-5, weight_decay=5e-4,
     )  # fmt: skip
-    pytorch = Config(preset="pytorch", pairs="ahead", initial_scale=PYTORCH_INITIAL, mean=(109.0, 120.0, 119.0))
+    pytorch = Config(
+        preset="pytorch", pairs="ahead", initial_scale=PYTORCH_INITIAL, mean=(109.0, 120.0, 119.0)
+    )
     recipes = (
         # Ours, for a few thousand crops.
         Config(
@@ -174,4 +206,6 @@ def recipe(preset: str) -> Config:
     by_name = {config.preset: config for config in recipes}
     base, fields = presets.split(preset)
     # Not the name of a file: a run, and what it leaves, must not depend on it.
-    return dataclasses.replace(by_name.get(base, by_name["default"]), preset=presets.join(base, fields))
+    return dataclasses.replace(
+        by_name.get(base, by_name["default"]), preset=presets.join(base, fields)
+    )

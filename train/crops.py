@@ -1,4 +1,5 @@
-"""crops.h5, the file between `prepare` and training: its reader, and its writer, which a kill cannot hurt.
+"""crops.h5, the file between `prepare` and training: its reader, and its writer, which a kill
+cannot hurt.
 
     crops       (n, 3, stored, stored) uint8, BGR, stored = size + 2 * margin; a crop a chunk, one behind the other
     box         (n, 4) float64, the target's x, y, w, h in its frame, pixels, 0-based
@@ -7,12 +8,13 @@
     sequences   (m,) names; videos (m,): which video each is from, since a video may have several targets
     validation  (m,) bool: gives no training pairs, see `held_out`
     digests     (m,) SHA-256 over the crops of each sequence
-    attributes: format, padding, size, margin, skipped (JSON: reason -> count), digest (SHA-256 over all crops)
+    attributes: format, padding, size, margin, skipped (JSON: reason -> count), digest (SHA-256 over
+    all crops)
 
-While it is made, `crops.part.h5` holds the pixels alone, from byte HEAD on, and `crops.part.jsonl` one line for the
-settings and one for every finished sequence.  HDF5, which neither bears to be killed nor a full disk, comes last: it
-lays its structure around the pixels that are there, in room that was reserved.
-"""
+While it is made, `crops.part.h5` holds the pixels alone, from byte HEAD on, and `crops.part.jsonl`
+one line for the settings and one for every finished sequence.  HDF5, which neither bears to be
+killed nor a full disk, comes last: it lays its structure around the pixels that are there, in room
+that was reserved."""
 
 import hashlib
 import io
@@ -32,14 +34,16 @@ from dcfnet_np.files import only_writer, part_of, replacing, sync_and_move, writ
 
 FORMAT_VERSION = 2
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
-ROOM = 256 << 10  # bytes for HDF5's structure behind the pixels, besides the index itself; it takes about 50,000
+# bytes for HDF5's structure behind the pixels, besides the index itself; it takes about 50,000
+ROOM = 256 << 10
 VALIDATION_SHARE = 0.1
 
 
 class Crops(NamedTuple):
     """The content of crops.h5."""
 
-    crops: np.ndarray  # (n, 3, size, size) uint8, BGR; with the margin (n, 3, size + 2 * margin, ...)
+    # (n, 3, size, size) uint8, BGR; with the margin (n, 3, size + 2 * margin, ...)
+    crops: np.ndarray
     sequence: np.ndarray  # (n,) index into sequences
     frame: np.ndarray  # (n,) number in the file name
     sequences: tuple[str, ...]
@@ -54,11 +58,13 @@ class Crops(NamedTuple):
 def held_out(videos: Sequence[str], share: float = VALIDATION_SHARE) -> np.ndarray:
     """Which sequences are for validation, (m,) bool, from the names of their videos.
 
-    A video is held out when the number that SHA-256 makes of its name, evenly spread over 0..1, is below `share`.  So
-    it is on the same side in every file, whatever else is in it, and all targets of a video are.  Where none is below,
-    the video of the smallest number is held out, unless it is the only one.
-    """
-    numbers = np.array([int(hashlib.sha256(video.encode()).hexdigest()[:8], 16) / 2**32 for video in videos])
+    A video is held out when the number that SHA-256 makes of its name, evenly spread over 0..1, is
+    below `share`.  So it is on the same side in every file, whatever else is in it, and all targets
+    of a video are.  Where none is below, the video of the smallest number is held out, unless it is
+    the only one."""
+    numbers = np.array(
+        [int(hashlib.sha256(video.encode()).hexdigest()[:8], 16) / 2**32 for video in videos]
+    )
     if share == 0 or len(set(videos)) < 2:
         return np.zeros(len(videos), bool)
     return numbers < max(share, np.nextafter(numbers.min(), 1))
@@ -67,10 +73,11 @@ def held_out(videos: Sequence[str], share: float = VALIDATION_SHARE) -> np.ndarr
 def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) -> Crops:
     """Read crops.h5.
 
-    margin: with the margin around the window, for augmentation; else just the window, as the tracker would take it.
-    lazy: `crops` is a map of the file, read where it is indexed, so that memory need not hold it; it must not be
-    written to, nor the file replaced meanwhile.  Raises ValueError, one line, when it is no such file.
-    """
+    margin: with the margin around the window, for augmentation; else just the window, as the
+    tracker would take it.
+    lazy: `crops` is a map of the file, read where it is indexed, so that memory need not hold it;
+    it must not be written to, nor the file replaced meanwhile.  Raises ValueError, one line, when
+    it is no such file."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
@@ -85,13 +92,25 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
             names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
             columns = "sequence", "frame", "box", "validation"
             sequence, frame, box, validation = (stored_dataset(file, name)[:] for name in columns)
-        size, edge, padding = int(attributes["size"]), int(attributes["margin"]), float(attributes["padding"])
+        size, edge, padding = (
+            int(attributes["size"]),
+            int(attributes["margin"]),
+            float(attributes["padding"]),
+        )
         shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
-        if shapes != [(len(frame), 3, *[size + 2 * edge] * 2), *[(len(frame),)] * 2, (len(frame), 4), (len(names),)]:
+        if shapes != [
+            (len(frame), 3, *[size + 2 * edge] * 2),
+            *[(len(frame),)] * 2,
+            (len(frame), 4),
+            (len(names),),
+        ]:
             raise ValueError("sizes that do not fit together")
         within = len(frame) > 0 and 0 <= sequence.min() <= sequence.max() < len(names)
         whole = sequence.dtype.kind == frame.dtype.kind == "i"
-        if not (within and whole and size > 0 and edge >= 0 and 0 < padding < np.inf) or np.isinf(box).any():
+        if (
+            not (within and whole and size > 0 and edge >= 0 and 0 < padding < np.inf)
+            or np.isinf(box).any()
+        ):
             raise ValueError("numbers that cannot be")
         if not margin and edge:
             pixels = pixels[:, :, edge:-edge, edge:-edge]
@@ -109,8 +128,14 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
         )
     except PermissionError:
         raise
-    except Exception as error:  # h5py raises almost anything on a damaged file; what it says is in __cause__
-        found = "it is incomplete or something else" if form in (None, FORMAT_VERSION) else f"its format is {form}"
+    except (
+        Exception
+    ) as error:  # h5py raises almost anything on a damaged file; what it says is in __cause__
+        found = (
+            "it is incomplete or something else"
+            if form in (None, FORMAT_VERSION)
+            else f"its format is {form}"
+        )
         raise ValueError(
             f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
         ) from error
@@ -118,8 +143,15 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
 
 def _mapped(path: Path, crops: Any) -> np.ndarray:
     """The pixels of an open data set as a map of its file."""
-    count, offset, stride = len(crops), crops.id.get_chunk_info(0).byte_offset, int(np.prod(crops.shape[1:]))
-    if crops.id.get_chunk_info(count - 1).byte_offset != offset + (count - 1) * stride or crops.dtype != np.uint8:
+    count, offset, stride = (
+        len(crops),
+        crops.id.get_chunk_info(0).byte_offset,
+        int(np.prod(crops.shape[1:])),
+    )
+    if (
+        crops.id.get_chunk_info(count - 1).byte_offset != offset + (count - 1) * stride
+        or crops.dtype != np.uint8
+    ):
         raise ValueError("crops that do not lie one behind the other")
     return np.memmap(path, np.uint8, "r", offset, crops.shape)
 
@@ -136,17 +168,26 @@ class Record(NamedTuple):
 
     def line(self) -> str:
         """As JSON, from which `from_line` makes it again, to the last bit."""
-        return json.dumps({**self._asdict(), "frame": self.frame.tolist(), "box": self.box.tolist()}) + "\n"
+        return (
+            json.dumps({**self._asdict(), "frame": self.frame.tolist(), "box": self.box.tolist()})
+            + "\n"
+        )
 
 
 def from_line(line: str) -> Record:
-    """A line of the journal.  Raises ValueError or TypeError for one that was not written to its end."""
+    """A line of the journal.
+
+    Raises ValueError or TypeError for one that was not written to its end.
+    """
     record = Record(**json.loads(line))
-    return record._replace(frame=np.array(record.frame, np.int32), box=np.array(record.box, float).reshape(-1, 4))
+    return record._replace(
+        frame=np.array(record.frame, np.int32), box=np.array(record.box, float).reshape(-1, 4)
+    )
 
 
 class CropWriter(AbstractContextManager["CropWriter"]):
-    """Writes crops.h5 sequence by sequence, and goes on where an earlier run of the same settings was cut.
+    """Writes crops.h5 sequence by sequence, and goes on where an earlier run of the same settings
+    was cut.
 
     ::
 
@@ -156,11 +197,13 @@ class CropWriter(AbstractContextManager["CropWriter"]):
                 writer.end_sequence(...)  # from here on it is kept
             writer.finish(...)
 
-    out: the file.  settings: what must be equal for a run to go on, JSON.  side: pixels of a crop.  expected: (name,
-    source) of every sequence, in order.  Without `finish` the unfinished files stay.  WriteError when the disk is full.
-    """
+    out: the file.  settings: what must be equal for a run to go on, JSON.  side: pixels of a crop.
+    expected: (name, source) of every sequence, in order.  Without `finish` the unfinished files
+    stay.  WriteError when the disk is full."""
 
-    def __init__(self, out: Path, settings: dict[str, Any], side: int, expected: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, out: Path, settings: dict[str, Any], side: int, expected: Sequence[tuple[str, str]]
+    ) -> None:
         self.out, self.part = out, part_of(out)
         self.journal = self.part.with_suffix(".jsonl")
         self.records: list[Record] = []
@@ -185,10 +228,16 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         return self
 
     def _resume(self) -> None:
-        """Take over the sequences of an earlier run whose pixels are as the journal says; cut off what is behind."""
-        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
+        """Take over the sequences of an earlier run whose pixels are as the journal says; cut off
+        what is behind.
+        """
+        lines = (
+            self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
+        )
         self._file.seek(HEAD)
-        for line, (name, source) in zip(lines[1:] if lines[:1] == [self._settings] else [], self._expected):
+        for line, (name, source) in zip(
+            lines[1:] if lines[:1] == [self._settings] else [], self._expected
+        ):
             try:
                 record = from_line(line)
             except (ValueError, TypeError):  # the line that was being written
@@ -213,7 +262,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
     def add(self, crops: np.ndarray) -> None:
         """Write crops (k, 3, side, side) uint8 of the sequence under way."""
         if crops.dtype != np.uint8 or crops.shape[1:] != self._shape:
-            raise ValueError(f"add: crops must be (k, {self._shape}) uint8, got {crops.shape} {crops.dtype}")
+            raise ValueError(
+                f"add: crops must be (k, {self._shape}) uint8, got {crops.shape} {crops.dtype}"
+            )
         pixels = crops.tobytes()
         self._one.update(pixels)
         self._all.update(pixels)
@@ -221,7 +272,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
             self._file.write(pixels)
 
     def end_sequence(self, frame: np.ndarray, box: np.ndarray, skipped: dict[str, int]) -> None:
-        """Note that all crops of the next expected sequence are written: their frames and boxes, in order."""
+        """Note that all crops of the next expected sequence are written: their frames and boxes, in
+        order.
+        """
         name, source = self._expected[len(self.records)]
         record = Record(name, source, frame, box, skipped, self._one.hexdigest())
         self._one = hashlib.sha256()
@@ -233,7 +286,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
                 os.fsync(stream.fileno())
         self.records.append(record)
 
-    def finish(self, videos: Sequence[str], validation: np.ndarray, attributes: dict[str, Any]) -> None:
+    def finish(
+        self, videos: Sequence[str], validation: np.ndarray, attributes: dict[str, Any]
+    ) -> None:
         """Lay HDF5's structure around the pixels and give the file its name."""
         import h5py
 
@@ -257,25 +312,41 @@ class CropWriter(AbstractContextManager["CropWriter"]):
                 self._file.write(bytes(ROOM))
             self._sync()
             with _Around(self.part, "r+b") as around:
-                # What has more than 1024 bytes starts at a multiple of HEAD: so the pixels, which come first, at HEAD.
-                layout = {"alignment_threshold": 1024, "alignment_interval": HEAD, "meta_block_size": 0}
+                # What has more than 1024 bytes starts at a multiple of HEAD: so the pixels, which
+                # come first, at HEAD.
+                layout = {
+                    "alignment_threshold": 1024,
+                    "alignment_interval": HEAD,
+                    "meta_block_size": 0,
+                }
                 with h5py.File(around, "w", libver=("v110", "v110"), **layout) as file:
                     here = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                     here.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
                     here.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the pixels are there
                     crops = file.create_dataset(
-                        "crops", (self.count, *self._shape), "u1", chunks=(1, *self._shape), dcpl=here
+                        "crops",
+                        (self.count, *self._shape),
+                        "u1",
+                        chunks=(1, *self._shape),
+                        dcpl=here,
                     )
-                    first, last = (crops.id.get_chunk_info(k).byte_offset for k in (0, self.count - 1))
+                    first, last = (
+                        crops.id.get_chunk_info(k).byte_offset for k in (0, self.count - 1)
+                    )
                     if (first, last) != (HEAD, end - self._bytes):
                         raise RuntimeError(
                             f"HDF5 {h5py.version.hdf5_version} wants the crops elsewhere: {first}, {last}"
                         )
                     for name, array in index.items():
                         file[name] = array
-                    file.attrs.update({"format": FORMAT_VERSION, "digest": np.bytes_(self._all.hexdigest())})
-                    for name, value in attributes.items():  # texts of a fixed length: others lie where no checksum is
-                        file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
+                    file.attrs.update(
+                        {"format": FORMAT_VERSION, "digest": np.bytes_(self._all.hexdigest())}
+                    )
+                    # texts of a fixed length: others lie where no checksum is
+                    for name, value in attributes.items():
+                        file.attrs[name] = (
+                            np.bytes_(value.encode()) if isinstance(value, str) else value
+                        )
                 self._file.truncate(around.end)
             sync_and_move(self.part, self.out)
         self.journal.unlink()
@@ -294,9 +365,13 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         os.fsync(self._file.fileno())
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        # What the file still holds may not fit on the disk: it is behind the last finished sequence.
+        # What the file still holds may not fit on the disk: it is behind the last finished
+        # sequence.
         with self._held, suppress(OSError):
             self._file.close()
 
@@ -307,7 +382,11 @@ class _Around(io.FileIO):
     end = 0  # what HDF5 takes for its length
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return super().seek(self.end + offset) if whence == os.SEEK_END else super().seek(offset, whence)
+        return (
+            super().seek(self.end + offset)
+            if whence == os.SEEK_END
+            else super().seek(offset, whence)
+        )
 
     def write(self, data: Any) -> int:
         count = super().write(data)

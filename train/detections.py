@@ -5,10 +5,11 @@
     YOLO  a .txt file of an image's name, beside it, or in labels/ where the image is in images/: a line
           "class x y w h" an object, its centre and size as shares of the image's width and height
 
-An object is a sequence of one image, unless a number says in which images it is the same target: in COCO
-`track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or `frame_index`
-of the images, or a folder of images for each video; in YOLO a sixth number, as `yolo track` writes it, in
-images whose names differ by their last number alone.
+An object is a sequence of one image, unless a number says in which images it is the same target: in
+COCO
+`track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or
+`frame_index` of the images, or a folder of images for each video; in YOLO a sixth number, as `yolo
+track` writes it, in images whose names differ by their last number alone.
 """
 
 import itertools
@@ -31,7 +32,8 @@ from dcfnet_np.vision.images import SourceError, read_image
 
 @dataclass(frozen=True, eq=False)
 class Target(Sequence):
-    """A sequence that knows the numbers of its frames, (n,), rising, and the sizes that were annotated.
+    """A sequence that knows the numbers of its frames, (n,), rising, and the sizes that were
+    annotated.
 
     sizes: (n, 2) widths and heights of the images; 0 where the annotations do not give them.
     """
@@ -53,7 +55,9 @@ Tracks = Mapping[tuple[str, Any], list[Box]]  # {(video, target): its boxes}
 
 
 def find(root: Path) -> list[Entry]:
-    """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file itself; maybe none."""
+    """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file itself; maybe
+    none.
+    """
     if root.is_file():
         if not _is_coco(root):
             raise DatasetError(
@@ -64,8 +68,14 @@ def find(root: Path) -> list[Entry]:
     if not root.is_dir():
         return []
     folders = [root, *sorted((path for path in root.iterdir() if path.is_dir()), key=natural_order)]
-    files = [path for folder in folders for path in sorted(folder.glob("*.json"), key=natural_order)]
-    coco = [Entry(path.stem, "coco", path.parent, path) for path in files if path.is_file() and _is_coco(path)]
+    files = [
+        path for folder in folders for path in sorted(folder.glob("*.json"), key=natural_order)
+    ]
+    coco = [
+        Entry(path.stem, "coco", path.parent, path)
+        for path in files
+        if path.is_file() and _is_coco(path)
+    ]
     return coco or [entry for folder in folders for entry in _yolo_entries(folder)]
 
 
@@ -75,9 +85,19 @@ def read(entry: Entry) -> list[Sequence]:
         tracks = _read_coco(entry.truth) if entry.format == "coco" else _read_yolo(entry)
     except DatasetError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-        raise DatasetError(f"{entry.truth} is not as {entry.format.upper()} has it ({line})") from None
+        raise DatasetError(
+            f"{entry.truth} is not as {entry.format.upper()} has it ({line})"
+        ) from None
     if not tracks:
         raise DatasetError(f"{entry.truth}: no object with a box; nothing can be learnt from it")
     _check_boxes(entry.truth, [box for boxes in tracks.values() for box in boxes])
@@ -87,22 +107,36 @@ def read(entry: Entry) -> list[Sequence]:
 def _target(entry: Entry, video: str, target: Any, boxes: list[Box]) -> Target:
     images, numbers, places, sizes = zip(*sorted(boxes, key=lambda box: box.number))
     if len(set(numbers)) < len(numbers):
-        one, two = next(pair for pair in itertools.pairwise(zip(numbers, images)) if pair[0][0] == pair[1][0])
-        where = f"in {one[1].name}" if one[1] == two[1] else f"at number {one[0]}, {one[1].name} and {two[1].name}"
+        one, two = next(
+            pair for pair in itertools.pairwise(zip(numbers, images)) if pair[0][0] == pair[1][0]
+        )
+        where = (
+            f"in {one[1].name}"
+            if one[1] == two[1]
+            else f"at number {one[0]}, {one[1].name} and {two[1].name}"
+        )
         raise DatasetError(
             f"{entry.truth}: target {target} of {video} has two boxes {where}; give every target an id of its own "
             "in its video, and every image a number of its own, the last in its name or COCO's frame_id"
         )
     name = f"{video}.{target}"
-    return Target(name, entry.format, images, np.array(places), video=video, numbers=numbers, sizes=sizes)
+    return Target(
+        name, entry.format, images, np.array(places), video=video, numbers=numbers, sizes=sizes
+    )
 
 
 def _check_boxes(path: Path, boxes: list[Box]) -> None:
     """Refuse boxes in other units: shares in place of pixels, corners in place of sizes."""
     if all(max(box.box) <= 1 for box in boxes):
-        raise DatasetError(f"{path}: no number of any box is over 1, as of shares; boxes must be in pixels")
+        raise DatasetError(
+            f"{path}: no number of any box is over 1, as of shares; boxes must be in pixels"
+        )
     sized = [box for box in boxes if all(box.size)]
-    out = [box for box in sized if any(box.box[i] + box.box[i + 2] > 1.01 * box.size[i] + 1 for i in (0, 1))]
+    out = [
+        box
+        for box in sized
+        if any(box.box[i] + box.box[i + 2] > 1.01 * box.size[i] + 1 for i in (0, 1))
+    ]
     if len(out) > len(sized) / 2:
         size, shown = "{}x{}".format(*out[0].size), [round(value, 1) for value in out[0].box]
         raise DatasetError(
@@ -111,7 +145,8 @@ def _check_boxes(path: Path, boxes: list[Box]) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------- COCO
+# -------------------------------------------------------------------------------------------------
+# COCO
 
 
 def _is_coco(path: Path) -> bool:
@@ -125,24 +160,36 @@ def _read_coco(path: Path) -> Tracks:
     content = json.loads(path.read_bytes())
     _refuse_twice(path, "images have the id", [image["id"] for image in content["images"]])
     _refuse_twice(
-        path, "videos have the name", [str(video.get("name", video["id"])) for video in content.get("videos", ())]
+        path,
+        "videos have the name",
+        [str(video.get("name", video["id"])) for video in content.get("videos", ())],
     )
     images = {image["id"]: image for image in content["images"]}
     names = {key: str(image["file_name"]).replace("\\", "/") for key, image in images.items()}
     files = _image_files(path, names)
-    videos = {video["id"]: str(video.get("name", video["id"])) for video in content.get("videos", ())}
-    annotations = [annotation for annotation in content["annotations"] if not annotation.get("iscrowd")]
+    videos = {
+        video["id"]: str(video.get("name", video["id"])) for video in content.get("videos", ())
+    }
+    annotations = [
+        annotation for annotation in content["annotations"] if not annotation.get("iscrowd")
+    ]
     tracked = all(_track_id(annotation) is not None for annotation in annotations)
     tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
     for annotation in annotations:
         box, key = _coco_box(path, annotation), annotation["image_id"]
         if key not in images:
-            raise DatasetError(f"{path}: annotation {annotation.get('id')} is of image {key}, which is not listed")
+            raise DatasetError(
+                f"{path}: annotation {annotation.get('id')} is of image {key}, which is not listed"
+            )
         image, number = images[key], 0
         video, target = os.path.splitext(names[key])[0], annotation["id"]
         if tracked:
             named = image.get("video_id")
-            video = (os.path.dirname(names[key]) or path.stem) if named is None else videos.get(named, str(named))
+            video = (
+                (os.path.dirname(names[key]) or path.stem)
+                if named is None
+                else videos.get(named, str(named))
+            )
             target, number = _track_id(annotation), _number(path, image, names[key])
         size = int(image.get("width") or 0), int(image.get("height") or 0)
         tracks[video, target].append(Box(files[key], number, box, size))
@@ -153,7 +200,9 @@ def _refuse_twice(path: Path, what: str, values: list[Any]) -> None:
     """Of two images with one id the boxes of one would be read as the other's."""
     twice = next((value for value, count in Counter(values).items() if count > 1), None)
     if twice is not None:
-        raise DatasetError(f"{path}: two {what} {twice}; number them anew, as when files are merged")
+        raise DatasetError(
+            f"{path}: two {what} {twice}; number them anew, as when files are merged"
+        )
 
 
 def _track_id(annotation: Mapping[str, Any]) -> Any:
@@ -174,18 +223,24 @@ def _coco_box(path: Path, annotation: Mapping[str, Any]) -> tuple[float, float, 
     where = f"{path}: annotation {annotation.get('id')}"
     box = annotation.get("bbox")
     if not box and annotation.get("segmentation"):
-        raise DatasetError(f"{where} has a segmentation and no bbox; add the box around it, [x, y, w, h] in pixels")
+        raise DatasetError(
+            f"{where} has a segmentation and no bbox; add the box around it, [x, y, w, h] in pixels"
+        )
     try:
         x, y, w, h = map(float, box or ())
     except (TypeError, ValueError):
-        raise DatasetError(f"{where}: bbox must be [x, y, w, h] in pixels, got {str(box)[:60]}") from None
+        raise DatasetError(
+            f"{where}: bbox must be [x, y, w, h] in pixels, got {str(box)[:60]}"
+        ) from None
     if not np.isfinite((x, y, w, h)).all():
         raise DatasetError(f"{where}: bbox must be of finite numbers, got {box}")
     return x, y, w, h
 
 
 def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
-    """The images, {id: file}, all in the first folder near the JSON file that has the first of them."""
+    """The images, {id: file}, all in the first folder near the JSON file that has the first of
+    them.
+    """
     near: list[Path] = []
     for base in (path.parent, path.resolve().parent.parent):
         inner = sorted(folder for folder in base.iterdir() if folder.is_dir())
@@ -196,25 +251,32 @@ def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
-        raise DatasetError(f"{path}: image {missing[0]}{more} is missing; put images beside the file or in images/")
+        raise DatasetError(
+            f"{path}: image {missing[0]}{more} is missing; put images beside the file or in images/"
+        )
     return files
 
 
-# ------------------------------------------------------------------------------------------------- YOLO
+# -------------------------------------------------------------------------------------------------
+# YOLO
 
 
 def _yolo_entries(folder: Path) -> list[Entry]:
     name, labels, images = folder.resolve().name, folder / "labels", folder / "images"
     if labels.is_dir() and images.is_dir():
         return [Entry(name, "yolo", images, labels)]
-    beside = folder.name not in ("labels", "images") and any(_image_of(text, folder) for text in folder.glob("*.txt"))
+    beside = folder.name not in ("labels", "images") and any(
+        _image_of(text, folder) for text in folder.glob("*.txt")
+    )
     return [Entry(name, "yolo", folder, folder)] if beside else []
 
 
 def _image_of(text: Path, folder: Path) -> Path | None:
     """The image in a folder that a label file belongs to."""
     endings = (ending for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper()))
-    return next((image for ending in endings if (image := folder / (text.stem + ending)).is_file()), None)
+    return next(
+        (image for ending in endings if (image := folder / (text.stem + ending)).is_file()), None
+    )
 
 
 def _read_yolo(entry: Entry) -> Tracks:
@@ -244,8 +306,14 @@ def _read_yolo(entry: Entry) -> Tracks:
             if track:
                 found = re.fullmatch(r"(.*?)[-_. ]*(\d+)", text.stem)
                 if found is None:
-                    raise DatasetError(f"{text}: an image with numbered targets needs its own number in its name")
-                video, target, number = (place / (found[1] or entry.name)).as_posix(), int(track[0]), int(found[2])
+                    raise DatasetError(
+                        f"{text}: an image with numbered targets needs its own number in its name"
+                    )
+                video, target, number = (
+                    (place / (found[1] or entry.name)).as_posix(),
+                    int(track[0]),
+                    int(found[2]),
+                )
             tracks[video, target].append(Box(image, number, box, (width, height)))
     return tracks
 
@@ -260,8 +328,12 @@ def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
         except ValueError:
             values = []
         if words and (len(values) not in (5, 6) or not np.isfinite(values).all()):
-            polygon = "; a polygon, a pose or a confidence? export boxes alone" if len(values) > 6 else ""
-            raise DatasetError(f"{text}, line {number}: expected class x y w h, got {line[:40]!r}{polygon}")
+            polygon = (
+                "; a polygon, a pose or a confidence? export boxes alone" if len(values) > 6 else ""
+            )
+            raise DatasetError(
+                f"{text}, line {number}: expected class x y w h, got {line[:40]!r}{polygon}"
+            )
         if not words:
             continue
         if max(values[1:5]) > 1.01 or min(values[1:5]) < -0.01:
@@ -270,7 +342,9 @@ def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
                 f"got {max(values[1:5], key=abs):g}; divide pixels by the image's size"
             )
         if len(values) == 6 and not values[5].is_integer():
-            raise DatasetError(f"{text}, line {number}: a sixth number is the target's, got {words[5]}; no confidences")
+            raise DatasetError(
+                f"{text}, line {number}: a sixth number is the target's, got {words[5]}; no confidences"
+            )
         rows.append(tuple(values[1:]))
     return rows
 

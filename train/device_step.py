@@ -1,14 +1,18 @@
-"""One step of training as one chain of kernels: crops -> loss -> gradients -> SGD or Adam, all on one GPU.
+"""One step of training as one chain of kernels: crops -> loss -> gradients -> SGD or Adam, all on
+one GPU.
 
-`train.step.batch_gradients`, `train.sgd` and `train.adam` are the specification of every number here.  A step is
+`train.step.batch_gradients`, `train.sgd` and `train.adam` are the specification of every number
+here.  A step is
 
-    gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN x window -> band DFT -> correlation filter -> inverse DFT
-    -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward -> conv, backward -> ...] -> SGD
+    gather -> [pack weights -> conv+ReLU -> ... -> conv -> LRN x window -> band DFT -> correlation
+    filter -> inverse DFT
+    -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward -> conv,
+    backward -> ...] -> SGD
 
-in buffers that are made once, what stands in brackets captured as a CUDA graph.  The host hands over which pairs come
-next and never waits for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.
-With several processes NCCL adds the gradients between the graph and SGD.
-"""
+in buffers that are made once, what stands in brackets captured as a CUDA graph.  The host hands
+over which pairs come next and never waits for their loss: it may be SLOTS steps ahead, and reads
+the losses when the steps are over. With several processes NCCL adds the gradients between the graph
+and SGD."""
 
 import dataclasses
 import logging
@@ -42,7 +46,8 @@ class Slot(NamedTuple):
 
     chosen: np.ndarray  # (2 batch,) int32, which crops: templates first
     changes: np.ndarray  # (2 batch, 6), how they are changed: kernels.gather.CHANGE
-    shares: np.ndarray  # (batch,), how much each pair counts: 0 for those that fill a short batch up
+    # (batch,), how much each pair counts: 0 for those that fill a short batch up
+    shares: np.ndarray
     losses: np.ndarray  # (batch,): each pair's share of the loss
     crops: np.ndarray | None  # (2 batch, 3, size, size) uint8, when crops are streamed
     device_chosen: Array
@@ -85,16 +90,17 @@ class TrainStep:
         losses = step.losses()                # of all these steps; waits for the last one
         trained = step.parameters()
 
-    crops: (n, 3, S, S) uint8; size: of the network's input, S less the margin on both sides.  parameters, velocity,
-    squares, average: those to start with after `done` steps, see `checkpoint.Checkpoint`; else parameters from
-    config.seed, which are the average, and zeros.  resident: keep all crops on the GPU; else every
-    batch is streamed from page-locked memory while the step before it computes.  dtype: float32, or float64 for checks.
-    graph: capture the step as a CUDA graph; else launch its kernels one by one.  tf32: convolutions of more than a few
-    channels on tensor cores, which are fast and round every factor to 10 bits of fraction (docs/kernels.md says what
-    that costs).  processes: those that share each batch.  Raises `backend.DeviceError` when there
-    is no usable GPU, or no TF32 on it, ValueError when the label needs the full spectrum of an even size, which has no
-    band, or the network is not convolutions and one LRN behind them.
-    """
+    crops: (n, 3, S, S) uint8; size: of the network's input, S less the margin on both sides.
+    parameters, velocity, squares, average: those to start with after `done` steps, see
+    `checkpoint.Checkpoint`; else parameters from config.seed, which are the average, and zeros.
+    resident: keep all crops on the GPU; else every batch is streamed from page-locked memory while
+    the step before it computes.  dtype: float32, or float64 for checks.
+    graph: capture the step as a CUDA graph; else launch its kernels one by one.  tf32: convolutions
+    of more than a few channels on tensor cores, which are fast and round every factor to 10 bits of
+    fraction (docs/kernels.md says what that costs).  processes: those that share each batch.
+    Raises `backend.DeviceError` when there is no usable GPU, or no TF32 on it, ValueError when the
+    label needs the full spectrum of an even size, which has no band, or the network is not
+    convolutions and one LRN behind them."""
 
     def __init__(
         self,
@@ -114,9 +120,18 @@ class TrainStep:
         size: int | None = None,
         processes: Processes = Processes(),  # noqa: B008  has no state
     ) -> None:
-        if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3] or crops.dtype != np.uint8:
-            raise ValueError(f"TrainStep: crops must be (n, 3, size, size) uint8, got {crops.shape} {crops.dtype}")
-        parameters = network.initialise(config.arch, config.seed) if parameters is None else parameters
+        if (
+            crops.ndim != 4
+            or crops.shape[1] != 3
+            or crops.shape[2] != crops.shape[3]
+            or crops.dtype != np.uint8
+        ):
+            raise ValueError(
+                f"TrainStep: crops must be (n, 3, size, size) uint8, got {crops.shape} {crops.dtype}"
+            )
+        parameters = (
+            network.initialise(config.arch, config.seed) if parameters is None else parameters
+        )
         network.check_parameters(config.arch, parameters)
         self.config = config
         self.dtype = np.dtype(dtype)
@@ -134,7 +149,9 @@ class TrainStep:
         self._augmentation, self._processes = config.augmentation, processes
         self.size = crops.shape[-1] if size is None else size
         if resident and (self._augmentation.cuts or self.size != crops.shape[-1]):
-            raise ValueError("TrainStep: crops with a margin, and all that is done on the CPU, need resident=False")
+            raise ValueError(
+                "TrainStep: crops with a margin, and all that is done on the CPU, need resident=False"
+            )
         with self._device:
             self._add = processes.adder_on(Device("cuda", device))
             # Streams of their own: the default stream cannot be captured.
@@ -151,11 +168,13 @@ class TrainStep:
                 self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
             self._stream.synchronize()
 
-    def epoch(self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0) -> Iterator[Outcome]:
+    def epoch(
+        self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0
+    ) -> Iterator[Outcome]:
         """One step for each batch of pairs (n, 2), augmented: `train.loop.ArraySteps.epoch`.
 
-        They come STRETCH steps at a time; the last of these is yielded when `settled`.  surplus: before the first of
-        these steps, see `step.judge`.  Raises Diverged.
+        They come STRETCH steps at a time; the last of these is yielded when `settled`.  surplus:
+        before the first of these steps, see `step.judge`.  Raises Diverged.
         """
         ranks = self._processes
         for first in range(0, len(batches), STRETCH):
@@ -177,8 +196,13 @@ class TrainStep:
         return self._ahead == 0
 
     def mean_loss(self, pairs: np.ndarray) -> float:
-        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.step.mean_loss`, of the average if any."""
-        batches = [pairs[first : first + self.config.batch] for first in range(0, len(pairs), self.config.batch)]
+        """The mean loss of pairs (n, 2) as they are, nothing learnt: `train.step.mean_loss`, of the
+        average if any.
+        """
+        batches = [
+            pairs[first : first + self.config.batch]
+            for first in range(0, len(pairs), self.config.batch)
+        ]
         with self._device, self._stream:
             newest = self._flat.copy()
             self._choose_window(False)
@@ -191,22 +215,37 @@ class TrainStep:
             self._flat[...] = newest
         return float(losses @ [len(batch) for batch in batches]) / len(pairs)
 
-    def step(self, pairs: np.ndarray, lr: float, epoch: int | None = None, total: int | None = None) -> None:
-        """One SGD step on `pairs`, (batch or fewer, 2) indices into the crops, at learning rate `lr`.
+    def step(
+        self, pairs: np.ndarray, lr: float, epoch: int | None = None, total: int | None = None
+    ) -> None:
+        """One SGD step on `pairs`, (batch or fewer, 2) indices into the crops, at learning rate
+        `lr`.
 
-        Does not wait for it.  With the number of an epoch the images are augmented.  total: of how many pairs the loss
-        is the mean, when others are with other processes; these may leave none for this one.
-        """
+        Does not wait for it.  With the number of an epoch the images are augmented.  total: of how
+        many pairs the loss is the mean, when others are with other processes; these may leave none
+        for this one."""
         self._submit(pairs, epoch, lambda: self._replay(float(lr)), total or len(pairs))
 
-    def _submit(self, pairs: np.ndarray, epoch: int | None, work: Callable[[], object], total: int) -> None:
+    def _submit(
+        self, pairs: np.ndarray, epoch: int | None, work: Callable[[], object], total: int
+    ) -> None:
         """Bring a batch to the device, in a slot of its own, and queue `work` on it."""
         pairs, batch = np.asarray(pairs), self.config.batch
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or not (len(pairs) or total) or len(pairs) > batch:
+        if (
+            pairs.ndim != 2
+            or pairs.shape[1] != 2
+            or not (len(pairs) or total)
+            or len(pairs) > batch
+        ):
             raise ValueError(f"TrainStep.step: pairs must be (1 to {batch}, 2), got {pairs.shape}")
-        count, pairs = len(pairs), np.resize(pairs if len(pairs) else np.zeros((1, 2), int), (batch, 2))
+        count, pairs = (
+            len(pairs),
+            np.resize(pairs if len(pairs) else np.zeros((1, 2), int), (batch, 2)),
+        )
         if pairs.min() < 0 or pairs.max() >= len(self._crops_host):
-            raise ValueError(f"TrainStep.step: pairs must be indices below {len(self._crops_host)}, got others")
+            raise ValueError(
+                f"TrainStep.step: pairs must be indices below {len(self._crops_host)}, got others"
+            )
         index = pairs.T.reshape(-1)
         changed = epoch is not None and self._augmentation.relights
         slot = self._slots[self._steps % SLOTS]
@@ -234,31 +273,54 @@ class TrainStep:
                 )  # fmt: skip
                 self._shares[...] = slot.device_shares
                 if self._labels is not None:
-                    shifts = None if epoch is None else label_shifts(pairs, epoch, self._augmentation)
-                    self._labels[...] = self._label if shifts is None else shift_label(self._label, shifts)
+                    shifts = (
+                        None if epoch is None else label_shifts(pairs, epoch, self._augmentation)
+                    )
+                    self._labels[...] = (
+                        self._label if shifts is None else shift_label(self._label, shifts)
+                    )
                 work()
                 self._fetch(self._map_losses, slot.losses)
                 slot.over.record(self._stream)
         self._steps += 1
 
-    def _read(self, pairs: np.ndarray, index: np.ndarray, epoch: int | None, out: np.ndarray) -> None:
+    def _read(
+        self, pairs: np.ndarray, index: np.ndarray, epoch: int | None, out: np.ndarray
+    ) -> None:
         """What the network sees of a batch, as bytes, (2 batch, 3, size, size)."""
-        if self.size == self._crops_host.shape[-1] and (epoch is None or not self._augmentation.cuts):
-            np.take(self._crops_host, index, axis=0, out=out, mode="clip")  # in range; "raise" is slower
+        if self.size == self._crops_host.shape[-1] and (
+            epoch is None or not self._augmentation.cuts
+        ):
+            # in range; "raise" is slower
+            np.take(self._crops_host, index, axis=0, out=out, mode="clip")
         else:
             raw = np.asarray(self._crops_host[pairs.T])
             out[...] = cut(raw, pairs, self.size, epoch, self._augmentation).reshape(out.shape)
 
-    def _changes(self, pairs: np.ndarray, index: np.ndarray, epoch: int, crops: np.ndarray | None) -> np.ndarray:
-        """The augmentation of a batch as `gather` takes it, (2 batch, 6).  crops: the batch, where it is streamed."""
-        mirrored, contrast, brightness, colour = draw_changes(pairs, epoch, self._augmentation, self.dtype)
+    def _changes(
+        self, pairs: np.ndarray, index: np.ndarray, epoch: int, crops: np.ndarray | None
+    ) -> np.ndarray:
+        """The augmentation of a batch as `gather` takes it, (2 batch, 6).
+
+        crops: the batch, where it is streamed.
+        """
+        mirrored, contrast, brightness, colour = draw_changes(
+            pairs, epoch, self._augmentation, self.dtype
+        )
         # The mean grey level, as NumPy has it: the sum of bytes is exact.
         crops = self._crops_host[index] if crops is None else crops
-        level = crops.sum((1, 2, 3), dtype=np.int64).astype(self.dtype) / self.dtype.type(crops[0].size)
-        return np.column_stack([mirrored, level, contrast, (level * brightness)[:, None] * colour]).astype(self.dtype)
+        level = crops.sum((1, 2, 3), dtype=np.int64).astype(self.dtype) / self.dtype.type(
+            crops[0].size
+        )
+        return np.column_stack(
+            [mirrored, level, contrast, (level * brightness)[:, None] * colour]
+        ).astype(self.dtype)
 
     def losses(self) -> np.ndarray:
-        """The mean loss of every step since the last call, (steps,) float64, in order.  Waits for the last step."""
+        """The mean loss of every step since the last call, (steps,) float64, in order.
+
+        Waits for the last step.
+        """
         return self._shares_of_losses().sum(axis=1)
 
     def _shares_of_losses(self) -> np.ndarray:
@@ -282,7 +344,10 @@ class TrainStep:
         return {} if self._squares is None else self._unflatten(self._squares)
 
     def average(self) -> network.Parameters:
-        """A copy of the parameters' average, NumPy arrays, {} without averaging.  Waits for the last step."""
+        """A copy of the parameters' average, NumPy arrays, {} without averaging.
+
+        Waits for the last step.
+        """
         return {} if self._average is None else self._unflatten(self._average)
 
     def gradients(self) -> network.Parameters:
@@ -310,7 +375,8 @@ class TrainStep:
 
     def _replay(self, lr: float) -> None:
         self._choose_window(self.config.windowed(self._done + 1))
-        if not self._graph_wanted or not self._compiled:  # the first step compiles kernels, which is no capture
+        # the first step compiles kernels, which is no capture
+        if not self._graph_wanted or not self._compiled:
             self._run()
             self._compiled = True
         else:
@@ -326,7 +392,9 @@ class TrainStep:
 
     def _flatten(self, values: network.Parameters | None) -> Array:
         """One flat buffer of all parameters, or of what belongs to each; zeros when there are none."""
-        flat = self._cp.zeros(sum(int(np.prod(shape)) for _, shape in self._places.values()), self.dtype)
+        flat = self._cp.zeros(
+            sum(int(np.prod(shape)) for _, shape in self._places.values()), self.dtype
+        )
         for name, value in (values or {}).items():
             self._view(flat, name)[...] = self._cp.asarray(value, self.dtype)
         return flat
@@ -355,9 +423,13 @@ class TrainStep:
             height, _ = conv.output_shape(height, height, 0, spec.dilation)
             tf32 = self._tf32 and spec.c_in >= conv_tf32.CHANNELS
             weight, bias = (self._view(self._flat, f"{name}.{kind}") for kind in ("weight", "bias"))
-            dweight, dbias = (self._view(self._dflat, f"{name}.{kind}") for kind in ("weight", "bias"))
+            dweight, dbias = (
+                self._view(self._dflat, f"{name}.{kind}") for kind in ("weight", "bias")
+            )
             output = cp.empty((n, spec.c_out, height, height), dtype)
-            part = cp.empty((conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype)
+            part = cp.empty(
+                (conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out), dtype
+            )
             self._layers.append(
                 Layer(
                     name, spec, isinstance(specs[i + 1], network.Relu), tf32, weight, bias, dweight, dbias,
@@ -376,7 +448,9 @@ class TrainStep:
         band = label_band(label, dtype) if config.band else None
         if band is None:
             if size % 2 == 0:
-                raise ValueError(f"TrainStep: this label needs the full spectrum, so maps of odd size, got {size}")
+                raise ValueError(
+                    f"TrainStep: this label needs the full spectrum, so maps of odd size, got {size}"
+                )
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
@@ -384,7 +458,8 @@ class TrainStep:
         self._labels = cp.empty((n, size, size), dtype) if config.jitter > 0 else None  # one a pair
         hann_window = cp.asarray(hann((size, size), dtype))
         self._windows = cp.ones_like(hann_window), hann_window
-        # What the kernels of a captured graph read; where only some steps have the Hann window, filled before each.
+        # What the kernels of a captured graph read; where only some steps have the Hann window,
+        # filled before each.
         self._window = hann_window.copy() if config.cosine_window else None
         self._shares = cp.empty(n, dtype)
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
@@ -392,16 +467,26 @@ class TrainStep:
         self._features_f = cp.empty((2 * n, d, *bins), complex_)
         self._dfeatures_f = cp.empty((2 * n, d, *bins), complex_)
         self._work = cp.empty((2 * n, d, size, bins[1]), complex_)
-        self._response_f, self._dresponse_f = cp.empty((n, *bins), complex_), cp.empty((n, *bins), complex_)
+        self._response_f, self._dresponse_f = (
+            cp.empty((n, *bins), complex_),
+            cp.empty((n, *bins), complex_),
+        )
         self._energy = cp.empty((n, *bins), dtype)
-        self._response, self._dresponse = cp.empty((n, size, size), dtype), cp.empty((n, size, size), dtype)
+        self._response, self._dresponse = (
+            cp.empty((n, size, size), dtype),
+            cp.empty((n, size, size), dtype),
+        )
         self._response_work = cp.empty((n, size, bins[1]), complex_)
         self._map_losses = cp.empty(n, dtype)
 
     def _make_slot(self, size: int) -> Slot:
         cp, n = self._cp, 2 * self.config.batch
         index = backend.pinned_array(cp, (n,), np.int32)
-        crops = None if self._crops is not None else backend.pinned_array(cp, (n, 3, size, size), np.uint8)
+        crops = (
+            None
+            if self._crops is not None
+            else backend.pinned_array(cp, (n, 3, size, size), np.uint8)
+        )
         index[...] = 0 if crops is None else np.arange(n)  # streamed crops come in order
         shapes = (n, len(gather.CHANGE)), (n // 2,), (n // 2,)
         changes, shares, losses = (backend.pinned_array(cp, shape, self.dtype) for shape in shapes)
@@ -420,10 +505,14 @@ class TrainStep:
         )
 
     def stages(self, lr: float) -> list[Stage]:
-        """The kernels of a step at this learning rate, in order and by name, the gathering of the batch before them."""
+        """The kernels of a step at this learning rate, in order and by name, the gathering of the
+        batch before them.
+        """
         slot = self._slots[0]
         crops = self._crops if slot.crops is None else slot.device_crops
-        collect = partial(gather.gather, crops, slot.device_chosen, self._mean_pixel, out=self._images)
+        collect = partial(
+            gather.gather, crops, slot.device_chosen, self._mean_pixel, out=self._images
+        )
         return [
             Stage("gather", collect),
             *self._forward,
@@ -454,7 +543,9 @@ class TrainStep:
         else:
             sgd.step(self._flat, self._dflat, self._velocity, **how)
         if self._average is not None:
-            adam.update_average(self._average, self._flat, share=1 - average_decay(config.averaging, self._done))
+            adam.update_average(
+                self._average, self._flat, share=1 - average_decay(config.averaging, self._done)
+            )
 
     def _make_forward(self) -> list[Stage]:
         """From the images to the loss and its gradient by the response, every buffer bound."""
@@ -466,7 +557,10 @@ class TrainStep:
                 conv.forward, x, layer.weight, layer.bias, padding=0, dilation=layer.spec.dilation, relu=layer.relu,
                 packed=layer.packed, out=layer.output, tf32=layer.tf32,
             )  # fmt: skip
-            stages += [Stage(f"{layer.name}: pack", layer.pack), Stage(f"{layer.name}: forward", run)]
+            stages += [
+                Stage(f"{layer.name}: pack", layer.pack),
+                Stage(f"{layer.name}: forward", run),
+            ]
             x = layer.output
         template_f, search_f = self._features_f[:n], self._features_f[n:]
         label = self._label if self._labels is None else self._labels
@@ -572,10 +666,11 @@ def device_step(
     tf32: bool = False,
     processes: Processes = Processes(),  # noqa: B008  has no state
 ) -> TrainStep | None:
-    """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is to do it.
+    """What trains by kernels for `train.loop` on `device`, crops streamed; None when array code is
+    to do it.
 
-    state: of a run that has made `done` steps.  Raises ValueError when TF32 was asked for and array code is all there
-    is, DeviceError when the GPU has none.
+    state: of a run that has made `done` steps.  Raises ValueError when TF32 was asked for and array
+    code is all there is, DeviceError when the GPU has none.
     """
     if tf32 and device.kind == "cpu":
         raise ValueError("train: tf32 is for a GPU, and this run is on the CPU; leave tf32 off")
@@ -595,7 +690,8 @@ def device_step(
         return None
     if tf32:
         conv_tf32.check_device(device.index)
-    share = dataclasses.replace(config, batch=-(-config.batch // processes.size))  # of this rank, rounded up
+    # of this rank, rounded up
+    share = dataclasses.replace(config, batch=-(-config.batch // processes.size))
     return TrainStep(
         share, data.crops, state.parameters, state.velocity, squares=state.squares, average=state.average, done=done,
         device=device.index, resident=False, tf32=tf32, size=data.size, processes=processes,

@@ -1,7 +1,8 @@
-"""The training loop: epochs of SGD steps, with validation, a log, and checkpoints to go on from after any end.
+"""The training loop: epochs of SGD steps, with validation, a log, and checkpoints to go on from
+after any end.
 
-RUN_DIR gets checkpoint.npz, log.jsonl (a line an epoch), weights.h5 at the end, best.h5 where sequences are tracked,
-and diverged.npz when a step's loss is no number or too many pairs explode.
+RUN_DIR gets checkpoint.npz, log.jsonl (a line an epoch), weights.h5 at the end, best.h5 where
+sequences are tracked, and diverged.npz when a step's loss is no number or too many pairs explode.
 """
 
 import json
@@ -46,27 +47,41 @@ log = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on: the loss is no longer a number, or too many pairs explode.  The message is one line."""
+    """Training cannot go on: the loss is no longer a number, or too many pairs explode.
+
+    The message is one line.
+    """
 
 
 class Watcher(Protocol):
     """Is told how a run goes: `dcfnet train` draws a progress bar."""
 
     def start(self, records: Sequence[dict[str, Any]], done: int, total: int) -> None:
-        """A run begins whose log has these lines, and which has learnt from `done` of `total` pairs."""
+        """A run begins whose log has these lines, and which has learnt from `done` of `total`
+        pairs.
+        """
 
     def step(self, pairs: int, loss: float, waiting: float | None) -> None:
-        """One more step: its pairs and loss, and the share of the epoch's time so far that it waited for crops."""
+        """One more step: its pairs and loss, and the share of the epoch's time so far that it
+        waited for crops.
+        """
 
     def epoch(self, record: dict[str, Any], parameters: network.Parameters) -> None:
         """An epoch is over: its line of the log, and the parameters."""
 
 
 class ArraySteps:
-    """Steps by array code, with crops read in advance; `train.device_step.TrainStep` does them by kernels on a GPU."""
+    """Steps by array code, with crops read in advance; `train.device_step.TrainStep` does them by
+    kernels on a GPU.
+    """
 
     def __init__(
-        self, batches: Batches, config: Config, plain: Objective, windowed: Objective, processes: Processes
+        self,
+        batches: Batches,
+        config: Config,
+        plain: Objective,
+        windowed: Objective,
+        processes: Processes,
     ) -> None:
         """plain, windowed: the objective of steps without and with the Hann window."""
         self._batches, self._config, self._processes = batches, config, processes
@@ -75,11 +90,14 @@ class ArraySteps:
         self._limit = config.divergence * float((plain.label**2).sum())
         self.waited = 0.0  # seconds for crops
 
-    def epoch(self, batches: Sequence[np.ndarray], state: Checkpoint, lr: float, first: int) -> Iterator[Outcome]:
-        """A step for each batch of pairs (n, 2) of the state's epoch; writes the arrays of the state.
+    def epoch(
+        self, batches: Sequence[np.ndarray], state: Checkpoint, lr: float, first: int
+    ) -> Iterator[Outcome]:
+        """A step for each batch of pairs (n, 2) of the state's epoch; writes the arrays of the
+        state.
 
-        first: the number of the first of these steps in the run, from 1.  Raises Diverged, before anything is written.
-        """
+        first: the number of the first of these steps in the run, from 1.  Raises Diverged, before
+        anything is written."""
         config, ranks, surplus = self._config, self._processes, state.surplus
         mine = (batch[ranks.rank :: ranks.size] for batch in batches)
         reader = prefetch(self._batches.read, mine)
@@ -100,7 +118,9 @@ class ArraySteps:
                 raise Diverged(losses, self._limit, batch)
             how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
             if config.optimiser == "adam":
-                adam_step(state.parameters, gradients, state.velocity, state.squares, step=step, **how)
+                adam_step(
+                    state.parameters, gradients, state.velocity, state.squares, step=step, **how
+                )
             else:
                 sgd_step(state.parameters, gradients, state.velocity, **how)
             if config.averaging:
@@ -108,7 +128,9 @@ class ArraySteps:
             yield outcome
 
     def mean_loss(self, pairs: np.ndarray, parameters: network.Parameters) -> float:
-        """The mean loss of this rank's pairs as they are, nothing learnt; windowed where every step is."""
+        """The mean loss of this rank's pairs as they are, nothing learnt; windowed where every step
+        is.
+        """
         objective = self._objectives[self._config.cosine_window == 1]
         return mean_loss(self._batches, pairs, parameters, self._config, objective)
 
@@ -129,13 +151,14 @@ def train(
 ) -> Path:
     """Train a network; returns the path of the weights, RUN_DIR/weights.h5.
 
-    crops_path: made by `prepare`.  out: RUN_DIR, made when missing.  resume: go on after the last checkpoint, or begin
-    where there is none yet; on a CPU the result is that of an uninterrupted run, bit for bit.  tf32: on a GPU,
-    convolutions in TF32, faster and less exact.  track: a folder of sequences to track after every `track_every`
-    epochs and after the last, with the online settings of config.preset.  processes: those that share the work,
-    `parallel.start()`.  watcher: told of every step, on rank 0.  Raises ValueError when settings, crops and folder do
-    not fit together, DeviceError for a GPU that is not there, TrainingError when the loss is no longer finite or too
-    many pairs explode, see `step.judge`.
+    crops_path: made by `prepare`.  out: RUN_DIR, made when missing.  resume: go on after the last
+    checkpoint, or begin where there is none yet; on a CPU the result is that of an uninterrupted
+    run, bit for bit.  tf32: on a GPU, convolutions in TF32, faster and less exact.  track: a folder
+    of sequences to track after every `track_every` epochs and after the last, with the online
+    settings of config.preset.  processes: those that share the work,
+    `parallel.start()`.  watcher: told of every step, on rank 0.  Raises ValueError when settings,
+    crops and folder do not fit together, DeviceError for a GPU that is not there, TrainingError
+    when the loss is no longer finite or too many pairs explode, see `step.judge`.
     """
     place = processes.device(device)
     with current(place):
@@ -165,10 +188,14 @@ class _Run:
         self.named = set[int]()  # templates of pairs that exploded
         self.data = data = read_crops(crops_path, margin=True, lazy=True)
         if data.padding != config.padding:
-            raise ValueError(f"train: padding must be that of {crops_path}, {data.padding:g}, got {config.padding:g}")
+            raise ValueError(
+                f"train: padding must be that of {crops_path}, {data.padding:g}, got {config.padding:g}"
+            )
         check_margin(config.augmentation, data.margin)
         if any(digest != data.digest for digest in processes.gather(data.digest)):
-            raise ValueError(f"train: {crops_path} must be the same on all machines, got different ones")
+            raise ValueError(
+                f"train: {crops_path} must be the same on all machines, got different ones"
+            )
         self.held, self.held_names = split(data, config)
         self.learnt = [name for name in data.sequences if name not in self.held_names]
         self.tracked: list[datasets.Sequence] = []
@@ -181,13 +208,17 @@ class _Run:
         if there and not resume:
             raise ValueError(HELD.format(out))
         if there:
-            state = processes.broadcast(load_checkpoint(self.checkpoint_path) if processes.rank == 0 else None)
+            state = processes.broadcast(
+                load_checkpoint(self.checkpoint_path) if processes.rank == 0 else None
+            )
             assert state is not None
             check_resume(state, config, data.digest)
         else:
             state = first_state(config, data.digest)
         self.steps_per_epoch = len(self.draw_batches(0))  # in this epoch as in every other
-        self.by_kernels = device_step(config, data, state, place, self.steps_done(state), tf32, processes)
+        self.by_kernels = device_step(
+            config, data, state, place, self.steps_done(state), tf32, processes
+        )
         if self.by_kernels is not None:
             place = Device("cpu")  # what is left to do here
 
@@ -200,22 +231,32 @@ class _Run:
         )  # fmt: skip
 
         map_size = network.feature_size(data.size, config.arch, "valid")
-        sigma, lam = config.sigma_factor * data.size / (1 + config.padding), config.regulariser(data.size)
+        sigma, lam = (
+            config.sigma_factor * data.size / (1 + config.padding),
+            config.regulariser(data.size),
+        )
         plain, windowed = (
-            make_objective((map_size, map_size), sigma, lam, band=config.band, window=window, device=place)
+            make_objective(
+                (map_size, map_size), sigma, lam, band=config.band, window=window, device=place
+            )
             for window in (False, True)
         )
-        self.batches = Batches(data.crops, config.mean, augmentation=config.augmentation, size=data.size, device=place)
+        self.batches = Batches(
+            data.crops, config.mean, augmentation=config.augmentation, size=data.size, device=place
+        )
         self.by_arrays = ArraySteps(self.batches, config, plain, windowed, processes)
         self.validation = np.empty((0, 2), np.int64)
         if self.held.any():
-            self.validation = draw(data, self.held, config, VALIDATION_SEED, 0, "near", config.validation_pairs)
+            self.validation = draw(
+                data, self.held, config, VALIDATION_SEED, 0, "near", config.validation_pairs
+            )
 
     def go(self, track_every: int, checkpoint_seconds: float, watcher: Watcher | None) -> Path:
         """Epochs up to the last."""
         config, first = self.config, self.processes.rank == 0
         if first:
-            if self.fresh and self.checkpoint_path.exists():  # another process was quicker, and is done
+            # another process was quicker, and is done
+            if self.fresh and self.checkpoint_path.exists():
                 raise ValueError(HELD.format(self.out))
             self.save()  # so that there is something to resume from now on
         batches = self.draw_batches(0)
@@ -272,7 +313,9 @@ class _Run:
             )
             if watcher is not None:
                 watcher.step(len(batch), float(outcome.losses.mean()), self.waiting())
-            if now - saved >= checkpoint_seconds and (self.by_kernels is None or self.by_kernels.settled()):
+            if now - saved >= checkpoint_seconds and (
+                self.by_kernels is None or self.by_kernels.settled()
+            ):
                 self.save()
                 saved = time.perf_counter()
 
@@ -280,7 +323,9 @@ class _Run:
         """Say which pairs of a step exploded, each template once."""
         if self.processes.rank:
             return
-        for (template, search), loss in zip(batch[outcome.left_out], outcome.losses[outcome.left_out]):
+        for (template, search), loss in zip(
+            batch[outcome.left_out], outcome.losses[outcome.left_out]
+        ):
             if template not in self.named:
                 self.named.add(template)
                 log.warning(
@@ -290,8 +335,14 @@ class _Run:
                 )  # fmt: skip
 
     def waiting(self) -> float | None:
-        """The share of this epoch's time that steps waited for crops; None on a GPU, where the host cannot see it."""
-        return None if self.by_kernels is not None else self.state.waited / max(self.state.seconds, 1e-9)
+        """The share of this epoch's time that steps waited for crops; None on a GPU, where the host
+        cannot see it.
+        """
+        return (
+            None
+            if self.by_kernels is not None
+            else self.state.waited / max(self.state.seconds, 1e-9)
+        )
 
     def end_epoch(self, track_every: int) -> None:
         """Validation, a line of the log, and a checkpoint."""
@@ -317,7 +368,9 @@ class _Run:
             epoch=epoch, steps=0, loss=0.0, left_out=0, seconds=0.0, waited=0.0, records=records
         )
         if self.processes.rank == 0:
-            best = max((r for r in records if "success" in r), key=lambda r: r["success"], default=None)
+            best = max(
+                (r for r in records if "success" in r), key=lambda r: r["success"], default=None
+            )
             if best is record:
                 self.save_weights("best.h5")
             self.save()
@@ -340,14 +393,21 @@ class _Run:
         preset = self.config.preset
         scores = success(self.weights(), preset, self.device, self.tracked, self.processes)
         seconds = time.perf_counter() - began
-        return {"success": float(np.mean(list(scores.values()))), "sequences": scores, "tracking_seconds": seconds}
+        return {
+            "success": float(np.mean(list(scores.values()))),
+            "sequences": scores,
+            "tracking_seconds": seconds,
+        }
 
     def fetch(self) -> None:
         """Bring the state to where `save` finds it."""
         if self.by_kernels is not None:
             k = self.by_kernels
             self.state = self.state._replace(
-                parameters=k.parameters(), velocity=k.velocity(), squares=k.squares(), average=k.average()
+                parameters=k.parameters(),
+                velocity=k.velocity(),
+                squares=k.squares(),
+                average=k.average(),
             )
 
     def save(self) -> None:
@@ -357,10 +417,14 @@ class _Run:
         self.fetch()
         save_checkpoint(self.checkpoint_path, self.state)
         with replacing(self.out / "log.jsonl") as part:
-            part.write_text("".join(json.dumps(r) + "\n" for r in self.state.records), encoding="utf-8")
+            part.write_text(
+                "".join(json.dumps(r) + "\n" for r in self.state.records), encoding="utf-8"
+            )
 
     def parameters(self) -> network.Parameters:
-        """What the run has learnt so far: with averaging the average, which is what is validated and kept."""
+        """What the run has learnt so far: with averaging the average, which is what is validated
+        and kept.
+        """
         return self.state.average or self.state.parameters
 
     def weights(self) -> weights.Weights:
@@ -376,7 +440,10 @@ class _Run:
             "tracked_sequences": [sequence.name for sequence in self.tracked],
             "success": [record.get("success") for record in records],
         }
-        arch, trained = self.config.arch, {name: to_numpy(value) for name, value in self.parameters().items()}
+        arch, trained = (
+            self.config.arch,
+            {name: to_numpy(value) for name, value in self.parameters().items()},
+        )
         return weights.Weights(arch, trained, "bgr", self.config.mean, training, arch)
 
     def save_weights(self, name: str) -> None:
@@ -388,17 +455,24 @@ class _Run:
         path = self.out / "diverged.npz"
         if self.processes.rank == 0:
             self.fetch()
-            save_checkpoint(path, self.state, pairs=error.batch, crops=self.batches.read(error.batch))
-        exploded, what, advice = int((error.losses > error.limit).sum()), "a gradient is no number", "lower lr_start"
+            save_checkpoint(
+                path, self.state, pairs=error.batch, crops=self.batches.read(error.batch)
+            )
+        exploded, what, advice = (
+            int((error.losses > error.limit).sum()),
+            "a gradient is no number",
+            "lower lr_start",
+        )
         if not np.isfinite(error.losses).all():
             what = f"the loss is {error.losses.mean():.3g}"
         elif exploded:
-            what = (
-                f"too many pairs explode, {exploded} of the last {len(error.losses)} with a loss over {error.limit:.3g}"
-            )
+            what = f"too many pairs explode, {exploded} of the last {len(error.losses)}"
+            what += f" with a loss over {error.limit:.3g}"
             advice += ", or leave out the sequences that were named"
         lr = self.config.learning_rate(self.state.epoch)
-        return TrainingError(f"train: {what}, at learning rate {lr:.2g}; {advice} (the batch is in {path})")
+        return TrainingError(
+            f"train: {what}, at learning rate {lr:.2g}; {advice} (the batch is in {path})"
+        )
 
 
 def first_parameters(config: Config) -> network.Parameters:
@@ -413,22 +487,38 @@ def first_state(config: Config, digest: str) -> Checkpoint:
     squares = zero_velocity(parameters) if config.optimiser == "adam" else {}
     average = {name: value.copy() for name, value in parameters.items()} if config.averaging else {}
     velocity = zero_velocity(parameters)
-    return Checkpoint(0, parameters, velocity, config.as_dict(), digest, squares=squares, average=average)
+    return Checkpoint(
+        0, parameters, velocity, config.as_dict(), digest, squares=squares, average=average
+    )
 
 
 def split(data: Crops, config: Config) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Which crops are held out for validation, (n,) bool, and the names of their sequences: the file says which."""
+    """Which crops are held out for validation, (n,) bool, and the names of their sequences: the
+    file says which.
+    """
     held = data.validation & config.hold_out
     return held[data.sequence], tuple(name for name, out in zip(data.sequences, held) if out)
 
 
 def draw(
-    data: Crops, chosen: np.ndarray, config: Config, seed: int, epoch: int, mode: str, count: int | None
+    data: Crops,
+    chosen: np.ndarray,
+    config: Config,
+    seed: int,
+    epoch: int,
+    mode: str,
+    count: int | None,
 ) -> np.ndarray:
     """`epoch_pairs` among the chosen crops (n,) bool, as indices into all crops."""
     index = np.flatnonzero(chosen)
     pairs = epoch_pairs(
-        data.sequence[index], data.frame[index], seed=seed, epoch=epoch, max_gap=config.max_gap, count=count, mode=mode
+        data.sequence[index],
+        data.frame[index],
+        seed=seed,
+        epoch=epoch,
+        max_gap=config.max_gap,
+        count=count,
+        mode=mode,
     )
     return index[pairs]
 
@@ -436,9 +526,17 @@ def draw(
 def check_resume(state: Checkpoint, config: Config, digest: str) -> None:
     """Raise CheckpointError unless a checkpoint belongs to these settings and crops."""
     if state.digest != digest:
-        raise CheckpointError("train: the checkpoint was made with other crops; give the same file or start anew")
+        raise CheckpointError(
+            "train: the checkpoint was made with other crops; give the same file or start anew"
+        )
     settings = config.as_dict()
-    other = [f"{name} {state.config.get(name)!r}" for name in settings if settings[name] != state.config.get(name)]
+    other = [
+        f"{name} {state.config.get(name)!r}"
+        for name in settings
+        if settings[name] != state.config.get(name)
+    ]
     if other:
-        raise CheckpointError(f"train: the checkpoint was made with {', '.join(other)}; give the same or start anew")
+        raise CheckpointError(
+            f"train: the checkpoint was made with {', '.join(other)}; give the same or start anew"
+        )
     network.check_parameters(config.arch, state.parameters)

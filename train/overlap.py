@@ -1,10 +1,11 @@
-"""Whether videos to learn from are also in a benchmark: by their names, and by their pictures where they are at hand.
+"""Whether videos to learn from are also in a benchmark: by their names, and by their pictures where
+they are at hand.
 
-Names are a hint only: Bird1 of UAV123 and Bird1 of OTB are different videos.  Pictures decide.  Every frame of the
-benchmark and some of each video are reduced to 64 bits (the signs of the lowest frequencies of a 32 x 32 gray picture,
-a "perceptual hash"), which survive another size, quality and brightness.  A video that was cropped or mirrored is not
-found, nor are crops as those of a training set that was cut before.
-"""
+Names are a hint only: Bird1 of UAV123 and Bird1 of OTB are different videos.  Pictures decide.
+Every frame of the benchmark and some of each video are reduced to 64 bits (the signs of the lowest
+frequencies of a 32 x 32 gray picture, a "perceptual hash"), which survive another size, quality and
+brightness.  A video that was cropped or mirrored is not found, nor are crops as those of a training
+set that was cut before."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from dcfnet_np.workers import map_in_order
 SAMPLE = 16  # frames of a video that are looked at
 NEAR = 8  # bits of 64 that may differ
 SHARE = 0.25  # of these frames that must be in one sequence of the benchmark
-FLAT = 4.0  # grey levels: a frame whose standard deviation is less shows nothing that could be compared
+# grey levels: a frame whose standard deviation is less shows nothing that could be compared
+FLAT = 4.0
 
 OTB = """
     Basketball Biker Bird1 Bird2 BlurBody BlurCar1 BlurCar2 BlurCar3 BlurCar4 BlurFace BlurOwl Board Bolt Bolt2 Box
@@ -45,10 +47,13 @@ VOT = """
 def known_names(names: Sequence[str]) -> dict[str, str]:
     """{name: benchmark} of those names that OTB-100 or a VOT challenge has too.
 
-    Case, what is no letter and no digit, a folder, a target's number and a prefix are left aside: "otb/Jogging.2" and
-    "uav_bird1" are known.
+    Case, what is no letter and no digit, a folder, a target's number and a prefix are left aside:
+    "otb/Jogging.2" and "uav_bird1" are known.
     """
-    benchmarks = {"VOT": {_plain(name) for name in VOT.split()}, "OTB": {_plain(name) for name in OTB.split()}}
+    benchmarks = {
+        "VOT": {_plain(name) for name in VOT.split()},
+        "OTB": {_plain(name) for name in OTB.split()},
+    }
     known: dict[str, str] = {}
     for name in names:
         stem = name.rsplit("/", 1)[-1]
@@ -65,11 +70,15 @@ def _plain(name: str) -> str:
 
 def sample(frames: Sequence[Path]) -> tuple[Path, ...]:
     """At most SAMPLE frames of a video, evenly spaced."""
-    return tuple(frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, SAMPLE).astype(int)))
+    return tuple(
+        frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, SAMPLE).astype(int))
+    )
 
 
 def picture_hash(path: Path) -> int | None:
-    """64 bits for a picture, alike for pictures that look alike; None for one that is flat or does not decode."""
+    """64 bits for a picture, alike for pictures that look alike; None for one that is flat or does
+    not decode.
+    """
     import cv2
 
     try:  # decoded at a quarter of its size, where its format can do that
@@ -78,7 +87,9 @@ def picture_hash(path: Path) -> int | None:
         return None
     if gray is None or gray.std() < FLAT:
         return None
-    low = cv2.dct(cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32))[:8, :8].reshape(-1)
+    low = cv2.dct(cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32))[
+        :8, :8
+    ].reshape(-1)
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
@@ -105,11 +116,18 @@ def find(
     workers: int = 1,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Overlap]:
-    """Videos, {some frames: name}, that are in the benchmarks: folders of any format of `evaluation.datasets`."""
+    """Videos, {some frames: name}, that are in the benchmarks: folders of any format of
+    `evaluation.datasets`.
+    """
     sequences: list[tuple[str, Sequence[Path]]] = [
-        (f"{folder}: {sequence.name}", sequence.frames) for folder in benchmarks for sequence in datasets.load(folder)
+        (f"{folder}: {sequence.name}", sequence.frames)
+        for folder in benchmarks
+        for sequence in datasets.load(folder)
     ]
-    videos: list[tuple[str, Sequence[Path]]] = [*((name, frames) for frames, name in samples.items()), *sequences]
+    videos: list[tuple[str, Sequence[Path]]] = [
+        *((name, frames) for frames, name in samples.items()),
+        *sequences,
+    ]
     total = sum(len(frames) for _, frames in videos)
     hashes = map_in_order(picture_hash, (path for _, frames in videos for path in frames), workers)
     seen: list[tuple[str, list[Path], np.ndarray]] = []
@@ -129,7 +147,9 @@ def find(
             near = np.flatnonzero(differ.min(axis=1) <= NEAR)
             if len(near) >= SHARE * len(ours):
                 alike = others[int(differ[near[0]].argmin())]
-                overlaps.append(Overlap(name, benchmark, len(near), len(ours), mine[near[0]], alike))
+                overlaps.append(
+                    Overlap(name, benchmark, len(near), len(ours), mine[near[0]], alike)
+                )
     return overlaps
 
 
@@ -142,6 +162,10 @@ def refuse(
     """Raise ValueError, one line, when `find` finds a video in the benchmarks."""
     overlaps = find(samples, benchmarks, workers, progress)
     if overlaps:
-        shown = "; ".join(map(str, overlaps[:3])) + (f"; and {len(overlaps) - 3} more" if len(overlaps) > 3 else "")
+        shown = "; ".join(map(str, overlaps[:3])) + (
+            f"; and {len(overlaps) - 3} more" if len(overlaps) > 3 else ""
+        )
         names = ",".join(dict.fromkeys(overlap.name for overlap in overlaps))
-        raise ValueError(f"what shall be learnt from is in a benchmark: {shown}; leave it out: --exclude {names}")
+        raise ValueError(
+            f"what shall be learnt from is in a benchmark: {shown}; leave it out: --exclude {names}"
+        )

@@ -16,15 +16,19 @@ MAX_GAP = 10  # frames, the paper's limit
 MODES = ("all", "ahead", "near")
 
 
-def partners(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> tuple[np.ndarray, np.ndarray]:
+def partners(
+    sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP
+) -> tuple[np.ndarray, np.ndarray]:
     """For every crop the range [first, last) of crops that it may be paired with, itself included.
 
-    sequence, frame: (n,) integers, sorted by sequence, then by frame, no frame twice.  Returns first, last:
-    (n,) int64.  Raises ValueError when the order is wrong or max_gap < 1.
+    sequence, frame: (n,) integers, sorted by sequence, then by frame, no frame twice.  Returns
+    first, last: (n,) int64.  Raises ValueError when the order is wrong or max_gap < 1.
     """
     sequence, frame = np.asarray(sequence, np.int64), np.asarray(frame, np.int64)
     if sequence.ndim != 1 or sequence.shape != frame.shape:
-        raise ValueError(f"partners: sequence and frame must be (n,), got {sequence.shape} and {frame.shape}")
+        raise ValueError(
+            f"partners: sequence and frame must be (n,), got {sequence.shape} and {frame.shape}"
+        )
     if max_gap < 1:
         raise ValueError(f"partners: max_gap must be at least 1, got {max_gap}")
     if len(frame) == 0:
@@ -41,8 +45,8 @@ def partners(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) ->
 def all_pairs(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> np.ndarray:
     """Every unordered pair once, as (earlier, later) indices: (count, 2) int64, by the earlier one.
 
-    sequence, frame: as in `partners`.  N consecutive frames of one video give 10 N - 55 for N >= 10, the paper's
-    1,651,360 for 166,643 frames of 274 videos.
+    sequence, frame: as in `partners`.  N consecutive frames of one video give 10 N - 55 for N >=
+    10, the paper's 1,651,360 for 166,643 frames of 274 videos.
     """
     _, last = partners(sequence, frame, max_gap)
     later = last - np.arange(len(last)) - 1  # how many partners each crop has after it
@@ -64,9 +68,9 @@ def epoch_pairs(
 ) -> np.ndarray:
     """The (template, search) index pairs of one epoch, shuffled: (count, 2) int64.
 
-    sequence, frame: as in `partners`.  mode: one of MODES, see the top of this file.  With `count` the list is cut, or
-    continued with further rounds, to that many pairs.  A crop with no partner is left out.  Raises ValueError when no
-    crop has one.
+    sequence, frame: as in `partners`.  mode: one of MODES, see the top of this file.  With `count`
+    the list is cut, or continued with further rounds, to that many pairs.  A crop with no partner
+    is left out.  Raises ValueError when no crop has one.
     """
     if mode not in MODES:
         raise ValueError(f"epoch_pairs: mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -74,9 +78,13 @@ def epoch_pairs(
     first, last = partners(sequence, frame, max_gap)
     if mode == "ahead":
         first = np.arange(len(first))
-    pool = all_pairs(sequence, frame, max_gap) if mode == "all" else np.flatnonzero(last - first > 1)
+    pool = (
+        all_pairs(sequence, frame, max_gap) if mode == "all" else np.flatnonzero(last - first > 1)
+    )
     if len(pool) == 0:
-        raise ValueError(f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart")
+        raise ValueError(
+            f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart"
+        )
     if count is None:
         count = len(pool)
     elif count < 1:
@@ -85,7 +93,8 @@ def epoch_pairs(
     drawn = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     if mode == "all":
         return drawn
-    # A number from the range without the template itself: those from the template on move up by one.
+    # A number from the range without the template itself: those from the template on move up by
+    # one.
     search = rng.integers(first[drawn], last[drawn] - 1)
     search += search >= drawn
     return np.stack([drawn, search], axis=1)

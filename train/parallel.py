@@ -1,9 +1,10 @@
-"""Data-parallel training: every process computes its part of each batch, and the gradients are added up.
+"""Data-parallel training: every process computes its part of each batch, and the gradients are
+added up.
 
-`mpirun -n 4 dcfnet train ...` starts four equal processes, ranks 0 to 3.  Each draws the same pairs, takes every fourth
-of a batch, and after `Processes.add` (MPI's Allreduce, which gives all ranks the same bits) makes the same step.  Rank
-0 alone writes files.  On GPUs, one a rank, NCCL adds the gradients where they lie.
-"""
+`mpirun -n 4 dcfnet train ...` starts four equal processes, ranks 0 to 3.  Each draws the same
+pairs, takes every fourth of a batch, and after `Processes.add` (MPI's Allreduce, which gives all
+ranks the same bits) makes the same step.  Rank 0 alone writes files.  On GPUs, one a rank, NCCL
+adds the gradients where they lie."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from dcfnet_np.backend import Array, Device, array_module, to_numpy
 from dcfnet_np.evaluation.runner import hold_threads
 
 Value = TypeVar("Value")
-STARTED_BY = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK")  # set by Open MPI; MPICH, Intel MPI; PMIx, Slurm
+# set by Open MPI; MPICH, Intel MPI; PMIx, Slurm
+STARTED_BY = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK")
 
 
 class Processes:
@@ -33,16 +35,22 @@ class Processes:
         """Rank 0's value, on every rank."""
         return value
 
-    def add(self, losses: np.ndarray, gradients: dict[str, Array]) -> tuple[np.ndarray, dict[str, Array]]:
+    def add(
+        self, losses: np.ndarray, gradients: dict[str, Array]
+    ) -> tuple[np.ndarray, dict[str, Array]]:
         """Sums over all ranks, element by element, of (N,) numbers and of gradients."""
         return losses, gradients
 
     def device(self, asked: str) -> Device:
-        """Where this rank computes; without a number each of a machine's ranks takes a GPU of its own."""
+        """Where this rank computes; without a number each of a machine's ranks takes a GPU of its
+        own.
+        """
         return backend.select_device(asked)
 
     def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        """A function (array, stream) that adds arrays of all ranks in place on their GPUs; None for a single rank."""
+        """A function (array, stream) that adds arrays of all ranks in place on their GPUs; None for
+        a single rank.
+        """
         return None
 
     def abort(self, code: int) -> None:
@@ -70,13 +78,19 @@ class MpiProcesses(Processes):
     def broadcast(self, value: Value) -> Value:
         return self._comm.bcast(value)
 
-    def add(self, losses: np.ndarray, gradients: dict[str, Array]) -> tuple[np.ndarray, dict[str, Array]]:
+    def add(
+        self, losses: np.ndarray, gradients: dict[str, Array]
+    ) -> tuple[np.ndarray, dict[str, Array]]:
         # One message, in float64: what it adds is rounded once, at the end.
-        total = np.concatenate([losses, *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64)
+        total = np.concatenate(
+            [losses, *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64
+        )
         self._comm.Allreduce(self._mpi.IN_PLACE, total)
         summed, start = {}, len(losses)
         for name, g in gradients.items():
-            summed[name] = array_module(g).asarray(total[start : start + g.size].reshape(g.shape), g.dtype)
+            summed[name] = array_module(g).asarray(
+                total[start : start + g.size].reshape(g.shape), g.dtype
+            )
             start += g.size
         return total[: len(losses)], summed
 
@@ -93,7 +107,8 @@ class MpiProcesses(Processes):
 
 
 class NcclAdder:
-    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.  Call it on all ranks.
+    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.  Call it
+    on all ranks.
 
     Made on the current device.  Raises DeviceError where CuPy finds no NCCL.
     """
@@ -109,7 +124,9 @@ class NcclAdder:
 
     def __call__(self, array: Array, stream: Any) -> None:
         where, kind = array.data.ptr, self._types[array.dtype]
-        self._communicator.allReduce(where, where, array.size, kind, self._nccl.NCCL_SUM, stream.ptr)
+        self._communicator.allReduce(
+            where, where, array.size, kind, self._nccl.NCCL_SUM, stream.ptr
+        )
 
 
 def _allowed_cores() -> set[int]:
@@ -120,7 +137,10 @@ def _allowed_cores() -> set[int]:
 
 
 def start() -> Processes:
-    """The processes that mpirun started, or this one alone.  ValueError when they have no mpi4py to meet by."""
+    """The processes that mpirun started, or this one alone.
+
+    ValueError when they have no mpi4py to meet by.
+    """
     if not any(name in os.environ for name in STARTED_BY):
         return Processes()
     try:

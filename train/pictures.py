@@ -1,4 +1,7 @@
-"""Pictures of a run: its losses and learning rate, and the filters of the first layer.  They need matplotlib."""
+"""Pictures of a run: its losses and learning rate, and the filters of the first layer.
+
+They need matplotlib.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,7 +15,10 @@ from dcfnet_np.files import replacing
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Losses, tracking score and learning rate over the epochs, as a PNG.  records: the lines of log.jsonl."""
+    """Losses, tracking score and learning rate over the epochs, as a PNG.
+
+    records: the lines of log.jsonl.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
@@ -36,7 +42,8 @@ def draw_filters(parameters: Mapping[str, Any], path: Path) -> None:
     """The first layer's filters as small colour images, each stretched to its own range, as a PNG."""
     from matplotlib.figure import Figure
 
-    filters = to_numpy(parameters["conv1.weight"])[:, ::-1].transpose(0, 2, 3, 1)  # BGR to RGB, colours last
+    # BGR to RGB, colours last
+    filters = to_numpy(parameters["conv1.weight"])[:, ::-1].transpose(0, 2, 3, 1)
     columns = 16
     rows = -(-len(filters) // columns)
     figure = Figure(figsize=(columns / 2, rows / 2))

@@ -1,12 +1,14 @@
-"""Annotated sequences -> crops.h5 (see `crops`): around every target one square crop, as the tracker would take it.
+"""Annotated sequences -> crops.h5 (see `crops`): around every target one square crop, as the
+tracker would take it.
 
-The window is the target's box times 1 + padding on each axis (padding 2: three times the box), `size` x `size` pixels,
-zero outside the frame; around it lie `margin` pixels more on each side, at the same scale, for augmentation.  Both
-crops of a training pair are centred, so the wanted response always peaks at 0.
+The window is the target's box times 1 + padding on each axis (padding 2: three times the box),
+`size` x `size` pixels, zero outside the frame; around it lie `margin` pixels more on each side, at
+the same scale, for augmentation.  Both crops of a training pair are centred, so the wanted response
+always peaks at 0.
 
-Frames that show no target, whose window is of one colour, or that do not decode, are left out and counted by reason.
-Sequences are read as `dcfnet_np.evaluation.datasets` reads them, one at a time, and their frames in blocks, so memory
-holds a few blocks, whatever the size of the set.
+Frames that show no target, whose window is of one colour, or that do not decode, are left out and
+counted by reason. Sequences are read as `dcfnet_np.evaluation.datasets` reads them, one at a time,
+and their frames in blocks, so memory holds a few blocks, whatever the size of the set.
 """
 
 import hashlib
@@ -24,7 +26,14 @@ from dcfnet_np.evaluation import datasets
 from dcfnet_np.extractor import extremes_of_windows, is_flat
 from dcfnet_np.files import WriteError, check_output
 from dcfnet_np.train import detections, overlap
-from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, Crops, CropWriter, held_out, read_crops
+from dcfnet_np.train.crops import (
+    FORMAT_VERSION,
+    VALIDATION_SHARE,
+    Crops,
+    CropWriter,
+    held_out,
+    read_crops,
+)
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, read_image
 from dcfnet_np.workers import map_in_order
@@ -35,7 +44,8 @@ BLOCK = 32  # frames that a worker cuts at a time
 MARGIN = 24  # pixels around a window of 125
 SMALLEST = 20  # pixels of a crop
 LARGEST_NUMBER = 2**31 - 1  # of a frame, in the file
-NOTHING = "the window shows nothing"  # inside the frame it is of one colour, see `extractor.is_flat`
+# inside the frame it is of one colour, see `extractor.is_flat`
+NOTHING = "the window shows nothing"
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # (what is done, how many so far, of how many)
@@ -46,7 +56,9 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 class Item(NamedTuple):
-    """A sequence to be cut, known by what does not weigh much; it is read again when its turn comes."""
+    """A sequence to be cut, known by what does not weigh much; it is read again when its turn
+    comes.
+    """
 
     name: str  # unique in the file
     entry: datasets.Entry
@@ -63,7 +75,8 @@ class Block(NamedTuple):
     frames: tuple[Path, ...]
     boxes: np.ndarray  # (k, 4) 0-based
     hidden: np.ndarray  # (k,) bool, by the data set's labels
-    sizes: Sequence[tuple[int, int]]  # (k) widths and heights of the frames, 0 where they are not known
+    # (k) widths and heights of the frames, 0 where they are not known
+    sizes: Sequence[tuple[int, int]]
     size: int
     margin: int
     padding: float
@@ -76,13 +89,17 @@ class Cut(NamedTuple):
     reasons: list[str | None]  # (k,) why there is no crop, or None
 
 
-def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progress = no_progress) -> list[Item]:
-    """All sequences below the folders, in the order of their videos' names; their annotations are read for it.
+def plan(
+    folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progress = no_progress
+) -> list[Item]:
+    """All sequences below the folders, in the order of their videos' names; their annotations are
+    read for it.
 
-    Where two have one name, each gets that of its parent folder in front: OTB/Bike and Temple-color-128/Bike.
-    exclude: names to leave out.  Raises ValueError, one line, for a folder without sequences, annotations that cannot
-    be read or do not fit the frames, an unknown name to exclude, and one sequence given twice.
-    """
+    Where two have one name, each gets that of its parent folder in front: OTB/Bike and
+    Temple-color-128/Bike.
+    exclude: names to leave out.  Raises ValueError, one line, for a folder without sequences,
+    annotations that cannot be read or do not fit the frames, an unknown name to exclude, and one
+    sequence given twice."""
     entries = sorted(
         (entry for folder in folders for entry in _find(folder)),
         key=lambda entry: (entry.name, entry.folder.parent.name, entry.truth),
@@ -100,16 +117,27 @@ def plan(folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progres
                 left_out |= names
             else:
                 source, sample = _check_sequence(sequence), overlap.sample(sequence.frames)
-                items.append(Item(sequence.name, entry, target, sequence.video, len(sequence), source, sample))
+                items.append(
+                    Item(
+                        sequence.name, entry, target, sequence.video, len(sequence), source, sample
+                    )
+                )
         progress("annotations", number, len(entries))
     unknown = sorted(set(exclude) - left_out)
     if unknown:
         raise ValueError(f"prepare: there is no sequence {', '.join(unknown)} to exclude")
     count = Counter(item.name for item in items)
-    items = [item._replace(name=_qualified(item.entry, item.name)) if count[item.name] > 1 else item for item in items]
+    items = [
+        item._replace(name=_qualified(item.entry, item.name)) if count[item.name] > 1 else item
+        for item in items
+    ]
     twice = [name for name, number in Counter(item.name for item in items).items() if number > 1]
     if twice or not items:
-        got = f"{_shown(twice)}, each more than once; name one of the two folders or files alone" if twice else "none"
+        got = (
+            f"{_shown(twice)}, each more than once; name one of the two folders or files alone"
+            if twice
+            else "none"
+        )
         raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
     return items
 
@@ -136,7 +164,9 @@ def _qualified(entry: datasets.Entry, name: str) -> str:
 
 
 def _check_sequence(sequence: datasets.Sequence) -> str:
-    """Digest of what the crops of a sequence are made from; ValueError when boxes and frames do not go together."""
+    """Digest of what the crops of a sequence are made from; ValueError when boxes and frames do not
+    go together.
+    """
     if sequence.notes:
         raise ValueError(
             f"prepare: {sequence.name}: {sequence.notes[0].split(';')[0]}; which belong together is not certain: "
@@ -145,7 +175,9 @@ def _check_sequence(sequence: datasets.Sequence) -> str:
     frame_numbers(sequence)
     facts = hashlib.sha256(sequence.boxes.tobytes())
     facts.update(b"" if sequence.visible is None else sequence.visible.tobytes())
-    facts.update(json.dumps([(path.name, path.stat().st_size) for path in sequence.frames]).encode())
+    facts.update(
+        json.dumps([(path.name, path.stat().st_size) for path in sequence.frames]).encode()
+    )
     return facts.hexdigest()
 
 
@@ -176,7 +208,9 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
 
 
 def fault(box: np.ndarray, hidden: bool, frame_shape: tuple[int, ...] | None) -> str | None:
-    """Why nothing can be learnt from a box (x, y, w, h), 0-based, in a frame of (H, W, 3) if it is known, or None."""
+    """Why nothing can be learnt from a box (x, y, w, h), 0-based, in a frame of (H, W, 3) if it is
+    known, or None.
+    """
     if not np.isfinite(box).all():
         return "the target is absent"
     if hidden:
@@ -199,14 +233,21 @@ def cut(block: Block) -> Cut:
             try:
                 frame = read_image(path, datasets.frame_number(path) or 0)
                 wrong = all(size) and frame.shape[:2] != size[::-1]
-                reason = "the image has another size than annotated" if wrong else fault(box, False, frame.shape)
+                reason = (
+                    "the image has another size than annotated"
+                    if wrong
+                    else fault(box, False, frame.shape)
+                )
             except SourceError:
                 reason = "the frame does not decode"
         if reason is None:
-            # Neighbouring pixels of the window lie window / (size - 1) apart; so do those of the margin.
+            # Neighbouring pixels of the window lie window / (size - 1) apart; so do those of the
+            # margin.
             window = box[2:] * (1 + block.padding) * ((stored - 1) / (block.size - 1))
             centre = tuple(box[:2] + box[2:] / 2)
-            crop = crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(np.uint8)
+            crop = crop_patches(frame, centre, window[None], stored, rounded=True)[0].astype(
+                np.uint8
+            )
             edge, own = slice(block.margin, stored - block.margin), box[2:] * (1 + block.padding)
             pixels = crop[None, :, edge, edge].astype(np.float32)
             if is_flat(extremes_of_windows(pixels, frame.shape, centre, own[None])):
@@ -225,7 +266,15 @@ def blocks(sequence: datasets.Sequence, size: int, margin: int, padding: float) 
     sizes = sequence.sizes if isinstance(sequence, detections.Target) else ((0, 0),) * len(sequence)
     for start in range(0, len(sequence), BLOCK):
         part = slice(start, start + BLOCK)
-        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], sizes[part], size, margin, padding)
+        yield Block(
+            sequence.frames[part],
+            sequence.boxes[part],
+            hidden[part],
+            sizes[part],
+            size,
+            margin,
+            padding,
+        )
 
 
 def prepare(
@@ -241,18 +290,20 @@ def prepare(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Write crops.h5 from sequences of any format of `evaluation.datasets`; the file appears whole or not at all.
+    """Write crops.h5 from sequences of any format of `evaluation.datasets`; the file appears whole
+    or not at all.
 
-    folders: of data sets or single sequences.  padding, size, margin: see above.  validation: share of the videos that
-    is held out, see `crops.held_out`.  exclude: names of sequences to leave out.  benchmarks: folders of sequences that
-    must not be learnt from: a video that is in both is refused, see `overlap`.  workers: processes; the file does not
-    depend on their number.
+    folders: of data sets or single sequences.  padding, size, margin: see above.  validation: share
+    of the videos that is held out, see `crops.held_out`.  exclude: names of sequences to leave out.
+     benchmarks: folders of sequences that must not be learnt from: a video that is in both is
+    refused, see `overlap`.  workers: processes; the file does not depend on their number.
 
-    A run that was cut leaves NAME.part.h5 and NAME.part.jsonl; called again with the same arguments, it goes on from
-    there and ends with the same file.  Sequences called like those of OTB or VOT are warned of in the log.
-    Returns {"crops": number written, reason: number of frames left out, ...}.  Raises ValueError for bad arguments and
-    what `plan` refuses, and when no crop is left; WriteError when the disk is full.
-    """
+    A run that was cut leaves NAME.part.h5 and NAME.part.jsonl; called again with the same
+    arguments, it goes on from there and ends with the same file.  Sequences called like those of
+    OTB or VOT are warned of in the log.
+    Returns {"crops": number written, reason: number of frames left out, ...}.  Raises ValueError
+    for bad arguments and what `plan` refuses, and when no crop is left; WriteError when the disk is
+    full."""
     out = Path(out)
     rules = {
         "padding": (padding, padding > 0, "> 0"),
@@ -260,7 +311,8 @@ def prepare(
         "margin": (margin, margin >= 0, ">= 0"),
         "validation": (validation, 0 <= validation < 1, ">= 0 and < 1"),
         "workers": (workers, workers >= 1, ">= 1"),
-        "out": (out, out.suffix == ".h5", "a name that ends in .h5"),  # and so no frame and no ground truth
+        # and so no frame and no ground truth
+        "out": (out, out.suffix == ".h5", "a name that ends in .h5"),
     }
     for name, (value, good, expected) in rules.items():
         if not good:
@@ -271,7 +323,10 @@ def prepare(
     known = overlap.known_names([item.name for item in items])
     if known:
         shown = _shown(f"{name} ({benchmark})" for name, benchmark in known.items())
-        log.warning("called like sequences of benchmarks: %s; where they are the same videos, exclude them", shown)
+        log.warning(
+            "called like sequences of benchmarks: %s; where they are the same videos, exclude them",
+            shown,
+        )
     if benchmarks:
         samples: dict[tuple[Path, ...], str] = {}
         for item in items:  # several targets of one video are its name
@@ -286,7 +341,11 @@ def prepare(
             skipped = writer.skipped()
             if skipped[NOTHING]:
                 found = {record.name: record.skipped.get(NOTHING, 0) for record in writer.records}
-                log.warning("%s in frames of %s", NOTHING, _shown(f"{n} ({k})" for n, k in found.items() if k))
+                log.warning(
+                    "%s in frames of %s",
+                    NOTHING,
+                    _shown(f"{n} ({k})" for n, k in found.items() if k),
+                )
             if writer.count == 0:
                 writer.discard()
                 raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
@@ -301,11 +360,21 @@ def prepare(
 
 def _say_what_makes_no_pairs(items: Sequence[Item]) -> None:
     """Warn of annotations of single images, which are read but make no pair."""
-    stills = Counter(item.entry.truth for item in items if item.frames == 1 and item.entry.format in ("coco", "yolo"))
+    stills = Counter(
+        item.entry.truth
+        for item in items
+        if item.frames == 1 and item.entry.format in ("coco", "yolo")
+    )
     for truth, count in stills.items():
-        log.warning("%s: %d objects are in one image each, which no track id links; they make no pair", truth, count)
+        log.warning(
+            "%s: %d objects are in one image each, which no track id links; they make no pair",
+            truth,
+            count,
+        )
     if all(item.frames == 1 for item in items):
-        log.warning("no sequence has two frames, so these crops make no pair, and train will refuse them")
+        log.warning(
+            "no sequence has two frames, so these crops make no pair, and train will refuse them"
+        )
 
 
 def _shown(words: Iterable[str]) -> str:
@@ -315,7 +384,11 @@ def _shown(words: Iterable[str]) -> str:
 
 
 def _write(
-    writer: CropWriter, items: Sequence[Item], settings: dict[str, float], workers: int, progress: Progress
+    writer: CropWriter,
+    items: Sequence[Item],
+    settings: dict[str, float],
+    workers: int,
+    progress: Progress,
 ) -> None:
     """Cut and write the sequences that are not there yet."""
     left = items[len(writer.records) :]
@@ -328,7 +401,9 @@ def _write(
             for item in targets:
                 sequence = sequences[item.target]
                 if len(sequence) != item.frames:
-                    raise ValueError(f"prepare: {item.name} has changed while it was read; start again")
+                    raise ValueError(
+                        f"prepare: {item.name} has changed while it was read; start again"
+                    )
                 under_way.append(sequence)
                 yield from blocks(sequence, size, margin, padding)
 

@@ -22,15 +22,28 @@ sequences, single images make no pair. A run that was cut goes on when the same 
 
 def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Register `prepare`.  command(name, run, text) makes the parser of one command."""
-    parser = command("prepare", run, "cut training crops out of annotated sequences, into one HDF5 file")
+    parser = command(
+        "prepare", run, "cut training crops out of annotated sequences, into one HDF5 file"
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "folders", metavar="SEQUENCE_DIR", nargs="+", type=Path, help="sequences, data sets of them, or COCO files"
+        "folders",
+        metavar="SEQUENCE_DIR",
+        nargs="+",
+        type=Path,
+        help="sequences, data sets of them, or COCO files",
     )
     parser.add_argument("--out", metavar="FILE.h5", type=Path, required=True)
-    parser.add_argument("--padding", type=float, default=2.0, help="a window is 1 + padding times the box; default: 2")
-    parser.add_argument("--size", metavar="PIXELS", type=int, default=125, help="of a window; default: 125")
+    parser.add_argument(
+        "--padding",
+        type=float,
+        default=2.0,
+        help="a window is 1 + padding times the box; default: 2",
+    )
+    parser.add_argument(
+        "--size", metavar="PIXELS", type=int, default=125, help="of a window; default: 125"
+    )
     parser.add_argument(
         "--margin",
         metavar="PIXELS",
@@ -39,7 +52,11 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="around a window, for augmentation; default: 24, the jitter of the recipe `default`",
     )
     parser.add_argument(
-        "--validation", metavar="SHARE", type=float, default=0.1, help="of the videos, held out; default: 0.1"
+        "--validation",
+        metavar="SHARE",
+        type=float,
+        default=0.1,
+        help="of the videos, held out; default: 0.1",
     )
     parser.add_argument("--exclude", metavar="A,B,...", default="", help="sequences to leave out")
     parser.add_argument(
@@ -74,12 +91,18 @@ def run(args: argparse.Namespace) -> int:
                 progress=progress,
             )
     except (KeyboardInterrupt, BrokenProcessPool) as stop:
-        what = "stopped" if isinstance(stop, KeyboardInterrupt) else "a worker process died (out of memory?)"
+        what = (
+            "stopped"
+            if isinstance(stop, KeyboardInterrupt)
+            else "a worker process died (out of memory?)"
+        )
         print(f"dcfnet: error: {what}; the same command goes on from here", file=sys.stderr)
         return 1
     crops = counts.pop("crops")
     data = read_crops(args.out, lazy=True)
-    print(f"{args.out}: crops {crops}, sequences {len(data.sequences)}, held out {data.validation.sum()}")
+    print(
+        f"{args.out}: crops {crops}, sequences {len(data.sequences)}, held out {data.validation.sum()}"
+    )
     for reason, count in sorted(counts.items()):
         print(f"frames left out because {reason}: {count}")
     return 0
@@ -116,7 +139,13 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         def progress(what: str, done: int, total: int) -> None:
             if what not in bars:
                 stack.close()
-                bar = tqdm(total=total, initial=done, desc=what, disable=not sys.stderr.isatty(), leave=False)
+                bar = tqdm(
+                    total=total,
+                    initial=done,
+                    desc=what,
+                    disable=not sys.stderr.isatty(),
+                    leave=False,
+                )
                 bars[what] = stack.enter_context(bar)
             bars[what].update(done - bars[what].n)
             if done == total:

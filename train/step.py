@@ -1,9 +1,10 @@
-"""One step of training: pairs -> images -> network -> correlation filter -> loss, and all the way back.
+"""One step of training: pairs -> images -> network -> correlation filter -> loss, and all the way
+back.
 
-Template and search go through the network as one batch, so the shared weights' gradients add by themselves.
-The network runs without padding, as in the released codes: a 125 crop gives a 121 map, and no border of zeros
-teaches the filter where the middle is.  The label stays that of the crop, sigma = sigma_factor * size / (1 +
-padding) pixels.
+Template and search go through the network as one batch, so the shared weights' gradients add by
+themselves. The network runs without padding, as in the released codes: a 125 crop gives a 121 map,
+and no border of zeros teaches the filter where the middle is.  The label stays that of the crop,
+sigma = sigma_factor * size / (1 + padding) pixels.
 """
 
 import math
@@ -28,7 +29,9 @@ MANY = 10.0  # pairs beyond that share, which end a run
 
 
 class Diverged(Exception):
-    """A step that must not be made: the losses of its pairs, what each may be, and the index pairs of its batch."""
+    """A step that must not be made: the losses of its pairs, what each may be, and the index pairs
+    of its batch.
+    """
 
     def __init__(self, losses: np.ndarray, limit: float, batch: np.ndarray) -> None:
         self.losses, self.limit, self.batch = losses, limit, batch
@@ -45,11 +48,11 @@ class Outcome(NamedTuple):
 def judge(losses: np.ndarray, limit: float, surplus: float, batch: np.ndarray) -> Outcome:
     """Which pairs of a step are left out of it, and whether the run can go on.
 
-    losses: (N,), of the pairs batch, (N, 2) indices.  A pair explodes when its loss is over `limit`: nearly always its
-    template shows next to nothing.  A few such pairs are no harm.  `surplus`, 0 at first, grows by one with each of
-    them and falls by EXPECTED, not below 0, with every pair of the run.  Raises Diverged when it is over MANY, and when
-    a loss is no finite number, which only the parameters can do.
-    """
+    losses: (N,), of the pairs batch, (N, 2) indices.  A pair explodes when its loss is over
+    `limit`: nearly always its template shows next to nothing.  A few such pairs are no harm.
+    `surplus`, 0 at first, grows by one with each of them and falls by EXPECTED, not below 0, with
+    every pair of the run.  Raises Diverged when it is over MANY, and when a loss is no finite
+    number, which only the parameters can do."""
     left_out = losses > limit
     surplus = max(0.0, surplus + float(left_out.sum()) - EXPECTED * len(losses))
     if not np.isfinite(losses).all() or surplus > MANY:
@@ -77,25 +80,41 @@ def make_objective(
     dtype: Any = np.float32,
     device: Device,
 ) -> Objective:
-    """The Gaussian label of standard deviation sigma (pixels) on maps of `shape`, its spectrum, and a Hann window."""
+    """The Gaussian label of standard deviation sigma (pixels) on maps of `shape`, its spectrum, and
+    a Hann window.
+    """
     label = to_device(gaussian_label(shape, sigma, dtype), device)
     kept = label_band(label, dtype) if band else None
-    return Objective(label, rfft2(label, kept), kept, lam, to_device(hann(shape, dtype), device) if window else None)
+    return Objective(
+        label,
+        rfft2(label, kept),
+        kept,
+        lam,
+        to_device(hann(shape, dtype), device) if window else None,
+    )
 
 
 def pair_loss(
-    images: Array, parameters: network.Parameters, architecture: Any, objective: Objective, label: Array | None = None
+    images: Array,
+    parameters: network.Parameters,
+    architecture: Any,
+    objective: Objective,
+    label: Array | None = None,
 ) -> tuple[float, Any]:
-    """Forward pass of a batch of pairs.  images: (2N, 3, H, W), the N templates first, then their N searches.
+    """Forward pass of a batch of pairs.  images: (2N, 3, H, W), the N templates first, then their N
+    searches.
 
-    label: (N, H, W), what the responses shall be where the targets are off the middle; default: the objective's.
-    Returns the loss (Eq. 4 without weight decay, mean over the N pairs) and the caches for `pair_gradients`.
-    """
+    label: (N, H, W), what the responses shall be where the targets are off the middle; default: the
+    objective's.
+    Returns the loss (Eq. 4 without weight decay, mean over the N pairs) and the caches for
+    `pair_gradients`."""
     n = len(images) // 2
     features, network_caches = network.forward(images, parameters, architecture, padding="valid")
     if objective.window is not None:
         features = features * objective.window  # a new array: the network's caches hold the old one
-    response, dcf_cache = dcf_forward(features[:n], features[n:], objective.label_f, objective.lam, objective.band)
+    response, dcf_cache = dcf_forward(
+        features[:n], features[n:], objective.label_f, objective.lam, objective.band
+    )
     loss, loss_cache = response_loss_forward(response, objective.label if label is None else label)
     return loss, (network_caches, dcf_cache, loss_cache, objective.window)
 
@@ -107,7 +126,9 @@ def each_loss(caches: Any) -> Array:
 
 
 def pair_gradients(caches: Any, share: float = 1.0, limit: float = math.inf) -> network.Parameters:
-    """Backward pass of `pair_loss`: gradient of share * loss by every parameter; pairs over `limit` add nothing."""
+    """Backward pass of `pair_loss`: gradient of share * loss by every parameter; pairs over `limit`
+    add nothing.
+    """
     network_caches, dcf_cache, loss_cache, window = caches
     dresponse = response_loss_backward(loss_cache, share)
     dresponse *= (each_loss(caches) <= limit)[:, None, None]
@@ -121,13 +142,15 @@ def pair_gradients(caches: Any, share: float = 1.0, limit: float = math.inf) -> 
 
 
 class Batches:
-    """Crops, the pairs of a step as normalised images on a device, and the threads that work on them.
+    """Crops, the pairs of a step as normalised images on a device, and the threads that work on
+    them.
 
-    On a CPU a step is done pair by pair, spread over the cores (see `backend.Cores`); gradients are added in order, so
-    the result does not depend on the number of cores.  On a GPU there is one part.
+    On a CPU a step is done pair by pair, spread over the cores (see `backend.Cores`); gradients are
+    added in order, so the result does not depend on the number of cores.  On a GPU there is one
+    part.
 
-    crops: (n, 3, S, S) uint8, in memory or mapped from a file; size: of the network's input, S less the margin on both
-    sides; default: S.
+    crops: (n, 3, S, S) uint8, in memory or mapped from a file; size: of the network's input, S less
+    the margin on both sides; default: S.
     """
 
     def __init__(
@@ -147,18 +170,24 @@ class Batches:
         self.augmentation = augmentation
         self.on_cpu = device.kind == "cpu"
         self.cores = Cores()
-        self._pair_steps: list[tuple[Any, Objective, PairSteps]] = []  # with the window and without: two in a run
+        # with the window and without: two in a run
+        self._pair_steps: list[tuple[Any, Objective, PairSteps]] = []
 
     def read(self, pairs: np.ndarray) -> np.ndarray:
         """The stored crops of (N, 2) index pairs: (2, N, 3, S, S) uint8, templates and searches."""
         return np.asarray(self.crops[pairs.T])
 
-    def images(self, pairs: np.ndarray, epoch: int | None = None, raw: np.ndarray | None = None) -> Array:
-        """(N, 2) index pairs -> (2N, 3, size, size), templates first, the mean taken off; augmented in an epoch.
+    def images(
+        self, pairs: np.ndarray, epoch: int | None = None, raw: np.ndarray | None = None
+    ) -> Array:
+        """(N, 2) index pairs -> (2N, 3, size, size), templates first, the mean taken off; augmented
+        in an epoch.
 
         raw: what `read` gave for these pairs, if that was done already.
         """
-        seen = cut(self.read(pairs) if raw is None else raw, pairs, self.size, epoch, self.augmentation)
+        seen = cut(
+            self.read(pairs) if raw is None else raw, pairs, self.size, epoch, self.augmentation
+        )
         images = to_device(seen.reshape(-1, *seen.shape[2:]), self.device).astype(self.mean.dtype)
         if epoch is not None:
             images = augment(images, pairs, epoch, self.augmentation)
@@ -166,20 +195,32 @@ class Batches:
         return images
 
     def labels(self, pairs: np.ndarray, epoch: int | None, objective: Objective) -> Array | None:
-        """What the responses shall be, (N, H, W), where search windows are moved; None where they are not."""
+        """What the responses shall be, (N, H, W), where search windows are moved; None where they
+        are not.
+        """
         shifts = None if epoch is None else label_shifts(pairs, epoch, self.augmentation)
         return None if shifts is None else shift_label(objective.label, shifts)
 
     def pair_steps(self, architecture: Any, objective: Objective) -> PairSteps | None:
-        """The fast way to do a pair, None where there is none: on a GPU, without a band, for dilated networks."""
+        """The fast way to do a pair, None where there is none: on a GPU, without a band, for
+        dilated networks.
+        """
         if not self.on_cpu or objective.band is None or not tiled.supports(architecture):
             return None
         for known, same, steps in self._pair_steps:
             if known == architecture and same is objective:
                 return steps
         size = self.size, self.size
-        windows = [np.ones(n) if objective.window is None else np.hanning(n) for n in objective.label.shape]
-        settings = objective.label, objective.label_f, objective.band, objective.lam, (windows[0], windows[1])
+        windows = [
+            np.ones(n) if objective.window is None else np.hanning(n) for n in objective.label.shape
+        ]
+        settings = (
+            objective.label,
+            objective.label_f,
+            objective.band,
+            objective.lam,
+            (windows[0], windows[1]),
+        )
         steps = PairSteps(lambda: PairStep(architecture, size, *settings))
         self._pair_steps.append((architecture, objective, steps))
         return steps
@@ -196,7 +237,9 @@ class Batches:
 
         def work(start: int) -> Any:
             part = slice(start, start + at_once)
-            return function(pairs[part], self.images(pairs[part], epoch, None if raw is None else raw[:, part]))
+            return function(
+                pairs[part], self.images(pairs[part], epoch, None if raw is None else raw[:, part])
+            )
 
         starts = range(0, len(pairs), at_once)
         return self.cores.map(work, starts) if self.on_cpu else [work(start) for start in starts]
@@ -213,11 +256,12 @@ def batch_gradients(
     total: int | None = None,
     limit: float = math.inf,
 ) -> tuple[np.ndarray, network.Parameters]:
-    """The loss of each pair, (N,) float64, and the gradient of their mean by every parameter; pairs: (N, 2) indices.
+    """The loss of each pair, (N,) float64, and the gradient of their mean by every parameter;
+    pairs: (N, 2) indices.
 
-    With the number of an epoch the images are augmented.  raw: the crops, see `Batches.images`.  total: divide by so
-    many pairs in place of N, when the others of the batch are with other processes.  limit: a pair whose loss is larger
-    adds nothing to the gradient.
+    With the number of an epoch the images are augmented.  raw: the crops, see `Batches.images`.
+    total: divide by so many pairs in place of N, when the others of the batch are with other
+    processes.  limit: a pair whose loss is larger adds nothing to the gradient.
     """
     steps = batches.pair_steps(architecture, objective)
     kernels = tiled.make_kernels(parameters, architecture) if steps else None
@@ -241,7 +285,11 @@ def batch_gradients(
 
 
 def mean_loss(
-    batches: Batches, pairs: np.ndarray, parameters: network.Parameters, config: Config, objective: Objective
+    batches: Batches,
+    pairs: np.ndarray,
+    parameters: network.Parameters,
+    config: Config,
+    objective: Objective,
 ) -> float:
     """Mean loss over index pairs, no gradients."""
     steps = batches.pair_steps(config.arch, objective)
@@ -254,4 +302,6 @@ def mean_loss(
         return len(part) * pair_loss(images, parameters, config.arch, objective)[0]
 
     starts = range(0, len(pairs), config.batch)
-    return sum(sum(batches.map(work, pairs[start : start + config.batch])) for start in starts) / len(pairs)
+    return sum(
+        sum(batches.map(work, pairs[start : start + config.batch])) for start in starts
+    ) / len(pairs)

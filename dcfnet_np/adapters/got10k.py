@@ -1,4 +1,7 @@
-"""The GOT-10k toolkit's `Tracker`: its experiments (GOT-10k, OTB, LaSOT, ...) run DCFNet.  Needs the extra `got10k`."""
+"""The GOT-10k toolkit's `Tracker`: its experiments (GOT-10k, OTB, LaSOT, ...) run DCFNet.
+
+Needs the extra `got10k`.
+"""
 
 from typing import Any
 
@@ -11,7 +14,9 @@ from ..weights import Weights
 _missing = ""
 try:
     from got10k.trackers import Tracker as ToolkitTracker
-except ImportError as error:  # this module can always be imported; making a tracker says what is missing
+except (
+    ImportError
+) as error:  # this module can always be imported; making a tracker says what is missing
     ToolkitTracker = object
     _missing = str(error)
 
@@ -22,10 +27,10 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
         ExperimentOTB("OTB", version=2015).run(Got10kTracker())
 
     name: folder of the results and label in the toolkit's reports.
-    origin: number of the first pixel in the data set's files, whose boxes the toolkit hands over as they are.  1 is
-    OTB's rule, and that of the toolkit's authors for GOT-10k too.  The boxes that come back count from it as well.
-    weights, preset, device: as for `Tracker`.  Raises ImportError where the toolkit is not installed.
-    """
+    origin: number of the first pixel in the data set's files, whose boxes the toolkit hands over as
+    they are.  1 is OTB's rule, and that of the toolkit's authors for GOT-10k too.  The boxes that
+    come back count from it as well. weights, preset, device: as for `Tracker`.  Raises ImportError
+    where the toolkit is not installed."""
 
     def __init__(
         self,
@@ -39,12 +44,14 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
             raise ImportError(
                 f"Got10kTracker: the GOT-10k toolkit cannot be imported ({_missing}); pip install got10k==0.1.3"
             )
-        super().__init__(name, is_deterministic=True)  # so that experiments run it once, not three times
+        # so that experiments run it once, not three times
+        super().__init__(name, is_deterministic=True)
         self._tracker = Tracker(weights, preset, device)
         self._origin = np.array([origin, origin, 0, 0])
 
     def init(self, image: Any, box: Any) -> None:
-        """Learn the target inside `box` = (x, y, w, h), corner counted from `origin`.  image: PIL, of any mode.
+        """Learn the target inside `box` = (x, y, w, h), corner counted from `origin`.  image: PIL,
+        of any mode.
 
         Raises TypeError for another kind of image, ValueError for a box that cannot be tracked.
         """
@@ -59,12 +66,18 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
 
 
 def _to_bgr(image: Any) -> np.ndarray:
-    """A PIL image as a frame for `Tracker`: (H, W, 3) uint8, channels as in OpenCV, or gray of 16 bits or floats."""
+    """A PIL image as a frame for `Tracker`: (H, W, 3) uint8, channels as in OpenCV, or gray of 16
+    bits or floats.
+    """
     from PIL import Image
 
     if not isinstance(image, Image.Image):
         raise TypeError(f"Got10kTracker: image must be a PIL image, got {type(image).__name__}")
     if image.mode == "F" or image.mode.startswith("I"):  # PIL would cut off what is above 255
         gray = np.asarray(image)
-        return gray.astype(np.uint16) if gray.dtype.kind in "iu" and 0 <= gray.min() <= gray.max() < 2**16 else gray
+        return (
+            gray.astype(np.uint16)
+            if gray.dtype.kind in "iu" and 0 <= gray.min() <= gray.max() < 2**16
+            else gray
+        )
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])

@@ -1,10 +1,11 @@
-"""A TraX server, through which the VOT toolkit runs DCFNet.  Needs the package vot-trax (extra `vot`).
+"""A TraX server, through which the VOT toolkit runs DCFNet.  Needs the package vot-trax (extra
+`vot`).
 
     python -m dcfnet_np.adapters.trax --weights light --preset default
 
-The protocol runs over standard input and output, or the socket in TRAX_SOCKET.  Exit codes: 0 the client ended the
-session, 1 failed midway, 2 bad arguments.  An error is one line on stderr, which the client is told too.
-"""
+The protocol runs over standard input and output, or the socket in TRAX_SOCKET.  Exit codes: 0 the
+client ended the session, 1 failed midway, 2 bad arguments.  An error is one line on stderr, which
+the client is told too."""
 
 import argparse
 import sys
@@ -20,9 +21,15 @@ from ..vision.images import decode_image
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve one client until it quits; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dcfnet_np.adapters.trax", description="DCFNet as a TraX server.")
-    parser.add_argument("--weights", default="light", metavar="NAME|FILE", help="packaged weights or a .h5 file")
-    parser.add_argument("--preset", default="default", metavar="NAME|FILE.json", help="constants of the tracker")
+    parser = argparse.ArgumentParser(
+        prog="python -m dcfnet_np.adapters.trax", description="DCFNet as a TraX server."
+    )
+    parser.add_argument(
+        "--weights", default="light", metavar="NAME|FILE", help="packaged weights or a .h5 file"
+    )
+    parser.add_argument(
+        "--preset", default="default", metavar="NAME|FILE.json", help="constants of the tracker"
+    )
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]")
     args = parser.parse_args(argv)
     try:
@@ -36,8 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         server = trax.Server(
-            [trax.Region.RECTANGLE],  # the client turns polygons and masks into their bounding boxes
-            [trax.Image.PATH, trax.Image.BUFFER],  # no raw pixels: vot-trax 4.0.2 writes past its memory at some sizes
+            # the client turns polygons and masks into their bounding boxes
+            [trax.Region.RECTANGLE],
+            # no raw pixels: vot-trax 4.0.2 writes past its memory at some sizes
+            [trax.Image.PATH, trax.Image.BUFFER],
             tracker_name="DCFNet",
             tracker_description=f"dcfnet_np, weights {args.weights}, preset {args.preset}",
         )
@@ -48,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(error, 1)
         server.quit()
     except trax.TraxException as error:
-        return _complain(f"no TraX client here, such as the VOT toolkit, which starts this program ({error})", 1)
+        return _complain(
+            f"no TraX client here, such as the VOT toolkit, which starts this program ({error})", 1
+        )
     return 0
 
 
@@ -56,15 +67,16 @@ def serve(tracker: Tracker, server: Any) -> None:
     """Answer the client's requests until it quits.  server: `trax.Server`.
 
     Boxes go through unchanged: TraX and the VOT toolkit count pixels from 0, as `Tracker` does.
-    The client may initialise again at any frame, as the supervised experiment does.  Raises what `Tracker` raises, and
-    ValueError or OSError for an image that cannot be read.
+    The client may initialise again at any frame, as the supervised experiment does.  Raises what
+    `Tracker` raises, and ValueError or OSError for an image that cannot be read.
     """
     from trax import Rectangle, TraxStatus
 
     while True:
         request = server.wait()
         if request.type == TraxStatus.INITIALIZE:
-            region, _ = request.objects[0]  # one object: the server does not offer to follow several
+            # one object: the server does not offer to follow several
+            region, _ = request.objects[0]
             box = region.bounds()
             tracker.init(read_image(request.image["color"]), box)
             server.status([(Rectangle.create(*box), {"confidence": 1.0})])

@@ -30,7 +30,9 @@ def find(folder: Path) -> list[Entry]:
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.ID for each target of a video, NAME alone for a single one, from the first frame that has it."""
+    """A sequence NAME.ID for each target of a video, NAME alone for a single one, from the first
+    frame that has it.
+    """
     targets = read_masks(entry.truth, files)
     return [
         Sequence(
@@ -45,7 +47,9 @@ def read(entry: Entry, files: list[Path]) -> list[Sequence]:
 
 
 def voc_palette() -> np.ndarray:
-    """PASCAL VOC's 256 colours, (256, 3) uint8, red first: the bits of a number, in turn, from the top bit of each."""
+    """PASCAL VOC's 256 colours, (256, 3) uint8, red first: the bits of a number, in turn, from the
+    top bit of each.
+    """
     numbers, palette = np.arange(256), np.zeros((256, 3), int)
     for bit in range(8):
         palette[:, bit % 3] |= (numbers >> bit & 1) << 7 - bit // 3
@@ -64,8 +68,14 @@ def read_mask(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is no mask: it does not decode as an image of 8 bits")
     if mask.ndim == 2:
         return mask
-    codes, place = np.unique(mask[..., 2::-1].astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True)  # of BGR(A)
-    numbers = {int(code): number for number, code in enumerate(voc_palette().astype(np.int32) @ (1 << 16, 1 << 8, 1))}
+    # of BGR(A)
+    codes, place = np.unique(
+        mask[..., 2::-1].astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True
+    )
+    numbers = {
+        int(code): number
+        for number, code in enumerate(voc_palette().astype(np.int32) @ (1 << 16, 1 << 8, 1))
+    }
     numbers[0xFFFFFF] = 255  # black and white saved in colour
     if not numbers.keys() >= set(codes.tolist()):
         raise ValueError(f"{path} is no mask: it has colours that are not in PASCAL VOC's palette")
@@ -82,7 +92,9 @@ def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
     size: tuple[int, ...] = ()
     there = {path.stem: path for path in folder.glob("*.png")}
     if not there.keys() & {frame.stem for frame in frames}:
-        raise ValueError(f"{folder} has no masks (.png) with the names of the frames in {frames[0].parent}")
+        raise ValueError(
+            f"{folder} has no masks (.png) with the names of the frames in {frames[0].parent}"
+        )
     for index, frame in enumerate(frames):
         if frame.stem not in there:
             continue
@@ -93,7 +105,9 @@ def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
             raise ValueError(f"{there[frame.stem]} is {sizes}; a mask must have its frame's size")
         targets = np.unique(mask[mask > 0])
         if len(boxes.keys() | set(targets.tolist())) > MOST_TARGETS:
-            raise ValueError(f"{there[frame.stem]} is no mask: it has {len(targets)} different values")
+            raise ValueError(
+                f"{there[frame.stem]} is no mask: it has {len(targets)} different values"
+            )
         for target in targets.tolist():
             rows, columns = (np.flatnonzero((mask == target).any(axis)) for axis in (1, 0))
             box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]

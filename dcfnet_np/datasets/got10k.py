@@ -14,7 +14,9 @@ from .sequence import Entry, Sequence
 def find(folder: Path) -> list[Entry]:
     """The sequence of a folder; one of the test split may have nothing but its name to be known by."""
     truth, name = folder / "groundtruth.txt", folder.resolve().name
-    marked = any((folder / mark).is_file() for mark in ("meta_info.ini", "absence.label", "cover.label"))
+    marked = any(
+        (folder / mark).is_file() for mark in ("meta_info.ini", "absence.label", "cover.label")
+    )
     is_one = marked or re.fullmatch(r"GOT-10k_(Train|Val|Test)_\d+", name)
     return [Entry(name, "got10k", folder, truth)] if truth.is_file() and is_one else []
 

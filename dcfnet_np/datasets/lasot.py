@@ -12,8 +12,12 @@ from .sequence import Entry, Sequence
 def find(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
     truth = folder / "groundtruth.txt"
-    marked = any((folder / mark).is_file() for mark in ("full_occlusion.txt", "out_of_view.txt", "nlp.txt"))
-    return [Entry(folder.resolve().name, "lasot", folder, truth)] if truth.is_file() and marked else []
+    marked = any(
+        (folder / mark).is_file() for mark in ("full_occlusion.txt", "out_of_view.txt", "nlp.txt")
+    )
+    return (
+        [Entry(folder.resolve().name, "lasot", folder, truth)] if truth.is_file() and marked else []
+    )
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:

@@ -1,4 +1,5 @@
-"""MOTChallenge: img1/ and gt/gt.txt with a row for each target and frame; frames, targets and boxes count from 1.
+"""MOTChallenge: img1/ and gt/gt.txt with a row for each target and frame; frames, targets and boxes
+count from 1.
 
 A row is frame, target, x, y, w, h, flag, ...; rows whose flag is 0 are not to be considered.
 Source: https://motchallenge.net/instructions.
@@ -19,15 +20,20 @@ def find(folder: Path) -> list[Entry]:
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.ID for each target, NAME alone for a single one, from its first to its last frame.
+    """A sequence NAME.ID for each target, NAME alone for a single one, from its first to its last
+    frame.
 
     Targets that are in a single frame are left out: there is nothing to track.
     """
     rows = read_numbers(entry.truth)
     if rows.shape[1] < 6:
-        raise ValueError(f"{entry.truth}: expected frame,target,x,y,w,h,... in a row, got {rows.shape[1]} numbers")
+        raise ValueError(
+            f"{entry.truth}: expected frame,target,x,y,w,h,... in a row, got {rows.shape[1]} numbers"
+        )
     if not np.isfinite(rows[:, :6]).all() or (rows[:, :2] != np.floor(rows[:, :2])).any():
-        raise ValueError(f"{entry.truth}: frames and targets must be whole numbers, and boxes without nan")
+        raise ValueError(
+            f"{entry.truth}: frames and targets must be whole numbers, and boxes without nan"
+        )
     rows = rows[(rows[:, 4:6] > 0).all(axis=1)]
     rows = rows if rows.shape[1] < 7 else rows[rows[:, 6] != 0]
     indices = _indices(rows[:, 0].astype(int), files, entry)
@@ -57,5 +63,7 @@ def _indices(frames: np.ndarray, files: list[Path], entry: Entry) -> np.ndarray:
     places = {number + start: index for index, number in enumerate(numbers) if number is not None}
     missing = sorted(set(frames.tolist()) - set(places))
     if missing:
-        raise ValueError(f"{entry.truth}: {entry.folder} has no frame {missing[0]} ({len(missing)} are missing)")
+        raise ValueError(
+            f"{entry.truth}: {entry.folder} has no frame {missing[0]} ({len(missing)} are missing)"
+        )
     return np.array([places[frame] for frame in frames.tolist()], int)

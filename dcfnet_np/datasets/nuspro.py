@@ -1,4 +1,5 @@
-"""NUS-PRO: groundtruth.txt of corners x1 y1 x2 y2 beside the frames, with occlusion.txt; counts from 1.
+"""NUS-PRO: groundtruth.txt of corners x1 y1 x2 y2 beside the frames, with occlusion.txt; counts
+from 1.
 
 occlusion.txt: 0 visible, 1 partly hidden, 2 wholly hidden.  Source: Li, Lin, Wu, Yang and Yan,
 "NUS-PRO: a new visual tracking challenge", 2016, and the readme of its data.
@@ -13,8 +14,15 @@ from .sequence import Entry, Sequence
 def find(folder: Path) -> list[Entry]:
     """The sequence of a folder, which occlusion.txt or the list in the folder above marks."""
     truth = folder / "groundtruth.txt"
-    marked = any(mark.is_file() for mark in (folder / "occlusion.txt", folder.parent / "seq_list_with_gt.csv"))
-    return [Entry(folder.resolve().name, "nuspro", folder, truth)] if truth.is_file() and marked else []
+    marked = any(
+        mark.is_file()
+        for mark in (folder / "occlusion.txt", folder.parent / "seq_list_with_gt.csv")
+    )
+    return (
+        [Entry(folder.resolve().name, "nuspro", folder, truth)]
+        if truth.is_file() and marked
+        else []
+    )
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:

@@ -17,16 +17,23 @@ FIRST = {"tiger1": 5}  # where the toolkit starts: the target is hidden before
 
 
 def find(folder: Path) -> list[Entry]:
-    """One sequence, or one for each target: groundtruth_rect.1.txt, .2.txt, ... become NAME.1, NAME.2."""
+    """One sequence, or one for each target: groundtruth_rect.1.txt, .2.txt, ...
+
+    become NAME.1, NAME.2.
+    """
     name = folder.resolve().name
     single = folder / "groundtruth_rect.txt"
     truths = [single] if single.is_file() else []
     truths += files_in(folder, "groundtruth_rect.*.txt")
     if len(truths) > 1:  # an empty file is a target that was given up, as in Human4
-        truths = [path for path in truths if path.is_file() and path.read_bytes().strip()] or truths[:1]
+        truths = [
+            path for path in truths if path.is_file() and path.read_bytes().strip()
+        ] or truths[:1]
     if len(truths) < 2:
         return [Entry(name, "otb", folder, truth) for truth in truths]
-    return [Entry(f"{name}.{number}", "otb", folder, truth) for number, truth in enumerate(truths, 1)]
+    return [
+        Entry(f"{name}.{number}", "otb", folder, truth) for number, truth in enumerate(truths, 1)
+    ]
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:

@@ -22,7 +22,9 @@ class Problem:
     fatal: bool = True
 
 
-def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: bool = False) -> Iterator[Problem]:
+def check(
+    root: str | os.PathLike[str], names: list[str] | None = None, decode: bool = False
+) -> Iterator[Problem]:
     """Problems of a copy of a data set, sequence by sequence.
 
     decode: decode every frame, not only the first and the last of each sequence.
@@ -32,16 +34,21 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
     entries = find(root)
     listed = root / "list.txt"
     if listed.is_file():
-        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}  # Jogging: Jogging.1
+        # Jogging: Jogging.1
+        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}
         try:
             missing = [name for name in read_text(listed).split() if name not in there]
         except (OSError, ValueError) as error:
             yield Problem(listed.name, str(error))
             missing = []
         for name in missing:
-            yield Problem(name[:60], f"{listed} names it, but there is no such folder with ground truth")
+            yield Problem(
+                name[:60], f"{listed} names it, but there is no such folder with ground truth"
+            )
     for folder in folders_in(root):
-        if frames_of(folder) and not any(folder in (entry.folder, *entry.folder.parents) for entry in entries):
+        if frames_of(folder) and not any(
+            folder in (entry.folder, *entry.folder.parents) for entry in entries
+        ):
             yield Problem(folder.name, f"{folder} has frames but no ground truth")
     seen: set[str] = set()
     for entry in entries:
@@ -55,7 +62,10 @@ def check(root: str | os.PathLike[str], names: list[str] | None = None, decode: 
         for sequence in sequences:
             if names is None or sequence.name in names:
                 if sequence.name in seen:
-                    yield Problem(sequence.name, f"another sequence has the name of {entry.folder}; rename one")
+                    yield Problem(
+                        sequence.name,
+                        f"another sequence has the name of {entry.folder}; rename one",
+                    )
                 seen.add(sequence.name)
                 yield from _check_sequence(sequence, decode)
 
@@ -66,12 +76,21 @@ def _check_sequence(sequence: Sequence, decode: bool) -> Iterator[Problem]:
     boxes = sequence.boxes
     absent = np.isnan(boxes).any(axis=1)
     if absent[0]:
-        yield Problem(sequence.name, "the first row has no box of positive size: there is nothing to start from")
+        yield Problem(
+            sequence.name,
+            "the first row has no box of positive size: there is nothing to start from",
+        )
     elif len(absent) > 1 and absent[1:].all():
-        yield Problem(sequence.name, "only the first frame has a box: there is nothing to score by", fatal=False)
+        yield Problem(
+            sequence.name,
+            "only the first frame has a box: there is nothing to score by",
+            fatal=False,
+        )
     if absent[1:].any() and not absent[1:].all():
         rows = _rows(np.flatnonzero(absent[1:]) + 1)
-        yield Problem(sequence.name, f"no target, or no positive width and height, in {rows}", fatal=False)
+        yield Problem(
+            sequence.name, f"no target, or no positive width and height, in {rows}", fatal=False
+        )
     numbers = [frame_number(path) for path in sequence.frames]
     if None not in numbers and sequence.format != "uav123":
         gaps = np.flatnonzero(np.diff(np.array(numbers, float)) != 1)
@@ -95,9 +114,17 @@ def _check_sequence(sequence: Sequence, decode: bool) -> Iterator[Problem]:
         return
     height, width = size
     with np.errstate(invalid="ignore"):
-        outside = (boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (boxes[:, :2] + boxes[:, 2:] <= 0).any(axis=1)
+        outside = (
+            (boxes[:, 0] >= width)
+            | (boxes[:, 1] >= height)
+            | (boxes[:, :2] + boxes[:, 2:] <= 0).any(axis=1)
+        )
     if outside.any():
-        yield Problem(sequence.name, f"the box lies outside the frame in {_rows(np.flatnonzero(outside))}", fatal=False)
+        yield Problem(
+            sequence.name,
+            f"the box lies outside the frame in {_rows(np.flatnonzero(outside))}",
+            fatal=False,
+        )
 
 
 def _rows(indices: np.ndarray) -> str:

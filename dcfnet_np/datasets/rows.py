@@ -1,10 +1,12 @@
-"""Ground truth in one file with a row a frame, as most data sets have it: boxes, polygons, VOT's masks.
+"""Ground truth in one file with a row a frame, as most data sets have it: boxes, polygons, VOT's
+masks.
 
 A row is one of
 
     x,y,w,h             a box; in some data sets its corners x1,y1,x2,y2
     x1,y1,...,xk,yk     a polygon of three points or more, which is tracked as the smallest upright box around it
-    mx,y,w,h,n0,n1,...  VOT's mask: a window, then lengths of runs of pixels outside and inside, by turns, row by row
+    mx,y,w,h,n0,n1,...  VOT's mask: a window, then lengths of runs of pixels outside and inside, by
+    turns, row by row
                         from the window's corner on (rle_to_mask in the VOT toolkit,
                         vot/region/io.py)
 
@@ -57,7 +59,9 @@ def read_truth(path: Path, origin: int, corners: bool = False) -> Truth:
             blank += 1
             continue
         is_mask = words[0][:1] in ("m", "M")
-        region = _mask(words, where) if is_mask else _region(parse_numbers(words, where), where, corners)
+        region = (
+            _mask(words, where) if is_mask else _region(parse_numbers(words, where), where, corners)
+        )
         if {before, region.kind} == {"box", "polygon"}:  # one of both is a mistake
             raise ValueError(f"{where}: expected a {before} as above, got {len(words)} numbers")
         before = region.kind if region.kind in ("box", "polygon") else before
@@ -80,16 +84,24 @@ def _region(values: list[float], where: str, corners: bool) -> _Region:
         return _Region("box", (x, y, w - x, h - y) if corners else (x, y, w, h))
     if 6 <= len(values) <= 2 * MOST_POINTS and len(values) % 2 == 0:
         return _Region("polygon", tuple(polygon_to_box(values)), tuple(values))
-    raise ValueError(f"{where}: expected 4 numbers a row, or 6, 8, ... for a polygon, got {len(values)}")
+    raise ValueError(
+        f"{where}: expected 4 numbers a row, or 6, 8, ... for a polygon, got {len(values)}"
+    )
 
 
 def _check_extra_columns(path: Path, regions: list[_Region]) -> None:
-    """Refuse boxes with further columns, which would else be polygons: frame, target, x, y, w, h; x, y, w, h, 0, 1."""
+    """Refuse boxes with further columns, which would else be polygons: frame, target, x, y, w, h;
+    x, y, w, h, 0, 1.
+    """
     rows = [(index, region.points) for index, region in enumerate(regions) if region.points]
     counts = {points[0] - index for index, points in rows}
     flags = all(len(points) == 6 and max(map(abs, points[4:])) <= 1 for _, points in rows)
     if rows and (flags or (len(rows) > 1 and counts in ({0}, {1}))):
-        what = "the last two of 6 numbers are flags" if flags else "the first number of each row counts the frames"
+        what = (
+            "the last two of 6 numbers are flags"
+            if flags
+            else "the first number of each row counts the frames"
+        )
         raise ValueError(f"{path}: {what}; leave only x,y,w,h in a row, or the points of a polygon")
 
 
@@ -97,20 +109,27 @@ def _mask(words: list[str], where: str) -> _Region:
     """The smallest box around the pixels of a mask; the mask itself is never made."""
     values = parse_numbers([words[0][1:], *words[1:]], where)
     if len(values) < 4 or not all(value.is_integer() for value in values) or min(values[2:]) < 0:
-        raise ValueError(f"{where}: expected a mask, m and whole numbers x,y,w,h,n0,n1,..., got {len(values)} numbers")
+        raise ValueError(
+            f"{where}: expected a mask, m and whole numbers x,y,w,h,n0,n1,..., got {len(values)} numbers"
+        )
     left, top, width, height, *runs = map(int, values)
     ends = np.cumsum(runs, dtype=np.int64)
     if runs and ends[-1] > width * height:
-        raise ValueError(f"{where}: the mask's runs are {ends[-1]} pixels long, its window is {width}x{height}")
+        raise ValueError(
+            f"{where}: the mask's runs are {ends[-1]} pixels long, its window is {width}x{height}"
+        )
     starts, stops = ends[::2][: len(runs) // 2], ends[1::2]
     inside = stops > starts
     if not inside.any():
         return _ABSENT
     first_rows, low = np.divmod(starts[inside], width)
     last_rows, high = np.divmod(stops[inside] - 1, width)
-    whole = (last_rows > first_rows).any()  # a run over a row's end has its last pixel and the next row's first
+    # a run over a row's end has its last pixel and the next row's first
+    whole = (last_rows > first_rows).any()
     x, end = (0, width) if whole else (low.min(), high.max() + 1)
-    return _Region("mask", (left + x, top + first_rows[0], end - x, last_rows[-1] + 1 - first_rows[0]))
+    return _Region(
+        "mask", (left + x, top + first_rows[0], end - x, last_rows[-1] + 1 - first_rows[0])
+    )
 
 
 def _polygons(regions: list[_Region], boxes: np.ndarray, origin: int) -> np.ndarray | None:
@@ -146,7 +165,11 @@ def make_sequence(
     single row is the box of the first frame, and the others have none.  Raises ValueError.
     """
     if part is not None:
-        files = [path for path in files if (n := frame_number(path)) is not None and part[0] <= n <= part[1]]
+        files = [
+            path
+            for path in files
+            if (n := frame_number(path)) is not None and part[0] <= n <= part[1]
+        ]
         if not files:
             raise ValueError(f"{entry.folder} has no frame numbered {part[0]} to {part[1]}")
     boxes, polygons = truth
@@ -158,7 +181,9 @@ def make_sequence(
     notes = []
     if len(files) != len(boxes):
         kept = "the first rows" if len(files) < len(boxes) else "the first frames"
-        notes.append(f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}; {kept}, {count}, are used")
+        notes.append(
+            f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}; {kept}, {count}, are used"
+        )
     return Sequence(
         entry.name, entry.format, tuple(files[:count]), boxes[:count],
         None if polygons is None else polygons[:count], None if visible is None else visible[:count],
@@ -172,13 +197,16 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:
-    """Which rows show their target by the files that are there, (count,) bool; None for a format without labels."""
+    """Which rows show their target by the files that are there, (count,) bool; None for a format
+    without labels.
+    """
     if not labels:
         return None
     visible = np.ones(count, bool)
     for name, shown in labels.items():
         if (folder / name).is_file():
-            values = read_numbers(folder / name).ravel()  # LaSOT: one row of all frames; GOT-10k: a row a frame
+            # LaSOT: one row of all frames; GOT-10k: a row a frame
+            values = read_numbers(folder / name).ravel()
             if len(values) != count:
                 wanted = f"a label for each of {count} rows of ground truth"
                 raise ValueError(f"{folder / name}: expected {wanted}, got {len(values)}")

@@ -11,7 +11,8 @@ from ..vision.image_files import image_files, natural_order
 from ..vision.images import read_image
 
 FRAME_FOLDERS = ("img", "color", "img1", ".")  # the first one with images has the frames
-VIDEOS = ("davis", "mot", "vid")  # formats in which a file or folder of annotations has any number of targets
+# formats in which a file or folder of annotations has any number of targets
+VIDEOS = ("davis", "mot", "vid")
 
 
 class DatasetError(ValueError):
@@ -57,10 +58,14 @@ class Sequence:
         """Without the frames before the target appears, for trackers are started there."""
         start = int((~np.isnan(self.boxes).any(axis=1)).argmax())
         visible = None if self.visible is None else self.visible[start:]
-        return dataclasses.replace(self, frames=self.frames[start:], boxes=self.boxes[start:], visible=visible)
+        return dataclasses.replace(
+            self, frames=self.frames[start:], boxes=self.boxes[start:], visible=visible
+        )
 
     def every(self, stride: int) -> "Sequence":
-        """Every stride-th frame, as of a slower camera; for a negative stride backwards, from the last frame on."""
+        """Every stride-th frame, as of a slower camera; for a negative stride backwards, from the
+        last frame on.
+        """
 
         def thin(rows: np.ndarray | None) -> np.ndarray | None:
             return None if rows is None else np.ascontiguousarray(rows[::stride])
@@ -77,7 +82,8 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Entry:
-    """A sequence that is known by name and not read yet; for formats of VIDEOS a video with all its targets.
+    """A sequence that is known by name and not read yet; for formats of VIDEOS a video with all its
+    targets.
 
     folder: of the frames.  truth: file or folder of the annotations.  part: first and last frame
     number, where it is a part of its folder.
@@ -95,18 +101,27 @@ class Entry:
 
 
 def frames_of(folder: Path) -> list[Path]:
-    """The frames of one video: the images in the first of FRAME_FOLDERS that has any, in natural order."""
+    """The frames of one video: the images in the first of FRAME_FOLDERS that has any, in natural
+    order.
+    """
     return next((found for sub in FRAME_FOLDERS if (found := image_files(folder / sub))), [])
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, in natural order of their names, without hidden ones."""
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_order)
+    return sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=natural_order,
+    )
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
-    """The files in a folder with such names, in natural order, without hidden ones: a Mac leaves ._NAME beside NAME."""
-    return sorted((p for p in folder.glob(pattern) if not p.name.startswith(".")), key=natural_order)
+    """The files in a folder with such names, in natural order, without hidden ones: a Mac leaves
+    ._NAME beside NAME.
+    """
+    return sorted(
+        (p for p in folder.glob(pattern) if not p.name.startswith(".")), key=natural_order
+    )
 
 
 def frame_number(path: Path) -> int | None:

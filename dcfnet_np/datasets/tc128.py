@@ -1,4 +1,5 @@
-"""TempleColor128: img/, NAME_gt.txt, and NAME_frames.txt with the first and the last frame; counts from 1.
+"""TempleColor128: img/, NAME_gt.txt, and NAME_frames.txt with the first and the last frame; counts
+from 1.
 
 Source: Liang, Blasch and Ling, "Encoding color information for visual tracking", 2015, and its
 data's folders.
@@ -21,7 +22,9 @@ def find(folder: Path) -> list[Entry]:
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
-    return [make_sequence(entry, files, read_truth(entry.truth, origin=1), part=_range(entry.truth))]
+    return [
+        make_sequence(entry, files, read_truth(entry.truth, origin=1), part=_range(entry.truth))
+    ]
 
 
 def _range(truth: Path) -> tuple[int, int] | None:
@@ -31,5 +34,7 @@ def _range(truth: Path) -> tuple[int, int] | None:
         return None
     numbers = read_numbers(file).ravel()
     if len(numbers) != 2 or not np.isfinite(numbers).all():
-        raise ValueError(f"{file}: expected the numbers of the first and the last frame, got {len(numbers)} numbers")
+        raise ValueError(
+            f"{file}: expected the numbers of the first and the last frame, got {len(numbers)} numbers"
+        )
     return int(numbers[0]), int(numbers[1])

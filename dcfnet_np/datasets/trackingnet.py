@@ -1,4 +1,5 @@
-"""TrackingNet: anno/NAME.txt and frames/NAME/ in each of TRAIN_0 to TRAIN_11 and TEST; taken to count from 0.
+"""TrackingNet: anno/NAME.txt and frames/NAME/ in each of TRAIN_0 to TRAIN_11 and TEST; taken to
+count from 0.
 
 TEST has the first row only.  Source: https://github.com/SilvioGiancola/TrackingNet-devkit, which
 states the columns x, y, w, h and no origin; its frames are numbered from 0.
@@ -15,7 +16,9 @@ def find(folder: Path) -> list[Entry]:
     if not (folder / "frames").is_dir():
         return []
     truths = files_in(folder / "anno", "*.txt")
-    return [Entry(truth.stem, "trackingnet", folder / "frames" / truth.stem, truth) for truth in truths]
+    return [
+        Entry(truth.stem, "trackingnet", folder / "frames" / truth.stem, truth) for truth in truths
+    ]
 
 
 def read(entry: Entry, files: list[Path]) -> list[Sequence]:

@@ -1,4 +1,5 @@
-"""UAV123: ROOT/anno/UAV123/NAME.txt and ROOT/data_seq/UAV123/FOLDER/, one folder for several sequences; counts from 1.
+"""UAV123: ROOT/anno/UAV123/NAME.txt and ROOT/data_seq/UAV123/FOLDER/, one folder for several
+sequences; counts from 1.
 
 Likewise UAV123_10fps, with every third frame, and UAV20L, whose sequences are the whole folders of
 UAV123.  Source: Mueller, Smith and Ghanem, "A benchmark and simulator for UAV tracking", 2016,
@@ -11,9 +12,11 @@ from pathlib import Path
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence, files_in
 
-VERSIONS = {"UAV123": "UAV123", "UAV123_10fps": "UAV123_10fps", "UAV20L": "UAV123"}  # annotations: frames
+# annotations: frames
+VERSIONS = {"UAV123": "UAV123", "UAV123_10fps": "UAV123_10fps", "UAV20L": "UAV123"}
 
-# Parts of UAV123's folders: sequence name -> first and last frame number.  Others take their folder as it is.
+# Parts of UAV123's folders: sequence name -> first and last frame number.  Others take their folder
+# as it is.
 PARTS = {
     "bird1": [(1, 253), (775, 1477), (1573, 2437)], "car1": [(1, 751), (751, 1627), (1627, 2629)],
     "car6": [(1, 487), (487, 1807), (1807, 2953), (2953, 3925), (3925, 4861)],
@@ -31,7 +34,9 @@ PARTS = {
 
 
 def find(folder: Path) -> list[Entry]:
-    """The sequences of the first of VERSIONS that a root has; anno/VERSION as the folder chooses one."""
+    """The sequences of the first of VERSIONS that a root has; anno/VERSION as the folder chooses
+    one.
+    """
     chosen = folder.resolve()
     if chosen.parent.name == "anno" and chosen.name in VERSIONS:
         return _find_version(chosen.parent.parent, chosen.name)

@@ -1,4 +1,5 @@
-"""ILSVRC-VID: Data/VID/.../NAME/, and in Annotations/VID/.../NAME/ an XML file a frame; counts from 0.
+"""ILSVRC-VID: Data/VID/.../NAME/, and in Annotations/VID/.../NAME/ an XML file a frame; counts from
+0.
 
 A file has any number of objects, which keep their trackid through a video.  Source: the devkit of
 ILSVRC2015, readme.
@@ -14,11 +15,15 @@ from .sequence import Entry, Sequence
 
 
 def find(folder: Path) -> list[Entry]:
-    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is deeper than val."""
+    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is
+    deeper than val.
+    """
     top, images = folder / "Annotations", folder / "Data"
     start = top / "VID" if (top / "VID").is_dir() else top
     walk = os.walk(start) if images.is_dir() else ()
-    truths = sorted(Path(path) for path, _, files in walk if any(file.endswith(".xml") for file in files))
+    truths = sorted(
+        Path(path) for path, _, files in walk if any(file.endswith(".xml") for file in files)
+    )
     return [Entry(truth.name, "vid", images / truth.relative_to(top), truth) for truth in truths]
 
 
@@ -33,7 +38,8 @@ def read(entry: Entry, files: list[Path]) -> list[Sequence]:
 
 
 def read_objects(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """{trackid: (boxes (n, 4) float64, 0-based, visible (n,) bool)} from the .xml files named as the frames.
+    """{trackid: (boxes (n, 4) float64, 0-based, visible (n,) bool)} from the .xml files named as
+    the frames.
 
     Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN
     where a target is not in a frame; not visible where it is marked as occluded.  Raises
@@ -45,10 +51,14 @@ def read_objects(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray
         if not path.is_file():
             continue
         for target, box, occluded in read_frame(path):
-            boxes, visible = found.setdefault(target, (np.full((len(frames), 4), np.nan), np.ones(len(frames), bool)))
+            boxes, visible = found.setdefault(
+                target, (np.full((len(frames), 4), np.nan), np.ones(len(frames), bool))
+            )
             boxes[index], visible[index] = box, not occluded
     if not found:
-        raise ValueError(f"{folder}: no object in any .xml with the name of a frame in {frames[0].parent}")
+        raise ValueError(
+            f"{folder}: no object in any .xml with the name of a frame in {frames[0].parent}"
+        )
     return dict(sorted(found.items()))
 
 

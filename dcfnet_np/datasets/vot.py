@@ -12,7 +12,11 @@ from .sequence import Entry, Sequence
 
 def find(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
-    truths = [path for name in ("groundtruth.txt", "groundtruth_poly.txt") if (path := folder / name).is_file()]
+    truths = [
+        path
+        for name in ("groundtruth.txt", "groundtruth_poly.txt")
+        if (path := folder / name).is_file()
+    ]
     return [Entry(folder.resolve().name, "vot", folder, truth) for truth in truths[:1]]
 
 

@@ -1,4 +1,5 @@
-"""Trackers by name, for evaluation: our own, OpenCV's, and correlation filters on hand-made features.
+"""Trackers by name, for evaluation: our own, OpenCV's, and correlation filters on hand-made
+features.
 
     dcfnet[:WEIGHTS[:PRESET]]   our tracker; weights are a packaged name or a file, PRESET may be a .json file, and
                                 NAME:FIELD=VALUE changes a field
@@ -35,10 +36,15 @@ RANDOM = ("mil",)  # boxes differ from run to run: MIL seeds its random numbers 
 SMALLEST = 6  # pixels of a target that OpenCV's trackers are given
 NANO_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
-# Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the number of elements;
-# scale search and window of the released code.  HOG maps have 63 cells of 4 pixels, so a window is seen at 252 pixels.
-_RELEASED = dataclasses.replace(get_preset("pytorch"), swapped_clamp=False, padding=1.5, lam_divisor="elements")
-HOG_PRESET = dataclasses.replace(_RELEASED, name="hog-dcf", input_size=63, sigma_factor=0.1, learning_rate=0.02)
+# Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the
+# number of elements; scale search and window of the released code.  HOG maps have 63 cells of 4
+# pixels, so a window is seen at 252 pixels.
+_RELEASED = dataclasses.replace(
+    get_preset("pytorch"), swapped_clamp=False, padding=1.5, lam_divisor="elements"
+)
+HOG_PRESET = dataclasses.replace(
+    _RELEASED, name="hog-dcf", input_size=63, sigma_factor=0.1, learning_rate=0.02
+)
 GRAY_PRESET = dataclasses.replace(_RELEASED, name="gray-dcf", sigma_factor=0.2, learning_rate=0.075)
 
 
@@ -50,7 +56,8 @@ class Unavailable(RuntimeError):
 class Spec:
     """A tracker by name and settings; `make` builds one.
 
-    label: its name in files and tables.  kind: one of KINDS.  model: weights (dcfnet) or model file or folder.
+    label: its name in files and tables.  kind: one of KINDS.  model: weights (dcfnet) or model file
+    or folder.
     Raises ValueError for anything else: a label is a part of paths that are written.
     """
 
@@ -62,15 +69,20 @@ class Spec:
 
     def __post_init__(self) -> None:
         if not all(isinstance(value, str) for value in dataclasses.astuple(self)):
-            raise ValueError(f"tracker settings must be words, got {dataclasses.astuple(self)!r:.80}")
+            raise ValueError(
+                f"tracker settings must be words, got {dataclasses.astuple(self)!r:.80}"
+            )
         if self.kind not in KINDS:
             raise ValueError(f"unknown tracker {self.kind[:60]!r}; known: {', '.join(KINDS)}")
         if not re.fullmatch(r"[\w-][\w.-]*", self.label):
-            raise ValueError(f"tracker name {self.label[:60]!r} must be letters, digits, '_', '-' and '.'")
+            raise ValueError(
+                f"tracker name {self.label[:60]!r} must be letters, digits, '_', '-' and '.'"
+            )
 
 
 def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:
-    """`[NAME=]KIND[:MODEL[:PRESET]]` -> Spec.  weights, preset, device: what a plain `dcfnet` takes.
+    """`[NAME=]KIND[:MODEL[:PRESET]]` -> Spec.  weights, preset, device: what a plain `dcfnet`
+    takes.
 
     Raises ValueError for an unknown kind or preset, or a name that makes no file name.
     """
@@ -79,16 +91,22 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
     kind, *words = re.split(r":(?!\w+=)", rest)  # a preset's fields stay with it
     if kind not in KINDS:
         raise ValueError(f"unknown tracker {kind!r}; known: {', '.join(KINDS)}")
-    if len(words) > (2 if kind == "dcfnet" else 1) or (words and kind not in ("dcfnet", "nano", "vit")):
-        raise ValueError(f"tracker {rest!r}: expected dcfnet:WEIGHTS:PRESET, nano:FOLDER, vit:FILE or a bare name")
+    if len(words) > (2 if kind == "dcfnet" else 1) or (
+        words and kind not in ("dcfnet", "nano", "vit")
+    ):
+        raise ValueError(
+            f"tracker {rest!r}: expected dcfnet:WEIGHTS:PRESET, nano:FOLDER, vit:FILE or a bare name"
+        )
     if kind != "dcfnet":
         label = name or kind
         spec = Spec(label, kind, *words)
     else:
         model, preset = (words + [weights, preset][len(words) :])[:2]
         label = name or re.sub(r"[^\w.-]", "-", "-".join(["dcfnet", *map(_short, words)]))
-        spec = Spec(label, kind, model, join(*split(preset)), device)  # not the name of a file, which may change
-    if spec.model and Path(spec.model).exists():  # a later run, or another machine, may have another working folder
+        # not the name of a file, which may change
+        spec = Spec(label, kind, model, join(*split(preset)), device)
+    # a later run, or another machine, may have another working folder
+    if spec.model and Path(spec.model).exists():
         spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
     return spec
 
@@ -100,7 +118,10 @@ def _short(word: str) -> str:
 
 
 def make(spec: Spec) -> EvaluatedTracker:
-    """A new tracker.  Raises Unavailable with the reason, ValueError for wrong weights or presets."""
+    """A new tracker.
+
+    Raises Unavailable with the reason, ValueError for wrong weights or presets.
+    """
     if spec.kind == "dcfnet":
         return Boxes(Tracker(weights=spec.model, preset=spec.preset, device=spec.device))
     if spec.kind == "hog-dcf":
@@ -113,7 +134,9 @@ def make(spec: Spec) -> EvaluatedTracker:
 
 
 def describe(spec: Spec) -> dict[str, Any]:
-    """Everything that settles a tracker's boxes, for the report: preset, weights and their digest, versions."""
+    """Everything that settles a tracker's boxes, for the report: preset, weights and their digest,
+    versions.
+    """
     facts: dict[str, Any] = dataclasses.asdict(spec)
     if spec.kind == "dcfnet":
         used = weights.load(spec.model)
@@ -122,7 +145,9 @@ def describe(spec: Spec) -> dict[str, Any]:
         facts["parameters"] = int(sum(p.size for p in used.parameters.values()))
         facts["weights_digest"] = weights.digest(used.parameters)
     elif spec.kind in ("hog-dcf", "gray-dcf"):
-        facts["settings"] = dataclasses.asdict(HOG_PRESET if spec.kind == "hog-dcf" else GRAY_PRESET)
+        facts["settings"] = dataclasses.asdict(
+            HOG_PRESET if spec.kind == "hog-dcf" else GRAY_PRESET
+        )
     elif spec.kind != "identity":
         import cv2
 
@@ -163,9 +188,13 @@ class OpenCV:
         self._tracker = self._create()
         x, y, w, h = (int(round(value)) for value in box)
         height, width = frame.shape[:2]
-        # They need some of the target inside the frame, and MIL looks for features in a target of 3 pixels for ever.
+        # They need some of the target inside the frame, and MIL looks for features in a target of 3
+        # pixels for ever.
         left, top = min(max(x, 0), width - SMALLEST), min(max(y, 0), height - SMALLEST)
-        right, bottom = max(min(x + w, width), left + SMALLEST), max(min(y + h, height), top + SMALLEST)
+        right, bottom = (
+            max(min(x + w, width), left + SMALLEST),
+            max(min(y + h, height), top + SMALLEST),
+        )
         self._tracker.init(np.ascontiguousarray(frame), (left, top, right - left, bottom - top))
 
     def update(self, frame: np.ndarray) -> "tuple[float, ...] | None":
@@ -185,7 +214,9 @@ def _opencv_factory(spec: Spec) -> Callable[[], Any]:
         name = f"Tracker{spec.kind.upper()}"
         legacy: Any = getattr(cv2, "legacy", None)
         for module in (cv2, legacy):
-            create = getattr(module, f"{name}_create", None) or getattr(getattr(module, name, None), "create", None)
+            create = getattr(module, f"{name}_create", None) or getattr(
+                getattr(module, name, None), "create", None
+            )
             if create is not None:
                 return create  # type: ignore[no-any-return]
         raise Unavailable(
@@ -211,7 +242,8 @@ def _opencv_factory(spec: Spec) -> Callable[[], Any]:
     return lambda: cv2.TrackerVit_create(parameters)  # type: ignore[attr-defined]
 
 
-# --- hand-made features -----------------------------------------------------------------------------------
+# --- hand-made features
+# -----------------------------------------------------------------------------------
 
 
 class FeatureTracker(Tracker):
@@ -221,7 +253,9 @@ class FeatureTracker(Tracker):
     preset: its input_size is that of the map; windows are seen at `cell` times as many pixels.
     """
 
-    def __init__(self, features: Callable[[np.ndarray], np.ndarray], preset: Preset, cell: int = 1) -> None:
+    def __init__(
+        self, features: Callable[[np.ndarray], np.ndarray], preset: Preset, cell: int = 1
+    ) -> None:
         super().__init__(weights="light", preset=preset, device="cpu")  # the weights are not used
         self._settings = {"features": features, "preset": preset, "cell": cell}  # of a copy
         window = hann((preset.input_size, preset.input_size))
@@ -244,11 +278,12 @@ def gray(patches: np.ndarray) -> np.ndarray:
 def fhog(patches: np.ndarray, cell: int = 4) -> np.ndarray:
     """Felzenszwalb's HOG: (S, C, N, N) -> (S, 31, N // cell, N // cell) float32.
 
-    Channels: 18 signed orientations, 9 unsigned ones, and 4 with the gradient energy around the cell.  Each pixel
-    votes, with its gradient's length, for the nearest of 18 directions in the four cells around it, bilinearly; each
-    cell's votes are divided by the energies of the four blocks of 2x2 cells that hold it, cut at .2, and summed.
-    Source: Felzenszwalb et al., "Object detection with discriminatively trained part-based models", PAMI 2010, Sec. 6.
-    """
+    Channels: 18 signed orientations, 9 unsigned ones, and 4 with the gradient energy around the
+    cell.  Each pixel votes, with its gradient's length, for the nearest of 18 directions in the
+    four cells around it, bilinearly; each cell's votes are divided by the energies of the four
+    blocks of 2x2 cells that hold it, cut at .2, and summed.
+    Source: Felzenszwalb et al., "Object detection with discriminatively trained part-based models",
+    PAMI 2010, Sec. 6."""
     count, _, height, width = patches.shape
     rows, columns = height // cell, width // cell
     patches = patches[:, :, : rows * cell, : columns * cell].astype(np.float32, copy=False)
@@ -262,16 +297,22 @@ def fhog(patches: np.ndarray, cell: int = 4) -> np.ndarray:
     length = np.hypot(dx, dy)
     direction = np.rint(np.arctan2(dy, dx) * (18 / (2 * np.pi))).astype(np.intp) % 18
 
-    # Votes.  A pixel at y lies (y + .5) / cell - .5 cells from the middle of cell 0; cells outside take no votes.
+    # Votes.  A pixel at y lies (y + .5) / cell - .5 cells from the middle of cell 0; cells outside
+    # take no votes.
     low_row, high_row, low_row_weight = _bins(rows * cell, cell)
     low_column, high_column, low_column_weight = _bins(columns * cell, cell)
     histogram = np.zeros(count * 18 * (rows + 2) * (columns + 2), np.float32)
     base = (np.arange(count)[:, None, None] * 18 + direction) * (rows + 2)
     for row, row_weight in ((low_row, low_row_weight), (high_row, 1 - low_row_weight)):
-        for column, column_weight in ((low_column, low_column_weight), (high_column, 1 - low_column_weight)):
+        for column, column_weight in (
+            (low_column, low_column_weight),
+            (high_column, 1 - low_column_weight),
+        ):
             index = (base + row[:, None]) * (columns + 2) + column
             votes = length * (row_weight[:, None] * column_weight)
-            histogram += np.bincount(index.ravel(), votes.ravel(), histogram.size).astype(np.float32)
+            histogram += np.bincount(index.ravel(), votes.ravel(), histogram.size).astype(
+                np.float32
+            )
     signed = histogram.reshape(count, 18, rows + 2, columns + 2)[:, :, 1:-1, 1:-1]
     unsigned = signed[:, :9] + signed[:, 9:]
 
@@ -290,7 +331,13 @@ def fhog(patches: np.ndarray, cell: int = 4) -> np.ndarray:
 
 
 def _bins(size: int, cell: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel the two nearest cells, counted from 1 so that 0 lies outside, and the weight of the first."""
+    """For each pixel the two nearest cells, counted from 1 so that 0 lies outside, and the weight
+    of the first.
+    """
     position = (np.arange(size) + 0.5) / cell - 0.5
     low = np.floor(position)
-    return low.astype(np.intp) + 1, low.astype(np.intp) + 2, (1 - (position - low)).astype(np.float32)
+    return (
+        low.astype(np.intp) + 1,
+        low.astype(np.intp) + 2,
+        (1 - (position - low)).astype(np.float32),
+    )

@@ -1,4 +1,6 @@
-"""`dcfnet score --explain`: one result by several rules, side by side, and the conventions that tell them apart."""
+"""`dcfnet score --explain`: one result by several rules, side by side, and the conventions that
+tell them apart.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +13,9 @@ from .result_files import Pair
 from .results import VOT_HEADING, figure, vot_figures
 
 NO_BOX = (0.0, 0.0, 0.0, 0.0)  # a segment's box, which scoring does not look at
-INFERRED = "paper: an inference from a script in the history of the authors' repository; they stated none"
+INFERRED = (
+    "paper: an inference from a script in the history of the authors' repository; they stated none"
+)
 
 
 def table(pairs: Sequence[Pair], rules: Sequence[Rules]) -> list[tuple[str, ...]]:
@@ -31,7 +35,9 @@ def table(pairs: Sequence[Pair], rules: Sequence[Rules]) -> list[tuple[str, ...]
     names = ["success", "OP@.5", "DP@20", "normalised precision@.2"]
     names += ["centre error, px", "mean overlap", "frames counted"]
     rows = [("", *(each.name for each in rules))]
-    rows += [(name, *(str(value) for value in values)) for name, values in zip(names, zip(*columns))]
+    rows += [
+        (name, *(str(value) for value in values)) for name, values in zip(names, zip(*columns))
+    ]
     return rows
 
 

@@ -1,8 +1,9 @@
-"""How a tracker is run over a sequence: OTB's OPE, TRE and SRE, and VOT2015's supervised experiment.
+"""How a tracker is run over a sequence: OTB's OPE, TRE and SRE, and VOT2015's supervised
+experiment.
 
 Any object with `init(frame, box)` and `update(frame) -> box | None` can be run; None, and a box that is not finite or
-has no positive size, is a failed frame and keeps the last box.  Boxes are (x, y, w, h), pixels, 0-based.
-"""
+has no positive size, is a failed frame and keeps the last box.  Boxes are (x, y, w, h), pixels,
+0-based."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,15 @@ import numpy as np
 
 from ..vision.boxes import Box
 from . import datasets
-from .metrics import FrameScores, Rules, SequenceScores, is_box, is_there, score_frames, score_sequence
+from .metrics import (
+    FrameScores,
+    Rules,
+    SequenceScores,
+    is_box,
+    is_there,
+    score_frames,
+    score_sequence,
+)
 
 PROTOCOLS = ("ope", "tre", "sre", "vot")
 
@@ -22,7 +31,8 @@ TRE_SHORTEST = 20  # frames of the last run
 
 VOT_SKIP = 5  # frames between a failure and the new start
 VOT_BURN_IN = 10  # frames from a start on that do not count for accuracy
-VOT2015_LENGTHS = (108, 371)  # the challenge's range of sequence lengths for the expected average overlap
+# the challenge's range of sequence lengths for the expected average overlap
+VOT2015_LENGTHS = (108, 371)
 
 # What VOT's result files write for a frame without a box.
 UNKNOWN, STARTED, FAILED = 0, 1, 2
@@ -39,7 +49,8 @@ class EvaluatedTracker(Protocol):
 
 @dataclass(frozen=True)
 class Segment:
-    """One run over a sequence: from frame `start` to before frame `end`, or to the last, begun with `box`.
+    """One run over a sequence: from frame `start` to before frame `end`, or to the last, begun with
+    `box`.
 
     name: "" for the only run of a sequence, else what tells its result file from the others'.
     """
@@ -58,9 +69,9 @@ class Segment:
 class Run(NamedTuple):
     """What a tracker did, a row for each frame from the segment's start on.
 
-    boxes: (n, 4).  times: (n,) seconds of tracking alone, NaN where it did not run.  decoding: (n,) seconds to read and
-    decode the frame.  states: (n,) UNKNOWN, STARTED, FAILED or BOX; all but the first are BOX unless supervised.
-    """
+    boxes: (n, 4).  times: (n,) seconds of tracking alone, NaN where it did not run.  decoding: (n,)
+    seconds to read and decode the frame.  states: (n,) UNKNOWN, STARTED, FAILED or BOX; all but the
+    first are BOX unless supervised."""
 
     boxes: np.ndarray
     times: np.ndarray
@@ -68,8 +79,13 @@ class Run(NamedTuple):
     states: np.ndarray
 
 
-def segments(sequence: datasets.Sequence, protocol: Literal["ope", "tre", "sre", "vot"], rules: Rules) -> list[Segment]:
-    """The runs of a protocol.  Raises ValueError for an unknown one, DatasetError without a box to start from."""
+def segments(
+    sequence: datasets.Sequence, protocol: Literal["ope", "tre", "sre", "vot"], rules: Rules
+) -> list[Segment]:
+    """The runs of a protocol.
+
+    Raises ValueError for an unknown one, DatasetError without a box to start from.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     first = sequence.first if rules.omit_initial else 0
@@ -83,24 +99,33 @@ def segments(sequence: datasets.Sequence, protocol: Literal["ope", "tre", "sre",
         return [Segment("", first, box, supervised=True)]
     if protocol == "tre":
         starts = tre_starts(is_there(sequence.boxes, rules), first)
-        return [Segment(f"{k:02d}", start, _box(sequence.boxes[start])) for k, start in enumerate(starts, start=1)]
+        return [
+            Segment(f"{k:02d}", start, _box(sequence.boxes[start]))
+            for k, start in enumerate(starts, start=1)
+        ]
     shifted = sre_boxes(box, sequence.frame_size())
     return [Segment(name, first, each) for name, each in shifted.items()]
 
 
-def even_segments(sequence: datasets.Sequence, rules: Rules, count: int, frames: int | None = None) -> list[Segment]:
-    """`count` runs that start at even distances, each of at most so many frames; the first is OPE's.
+def even_segments(
+    sequence: datasets.Sequence, rules: Rules, count: int, frames: int | None = None
+) -> list[Segment]:
+    """`count` runs that start at even distances, each of at most so many frames; the first is
+    OPE's.
 
-    Unlike TRE's, the last start is as far from the end as the others are apart.  Frames without ground truth are passed
-    over, and those that leave fewer than TRE_SHORTEST frames, so a short sequence has fewer.  Raises DatasetError.
-    """
+    Unlike TRE's, the last start is as far from the end as the others are apart.  Frames without
+    ground truth are passed over, and those that leave fewer than TRE_SHORTEST frames, so a short
+    sequence has fewer.  Raises DatasetError."""
     (first,) = segments(sequence, "ope", rules)
     usable = np.flatnonzero(is_there(sequence.boxes, rules))
     usable = usable[(usable > first.start) & (usable <= len(sequence) - TRE_SHORTEST)].tolist()
     usable.insert(0, first.start)
     starts = sorted({usable[k * len(usable) // count] for k in range(count)})
     ends = [None if frames is None else start + frames for start in starts]
-    return [Segment(str(start), start, _box(sequence.boxes[start]), end=end) for start, end in zip(starts, ends)]
+    return [
+        Segment(str(start), start, _box(sequence.boxes[start]), end=end)
+        for start, end in zip(starts, ends)
+    ]
 
 
 def is_annotated(sequence: datasets.Sequence, start: int = 0, end: int | None = None) -> bool:
@@ -111,7 +136,9 @@ def is_annotated(sequence: datasets.Sequence, start: int = 0, end: int | None = 
     return bool(is_box(sequence.boxes[start + 1 : end]).any())
 
 
-def score(sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rules: Rules) -> SequenceScores:
+def score(
+    sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rules: Rules
+) -> SequenceScores:
     """Scores of one sequence from its runs, whose frames are pooled; NaN without annotation."""
     size = sequence.frame_size() if rules.clip_to_frame else None
     frames = []
@@ -124,7 +151,9 @@ def score(sequence: datasets.Sequence, runs: Sequence[tuple[Segment, Run]], rule
     return score_sequence(frames, rules)
 
 
-def success(tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment, rules: Rules) -> float:
+def success(
+    tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment, rules: Rules
+) -> float:
     """Success score of one run, AUC or AO as the rules say."""
     return score(sequence, [(segment, run(tracker, sequence, segment))], rules).scores.success
 
@@ -137,23 +166,26 @@ def _box(row: np.ndarray) -> Box:
 def tre_starts(there: np.ndarray, first: int = 0) -> list[int]:
     """The 20 first frames of TRE's runs, counted from 0, which all go on to the last frame.
 
-    there: (n,) bool, frames with ground truth; the others are passed over.  The runs start at even distances, and the
-    last has at least 20 frames.  A sequence too short for 20 different starts has fewer.  Source: OTB's splitSeqTRE.
-    """
+    there: (n,) bool, frames with ground truth; the others are passed over.  The runs start at even
+    distances, and the last has at least 20 frames.  A sequence too short for 20 different starts
+    has fewer.  Source: OTB's splitSeqTRE."""
     usable = np.flatnonzero(there)
     usable = usable[usable >= first]
     last = int(np.sum(len(there) - usable >= TRE_SHORTEST))  # starts that leave enough frames
     if last == 0:
         return [first]
     step = last / (TRE_STARTS - 1)
-    positions = [int(1 + k * step) for k in range(TRE_STARTS - 1)] + [last]  # counted from 1, as there
+    # counted from 1, as there
+    positions = [int(1 + k * step) for k in range(TRE_STARTS - 1)] + [last]
     return sorted({int(usable[position - 1]) for position in positions if position <= last})
 
 
 def sre_boxes(box: Box, frame_size: tuple[int, int]) -> dict[str, Box]:
-    """The 12 first boxes of SRE: four scales, four shifts and four corners pulled out by a tenth of the size.
+    """The 12 first boxes of SRE: four scales, four shifts and four corners pulled out by a tenth of
+    the size.
 
-    frame_size: (width, height); boxes are cut at its edges.  Coordinates are whole pixels where OTB's are.
+    frame_size: (width, height); boxes are cut at its edges.  Coordinates are whole pixels where
+    OTB's are.
     Source: OTB's shiftInitBB, whose corner shifts move one corner and leave the opposite one.
     """
     x, y, w, h = box
@@ -186,7 +218,10 @@ def _cut(box: tuple[float, float, float, float], frame_size: tuple[int, int]) ->
 
 
 def run(tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment) -> Run:
-    """Run a tracker over one segment.  Only its own work counts in `times`; frames are decoded before."""
+    """Run a tracker over one segment.
+
+    Only its own work counts in `times`; frames are decoded before.
+    """
     if segment.supervised:
         return _run_supervised(tracker, sequence, segment)
     recorder = _Recorder(sequence, segment)
@@ -196,11 +231,14 @@ def run(tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment
     return recorder.run
 
 
-def _run_supervised(tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment) -> Run:
-    """VOT's supervised run: a frame of no overlap is a failure, and five frames later the tracker starts anew.
+def _run_supervised(
+    tracker: EvaluatedTracker, sequence: datasets.Sequence, segment: Segment
+) -> Run:
+    """VOT's supervised run: a frame of no overlap is a failure, and five frames later the tracker
+    starts anew.
 
-    A failed frame without ground truth cannot be told and is none; a start waits for a frame with ground truth.
-    """
+    A failed frame without ground truth cannot be told and is none; a start waits for a frame with
+    ground truth."""
     recorder = _Recorder(sequence, segment)
     truth = sequence.boxes[segment.start :]
     there = is_box(truth)
@@ -228,7 +266,9 @@ class _Recorder:
         self.sequence, self.first = sequence, segment.start
         self.count = segment.frames(sequence)
         nan = np.full(self.count, np.nan)
-        self.run = Run(np.full((self.count, 4), np.nan), nan.copy(), nan, np.full(self.count, UNKNOWN, np.int8))
+        self.run = Run(
+            np.full((self.count, 4), np.nan), nan.copy(), nan, np.full(self.count, UNKNOWN, np.int8)
+        )
 
     def start(self, tracker: EvaluatedTracker, index: int, box: Box) -> None:
         self.run.boxes[index] = box
@@ -252,14 +292,15 @@ class _Recorder:
         return answer
 
 
-# --- VOT's measures ---------------------------------------------------------------------------------------
+# --- VOT's measures
+# ---------------------------------------------------------------------------------------
 
 
 class VotScores(NamedTuple):
     """Accuracy, robustness and expected average overlap.
 
-    On few sequences these are a test of the code, not a score: the challenge's 60 give the length range its meaning.
-    """
+    On few sequences these are a test of the code, not a score: the challenge's 60 give the length
+    range its meaning."""
 
     accuracy: float  # mean overlap of tracked frames without the burn-in
     failures: int
@@ -270,7 +311,9 @@ class VotScores(NamedTuple):
 
 
 def vot_overlaps(sequence: datasets.Sequence, result: Run) -> np.ndarray:
-    """Overlap of each frame with ground truth inside the frame: (n,), NaN where the tracker had no box of its own."""
+    """Overlap of each frame with ground truth inside the frame: (n,), NaN where the tracker had no
+    box of its own.
+    """
     start = len(sequence) - len(result.boxes)
     overlap = _overlaps(sequence, start)
     truth = sequence.boxes[start:]
@@ -282,9 +325,14 @@ def vot_overlaps(sequence: datasets.Sequence, result: Run) -> np.ndarray:
 
 
 def vot_scores(
-    overlaps: Sequence[np.ndarray], states: Sequence[np.ndarray], lengths: tuple[int, int] = VOT2015_LENGTHS
+    overlaps: Sequence[np.ndarray],
+    states: Sequence[np.ndarray],
+    lengths: tuple[int, int] = VOT2015_LENGTHS,
 ) -> VotScores:
-    """VOT2015's measures of one tracker.  overlaps, states: (n,) of each sequence, from `vot_overlaps` and `Run`."""
+    """VOT2015's measures of one tracker.
+
+    overlaps, states: (n,) of each sequence, from `vot_overlaps` and `Run`.
+    """
     accurate = []
     for overlap, state in zip(overlaps, states):
         counted = overlap.copy()
@@ -310,16 +358,24 @@ def vot_scores(
 def expected_overlap(overlaps: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> np.ndarray:
     """Expected average overlap of runs of 1, 2, ... frames, NaN where there is none so long.
 
-    Runs are cut at each new start.  One that ends in a failure is filled up with zeros, for the tracker would not have
-    come back; one that ends with its sequence counts only up to its length.  All runs count alike.  The first frame,
-    whose box was given, is left out.  Source: Kristan et al., "The Visual Object Tracking VOT2015 challenge
-    results", 2015, Sec. 3, and the challenge's estimate_expected_overlap.
-    """
+    Runs are cut at each new start.  One that ends in a failure is filled up with zeros, for the
+    tracker would not have come back; one that ends with its sequence counts only up to its length.
+    All runs count alike.  The first frame, whose box was given, is left out.  Source: Kristan et
+    al., "The Visual Object Tracking VOT2015 challenge results", 2015, Sec. 3, and the challenge's
+    estimate_expected_overlap."""
     longest = max(len(overlap) for overlap in overlaps)
     fragments = []
     for overlap, state in zip(overlaps, states):
-        # The next run starts VOT_SKIP frames after a failure.  As in the toolkit, this run's zeros reach that far.
-        starts = [0, *(int(f) + VOT_SKIP for f in np.flatnonzero(state == FAILED) if f + VOT_SKIP < len(overlap))]
+        # The next run starts VOT_SKIP frames after a failure.  As in the toolkit, this run's zeros
+        # reach that far.
+        starts = [
+            0,
+            *(
+                int(f) + VOT_SKIP
+                for f in np.flatnonzero(state == FAILED)
+                if f + VOT_SKIP < len(overlap)
+            ),
+        ]
         ends = [*(later + 1 for later in starts[1:]), len(overlap)]
         for number, (start, end) in enumerate(zip(starts, ends), start=1):
             fragment = np.full(longest, 0.0 if number < len(starts) else np.nan)
@@ -338,7 +394,9 @@ def expected_overlap(overlaps: Sequence[np.ndarray], states: Sequence[np.ndarray
 
 
 def _overlaps(sequence: datasets.Sequence, start: int) -> Callable[[int, np.ndarray], float]:
-    """A function of frame (from `start` on) and box: overlap with the polygon, or the box, inside the frame."""
+    """A function of frame (from `start` on) and box: overlap with the polygon, or the box, inside
+    the frame.
+    """
     width, height = sequence.frame_size()
     polygons = sequence.polygons
 
@@ -354,7 +412,9 @@ def _overlaps(sequence: datasets.Sequence, start: int) -> Callable[[int, np.ndar
 
 
 def polygon_overlap(points: np.ndarray, box: np.ndarray, frame_size: tuple[int, int]) -> float:
-    """Intersection over union of a polygon (n, 2) and a box, both cut at the frame's edges; 0 where both are empty."""
+    """Intersection over union of a polygon (n, 2) and a box, both cut at the frame's edges; 0 where
+    both are empty.
+    """
     width, height = frame_size
     low = np.clip(box[:2], 0, frame_size)
     high = np.clip(box[:2] + box[2:], 0, frame_size)
@@ -364,8 +424,12 @@ def polygon_overlap(points: np.ndarray, box: np.ndarray, frame_size: tuple[int, 
     return intersection / union if union > 0 else 0.0
 
 
-def cut_polygon(points: np.ndarray, left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """The part of a polygon (n, 2) inside an upright box: Sutherland and Hodgman, 1974, one edge after the other."""
+def cut_polygon(
+    points: np.ndarray, left: float, top: float, right: float, bottom: float
+) -> np.ndarray:
+    """The part of a polygon (n, 2) inside an upright box: Sutherland and Hodgman, 1974, one edge
+    after the other.
+    """
     for axis, limit, sign in ((0, left, 1), (0, right, -1), (1, top, 1), (1, bottom, -1)):
         distance = sign * (points[:, axis] - limit)  # not negative inside
         kept = []

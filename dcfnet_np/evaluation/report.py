@@ -1,4 +1,7 @@
-"""The report of a run: plots as SVG and PNG, and one self-contained HTML page.  Needs the extra `report`."""
+"""The report of a run: plots as SVG and PNG, and one self-contained HTML page.
+
+Needs the extra `report`.
+"""
 
 import base64
 import importlib
@@ -22,7 +25,8 @@ COLOURS = (
     "#a0785a", "#d16ba5", "#7f8c8d", "#a39b2b", "#2fa3b5",
 )  # fmt: skip
 STYLES = ("-", "--", ":", "-.")
-INK, PAPER = "#1d2329", "#fefefe"  # of a plot; inside the page they become the page's own, light or dark
+# of a plot; inside the page they become the page's own, light or dark
+INK, PAPER = "#1d2329", "#fefefe"
 WHITE = (255, 255, 255)
 
 LOST_BELOW = 0.1  # overlap
@@ -59,13 +63,18 @@ def check_installed() -> None:
         try:
             importlib.import_module(name)
         except ImportError:
-            raise ValueError(f"a report needs {name}; install the extra report: pip install '.[report]'") from None
+            raise ValueError(
+                f"a report needs {name}; install the extra report: pip install '.[report]'"
+            ) from None
 
 
-def write(out: Path, results: dict[str, Any], jobs: Sequence[Job], other: dict[str, Any] | None = None) -> None:
+def write(
+    out: Path, results: dict[str, Any], jobs: Sequence[Job], other: dict[str, Any] | None = None
+) -> None:
     """Write report.html and plots/*.svg, *.png into `out`.
 
-    results: what `results.load` gives.  jobs: those of the run, for the frames of the failure gallery.
+    results: what `results.load` gives.  jobs: those of the run, for the frames of the failure
+    gallery.
     other: the results of another run, to be compared with.  Raises WriteError.
     """
     import jinja2
@@ -88,13 +97,17 @@ def write(out: Path, results: dict[str, Any], jobs: Sequence[Job], other: dict[s
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        **_context(results), plots=inline, **_gallery(out, results, jobs), comparison=_compare(results, other)
+        **_context(results),
+        plots=inline,
+        **_gallery(out, results, jobs),
+        comparison=_compare(results, other),
     )
     with replacing(out / "report.html") as part:
         part.write_text(page, encoding="utf-8")
 
 
-# --- tables -----------------------------------------------------------------------------------------------
+# --- tables
+# -----------------------------------------------------------------------------------------------
 
 
 def _ranked(results: dict[str, Any]) -> list[str]:
@@ -123,7 +136,11 @@ def _context(results: dict[str, Any]) -> dict[str, Any]:
     facts = [results["trackers"][label] for label in labels]
     key = "vot" if vot else "scores"
     best = {}
-    for name in ("accuracy", "eao", "failures") if vot else ("success", "op", "dp", "normalised_precision", "cle"):
+    for name in (
+        ("accuracy", "eao", "failures")
+        if vot
+        else ("success", "op", "dp", "normalised_precision", "cle")
+    ):
         values = [f[key][name] for f in facts if f[key][name] is not None]
         best[name] = (min if name in ("cle", "failures") else max)(values) if values else None
     trackers = [
@@ -171,7 +188,9 @@ def _context(results: dict[str, Any]) -> dict[str, Any]:
         "has_median": all("median" in f for f in facts),
         "success_name": name,
         "success_hint": "average overlap" if name == "AO" else "area under the success curve",
-        "notes": [f"{sequence}: {note}" for sequence, about in known.items() for note in about["notes"]],
+        "notes": [
+            f"{sequence}: {note}" for sequence, about in known.items() for note in about["notes"]
+        ],
     }
 
 
@@ -183,8 +202,14 @@ def _compare(results: dict[str, Any], other: dict[str, Any] | None) -> dict[str,
         raise ValueError("VOT runs are not compared: --compare takes runs of ope, tre or sre")
     warnings = []
     if results["protocol"] != other["protocol"]:
-        warnings.append(f"The protocols differ: {results['protocol']} here, {other['protocol']} there.")
-    rules = [f"{k} ({v}, {other['rules'][k]})" for k, v in results["rules"].items() if other["rules"].get(k) != v]
+        warnings.append(
+            f"The protocols differ: {results['protocol']} here, {other['protocol']} there."
+        )
+    rules = [
+        f"{k} ({v}, {other['rules'][k]})"
+        for k, v in results["rules"].items()
+        if other["rules"].get(k) != v
+    ]
     if rules:
         warnings.append(f"The rules differ in {', '.join(rules)}.")
     rows = []
@@ -192,11 +217,16 @@ def _compare(results: dict[str, Any], other: dict[str, Any] | None) -> dict[str,
         if label not in other["trackers"]:
             warnings.append(f"The other run has no {label}.")
             continue
-        ours, theirs = results["trackers"][label]["sequences"], other["trackers"][label]["sequences"]
+        ours, theirs = (
+            results["trackers"][label]["sequences"],
+            other["trackers"][label]["sequences"],
+        )
         both = [
             (name, ours[name]["success"], theirs[name]["success"])
             for name in ours
-            if name in theirs and ours[name]["success"] is not None and theirs[name]["success"] is not None
+            if name in theirs
+            and ours[name]["success"] is not None
+            and theirs[name]["success"] is not None
         ]
         if not both:
             continue
@@ -204,10 +234,21 @@ def _compare(results: dict[str, Any], other: dict[str, Any] | None) -> dict[str,
         means = [float(np.mean([row[column] for row in both])) for column in (1, 2)]
         lines = [("", *means), *sorted(both, key=lambda row: -abs(row[1] - row[2]))]
         rows += [
-            {"tracker": label, "sequence": name, "this": this, "other": that, "difference": this - that, "words": words}
+            {
+                "tracker": label,
+                "sequence": name,
+                "this": this,
+                "other": that,
+                "difference": this - that,
+                "words": words,
+            }
             for name, this, that in lines
         ]
-    return {"name": other["dataset"]["name"] + ", " + _origin(other), "warnings": warnings, "rows": rows}
+    return {
+        "name": other["dataset"]["name"] + ", " + _origin(other),
+        "warnings": warnings,
+        "rows": rows,
+    }
 
 
 def _origin(results: dict[str, Any]) -> str:
@@ -215,7 +256,8 @@ def _origin(results: dict[str, Any]) -> str:
     return f"dcfnet_np {environment['dcfnet_np']} {environment['commit'][:10]}".strip()
 
 
-# --- plots ------------------------------------------------------------------------------------------------
+# --- plots
+# ------------------------------------------------------------------------------------------------
 
 
 def _plots(results: dict[str, Any]) -> list[tuple[str, str, str, str, Sequence[float], list[Line]]]:
@@ -233,17 +275,30 @@ def _plots(results: dict[str, Any]) -> list[tuple[str, str, str, str, Sequence[f
         return []
     if results["protocol"] == "vot":
         longest = max(len(f["vot"]["curve"]) for f in facts.values())
-        lines = [line(label, _number(f["vot"]["eao"]), f["vot"]["curve"]) for label, f in facts.items()]
+        lines = [
+            line(label, _number(f["vot"]["eao"]), f["vot"]["curve"]) for label, f in facts.items()
+        ]
         title, x = "Expected overlap", list(range(1, longest + 1))
-        return [("expected_overlap", title, "Length of a run, frames", "Expected overlap", x, lines)]
+        return [
+            ("expected_overlap", title, "Length of a run, frames", "Expected overlap", x, lines)
+        ]
     plots = []
     for name, title, x_label, y_label, score in (
         ("success", "Success plot", "Overlap threshold", "Success rate", "success"),
         ("precision", "Precision plot", "Location error threshold, pixels", "Precision", "dp"),
-        ("normalised", "Normalised precision plot", "Normalised error threshold", "Precision", "normalised_precision"),
+        (
+            "normalised",
+            "Normalised precision plot",
+            "Normalised error threshold",
+            "Precision",
+            "normalised_precision",
+        ),
     ):
         ranked = sorted(labels, key=lambda label: -sortable(facts[label]["scores"][score]))
-        lines = [line(label, _number(facts[label]["scores"][score]), facts[label]["curves"][name]) for label in ranked]
+        lines = [
+            line(label, _number(facts[label]["scores"][score]), facts[label]["curves"][name])
+            for label in ranked
+        ]
         x = results["thresholds"][name]
         plots.append((name, f"{title} of {protocol}", x_label, y_label, x, lines))
     return plots
@@ -253,7 +308,9 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _draw(title: str, x_label: str, y_label: str, x: Sequence[float], lines: Sequence[Line], suffix: str) -> bytes:
+def _draw(
+    title: str, x_label: str, y_label: str, x: Sequence[float], lines: Sequence[Line], suffix: str
+) -> bytes:
     """One plot as a file's bytes, the same for the same figures."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -278,12 +335,18 @@ def _draw(title: str, x_label: str, y_label: str, x: Sequence[float], lines: Seq
         for one in lines:
             values = np.array([np.nan if value is None else value for value in one.values])
             axes.plot(
-                x[: len(values)], values, one.style, color=one.colour, linewidth=2.0, label=f"{one.label} [{one.score}]"
+                x[: len(values)],
+                values,
+                one.style,
+                color=one.colour,
+                linewidth=2.0,
+                label=f"{one.label} [{one.score}]",
             )
         axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(x[0], x[-1]), ylim=(0, 1))
         axes.grid(True, color="#888888", alpha=0.25, linewidth=0.8)
-        figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)  # beside no curve, however many
+        # beside no curve, however many
+        figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)
         stream = io.BytesIO()
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
         figure.savefig(stream, format=suffix, dpi=200, facecolor=PAPER, metadata=metadata)
@@ -291,7 +354,9 @@ def _draw(title: str, x_label: str, y_label: str, x: Sequence[float], lines: Seq
 
 
 def _inline(svg: str, name: str) -> str:
-    """An SVG file for inside the page: in the page's text colour and fonts, its ids told apart from other plots'."""
+    """An SVG file for inside the page: in the page's text colour and fonts, its ids told apart from
+    other plots'.
+    """
     svg = svg[svg.index("<svg") :]
     svg = svg.replace(INK, "currentColor").replace(PAPER, "none")
     svg = re.sub(r"(font: [^;\"']*?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", svg)
@@ -300,7 +365,8 @@ def _inline(svg: str, name: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{name} plot"', 1)
 
 
-# --- failures ---------------------------------------------------------------------------------------------
+# --- failures
+# ---------------------------------------------------------------------------------------------
 
 
 def _gallery(out: Path, results: dict[str, Any], jobs: Sequence[Job]) -> dict[str, Any]:
@@ -337,7 +403,9 @@ def _gallery(out: Path, results: dict[str, Any], jobs: Sequence[Job]) -> dict[st
 
 
 def _longest_loss(job: Job, result: Run) -> tuple[float, str, list[tuple[int, str]]] | None:
-    """(share of frames lost, words, frames to show) of the longest run of frames with hardly any overlap, or None."""
+    """(share of frames lost, words, frames to show) of the longest run of frames with hardly any
+    overlap, or None.
+    """
     truth = job.sequence.boxes[job.segment.start :]
     frames = score_frames(result.boxes, truth, Rules(truth="size"))
     there = is_box(truth)
@@ -367,7 +435,9 @@ def _supervised_failure(result: Run) -> tuple[float, str, list[tuple[int, str]]]
     return float(failed.size), f"{failed.size} failure{'s' if failed.size > 1 else ''}", shown
 
 
-def _picture(job: Job, result: Run, index: int, words: str, colour: tuple[int, ...]) -> dict[str, Any]:
+def _picture(
+    job: Job, result: Run, index: int, words: str, colour: tuple[int, ...]
+) -> dict[str, Any]:
     """One frame with both boxes, small, as a data URI."""
     import cv2
 
@@ -382,4 +452,9 @@ def _picture(job: Job, result: Run, index: int, words: str, colour: tuple[int, .
     if not good:
         raise RuntimeError("OpenCV cannot write JPEG")
     uri = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
-    return {"uri": uri, "width": size[0], "height": size[1], "caption": f"frame {number + 1}, {words}"}
+    return {
+        "uri": uri,
+        "width": size[0],
+        "height": size[1],
+        "caption": f"frame {number + 1}, {words}",
+    }

@@ -3,8 +3,8 @@
 A file holds a row for each frame:
 
     SEQUENCE.txt    x,y,w,h from 1, as OTB has it; a fifth number is a confidence, eight are the
-                    corners of a polygon.  VOT's: 1 where the tracker was started, 2 where it failed,
-                    0 where it has no box, else boxes or polygons from 0
+                    corners of a polygon.  VOT's: 1 where the tracker was started, 2 where it
+                    failed, 0 where it has no box, else boxes or polygons from 0
     SEQUENCE.csv    columns x, y, w, h from 0, in the order of a column `frame` where there is one
     SEQUENCE.json   a list of objects with these names
 
@@ -19,7 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import LARGEST, SUFFIXES, from_otb, polygon_to_box, read_numbered_boxes, read_numbers, split_rows
+from ..vision.boxes import (
+    LARGEST,
+    SUFFIXES,
+    from_otb,
+    polygon_to_box,
+    read_numbered_boxes,
+    read_numbers,
+    split_rows,
+)
 from . import datasets
 from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 
@@ -46,7 +54,9 @@ def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[P
         if not files and len(sequences) > 1:
             count = len(sequences)
             name = sequences[0].name + result.suffix
-            raise ValueError(f"{result} is named like none of the {count} sequences; rename it, as {name} is named")
+            raise ValueError(
+                f"{result} is named like none of the {count} sequences; rename it, as {name} is named"
+            )
         files = files or {sequences[0].name: result}
     return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
 
@@ -75,7 +85,9 @@ _FITS: tuple[Callable[[str, datasets.Sequence], bool], ...] = (
 )  # fmt: skip
 
 
-def _match(candidates: Iterable[tuple[str, Path]], sequences: Sequence[datasets.Sequence]) -> dict[str, Path]:
+def _match(
+    candidates: Iterable[tuple[str, Path]], sequences: Sequence[datasets.Sequence]
+) -> dict[str, Path]:
     """File by name of sequence.  ValueError where that is not clear."""
     left, found = list(candidates), dict[str, Path]()
     for fits in _FITS:
@@ -88,7 +100,9 @@ def _match(candidates: Iterable[tuple[str, Path]], sequences: Sequence[datasets.
                 raise ValueError(f"{files[0]} and {files[1]} are both named like {own}; keep one")
             for file in files:
                 if file in owners:
-                    raise ValueError(f"{file} is named like both {owners[file]} and {own}; rename it")
+                    raise ValueError(
+                        f"{file} is named like both {owners[file]} and {own}; rename it"
+                    )
                 owners[file] = own
         found |= {name: file for file, name in owners.items()}
         left = [(name, path) for name, path in left if path not in owners]
@@ -110,7 +124,9 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Run:
         boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
         states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
     if len(boxes) != len(sequence):
-        raise ValueError(f"{path} has {len(boxes)} rows, {sequence.name} has {len(sequence)} frames")
+        raise ValueError(
+            f"{path} has {len(boxes)} rows, {sequence.name} has {len(sequence)} frames"
+        )
     given = (states == STARTED) & np.isnan(boxes).all(axis=1)
     boxes[given] = sequence.boxes[given]
     nothing = np.full(len(boxes), np.nan)
@@ -128,7 +144,9 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = read_numbers(path)
     counts = np.isin(rows[:, 0] - np.arange(len(rows)), (0, 1)).all()
     if rows.shape[1] > 4 and len(rows) > 1 and counts:
-        raise ValueError(f"{path}: the first of {rows.shape[1]} numbers counts the frames; leave that column out")
+        raise ValueError(
+            f"{path}: the first of {rows.shape[1]} numbers counts the frames; leave that column out"
+        )
     if rows.shape[1] not in (4, 5, 8):
         wanted = "4 numbers a row, 5 with a confidence or 8 of a polygon"
         raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]}")
@@ -153,7 +171,9 @@ def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np
                 raise ValueError(f"{path} has {what}; a result needs one for every frame")
         start = len(sequence) - len(boxes)
         if start in (0, sequence.first) and frames[0] not in (start, start + 1):
-            raise ValueError(f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}")
+            raise ValueError(
+                f"{path} begins at frame {frames[0]}, {sequence.name} at frame {start}"
+            )
     return boxes, _unsupervised(len(boxes))
 
 
@@ -166,8 +186,8 @@ def _unsupervised(count: int) -> np.ndarray:
 def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A VOT result file: boxes (n, 4), NaN where there is none, and states (n,).  0-based.
 
-    A row is one of VOT's codes, a box, four nan for none, or a polygon, whose smallest upright box is taken.
-    Empty lines are skipped.
+    A row is one of VOT's codes, a box, four nan for none, or a polygon, whose smallest upright box
+    is taken. Empty lines are skipped.
     Raises ValueError, naming file and line.
     """
     boxes, states = [], []
@@ -183,7 +203,9 @@ def read_vot(path: Path) -> tuple[np.ndarray, np.ndarray]:
         is_box = len(values) in (4, 6) or (len(values) > 6 and len(values) % 2 == 0)
         is_box = is_box and all(abs(value) <= LARGEST for value in values)
         if not is_box and not (len(values) == 1 and values[0] in CODES):
-            raise ValueError(f"{where}: expected 0, 1, 2 or four numbers, got {' '.join(words)[:60]!r}")
+            raise ValueError(
+                f"{where}: expected 0, 1, 2 or four numbers, got {' '.join(words)[:60]!r}"
+            )
         if is_box and len(values) > 4:
             values = polygon_to_box(values).tolist()
         boxes.append(values if is_box else [np.nan] * 4)

@@ -21,7 +21,15 @@ from ..files import replacing
 from . import datasets, metrics
 from .baselines import Spec, describe
 from .metrics import Curves, Rules, Scores, SequenceScores, combine, get_rules
-from .protocols import VOT2015_LENGTHS, Run, VotScores, is_annotated, score, vot_overlaps, vot_scores
+from .protocols import (
+    VOT2015_LENGTHS,
+    Run,
+    VotScores,
+    is_annotated,
+    score,
+    vot_overlaps,
+    vot_scores,
+)
 from .runner import Config, Job, box_file, read, read_json
 
 FORMAT_VERSION = 1
@@ -36,13 +44,19 @@ def build(
     skipped: dict[str, str],
     workers: str,
 ) -> dict[str, Any]:
-    """All figures of a finished run, as plain values.  workers: how it was run, for who reads the speeds."""
+    """All figures of a finished run, as plain values.
+
+    workers: how it was run, for who reads the speeds.
+    """
     rules = get_rules(config.rules)
     trackers = {}
     for spec in specs:
         own = [job for job in jobs if job.spec == spec]
         runs = [(job, read(out, job)) for job in own]
-        facts: dict[str, Any] = {"settings": describe(spec), "speed": speed([result for _, result in runs])}
+        facts: dict[str, Any] = {
+            "settings": describe(spec),
+            "speed": speed([result for _, result in runs]),
+        }
         facts["boxes_digest"] = digest([box_file(out, job) for job in own])
         if config.protocol == "vot":
             facts.update(_vot(runs))
@@ -74,7 +88,9 @@ def build(
 def write(path: Path, results: dict[str, Any]) -> None:
     """Write results.json; NaN and infinity become null."""
     with replacing(path) as part:
-        part.write_text(json.dumps(_plain(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(
+            json.dumps(_plain(results), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def load(out: Path) -> dict[str, Any]:
@@ -114,7 +130,9 @@ def score_jobs(runs: Sequence[tuple[Job, Run]], rules: Rules) -> dict[str, Seque
     return {sequence.name: score(sequence, parts, rules) for sequence, parts in by_sequence.items()}
 
 
-def _scores(runs: Sequence[tuple[Job, Run]], sequences: Sequence[datasets.Sequence], rules: Rules) -> dict[str, Any]:
+def _scores(
+    runs: Sequence[tuple[Job, Run]], sequences: Sequence[datasets.Sequence], rules: Rules
+) -> dict[str, Any]:
     scored = score_jobs(runs, rules)
     overall, curves = combine(list(scored.values()), rules)
     facts: dict[str, Any] = {"scores": overall._asdict(), "curves": _curves(curves)}
@@ -125,11 +143,18 @@ def _scores(runs: Sequence[tuple[Job, Run]], sequences: Sequence[datasets.Sequen
     attributes = sorted({word for sequence in sequences for word in sequence.attributes})
     facts["attributes"] = {}
     for word in attributes:
-        having = [scored[s.name] for s in sequences if word in s.attributes and scored[s.name].scores.frames]
+        having = [
+            scored[s.name]
+            for s in sequences
+            if word in s.attributes and scored[s.name].scores.frames
+        ]
         if having:
-            facts["attributes"][word] = combine(having, rules)[0]._asdict() | {"sequences": len(having)}
+            facts["attributes"][word] = combine(having, rules)[0]._asdict() | {
+                "sequences": len(having)
+            }
     facts["sequences"] = {
-        sequence.name: scored[sequence.name].scores._asdict() | {"curves": _curves(scored[sequence.name].curves)}
+        sequence.name: scored[sequence.name].scores._asdict()
+        | {"curves": _curves(scored[sequence.name].curves)}
         for sequence in sequences
     }
     return facts
@@ -149,7 +174,10 @@ def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
             parts.append((overlap, result.states))
             one = vot_scores([overlap], [result.states])
             by_sequence[job.sequence.name] = {"accuracy": one.accuracy, "failures": one.failures}
-    facts: dict[str, Any] = dict.fromkeys(VotScores._fields) | {"lengths": VOT2015_LENGTHS, "curve": []}
+    facts: dict[str, Any] = dict.fromkeys(VotScores._fields) | {
+        "lengths": VOT2015_LENGTHS,
+        "curve": [],
+    }
     if parts:
         whole = vot_scores(*zip(*parts))
         facts = whole._asdict() | {"curve": whole.curve.tolist()}
@@ -157,13 +185,18 @@ def _vot(runs: Sequence[tuple[Job, Run]]) -> dict[str, Any]:
 
 
 def speed(runs: Sequence[Run]) -> dict[str, float]:
-    """Frames per second of tracking alone, and with decoding; first frames of a run, which learn, are left out."""
+    """Frames per second of tracking alone, and with decoding; first frames of a run, which learn,
+    are left out.
+    """
     tracking = np.concatenate([result.times[1:] for result in runs])
     decoding = np.concatenate([result.decoding[1:] for result in runs])
     ran = ~np.isnan(tracking)
     count, seconds = int(ran.sum()), float(tracking[ran].sum())
     both = seconds + float(decoding[ran].sum())
-    return {"fps": count / seconds if seconds else math.nan, "fps_with_decoding": count / both if both else math.nan}
+    return {
+        "fps": count / seconds if seconds else math.nan,
+        "fps_with_decoding": count / both if both else math.nan,
+    }
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -194,7 +227,9 @@ def environment() -> dict[str, Any]:
         "device": backend.describe(device) if device.kind == "cuda" else "cpu",
         "packages": packages,
         "variables": {
-            k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "DCFNET_")) and "DATA" not in k
+            k: v
+            for k, v in os.environ.items()
+            if k.startswith(("OPENBLAS_", "DCFNET_")) and "DATA" not in k
         },
     }
 
@@ -205,7 +240,9 @@ def _commit() -> str:
     if not (root / ".git").exists():
         return ""
     try:
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=False)
+        git = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=False
+        )
     except OSError:
         return ""
     return git.stdout.strip()
@@ -238,8 +275,12 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
         ranked = sorted(trackers.items(), key=lambda item: -sortable(item[1]["vot"]["eao"]))
         return [VOT_HEADING, *((label, *vot_figures(facts["vot"])) for label, facts in ranked)]
     heading = "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
-    rows: list[tuple[str, ...]] = [("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)]
-    for label, facts in sorted(trackers.items(), key=lambda item: -sortable(item[1]["scores"]["success"])):
+    rows: list[tuple[str, ...]] = [
+        ("tracker", heading, "OP@.5", "DP@20", "norm. P", "CLE", "median " + heading)
+    ]
+    for label, facts in sorted(
+        trackers.items(), key=lambda item: -sortable(item[1]["scores"]["success"])
+    ):
         scores: Any = Scores(**facts["scores"])
         median = facts["median"]["success"] if "median" in facts else None
         figures = (scores.success, scores.op, scores.dp, scores.normalised_precision)

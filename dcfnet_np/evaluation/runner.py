@@ -1,4 +1,5 @@
-"""Run trackers over a data set: one job a tracker, sequence and segment, in this process, in several, or on Dask.
+"""Run trackers over a data set: one job a tracker, sequence and segment, in this process, in
+several, or on Dask.
 
 A folder of results holds
 
@@ -7,8 +8,8 @@ A folder of results holds
     boxes/TRACKER/times/SEQUENCE_time.txt, SEQUENCE_decode.txt    seconds a frame
     got10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, SEQUENCE_time.txt   the GOT-10k toolkit's layout (OPE)
 
-A box file is whole or absent and is written after its times, so a run that was killed goes on where it stopped.
-Scores are always taken from the files.
+A box file is whole or absent and is written after its times, so a run that was killed goes on where
+it stopped. Scores are always taken from the files.
 """
 
 import contextlib
@@ -41,7 +42,10 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Config:
-    """What is run.  dataset: a folder.  sequences: names, or None for all.  rules: a name of metrics.RULES."""
+    """What is run.
+
+    dataset: a folder.  sequences: names, or None for all.  rules: a name of metrics.RULES.
+    """
 
     dataset: str
     trackers: tuple[Spec, ...]
@@ -87,7 +91,9 @@ def available(specs: Sequence[Spec]) -> tuple[list[Spec], dict[str, str]]:
     return there, missing
 
 
-def plan(config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Sequence]) -> list[Job]:
+def plan(
+    config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Sequence]
+) -> list[Job]:
     """All jobs, the longest sequences first, so that workers end at about the same time."""
     rules = get_rules(config.rules)
     jobs = [
@@ -99,8 +105,12 @@ def plan(config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Seq
     return sorted(jobs, key=lambda job: -job.frames)
 
 
-def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Sequence]) -> None:
-    """Write run.json, or hold the run against the one that is there: ValueError unless its results can be kept."""
+def remember(
+    out: Path, config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Sequence]
+) -> None:
+    """Write run.json, or hold the run against the one that is there: ValueError unless its results
+    can be kept.
+    """
     path = out / "run.json"
     record: dict[str, Any] = {
         "dataset": str(Path(config.dataset).resolve()),
@@ -114,17 +124,24 @@ def remember(out: Path, config: Config, specs: Sequence[Spec], sequences: Sequen
         before = read_record(out)
         for key in ("dataset", "protocol", "rules"):
             if before[key] != record[key]:
-                raise ValueError(f"{out} holds a run with {key} {before[key]}, not {record[key]}; choose another --out")
+                raise ValueError(
+                    f"{out} holds a run with {key} {before[key]}, not {record[key]}; choose another --out"
+                )
         for key in ("trackers", "sequences"):
             for name, facts in before[key].items():
                 if record[key].setdefault(name, facts) != facts:
-                    raise ValueError(f"{out} holds results of another {name}; choose another --out or another name")
+                    raise ValueError(
+                        f"{out} holds results of another {name}; choose another --out or another name"
+                    )
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """run.json of a folder of results.  ValueError when it is none, or names no trackers of ours."""
+    """run.json of a folder of results.
+
+    ValueError when it is none, or names no trackers of ours.
+    """
     path = out / "run.json"
     kinds = {"dataset": str, "protocol": str, "rules": str, "sequences": dict, "trackers": dict}
     record = read_json(path, *kinds)
@@ -141,11 +158,16 @@ def read_record(out: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """A file that `dcfnet eval` writes, with these keys.  ValueError when it is missing or damaged."""
+    """A file that `dcfnet eval` writes, with these keys.
+
+    ValueError when it is missing or damaged.
+    """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise ValueError(f"{path.parent} has no {path.name}, which `dcfnet eval` writes: no results there") from None
+        raise ValueError(
+            f"{path.parent} has no {path.name}, which `dcfnet eval` writes: no results there"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
@@ -154,7 +176,8 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-# --- running ----------------------------------------------------------------------------------------------
+# --- running
+# ----------------------------------------------------------------------------------------------
 
 
 def run_job(job: Job, cores: int | None = None) -> Run:
@@ -164,19 +187,23 @@ def run_job(job: Job, cores: int | None = None) -> Run:
     return run(baselines.make(job.spec), job.sequence, job.segment)
 
 
-def execute(jobs: Sequence[Job], workers: int = 1, dask: str | None = None) -> Iterator[tuple[Job, Run]]:
+def execute(
+    jobs: Sequence[Job], workers: int = 1, dask: str | None = None
+) -> Iterator[tuple[Job, Run]]:
     """Each job with its run, in order of completion.
 
-    workers: processes on this machine; 1 is this process.  dask: address of a scheduler whose workers have this package
-    and see frames and models under the same paths.  Raises RunError at the end when jobs failed, naming the first.
-    """
+    workers: processes on this machine; 1 is this process.  dask: address of a scheduler whose
+    workers have this package and see frames and models under the same paths.  Raises RunError at
+    the end when jobs failed, naming the first."""
     failed: list[str] = []
 
     def collect(job: Job, get: Callable[[], Run]) -> Iterator[tuple[Job, Run]]:
         try:
             result = get()
         except BrokenProcessPool:
-            raise RunError("a worker process died (out of memory?); the same command goes on from here") from None
+            raise RunError(
+                "a worker process died (out of memory?); the same command goes on from here"
+            ) from None
         except Exception as error:
             failed.append(f"{job.spec.label} on {job.stem}: {type(error).__name__}: {error}")
             return
@@ -207,21 +234,28 @@ def _completed(futures: "dict[Future[Run], Job]") -> Iterator[tuple[Job, Callabl
 
 
 @contextlib.contextmanager
-def _dask_futures(jobs: Sequence[Job], address: str) -> Iterator[Iterator[tuple[Job, Callable[[], Run]]]]:
+def _dask_futures(
+    jobs: Sequence[Job], address: str
+) -> Iterator[Iterator[tuple[Job, Callable[[], Run]]]]:
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise ValueError("--dask needs dask.distributed; install the extra dask: pip install '.[dask]'") from None
+        raise ValueError(
+            "--dask needs dask.distributed; install the extra dask: pip install '.[dask]'"
+        ) from None
     try:
         client = Client(address, timeout=DASK_TIMEOUT)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no Dask scheduler answers at {address} ({error}); start one: dask scheduler") from None
+        raise ValueError(
+            f"no Dask scheduler answers at {address} ({error}); start one: dask scheduler"
+        ) from None
     with client:
         futures = {client.submit(run_job, job, 1, pure=False): job for job in jobs}
         yield ((futures[future], future.result) for future in as_completed(futures))
 
 
-# --- files ------------------------------------------------------------------------------------------------
+# --- files
+# ------------------------------------------------------------------------------------------------
 
 
 def box_file(out: Path, job: Job) -> Path:
@@ -259,7 +293,10 @@ def _write_rows(path: Path, rows: np.ndarray, form: str) -> None:
 
 
 def read(out: Path, job: Job) -> Run:
-    """The files of one job as they were written.  ValueError when they are damaged or of another length."""
+    """The files of one job as they were written.
+
+    ValueError when they are damaged or of another length.
+    """
     path = box_file(out, job)
     times = path.parent / "times"
     if job.segment.supervised:
@@ -270,16 +307,24 @@ def read(out: Path, job: Job) -> Run:
         states[0] = STARTED
     seconds = [np.loadtxt(times / f"{job.stem}_{what}.txt", ndmin=1) for what in ("time", "decode")]
     if boxes.shape != (job.frames, 4) or any(len(values) != job.frames for values in seconds):
-        raise ValueError(f"{path}: expected {job.frames} rows of 4 numbers, with times; delete it and run again")
+        raise ValueError(
+            f"{path}: expected {job.frames} rows of 4 numbers, with times; delete it and run again"
+        )
     return Run(boxes, seconds[0], seconds[1], states)
 
 
 def _check_start(out: Path, job: Job) -> None:
-    """ValueError where a job was done from another first box, as the ground truth has been corrected since."""
+    """ValueError where a job was done from another first box, as the ground truth has been
+    corrected since.
+    """
     path = box_file(out, job)
     _, words = next(split_rows(path), ("", []))
-    if not job.segment.supervised and words != [f"{value:.4f}" for value in to_otb(job.segment.box)]:
-        raise ValueError(f"{path} does not begin at the box that {job.sequence.name} has now; delete that file")
+    if not job.segment.supervised and words != [
+        f"{value:.4f}" for value in to_otb(job.segment.box)
+    ]:
+        raise ValueError(
+            f"{path} does not begin at the box that {job.sequence.name} has now; delete that file"
+        )
 
 
 def evaluate(
@@ -293,9 +338,10 @@ def evaluate(
 ) -> list[Job]:
     """Run what is not there yet and write its files; returns all jobs.
 
-    progress(frames, total) is called with the frames of each job that is done, first with those found done.
-    Raises ValueError when `out` holds another run, WriteError when another process writes there, RunError
-    when a job failed.
+    progress(frames, total) is called with the frames of each job that is done, first with those
+    found done.
+    Raises ValueError when `out` holds another run, WriteError when another process writes there,
+    RunError when a job failed.
     """
     make_folder(out)
     with only_writer(out):
@@ -317,7 +363,10 @@ def evaluate(
 
 
 class Difference(NamedTuple):
-    """What `verify` found for one result file.  pixels: largest distance of a number, infinite for other lengths."""
+    """What `verify` found for one result file.
+
+    pixels: largest distance of a number, infinite for other lengths.
+    """
 
     tracker: str
     result: str
@@ -337,7 +386,9 @@ def verify(out: Path, again: Path, jobs: Sequence[Job]) -> list[Difference]:
             both_lost = np.isnan(before.boxes) & np.isnan(after.boxes)
             distance = np.where(both_lost, 0.0, np.abs(before.boxes - after.boxes))
             states_differ = bool((before.states != after.states).any())
-            pixels = float("inf") if states_differ or np.isnan(distance).any() else float(distance.max())
+            pixels = (
+                float("inf") if states_differ or np.isnan(distance).any() else float(distance.max())
+            )
         differences.append(Difference(job.spec.label, job.stem, same, pixels))
     return differences
 

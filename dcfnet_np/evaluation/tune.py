@@ -1,15 +1,17 @@
-"""Search a preset's online settings for the best mean success AUC on annotated sequences, with optuna.
+"""Search a preset's online settings for the best mean success AUC on annotated sequences, with
+optuna.
 
-What is maximised is a mean over sequences of a mean over starts, strides and weights: one run is won or lost as a
-whole, and settings are not to fit one start or one training.  A folder of a search holds
+What is maximised is a mean over sequences of a mean over starts, strides and weights: one run is
+won or lost as a whole, and settings are not to fit one start or one training.  A folder of a search
+holds
 
     study.log     optuna's journal of all trials; a search that was killed goes on from it
     best.json     the best settings so far, a file that `presets.get_preset` takes, with how they came about
     trials.csv    score and settings of every trial
 
-Trial 0 is the preset as it is.  The draws of a trial depend on the seed and on the trials that are done, so a search
-that went on after a kill finds what an uninterrupted one does, with any number of workers.
-"""
+Trial 0 is the preset as it is.  The draws of a trial depend on the seed and on the trials that are
+done, so a search that went on after a kill finds what an uninterrupted one does, with any number of
+workers."""
 
 import contextlib
 import csv
@@ -48,9 +50,10 @@ OTB = get_rules("otb")
 class Config:
     """What is searched, and how it is judged.
 
-    preset: its text, as `get_preset` takes it.  weights: names or files.  search: FIELD=LOW:HIGH[:log], =LOW:HIGH:STEP
-    or =A|B|C, with commas between.  starts: runs a sequence and stride.  frames: the most of a run; None: to the
-    sequence's end.  strides: each sequence is run at every so many frames, backwards where negative.
+    preset: its text, as `get_preset` takes it.  weights: names or files.
+    search: FIELD=LOW:HIGH[:log], =LOW:HIGH:STEP or =A|B|C, with commas between.
+    starts: runs a sequence and stride.  frames: the most of a run; None: to the sequence's end.
+    strides: each sequence is run at every so many frames, backwards where negative.
     """
 
     search: str
@@ -64,7 +67,10 @@ class Config:
 
 
 class Trial(NamedTuple):
-    """fields: what differs from the preset.  scores: AUC, a row for each weights, a column for each sequence."""
+    """fields: what differs from the preset.
+
+    scores: AUC, a row for each weights, a column for each sequence.
+    """
 
     number: int
     fields: dict[str, Any]
@@ -76,26 +82,37 @@ class Trial(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Best minus base, over sequences.  error: standard error of the mean difference, NaN for one sequence."""
+    """Best minus base, over sequences.
+
+    error: standard error of the mean difference, NaN for one sequence.
+    """
 
     mean: float
     error: float
 
 
 def paired(base: Trial, best: Trial) -> Difference:
-    """The difference of two trials with its standard error: both tracked the same sequences, so these are pairs."""
+    """The difference of two trials with its standard error: both tracked the same sequences, so
+    these are pairs.
+    """
     each = (best.scores - base.scores).mean(axis=0)
     error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
     return Difference(float(each.mean()), float(error))
 
 
-# --- the space --------------------------------------------------------------------------------------------
+# --- the space
+# --------------------------------------------------------------------------------------------
 
 
 def parse_search(text: str, preset: str) -> "dict[str, BaseDistribution]":
-    """The fields of a search with what they may be.  ValueError, one line, for what no trial could use."""
+    """The fields of a search with what they may be.
+
+    ValueError, one line, for what no trial could use.
+    """
     if importlib.util.find_spec("optuna") is None:
-        raise ValueError("dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[tune]'")
+        raise ValueError(
+            "dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[tune]'"
+        )
     from optuna.distributions import IntDistribution
 
     base, space = get_preset(preset), dict[str, Any]()
@@ -108,11 +125,16 @@ def parse_search(text: str, preset: str) -> "dict[str, BaseDistribution]":
             space[name] = _distribution(name, values)
         except ValueError as error:
             raise ValueError(f"--search {part}: {error}") from None
-    # Rules of a preset join at most neighbouring fields, so the corners and each single value show what is wrong.
-    allowed = [dict(zip(space, values)) for values in itertools.product(*map(_ends, space.values()))]
+    # Rules of a preset join at most neighbouring fields, so the corners and each single value show
+    # what is wrong.
+    allowed = [
+        dict(zip(space, values)) for values in itertools.product(*map(_ends, space.values()))
+    ]
     for name, axis in space.items():
         if isinstance(axis, IntDistribution):
-            allowed += [allowed[0] | {name: value} for value in range(axis.low, axis.high + 1, axis.step)]
+            allowed += [
+                allowed[0] | {name: value} for value in range(axis.low, axis.high + 1, axis.step)
+            ]
     for fields in allowed:
         try:
             dataclasses.replace(base, **fields)
@@ -126,7 +148,9 @@ def _distribution(name: str, text: str) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if ":" not in text:
-        return CategoricalDistribution([parse_field(name, word.strip()) for word in text.split("|")])
+        return CategoricalDistribution(
+            [parse_field(name, word.strip()) for word in text.split("|")]
+        )
     low, high, *rest = (word.strip() for word in text.split(":"))
     first, last = parse_field(name, low), parse_field(name, high)
     if isinstance(first, (bool, str)):
@@ -151,17 +175,21 @@ def _ends(axis: Any) -> tuple[Any, ...]:
 def _holds(axis: Any, value: Any) -> bool:
     if hasattr(axis, "choices"):
         return value in axis.choices
-    return bool(axis.low <= value <= axis.high and (not axis.step or (value - axis.low) % axis.step == 0))
+    return bool(
+        axis.low <= value <= axis.high and (not axis.step or (value - axis.low) % axis.step == 0)
+    )
 
 
-# --- the search -------------------------------------------------------------------------------------------
+# --- the search
+# -------------------------------------------------------------------------------------------
 
 
 class Search(contextlib.AbstractContextManager["Search"]):
-    """A search in the folder `out`, begun or gone on with; nobody else may write there until it is left.
+    """A search in the folder `out`, begun or gone on with; nobody else may write there until it is
+    left.
 
-    Raises ValueError for anything wrong, before any work, files.WriteError where another search is under way.
-    """
+    Raises ValueError for anything wrong, before any work, files.WriteError where another search is
+    under way."""
 
     def __init__(self, config: Config, sequences: Sequence[datasets.Sequence], out: Path) -> None:
         self.config, self.sequences, self.out = config, list(sequences), out
@@ -211,7 +239,11 @@ class Search(contextlib.AbstractContextManager["Search"]):
 
     def trials(self) -> list[Trial]:
         """Those that are done."""
-        done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+        done = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state.name == "COMPLETE"
+        ]
         found = []
         for number, trial in enumerate(done):
             fields = trial.user_attrs.get("fields")
@@ -219,7 +251,9 @@ class Search(contextlib.AbstractContextManager["Search"]):
             shape = len(self.config.weights), len(self.sequences)
             if not isinstance(fields, dict) or scores.dtype != float or scores.shape != shape:
                 log = self.out / "study.log"
-                raise ValueError(f"{log} is damaged: trial {number} has no scores; choose another --out")
+                raise ValueError(
+                    f"{log} is damaged: trial {number} has no scores; choose another --out"
+                )
             found.append(Trial(number, fields, scores))
         return found
 
@@ -230,7 +264,8 @@ class Search(contextlib.AbstractContextManager["Search"]):
     def run(
         self, trials: int, workers: int = 1, progress: Callable[[int], None] = lambda frames: None
     ) -> Iterator[Trial]:
-        """Trials until there are so many, each with the files written.  progress: called with the frames of each run.
+        """Trials until there are so many, each with the files written.  progress: called with the
+        frames of each run.
 
         workers: processes; 1 is this one.  Raises RunError when a run fails.
         """
@@ -252,17 +287,28 @@ class Search(contextlib.AbstractContextManager["Search"]):
 
         done = self.trials()
         if not done:
-            # Not drawn, since the preset may lie outside what is searched; optuna learns from what lies inside.
+            # Not drawn, since the preset may lie outside what is searched; optuna learns from what
+            # lies inside.
             scores = measure(self._jobs({})).tolist()
-            inside = {name: axis for name, axis in self.space.items() if _holds(axis, getattr(self.base, name))}
+            inside = {
+                name: axis
+                for name, axis in self.space.items()
+                if _holds(axis, getattr(self.base, name))
+            }
             params = {name: getattr(self.base, name) for name in inside}
             attributes = {"fields": {}, "scores": scores}
             value = float(np.mean(scores))
-            self.study.add_trial(create_trial(value=value, params=params, distributions=inside, user_attrs=attributes))
+            self.study.add_trial(
+                create_trial(
+                    value=value, params=params, distributions=inside, user_attrs=attributes
+                )
+            )
             return
         self.study.sampler = TPESampler(seed=self.config.seed + len(done))
         trial = self.study.ask(self.space)
-        fields = {name: value for name, value in trial.params.items() if value != getattr(self.base, name)}
+        fields = {
+            name: value for name, value in trial.params.items() if value != getattr(self.base, name)
+        }
         same = [other.scores for other in done if other.fields == fields]
         scores = same[0] if same else measure(self._jobs(fields))
         trial.set_user_attr("fields", fields)
@@ -277,8 +323,16 @@ class Search(contextlib.AbstractContextManager["Search"]):
         """Strides, then starts."""
         thinned = [sequence.every(stride) for stride in self.config.strides]
         starts, frames = self.config.starts, self.config.frames
-        runs = [(each, segment) for each in thinned for segment in even_segments(each, OTB, starts, frames)]
-        runs = [(each, segment) for each, segment in runs if is_annotated(each, segment.start, segment.end)]
+        runs = [
+            (each, segment)
+            for each in thinned
+            for segment in even_segments(each, OTB, starts, frames)
+        ]
+        runs = [
+            (each, segment)
+            for each, segment in runs
+            if is_annotated(each, segment.start, segment.end)
+        ]
         if not runs:
             reason = "has no ground truth after its first frame; leave it out by --sequences"
             raise ValueError(f"{sequence.name} {reason}")
@@ -287,18 +341,28 @@ class Search(contextlib.AbstractContextManager["Search"]):
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
         """All runs of a trial: weights, then sequences, then their runs."""
         specs = [self._spec(name, fields) for name in self.config.weights]
-        return [Job(spec, sequence, segment) for spec in specs for runs in self.runs for sequence, segment in runs]
+        return [
+            Job(spec, sequence, segment)
+            for spec in specs
+            for runs in self.runs
+            for sequence, segment in runs
+        ]
 
-    def _measure(self, jobs: list[Job], map_: Callable[..., Any], progress: Callable[[int], None]) -> np.ndarray:
+    def _measure(
+        self, jobs: list[Job], map_: Callable[..., Any], progress: Callable[[int], None]
+    ) -> np.ndarray:
         """AUC of each weights and sequence, means over its runs: (weights, sequences)."""
-        order = sorted(range(len(jobs)), key=lambda index: -jobs[index].frames)  # workers end at about the same time
+        # workers end at about the same time
+        order = sorted(range(len(jobs)), key=lambda index: -jobs[index].frames)
         scores = np.empty(len(jobs))
         try:
             for index, score in zip(order, map_(_success, [jobs[index] for index in order])):
                 scores[index] = score
                 progress(jobs[index].frames)
         except BrokenProcessPool:
-            raise RunError("a worker process died (out of memory?); the same command goes on from here") from None
+            raise RunError(
+                "a worker process died (out of memory?); the same command goes on from here"
+            ) from None
         rows = scores.reshape(len(self.config.weights), -1)
         ends = np.cumsum([len(runs) for runs in self.runs])
         return np.array([[part.mean() for part in np.split(row, ends[:-1])] for row in rows])
@@ -308,24 +372,37 @@ class Search(contextlib.AbstractContextManager["Search"]):
         trials, best = self.trials(), self.best()
         base = trials[0]
         root, fields = split(join(self.text, best.fields))
-        changed = {name: value for name, value in fields.items() if value != getattr(PRESETS[root], name)}
+        changed = {
+            name: value for name, value in fields.items() if value != getattr(PRESETS[root], name)
+        }
         difference = paired(base, best)
         provenance = {
             "made_by": f"dcfnet tune, dcfnet_np {__version__}",
             "base": self.text,
             "score": {"base": base.score, "best": best.score},
             "difference": {"mean": difference.mean, "standard_error": _plain(difference.error)},
-            "sequences": _pairs([s.name for s in self.sequences], base.scores.mean(axis=0), best.scores.mean(axis=0)),
-            "weights": _pairs(self.config.weights, base.scores.mean(axis=1), best.scores.mean(axis=1)),
+            "sequences": _pairs(
+                [s.name for s in self.sequences], base.scores.mean(axis=0), best.scores.mean(axis=0)
+            ),
+            "weights": _pairs(
+                self.config.weights, base.scores.mean(axis=1), best.scores.mean(axis=1)
+            ),
             "trials": len(trials),
-            **{key: value for key, value in self.settings.items() if key not in ("preset", "weights", "sequences")},
+            **{
+                key: value
+                for key, value in self.settings.items()
+                if key not in ("preset", "weights", "sequences")
+            },
         }
         for name, digest in self.settings["weights"].items():
             provenance["weights"][name]["digest"] = digest
         with replacing(self.out / "best.json") as part:
             content = {"preset": root, **changed, "provenance": provenance}
             part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        with replacing(self.out / "trials.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(self.out / "trials.csv") as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["trial", "score", "difference", "standard_error", *self.space])
             for trial in trials:
@@ -345,24 +422,32 @@ def data_digest(sequences: Sequence[datasets.Sequence]) -> str:
 
 
 def table(search: Search) -> list[tuple[str, ...]]:
-    """Rows for a terminal: base and best on every sequence, and means by weights where there are several."""
+    """Rows for a terminal: base and best on every sequence, and means by weights where there are
+    several.
+    """
     base, best = search.trials()[0], search.best()
     parts: list[tuple[Sequence[str], int]] = [([s.name for s in search.sequences], 0)]
     if len(search.config.weights) > 1:
-        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]  # RUN/weights.h5
+        # RUN/weights.h5
+        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]
         parts.append(([f"mean, {name}" for name in short], 1))
     rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
     for names, axis in parts:
         pairs = zip(names, base.scores.mean(axis=axis), best.scores.mean(axis=axis))
-        rows += [(name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}") for name, old, new in pairs]
-    rows.append(("mean", f"{base.score:.4f}", f"{best.score:.4f}", f"{best.score - base.score:+.4f}"))
+        rows += [
+            (name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}") for name, old, new in pairs
+        ]
+    rows.append(
+        ("mean", f"{base.score:.4f}", f"{best.score:.4f}", f"{best.score - base.score:+.4f}")
+    )
     return rows
 
 
 def describe(trial: Trial, best: Trial) -> str:
     """A trial in a line, beside the best one so far."""
     words = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in trial.fields.items()
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial.fields.items()
     ]
     settings = ", ".join(words) or "the preset as it is"
     return f"trial {trial.number}: {trial.score:.4f} with {settings}; best {best.score:.4f}, trial {best.number}"
@@ -376,8 +461,12 @@ def verdict(search: Search) -> str:
     mean, error = paired(base, best)
     if np.isnan(error):
         return f"difference {mean:+.4f} on one sequence: that may be chance"
-    line = f"difference {mean:+.4f}, standard error {error:.4f} over {len(search.sequences)} sequences"
-    return line + (": no more than noise may give" if mean < 2 * error else "; the best of many is flattered")
+    line = (
+        f"difference {mean:+.4f}, standard error {error:.4f} over {len(search.sequences)} sequences"
+    )
+    return line + (
+        ": no more than noise may give" if mean < 2 * error else "; the best of many is flattered"
+    )
 
 
 def _success(job: Job) -> float:
@@ -385,7 +474,9 @@ def _success(job: Job) -> float:
     try:
         return success(baselines.make(job.spec), job.sequence, job.segment, OTB)
     except Exception as error:
-        raise RunError(f"{job.spec.label} on {job.sequence.name}: {type(error).__name__}: {error}") from error
+        raise RunError(
+            f"{job.spec.label} on {job.sequence.name}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _open_study(path: Path) -> "Study":
@@ -393,7 +484,8 @@ def _open_study(path: Path) -> "Study":
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)  # of a search that was killed; optuna would wait
+    # of a search that was killed; optuna would wait
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
     if path.is_file():
         lines = path.read_bytes()
         if not lines.endswith(b"\n"):  # the machine stopped amid a line; optuna would append to it
@@ -417,7 +509,9 @@ def _failed() -> Any:
 
 
 def _pairs(names: Sequence[str], base: np.ndarray, best: np.ndarray) -> dict[str, dict[str, Any]]:
-    return {name: {"base": float(old), "best": float(new)} for name, old, new in zip(names, base, best)}
+    return {
+        name: {"base": float(old), "best": float(new)} for name, old, new in zip(names, base, best)
+    }
 
 
 def _plain(value: float) -> float | None:

@@ -23,24 +23,49 @@ EVERY = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All but --box, which other commands have too."""
     parser.add_argument(
-        "source", metavar="IMAGE_OR_SOURCE", nargs="?", help="an image, or what `track` takes; default: the demo's clip"
+        "source",
+        metavar="IMAGE_OR_SOURCE",
+        nargs="?",
+        help="an image, or what `track` takes; default: the demo's clip",
     )
     parser.add_argument(
-        "--out", metavar="FILE.html", type=Path, default=Path("dcfnet.html"), help="default: dcfnet.html"
+        "--out",
+        metavar="FILE.html",
+        type=Path,
+        default=Path("dcfnet.html"),
+        help="default: dcfnet.html",
     )
-    parser.add_argument("--frames", metavar="N", type=int, default=FRAMES, help=f"in the page; default: {FRAMES}")
-    parser.add_argument("--every", metavar="N", type=int, default=EVERY, help=f"take each N-th frame; default: {EVERY}")
-    parser.add_argument("--weights", metavar="NAME|FILE", default="light", help="of the network light; default: light")
+    parser.add_argument(
+        "--frames", metavar="N", type=int, default=FRAMES, help=f"in the page; default: {FRAMES}"
+    )
+    parser.add_argument(
+        "--every",
+        metavar="N",
+        type=int,
+        default=EVERY,
+        help=f"take each N-th frame; default: {EVERY}",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="NAME|FILE",
+        default="light",
+        help="of the network light; default: light",
+    )
 
 
 def run(args: argparse.Namespace, demo_clip: Callable[[], Path]) -> int:
-    """Write the page; returns the exit code.  demo_clip: finds the clip for a command without a source."""
+    """Write the page; returns the exit code.
+
+    demo_clip: finds the clip for a command without a source.
+    """
     from ..files import check_output
     from ..weights import load
     from . import page
 
     if args.frames < 2 or args.every < 1:
-        raise ValueError(f"--frames must be at least 2 and --every at least 1, got {args.frames} and {args.every}")
+        raise ValueError(
+            f"--frames must be at least 2 and --every at least 1, got {args.frames} and {args.every}"
+        )
     check_output(args.out)
     page.check_installed()
     weights = load(args.weights)
@@ -51,12 +76,19 @@ def run(args: argparse.Namespace, demo_clip: Callable[[], Path]) -> int:
         name = Path(args.source).name
     clip = read_clip(args.source or str(demo_clip()), name, args.box, args.frames, args.every)
     page.write_page(args.out, clip, weights)
-    print(f"wrote {args.out}: {len(clip.frames)} frames of {clip.source}, {args.out.stat().st_size / 1e6:.2f} MB")
+    print(
+        f"wrote {args.out}: {len(clip.frames)} frames of {clip.source}, {args.out.stat().st_size / 1e6:.2f} MB"
+    )
     return 0
 
 
-def read_clip(source: str, name: str, box: Sequence[float] | None, count: int, every: int) -> "Clip":
-    """`count` frames, each `every`-th one, of an image (which is moved) or of a source.  ValueError without a box."""
+def read_clip(
+    source: str, name: str, box: Sequence[float] | None, count: int, every: int
+) -> "Clip":
+    """`count` frames, each `every`-th one, of an image (which is moved) or of a source.
+
+    ValueError without a box.
+    """
     from ..vision.image_files import IMAGE_SUFFIXES
     from ..vision.images import read_image, stack_pages
     from ..vision.sources import open_source

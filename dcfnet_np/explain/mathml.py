@@ -1,4 +1,6 @@
-"""Mathematics for pages that load nothing: LaTeX becomes MathML, which every current browser draws without a script."""
+"""Mathematics for pages that load nothing: LaTeX becomes MathML, which every current browser draws
+without a script.
+"""
 
 import base64
 import importlib.util
@@ -8,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-FONT = "STIXTwoMath-Regular.ttf"  # browsers need a font of mathematics to stretch brackets; SIL Open Font License
+# browsers need a font of mathematics to stretch brackets; SIL Open Font License
+FONT = "STIXTwoMath-Regular.ttf"
 
 
 @cache
@@ -26,7 +29,9 @@ def inline(latex: str) -> str:
 def display(latex: str) -> str:
     r"""$$...$$ as a block, with the number of its \tag on the right; a wide one scrolls, with the keyboard too."""
     number = re.search(r"\\tag\{(.+?)\}", latex)  # the paper's number of the equation
-    shown = _converter().convert_with_local_state(re.sub(r"\\tag\{.+?\}", "", latex), displaystyle=True)
+    shown = _converter().convert_with_local_state(
+        re.sub(r"\\tag\{.+?\}", "", latex), displaystyle=True
+    )
     label = f'<span class="eqno">({number[1]})</span>' if number else ""
     return f'<div class="math" tabindex="0">{shown}{label}</div>'
 
@@ -41,7 +46,9 @@ def font_file() -> Path:
     """STIX Two Math, which comes inside the package ziamath."""
     spec = importlib.util.find_spec("ziamath")
     if spec is None or spec.origin is None:
-        raise ValueError("the font of the mathematics comes with ziamath; install the extra explain")
+        raise ValueError(
+            "the font of the mathematics comes with ziamath; install the extra explain"
+        )
     return Path(spec.origin).parent / "fonts" / FONT
 
 
@@ -53,7 +60,9 @@ def font_for(html: str) -> str:
     options = subset.Options(flavor="woff", layout_features=["ssty", "math"], notdef_outline=True)
     options.name_IDs = ["*"]  # the licence travels with the font
     chooser = subset.Subsetter(options)
-    text = "".join(re.sub(r"<[^>]*>", "", math) for math in re.findall(r"<math.*?</math>", html, re.S))
+    text = "".join(
+        re.sub(r"<[^>]*>", "", math) for math in re.findall(r"<math.*?</math>", html, re.S)
+    )
     chooser.populate(text=text + "".join(map(_italic, text)))
     font = TTFont(font_file())
     chooser.subset(font)
@@ -65,7 +74,12 @@ def font_for(html: str) -> str:
 
 def _italic(letter: str) -> str:
     """The mathematical italic in whose shape a browser shows a single letter."""
-    for first, last, italic in (("A", "Z", 0x1D434), ("a", "z", 0x1D44E), ("Α", "Ω", 0x1D6E2), ("α", "ω", 0x1D6FC)):
+    for first, last, italic in (
+        ("A", "Z", 0x1D434),
+        ("a", "z", 0x1D44E),
+        ("Α", "Ω", 0x1D6E2),
+        ("α", "ω", 0x1D6FC),
+    ):
         if first <= letter <= last:
             return "ℎ" if letter == "h" else chr(italic + ord(letter) - ord(first))
     return {"∂": "\U0001d715", "ϕ": "\U0001d719"}.get(letter, "")

@@ -1,4 +1,6 @@
-"""Put the interactive page together: one HTML file with its frames, weights, font, styles and scripts inside."""
+"""Put the interactive page together: one HTML file with its frames, weights, font, styles and
+scripts inside.
+"""
 
 import base64
 import dataclasses
@@ -31,7 +33,8 @@ SEARCH_FRAME = 4  # frame of the page in which the search window lies at first
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(.+?)";$', re.M)
 
-# The default settings, but with the paper's rule of the update, whose numerator and denominator Fig. 2 shows.
+# The default settings, but with the paper's rule of the update, whose numerator and denominator
+# Fig. 2 shows.
 PRESET: Preset = dataclasses.replace(PRESETS["default"], name="page", update_rule="ratio")
 
 # Training in the page: small and short, by plain SGD as the released code has it.
@@ -46,7 +49,9 @@ TRAINING = {
 
 
 class Clip(NamedTuple):
-    """What the page shows: frames (H, W, 3) uint8 BGR, the target in the first one, and where they come from."""
+    """What the page shows: frames (H, W, 3) uint8 BGR, the target in the first one, and where they
+    come from.
+    """
 
     frames: list[np.ndarray]
     box: Box  # x, y, w, h, pixels, 0-based
@@ -57,11 +62,16 @@ def check_installed() -> None:
     """Raise ValueError when a package of the extra `explain` is missing."""
     for name in ("jinja2", "math_core", "fontTools", "ziamath"):
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"the page needs {name}; install the extra explain: pip install '.[explain]'")
+            raise ValueError(
+                f"the page needs {name}; install the extra explain: pip install '.[explain]'"
+            )
 
 
 def write_page(path: Path, clip: Clip, weights: Weights) -> None:
-    """Write the page to `path`.  Raises ValueError for a box outside the frame or another network, WriteError."""
+    """Write the page to `path`.
+
+    Raises ValueError for a box outside the frame or another network, WriteError.
+    """
     html = render(clip, weights)
     with replacing(path) as part:
         part.write_text(html, encoding="utf-8")
@@ -112,18 +122,23 @@ def render(clip: Clip, weights: Weights) -> str:
     )
 
 
-# --- the library's side of the numbers ----------------------------------------------------------------------
+# --- the library's side of the numbers
+# ----------------------------------------------------------------------
 
 
 def reference(clip: Clip, weights: Weights, frame: int) -> dict[str, float]:
-    """What the library computes, in float32, for the settings with which the page opens: norms and the loss.
+    """What the library computes, in float32, for the settings with which the page opens: norms and
+    the loss.
 
     The page shows them beside its own.
     """
     size, (x, y, w, h) = PRESET.input_size, clip.box
     centre, window = (x + w / 2, y + h / 2), np.array([[w, h]]) * (1 + PRESET.padding)
     patches = np.concatenate(
-        [crop_patches(clip.frames[index], centre, window, size, rounded=True) for index in (0, frame)]
+        [
+            crop_patches(clip.frames[index], centre, window, size, rounded=True)
+            for index in (0, frame)
+        ]
     )
     mean = np.array(weights.mean, np.float32).reshape(3, 1, 1)
     features, caches = network.forward(patches - mean, weights.parameters, weights.architecture)
@@ -145,12 +160,17 @@ def reference(clip: Clip, weights: Weights, frame: int) -> dict[str, float]:
         "w1": dparameters["conv1.weight"],
         "w2": dparameters["conv2.weight"],
     }
-    norms = {name: float(np.linalg.norm(array.ravel().astype(np.complex128))) for name, array in arrays.items()}
+    norms = {
+        name: float(np.linalg.norm(array.ravel().astype(np.complex128)))
+        for name, array in arrays.items()
+    }
     return {**norms, "peak": float(response.max()), "loss": loss}
 
 
 def _boxes(clip: Clip, weights: Weights) -> list[Box]:
-    """The library's tracker on the clip: the boxes of training, and what the page's own tracker is held against."""
+    """The library's tracker on the clip: the boxes of training, and what the page's own tracker is
+    held against.
+    """
     tracker = Tracker(weights, PRESET, "cpu")
     tracker.init(clip.frames[0], clip.box)
     return [clip.box, *(tracker.update(frame).box for frame in clip.frames[1:])]
@@ -158,7 +178,10 @@ def _boxes(clip: Clip, weights: Weights) -> list[Box]:
 
 def _random() -> network.Parameters:
     parameters = network.initialise("light", seed=0)
-    return {name: value * np.float32(recipe("default").initial_scale) for name, value in parameters.items()}
+    return {
+        name: value * np.float32(recipe("default").initial_scale)
+        for name, value in parameters.items()
+    }
 
 
 def _band() -> Band:
@@ -168,11 +191,15 @@ def _band() -> Band:
     return band
 
 
-# --- what goes into the file ----------------------------------------------------------------------------------
+# --- what goes into the file
+# ----------------------------------------------------------------------------------
 
 
 def scaled(clip: Clip) -> Clip:
-    """The clip with frames of at most LONGEST_SIDE pixels, checked.  ValueError for a box outside the frame."""
+    """The clip with frames of at most LONGEST_SIDE pixels, checked.
+
+    ValueError for a box outside the frame.
+    """
     import cv2
 
     frames = [to_bgr(frame) for frame in clip.frames]
@@ -189,7 +216,9 @@ def scaled(clip: Clip) -> Clip:
 
 
 def moved(image: np.ndarray, count: int) -> list[np.ndarray]:
-    """A clip from a single image: the camera goes once around a circle of an eighth of the shorter side."""
+    """A clip from a single image: the camera goes once around a circle of an eighth of the shorter
+    side.
+    """
     import cv2
 
     height, width = image.shape[:2]
@@ -197,7 +226,9 @@ def moved(image: np.ndarray, count: int) -> list[np.ndarray]:
     frames = []
     for turn in np.linspace(0, 2 * np.pi, count):
         shift = np.array([[1, 0, radius * np.sin(turn)], [0, 1, radius * (1 - np.cos(turn))]])
-        frames.append(cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101))
+        frames.append(
+            cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        )
     return frames
 
 
@@ -213,14 +244,21 @@ def _picture(frame: np.ndarray) -> str:
 
 def _packed(parameters: network.Parameters) -> str:
     """All parameters of `light` in the order of its layers, little-endian float32, base64."""
-    values = [np.ascontiguousarray(parameters[name], "<f4").tobytes() for name in network.parameter_shapes("light")]
+    values = [
+        np.ascontiguousarray(parameters[name], "<f4").tobytes()
+        for name in network.parameter_shapes("light")
+    ]
     return base64.b64encode(b"".join(values)).decode()
 
 
 def constants() -> str:
-    """The module constants.js: what the library's preset, network and recipe hold, so that no script repeats it."""
+    """The module constants.js: what the library's preset, network and recipe hold, so that no
+    script repeats it.
+    """
     preset = dataclasses.asdict(PRESET)
-    preset |= {name: getattr(PRESET, name).tolist() for name in ("scale_factors", "scale_penalties")}
+    preset |= {
+        name: getattr(PRESET, name).tolist() for name in ("scale_factors", "scale_penalties")
+    }
     (lrn,) = (spec for _, spec in network.layers("light") if isinstance(spec, network.Lrn))
     sizes = [math.prod(shape) for shape in network.parameter_shapes("light").values()]
     values = {
@@ -230,15 +268,19 @@ def constants() -> str:
         "NEGLIGIBLE": NEGLIGIBLE[np.dtype(np.float32)],
         "TRAINING": TRAINING,
     }
-    return "\n".join(f"export const {name} = {json.dumps(value)};" for name, value in values.items()) + "\n"
+    return (
+        "\n".join(f"export const {name} = {json.dumps(value)};" for name, value in values.items())
+        + "\n"
+    )
 
 
 def join_modules(name: str) -> str:
-    """The module `name` of js/ with all that it imports, in one script; what is imported comes first.
+    """The module `name` of js/ with all that it imports, in one script; what is imported comes
+    first.
 
-    constants.js is no file, see `constants`.  Each module becomes a function that is called at once and
-    returns what the module exports; its imports become names taken out of these.  So modules may use one
-    name for different things, as they may in files of their own.
+    constants.js is no file, see `constants`.  Each module becomes a function that is called at once
+    and returns what the module exports; its imports become names taken out of these.  So modules
+    may use one name for different things, as they may in files of their own.
     """
     done: dict[str, str] = {}
 
@@ -247,9 +289,15 @@ def join_modules(name: str) -> str:
         for wanted in re.findall(IMPORT, source):
             if wanted[1] not in done:
                 add(wanted[1])
-        exported = ", ".join(re.findall(r"^export (?:async )?(?:function|class|const) ([\w$]+)", source, re.M))
-        source = re.sub(r"^export ", "", re.sub(IMPORT, r'const {\1} = modules["\2"];', source), flags=re.M)
-        done[module] = f'modules["{module}"] = (() => {{\n\n{source}\nreturn {{ {exported} }};\n}})();'
+        exported = ", ".join(
+            re.findall(r"^export (?:async )?(?:function|class|const) ([\w$]+)", source, re.M)
+        )
+        source = re.sub(
+            r"^export ", "", re.sub(IMPORT, r'const {\1} = modules["\2"];', source), flags=re.M
+        )
+        done[module] = (
+            f'modules["{module}"] = (() => {{\n\n{source}\nreturn {{ {exported} }};\n}})();'
+        )
 
     add(name)
     return "\n\n".join(['"use strict";\nconst modules = {};', *done.values()])

@@ -1,7 +1,8 @@
-"""Gradients against finite differences: a checker for anybody's op, and its run over every op and equation of ours.
+"""Gradients against finite differences: a checker for anybody's op, and its run over every op and
+equation of ours.
 
-`checker` knows nothing of this library's ops; `table` is the run over them, `mutants` asks whether that run would
-notice a mistake, and `report` writes it all down.
+`checker` knows nothing of this library's ops; `table` is the run over them, `mutants` asks whether
+that run would notice a mistake, and `report` writes it all down.
 """
 
 from .checker import GradientError, GradientResult, Sweep, check, sweep

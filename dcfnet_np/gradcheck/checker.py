@@ -16,8 +16,8 @@ A slope agrees when
     uneven   = how far slope and curvature over +-h differ from those over +-h/2; 0 at the first look
 
 A closer look follows where numbers disagree, or rounding hides them: Richardson's extrapolation for
-four steps h.  For each dy the step decides that knows the slope best.  Where rounding or `uneven` is
-more than RESOLUTION of the slope, right and wrong look alike.  Such elements are counted as "too
+four steps h.  For each dy the step decides that knows the slope best.  Where rounding or `uneven`
+is more than RESOLUTION of the slope, right and wrong look alike.  Such elements are counted as "too
 small" or "at kinks", and an input of which no element can be measured is a failure.
 
 A complex gradient is dL/dRe Z + i dL/dIm Z, so dL = Re sum conj(gradient) dZ, of inputs and of y.
@@ -57,7 +57,8 @@ class GradientResult(NamedTuple):
     error: float  # |numeric - analytic| at the worst element over max|analytic|
     limit: float  # of the error of that element
     ok: bool
-    worst: tuple[int, ...] = ()  # index of the worst element; () where only directions were compared
+    # index of the worst element; () where only directions were compared
+    worst: tuple[int, ...] = ()
     numeric: complex = complex("nan")  # there, or along the worst direction
     analytic: complex = complex("nan")
     checked: int = 0  # elements, or directions
@@ -72,7 +73,9 @@ class GradientResult(NamedTuple):
             return f"{what} is right: error {self.error:.3g}, limit {self.limit:.1g} ({self.note})"
         if self.error <= self.limit:
             return f"{what} cannot be checked: {self.note}"
-        numeric, analytic = (f"{v.real if v.imag == 0 else v:.10g}" for v in (self.numeric, self.analytic))
+        numeric, analytic = (
+            f"{v.real if v.imag == 0 else v:.10g}" for v in (self.numeric, self.analytic)
+        )
         return (
             f"{what} is wrong: error {self.error:.3g}, limit {self.limit:.1g}; "
             f"worst at index {self.worst}: numeric {numeric}, analytic {analytic} ({self.note})"
@@ -80,7 +83,9 @@ class GradientResult(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """The error of one gradient over the step: falls like h^2, then rises like 1/h as the step shrinks."""
+    """The error of one gradient over the step: falls like h^2, then rises like 1/h as the step
+    shrinks.
+    """
 
     name: str
     gradient: str
@@ -89,7 +94,10 @@ class Sweep(NamedTuple):
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong, or an op broke the rules of a pair.  `results`: the gradients compared."""
+    """A gradient is wrong, or an op broke the rules of a pair.
+
+    `results`: the gradients compared.
+    """
 
     def __init__(self, message: str, results: Sequence[GradientResult] = ()) -> None:
         super().__init__(message)
@@ -109,19 +117,21 @@ def check(
     gradient_names: Sequence[str] = (),
     **options: Any,
 ) -> list[GradientResult]:
-    """Compare the gradients of an op with finite differences; raise GradientError when one is wrong.
+    """Compare the gradients of an op with finite differences; raise GradientError when one is
+    wrong.
 
     forward, backward: `y, cache = forward(*inputs, **options)`, y an array or a float, and
         `gradients = backward(dy, cache)`, one for every input and in their order.
     inputs: a list of float64 or complex128 arrays, or float32 or complex64 ones, NumPy or CuPy.
         Whatever needs no gradient goes into `options`.
     step: the h of the differences is `step` times the size of the element; by default STEP.
-    tolerance: limit of each error, relative to the largest gradient; by default each element has its
+    tolerance: limit of each error, relative to the largest gradient; by default each element has
+    its
         own (see the module).
     exhaustive_limit: an input with more elements is checked along random directions.
 
-    It also checks that forward and backward give the same when run again, that inputs and dy are not
-    written, that non-contiguous ones give the same result, that y keeps the precision and each
+    It also checks that forward and backward give the same when run again, that inputs and dy are
+    not written, that non-contiguous ones give the same result, that y keeps the precision and each
     gradient has shape and dtype of its input.  A NaN on either side is a failure.
 
     Returns a result for every input.  Raises TypeError or ValueError for unusable inputs.
@@ -137,7 +147,9 @@ def check(
         results = [line.compare([gradient], tolerance) for line, gradient in zip(lines, first)]
         if all(result.error <= result.limit for result in results):
             by_dy = [first, *(op.run(op.xp.array, dy)[1:] for dy in op.dys[1:])]
-            results = [line.compare(gradients, tolerance) for line, gradients in zip(lines, zip(*by_dy))]
+            results = [
+                line.compare(gradients, tolerance) for line, gradients in zip(lines, zip(*by_dy))
+            ]
     failures = [str(result) for result in results if not result.ok]
     if failures:
         raise GradientError("\n".join(failures), results)
@@ -155,11 +167,12 @@ def sweep(
     gradient_names: Sequence[str] = (),
     **options: Any,
 ) -> list[Sweep]:
-    """The error of each gradient for each of `steps`, by plain central differences along random directions.
+    """The error of each gradient for each of `steps`, by plain central differences along random
+    directions.
 
-    Arguments as in `check`.  A right gradient draws a V on double logarithmic axes, a wrong one never gets below its
-    own error, and `step` belongs at the bottom of the V.  Returns a curve for every input; nothing is judged.
-    """
+    Arguments as in `check`.  A right gradient draws a V on double logarithmic axes, a wrong one
+    never gets below its own error, and `step` belongs at the bottom of the V.  Returns a curve for
+    every input; nothing is judged."""
     op = _Op(forward, backward, inputs, seed, name, gradient_names, options)
     curves = []
     with np.errstate(all="ignore"):
@@ -167,17 +180,23 @@ def sweep(
             value = _flat(op.values[i])
             scale = np.full(value.shape, abs(op.values[i]).max(initial=0) or 1.0)
             everything = np.arange(value.size)
-            moves = [no_tiny_components(value.shape, False, op.rng) / np.sqrt(value.size) for _ in range(DIRECTIONS)]
+            moves = [
+                no_tiny_components(value.shape, False, op.rng) / np.sqrt(value.size)
+                for _ in range(DIRECTIONS)
+            ]
             errors = []
             for step in steps:
                 slopes = [op.slope(i, _Move(everything, move), scale, step) for move in moves]
                 pairs = np.array([(s.slope[0], s.change @ _flat(gradient)) for s in slopes])
-                errors.append(float(abs(pairs[:, 0] - pairs[:, 1]).max() / (abs(pairs[:, 1]).max() or 1.0)))
+                errors.append(
+                    float(abs(pairs[:, 0] - pairs[:, 1]).max() / (abs(pairs[:, 1]).max() or 1.0))
+                )
             curves.append(Sweep(op.name, op.names[i], tuple(map(float, steps)), tuple(errors)))
     return curves
 
 
-# ---------------------------------------------------------------------------------------- the op, and its rules
+# ---------------------------------------------------------------------------------------- the op,
+# and its rules
 
 
 class _Move(NamedTuple):
@@ -198,7 +217,9 @@ class _Slopes(NamedTuple):
 
 
 class _Op:
-    """A pair with its inputs, y and the upstream gradients on the host, once they are known to be usable."""
+    """A pair with its inputs, y and the upstream gradients on the host, once they are known to be
+    usable.
+    """
 
     def __init__(
         self,
@@ -215,7 +236,9 @@ class _Op:
         self.values = _usable_inputs(inputs, self.name)
         self.names = list(gradient_names) or [f"gradient {i}" for i in range(len(inputs))]
         if len(self.names) != len(inputs):
-            raise ValueError(f"check: gradient_names must have {len(inputs)} names, got {len(self.names)}")
+            raise ValueError(
+                f"check: gradient_names must have {len(inputs)} names, got {len(self.names)}"
+            )
         _require_arguments("forward", forward, [f"input {i}" for i in range(len(inputs))], options)
         _require_arguments("backward", backward, ["dy", "cache"], {})
         self.precision = PRECISIONS[self.values[0].dtype.char]
@@ -223,7 +246,9 @@ class _Op:
         self.xp = array_module(*inputs)
         self.rng = np.random.default_rng(seed)
         self.y = self.run_forward([self.xp.array(value) for value in self.values])[0]
-        self.dys = [no_tiny_components(self.y.shape, np.iscomplexobj(self.y), self.rng).astype(self.y.dtype)]
+        self.dys = [
+            no_tiny_components(self.y.shape, np.iscomplexobj(self.y), self.rng).astype(self.y.dtype)
+        ]
         self.weights = _flat(self.dys[0])[None]  # (R, numbers of y): L = weights @ y
         self.delta = np.zeros(self.weights.shape[1])
         self.step = 0.0
@@ -233,15 +258,22 @@ class _Op:
         returned = self.forward(*arrays, **self.options)
         if not (isinstance(returned, tuple) and len(returned) == 2):
             hint = "without a cache, `return y, None`"
-            raise GradientError(f"{self.name}: forward must return the pair (y, cache), got {_kind(returned)}; {hint}")
+            raise GradientError(
+                f"{self.name}: forward must return the pair (y, cache), got {_kind(returned)}; {hint}"
+            )
         y, cache = returned
         if not isinstance(y, float | complex) and not _is_array(y):
             hint = "check several outputs one by one, or as one array"
-            raise GradientError(f"{self.name}: y must be one array or a float, got {_kind(y)}; {hint}")
+            raise GradientError(
+                f"{self.name}: y must be one array or a float, got {_kind(y)}; {hint}"
+            )
         host = to_host(y)
-        is_number = host.ndim == 0 and host.dtype.char in "dD"  # a loss may be a float in float32 too
+        # a loss may be a float in float32 too
+        is_number = host.ndim == 0 and host.dtype.char in "dD"
         if PRECISIONS.get(host.dtype.char) != self.precision and not is_number:
-            raise GradientError(f"{self.name}: y must keep the precision of its inputs, got {host.dtype}")
+            raise GradientError(
+                f"{self.name}: y must keep the precision of its inputs, got {host.dtype}"
+            )
         return host, cache
 
     def gradients(self) -> list[np.ndarray]:
@@ -250,15 +282,21 @@ class _Op:
         strided = functools.partial(_non_contiguous, xp=self.xp)
         again = "when run twice: draw random numbers once, outside, and keep no state"
         for place, when in ((self.xp.array, again), (strided, "when inputs are not contiguous")):
-            for label, a, b in zip(["y", *self.names], expected, self.run(place, self.dys[0]), strict=True):
+            for label, a, b in zip(
+                ["y", *self.names], expected, self.run(place, self.dys[0]), strict=True
+            ):
                 scale = abs(a[np.isfinite(a)]).max(initial=0)
-                if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=1e3 * self.eps * scale, equal_nan=True):
+                if a.shape != b.shape or not np.allclose(
+                    a, b, rtol=0, atol=1e3 * self.eps * scale, equal_nan=True
+                ):
                     by = f"{abs(a - b).max():.3g}" if a.shape == b.shape else "its shape"
                     raise GradientError(f"{self.name}: {label} differs by {by} {when}")
         return expected[1:]
 
     def run(self, place: Callable[[np.ndarray], Array], dy: np.ndarray) -> list[np.ndarray]:
-        """Forward and backward once: y and the gradients, on the host; GradientError for a wrong form."""
+        """Forward and backward once: y and the gradients, on the host; GradientError for a wrong
+        form.
+        """
         arrays, upstream = [place(value) for value in self.values], place(dy)
         y, cache = self.run_forward(arrays)
         self._require_unwritten("forward", arrays)
@@ -269,11 +307,15 @@ class _Op:
         if not isinstance(gradients, tuple | list):
             gradients = (gradients,)
         if len(gradients) != len(self.values):
-            raise GradientError(f"{self.name}: backward must return {len(self.values)} gradients, got {len(gradients)}")
+            raise GradientError(
+                f"{self.name}: backward must return {len(self.values)} gradients, got {len(gradients)}"
+            )
         for label, gradient, value in zip(self.names, gradients, self.values, strict=True):
             if _kind(gradient) != _kind(value):
                 got = _kind(gradient)
-                raise GradientError(f"{self.name}: {label} must be {_kind(value)}, as its input; got {got}")
+                raise GradientError(
+                    f"{self.name}: {label} must be {_kind(value)}, as its input; got {got}"
+                )
         return [y, *map(to_host, gradients)]
 
     def _require_unwritten(self, when: str, arrays: Sequence[Array]) -> None:
@@ -281,26 +323,42 @@ class _Op:
             if not np.array_equal(to_numpy(array), value):
                 raise GradientError(f"{self.name}: {when} has written into input {i}")
 
-    # ------------------------------------------------------------------------------------- slopes of every L
+    # ------------------------------------------------------------------------------------- slopes
+    # of every L
 
     def moved(self, moves: dict[int, np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         """The inputs moved by `moves`, as far as their precision can, and the numbers of y there."""
-        values = [_shaped(_flat(v) + moves[i], v) if i in moves else v for i, v in enumerate(self.values)]
+        values = [
+            _shaped(_flat(v) + moves[i], v) if i in moves else v for i, v in enumerate(self.values)
+        ]
         y = self.run_forward([self.xp.array(value) for value in values])[0]
         if y.shape != self.y.shape:
-            raise GradientError(f"{self.name}: the shape of y changes with the values: {self.y.shape}, {y.shape}")
+            raise GradientError(
+                f"{self.name}: the shape of y changes with the values: {self.y.shape}, {y.shape}"
+            )
         return values, _flat(y)
 
     def draw_dys(self, step: float) -> None:
-        """Measure delta, and add a dy for each number of y, or for groups of numbers that move alike."""
+        """Measure delta, and add a dy for each number of y, or for groups of numbers that move
+        alike.
+        """
         self.step = step
         own = [_sizes(value)[1] for value in self.values]
-        changes = [no_tiny_components(size.shape, False, self.rng) * size * step / 16 for size in own]
+        changes = [
+            no_tiny_components(size.shape, False, self.rng) * size * step / 16 for size in own
+        ]
         t = self.rng.uniform(0, 1, POINTS)
         y = _flat(self.y)
-        points = np.array([self.moved({i: k * change for i, change in enumerate(changes)})[1] for k in t]) - y
+        points = (
+            np.array(
+                [self.moved({i: k * change for i, change in enumerate(changes)})[1] for k in t]
+            )
+            - y
+        )
         powers = np.vander(t, 4)
-        scatter = np.sqrt(((points - powers @ (np.linalg.pinv(powers) @ points)) ** 2).sum(axis=0) / (POINTS - 4))
+        scatter = np.sqrt(
+            ((points - powers @ (np.linalg.pinv(powers) @ points)) ** 2).sum(axis=0) / (POINTS - 4)
+        )
         self.delta = np.fmax(scatter, self.eps / 2 * abs(y))
         count = len(self.delta)
         if count > 1:
@@ -311,7 +369,8 @@ class _Op:
         self.weights = np.array([_flat(dy) for dy in self.dys])
 
     def slope(self, i: int, move: _Move, sizes: np.ndarray, step: float) -> _Slopes:
-        """By the difference over +-h: h = step * the size of the element, or of the largest that moves.
+        """By the difference over +-h: h = step * the size of the element, or of the largest that
+        moves.
 
         The slope is taken over the step that was really made: in float32, x + h is rounded.
         """
@@ -332,19 +391,25 @@ class _Op:
 def _usable_inputs(inputs: Sequence[Array], name: str) -> list[np.ndarray]:
     """Copies of the inputs on the host; TypeError or ValueError for what cannot be checked."""
     if not isinstance(inputs, list | tuple):
-        raise TypeError(f"check: the inputs of {name} must be a list of arrays, such as [x], got {_kind(inputs)}")
+        raise TypeError(
+            f"check: the inputs of {name} must be a list of arrays, such as [x], got {_kind(inputs)}"
+        )
     if not inputs:
         raise ValueError(f"check: the inputs of {name} must hold at least one array, got none")
     values = []
     for i, array in enumerate(inputs):
         if isinstance(array, np.generic) or not _is_array(array):
-            raise TypeError(f"check: input {i} of {name} must be an array, such as np.array(...), got {_kind(array)}")
+            raise TypeError(
+                f"check: input {i} of {name} must be an array, such as np.array(...), got {_kind(array)}"
+            )
         value = np.array(to_numpy(array))
         value = value.astype(value.dtype.newbyteorder("="))
         if value.dtype.char not in PRECISIONS:
             expected = "float64 or complex128 (or float32 or complex64)"
             hint = "convert it, or give what has no gradient by keyword"
-            raise TypeError(f"check: input {i} of {name} must be {expected}, got {value.dtype}; {hint}")
+            raise TypeError(
+                f"check: input {i} of {name} must be {expected}, got {value.dtype}; {hint}"
+            )
         if not np.isfinite(value).all():
             raise ValueError(f"check: input {i} of {name} must be finite, got NaN or infinity")
         values.append(value)
@@ -354,7 +419,9 @@ def _usable_inputs(inputs: Sequence[Array], name: str) -> list[np.ndarray]:
     return values
 
 
-def _require_arguments(what: str, function: Any, arguments: Sequence[str], options: dict[str, Any]) -> None:
+def _require_arguments(
+    what: str, function: Any, arguments: Sequence[str], options: dict[str, Any]
+) -> None:
     """TypeError for what is no function of these arguments."""
     if not callable(function):
         raise TypeError(f"check: {what} must be a function, got {_kind(function)}")
@@ -378,7 +445,11 @@ def _kind(value: Any) -> str:
         return "None (is a `return` missing?)"
     if _is_array(value):
         return f"{value.dtype} {value.shape}"
-    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, tuple | list) else type(value).__name__
+    return (
+        f"a {type(value).__name__} of {len(value)}"
+        if isinstance(value, tuple | list)
+        else type(value).__name__
+    )
 
 
 def to_host(y: Any) -> np.ndarray:
@@ -386,7 +457,9 @@ def to_host(y: Any) -> np.ndarray:
     return np.array(y if isinstance(y, float | complex | np.generic) else to_numpy(y))
 
 
-def no_tiny_components(shape: tuple[int, ...], is_complex: bool, rng: np.random.Generator) -> np.ndarray:
+def no_tiny_components(
+    shape: tuple[int, ...], is_complex: bool, rng: np.random.Generator
+) -> np.ndarray:
     """Magnitudes in [0.5, 1.5) with random signs: nothing hides behind a small factor."""
 
     def draw() -> np.ndarray:
@@ -416,7 +489,9 @@ def _shaped(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def _sizes(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each real number: the root mean square of all, where it is larger than its own size; its own."""
+    """Of each real number: the root mean square of all, where it is larger than its own size; its
+    own.
+    """
     own = abs(_flat(value))
     largest = own.max(initial=0) or 1.0
     typical = largest * np.sqrt(np.mean((own / largest) ** 2)) or 1.0 if own.size else 1.0
@@ -424,12 +499,19 @@ def _sizes(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _groups(sizes: np.ndarray, limit: int) -> list[np.ndarray]:
-    """Every index alone; of more than `limit`, groups of like size, so that nothing hides behind a large one."""
+    """Every index alone; of more than `limit`, groups of like size, so that nothing hides behind a
+    large one.
+    """
     order = np.argsort(sizes, kind="stable")
-    return np.array_split(order, DIRECTIONS) if len(order) > limit else [np.array([j]) for j in range(len(order))]
+    return (
+        np.array_split(order, DIRECTIONS)
+        if len(order) > limit
+        else [np.array([j]) for j in range(len(order))]
+    )
 
 
-# ------------------------------------------------------------------------------------- one gradient, compared
+# ------------------------------------------------------------------------------------- one
+# gradient, compared
 
 
 class _Look(NamedTuple):
@@ -461,7 +543,9 @@ class _Line:
         self.typical, self.own = _sizes(self.value)
         self.every_element = self.value.size <= exhaustive_limit
         self.moves = []
-        for where in _groups(abs(_flat(gradient)) * self.typical, len(self.own) * self.every_element):
+        for where in _groups(
+            abs(_flat(gradient)) * self.typical, len(self.own) * self.every_element
+        ):
             factors = no_tiny_components(where.shape, False, op.rng) / np.sqrt(len(where))
             self.moves.append(_Move(where, np.ones(1) if self.every_element else factors))
         slopes = [op.slope(i, move, self.typical, op.step) for move in self.moves]
@@ -478,10 +562,14 @@ class _Line:
         self.dy = abs(self.op.weights[:rows]).max(axis=1, initial=0)
         # A change of L that is nothing but rounding, where an element moves by all of its size.
         self.nothing = 2 * np.sqrt(self.op.weights[:rows] ** 2 @ self.op.delta**2)
-        along = [self.gradients[:, move.where] @ change for move, change in zip(self.moves, self.changes)]
+        along = [
+            self.gradients[:, move.where] @ change for move, change in zip(self.moves, self.changes)
+        ]
         analytic = np.array(along).reshape(-1, rows)
         self.largest = np.fmax.reduce(abs(analytic), axis=0, initial=0)
-        seen = self.look(self.slopes[:, :rows], analytic, self.rounding[:, :rows], 0.0, self.distances)
+        seen = self.look(
+            self.slopes[:, :rows], analytic, self.rounding[:, :rows], 0.0, self.distances
+        )
         wrong = None
         for c in np.argsort(-np.nan_to_num(self.errors(seen), nan=np.inf).max(axis=1)):
             if seen.wrong[c].any() or seen.hidden[c]:
@@ -495,7 +583,9 @@ class _Line:
     def look(self, numeric: Any, analytic: Any, rounding: Any, uneven: Any, distance: Any) -> _Look:
         """The error model of the module."""
         known = rounding + uneven + self.nothing / distance
-        relative = self.limit * abs(analytic) if self.tolerance is None else self.tolerance * self.largest
+        relative = (
+            self.limit * abs(analytic) if self.tolerance is None else self.tolerance * self.largest
+        )
         allowed = known + relative
         gap = abs(numeric - analytic)
         wrong = ~((gap <= allowed) & (gap < np.inf))  # a NaN is wrong
@@ -503,16 +593,34 @@ class _Line:
         is_zero = (abs(analytic) * distance <= self.nothing) & (known <= self.resolution * self.dy)
         smooth = (uneven <= 20 * rounding) | (is_zero & (known <= self.resolution**2 * self.dy))
         at_kink = unknown & ~smooth
-        return _Look(numeric, analytic, known, allowed, wrong, at_kink, unknown & ~at_kink & ~is_zero, is_zero)
+        return _Look(
+            numeric,
+            analytic,
+            known,
+            allowed,
+            wrong,
+            at_kink,
+            unknown & ~at_kink & ~is_zero,
+            is_zero,
+        )
 
     def closer_look(self, move: _Move) -> _Look:
-        """By Richardson's extrapolation; of several steps, for each L the one that knows its slope best."""
+        """By Richardson's extrapolation; of several steps, for each L the one that knows its slope
+        best.
+        """
         op, rows = self.op, len(self.gradients)
         best: _Look | None = None
-        for sizes, factor in ((self.typical, 1.0), (self.own, 1.0), (self.own, 1 / 64), (self.typical, 64.0)):
+        for sizes, factor in (
+            (self.typical, 1.0),
+            (self.own, 1.0),
+            (self.own, 1 / 64),
+            (self.typical, 64.0),
+        ):
             far = op.slope(self.i, move, sizes, factor * op.step)
             near = op.slope(self.i, move, sizes, factor * op.step / 2)
-            uneven = UNEVEN * (abs(far.slope - near.slope) + abs(far.curvature - 2 * near.curvature))
+            uneven = UNEVEN * (
+                abs(far.slope - near.slope) + abs(far.curvature - 2 * near.curvature)
+            )
             slope, change = (4 * near.slope - far.slope) / 3, (4 * near.change - far.change) / 3
             analytic = self.gradients[:, move.where] @ change
             look = self.look(slope[:rows], analytic, near.rounding[:rows], uneven[:rows], near.size)
@@ -527,7 +635,9 @@ class _Line:
         """|numeric - analytic| over the largest of each dy; where there is none, inf if it is wrong."""
         gap = abs(look.numeric - look.analytic)
         without = np.where(look.wrong, np.inf * gap, 0.0)
-        return np.where(self.largest == 0, without, gap / np.where(self.largest == 0, 1, self.largest))
+        return np.where(
+            self.largest == 0, without, gap / np.where(self.largest == 0, 1, self.largest)
+        )
 
     def count_hidden(self, seen: _Look) -> int:
         """How many elements change every L by less than rounding does, of those that move together."""
@@ -559,32 +669,72 @@ class _Line:
         error, limit, index, numeric, analytic, row = self.worst(seen, wrong)
         if wrong is not None and row:
             (where,) = np.nonzero(op.weights[row])
-            output = tuple(int(k) for k in np.unravel_index(where[0] // (1 + np.iscomplexobj(op.y)), op.y.shape))
-            notes.append(f"dy at {output} alone" if len(where) == 1 else f"dy at {len(where)} numbers of y alone")
+            output = tuple(
+                int(k)
+                for k in np.unravel_index(where[0] // (1 + np.iscomplexobj(op.y)), op.y.shape)
+            )
+            notes.append(
+                f"dy at {output} alone"
+                if len(where) == 1
+                else f"dy at {len(where)} numbers of y alone"
+            )
         ok = wrong is None and not too_many and not (checked and (at_kink | hidden).all())
-        what = op.name, op.names[self.i], self.value.shape, error, limit, bool(ok), index, numeric, analytic
-        return GradientResult(*what, checked, int(at_kink.sum()), "; ".join(notes), too_small=too_small)
+        what = (
+            op.name,
+            op.names[self.i],
+            self.value.shape,
+            error,
+            limit,
+            bool(ok),
+            index,
+            numeric,
+            analytic,
+        )
+        return GradientResult(
+            *what, checked, int(at_kink.sum()), "; ".join(notes), too_small=too_small
+        )
 
-    def worst(self, seen: _Look, wrong: int | None) -> tuple[float, float, tuple[int, ...], complex, complex, int]:
-        """Error, limit, index, both values, number of dy: of the wrong move, or of the largest error."""
+    def worst(
+        self, seen: _Look, wrong: int | None
+    ) -> tuple[float, float, tuple[int, ...], complex, complex, int]:
+        """Error, limit, index, both values, number of dy: of the wrong move, or of the largest
+        error.
+        """
         if not self.moves:
             return 0.0, self.limit, (), complex("nan"), complex("nan"), 0
         errors = np.where(seen.at_kink | seen.too_small, 0, self.errors(seen))
         c, row = (int(k) for k in np.unravel_index(errors.argmax(), errors.shape))
         if wrong is not None:
-            c, row = wrong, int(np.where(seen.wrong[wrong], np.nan_to_num(errors[wrong], nan=np.inf), -1).argmax())
+            c, row = (
+                wrong,
+                int(
+                    np.where(
+                        seen.wrong[wrong], np.nan_to_num(errors[wrong], nan=np.inf), -1
+                    ).argmax()
+                ),
+            )
         error, limit = float(errors[c, row]), float(seen.allowed[c, row] / (self.largest[row] or 1))
         if self.every_element:
             element = c // self.parts
-            numbers = slice(element * self.parts, (element + 1) * self.parts)  # real and imaginary part
+            # real and imaginary part
+            numbers = slice(element * self.parts, (element + 1) * self.parts)
             pairs = zip(seen.numeric[numbers, row], seen.analytic[numbers, row])
         elif wrong is None:
-            return error, limit, (), complex(seen.numeric[c, row]), complex(seen.analytic[c, row]), row
+            return (
+                error,
+                limit,
+                (),
+                complex(seen.numeric[c, row]),
+                complex(seen.analytic[c, row]),
+                row,
+            )
         else:  # go from the worst direction to an element that is wrong
             element = self.search_element(row, self.moves[c]) // self.parts
             numbers = slice(element * self.parts, (element + 1) * self.parts)
             axes = [_Move(np.array([k]), np.ones(1)) for k in range(numbers.start, numbers.stop)]
-            slopes = [self.op.slope(self.i, axis, self.own, self.op.step).slope[row] for axis in axes]
+            slopes = [
+                self.op.slope(self.i, axis, self.own, self.op.step).slope[row] for axis in axes
+            ]
             pairs = zip(slopes, self.gradients[row, numbers])
         numeric, analytic = (complex(*parts) for parts in zip(*pairs))
         index = tuple(int(k) for k in np.unravel_index(element, self.value.shape))
@@ -596,10 +746,15 @@ class _Line:
         if np.isnan(gradient).any():
             return int(np.isnan(gradient).argmax())
         while len(move.where) > 1:
-            halves = [_Move(*half) for half in zip(np.array_split(move.where, 2), np.array_split(move.factors, 2))]
+            halves = [
+                _Move(*half)
+                for half in zip(np.array_split(move.where, 2), np.array_split(move.factors, 2))
+            ]
             gaps = []
             for half in halves:
                 slopes = self.op.slope(self.i, half, self.typical, self.op.step)
-                gaps.append(abs(slopes.slope[row] - gradient[half.where] @ slopes.change) * slopes.size)
+                gaps.append(
+                    abs(slopes.slope[row] - gradient[half.where] @ slopes.change) * slopes.size
+                )
             move = halves[int(np.argmax(gaps))]
         return int(move.where[0])

@@ -1,15 +1,17 @@
 """Mutation testing: would the checks notice a mistake?
 
-Mutants are made from the syntax tree of a function, one small change each: a term, factor or sign dropped, an operator
-exchanged, a conjugate, absolute value or transposition left out, real and imaginary part exchanged, a constant or a
-bound of a slice moved by one, arguments or results swapped, a condition turned round, a statement left out.  Each is
-compiled, put in the place of the function, and the checks of the table that reach the function are run: the first that
-fails has killed it.  A mutant that survives is equivalent, and then EQUIVALENT says why, or it is a hole in the checks.
+Mutants are made from the syntax tree of a function, one small change each: a term, factor or sign
+dropped, an operator exchanged, a conjugate, absolute value or transposition left out, real and
+imaginary part exchanged, a constant or a bound of a slice moved by one, arguments or results
+swapped, a condition turned round, a statement left out.  Each is compiled, put in the place of the
+function, and the checks of the table that reach the function are run: the first that fails has
+killed it.  A mutant that survives is equivalent, and then EQUIVALENT says why, or it is a hole in
+the checks.
 
-Not mutated, since it could end the process instead of failing a check: a function that makes a view with `as_strided`.
-Not mutated, since the result is the same: docstrings, annotations, guards (an `if` that can only raise), the choice of
-the array module, whose dtype is asked (real or imaginary part), the order of a symmetric function's arguments.
-"""
+Not mutated, since it could end the process instead of failing a check: a function that makes a view
+with `as_strided`. Not mutated, since the result is the same: docstrings, annotations, guards (an
+`if` that can only raise), the choice of the array module, whose dtype is asked (real or imaginary
+part), the order of a symmetric function's arguments."""
 
 import ast
 import contextlib
@@ -34,11 +36,19 @@ from .checker import check
 from .table import CASES, run
 
 EXCHANGED: dict[type, type] = {
-    **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.And: ast.Or, ast.Or: ast.And},
+    **{
+        ast.Add: ast.Sub,
+        ast.Sub: ast.Add,
+        ast.Mult: ast.Div,
+        ast.Div: ast.Mult,
+        ast.And: ast.Or,
+        ast.Or: ast.And,
+    },
     **{ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is},
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt},
 }
-DROPPED = {"conj", "conjugate", "transpose", "abs"}  # calls of which only the argument, or the array, is left
+# calls of which only the argument, or the array, is left
+DROPPED = {"conj", "conjugate", "transpose", "abs"}
 ATTRIBUTES = {"real": "imag", "imag": "real"}
 NOT_MUTATED = {"array_module", "is_numpy"}
 SYMMETRIC = {"add", "multiply", "maximum", "minimum", "max", "min", "result_type"}
@@ -46,7 +56,8 @@ GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition
 
 UNKNOWN_LENGTH = re.compile(r"(\.reshape\((?:[^()]|\([^()]*\))*)-2")  # a -1 of reshape, one less
 
-# (function, code, mutated code, or "*" for any change of that code): why no check can tell the two apart.
+# (function, code, mutated code, or "*" for any change of that code): why no check can tell the two
+# apart.
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "filter.exact_filter",
@@ -122,13 +133,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "by_template = template_gradient_f(dresponse_f, template_f, search_f, label_f, response_f, energy)",
         "by_template = template_gradient_f(dresponse_f, template_f, label_f, search_f, response_f, energy)",
     ): "Eq. 9 knows search and label only by their product",
-    ("ops.dcf.ridge_loss", "shape = template.shape[-2:]", "shape = template.shape[2:]"): "a template has four axes",
+    (
+        "ops.dcf.ridge_loss",
+        "shape = template.shape[-2:]",
+        "shape = template.shape[2:]",
+    ): "a template has four axes",
     (
         "ops.lrn.lrn_backward",
         "return lrn_kernels.backward(dy, x, n=n, k=k, alpha=alpha, beta=beta)",
         "return lrn_kernels.backward(x, dy, n=n, k=k, alpha=alpha, beta=beta)",
     ): "only a GPU comes here; tests/test_kernels_lrn.py compares that kernel with this function",
-    ("ops.lrn.power", "if beta == 0.75:", "*"): "the general power gives the same as the short cut for 3/4",
+    (
+        "ops.lrn.power",
+        "if beta == 0.75:",
+        "*",
+    ): "the general power gives the same as the short cut for 3/4",
 }
 
 
@@ -155,11 +174,14 @@ class Verdict(NamedTuple):
     by: str  # the check that killed it and its error, or why none did
 
 
-# ------------------------------------------------------------------------------------------------- making them
+# -------------------------------------------------------------------------------------------------
+# making them
 
 
 def mutants(function: Callable[..., Any], name: str = "") -> Iterator[Mutant]:
-    """Every mutant of a Python function, in the order of its code; no two of them have the same code."""
+    """Every mutant of a Python function, in the order of its code; no two of them have the same
+    code.
+    """
     inner = _plain(function)
     lines, first_line = inspect.getsourcelines(inner)
     tree = ast.parse(textwrap.dedent("".join(lines)))
@@ -198,13 +220,17 @@ Node = tuple[ast.AST, str, int | None, ast.AST, ast.stmt, bool]
 def _nodes(parent: ast.AST, statement: ast.stmt, on_gpu: bool) -> Iterator[Node]:
     """All that may change below `parent`, with the place where it stands."""
     for field, value in ast.iter_fields(parent):
-        if field in ("annotation", "returns", "args") and isinstance(parent, ast.arg | ast.FunctionDef | ast.AnnAssign):
+        if field in ("annotation", "returns", "args") and isinstance(
+            parent, ast.arg | ast.FunctionDef | ast.AnnAssign
+        ):
             continue
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(node, ast.AST) or _left_alone(node):
                 continue
             own = node if isinstance(node, ast.stmt) else statement
-            here = on_gpu or (isinstance(node, ast.If) and any(word in ast.unparse(node.test) for word in GPU))
+            here = on_gpu or (
+                isinstance(node, ast.If) and any(word in ast.unparse(node.test) for word in GPU)
+            )
             if not (isinstance(parent, ast.Attribute) and parent.attr == "dtype"):
                 yield parent, field, index, node, own, here
             yield from _nodes(node, own, here)
@@ -251,7 +277,9 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             if getattr(node, bound) is not None:
                 yield _with(node, bound, None)
                 if bound != "step" and not isinstance(getattr(node, bound), ast.Constant):
-                    yield _with(node, bound, ast.BinOp(getattr(node, bound), ast.Add(), ast.Constant(1)))
+                    yield _with(
+                        node, bound, ast.BinOp(getattr(node, bound), ast.Add(), ast.Constant(1))
+                    )
     elif isinstance(node, ast.Constant):
         if isinstance(node.value, bool):
             yield ast.Constant(not node.value)
@@ -266,14 +294,18 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.IfExp):
         yield node.body
         yield node.orelse
-    elif isinstance(node, ast.If | ast.While) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
+    elif isinstance(node, ast.If | ast.While) and not isinstance(
+        node.test, ast.Compare | ast.UnaryOp
+    ):
         yield _with(node, "test", ast.UnaryOp(ast.Not(), node.test))
     elif isinstance(node, ast.AugAssign):
         if type(node.op) in EXCHANGED:
             yield ast.AugAssign(node.target, EXCHANGED[type(node.op)](), node.value)
         yield ast.Assign([node.target], node.value)
         yield ast.Pass()
-    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript | ast.Attribute):
+    elif isinstance(node, ast.Assign) and isinstance(
+        node.targets[0], ast.Subscript | ast.Attribute
+    ):
         yield ast.Pass()
     elif isinstance(node, ast.Expr):
         yield ast.Pass()
@@ -285,8 +317,14 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
 def _changes_of_call(node: ast.Call) -> Iterator[ast.AST]:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     if name in DROPPED:
-        is_method = isinstance(node.func, ast.Attribute) and name != "abs" and not _is_module(node.func.value)
-        yield node.func.value if is_method and isinstance(node.func, ast.Attribute) else node.args[0]
+        is_method = (
+            isinstance(node.func, ast.Attribute)
+            and name != "abs"
+            and not _is_module(node.func.value)
+        )
+        yield (
+            node.func.value if is_method and isinstance(node.func, ast.Attribute) else node.args[0]
+        )
     if name not in SYMMETRIC:
         for swapped in _swaps(node.args):
             yield ast.Call(node.func, swapped, node.keywords)
@@ -324,7 +362,9 @@ def _compile(definition: ast.FunctionDef, function: FunctionType) -> CodeType:
 
 @contextlib.contextmanager
 def planted(function: Callable[..., Any], code: CodeType) -> Iterator[None]:
-    """Inside the block every caller of `function` runs `code` instead, by whatever name it knows the function."""
+    """Inside the block every caller of `function` runs `code` instead, by whatever name it knows
+    the function.
+    """
     inner = _plain(function)
     before = inner.__code__
     clear = getattr(function, "cache_clear", lambda: None)
@@ -338,12 +378,16 @@ def planted(function: Callable[..., Any], code: CodeType) -> Iterator[None]:
 
 
 def survivors(
-    forward: Callable[..., Any], backward: Callable[..., Any], inputs: Sequence[Array], **options: Any
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Sequence[Array],
+    **options: Any,
 ) -> list[Mutant]:
-    """The mutants of anybody's `backward` that `checker.check` with these arguments does not notice.
+    """The mutants of anybody's `backward` that `checker.check` with these arguments does not
+    notice.
 
-    None means that the check would have seen every such mistake; each survivor is a mistake that it would not see, for
-    want of other inputs, or code that does not matter.
+    None means that the check would have seen every such mistake; each survivor is a mistake that it
+    would not see, for want of other inputs, or code that does not matter.
     """
     check(forward, backward, inputs, **options)
     alive = []
@@ -358,21 +402,33 @@ def survivors(
     return alive
 
 
-# --------------------------------------------------------------------------------------- running the checks on them
+# --------------------------------------------------------------------------------------- running
+# the checks on them
 
 
 def targets() -> dict[str, Callable[..., Any]]:
-    """What is mutated of this library: every backward pass, adjoint and update in `ops`, `network`, `tiled` and
-    `filter`, every function of `ops` and `filter` whose docstring names an equation, and whatever these call there.
-    """
-    modules = [importlib.import_module(f"{ops.__name__}.{info.name}") for info in pkgutil.iter_modules(ops.__path__)]
+    """What is mutated of this library: every backward pass, adjoint and update in `ops`, `network`,
+    `tiled` and
+    `filter`, every function of `ops` and `filter` whose docstring names an equation, and whatever
+    these call there."""
+    modules = [
+        importlib.import_module(f"{ops.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(ops.__path__)
+    ]
     modules += [network, filter_module, tiled]
     own = {module.__name__ for module in modules}
     queue: list[Callable[..., Any]] = []
     for module in modules:
-        members = [module, *(m for m in vars(module).values() if inspect.isclass(m) and m.__module__ in own)]
+        members = [
+            module,
+            *(m for m in vars(module).values() if inspect.isclass(m) and m.__module__ in own),
+        ]
         for function in (f for member in members for f in vars(member).values()):
-            if callable(function) and getattr(function, "__module__", "") == module.__name__ and _is_root(function):
+            if (
+                callable(function)
+                and getattr(function, "__module__", "") == module.__name__
+                and _is_root(function)
+            ):
                 queue.append(function)
     found: dict[str, Callable[..., Any]] = {}
     while queue:
@@ -385,7 +441,9 @@ def targets() -> dict[str, Callable[..., Any]]:
             continue  # a wrong view reads foreign memory
         found[name] = function
         called: list[Any] = [inner.__globals__.get(word) for word in _words(inner.__code__)]
-        queue += [f for f in called if isinstance(inspect.unwrap(f), FunctionType) and f.__module__ in own]
+        queue += [
+            f for f in called if isinstance(inspect.unwrap(f), FunctionType) and f.__module__ in own
+        ]
     return found
 
 
@@ -434,7 +492,9 @@ def _calls() -> dict[str, set[CodeType]]:
         if failure:
             raise RuntimeError(f"mutants: the checks must pass on the code as it is, but {failure}")
         found[case] = time.perf_counter() - start, called
-    return {case: called for case, (_, called) in sorted(found.items(), key=lambda item: item[1][0])}
+    return {
+        case: called for case, (_, called) in sorted(found.items(), key=lambda item: item[1][0])
+    }
 
 
 def _first_failure(cases: Sequence[str]) -> str:
@@ -450,7 +510,9 @@ def _first_failure(cases: Sequence[str]) -> str:
 
 
 def explanation(mutant: Mutant) -> str:
-    """Why EQUIVALENT, or NumPy's `reshape`, says that a mutant cannot be killed, "" where they do not."""
+    """Why EQUIVALENT, or NumPy's `reshape`, says that a mutant cannot be killed, "" where they do
+    not.
+    """
     if UNKNOWN_LENGTH.sub(r"\1-1", mutant.after, count=1) == mutant.before:
         return "NumPy takes any negative length for the unknown one"
     keys = [(mutant.function, mutant.before, after) for after in (mutant.after, "*")]
@@ -465,5 +527,8 @@ def _verdict(mutant: Mutant, function: Callable[..., Any], cases: Sequence[str])
     if not by and reason:
         status, by = "equivalent", reason
     elif not by and mutant.on_gpu:
-        status, by = "not run", "only a GPU takes this branch; tests/mistakes_kernels.py plants mistakes there"
+        status, by = (
+            "not run",
+            "only a GPU takes this branch; tests/support/mistakes_kernels.py plants mistakes there",
+        )
     return Verdict(*mutant[:-1], status, by)

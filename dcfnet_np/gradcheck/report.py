@@ -39,19 +39,26 @@ def write_report(
     curves: Sequence[Sweep] = (),
     verdicts: Sequence[Verdict] | None = None,
 ) -> None:
-    """Write what `check` or `run_all`, `sweep` and `mutants.judge` returned, as .html or .json by the name of `path`.
+    """Write what `check` or `run_all`, `sweep` and `mutants.judge` returned, as .html or .json by
+    the name of `path`.
 
     Raises ValueError for another name or an impossible place, WriteError when the disk is full.
     """
     path = Path(path)
     check_report(path)
-    text = _json(results, curves, verdicts) if path.suffix.lower() == ".json" else _page(results, curves, verdicts)
+    text = (
+        _json(results, curves, verdicts)
+        if path.suffix.lower() == ".json"
+        else _page(results, curves, verdicts)
+    )
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def worst_cases(results: Iterable[GradientResult]) -> list[GradientResult]:
-    """For each equation, and each op without one, the result that comes nearest to its limit or furthest beyond."""
+    """For each equation, and each op without one, the result that comes nearest to its limit or
+    furthest beyond.
+    """
     worst: dict[str, GradientResult] = {}
     for result in results:
         key = f"Eq. {result.equation}" if result.equation else result.name.split(",")[0].split()[0]
@@ -74,26 +81,40 @@ def _badness(result: GradientResult) -> float:
 
 def _environment() -> dict[str, str]:
     machine = f"{platform.system()} {platform.machine()}"
-    return {"dcfnet_np": __version__, "numpy": np.__version__, "python": platform.python_version(), "machine": machine}
+    return {
+        "dcfnet_np": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": machine,
+    }
 
 
 # ----------------------------------------------------------------------------------------------------- JSON
 
 
-def _json(results: Sequence[GradientResult], curves: Sequence[Sweep], verdicts: Sequence[Verdict] | None) -> str:
+def _json(
+    results: Sequence[GradientResult], curves: Sequence[Sweep], verdicts: Sequence[Verdict] | None
+) -> str:
     """An object; inside its lists an item a line, so that two reports can be compared line by line."""
-    parts: dict[str, Any] = {"environment": _environment(), "checks": [_plain(r._asdict()) for r in results]}
+    parts: dict[str, Any] = {
+        "environment": _environment(),
+        "checks": [_plain(r._asdict()) for r in results],
+    }
     parts["sweeps"] = [_plain(curve._asdict()) for curve in curves]
     if verdicts is not None:
         parts["score"] = score(verdicts)
         by_code: dict[tuple[str, int, str], list[list[str]]] = {}
         for v in verdicts:
             by_code.setdefault((v.function, v.line, v.before), []).append([v.after, v.status, v.by])
-        parts["mutants"] = [dict(zip(("function", "line", "code", "mutants"), (*k, v))) for k, v in by_code.items()]
+        parts["mutants"] = [
+            dict(zip(("function", "line", "code", "mutants"), (*k, v))) for k, v in by_code.items()
+        ]
     blocks = []
     for name, value in parts.items():
         if isinstance(value, list):
-            block = "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+            block = (
+                "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+            )
         else:
             block = json.dumps(value)
         blocks.append(f"{json.dumps(name)}: {block}")
@@ -101,13 +122,19 @@ def _json(results: Sequence[GradientResult], curves: Sequence[Sweep], verdicts: 
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows neither complex numbers, which become [re, im], nor NaN and infinity, which become words."""
+    """JSON knows neither complex numbers, which become [re, im], nor NaN and infinity, which become
+    words.
+    """
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, complex):
-        return _plain(value.real) if value.imag == 0 or math.isnan(value.imag) else [value.real, value.imag]
+        return (
+            _plain(value.real)
+            if value.imag == 0 or math.isnan(value.imag)
+            else [value.real, value.imag]
+        )
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else str(value)
     return value
@@ -116,10 +143,27 @@ def _plain(value: Any) -> Any:
 # ----------------------------------------------------------------------------------------------------- HTML
 
 
-def _page(results: Sequence[GradientResult], curves: Sequence[Sweep], verdicts: Sequence[Verdict] | None) -> str:
+def _page(
+    results: Sequence[GradientResult], curves: Sequence[Sweep], verdicts: Sequence[Verdict] | None
+) -> str:
     failed = [result for result in results if not result.ok]
-    verdict = f"{len(failed)} of {len(results)} checks failed" if failed else f"{len(results)} checks, all right"
-    columns = ("op", "eq.", "shape", "gradient", "error", "limit", "worst at", "numeric", "analytic", "compared")
+    verdict = (
+        f"{len(failed)} of {len(results)} checks failed"
+        if failed
+        else f"{len(results)} checks, all right"
+    )
+    columns = (
+        "op",
+        "eq.",
+        "shape",
+        "gradient",
+        "error",
+        "limit",
+        "worst at",
+        "numeric",
+        "analytic",
+        "compared",
+    )
     sections = [
         f"<h1>Gradient checks</h1><p>{verdict}. {_text(', '.join(' '.join(i) for i in _environment().items()))}</p>",
         "<h2>Worst cases</h2><p>Of each equation, and of each op, the check nearest to its limit.</p>",
@@ -193,7 +237,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(cell: str) -> str:
     is_number = cell[:1].isdigit() or cell[:2].strip("-")[:1].isdigit()
-    return f'<td class="number">{cell}</td>' if is_number and "x" not in cell else f"<td>{cell}</td>"
+    return (
+        f'<td class="number">{cell}</td>' if is_number and "x" not in cell else f"<td>{cell}</td>"
+    )
 
 
 def _figure(curve: Sweep) -> str:
@@ -204,12 +250,16 @@ def _figure(curve: Sweep) -> str:
         exponent = math.log10(min(max(error, 1e-14), 1e2)) if math.isfinite(error) else 2.0
         return 30 + decade * (math.log10(step) + 13), 10 + decade * (2 - exponent)
 
-    points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in zip(curve.steps, curve.errors))
+    points = " ".join(
+        "{:.1f},{:.1f}".format(*place(*point)) for point in zip(curve.steps, curve.errors)
+    )
     lines = []
     for exponent in range(-12, 1, 3):
         (x, _), (_, y) = place(10.0**exponent, 1.0), place(1.0, 10.0**exponent)
         lines.append(f'<path d="M30 {y:g}H{width - 10}M{x:g} 10V{height - 10}" stroke="#ddd"/>')
-        lines.append(f'<text x="2" y="{y + 4:g}">{exponent}</text><text x="{x - 6:g}" y="{height}">{exponent}</text>')
+        lines.append(
+            f'<text x="2" y="{y + 4:g}">{exponent}</text><text x="{x - 6:g}" y="{height}">{exponent}</text>'
+        )
     caption = _text(f"{curve.name}: {curve.gradient}")
     return (
         f'<figure><svg width="{width}" height="{height}" font-size="11" role="img" aria-label="{caption}">'

@@ -1,15 +1,17 @@
-"""Two-dimensional convolution (cross-correlation, as every network library has it), stride 1, forward and backward.
+"""Two-dimensional convolution (cross-correlation, as every network library has it), stride 1,
+forward and backward.
 
     y[n, o, r, s] = b[o] + sum over c, i, j of  w[o, c, i, j] * xp[n, c, r + i*dilation, s + j*dilation]
 
-xp is x with `padding` zeros on each side.  The sum over c and j, for one kernel row i, is a matrix product: side by
-side copies of xp, each shifted by one column of the kernel, are stacked as the rows of a matrix
+xp is x with `padding` zeros on each side.  The sum over c and j, for one kernel row i, is a matrix
+product: side by side copies of xp, each shifted by one column of the kernel, are stacked as the
+rows of a matrix
 
     stack[c*KW + j, r*OW + s] = xp[c, r, s + j*dilation]
 
-and kernel row i reads the columns of that matrix from i*dilation*OW on.  So a 3x3 kernel needs three copies of the
-input, not the nine of plain im2col, and three BLAS calls.  `conv2d` in tests/naive.py is the definition, and
-kernels/conv.cu does the same on a GPU.
+and kernel row i reads the columns of that matrix from i*dilation*OW on.  So a 3x3 kernel needs
+three copies of the input, not the nine of plain im2col, and three BLAS calls.  `conv2d` in
+tests/support/naive.py is the definition, and kernels/conv.cu does the same on a GPU.
 """
 
 from collections.abc import Iterator
@@ -29,8 +31,13 @@ class ConvCache(NamedTuple):
     dilation: int
 
 
-def _stack_columns(x: Array, kernel_width: int, out_width: int, padding: int, dilation: int) -> Array:
-    """The matrix `stack` of the module's docstring.  x: (N, C, H, W) -> (N, C*KW, (H + 2 padding) * OW)."""
+def _stack_columns(
+    x: Array, kernel_width: int, out_width: int, padding: int, dilation: int
+) -> Array:
+    """The matrix `stack` of the module's docstring.
+
+    x: (N, C, H, W) -> (N, C*KW, (H + 2 padding) * OW).
+    """
     xp = array_module(x)
     n, c, h, w = x.shape
     padded = xp.zeros((n, c, h + 2 * padding, w + 2 * padding), x.dtype)
@@ -41,8 +48,13 @@ def _stack_columns(x: Array, kernel_width: int, out_width: int, padding: int, di
     return stack.reshape(n, c * kernel_width, (h + 2 * padding) * out_width)
 
 
-def _unstack_columns(stack: Array, shape: tuple[int, ...], kernel_width: int, padding: int, dilation: int) -> Array:
-    """Adjoint of `_stack_columns`: every copy adds back to where it was taken.  Returns dx of `shape`."""
+def _unstack_columns(
+    stack: Array, shape: tuple[int, ...], kernel_width: int, padding: int, dilation: int
+) -> Array:
+    """Adjoint of `_stack_columns`: every copy adds back to where it was taken.
+
+    Returns dx of `shape`.
+    """
     xp = array_module(stack)
     n, c, h, w = shape
     out_width = stack.shape[2] // (h + 2 * padding)
@@ -60,7 +72,9 @@ def _rows(w: Array) -> Array:
 
 
 def _blocks(xp: object, n: int) -> Iterator[slice]:
-    """Images to work on at once: one on a CPU, where its stack stays in cache, all of them on a GPU."""
+    """Images to work on at once: one on a CPU, where its stack stays in cache, all of them on a
+    GPU.
+    """
     step = 1 if xp is np else max(n, 1)
     for start in range(0, n, step):
         yield slice(start, start + step)
@@ -71,29 +85,39 @@ def output_size(size: int, kernel: int, padding: int, dilation: int) -> int:
     return size + 2 * padding - dilation * (kernel - 1)
 
 
-def conv2d_forward(x: Array, w: Array, b: Array, *, padding: int = 1, dilation: int = 1) -> tuple[Array, ConvCache]:
+def conv2d_forward(
+    x: Array, w: Array, b: Array, *, padding: int = 1, dilation: int = 1
+) -> tuple[Array, ConvCache]:
     """y = w * x + b, stride 1.
 
     x: (N, C, H, W); w: (O, C, KH, KW); b: (O,); all one float dtype.  y: (N, O, OH, OW) with
-    OH = H + 2 padding - dilation (KH - 1).  Raises ValueError when the shapes do not fit, TypeError for mixed dtypes.
-    """
+    OH = H + 2 padding - dilation (KH - 1).  Raises ValueError when the shapes do not fit, TypeError
+    for mixed dtypes."""
     xp = array_module(x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or b.shape != w.shape[:1]:
         raise ValueError(
             f"conv2d_forward: x must be (N, C, H, W), w (O, C, KH, KW) and b (O,), got {x.shape}, {w.shape}, {b.shape}"
         )
     if not x.dtype == w.dtype == b.dtype:
-        raise TypeError(f"conv2d_forward: x, w and b must have one dtype, got {x.dtype}, {w.dtype}, {b.dtype}")
+        raise TypeError(
+            f"conv2d_forward: x, w and b must have one dtype, got {x.dtype}, {w.dtype}, {b.dtype}"
+        )
     if padding < 0 or dilation < 1:
-        raise ValueError(f"conv2d_forward: padding must be >= 0 and dilation >= 1, got {padding} and {dilation}")
+        raise ValueError(
+            f"conv2d_forward: padding must be >= 0 and dilation >= 1, got {padding} and {dilation}"
+        )
     n, _, h, width = x.shape
     o, _, kh, kw = w.shape
     oh, ow = output_size(h, kh, padding, dilation), output_size(width, kw, padding, dilation)
     if oh < 1 or ow < 1:
-        raise ValueError(f"conv2d_forward: a {kh}x{kw} kernel with dilation {dilation} does not fit into {x.shape}")
+        raise ValueError(
+            f"conv2d_forward: a {kh}x{kw} kernel with dilation {dilation} does not fit into {x.shape}"
+        )
 
     if xp is not np and kernels.enabled() and (kh, kw) == (3, 3):
-        y = conv_kernels.forward(*map(xp.ascontiguousarray, (x, w, b)), padding=padding, dilation=dilation)
+        y = conv_kernels.forward(
+            *map(xp.ascontiguousarray, (x, w, b)), padding=padding, dilation=dilation
+        )
         return y, ConvCache(x, w, padding, dilation)
 
     y = xp.empty((n, o, oh * ow), x.dtype)
@@ -107,22 +131,26 @@ def conv2d_forward(x: Array, w: Array, b: Array, *, padding: int = 1, dilation: 
     return y.reshape(n, o, oh, ow), ConvCache(x, w, padding, dilation)
 
 
-def conv2d_backward(dy: Array, cache: ConvCache, *, input_gradient: bool = True) -> tuple[Array | None, Array, Array]:
+def conv2d_backward(
+    dy: Array, cache: ConvCache, *, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv2d_forward`: each of its steps in reverse order.
 
         db = sum of dy over images and pixels
         dw_i = dy @ stack_i^T            stack_i: the columns of `stack` that kernel row i reads
         dstack_i += w_i^T @ dy           then the shifted copies add up to dx
 
-    dy: (N, O, OH, OW).  Returns dx (None when `input_gradient` is false: the first layer needs none), dw, db.
-    """
+    dy: (N, O, OH, OW).  Returns dx (None when `input_gradient` is false: the first layer needs
+    none), dw, db."""
     x, w, padding, dilation = cache
     xp = array_module(dy, x, w)
     n, c, h, width = x.shape
     o, _, kh, kw = w.shape
     oh, ow = output_size(h, kh, padding, dilation), output_size(width, kw, padding, dilation)
     if dy.shape != (n, o, oh, ow):
-        raise ValueError(f"conv2d_backward: dy must have the shape of y, {(n, o, oh, ow)}, got {dy.shape}")
+        raise ValueError(
+            f"conv2d_backward: dy must have the shape of y, {(n, o, oh, ow)}, got {dy.shape}"
+        )
 
     dy = xp.ascontiguousarray(dy)
     if xp is not np and kernels.enabled() and (kh, kw) == (3, 3):
@@ -130,7 +158,11 @@ def conv2d_backward(dy: Array, cache: ConvCache, *, input_gradient: bool = True)
         dw, db = conv_kernels.weight_gradient(dy, x, padding=padding, dilation=dilation)
         if not input_gradient:
             return None, dw, db
-        return conv_kernels.input_gradient(dy, w, (h, width), padding=padding, dilation=dilation), dw, db
+        return (
+            conv_kernels.input_gradient(dy, w, (h, width), padding=padding, dilation=dilation),
+            dw,
+            db,
+        )
 
     dy = dy.reshape(n, o, oh * ow)
     db = dy.sum((0, 2))

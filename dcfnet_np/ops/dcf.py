@@ -8,12 +8,12 @@
     response        g               (N, H, W)                    its peak is where the target moved to
     energy          sum phi^ phi^*  (N, 1, bins), real           of the template, lambda included
 
-A name that ends in `_f` is a half spectrum, "bins" its two axes: (H, W//2 + 1), or a `Band`'s.  Everything is a
-Hadamard (per-bin) product but the sums over channels.  The sum over l in Eq. 2's denominator prints phi^l; it runs
-over k, as in Eq. 4.  The released codes swap x and z.
+A name that ends in `_f` is a half spectrum, "bins" its two axes: (H, W//2 + 1), or a `Band`'s.
+Everything is a Hadamard (per-bin) product but the sums over channels.  The sum over l in Eq. 2's
+denominator prints phi^l; it runs over k, as in Eq. 4.  The released codes swap x and z.
 
-Gradients are the paper's (see `ops.fourier`): d..._f = rfft2(d...) with no normalisation and no weights.
-"""
+Gradients are the paper's (see `ops.fourier`): d..._f = rfft2(d...) with no normalisation and no
+weights."""
 
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ class DcfCache(NamedTuple):
 def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Array:
     """Eq. 1: || sum_l w^l * phi^l(x) - y ||^2 + lam sum_l ||w^l||^2, by pixels; * is circular correlation.
 
-    filter_f: (N, D, H, W//2 + 1), full spectrum; template: (N, D, H, W); label: (H, W).  Returns (N,).  It serves to
-    prove that Eq. 2 minimises it.
+    filter_f: (N, D, H, W//2 + 1), full spectrum; template: (N, D, H, W); label: (H, W).  Returns
+    (N,).  It serves to prove that Eq. 2 minimises it.
     """
     shape = template.shape[-2:]
     response = respond(filter_f, rfft2(template), shape)
@@ -44,8 +44,11 @@ def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Ar
     return ((response - label) ** 2).sum((1, 2)) + lam * (w**2).sum((1, 2, 3))
 
 
-def template_energy(template_f: Array, lam: float, work: Array | None = None, out: Array | None = None) -> Array:
-    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  (N, D, bins) -> (N, 1, bins), real.
+def template_energy(
+    template_f: Array, lam: float, work: Array | None = None, out: Array | None = None
+) -> Array:
+    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  (N, D, bins) -> (N,
+    1, bins), real.
 
     For a caller that wants no new arrays: work, like template_f, and out, like the result.
     """
@@ -58,20 +61,28 @@ def template_energy(template_f: Array, lam: float, work: Array | None = None, ou
 
 
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> Array:
-    """Eq. 2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns filter_f: (N, D, bins)."""
+    """Eq.
+
+    2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns filter_f: (N, D, bins).
+    """
     return template_f * (label_f.conj() / template_energy(template_f, lam))
 
 
 def correlate(filter_f: Array, search_f: Array) -> Array:
-    """The sum of Eq. 3, still in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns response_f: (N, bins)."""
+    """The sum of Eq.
+
+    3, still in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns response_f: (N, bins).
+    """
     return (filter_f.conj() * search_f).sum(1)
 
 
-def respond(filter_f: Array, search_f: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
+def respond(
+    filter_f: Array, search_f: Array, shape: tuple[int, int], band: Band | None = None
+) -> Array:
     """Eq. 3: g = F^-1(sum_l w^l* phi^l(z)).
 
-    filter_f: (N or 1, D, bins); search_f: (N, D, bins); shape: (H, W) of the response.  Returns (N, H, W).
-    """
+    filter_f: (N or 1, D, bins); search_f: (N, D, bins); shape: (H, W) of the response.  Returns (N,
+    H, W)."""
     return irfft2(correlate(filter_f, search_f), shape, band)
 
 
@@ -91,16 +102,21 @@ def dcf_forward(
         )
     bins = (shape[0], shape[1] // 2 + 1) if band is None else band.spectrum_shape
     if label_f.shape != bins:
-        raise ValueError(f"dcf_forward: label_f must be rfft2(label, band) of shape {bins}, got {label_f.shape}")
+        raise ValueError(
+            f"dcf_forward: label_f must be rfft2(label, band) of shape {bins}, got {label_f.shape}"
+        )
     if lam < 0:
         raise ValueError(f"dcf_forward: lam must be >= 0, got {lam}")
     template_f = rfft2(template, band)
     search_f = rfft2(search, band)
     energy = template_energy(template_f, lam)
-    filter_f = template_f * (label_f.conj() / energy)  # Eq. 2, with the energy kept for the backward pass
+    # Eq. 2, with the energy kept for the backward pass
+    filter_f = template_f * (label_f.conj() / energy)
     response_f = correlate(filter_f, search_f)
     response = irfft2(response_f, shape, band)  # Eq. 3
-    return response, DcfCache(template_f, search_f, label_f, filter_f, response_f, energy, shape, band)
+    return response, DcfCache(
+        template_f, search_f, label_f, filter_f, response_f, energy, shape, band
+    )
 
 
 def dcf_backward(dresponse: Array, cache: DcfCache) -> tuple[Array, Array]:
@@ -117,7 +133,9 @@ def dcf_backward(dresponse: Array, cache: DcfCache) -> tuple[Array, Array]:
         )
     dresponse_f = rfft2(dresponse, band)  # Eq. 6
     dsearch = to_image(search_gradient_f(dresponse_f, filter_f), shape, band)
-    by_template = template_gradient_f(dresponse_f, template_f, search_f, label_f, response_f, energy)
+    by_template = template_gradient_f(
+        dresponse_f, template_f, search_f, label_f, response_f, energy
+    )
     by_conjugate = template_conj_gradient_f(dresponse_f, template_f, response_f, energy)
     dtemplate = template_gradient(by_template, by_conjugate, shape, band)
     return dtemplate, dsearch
@@ -134,26 +152,39 @@ def to_image(dsearch_f: Array, shape: tuple[int, int], band: Band | None = None)
 
 
 def template_gradient_f(
-    dresponse_f: Array, template_f: Array, search_f: Array, label_f: Array, response_f: Array, energy: Array
+    dresponse_f: Array,
+    template_f: Array,
+    search_f: Array,
+    label_f: Array,
+    response_f: Array,
+    energy: Array,
 ) -> Array:
-    """Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / (sum_k phi^k(x) phi^k(x)^* + lambda).
+    """Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / (sum_k phi^k(x) phi^k(x)^*
+    + lambda).
 
-    g^* here is the conjugate of the whole response, summed over all channels (the 2023 journal version puts one
-    channel's own product in its place, which is right for D = 1 only).  Returns (N, D, bins).
-    """
+    g^* here is the conjugate of the whole response, summed over all channels (the 2023 journal
+    version puts one channel's own product in its place, which is right for D = 1 only).  Returns
+    (N, D, bins)."""
     numerator = search_f.conj() * label_f.conj() - response_f.conj()[:, None] * template_f.conj()
     return dresponse_f[:, None] * numerator / energy
 
 
-def template_conj_gradient_f(dresponse_f: Array, template_f: Array, response_f: Array, energy: Array) -> Array:
-    """Eq. 10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / (sum_k phi^k(x) phi^k(x)^* + lambda).  (N, D, bins)."""
+def template_conj_gradient_f(
+    dresponse_f: Array, template_f: Array, response_f: Array, energy: Array
+) -> Array:
+    """Eq.
+
+    10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / (sum_k phi^k(x) phi^k(x)^* + lambda).  (N, D,
+    bins).
+    """
     return -(dresponse_f * response_f.conj())[:, None] * template_f / energy
 
 
 def template_gradient(
     by_template: Array, by_conjugate: Array, shape: tuple[int, int], band: Band | None = None
 ) -> Array:
-    """Eq. 11: dL/d phi^l(x) = F^-1(dL/d phi^l(x)^* + (dL/d phi^l(x))^*): Eq. 10 plus the conjugate of Eq. 9.
+    """Eq. 11: dL/d phi^l(x) = F^-1(dL/d phi^l(x)^* + (dL/d phi^l(x))^*): Eq. 10 plus the conjugate
+    of Eq. 9.
 
     by_template: Eq. 9; by_conjugate: Eq. 10; both (N, D, bins).  Returns (N, D, H, W).
     """

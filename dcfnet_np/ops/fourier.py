@@ -1,28 +1,30 @@
-"""The two-dimensional real Fourier transform, full or band-limited, and the two conventions for its gradients.
+"""The two-dimensional real Fourier transform, full or band-limited, and the two conventions for its
+gradients.
 
-Transforms are unnormalised forward, 1/(HW) backward, over the last two axes, and keep half of the spectrum: columns
-v = 0 .. W//2, since X[-u, -v] = conj X[u, v] for a real image.
+Transforms are unnormalised forward, 1/(HW) backward, over the last two axes, and keep half of the
+spectrum: columns v = 0 .. W//2, since X[-u, -v] = conj X[u, v] for a real image.
 
 **The paper's gradients (Eqs. 5-6).**  For a real image z with transform Z = rfft2(z), and dz = dL/dz, the paper's
 "dL/dZ*" is
 
     dZ = rfft2(dz)            dz = irfft2(dZ)                                                            (Eq. 5)
 
-with no normalisation and no weights: the very transforms of the forward pass.  It is not the gradient by the real and
-imaginary part of the stored bins, but a multiple of it:
+with no normalisation and no weights: the very transforms of the forward pass.  It is not the
+gradient by the real and imaginary part of the stored bins, but a multiple of it:
 
     dZ[u, v] = (H W / c_v) * (dL/dRe Z[u, v] + i dL/dIm Z[u, v])
     c_v = 2, but 1 in column 0 and, for even W, in the last column
 
-c_v counts how often the bin stands in the full spectrum: the half spectrum keeps one of each conjugate pair, so moving
-a stored bin moves its mirror image as well.  `ops.dcf` uses the paper's convention throughout; `gradcheck` converts.
-`rfft2_adjoint` and `irfft2_adjoint` are the true adjoints, weights included: <rfft2(x), d> = <x, rfft2_adjoint(d)> with
-<a, b> = Re sum conj(a) b over the stored bins.
+c_v counts how often the bin stands in the full spectrum: the half spectrum keeps one of each
+conjugate pair, so moving a stored bin moves its mirror image as well.  `ops.dcf` uses the paper's
+convention throughout; `gradcheck` converts.
+`rfft2_adjoint` and `irfft2_adjoint` are the true adjoints, weights included: <rfft2(x), d> = <x,
+rfft2_adjoint(d)> with <a, b> = Re sum conj(a) b over the stored bins.
 
 **The band.**  A Gaussian label is narrow in frequency, and the response is the label's transform times a ratio that is
 bounded by about one, so bins beyond some |u|, |v| > K carry nothing.  Keeping 2K+1 rows and K+1 columns is exact to
-rounding, costs a fifth at K = 28 and turns the transform into two small matrix products (see `Band`).
-"""
+rounding, costs a fifth at K = 28 and turns the transform into two small matrix products (see
+`Band`)."""
 
 from typing import Any, NamedTuple
 
@@ -38,10 +40,12 @@ NEGLIGIBLE = {np.dtype(np.float32): 3.7e-8, np.dtype(np.float64): 1e-15}
 
 
 class Band(NamedTuple):
-    """The kept part of a half spectrum: rows u = 0..KU, -KU..-1 and columns v = 0..KV, and its DFT matrices.
+    """The kept part of a half spectrum: rows u = 0..KU, -KU..-1 and columns v = 0..KV, and its DFT
+    matrices.
 
     rows:    (2(KU+1), H)  cos(2 pi u r / H) over sin(2 pi u r / H),  u = 0..KU
-    columns: (W, 2(KV+1))  cos(2 pi v s / W), -sin(2 pi v s / W) in turn, v = 0..KV: read as complex numbers, a product
+    columns: (W, 2(KV+1))  cos(2 pi v s / W), -sin(2 pi v s / W) in turn, v = 0..KV: read as complex
+    numbers, a product
              with them is the transform along s, and back they multiply real and imaginary parts
     """
 
@@ -55,30 +59,40 @@ class Band(NamedTuple):
         return 2 * self.limits[0] + 1, self.limits[1] + 1
 
 
-def make_band(shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any = np.float32, xp: Any = np) -> Band:
+def make_band(
+    shape: tuple[int, int], limits: int | tuple[int, int], dtype: Any = np.float32, xp: Any = np
+) -> Band:
     """Keep |u| <= KU and v <= KV of a spectrum of an image of `shape` (H, W).
 
-    `limits` is (KU, KV) or one number for both.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W: then no
-    kept bin but those of column 0 is its own mirror image.  `xp` is the array module of the matrices.
-    """
+    `limits` is (KU, KV) or one number for both.  Raises ValueError unless 2 KU + 1 <= H and 2 KV +
+    1 <= W: then no kept bin but those of column 0 is its own mirror image.  `xp` is the array
+    module of the matrices."""
     height, width = shape
     ku, kv = (limits, limits) if isinstance(limits, int) else limits
     if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
-        raise ValueError(f"make_band: limits must satisfy 2 K + 1 <= size, got {(ku, kv)} for an image of {shape}")
-    # Angles are reduced modulo the size in exact integers, so that the matrices are right to the last bit.
+        raise ValueError(
+            f"make_band: limits must satisfy 2 K + 1 <= size, got {(ku, kv)} for an image of {shape}"
+        )
+    # Angles are reduced modulo the size in exact integers, so that the matrices are right to the
+    # last bit.
     row_angle = 2 * np.pi / height * (np.outer(np.arange(ku + 1), np.arange(height)) % height)
     column_angle = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(kv + 1)) % width)
     rows = np.vstack([np.cos(row_angle), np.sin(row_angle)]).astype(dtype)
-    columns = np.stack([np.cos(column_angle), -np.sin(column_angle)], axis=2).reshape(width, -1).astype(dtype)
+    columns = (
+        np.stack([np.cos(column_angle), -np.sin(column_angle)], axis=2)
+        .reshape(width, -1)
+        .astype(dtype)
+    )
     return Band((height, width), (ku, kv), xp.asarray(rows), xp.asarray(columns))
 
 
 def label_band(label: Array, dtype: Any = None) -> Band | None:
-    """The band that a label needs in arithmetic of `dtype`, its own by default; None when (nearly) the full spectrum.
+    """The band that a label needs in arithmetic of `dtype`, its own by default; None when (nearly)
+    the full spectrum.
 
-    Taken from the label's own spectrum, so that a random label gets None and a Gaussian one of standard deviation s
-    at size N gets K = ceil(5.85 N / (2 pi s)) in float32: 28 at padding 2, 24 at padding 1.5.  label: (H, W).
-    """
+    Taken from the label's own spectrum, so that a random label gets None and a Gaussian one of
+    standard deviation s at size N gets K = ceil(5.85 N / (2 pi s)) in float32: 28 at padding 2, 24
+    at padding 1.5.  label: (H, W)."""
     xp = array_module(label)
     dtype = np.dtype(label.dtype if dtype is None else dtype)
     height, width = label.shape
@@ -94,15 +108,17 @@ def label_band(label: Array, dtype: Any = None) -> Band | None:
 def rfft2(x: Array, band: Band | None = None) -> Array:
     """X[u, v] = sum over r, s of x[r, s] exp(-2 pi i (u r / H + v s / W)), the kept bins.
 
-    x: (..., H, W) real.  Returns (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band, complex.
-    """
+    x: (..., H, W) real.  Returns (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band,
+    complex."""
     xp = array_module(x)
     if band is None:
         if xp is not np:
             check_cufft(xp, x.shape, x.dtype)
         return fft_module(xp).rfft2(x, **fft_workers(xp))
     if x.shape[-2:] != band.shape:
-        raise ValueError(f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}")
+        raise ValueError(
+            f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}"
+        )
     if xp is not np and kernels.enabled():
         return dft.rfft2(xp.ascontiguousarray(x), dft.kept_tables(band.shape, band.limits, x.dtype))
     parts = (band.rows @ (x @ band.columns)).view(xp.result_type(x.dtype, np.complex64))
@@ -110,11 +126,12 @@ def rfft2(x: Array, band: Band | None = None) -> Array:
 
 
 def join_parts(parts: Array, band: Band, out: Array) -> Array:
-    """The kept bins from C = sum over r of cos(2 pi u r / H) z[r] and S, the same with sines; z is transformed along s.
+    """The kept bins from C = sum over r of cos(2 pi u r / H) z[r] and S, the same with sines; z is
+    transformed along s.
 
     exp(-i a) z = cos(a) z - i sin(a) z, so bin u is C - i S, and bin -u is C + i S.
-    parts: (..., 2(KU+1), KV+1) complex, C over S, used up; out: (..., 2 KU + 1, KV + 1), written and returned.
-    """
+    parts: (..., 2(KU+1), KV+1) complex, C over S, used up; out: (..., 2 KU + 1, KV + 1), written
+    and returned."""
     xp = array_module(parts)
     ku, _ = band.limits
     c, s = parts[..., : ku + 1, :], parts[..., ku + 1 :, :]
@@ -146,22 +163,28 @@ def make_inverse_work(band: Band, lead: tuple[int, ...], dtype: Any, xp: Any = n
     )
 
 
-def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None, work: InverseWork | None = None) -> Array:
+def irfft2(
+    xf: Array, shape: tuple[int, int], band: Band | None = None, work: InverseWork | None = None
+) -> Array:
     """The real image of `shape` (H, W) whose half spectrum is `xf`; dropped bins count as zero.
 
-    xf: (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band.  `shape` has no default on purpose: a half
-    spectrum does not tell an odd width from an even one, and NumPy's default is even (121 would come back as 120).
-    With `work` the result lies in its memory, and nothing is allocated.
-    """
+    xf: (..., H, W//2 + 1), or (..., 2 KU + 1, KV + 1) with a band.  `shape` has no default on
+    purpose: a half spectrum does not tell an odd width from an even one, and NumPy's default is
+    even (121 would come back as 120). With `work` the result lies in its memory, and nothing is
+    allocated."""
     xp = array_module(xf)
     if band is None:
         if xp is not np:
             check_cufft(xp, (*xf.shape[:-2], *shape), xf.real.dtype)
         return fft_module(xp).irfft2(xf, s=shape, **fft_workers(xp))
     if shape != band.shape or xf.shape[-2:] != band.spectrum_shape:
-        raise ValueError(f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}")
+        raise ValueError(
+            f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}"
+        )
     if xp is not np and kernels.enabled():
-        return dft.irfft2(xp.ascontiguousarray(xf), dft.kept_tables(band.shape, band.limits, xf.real.dtype))
+        return dft.irfft2(
+            xp.ascontiguousarray(xf), dft.kept_tables(band.shape, band.limits, xf.real.dtype)
+        )
     if work is None:
         work = make_inverse_work(band, xf.shape[:-2], xf.real.dtype, xp)
     split_parts(xf, band, work.parts)
@@ -170,8 +193,8 @@ def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None, work: In
 
 
 def split_parts(xf: Array, band: Band, out: Array) -> Array:
-    """What cosines and sines are to be multiplied with: the sum over all u of exp(i a) X[u] is that over u >= 0 of
-    cos(a) E[u] + sin(a) O[u], with
+    """What cosines and sines are to be multiplied with: the sum over all u of exp(i a) X[u] is that
+    over u >= 0 of cos(a) E[u] + sin(a) O[u], with
 
         E[u] = X[u] + X[-u]            O[u] = i (X[u] - X[-u])            E[0] = X[0],  O[0] = 0
 
@@ -190,7 +213,9 @@ def split_parts(xf: Array, band: Band, out: Array) -> Array:
 
 
 def mirror_count(shape: tuple[int, int], band: Band | None, dtype: Any, xp: Any = np) -> Array:
-    """c_v of the module's docstring: how often a bin of stored column v stands in the full spectrum.  (columns,)"""
+    """c_v of the module's docstring: how often a bin of stored column v stands in the full
+    spectrum.  (columns,)
+    """
     columns = shape[1] // 2 + 1 if band is None else band.limits[1] + 1
     count = xp.full(columns, 2, dtype)
     count[0] = 1
@@ -200,17 +225,22 @@ def mirror_count(shape: tuple[int, int], band: Band | None, dtype: Any, xp: Any 
 
 
 def rfft2_adjoint(dxf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
-    """True adjoint of `rfft2`, Eq. 5 with its weights: dL/dx from dxf = dL/dRe X + i dL/dIm X of the stored bins.
+    """True adjoint of `rfft2`, Eq. 5 with its weights: dL/dx from dxf = dL/dRe X + i dL/dIm X of
+    the stored bins.
 
-    Each stored bin counts once here and c_v times in `irfft2`: dx = H W irfft2(dxf / c).  Returns (..., H, W).
-    """
+    Each stored bin counts once here and c_v times in `irfft2`: dx = H W irfft2(dxf / c).  Returns
+    (..., H, W)."""
     xp = array_module(dxf)
     count = mirror_count(shape, band, dxf.real.dtype, xp)
     return irfft2(dxf / count, shape, band) * dxf.real.dtype.type(shape[0] * shape[1])
 
 
 def irfft2_adjoint(dx: Array, band: Band | None = None) -> Array:
-    """True adjoint of `irfft2`: dL/dRe X + i dL/dIm X of the stored bins from dx = dL/dx: c / (H W) * rfft2(dx)."""
+    """True adjoint of `irfft2`: dL/dRe X + i dL/dIm X of the stored bins from dx = dL/dx: c / (H W)
+    * rfft2(dx).
+    """
     xp = array_module(dx)
     shape = dx.shape[-2:]
-    return rfft2(dx, band) * (mirror_count(shape, band, dx.dtype, xp) / dx.dtype.type(shape[0] * shape[1]))
+    return rfft2(dx, band) * (
+        mirror_count(shape, band, dx.dtype, xp) / dx.dtype.type(shape[0] * shape[1])
+    )

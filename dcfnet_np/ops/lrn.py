@@ -3,9 +3,9 @@
     s_c = k + alpha * sum of x_q^2 over the n channels q nearest to c        (|q - c| <= n // 2)
     y_c = x_c * s_c^-beta
 
-`alpha` multiplies the plain sum, as in MatConvNet; PyTorch divides its alpha by n first, so its 1e-4 with n = 5
-is 2e-5 here.  The paper puts this layer at the end of the network "to restrict the magnitude of feature map values".
-"""
+`alpha` multiplies the plain sum, as in MatConvNet; PyTorch divides its alpha by n first, so its
+1e-4 with n = 5 is 2e-5 here.  The paper puts this layer at the end of the network "to restrict the
+magnitude of feature map values"."""
 
 from typing import Any, NamedTuple
 
@@ -27,16 +27,20 @@ class LrnCache(NamedTuple):
 
 
 def banded_matrix(channels: int, n: int, dtype: Any, xp: Any = np) -> Array:
-    """B[c, q] = 1 where |q - c| <= n // 2, else 0; (channels, channels).  B @ x sums the n channels around each one."""
+    """B[c, q] = 1 where |q - c| <= n // 2, else 0; (channels, channels).
+
+    B @ x sums the n channels around each one.
+    """
     index = xp.arange(channels)
     return (abs(index[:, None] - index[None, :]) <= n // 2).astype(dtype)
 
 
 def channel_sum(x: Array, n: int) -> Array:
-    """Sum over the n channels around each one, fewer at the ends.  x: (N, C, ...); the result likewise.
+    """Sum over the n channels around each one, fewer at the ends.  x: (N, C, ...); the result
+    likewise.
 
-    A product with `banded_matrix`: one BLAS call.  That matrix is symmetric, so the same function is its own adjoint:
-    the backward pass uses it too.
+    A product with `banded_matrix`: one BLAS call.  That matrix is symmetric, so the same function
+    is its own adjoint: the backward pass uses it too.
     """
     xp = array_module(x)
     flat = xp.ascontiguousarray(x).reshape(x.shape[0], x.shape[1], int(np.prod(x.shape[2:])))
@@ -44,7 +48,10 @@ def channel_sum(x: Array, n: int) -> Array:
 
 
 def power(s: Array, beta: float) -> Array:
-    """s**-beta.  For the usual beta = 3/4 two square roots and a division, several times as fast as a power."""
+    """s**-beta.
+
+    For the usual beta = 3/4 two square roots and a division, several times as fast as a power.
+    """
     xp = array_module(s)
     if beta == 0.75:
         root = xp.sqrt(s)
@@ -58,8 +65,8 @@ def lrn_forward(
 ) -> tuple[Array, LrnCache]:
     """y = x * s**-beta, s = k + alpha * (sum of x**2 over n channels).
 
-    x, y: (N, C, H, W), float.  Raises ValueError when x is not four-dimensional or n is even (the window would
-    have no centre).
+    x, y: (N, C, H, W), float.  Raises ValueError when x is not four-dimensional or n is even (the
+    window would have no centre).
     """
     if x.ndim != 4:
         raise ValueError(f"lrn_forward: x must be (N, C, H, W), got shape {x.shape}")
@@ -79,7 +86,8 @@ def lrn_forward(
 def lrn_backward(dy: Array, cache: LrnCache) -> Array:
     """Gradient of `lrn_forward`.
 
-    x_c enters its own y_c, and through s_q the y_q of every channel q within the window, ds_q/dx_c = 2 alpha x_c:
+    x_c enters its own y_c, and through s_q the y_q of every channel q within the window, ds_q/dx_c
+    = 2 alpha x_c:
 
         dx_c = dy_c * s_c^-beta  -  2 alpha beta x_c * sum over |q - c| <= n // 2 of  dy_q * y_q / s_q
 

@@ -19,5 +19,7 @@ def relu_backward(dy: Array, cache: ReluCache) -> Array:
     """dx = dy where x > 0, else 0 (the derivative at 0 is taken as 0).  dy, dx: shape of x."""
     array_module(dy, cache.positive)
     if dy.shape != cache.positive.shape:
-        raise ValueError(f"relu_backward: dy must have the shape of x, {cache.positive.shape}, got {dy.shape}")
+        raise ValueError(
+            f"relu_backward: dy must have the shape of x, {cache.positive.shape}, got {dy.shape}"
+        )
     return dy * cache.positive

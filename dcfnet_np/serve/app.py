@@ -1,4 +1,5 @@
-"""The web application behind `dcfnet serve`: uploads, live tracking over a WebSocket, boxes to download.
+"""The web application behind `dcfnet serve`: uploads, live tracking over a WebSocket, boxes to
+download.
 
     GET  /                         the page; its files under /page/
     GET  /config                   what the page must know: limits, weights, preset
@@ -10,8 +11,8 @@
     WS   /camera                   it sends {"box": [...]}, then JPEG pictures, or {"stop": 1}
     GET  /runs/ID/boxes.SUFFIX     the boxes of a run, .csv, .json or .txt
 
-Over a WebSocket the server sends {"run": ID}, then a message of `pack` a frame, then {"end": 1} or {"error": "..."}.
-An ID is random and stands for a file that the
+Over a WebSocket the server sends {"run": ID}, then a message of `pack` a frame, then {"end": 1} or
+{"error": "..."}. An ID is random and stands for a file that the
 server has named itself: no name from outside becomes a path.  `Guard` keeps other sites' pages out.
 """
 
@@ -70,9 +71,9 @@ HEADERS = {
 class Guard:
     """Lets in what comes from our own page only; a middleware.
 
-    A page of another site could send requests here, or have its own name point here (DNS rebinding).  So the Host must
-    be an address or one of `names`, and the Origin, which browsers send with every upload and WebSocket, must be ours.
-    """
+    A page of another site could send requests here, or have its own name point here (DNS
+    rebinding).  So the Host must be an address or one of `names`, and the Origin, which browsers
+    send with every upload and WebSocket, must be ours."""
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self._app = app
@@ -126,11 +127,15 @@ class Run:
 
     def add(self, row: BoxRow) -> None:
         """Keep one more frame."""
-        self._numbers.extend((row.frame, *row.box, row.score, row.ok, row.time, _STATES.index(row.state)))
+        self._numbers.extend(
+            (row.frame, *row.box, row.score, row.ok, row.time, _STATES.index(row.state))
+        )
 
     def rows(self) -> Iterator[BoxRow]:
         """What was kept."""
-        for frame, x, y, w, h, score, ok, seconds, state in np.array(self._numbers).reshape(-1, 9).tolist():
+        for frame, x, y, w, h, score, ok, seconds, state in (
+            np.array(self._numbers).reshape(-1, 9).tolist()
+        ):
             yield BoxRow(int(frame), (x, y, w, h), score, bool(ok), seconds, _STATES[int(state)])
 
     def __len__(self) -> int:
@@ -148,11 +153,15 @@ class Refused(Exception):
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    make_tracker: a new one for a run.  max_upload: bytes of a video.  facts: more for the page's /config.
-    """
+    make_tracker: a new one for a run.  max_upload: bytes of a video.  facts: more for the page's
+    /config."""
 
     def __init__(
-        self, make_tracker: Callable[[], MultiTracker], folder: Path, max_upload: int, facts: dict[str, Any]
+        self,
+        make_tracker: Callable[[], MultiTracker],
+        folder: Path,
+        max_upload: int,
+        facts: dict[str, Any],
     ) -> None:
         self._make_tracker = make_tracker
         self._folder = folder
@@ -215,7 +224,10 @@ class Service:
                 await to_thread.run_sync(file.write, chunk)
 
     def _too_large(self) -> Refused:
-        return Refused(f"the video is larger than {self._max_upload / 1e6:g} MB; start with a higher --max-upload", 413)
+        return Refused(
+            f"the video is larger than {self._max_upload / 1e6:g} MB; start with a higher --max-upload",
+            413,
+        )
 
     async def frame(self, request: Request) -> Response:
         """One frame of an uploaded video as a JPEG picture."""
@@ -264,7 +276,9 @@ class Service:
                     run.add(step.rows[0])
                     first_time = step.frame.time if first_time is None else first_time
                     if order.get("pace", True):
-                        await sleep(max(0.0, begin + step.frame.time - first_time - time.monotonic()))
+                        await sleep(
+                            max(0.0, begin + step.frame.time - first_time - time.monotonic())
+                        )
                     await socket.send_bytes(await to_thread.run_sync(pack, step, True))
                     on_their_way += 1
                     while on_their_way >= AHEAD:
@@ -275,7 +289,9 @@ class Service:
         await self._talk(socket, work)
 
     async def track_camera(self, socket: WebSocket) -> None:
-        """Track a box through pictures of the browser's camera, which sends one when it has the answer to the last."""
+        """Track a box through pictures of the browser's camera, which sends one when it has the
+        answer to the last.
+        """
 
         async def work() -> None:
             order = await _order(socket)
@@ -289,7 +305,8 @@ class Service:
                 newest.append(Frame(len(run), time.monotonic() - begin, image))
                 if steps is None:
                     box = _checked_box(order, image.shape)
-                    steps = follow(iter(newest.pop, None), [box], tracker, response=True)  # takes one each time
+                    # takes one each time
+                    steps = follow(iter(newest.pop, None), [box], tracker, response=True)
                 step = await to_thread.run_sync(next, steps)
                 run.add(step.rows[0])
                 await socket.send_bytes(await to_thread.run_sync(pack, step, False))
@@ -312,7 +329,9 @@ class Service:
             return
         except (Refused, ValueError) as error:
             video = self._videos.get(socket.path_params.get("id", ""))
-            end = {"error": str(error).replace(str(video.path), video.name) if video else str(error)}
+            end = {
+                "error": str(error).replace(str(video.path), video.name) if video else str(error)
+            }
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page has gone meanwhile
             await socket.send_json(end)
             await socket.close()
@@ -364,31 +383,44 @@ def _look_at(path: Path, name: str) -> tuple[Video, dict[str, Any]]:
         with open_source(path) as source:
             height, width = next(source.frames()).image.shape[:2]
     except ValueError:
-        raise Refused(f"{name} cannot be decoded; is it a complete video? ffmpeg may convert it", 415) from None
+        raise Refused(
+            f"{name} cannot be decoded; is it a complete video? ffmpeg may convert it", 415
+        ) from None
     if height * width > MAX_PIXELS:
         raise Refused(f"{name} has {width}x{height} pixels, too many; make it smaller", 413)
-    facts = {"name": name, "width": width, "height": height, "fps": source.fps, "frames": count_packets(path) or None}
+    facts = {
+        "name": name,
+        "width": width,
+        "height": height,
+        "fps": source.fps,
+        "frames": count_packets(path) or None,
+    }
     return Video(name, path, width, height), facts
 
 
 def _is_video(path: Path) -> bool:
-    """By the first bytes.  FFmpeg would also read play lists, which name other files and addresses to be opened."""
+    """By the first bytes.
+
+    FFmpeg would also read play lists, which name other files and addresses to be opened.
+    """
     with open(path, "rb") as file:
         head = file.read(189)
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # .mp4, .mov
-        or head.startswith((b"\x1a\x45\xdf\xa3", b"OggS", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"))  # .mkv, .ogv, .mpg
+        # .mkv, .ogv, .mpg
+        or head.startswith((b"\x1a\x45\xdf\xa3", b"OggS", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"))
         or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
         or (head[:1] == b"G" and head[188:189] == b"G")  # .ts: a packet of 188 bytes, and the next
     )
 
 
 def pack(step: Step, picture: bool) -> bytes:
-    """A message for the page: the length of its JSON as 4 bytes, big-endian, the JSON, the picture, the response map.
+    """A message for the page: the length of its JSON as 4 bytes, big-endian, the JSON, the picture,
+    the response map.
 
-    The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker), picture (bytes of a
-    JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and its largest 255; 0 for none).
-    """
+    The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker),
+    picture (bytes of a JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and
+    its largest 255; 0 for none)."""
     (row,), (map_,) = step.rows, step.maps
     jpeg = _to_jpeg(step.frame.image) if picture else b""
     levels = b""
@@ -439,9 +471,11 @@ def make_app(
 ) -> Starlette:
     """The application, for any ASGI server.
 
-    make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.  names: by which
-    this machine may be called, besides localhost and addresses.  facts: shown by the page.
-    """
+    make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.
+    names: by which this machine may be called, besides localhost and addresses.  facts: shown by
+    the page."""
     service = Service(make_tracker, folder, max_upload, facts or {})
     guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
-    return Starlette(routes=service.routes(), middleware=[guard], exception_handlers={Refused: _refuse})
+    return Starlette(
+        routes=service.routes(), middleware=[guard], exception_handlers={Refused: _refuse}
+    )

@@ -15,11 +15,19 @@ LARGEST_MESSAGE = 8_000_000  # bytes of a camera's picture
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command, besides the tracker's."""
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1, this machine alone"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; default: 127.0.0.1, this machine alone",
     )
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes any that is free")
     parser.add_argument(
-        "--max-upload", metavar="MB", type=float, default=500.0, help="largest video that is taken; default: 500"
+        "--port", type=int, default=8000, help="default: 8000; 0 takes any that is free"
+    )
+    parser.add_argument(
+        "--max-upload",
+        metavar="MB",
+        type=float,
+        default=500.0,
+        help="largest video that is taken; default: 500",
     )
     parser.add_argument(
         "--allow-host",
@@ -34,10 +42,15 @@ def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C.  Raises ValueError for what can be known before."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"dcfnet serve needs {', '.join(missing)}; install the extra: pip install 'dcfnet_np[serve]'")
+        raise ValueError(
+            f"dcfnet serve needs {', '.join(missing)}; install the extra: pip install 'dcfnet_np[serve]'"
+        )
     if not (0 < args.max_upload < 1e6):
-        raise ValueError(f"--max-upload must be more than 0 and less than a million, got {args.max_upload:g}")
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**25))  # a small JPEG may unpack to gigabytes
+        raise ValueError(
+            f"--max-upload must be more than 0 and less than a million, got {args.max_upload:g}"
+        )
+    # a small JPEG may unpack to gigabytes
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**25))
 
     import uvicorn
 
@@ -67,10 +80,15 @@ def run(args: argparse.Namespace) -> int:
         )
         host, port = listener.getsockname()[:2]
         address = ipaddress.ip_address(host)
-        shown = socket.gethostname() if address.is_unspecified else f"[{host}]" if ":" in host else host
+        shown = (
+            socket.gethostname() if address.is_unspecified else f"[{host}]" if ":" in host else host
+        )
         print(f"open http://{shown}:{port}/ in a browser; Ctrl-C ends", flush=True)
         if not address.is_loopback:
-            print("everybody who can reach this address can use it and see what is tracked", flush=True)
+            print(
+                "everybody who can reach this address can use it and see what is tracked",
+                flush=True,
+            )
         try:
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:  # how it is ended
@@ -84,4 +102,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot listen on {host}, port {port}: {reason}; try --port 0 or another --host") from None
+        raise ValueError(
+            f"cannot listen on {host}, port {port}: {reason}; try --port 0 or another --host"
+        ) from None

@@ -1,8 +1,8 @@
 """Boxes: checks, conversions, overlap, and the files they are kept in.
 
 A box is `(x, y, w, h)` in pixels: floats, (x, y) the top-left corner counted from 0, the centre at
-(x + w/2, y + h/2).  OTB files count from 1: only `from_otb` and `to_otb` shift, and only the readers and
-writers of OTB files call them.
+(x + w/2, y + h/2).  OTB files count from 1: only `from_otb` and `to_otb` shift, and only the
+readers and writers of OTB files call them.
 """
 
 import csv
@@ -36,8 +36,8 @@ class BoxRow(NamedTuple):
     """One frame of a tracking run; the columns of a .csv or .json file.
 
     frame: counted from 0.  box: 0-based.  score: how well the target was recognised, 0 to 1, see
-    `tracker.score_of`; NaN for the first frame, whose box was given.  ok: whether the tracker trusts
-    the box.  time: seconds of tracking alone for this frame.
+    `tracker.score_of`; NaN for the first frame, whose box was given.  ok: whether the tracker
+    trusts the box.  time: seconds of tracking alone for this frame.
     state: "tracking", "unsure" or "lost", see `tracker.TrackResult`.
     """
 
@@ -50,12 +50,13 @@ class BoxRow(NamedTuple):
 
 
 def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "check_box") -> Box:
-    """Return `box` as four Python floats, or raise ValueError with one line that says what is wrong.
+    """Return `box` as four Python floats, or raise ValueError with one line that says what is
+    wrong.
 
-    box: (x, y, w, h), pixels, 0-based.  frame_shape: (height, width, ...).  where: opens the message.
-    A box may reach out of the frame, and may be as small as 1x1; it may not hold NaN or infinity, be thinner
-    than a pixel, lie entirely outside the frame, or be wider or higher than the frame.
-    """
+    box: (x, y, w, h), pixels, 0-based.  frame_shape: (height, width, ...).  where: opens the
+    message. A box may reach out of the frame, and may be as small as 1x1; it may not hold NaN or
+    infinity, be thinner than a pixel, lie entirely outside the frame, or be wider or higher than
+    the frame."""
     height, width = int(frame_shape[0]), int(frame_shape[1])
     try:
         values = () if isinstance(box, (str, bytes)) else box  # their letters may be numbers too
@@ -69,14 +70,21 @@ def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "ch
     if w < 1 or h < 1:
         raise ValueError(f"{where}: box must be at least 1 pixel wide and high, got {text}")
     if w > width or h > height:
-        raise ValueError(f"{where}: box must be no larger than the frame ({width}x{height} pixels), got {text}")
+        raise ValueError(
+            f"{where}: box must be no larger than the frame ({width}x{height} pixels), got {text}"
+        )
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise ValueError(f"{where}: box must overlap the frame ({width}x{height} pixels), got {text}")
+        raise ValueError(
+            f"{where}: box must overlap the frame ({width}x{height} pixels), got {text}"
+        )
     return x, y, w, h
 
 
 def from_otb(boxes: Any) -> np.ndarray:
-    """OTB's 1-based corner to a 0-based one.  boxes: (..., 4), any float; the size does not change."""
+    """OTB's 1-based corner to a 0-based one.
+
+    boxes: (..., 4), any float; the size does not change.
+    """
     return np.asarray(boxes, float) - (1.0, 1.0, 0.0, 0.0)
 
 
@@ -86,7 +94,8 @@ def to_otb(boxes: Any) -> np.ndarray:
 
 
 def polygon_to_box(polygon: Any) -> np.ndarray:
-    """The smallest upright box around polygons: x1, y1, ..., xk, yk (..., 2k) -> x, y, w, h (..., 4).
+    """The smallest upright box around polygons: x1, y1, ..., xk, yk (..., 2k) -> x, y, w, h (...,
+    4).
 
     The corner keeps the polygon's origin (0- or 1-based).  NaN stays NaN.
     """
@@ -101,7 +110,8 @@ def polygon_to_box(polygon: Any) -> np.ndarray:
 
 
 def iou(a: Any, b: Any) -> np.ndarray:
-    """Overlap of boxes, area of the intersection over area of the union: (..., 4), (..., 4) -> (...), 0 to 1.
+    """Overlap of boxes, area of the intersection over area of the union: (..., 4), (..., 4) ->
+    (...), 0 to 1.
 
     Areas are continuous (w * h, no +1 a side).  Two boxes of no area overlap by 0.  NaN gives NaN.
     """
@@ -116,9 +126,9 @@ def iou(a: Any, b: Any) -> np.ndarray:
 def split_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
     """Lines of a text file, each as its place for messages and its words; an empty line has none.
 
-    The whole file has one separator, around which there may be blanks: semicolons where there are any, else commas,
-    else tabs and blanks.  Raises ValueError for a file with two, and for commas that may be decimal ones.
-    """
+    The whole file has one separator, around which there may be blanks: semicolons where there are
+    any, else commas, else tabs and blanks.  Raises ValueError for a file with two, and for commas
+    that may be decimal ones."""
     text = read_text(path)
     separator = next((sign for sign in ";," if sign in text), None)
     for number, line in enumerate(text.splitlines(), start=1):
@@ -138,7 +148,10 @@ def split_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def parse_numbers(words: Iterable[str], where: str) -> list[float]:
-    """Words as numbers.  Raises ValueError, one line that begins with `where`, also for one beyond LARGEST."""
+    """Words as numbers.
+
+    Raises ValueError, one line that begins with `where`, also for one beyond LARGEST.
+    """
     values = []
     for word in words:
         try:
@@ -151,10 +164,11 @@ def parse_numbers(words: Iterable[str], where: str) -> list[float]:
 
 
 def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
-    """Rows of numbers parted as in `split_rows` -> (rows, columns) float64; empty lines are skipped.
+    """Rows of numbers parted as in `split_rows` -> (rows, columns) float64; empty lines are
+    skipped.
 
-    Raises ValueError, naming file and line, for a word that is no number or a number beyond LARGEST, for rows of
-    different lengths, for a lone nan and for an empty file.
+    Raises ValueError, naming file and line, for a word that is no number or a number beyond
+    LARGEST, for rows of different lengths, for a lone nan and for an empty file.
     """
     rows: list[list[float]] = []
     for where, words in split_rows(path):
@@ -162,7 +176,9 @@ def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
             continue
         row = parse_numbers(words, where)
         if len(row) == 1 and math.isnan(row[0]):
-            raise ValueError(f"{where}: a lone nan; write nan for every number, like nan,nan,nan,nan")
+            raise ValueError(
+                f"{where}: a lone nan; write nan for every number, like nan,nan,nan,nan"
+            )
         if rows and len(row) != len(rows[0]):
             raise ValueError(f"{where}: expected {len(rows[0])} numbers as above, got {len(row)}")
         rows.append(row)
@@ -174,7 +190,8 @@ def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
 def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
     """Boxes of a .txt (OTB rows, 1-based), .csv or .json file (0-based) -> (n, 4) float64, 0-based.
 
-    The columns of a .csv are parted by commas, semicolons or tabs.  Names may be in capitals, as in a .json.
+    The columns of a .csv are parted by commas, semicolons or tabs.  Names may be in capitals, as in
+    a .json.
     Raises ValueError for another suffix or a malformed file, OSError when it cannot be read.
     """
     path = Path(path)
@@ -187,7 +204,8 @@ def read_boxes(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None, np.ndarray]:
-    """Column `frame` as it stands, None without one, and boxes (n, 4) float64, 0-based, of a .csv or .json file.
+    """Column `frame` as it stands, None without one, and boxes (n, 4) float64, 0-based, of a .csv
+    or .json file.
 
     Raises ValueError for a malformed file, OSError when it cannot be read.
     """
@@ -199,9 +217,19 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None,
         records = [{name.strip().lower(): value for name, value in row.items()} for row in rows]
         boxes = [[_number(record[name]) for name in "xywh"] for record in records]
         frames = [record["frame"] for record in records if "frame" in record]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        csv.Error,
+    ) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 120)
-        raise ValueError(f"{path}: not a {suffix} file with columns x, y, w, h ({reason})") from None
+        raise ValueError(
+            f"{path}: not a {suffix} file with columns x, y, w, h ({reason})"
+        ) from None
     found = np.array(boxes, float).reshape(-1, 4)
     beyond = (abs(found) > LARGEST).any(axis=1)
     if beyond.any():
@@ -210,7 +238,10 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None,
 
 
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
-    """The rows below the head, whose sign parts the columns.  Raises ValueError for a row of another length."""
+    """The rows below the head, whose sign parts the columns.
+
+    Raises ValueError for a row of another length.
+    """
     head, _, _ = text.partition("\n")
     separator = next((sign for sign in ";\t" if sign in head), ",")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
@@ -219,7 +250,9 @@ def _csv_records(text: str) -> Iterator[dict[str, str]]:
         raise ValueError(f"a column is there twice: {head.strip()}")
     for row in rows:
         if len(row) > 1 and len(row) != len(names):
-            raise ValueError(f"line {rows.line_num} has {len(row)} columns, the first line {len(names)}")
+            raise ValueError(
+                f"line {rows.line_num} has {len(row)} columns, the first line {len(names)}"
+            )
         if len(row) > 1 or "".join(row).strip():  # no empty line
             yield dict(zip(names, row))
 
@@ -232,7 +265,8 @@ def _number(value: Any) -> float:
 
 
 def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
-    """Write `rows` as .txt (OTB: `x,y,w,h`, 1-based, four decimals), .csv or .json (0-based, all columns).
+    """Write `rows` as .txt (OTB: `x,y,w,h`, 1-based, four decimals), .csv or .json (0-based, all
+    columns).
 
     A file appears under its name only when it is complete.  Raises ValueError for another suffix.
     """
@@ -244,16 +278,17 @@ def write_boxes(path: str | os.PathLike[str], rows: Iterable[BoxRow]) -> None:
 
 
 class BoxWriter(AbstractContextManager["BoxWriter"]):
-    """Writes rows as they come; the file gets its name when the `with` block ends, also when by an exception.
+    """Writes rows as they come; the file gets its name when the `with` block ends, also when by an
+    exception.
 
     ::
 
         with BoxWriter("boxes.csv") as writer:
             writer.add(BoxRow(0, box))
 
-    Until then the rows are in boxes.part.csv, where they stay when the process is killed (a .json then lacks its
-    last line, `]`).  Suffix and folder are checked when the writer is made, before any tracking.  WriteError when
-    the disk is full; the rows up to there are kept.
+    Until then the rows are in boxes.part.csv, where they stay when the process is killed (a .json
+    then lacks its last line, `]`).  Suffix and folder are checked when the writer is made, before
+    any tracking.  WriteError when the disk is full; the rows up to there are kept.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -290,9 +325,13 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
                 raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        keep = self.count > 0 or error is None  # a run that failed before its first box leaves an older file alone
+        # a run that failed before its first box leaves an older file alone
+        keep = self.count > 0 or error is None
         with self._held:
             try:
                 if keep:
@@ -311,7 +350,9 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
 def _check_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: a file of boxes must end in {', '.join(SUFFIXES)}, got {path.suffix or 'nothing'!r}")
+        raise ValueError(
+            f"{path}: a file of boxes must end in {', '.join(SUFFIXES)}, got {path.suffix or 'nothing'!r}"
+        )
     return suffix
 
 
@@ -321,7 +362,14 @@ def _otb_row(row: BoxRow) -> str:
 
 def _csv_row(row: BoxRow) -> str:
     score = "" if math.isnan(row.score) else f"{row.score:.6f}"
-    words = [str(row.frame), *(f"{v:.6f}" for v in row.box), score, str(int(row.ok)), f"{row.time:.6f}", row.state]
+    words = [
+        str(row.frame),
+        *(f"{v:.6f}" for v in row.box),
+        score,
+        str(int(row.ok)),
+        f"{row.time:.6f}",
+        row.state,
+    ]
     return ",".join(words) + "\n"
 
 

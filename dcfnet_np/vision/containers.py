@@ -39,7 +39,9 @@ def is_avi(path: str | os.PathLike[str]) -> bool:
 
 
 def is_text(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as text, which FFmpeg would draw as a video, or take for a list of other files."""
+    """Whether a file begins as text, which FFmpeg would draw as a video, or take for a list of
+    other files.
+    """
     head = _head(path, 1024)
     marked = any(head.startswith(marks) for marks in BYTE_ORDER_MARKS.values())
     return marked or (len(head) > 0 and not re.search(rb"[^\t-\r\x1b -\xff]", head))
@@ -115,7 +117,8 @@ def count_packets(path: str | os.PathLike[str]) -> int:
 
 
 def tiff_pages(file: BinaryIO) -> list[int]:
-    """Numbers of a TIFF's pages, without reduced copies of others (thumbnails); [] for another file.
+    """Numbers of a TIFF's pages, without reduced copies of others (thumbnails); [] for another
+    file.
 
     Source: TIFF 6.0, sections 2 and 8 (NewSubfileType); BigTIFF has wider numbers.
     """
@@ -126,7 +129,9 @@ def tiff_pages(file: BinaryIO) -> list[int]:
         order = {b"II*\0": "<", b"II+\0": "<", b"MM\0*": ">", b"MM\0+": ">"}[head[:4]]
         big = b"+" in head[:4]
         # A page: how many entries, the entries in the order of their tags, where the next page is.
-        count, entry_size, where = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "I")
+        count, entry_size, where = (
+            (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "I")
+        )
         (at,) = struct.unpack_from(where, head, 8 if big else 4)
         while at and at not in seen:
             file.seek(at)

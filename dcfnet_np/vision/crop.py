@@ -1,4 +1,6 @@
-"""From a frame of any kind to the network's input: colour conversion and the crop of a scale pyramid."""
+"""From a frame of any kind to the network's input: colour conversion and the crop of a scale
+pyramid.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,9 +10,10 @@ import numpy as np
 def to_bgr(frame: Any) -> np.ndarray:
     """A frame as uint8 BGR (H, W, 3), converted here and nowhere else.
 
-    Takes uint8, uint16 (full range 0..65535: scale the values of a 10- or 12-bit camera up) or float (0..1) frames of
-    shape (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is dropped).  A uint8 BGR frame comes back as it is;
-    others are rounded to the nearest of 256 levels.
+    Takes uint8, uint16 (full range 0..65535: scale the values of a 10- or 12-bit camera up) or
+    float (0..1) frames of shape (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is
+    dropped).  A uint8 BGR frame comes back as it is; others are rounded to the nearest of 256
+    levels.
     Raises TypeError for another type or dtype, ValueError for another shape, an empty frame or NaN.
     """
     if not isinstance(frame, np.ndarray):
@@ -18,7 +21,9 @@ def to_bgr(frame: Any) -> np.ndarray:
     if frame.ndim == 2:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or frame.size == 0:
-        raise ValueError(f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {frame.shape}")
+        raise ValueError(
+            f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {frame.shape}"
+        )
     dtype = frame.dtype.newbyteorder("=")
     if dtype == np.uint16:
         frame = ((frame + np.uint32(128)) // 257).astype(np.uint8)
@@ -39,7 +44,9 @@ def to_bgr(frame: Any) -> np.ndarray:
 
 
 class Taps(NamedTuple):
-    """Bilinear interpolation along one axis, S windows: the two pixels that each of n output pixels is mixed from."""
+    """Bilinear interpolation along one axis, S windows: the two pixels that each of n output pixels
+    is mixed from.
+    """
 
     indices: np.ndarray  # (S, 2, n) int32: the pixel before and the pixel behind its position
     weights: np.ndarray  # (S, 2, n) float32; 0 for a pixel outside the frame
@@ -47,13 +54,15 @@ class Taps(NamedTuple):
 
 
 def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
-    """Output pixel j of `size` samples centre - length / 2 + j * length / (size - 1), of pixels 0 .. limit - 1.
+    """Output pixel j of `size` samples centre - length / 2 + j * length / (size - 1), of pixels 0
+    .. limit - 1.
 
     centres: a number, or (S,); lengths: (S,); of the windows along this axis.
     """
     lengths = np.asarray(lengths, np.float64)[:, None]
     position = np.reshape(centres, (-1, 1)) - lengths / 2 + np.arange(size) * (lengths / (size - 1))
-    np.clip(position, -1, limit, out=position)  # pixels further outside are as black, and have indices that fit
+    # pixels further outside are as black, and have indices that fit
+    np.clip(position, -1, limit, out=position)
     inside = np.stack([np.sum(position < 0, axis=1), np.sum(position <= limit - 1, axis=1)], axis=1)
     low = np.floor(position)
     indices = np.empty((len(lengths), 2, size), np.int32)
@@ -66,10 +75,12 @@ def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
 
 
 class Cropper:
-    """Cuts windows of several sizes out of a frame and scales each to size x size pixels; rows `rows` of these.
+    """Cuts windows of several sizes out of a frame and scales each to size x size pixels; rows
+    `rows` of these.
 
-    Pixel (i, j) of a patch samples the frame at x = cx - w/2 + j w / (size - 1), likewise y, bilinearly, with zeros
-    outside the frame; `rounded` rounds to whole grey levels, as an 8-bit image resampler does.  Interpolation is
+    Pixel (i, j) of a patch samples the frame at x = cx - w/2 + j w / (size - 1), likewise y,
+    bilinearly, with zeros outside the frame; `rounded` rounds to whole grey levels, as an 8-bit
+    image resampler does.  Interpolation is
     separable: rows first, of just the columns that are needed, then columns.
     Source: the crop of the released PyTorch code (rounded) and of the MATLAB codes (not rounded).
 
@@ -100,7 +111,9 @@ class Cropper:
         top, bottom = int(rows[0, 0]), int(rows[1, -1]) + 1
         count = n * (right - left) * 3
 
-        region = self._copy[: (bottom - top) * (right - left) * 3].reshape(bottom - top, right - left, 3)
+        region = self._copy[: (bottom - top) * (right - left) * 3].reshape(
+            bottom - top, right - left, 3
+        )
         region[...] = frame[top:bottom, left:right]
         taken = self._bytes[: 2 * count].reshape(2 * n, -1, 3)
         np.take(region, (rows - top).reshape(-1), axis=0, out=taken, mode="clip")
@@ -112,15 +125,23 @@ class Cropper:
 
         planes = self._planes[:count].reshape(n, 3, -1)
         planes[...] = mixed.reshape(n, -1, 3).transpose(0, 2, 1)
-        before_and_behind = np.take(planes, (columns - left).reshape(-1), axis=2, out=self._taken, mode="clip")
+        before_and_behind = np.take(
+            planes, (columns - left).reshape(-1), axis=2, out=self._taken, mode="clip"
+        )
         before_and_behind *= across.weights[number].reshape(-1)
         size = self._pixels.shape[2]
-        pixels = np.add(before_and_behind[..., :size], before_and_behind[..., size:], out=self._pixels)
+        pixels = np.add(
+            before_and_behind[..., :size], before_and_behind[..., size:], out=self._pixels
+        )
         return np.rint(pixels, out=pixels) if self.rounded else pixels
 
 
-def window_taps(frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray, size: int) -> tuple[Taps, Taps]:
-    """Taps down and across for windows (S, 2), widths and heights, around centres (x, y): (S, 2), or one for all."""
+def window_taps(
+    frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray, size: int
+) -> tuple[Taps, Taps]:
+    """Taps down and across for windows (S, 2), widths and heights, around centres (x, y): (S, 2),
+    or one for all.
+    """
     centres, windows = np.asarray(centres), np.asarray(windows)
     height, width = frame_shape[:2]
     return (
@@ -129,7 +150,9 @@ def window_taps(frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray,
     )
 
 
-def crop_patches(frame: np.ndarray, centres: Any, windows: np.ndarray, size: int, *, rounded: bool) -> np.ndarray:
+def crop_patches(
+    frame: np.ndarray, centres: Any, windows: np.ndarray, size: int, *, rounded: bool
+) -> np.ndarray:
     """Patches of S windows, see `Cropper` and `window_taps`.
 
     Returns (S, 3, size, size) float32, 0..255, channels as in the frame.

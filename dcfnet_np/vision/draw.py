@@ -1,4 +1,5 @@
-"""Pictures of a result: the box, the response map, a contact sheet, a video.  Inputs are never written to.
+"""Pictures of a result: the box, the response map, a contact sheet, a video.  Inputs are never
+written to.
 
 Frames are (height, width, 3) uint8 BGR; colours are (blue, green, red).
 """
@@ -31,7 +32,8 @@ def draw_box(
     colour: tuple[int, int, int] = GREEN,
     thickness: int | None = None,
 ) -> np.ndarray:
-    """A copy of `frame` with the outline of `box` (x, y, w, h; pixels, 0-based), none if it is not finite.
+    """A copy of `frame` with the outline of `box` (x, y, w, h; pixels, 0-based), none if it is not
+    finite.
 
     thickness: of the line in pixels; None chooses it by the frame's size.
     """
@@ -41,8 +43,11 @@ def draw_box(
     image = frame.copy()
     x, y, w, h = (float(value) for value in box)
     if all(math.isfinite(value) for value in (x, y, w, h)):
-        # The box covers the pixels x to x+w-1.  OpenCV takes 32-bit corners, so cut boxes that run far away.
-        left, top, right, bottom = (round(min(max(v, -1e6), 1e6)) for v in (x, y, x + w - 1, y + h - 1))
+        # The box covers the pixels x to x+w-1.  OpenCV takes 32-bit corners, so cut boxes that run
+        # far away.
+        left, top, right, bottom = (
+            round(min(max(v, -1e6), 1e6)) for v in (x, y, x + w - 1, y + h - 1)
+        )
         if thickness is None:
             thickness = 1 + min(frame.shape[:2]) // 300
         cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
@@ -52,7 +57,9 @@ def draw_box(
 def draw_trail(
     frame: np.ndarray, points: Iterable[Sequence[float]], colour: tuple[int, int, int] = GREEN
 ) -> np.ndarray:
-    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based) without those that are not finite."""
+    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based) without those that
+    are not finite.
+    """
     import cv2
 
     _check_frame("draw_trail", frame)
@@ -64,7 +71,9 @@ def draw_trail(
     return image
 
 
-def draw_label(frame: np.ndarray, box: Sequence[float], text: str, colour: tuple[int, int, int] = GREEN) -> np.ndarray:
+def draw_label(
+    frame: np.ndarray, box: Sequence[float], text: str, colour: tuple[int, int, int] = GREEN
+) -> np.ndarray:
     """A copy of `frame` with `text` above the box, or inside where the box touches the upper edge."""
     _check_frame("draw_label", frame)
     image = frame.copy()
@@ -78,11 +87,14 @@ def draw_label(frame: np.ndarray, box: Sequence[float], text: str, colour: tuple
     return image
 
 
-def put_text(image: np.ndarray, text: str, place: tuple[int, int], size: float, colour: tuple[int, int, int]) -> None:
-    """Write on `image` itself, from the left end of the base line at `place`, with a dark rim: readable on any ground.
+def put_text(
+    image: np.ndarray, text: str, place: tuple[int, int], size: float, colour: tuple[int, int, int]
+) -> None:
+    """Write on `image` itself, from the left end of the base line at `place`, with a dark rim:
+    readable on any ground.
 
-    The rim is the same text, black, a pixel away on every side: a thicker one would be wider (OpenCV 5).
-    """
+    The rim is the same text, black, a pixel away on every side: a thicker one would be wider
+    (OpenCV 5)."""
     import cv2
 
     rim = [((x, y), (0, 0, 0)) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
@@ -91,42 +103,56 @@ def put_text(image: np.ndarray, text: str, place: tuple[int, int], size: float, 
         cv2.putText(image, text, where, cv2.FONT_HERSHEY_SIMPLEX, size, ink, 1, cv2.LINE_AA)
 
 
-def response_inset(frame: np.ndarray, response: np.ndarray, fraction: float = 0.3, place: int = 0) -> np.ndarray:
+def response_inset(
+    frame: np.ndarray, response: np.ndarray, fraction: float = 0.3, place: int = 0
+) -> np.ndarray:
     """A copy of `frame` with the response map, in colours, in its top right corner.
 
-    response: (H, W) real, shown as it is: `TrackResult.response` has zero displacement in the middle.
-    Colours run from the map's minimum (dark blue) to its maximum (dark red).  fraction: side of the inset
-    over the frame's shorter side.  place: 1 for the inset below the first, and so on; one that would not fit is left
-    out.
+    response: (H, W) real, shown as it is: `TrackResult.response` has zero displacement in the
+    middle. Colours run from the map's minimum (dark blue) to its maximum (dark red).  fraction:
+    side of the inset over the frame's shorter side.  place: 1 for the inset below the first, and so
+    on; one that would not fit is left out.
     """
     import cv2
 
     _check_frame("response_inset", frame)
     response = np.asarray(response)
     if response.ndim != 2 or response.size == 0:
-        raise ValueError(f"response_inset: response must be a map (H, W), got shape {response.shape}")
+        raise ValueError(
+            f"response_inset: response must be a map (H, W), got shape {response.shape}"
+        )
     finite = response[np.isfinite(response)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    levels = (np.nan_to_num(response, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1.0)
+    levels = (np.nan_to_num(response, nan=low, posinf=high, neginf=low) - low) / (
+        (high - low) or 1.0
+    )
     coloured = cv2.applyColorMap((levels * 255).astype(np.uint8), cv2.COLORMAP_JET)
     side = max(1, round(fraction * min(frame.shape[:2])))
     image = frame.copy()
     top = place * side
     if top + side <= len(image):
-        image[top : top + side, -side:] = cv2.resize(coloured, (side, side), interpolation=cv2.INTER_LINEAR)
+        image[top : top + side, -side:] = cv2.resize(
+            coloured, (side, side), interpolation=cv2.INTER_LINEAR
+        )
     return image
 
 
 def contact_sheet(frames: Sequence[np.ndarray], columns: int = 4, gap: int = 4) -> np.ndarray:
-    """Frames of one size in a grid, row by row, `gap` white pixels apart: an image (height, width, 3)."""
+    """Frames of one size in a grid, row by row, `gap` white pixels apart: an image (height, width,
+    3).
+    """
     if columns < 1 or gap < 0:
-        raise ValueError(f"contact_sheet: columns must be positive and gap not negative, got {columns} and {gap}")
+        raise ValueError(
+            f"contact_sheet: columns must be positive and gap not negative, got {columns} and {gap}"
+        )
     if not frames:
         raise ValueError("contact_sheet: frames must hold at least one frame, got none")
     for frame in frames:
         _check_frame("contact_sheet", frame)
         if frame.shape != frames[0].shape:
-            raise ValueError(f"contact_sheet: frames must share one shape, got {frames[0].shape} and {frame.shape}")
+            raise ValueError(
+                f"contact_sheet: frames must share one shape, got {frames[0].shape} and {frame.shape}"
+            )
     height, width = frames[0].shape[:2]
     columns = min(columns, len(frames))
     rows = -(-len(frames) // columns)
@@ -142,10 +168,11 @@ def contact_sheet(frames: Sequence[np.ndarray], columns: int = 4, gap: int = 4) 
 class VideoWriter(AbstractContextManager["VideoWriter"]):
     """Writes frames to a video (mp4v in .mp4, .avi, .mov or .mkv); a context manager.
 
-    The video appears under its name when the `with` block ends, also when it ends by an exception, with the
-    frames written so far.  Odd sizes are filled up with a black row or column: the codec would cut them off.
-    Until then it is NAME.part.SUFFIX.  Of a process that was killed, a .part.avi or .part.mkv plays but for its last
-    256 KiB; .mp4 and .mov get their index at their end and cannot be read without it.
+    The video appears under its name when the `with` block ends, also when it ends by an exception,
+    with the frames written so far.  Odd sizes are filled up with a black row or column: the codec
+    would cut them off. Until then it is NAME.part.SUFFIX.  Of a process that was killed, a
+    .part.avi or .part.mkv plays but for its last 256 KiB; .mp4 and .mov get their index at their
+    end and cannot be read without it.
     Raises ValueError for another suffix, a missing folder, or when OpenCV cannot open the file.
     """
 
@@ -173,16 +200,18 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
         """Add one frame.  The first one settles the size; ValueError for another size later.
 
-        time: seconds.  Where it is given, the video keeps the recording's pace, though it has frames at a constant
-        rate only: the last frame is repeated until this one is due (10 s at most), and one that comes while the last
-        is still due is left out.
+        time: seconds.  Where it is given, the video keeps the recording's pace, though it has
+        frames at a constant rate only: the last frame is repeated until this one is due (10 s at
+        most), and one that comes while the last is still due is left out.
         """
         _check_frame("VideoWriter.write", frame)
         if self._writer is None:
             self._writer = self._open(frame.shape)
             self._shape = frame.shape
         if frame.shape != self._shape:
-            raise ValueError(f"VideoWriter.write: frame must have the shape {self._shape}, got {frame.shape}")
+            raise ValueError(
+                f"VideoWriter.write: frame must have the shape {self._shape}, got {frame.shape}"
+            )
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)))
@@ -213,13 +242,19 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         import cv2
 
         size = (shape[1] + shape[1] % 2, shape[0] + shape[0] % 2)
-        writer = cv2.VideoWriter(str(self._part.absolute()), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)  # type: ignore[attr-defined]
+        codec = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
+        writer = cv2.VideoWriter(str(self._part.absolute()), codec, self._fps, size)
         if not writer.isOpened():
-            raise ValueError(f"{self.path}: OpenCV cannot write this video (mp4v, {size[0]}x{size[1]}); try .avi")
+            raise ValueError(
+                f"{self.path}: OpenCV cannot write this video (mp4v, {size[0]}x{size[1]}); try .avi"
+            )
         return writer
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with self._held:
             if self._writer is None:
@@ -250,6 +285,15 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
 
 
 def _check_frame(where: str, frame: np.ndarray) -> None:
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+    if (
+        not isinstance(frame, np.ndarray)
+        or frame.dtype != np.uint8
+        or frame.ndim != 3
+        or frame.shape[2] != 3
+    ):
+        got = (
+            f"{frame.dtype} {frame.shape}"
+            if isinstance(frame, np.ndarray)
+            else type(frame).__name__
+        )
         raise TypeError(f"{where}: frame must be uint8 (height, width, 3), got {got}")

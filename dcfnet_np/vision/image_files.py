@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-MASK_WORDS = frozenset("mask masks matte alpha gt seg segmentation label labels annotation depth".split())
+MASK_WORDS = frozenset(
+    "mask masks matte alpha gt seg segmentation label labels annotation depth".split()
+)
 
 # A sign stands behind no digit: 2024-01-02.  A decimal number has one point: 10.30.05 is none.
 _NUMBER = re.compile(
@@ -40,8 +42,10 @@ class _Number(NamedTuple):
     fraction: str  # digits behind a decimal point, or ""
 
 
-_Name = tuple[list[_Number], str]  # of a file, taken apart: its numbers, and what is behind the last one
-_Reading = tuple[set[str], set[str]]  # the places where a sign is a sign; where a point is a decimal one
+# of a file, taken apart: its numbers, and what is behind the last one
+_Name = tuple[list[_Number], str]
+# the places where a sign is a sign; where a point is a decimal one
+_Reading = tuple[set[str], set[str]]
 
 
 def _parse(stem: str) -> _Name:
@@ -102,7 +106,8 @@ def _in_order(files: list[Path]) -> list[Path]:
     """Files of one folder in order."""
     names = {file: _parse(file.stem) for file in files}
     taken, other = (
-        sorted(files, key=lambda file: (_key(names[file], reading), file.name)) for reading in _readings(names.values())
+        sorted(files, key=lambda file: (_key(names[file], reading), file.name))
+        for reading in _readings(names.values())
     )
     for a, b in zip(taken, other):
         if a != b:
@@ -125,7 +130,9 @@ def frames_among(files: Iterable[Path]) -> list[Path]:
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         folders[file.parent].append(file)
-    in_order = sorted(folders, key=lambda folder: [natural_order(Path(part)) for part in folder.parts])
+    in_order = sorted(
+        folders, key=lambda folder: [natural_order(Path(part)) for part in folder.parts]
+    )
     return [file for folder in in_order for file in _in_order(_without_masks(folders[folder]))]
 
 
@@ -173,7 +180,9 @@ def _what(file: Path) -> tuple[Any, ...]:
 
 
 def _numbers(file: Path) -> tuple[Any, ...]:
-    return tuple((number.sign, int(number.whole), number.fraction) for number in _parse(file.stem)[0])
+    return tuple(
+        (number.sign, int(number.whole), number.fraction) for number in _parse(file.stem)[0]
+    )
 
 
 def _warn_of_twins(files: list[Path]) -> None:

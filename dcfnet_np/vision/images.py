@@ -12,7 +12,10 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 class SourceError(ValueError):
-    """A source cannot be opened, or a frame of it cannot be had.  One line: what, where, what to do."""
+    """A source cannot be opened, or a frame of it cannot be had.
+
+    One line: what, where, what to do.
+    """
 
 
 def stack_pages(path: Path) -> list[int]:
@@ -27,10 +30,11 @@ def stack_pages(path: Path) -> list[int]:
 
 
 def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
-    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are converted.
+    """Decode one image file to (height, width, 3) uint8 BGR; gray, alpha, 16-bit and float are
+    converted.
 
-    number: of the frame, counted from 1, for messages.  page: of a TIFF, counted from 0; without it a file of
-    several pictures is refused, as all errors with SourceError.
+    number: of the frame, counted from 1, for messages.  page: of a TIFF, counted from 0; without it
+    a file of several pictures is refused, as all errors with SourceError.
     """
     try:
         frame = _decode_file(file) if page is None else _decode_page(file, page)
@@ -39,7 +43,9 @@ def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
     except ValueError as error:
         raise SourceError(f"frame {number} ({file}) {error}") from None
     if frame is None:
-        raise SourceError(f"frame {number} ({file}) does not decode as an image; replace it or leave it out")
+        raise SourceError(
+            f"frame {number} ({file}) does not decode as an image; replace it or leave it out"
+        )
     try:
         return to_bgr(frame)
     except (TypeError, ValueError) as error:
@@ -53,15 +59,20 @@ def _decode_file(file: Path) -> np.ndarray | None:
     data = file.read_bytes()
     pages = tiff_pages(io.BytesIO(data))
     if len(pages) > 1:
-        raise ValueError(f"has {len(pages)} pages; give the file itself, whose pages are frames, or a file for each")
+        raise ValueError(
+            f"has {len(pages)} pages; give the file itself, whose pages are frames, or a file for each"
+        )
     if is_animated(data):
         raise ValueError("is an animation; make a video of it, or a file for each picture")
     if pages and pages[0] > 0:  # behind a thumbnail
         return _decode_page(file, pages[0])
-    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's orientation;
-    # ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with float samples.
+    # IMREAD_COLOR turns gray and palette images to BGR, drops alpha and applies the camera's
+    # orientation; ANYDEPTH keeps 16 bits for to_bgr.  OpenCV's TIFF reader can do neither with
+    # float samples.
     tiff = file.suffix.lower() in TIFF_SUFFIXES
-    return decode_image(data, cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    return decode_image(
+        data, cv2.IMREAD_UNCHANGED if tiff else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    )
 
 
 def _decode_page(file: Path, page: int) -> np.ndarray | None:

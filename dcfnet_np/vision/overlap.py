@@ -1,7 +1,8 @@
-"""Reading and writing beside the work between them, each in a thread of its own with a bounded queue.
+"""Reading and writing beside the work between them, each in a thread of its own with a bounded
+queue.
 
-OpenCV decodes and encodes without Python's lock, so the threads run at the same time as the tracker.
-A forked process has no such thread: there an object from before the fork refuses to work.
+OpenCV decodes and encodes without Python's lock, so the threads run at the same time as the
+tracker. A forked process has no such thread: there an object from before the fork refuses to work.
 """
 
 import os
@@ -18,16 +19,19 @@ T = TypeVar("T")
 
 def _check_process(process: int, who: str) -> None:
     if process != os.getpid():
-        raise RuntimeError(f"{who}: its thread is in the process that made it; after a fork make another one")
+        raise RuntimeError(
+            f"{who}: its thread is in the process that made it; after a fork make another one"
+        )
 
 
 class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
-    """Iterates over `items` in a thread, at most `size` of them ahead; a context manager that ends the thread.
+    """Iterates over `items` in a thread, at most `size` of them ahead; a context manager that ends
+    the thread.
 
-    newest: keep only the newest item and drop those that nobody has taken, for frames that come by themselves: what
-    is taken then is never older than one item, however slow the taker; `dropped` counts.  An exception of `items` is
-    raised to the taker after the items before it.  After a fork the child's `next` is a RuntimeError.
-    """
+    newest: keep only the newest item and drop those that nobody has taken, for frames that come by
+    themselves: what is taken then is never older than one item, however slow the taker; `dropped`
+    counts.  An exception of `items` is raised to the taker after the items before it.  After a fork
+    the child's `next` is a RuntimeError."""
 
     def __init__(self, items: Iterable[T], size: int = 4, newest: bool = False) -> None:
         self.dropped = 0
@@ -38,8 +42,11 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
         self._error: Exception | None = None
         self._process = os.getpid()
         self._changed = threading.Condition()
-        # A daemon, since a camera may hang in a read for ever, which shall not keep the process alive.
-        self._thread = threading.Thread(target=self._read, args=(items,), name="dcfnet-reader", daemon=True)
+        # A daemon, since a camera may hang in a read for ever, which shall not keep the process
+        # alive.
+        self._thread = threading.Thread(
+            target=self._read, args=(items,), name="dcfnet-reader", daemon=True
+        )
         self._thread.start()
 
     def _read(self, items: Iterable[T]) -> None:
@@ -73,7 +80,10 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
         raise StopIteration
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._process != os.getpid():
             return
@@ -85,10 +95,11 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
 
 
 class WriteBehind(AbstractContextManager["WriteBehind"]):
-    """Calls `write` in a thread, in order, at most `size` calls behind; the end of the `with` block waits for them.
+    """Calls `write` in a thread, in order, at most `size` calls behind; the end of the `with` block
+    waits for them.
 
-    An exception of `write` is raised by a later call, or at the end unless another one is on its way.  After a fork a
-    call in the child is a RuntimeError.
+    An exception of `write` is raised by a later call, or at the end unless another one is on its
+    way.  After a fork a call in the child is a RuntimeError.
     """
 
     def __init__(self, write: Callable[..., None], size: int = 4) -> None:
@@ -106,7 +117,10 @@ class WriteBehind(AbstractContextManager["WriteBehind"]):
         self._waiting.append(self._pool.submit(self._write, *arguments))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._process != os.getpid():
             return

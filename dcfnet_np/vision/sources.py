@@ -1,9 +1,10 @@
-"""Where frames come from: a video file, a camera, a stream, a folder or pattern of images, a data set's sequence.
+"""Where frames come from: a video file, a camera, a stream, a folder or pattern of images, a data
+set's sequence.
 
-`open_source` looks at everything that can be known before the first frame is tracked: that the source is
-there, that its first frame decodes, that its ground truth can be read.  What goes wrong later is raised by
-the iterator at that frame, so that its user keeps everything up to it.  All errors are `SourceError`.
-"""
+`open_source` looks at everything that can be known before the first frame is tracked: that the
+source is there, that its first frame decodes, that its ground truth can be read.  What goes wrong
+later is raised by the iterator at that frame, so that its user keeps everything up to it.  All
+errors are `SourceError`."""
 
 import glob
 import itertools
@@ -54,13 +55,14 @@ class Part(NamedTuple):
 class Source(AbstractContextManager["Source"]):
     """Frames to iterate over, each (height, width, 3) uint8 BGR and of the same size.
 
-    name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number of frames, None
-    for a camera or stream; of a video what its header says, which can be far too many.  live: frames come by
-    themselves, and are lost to those who do not keep up.  first_box: ground truth of the first frame, or None where
-    there is none in it.
-    boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.  0-based.
-    truth_error: why there are no boxes although there is a file of them, else "".  truth_note: what there is to know
-    about them, such as which of several targets they are of, else "".
+    name: for messages and titles.  fps: of the recording, 25 where it is not known.  length: number
+    of frames, None for a camera or stream; of a video what its header says, which can be far too
+    many.  live: frames come by themselves, and are lost to those who do not keep up.  first_box:
+    ground truth of the first frame, or None where there is none in it.
+    boxes: ground truth, (n, 4) float64, a row a frame, NaN where the target is absent, or None.
+    0-based.
+    truth_error: why there are no boxes although there is a file of them, else "".  truth_note: what
+    there is to know about them, such as which of several targets they are of, else "".
     """
 
     name: str = ""
@@ -81,14 +83,20 @@ class Source(AbstractContextManager["Source"]):
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
-        """The frames from the first on, with number and time.  Raises SourceError at one that cannot be had."""
+        """The frames from the first on, with number and time.
+
+        Raises SourceError at one that cannot be had.
+        """
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The images of `frames()`."""
         return (frame.image for frame in self.frames())
 
     def close(self) -> None:
-        """Free the file or the camera.  A closed source is not read again: its iterator raises SourceError."""
+        """Free the file or the camera.
+
+        A closed source is not read again: its iterator raises SourceError.
+        """
         self.closed = True
 
     def _check_open(self) -> None:
@@ -96,7 +104,10 @@ class Source(AbstractContextManager["Source"]):
             raise SourceError(f"{self.name} is closed; open it again to read it")
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -112,20 +123,22 @@ def open_source(
 ) -> Source:
     """Open a source of frames.
 
-    spec: a video file; a TIFF of several pages; a camera index (an int, or a string of digits: write `./0` for a
-    folder of that name); the address of a stream (`rtsp://...`, `http://...`); a folder of images; a pattern
-    (`shots/*.png`, `shots/%04d.png`); the folder of a sequence that `dcfnet_np.datasets` knows.  Order and choice of
-    images: see `image_files`.  Where the ground truth is needed and is for a part of the frames, they are that part;
-    of several targets, the first one that the first frame shows is taken.
+    spec: a video file; a TIFF of several pages; a camera index (an int, or a string of digits:
+    write `./0` for a folder of that name); the address of a stream (`rtsp://...`, `http://...`); a
+    folder of images; a pattern (`shots/*.png`, `shots/%04d.png`); the folder of a sequence that
+    `dcfnet_np.datasets` knows.  Order and choice of
+    images: see `image_files`.  Where the ground truth is needed and is for a part of the frames,
+    they are that part; of several targets, the first one that the first frame shows is taken.
     max_frames: stop after so many, the first one counted.
-    need_truth: raise when the ground truth beside the frames cannot be used; else say so in `truth_error`.
-    start, end, every: begin at frame `start` (counted from 0), stop before frame `end`, take each `every`-th; a float
-    is a time in seconds.  Ground truth and length are those of the frames that are left.  A video is decoded up to
-    its start, since seeking lands on another frame in some files.
+    need_truth: raise when the ground truth beside the frames cannot be used; else say so in
+    `truth_error`. start, end, every: begin at frame `start` (counted from 0), stop before frame
+    `end`, take each `every`-th; a float is a time in seconds.  Ground truth and length are those of
+    the frames that are left.  A video is decoded up to its start, since seeking lands on another
+    frame in some files.
 
     Videos stand upright when the file says how they were held.
-    Raises SourceError (a ValueError) with one line when the source is missing, empty or undecodable.
-    """
+    Raises SourceError (a ValueError) with one line when the source is missing, empty or
+    undecodable."""
     for name, value in (("max_frames", max_frames), ("every", every)):
         if value is not None and value < 1:
             raise ValueError(f"open_source: {name} must be at least 1, got {value}")
@@ -148,27 +161,40 @@ def open_source(
         if len(pages := stack_pages(path)) > 1:
             return _ImageSource(path.stem, [(path, page) for page in pages], part)
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            raise SourceError(f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'")
+            raise SourceError(
+                f"{path} is a single image; give its folder or a pattern in quotes, like '*.jpg'"
+            )
         if is_text(path):
-            raise SourceError(f"{path} is a text, no video; give a video file, or a folder or pattern of images")
+            raise SourceError(
+                f"{path} is a text, no video; give a video file, or a folder or pattern of images"
+            )
         return _VideoSource(str(path), path.stem, part)
     if re.search(r"[*?\[]|%\d*d", text):
         files = _match(text)
         return _ImageSource(files[0].parent.name, _whole(files), part)
-    raise SourceError(f"{path} does not exist; give a video file, a camera index, a folder or a pattern of images")
+    raise SourceError(
+        f"{path} does not exist; give a video file, a camera index, a folder or a pattern of images"
+    )
 
 
 def _name_of_source(spec: str | int | os.PathLike[str]) -> str:
-    """What was given for a source, as text.  Raises TypeError, and SourceError where it cannot be a name."""
+    """What was given for a source, as text.
+
+    Raises TypeError, and SourceError where it cannot be a name.
+    """
     if not isinstance(spec, str | int | os.PathLike):
-        raise TypeError(f"a source is given by a path, an address or a camera index, got {type(spec).__name__}")
+        raise TypeError(
+            f"a source is given by a path, an address or a camera index, got {type(spec).__name__}"
+        )
     text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
     if not text:
         raise SourceError(
             "the name of the source is empty; give a video file, a camera index, a folder or a pattern of images"
         )
     if len(text) > LONGEST_SPEC:
-        raise SourceError(f"a source of {len(text)} letters, {text[:60]!r}...: no path and no address is so long")
+        raise SourceError(
+            f"a source of {len(text)} letters, {text[:60]!r}...: no path and no address is so long"
+        )
     return text
 
 
@@ -192,7 +218,9 @@ def _match(pattern: str) -> list[Path]:
     for text in (rest.replace("[", "[[]"), rest):
         matches = glob.glob(re.sub(r"%\d*d", "*", text), root_dir=folder, recursive=True)
         files = [folder / match for match in matches]
-        files = [file for file in files if is_image(file) and (not name or name.fullmatch(file.name))]
+        files = [
+            file for file in files if is_image(file) and (not name or name.fullmatch(file.name))
+        ]
         if files:
             return frames_among(files)
     raise SourceError(f"the pattern {pattern!r} matches no image; check the folder and the ending")
@@ -213,23 +241,33 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
     entries = datasets.find_here(folder)
     if len({entry.folder for entry in entries}) > 1:
         one = entries[0].folder
-        raise SourceError(f"{folder} holds {len(entries)} sequences; give the frames of one, like {one}, and a box")
+        raise SourceError(
+            f"{folder} holds {len(entries)} sequences; give the frames of one, like {one}, and a box"
+        )
     files = datasets.frames_of(entries[0].folder if entries else folder)
     if not files:
         if not entries and (inner := _sequences_in(folder)):
-            raise SourceError(f"{folder} holds sequences, not frames; give one of them, like {inner[0].folder}")
+            raise SourceError(
+                f"{folder} holds sequences, not frames; give one of them, like {inner[0].folder}"
+            )
         raise SourceError(f"{folder} holds no images; {datasets.describe(folder)}")
     if not entries:
         return _ImageSource(folder.resolve().name, _whole(files), part)
     try:
-        target, note = _choose_target([each for entry in entries for each in datasets.read(entry)], files, need_truth)
+        target, note = _choose_target(
+            [each for entry in entries for each in datasets.read(entry)], files, need_truth
+        )
     except ValueError as error:
         if need_truth:
             raise SourceError(str(error)) from None
         source = _ImageSource(folder.resolve().name, _whole(files), part)
         source.truth_error = str(error)
         return source
-    boxes = target.boxes if target.visible is None else np.where(target.visible[:, None], target.boxes, np.nan)
+    boxes = (
+        target.boxes
+        if target.visible is None
+        else np.where(target.visible[:, None], target.boxes, np.nan)
+    )
     if need_truth:
         files = list(target.frames)
     else:  # the box that is given instead is for the first frame of all
@@ -251,8 +289,13 @@ def _sequences_in(folder: Path) -> list[datasets.Entry]:
 def _choose_target(
     targets: list[datasets.Sequence], files: list[Path], need_truth: bool
 ) -> tuple[datasets.Sequence, str]:
-    """The target of a video that is tracked, and what there is to say about it.  Raises SourceError."""
-    there = (each for each in targets if each.frames[0] == files[0] and not np.isnan(each.boxes[0]).any())
+    """The target of a video that is tracked, and what there is to say about it.
+
+    Raises SourceError.
+    """
+    there = (
+        each for each in targets if each.frames[0] == files[0] and not np.isnan(each.boxes[0]).any()
+    )
     target = next(there, targets[0])
     if len(targets) > 1:
         text = f"{target.video} has {len(targets)} targets"
@@ -260,7 +303,8 @@ def _choose_target(
             raise SourceError(f"{text}, and it is not known which one is meant")
         return target, f"{text}, of which {target.name} is taken; give a box for another one"
     if target.notes and len(target) < len(files):
-        # Some OTB sequences are annotated from a later frame on: pairing them from the first would be wrong.
+        # Some OTB sequences are annotated from a later frame on: pairing them from the first would
+        # be wrong.
         raise SourceError(
             f"{target.notes[0].partition(';')[0]}, which does not say for which; remove the other frames of "
             f"{files[0].parent}, or give that folder and a box"
@@ -277,13 +321,19 @@ class _ImageSource(Source):
     """Images in the order given: files, or pages of a TIFF."""
 
     def __init__(
-        self, name: str, images: list[tuple[Path, int | None]], part: Part, boxes: np.ndarray | None = None
+        self,
+        name: str,
+        images: list[tuple[Path, int | None]],
+        part: Part,
+        boxes: np.ndarray | None = None,
     ) -> None:
         self.name = name
         start, end = (_frame_at(at, self.fps) for at in (part.start, part.end))
         self._images = list(enumerate(images))[start : end : part.every][: part.max_frames]
         if not self._images:
-            raise SourceError(f"{name} has {len(images)} frames and none between the start and end asked for")
+            raise SourceError(
+                f"{name} has {len(images)} frames and none between the start and end asked for"
+            )
         self.length = len(self._images)
         if boxes is not None:
             rows = [number for number, _ in self._images if number < len(boxes)]
@@ -300,12 +350,17 @@ class _ImageSource(Source):
 
 
 def _frame_at(moment: int | float | None, fps: float) -> int | None:
-    """The number of the first frame from `moment` on, which is a number already or a time in seconds."""
+    """The number of the first frame from `moment` on, which is a number already or a time in
+    seconds.
+    """
     return math.ceil(moment * fps) if isinstance(moment, float) else moment
 
 
 class _VideoSource(Source):
-    """A video file, a camera or a stream, through OpenCV.  A file can be iterated over again; the others go on."""
+    """A video file, a camera or a stream, through OpenCV.
+
+    A file can be iterated over again; the others go on.
+    """
 
     def __init__(self, target: str | int, name: str, part: Part) -> None:
         import cv2
@@ -314,9 +369,13 @@ class _VideoSource(Source):
         self._target = target
         self._part = part
         self._is_file = isinstance(target, str) and "://" not in target
-        self._reading = threading.Lock()  # close() may come from another thread than the one that reads
+        # close() may come from another thread than the one that reads
+        self._reading = threading.Lock()
         self._capture = self._open()
-        size = [int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+        size = [
+            int(self._capture.get(side))
+            for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        ]
         if self._is_file and min(size) < SMALLEST_VIDEO:
             self.close()
             least = f"{SMALLEST_VIDEO}x{SMALLEST_VIDEO} are the least; {self._advice}"
@@ -360,12 +419,19 @@ class _VideoSource(Source):
         if isinstance(self._target, int):
             capture = cv2.VideoCapture(self._target)
         elif self._is_file:
-            # Not OpenCV's other readers: one takes the name for that of numbered images, one complains on stderr.
+            # Not OpenCV's other readers: one takes the name for that of numbered images, one
+            # complains on stderr.
             there = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
-            path = os.path.abspath(self._target)  # FFmpeg would take the relative "10:30.mp4" for an address
+            # FFmpeg would take the relative "10:30.mp4" for an address
+            path = os.path.abspath(self._target)
             capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG if there else cv2.CAP_ANY)
         else:
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT]
+            limits = [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                STREAM_TIMEOUT,
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                STREAM_TIMEOUT,
+            ]
             capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
             kind = "be decoded as a video" if self._is_file else "be opened"
@@ -410,24 +476,28 @@ class _VideoSource(Source):
                 if (number - begun) % every:
                     continue
                 there, image = self._capture.retrieve()
-            if there and image is not None:  # of some damaged videos it says that there is one, and gives none
+            # of some damaged videos it says that there is one, and gives none
+            if there and image is not None:
                 image = to_bgr(image)
                 shape = image.shape if shape is None else shape
                 _check_size(image, shape, number + 1, self._where)
                 yield Frame(number, at, image)
             elif not self.live:  # a camera's next picture may be whole again
-                raise SourceError(f"frame {number + 1} of {self._where} does not decode; {self._advice}")
+                raise SourceError(
+                    f"frame {number + 1} of {self._where} does not decode; {self._advice}"
+                )
             taken += 1
             if taken == max_frames:
                 return
         self._check_end(number, round(at * self.fps) + 1)
 
     def _check_end(self, count: int, reached: int) -> None:
-        """Whether the recording ends here, after `count` frames, the last of which is due as number `reached`.
+        """Whether the recording ends here, after `count` frames, the last of which is due as number
+        `reached`.
 
-        A camera never ends.  A file may have fewer bytes than its container says, and an .avi counts its pictures.
-        Other headers tell for how long anything lasts, often the sound: that decides nothing.
-        """
+        A camera never ends.  A file may have fewer bytes than its container says, and an .avi
+        counts its pictures. Other headers tell for how long anything lasts, often the sound: that
+        decides nothing."""
         if isinstance(self._target, int):
             raise SourceError(f"frame {count + 1} of {self._where} did not come; {self._advice}")
         announced = self._announced or math.inf

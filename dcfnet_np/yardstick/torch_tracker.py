@@ -1,7 +1,8 @@
-"""The DCFNet tracker on PyTorch: the yardstick that dcfnet_np must agree with and beat.  Needs torch and opencv.
+"""The DCFNet tracker on PyTorch: the yardstick that dcfnet_np must agree with and beat.  Needs
+torch and opencv.
 
-Written from the paper and the public constants of the released codes, kept apart from dcfnet_np on purpose: it shares
-no line with the library, so that the two can check each other.
+Written from the paper and the public constants of the released codes, kept apart from dcfnet_np on
+purpose: it shares no line with the library, so that the two can check each other.
 """
 
 import cv2
@@ -23,19 +24,24 @@ PRESETS = {
 def gaussian(size, sigma):
     axis = np.arange(size)
     distance = np.minimum(axis, size - axis).astype(np.float64)
-    return np.exp(-0.5 / sigma**2 * (distance[:, None] ** 2 + distance[None] ** 2)).astype(np.float32)
+    return np.exp(-0.5 / sigma**2 * (distance[:, None] ** 2 + distance[None] ** 2)).astype(
+        np.float32
+    )
 
 
 def crop(image, centre, window):
     x0, y0 = centre - window / 2
     a, b = (SIZE - 1) / window[0], (SIZE - 1) / window[1]
     matrix = np.array([[a, 0, -a * x0], [0, b, -b * y0]])
-    patch = cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0))
+    patch = cv2.warpAffine(
+        image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
+    )
     return patch.transpose(2, 0, 1)
 
 
 def load(path):
-    """Weights and biases of the two convolutions, input channels in BGR order, from a .pth or a MatConvNet .mat.
+    """Weights and biases of the two convolutions, input channels in BGR order, from a .pth or a
+    MatConvNet .mat.
 
     A list of these four arrays comes back as tensors.
     """
@@ -61,9 +67,13 @@ class TorchTracker:
         self.settings = PRESETS[preset]
         self.parameters = [parameter.to(device) for parameter in load(weights)]
         self.device = device
-        self.window = torch.from_numpy(np.outer(np.hanning(SIZE), np.hanning(SIZE)).astype(np.float32)).to(device)
+        self.window = torch.from_numpy(
+            np.outer(np.hanning(SIZE), np.hanning(SIZE)).astype(np.float32)
+        ).to(device)
         self.grow = 1 + self.settings["padding"]
-        self.label_f = torch.fft.rfft2(torch.from_numpy(gaussian(SIZE, SIZE / self.grow * SIGMA_FACTOR))).to(device)
+        self.label_f = torch.fft.rfft2(
+            torch.from_numpy(gaussian(SIZE, SIZE / self.grow * SIGMA_FACTOR))
+        ).to(device)
         exponents = np.arange(SCALES) - SCALES // 2
         self.factors = self.settings["step"] ** exponents
         self.penalties = self.settings["penalty"] ** np.abs(exponents)
@@ -77,7 +87,9 @@ class TorchTracker:
 
     def learn(self, image, rate):
         template_f = self.features_f(crop(image, self.centre, self.size * self.grow)[None])
-        alpha = self.label_f / ((template_f.real**2 + template_f.imag**2).sum(1, keepdim=True) + LAMBDA)
+        alpha = self.label_f / (
+            (template_f.real**2 + template_f.imag**2).sum(1, keepdim=True) + LAMBDA
+        )
         if rate == 1:
             self.alpha, self.model = alpha, template_f
         else:
@@ -90,13 +102,16 @@ class TorchTracker:
         x, y, w, h = box
         self.centre, self.size = np.array([x + w / 2, y + h / 2]), np.array([w, h], float)
         self.smallest = np.maximum(0.2 * self.size, 4)
-        self.largest = np.minimum(image.shape[:2], 5 * self.size)  # (h, w) against (w, h), as the released code
+        # (h, w) against (w, h), as the released code
+        self.largest = np.minimum(image.shape[:2], 5 * self.size)
         self.learn(image, 1)
 
     @torch.inference_mode()
     def update(self, image):
         windows = [self.size * factor * self.grow for factor in self.factors]
-        search_f = self.features_f(np.stack([crop(image, self.centre, window) for window in windows]))
+        search_f = self.features_f(
+            np.stack([crop(image, self.centre, window) for window in windows])
+        )
         response_f = (search_f * self.model.conj()).sum(1) * self.alpha[0]
         response = torch.fft.irfft2(response_f, s=(SIZE, SIZE)).cpu().numpy()
         best = int((response.reshape(SCALES, -1).max(1) * self.penalties).argmax())

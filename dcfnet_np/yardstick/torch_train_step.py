@@ -1,4 +1,6 @@
-"""One DCFNet training step (a batch of pairs) on PyTorch autograd: the yardstick for the hand-written step."""
+"""One DCFNet training step (a batch of pairs) on PyTorch autograd: the yardstick for the
+hand-written step.
+"""
 
 import argparse
 import time
@@ -43,7 +45,8 @@ def step(parameters, optimiser, template, search, label, label_f, lam=1e-4, padd
 
 
 def make_step(images, parameters, label):
-    """A function that does one step on images (2N, 3, H, W), templates first, without padding, and returns the loss.
+    """A function that does one step on images (2N, 3, H, W), templates first, without padding, and
+    returns the loss.
 
     parameters: the four arrays of a network of two convolutions.
     """
@@ -67,7 +70,9 @@ def main():
     optimiser = torch.optim.SGD(parameters, 1e-5, momentum=0.9, weight_decay=5e-4)
     rng = np.random.default_rng(0)
     shape = (args.batch, 3, 125, 125)
-    template, search = (torch.from_numpy(rng.standard_normal(shape).astype(np.float32) * 50) for _ in range(2))
+    template, search = (
+        torch.from_numpy(rng.standard_normal(shape).astype(np.float32) * 50) for _ in range(2)
+    )
     label = torch.from_numpy(gaussian(125, 125 / 2.5 * 0.1))
     label_f = torch.fft.rfft2(label)
     loss = step(parameters, optimiser, template, search, label, label_f)

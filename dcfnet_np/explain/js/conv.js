@@ -2,8 +2,8 @@
 //
 //   y[o, r, s] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[c, r + i, s + j]
 //
-// Maps are { data, depth, height, width }.  With `border` 1 a map counts as surrounded by zeros and keeps its size; with
-// 0 each convolution takes two pixels off.
+// Maps are { data, depth, height, width }.  With `border` 1 a map counts as surrounded by zeros and
+// keeps its size; with 0 each convolution takes two pixels off.
 
 /** Zeros around every map. */
 export function pad(x) {
@@ -27,8 +27,9 @@ export function crop(x) {
   return y;
 }
 
-// Winograd's F(4x4, 3x3), as in ops/winograd.py: tiles of 4x4 outputs from 6x6 inputs by 36 products of each pair of
-// channels in the place of 144.  y = A^T [ (G w G^T) (B^T x B) ] A, and the sum over channels is 36 matrix products.
+// Winograd's F(4x4, 3x3), as in ops/winograd.py: tiles of 4x4 outputs from 6x6 inputs by 36
+// products of each pair of channels in the place of 144.  y = A^T [ (G w G^T) (B^T x B) ] A, and
+// the sum over channels is 36 matrix products.
 //
 //        | 4  0 -5  0  1  0 |        |  1/4     0    0  |
 //        | 0 -4 -4  1  1  0 |        | -1/6  -1/6  -1/6 |           | 1  1  1  1  1  0 |
@@ -165,7 +166,8 @@ export function convInputGradient(dy, weights, depth) {
   for (let o = 0; o < dy.depth; o++) for (let c = 0; c < depth; c++) for (let k = 0; k < 9; k++) {
     turned[(c * dy.depth + o) * 9 + 8 - k] = weights[(o * depth + c) * 9 + k];
   }
-  const even = depth + (depth % 2); // `convForward` makes two outputs at once; one more costs little
+  // `convForward` makes two outputs at once; one more costs little
+  const even = depth + (depth % 2);
   const more = new Float64Array(even * dy.depth * 9);
   more.set(turned);
   const dx = convForward(pad(dy), more, new Float64Array(even), 1);

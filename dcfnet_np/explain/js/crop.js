@@ -1,5 +1,6 @@
-// From a frame to the network's input: a window, resampled to n x n pixels.  Mirrors vision/crop.py, single
-// precision included (`Math.fround`), since rounding to whole grey levels would show the difference.
+// From a frame to the network's input: a window, resampled to n x n pixels.  Mirrors
+// vision/crop.py, single precision included (`Math.fround`), since rounding to whole grey levels
+// would show the difference.
 
 /** For each of n output pixels the two pixels of the frame that it is mixed from, and their weights: pixel j
  *  samples centre - length / 2 + j * length / (n - 1); pixels outside the frame count as zero.  inside: the j that

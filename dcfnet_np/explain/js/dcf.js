@@ -1,7 +1,8 @@
 // The correlation filter layer: Eqs. 1-3 forward, Eqs. 5-11 backward.  Mirrors ops/dcf.py.
 //
-// Every ..._f is a half spectrum { re, im }: (D, bins), or (bins) after a sum over channels.  `bins` lists the bins
-// that are kept (the band); what is not kept stays zero.  `size` is the number of bins of one map.
+// Every ..._f is a half spectrum { re, im }: (D, bins), or (bins) after a sum over channels. 
+// `bins` lists the bins that are kept (the band); what is not kept stays zero.  `size` is the
+// number of bins of one map.
 
 const spectrum = (length) => ({ re: new Float64Array(length), im: new Float64Array(length) });
 

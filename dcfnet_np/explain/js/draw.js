@@ -1,8 +1,10 @@
-// Pictures of maps.  A map is (n, n) numbers; it is drawn pixel by pixel, scaled up without smoothing.
+// Pictures of maps.  A map is (n, n) numbers; it is drawn pixel by pixel, scaled up without
+// smoothing.
 
 import { PRESET } from "./constants.js";
 
-// Dark to light, even steps of lightness, safe for the colour-blind; and blue - paper - red for signed maps.
+// Dark to light, even steps of lightness, safe for the colour-blind; and blue - paper - red for
+// signed maps.
 const HEAT = [[12, 8, 38], [54, 15, 91], [112, 29, 109], [170, 45, 93], [221, 81, 58], [249, 142, 8], [246, 215, 70], [252, 255, 164]];
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 

@@ -19,7 +19,8 @@ function lineToHelper() {
   if (helper === undefined) {
     try {
       helper = new Worker(ADDRESS);
-      helper.onerror = (event) => event.preventDefault(); // it never says that it is ready, and nobody asks it
+      // it never says that it is ready, and nobody asks it
+      helper.onerror = (event) => event.preventDefault();
     } catch { helper = null; }
   }
   if (!helper) return null;

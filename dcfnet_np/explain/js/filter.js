@@ -1,4 +1,5 @@
-// The online model, Eq. 13: numerator and denominator of the filter as running means.  Mirrors filter.py, "ratio".
+// The online model, Eq. 13: numerator and denominator of the filter as running means.  Mirrors
+// filter.py, "ratio".
 
 import { templateEnergy } from "./dcf.js";
 

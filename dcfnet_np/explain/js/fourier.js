@@ -1,7 +1,9 @@
-// The two-dimensional real Fourier transform: unnormalised forward, 1/(HW) backward.  Mirrors ops/fourier.py.
+// The two-dimensional real Fourier transform: unnormalised forward, 1/(HW) backward.  Mirrors
+// ops/fourier.py.
 //
-// A real map keeps half of its spectrum, columns v = 0 .. W/2: X[-u, -v] = conj X[u, v].  A spectrum is
-// { re, im }, each (D, H, W/2 + 1).  All arithmetic of this page is in double precision.
+// A real map keeps half of its spectrum, columns v = 0 .. W/2: X[-u, -v] = conj X[u, v].  A
+// spectrum is { re, im }, each (D, H, W/2 + 1).  All arithmetic of this page is in double
+// precision.
 
 /** Twiddle factors and work space for transforms of length n, of any factors. */
 function makePlan(n) {
@@ -32,7 +34,8 @@ function fftDown(from, to, n, width) {
       done *= 5;
       continue;
     }
-    const { re, im } = from, run = (n / (done * p)) * width; // numbers that share their twiddle factors
+    // numbers that share their twiddle factors
+    const { re, im } = from, run = (n / (done * p)) * width;
     const c = new Float64Array(p), s = new Float64Array(p);
     for (let j = 0; j < done; j++) for (let q = 0; q < p; q++) {
       const turn = ((j + q * done) * n) / (done * p);
@@ -108,7 +111,8 @@ export function rfft2(x, depth, height, width, out = complex(depth * height * ((
     if (pair) z.im.set(x.subarray((d + 1) * size, (d + 2) * size)); else z.im.fill(0);
     const { re, im } = fft2(z, spare, height, width);
     for (let v = 0; v < columns; v++) for (let u = 0; u < height; u++) {
-      const i = v * height + u, m = ((width - v) % width) * height + ((height - u) % height); // the mirror bin
+      // the mirror bin
+      const i = v * height + u, m = ((width - v) % width) * height + ((height - u) % height);
       const a = d * height * columns + u * columns + v, b = a + height * columns;
       out.re[a] = (re[i] + re[m]) / 2;
       out.im[a] = (im[i] - im[m]) / 2;

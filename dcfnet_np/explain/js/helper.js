@@ -1,4 +1,5 @@
-// A second worker for half of the channels.  Both ends of the line between two workers, a MessagePort.
+// A second worker for half of the channels.  Both ends of the line between two workers, a
+// MessagePort.
 
 import { extractChannels, room } from "./features.js";
 

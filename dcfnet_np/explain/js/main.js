@@ -20,7 +20,8 @@ function startDock() {
 }
 
 async function main() {
-  for (const canvas of document.querySelectorAll("figure canvas:not([aria-label]), figure canvas[aria-label='']")) { // until there is more to say
+  // until there is more to say
+  for (const canvas of document.querySelectorAll("figure canvas:not([aria-label]), figure canvas[aria-label='']")) {
     canvas.setAttribute("aria-label", canvas.parentElement.querySelector("figcaption").textContent.trim());
   }
   await decodeFrames();

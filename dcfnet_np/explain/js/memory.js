@@ -1,5 +1,5 @@
-// Memory that is used again.  Fresh memory is zeroed by the system page by page, which for some megabytes takes as long
-// as a layer of the network.
+// Memory that is used again.  Fresh memory is zeroed by the system page by page, which for some
+// megabytes takes as long as a layer of the network.
 
 const kept = new Map();
 

@@ -1,5 +1,5 @@
-// The network `light` of the paper's Table 1 (its lighter version): conv 3-32, ReLU, conv 32-32, LRN.  Mirrors
-// network.py.  Parameters: { w1 (32, 3, 3, 3), b1 (32), w2 (32, 32, 3, 3), b2 (32) }.
+// The network `light` of the paper's Table 1 (its lighter version): conv 3-32, ReLU, conv 32-32,
+// LRN.  Mirrors network.py.  Parameters: { w1 (32, 3, 3, 3), b1 (32), w2 (32, 32, 3, 3), b2 (32) }.
 
 import { LRN } from "./constants.js";
 import { convForward, convInputGradient, convWeightGradients, crop, pad } from "./conv.js";
@@ -41,7 +41,8 @@ export function networkBackward(dfeatures, parameters, { image, h1, lrn, same },
   const { dw: w2, db: b2 } = convWeightGradients(da2, around(h1));
   const dh1 = inside(convInputGradient(da2, parameters.w2, h1.depth));
   const da1 = { ...dh1, data: new Float64Array(dh1.data.length) };
-  for (let i = 0; i < da1.data.length; i++) da1.data[i] = h1.data[i] > 0 ? dh1.data[i] : 0; // ReLU: nothing where it was 0
+  // ReLU: nothing where it was 0
+  for (let i = 0; i < da1.data.length; i++) da1.data[i] = h1.data[i] > 0 ? dh1.data[i] : 0;
   const { dw: w1, db: b1 } = convWeightGradients(da1, around(image));
   if (!wantImage) return { gradients: { w1, b1, w2, b2 } };
   return { gradients: { w1, b1, w2, b2 }, dimage: inside(convInputGradient(da1, parameters.w1, image.depth)) };

@@ -1,4 +1,5 @@
-// One experiment: everything between the frames and the numbers on the page.  Runs in a worker, see worker.js.
+// One experiment: everything between the frames and the numbers on the page.  Runs in a worker, see
+// worker.js.
 
 import { LAYERS, PRESET, TRAINING } from "./constants.js";
 import { cropPatch, isFlat } from "./crop.js";
@@ -81,7 +82,8 @@ export class Session {
   /** How many workers share the features. */
   workers() { return this.helper?.ready ? 2 : 1; }
 
-  // --- forward: Eqs. 2 and 3 ------------------------------------------------------------------------------
+  // --- forward: Eqs. 2 and 3
+  // ------------------------------------------------------------------------------
 
   /** From a window of a frame to the spectra of its features. */
   branch(name, frame, centre, padding) {
@@ -138,7 +140,8 @@ export class Session {
   async forward(settings, { all = false } = {}) {
     const x = await this.intermediates(settings);
     const energy = await this.keep("energy", [settings.padding], () =>
-      templateEnergy(x.template.spectra, 0, D, BINS, bandBins(N, N, N))); // of all bins, for the picture
+      // of all bins, for the picture
+      templateEnergy(x.template.spectra, 0, D, BINS, bandBins(N, N, N)));
     const branch = ({ patch, features }) => ({ patch: new Uint8ClampedArray(patch.data), features: new Float32Array(features) });
     const out = {
       template: this.onlyNew("template", x.template, branch), search: this.onlyNew("search", x.search, branch),
@@ -184,7 +187,8 @@ export class Session {
     return { right: shown(right), wrong: shown(wrong) };
   }
 
-  // --- backward: Eqs. 5 to 11 -----------------------------------------------------------------------------
+  // --- backward: Eqs. 5 to 11
+  // -----------------------------------------------------------------------------
 
   async gradients(settings, flaw) {
     const x = await this.intermediates(settings);
@@ -261,7 +265,8 @@ export class Session {
     const index = (image ? 1 : channel) * N * N + row * N + column;
     const analytic = image ? this.imageGradient(branch, x[branch].patch, g).dimage.data[index] : g[branch === "template" ? "eq11" : "eq8"][index];
     const value = image ? x[branch].patch.data[index] : x[branch].features[index];
-    const h = step * Math.sqrt(x[branch].features.reduce((sum, f) => sum + f * f, 0) / (D * N * N)); // in units of a feature's size
+    // in units of a feature's size
+    const h = step * Math.sqrt(x[branch].features.reduce((sum, f) => sum + f * f, 0) / (D * N * N));
     const layerAt = async (step) => {
       const spectra = { template: x.template.spectra, search: x.search.spectra };
       if (image) {
@@ -282,7 +287,8 @@ export class Session {
     return { analytic, numeric: (plus - minus) / (2 * h), plus, minus, h, value };
   }
 
-  // --- training -------------------------------------------------------------------------------------------
+  // --- training
+  // -------------------------------------------------------------------------------------------
 
   trainStart(_, { start }) {
     const copy = (p) => Object.fromEntries(Object.entries(p).map(([name, value]) => [name, Float64Array.from(value)]));
@@ -325,7 +331,8 @@ export class Session {
 
   trainStep(_, { rate }) {
     const { parameters, velocity, pairs } = this.training, total = {};
-    // A stride that has no factor in common with most numbers of pairs: neighbours in a batch are far apart in time.
+    // A stride that has no factor in common with most numbers of pairs: neighbours in a batch are
+    // far apart in time.
     const batch = Array.from({ length: TRAINING.batch }, (_, k) => pairs[((this.training.step * TRAINING.batch + k) * 37) % pairs.length]);
     let loss = 0;
     for (const pair of batch) {
@@ -342,7 +349,8 @@ export class Session {
     return { step: this.training.step, loss, batch, gradients: single(total), parameters: single(parameters) };
   }
 
-  // --- the online tracker, Eqs. 12 and 13 -------------------------------------------------------------------
+  // --- the online tracker, Eqs. 12 and 13
+  // -------------------------------------------------------------------
 
   trackStart() {
     const [x, y, w, h] = this.box, sigma = labelSigma(N), label = gaussianLabel(N, sigma), K = labelBand(N, sigma);

@@ -1,5 +1,5 @@
-// The worker: the mathematics off the page's own thread, so that the page stays alive.  It answers messages
-// { id, name, parameters } with { id, result } or { id, error }, one after another.
+// The worker: the mathematics off the page's own thread, so that the page stays alive.  It answers
+// messages { id, name, parameters } with { id, result } or { id, error }, one after another.
 
 import { Helper, help } from "./helper.js";
 import { Session } from "./session.js";

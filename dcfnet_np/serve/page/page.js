@@ -1,10 +1,12 @@
-// The page of `dcfnet serve`.  What it is doing is `state`; boxes are in pixels of the video, not of the picture shown.
+// The page of `dcfnet serve`.  What it is doing is `state`; boxes are in pixels of the video, not
+// of the picture shown.
 
 const $ = (id) => document.getElementById(id);
 const stage = $("stage"), canvas = $("picture"), pen = canvas.getContext("2d");
 const fields = ["x", "y", "w", "h"].map($);
 const SMALLEST = 4; // pixels: less is a click, not a box
-const COLOURS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]; // from little to much
+// from little to much
+const COLOURS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
 let state = "empty"; // then: loading, drawing, running, done
 let limit = Infinity; // bytes of an upload
@@ -16,7 +18,8 @@ let box = null, ok = true;
 let drag = null; // where the pointer went down
 let socket = null, scores = [], frames = 0;
 
-// --- what is seen -----------------------------------------------------------------------------------------
+// --- what is seen
+// -----------------------------------------------------------------------------------------
 
 function setState(next, text = "") {
   state = next;
@@ -60,7 +63,8 @@ function redraw() {
   if (!box) return;
   const [x, y, w, h] = box.map((value) => value / zoom);
   const wide = 1 / layout().scale; // a pixel of the screen
-  for (const [colour, pixels] of [["rgb(0 0 0 / .7)", 5], [ok ? "#40dc40" : "#ff5050", 2.5]]) { // a rim for any ground
+  // a rim for any ground
+  for (const [colour, pixels] of [["rgb(0 0 0 / .7)", 5], [ok ? "#40dc40" : "#ff5050", 2.5]]) {
     pen.strokeStyle = colour;
     pen.lineWidth = pixels * wide;
     pen.strokeRect(x, y, w, h);
@@ -119,7 +123,8 @@ function drawMap(levels, side) {
   map.getContext("2d").putImageData(image, 0, 0);
 }
 
-// --- a video ----------------------------------------------------------------------------------------------
+// --- a video
+// ----------------------------------------------------------------------------------------------
 
 function upload(file) {
   if (state === "loading") return;
@@ -162,7 +167,8 @@ async function showFrame() {
   ask();
 }
 
-// --- the camera -------------------------------------------------------------------------------------------
+// --- the camera
+// -------------------------------------------------------------------------------------------
 
 async function openCamera() {
   reset();
@@ -210,7 +216,8 @@ function sendPicture(picture) {
   }, "image/jpeg", 0.85);
 }
 
-// --- tracking ---------------------------------------------------------------------------------------------
+// --- tracking
+// ---------------------------------------------------------------------------------------------
 
 function start() {
   if (state !== "drawing" || !box) return;
@@ -227,7 +234,8 @@ function start() {
     if (camera) sendPicture(picture);
   };
   let sent = camera ? picture : null; // the camera's picture that the next answer is about
-  let turn = Promise.resolve(); // one message after the other, since pictures decode beside the page
+  // one message after the other, since pictures decode beside the page
+  let turn = Promise.resolve();
   mine.onmessage = (event) => {
     turn = turn.then(() => (mine === socket ? take(event.data) : null));
   };
@@ -272,7 +280,8 @@ function report(facts, levels) {
 
 function stop() {
   if (state !== "running") return;
-  if (video) $("from").value = $("frame").textContent.split(" ")[0]; // another box begins where this one ended
+  // another box begins where this one ended
+  if (video) $("from").value = $("frame").textContent.split(" ")[0];
   if (socket.readyState === WebSocket.OPEN) socket.send('{"stop": 1}');
   else finish(socket);
 }
@@ -306,7 +315,8 @@ function reset() {
   setState("empty");
 }
 
-// --- pointer and keyboard ---------------------------------------------------------------------------------
+// --- pointer and keyboard
+// ---------------------------------------------------------------------------------
 
 function layout() {
   // The canvas keeps the picture's proportions inside its element: there may be bars at its sides.

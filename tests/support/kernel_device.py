@@ -1,9 +1,10 @@
-"""Where kernels are tested: on the CPU, run by the stand-in `cuda_on_cpu`, and on a GPU where there is one.
+"""Where kernels are tested: on the CPU, run by the stand-in `cuda_on_cpu`, and on a GPU where there
+is one.
 
     from kernel_device import device, full_size_device  # noqa: F401
 
-A test takes the fixture `device` and gives its arrays through it: `device(x)` is a copy on the device.
-"""
+A test takes the fixture `device` and gives its arrays through it: `device(x)` is a copy on the
+device."""
 
 import os
 import shutil
@@ -21,7 +22,8 @@ ORDERS = {"ascending": 0, "descending": 1, "shuffled": 2}
 def on_gpu():
     try:
         backend.select_device("cuda")
-        if os.environ.get("DCFNET_NO_POOL"):  # each array from CUDA itself: what lies behind it is nobody's
+        # each array from CUDA itself: what lies behind it is nobody's
+        if os.environ.get("DCFNET_NO_POOL"):
             backend.cupy().cuda.set_allocator(None)
         return backend.cupy().asarray
     except backend.DeviceError as error:

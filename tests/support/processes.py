@@ -4,7 +4,8 @@ import subprocess
 import sys
 import textwrap
 
-PATIENCE = 900  # seconds without an end after which a process hangs: a busy machine is slow, and never that slow
+# seconds without an end after which a process hangs: a busy machine is slow, and never that slow
+PATIENCE = 900
 
 
 def run_python(program):

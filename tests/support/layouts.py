@@ -1,8 +1,9 @@
-"""Tiny data sets in every layout, whose pixels tell where they are: blue is x, green is y, red tells the frame.
+"""Tiny data sets in every layout, whose pixels tell where they are: blue is x, green is y, red
+tells the frame.
 
-Bilinear interpolation keeps a slope, so a pixel of a crop says which point of which frame it was taken from.  Frames
-are PNG whatever their name says, which OpenCV does not mind: a JPEG would not keep the numbers.
-"""
+Bilinear interpolation keeps a slope, so a pixel of a crop says which point of which frame it was
+taken from.  Frames are PNG whatever their name says, which OpenCV does not mind: a JPEG would not
+keep the numbers."""
 
 from pathlib import Path
 
@@ -14,7 +15,11 @@ WIDTH, HEIGHT = 240, 200
 
 def coded_frame(index):
     frame = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    frame[..., 0], frame[..., 1], frame[..., 2] = np.arange(WIDTH), np.arange(HEIGHT)[:, None], 4 * index
+    frame[..., 0], frame[..., 1], frame[..., 2] = (
+        np.arange(WIDTH),
+        np.arange(HEIGHT)[:, None],
+        4 * index,
+    )
     return frame
 
 
@@ -32,7 +37,9 @@ def write_frames(folder, count, name, first=1):
 
 def write_rows(path, rows, form="{:g}", between=","):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(between.join(form.format(value) for value in row) + "\n" for row in rows))
+    path.write_text(
+        "".join(between.join(form.format(value) for value in row) + "\n" for row in rows)
+    )
 
 
 ONE_BASED = np.array([1, 1, 0, 0])
@@ -126,7 +133,8 @@ def davis(root, name, boxes, colour=255):
     write_frames(root / "JPEGImages/480p" / name, len(boxes), "{:05d}.jpg", 0)
     for index, (x, y, w, h) in enumerate(boxes.astype(int)):
         mask = np.zeros((HEIGHT, WIDTH, *np.shape(colour)), np.uint8)
-        mask[y : y + h, x + 2] = mask[y + 1, x : x + w] = colour  # a cross, which fills the box by its ends only
+        # a cross, which fills the box by its ends only
+        mask[y : y + h, x + 2] = mask[y + 1, x : x + w] = colour
         write_png(root / "Annotations/480p" / name / f"{index:05d}.png", mask)
 
 

@@ -1,4 +1,6 @@
-"""Made-up videos for tests: a textured patch that moves one pixel a frame over a textured background."""
+"""Made-up videos for tests: a textured patch that moves one pixel a frame over a textured
+background.
+"""
 
 import struct
 
@@ -38,19 +40,24 @@ def write_video(path, frames, codec, like=None):
 
 
 def promise_more_frames(path, factor):
-    """Make the header of a whole .mkv tell of `factor` times as many frames, as where the sound is longer."""
+    """Make the header of a whole .mkv tell of `factor` times as many frames, as where the sound is
+    longer.
+    """
     data = bytearray(path.read_bytes())
     at = data.index(b"\x44\x89\x88") + 3  # the duration: its name and width, then a double
     struct.pack_into(">d", data, at, factor * struct.unpack_from(">d", data, at)[0])
     path.write_bytes(data)
 
 
-def make_sequence(rng, count=30, width=160, height=120, size=(36, 28), step=(1.7, 0.9), growth=1.004, jump=None):
-    """A textured target on a textured background: frames (count, height, width, 3) and its exact boxes (count, 4).
+def make_sequence(
+    rng, count=30, width=160, height=120, size=(36, 28), step=(1.7, 0.9), growth=1.004, jump=None
+):
+    """A textured target on a textured background: frames (count, height, width, 3) and its exact
+    boxes (count, 4).
 
-    The target moves by `step` pixels a frame, bounces off the edges and grows by the factor `growth`; it is drawn with
-    subpixel accuracy, so the boxes (x, y, w, h; 0-based) are exact.  From frame `jump` on it is at the opposite place.
-    """
+    The target moves by `step` pixels a frame, bounces off the edges and grows by the factor
+    `growth`; it is drawn with subpixel accuracy, so the boxes (x, y, w, h; 0-based) are exact.
+    From frame `jump` on it is at the opposite place."""
     texture = cv2.GaussianBlur(rng.integers(0, 256, (64, 64, 3), np.uint8), (0, 0), 1.5)
     texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
     background = cv2.GaussianBlur(rng.integers(60, 200, (height, width, 3), np.uint8), (0, 0), 3)
@@ -64,13 +71,17 @@ def make_sequence(rng, count=30, width=160, height=120, size=(36, 28), step=(1.7
         # Pixel centres of the texture, -.5 .. 63.5, go to the box's edges, x - .5 .. x + w - .5.
         matrix = np.array([[w / 64, 0, x - 0.5 + w / 128], [0, h / 64, y - 0.5 + h / 128]])
         warped = cv2.warpAffine(texture, matrix, (width, height), flags=cv2.INTER_LINEAR)
-        mask = cv2.warpAffine(np.ones((64, 64), np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
+        mask = cv2.warpAffine(
+            np.ones((64, 64), np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR
+        )
         frames[index] = warped * (mask > 0.5)[..., None] + background * (mask <= 0.5)[..., None]
         boxes[index] = x, y, w, h
     return frames, boxes
 
 
-def write_sequence(folder, frames, boxes, name="{:04d}.jpg", images="img", truth="groundtruth_rect.txt", origin=1):
+def write_sequence(
+    folder, frames, boxes, name="{:04d}.jpg", images="img", truth="groundtruth_rect.txt", origin=1
+):
     """A sequence folder; by default OTB's.  Boxes may be polygons, 8 numbers a row."""
     write_images(folder / images, frames, name)
     shift = origin * (np.array([1, 1, 0, 0]) if boxes.shape[1] == 4 else 1)

@@ -1,14 +1,15 @@
 """A stand-in for CuPy that runs CUDA kernels on the CPU, for tests on machines without a GPU.
 
-RawModule compiles the very same CUDA source with g++ and calls it on NumPy arrays, watching for races and accesses
-outside the arrays: see cuda_on_cpu.cpp.  `empty` and `empty_like` fill with NaN, so an output that a kernel forgets,
-or reads before it is written, shows.  A stream runs what it is given at once, or captures it: then the launches run
-when the graph does, with the arrays of the capture, and what cannot be captured is an error.  All devices are the CPU,
-but which one is current is kept, and `devices_used` collects those on which something was made or launched.  Every
-other name is NumPy's.
+RawModule compiles the very same CUDA source with g++ and calls it on NumPy arrays, watching for
+races and accesses outside the arrays: see cuda_on_cpu.cpp.  `empty` and `empty_like` fill with NaN,
+so an output that a kernel forgets, or reads before it is written, shows.  A stream runs what it is
+given at once, or captures it: then the launches run when the graph does, with the arrays of the
+capture, and what cannot be captured is an error.  All devices are the CPU, but which one is current
+is kept, and `devices_used` collects those on which something was made or launched.  Every other
+name is NumPy's.
 
-`cuda_on_cpu.unwatched` is the same without the watching, about five times as fast: for large arrays.
-"""
+`cuda_on_cpu.unwatched` is the same without the watching, about five times as fast: for large
+arrays."""
 
 import ctypes
 import functools
@@ -154,13 +155,20 @@ cuda = types.SimpleNamespace(
     runtime=types.SimpleNamespace(
         getDeviceCount=lambda: 2,
         memGetInfo=lambda: (1 << 30, 1 << 30),
-        getDeviceProperties=lambda index: {"name": b"stand-in", "totalGlobalMem": 1 << 30, "major": 9, "minor": 0},
+        getDeviceProperties=lambda index: {
+            "name": b"stand-in",
+            "totalGlobalMem": 1 << 30,
+            "major": 9,
+            "minor": 0,
+        },
         driverGetVersion=lambda: 13000,
         runtimeGetVersion=lambda: 13000,
     ),
 )
 get_default_memory_pool = functools.partial(types.SimpleNamespace, free_all_blocks=lambda: None)
-zeros, zeros_like, from_dlpack = map(on_this_device, (numpy.zeros, numpy.zeros_like, numpy.from_dlpack))
+zeros, zeros_like, from_dlpack = map(
+    on_this_device, (numpy.zeros, numpy.zeros_like, numpy.from_dlpack)
+)
 
 
 def __getattr__(name):
@@ -173,15 +181,21 @@ def asnumpy(array):
 
 @on_this_device
 def asarray(array, dtype=None):
-    """Of an object with `__cuda_array_interface__` the memory itself: the interface is NumPy's with another name."""
+    """Of an object with `__cuda_array_interface__` the memory itself: the interface is NumPy's with
+    another name.
+    """
     if hasattr(array, "__cuda_array_interface__"):
-        array = types.SimpleNamespace(__array_interface__=array.__cuda_array_interface__, owner=array)
+        array = types.SimpleNamespace(
+            __array_interface__=array.__cuda_array_interface__, owner=array
+        )
     return numpy.asarray(array, dtype)
 
 
 @on_this_device
 def empty(shape, dtype=float):
-    """Nothing that could pass for a result: every byte is 255, which makes floats NaN and integers -1."""
+    """Nothing that could pass for a result: every byte is 255, which makes floats NaN and integers
+    -1.
+    """
     array = numpy.empty(shape, dtype)
     array.reshape(-1).view(numpy.uint8)[...] = 255
     return array
@@ -238,13 +252,19 @@ def library(source, includes, watched):
 
 
 def build(name, command, source, files):
-    key = hashlib.sha256(repr([command, source, [p.read_text() for p in sorted(files) if p.suffix != ".pyc"]]).encode())
+    key = hashlib.sha256(
+        repr(
+            [command, source, [p.read_text() for p in sorted(files) if p.suffix != ".pyc"]]
+        ).encode()
+    )
     folder = pathlib.Path(tempfile.gettempdir(), f"cuda_on_cpu-{os.getuid()}")
     path = folder / f"{key.hexdigest()[:24]}-{name}"
     if not path.exists():
         folder.mkdir(mode=0o700, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}")
-        subprocess.run([os.environ.get("CXX", "g++"), *command, "-o", new], check=True, input=source, text=True)
+        subprocess.run(
+            [os.environ.get("CXX", "g++"), *command, "-o", new], check=True, input=source, text=True
+        )
         new.rename(path)
     return path
 
@@ -274,7 +294,9 @@ class Kernel:
         values, arrays = [], []
         for i, (arg, want) in enumerate(zip(args, self.signature)):
             if not isinstance(arg, (numpy.ndarray, numpy.generic)):
-                raise TypeError(f"{self.name}: argument {i} is a {type(arg).__name__}; CuPy would not convert it")
+                raise TypeError(
+                    f"{self.name}: argument {i} is a {type(arg).__name__}; CuPy would not convert it"
+                )
             array = isinstance(arg, numpy.ndarray)
             got = "P" * array + f"{arg.dtype.kind}{arg.dtype.itemsize}"
             if got != want:
@@ -283,7 +305,11 @@ class Kernel:
                 if not arg.flags.c_contiguous:
                     raise TypeError(f"{self.name}: argument {i} is not contiguous")
                 arrays += [arg.ctypes.data, arg.nbytes]
-            values.append(ctypes.c_void_p(arg.ctypes.data) if array else ctypes.create_string_buffer(arg.tobytes()))
+            values.append(
+                ctypes.c_void_p(arg.ctypes.data)
+                if array
+                else ctypes.create_string_buffer(arg.tobytes())
+            )
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         grid, block = ((ctypes.c_uint * 3)(*(tuple(d) + (1, 1, 1))[:3]) for d in (grid, block))
         arrays = (ctypes.c_uint64 * len(arrays))(*arrays)

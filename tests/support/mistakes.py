@@ -1,9 +1,11 @@
-"""Mistakes to plant in the library, one at a time, which the tests must notice, and the engine that plants them.
+"""Mistakes to plant in the library, one at a time, which the tests must notice, and the engine that
+plants them.
 
-Each was chosen by hand where no mutation of the syntax tree comes (see gradcheck.mutants): a constant of a recipe, the
-order of two steps, a rule of a data set.  A mistake is planted in a copy of the packages, and its tests run on that.
+Each was chosen by hand where no mutation of the syntax tree comes (see gradcheck.mutants): a
+constant of a recipe, the order of two steps, a rule of a data set.  A mistake is planted in a copy
+of the packages, and its tests run on that.
 
-python tests/mistakes.py [WORD]     plant all whose name or file holds WORD; exit code 1 when one is not noticed
+python tests/support/mistakes.py [WORD]     plant all whose name or file holds WORD; exit code 1 when one is not noticed
 """
 
 import os
@@ -15,7 +17,7 @@ import sys
 import tempfile
 from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Mistake(NamedTuple):
@@ -30,23 +32,46 @@ def plant(mistake: Mistake, folder: pathlib.Path) -> None:
     """Make `folder` a copy of the packages, as they install, with the mistake in it."""
     here = {"dcfnet_np": "dcfnet_np", "kernels": "dcfnet_np/kernels", "train": "dcfnet_np/train"}
     for room, installed in here.items():
-        shutil.copytree(ROOT / room, folder / installed, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / room, folder / installed, ignore=shutil.ignore_patterns("__pycache__")
+        )
     room, rest = mistake.file.split("/", 1)
     path = folder / here[room] / rest
     text = path.read_text(encoding="utf-8")
     if mistake.old not in text:
-        raise ValueError(f"{mistake.name!r}: nothing to replace in {mistake.file}; the source has changed")
+        raise ValueError(
+            f"{mistake.name!r}: nothing to replace in {mistake.file}; the source has changed"
+        )
     path.write_text(text.replace(mistake.old, mistake.new, 1), encoding="utf-8")
 
 
+def test_file(name: str) -> pathlib.Path:
+    """The file of that name, in whichever folder of tests/."""
+    (path,) = (ROOT / "tests").rglob(name)
+    return path
+
+
 def run(mistake: Mistake) -> tuple[int, str]:
-    """Run the tests with the mistake planted; returns pytest's exit code, 1 where it was noticed, and output."""
+    """Run the tests with the mistake planted; returns pytest's exit code, 1 where it was noticed,
+    and output.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plant(mistake, pathlib.Path(folder))
-        words = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        words = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "--tb=line",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+        ]
         words += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
         for word in shlex.split(mistake.tests):
-            words.append(str(ROOT / "tests" / word) if word.endswith(".py") else word)
+            words.append(str(test_file(word)) if word.endswith(".py") else word)
         before = os.environ.get("PYTHONPATH", "")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [folder, before]))}
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
@@ -89,7 +114,7 @@ MISTAKES = [
         ("training: sigma of the map, not of the crop",
          "config.sigma_factor * data.size / (1", "config.sigma_factor * map_size / (1"),
         ("training: the paper's largest gap for all",
-         "max_gap=config.max_gap, count", "max_gap=10, count"),
+         "max_gap=config.max_gap,", "max_gap=10,"),
         ("training: validation pairs hang on the run's seed",
          "self.held, config, VALIDATION_SEED, 0", "self.held, config, config.seed, 0"),
         ("training: pairs of an epoch in the mode near",
@@ -419,7 +444,7 @@ MISTAKES = [
         ("redetection believes infinity",
          "answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()",
          "answered = not is_flat(own_extremes[None])"),
-        ("redetection without min_score", " or found.score < preset.min_score:", ":"),
+        ("redetection without min_score", "or found.score < preset.min_score", ""),
         ("redetection by min_psr",
          "found.psr < preset.redetection_psr", "found.psr < preset.min_psr"),
         ("redetection moves from the last place", "        target.centre = found_place\n", ""),
@@ -441,7 +466,7 @@ MISTAKES = [
          "self.unsure, self.sure_place = 0, (",
          "self.unsure, self.sure_place = max(self.unsure - 1, 0), ("),
         ("either threshold suffices",
-         "quality.score >= preset.min_score and", "quality.score >= preset.min_score or"),
+         "and quality.psr >= preset", "or quality.psr >= preset"),
     ]),
     *in_file("dcfnet_np/presets.py", "test_loss.py", [
         ("careful: a lower score", "min_score=0.21", "min_score=0.2"),
@@ -503,10 +528,10 @@ MISTAKES = [
         ("penalty of another aspect",
          "[self.scale_penalty] * (len", "[self.scale_penalty**2] * (len"),
         ("the two aspects are one",
-         "[1 / self.aspect_step, self.aspect_step]])",
-         "[self.aspect_step, 1 / self.aspect_step]])"),
+         "[1 / self.aspect_step, self.aspect_step],",
+         "[self.aspect_step, 1 / self.aspect_step],"),
         ("Python 3's exponents rounded", "else self.num_scales / 2", "else self.num_scales // 2"),
-        ("kernels are given min_psr", '"min_score": 0.0, "min_psr": 0.0}', '"min_score": 0.0}'),
+        ("kernels are given min_psr", '            "min_psr": 0.0,\n', ""),
         ("a value above the range of second_rate",
          '(self.second_rate <= 1, "<= 1")', '(self.second_rate <= 2, "<= 1")'),
         ("redetection without a PSR to believe",
@@ -558,7 +583,8 @@ def main(words: list[str]) -> int:
         noticed = code == 1 and "1 failed" in output
         missed += not noticed
         print(
-            f"{number}/{len(chosen)} {'noticed' if noticed else 'MISSED'}: {mistake.file}: {mistake.name}", flush=True
+            f"{number}/{len(chosen)} {'noticed' if noticed else 'MISSED'}: {mistake.file}: {mistake.name}",
+            flush=True,
         )
         if not noticed:
             print(output[-2000:])

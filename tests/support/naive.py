@@ -11,7 +11,10 @@ def conv2d(x, w, b, padding, dilation):
     for image, out, row, column in np.ndindex(n, o, oh, ow):
         total = b[out]
         for channel, i, j in np.ndindex(c, kh, kw):
-            source_row, source_column = row + i * dilation - padding, column + j * dilation - padding
+            source_row, source_column = (
+                row + i * dilation - padding,
+                column + j * dilation - padding,
+            )
             if 0 <= source_row < height and 0 <= source_column < width:
                 total += w[out, channel, i, j] * x[image, channel, source_row, source_column]
         y[image, out, row, column] = total

@@ -1,12 +1,14 @@
-"""Every equation of the paper: its function, its section in docs/, and what its checks say when a term is left out.
+"""Every equation of the paper: its function, its section in docs/, and what its checks say when a
+term is left out.
 
-`dropped(equation)` goes through the syntax tree of the equation's functions and leaves out one thing at a time: a
-summand, a factor, a divisor, an exponent, a sign, a conjugate, a transform, a statement that writes an element or
-updates an array.  With each it runs the equation's checks, and reports the error that they find.  Nothing is listed by
-hand, so a function that is rewritten is covered as it stands.
+`dropped(equation)` goes through the syntax tree of the equation's functions and leaves out one
+thing at a time: a summand, a factor, a divisor, an exponent, a sign, a conjugate, a transform, a
+statement that writes an element or updates an array.  With each it runs the equation's checks, and
+reports the error that they find.  Nothing is listed by hand, so a function that is rewritten is
+covered as it stands.
 
-`make equations` (or `python tests/terms.py`) writes docs/equations.md; test_terms.py checks that it is up to date.
-"""
+`make equations` (or `python tests/support/terms.py`) writes docs/equations.md; test_terms.py checks that it
+is up to date."""
 
 import ast
 import contextlib
@@ -28,7 +30,7 @@ from dcfnet_np.ops.fourier import irfft2, rfft2
 from dcfnet_np.ops.loss import response_loss_forward
 from dcfnet_np.train.sgd import sgd_step
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "equations.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "equations.md"
 LIMIT = 5e-8  # of an error by value; those of gradcheck's cases have their own
 NOTICED = 1e-3  # a left-out term must show at least so much
 
@@ -88,7 +90,8 @@ EQUATIONS = [
 ]  # fmt: skip
 
 
-# ------------------------------------------------------------------------- checks by value, beside gradcheck's
+# ------------------------------------------------------------------------- checks by value, beside
+# gradcheck's
 
 
 def distance(got, expected):
@@ -111,9 +114,16 @@ def step_by_value():
 
 
 def problem_over_time():
-    """Random frames (T, D, H, W), their weights, a label, lambda; the sum of the weights is not one."""
+    """Random frames (T, D, H, W), their weights, a label, lambda; the sum of the weights is not
+    one.
+    """
     rng = np.random.default_rng(42)
-    return rng.standard_normal((3, 2, 4, 5)), np.array([0.5, 1.0, 2.0]), rng.standard_normal((4, 5)), 3.0
+    return (
+        rng.standard_normal((3, 2, 4, 5)),
+        np.array([0.5, 1.0, 2.0]),
+        rng.standard_normal((4, 5)),
+        3.0,
+    )
 
 
 def incremental_loss_by_value():
@@ -121,7 +131,9 @@ def incremental_loss_by_value():
     w = np.random.default_rng(43).standard_normal(templates.shape[1:])
     expected = lam * (w**2).sum()
     for template, weight in zip(templates, weights):
-        response = sum(naive.circular_correlation(w[channel], template[channel]) for channel in range(len(w)))
+        response = sum(
+            naive.circular_correlation(w[channel], template[channel]) for channel in range(len(w))
+        )
         expected += weight * ((response - label) ** 2).sum()
     return distance(incremental_loss(rfft2(w), templates, weights, label, lam), expected)
 
@@ -146,7 +158,14 @@ def response_over_time(rule):
     for template_f in templates_f:
         model.update(template_f)
     energies = [(abs(template_f) ** 2).sum(0) + lam for template_f in templates_f]
-    return model.response_f(search_f)[0], [0.49, 0.21, 0.3], templates_f, energies, label_f, search_f[0]
+    return (
+        model.response_f(search_f)[0],
+        [0.49, 0.21, 0.3],
+        templates_f,
+        energies,
+        label_f,
+        search_f[0],
+    )
 
 
 def ratio_by_value():
@@ -178,13 +197,16 @@ def failures(checks):
     return errors
 
 
-# -------------------------------------------------------------------------------------- leaving out one term
+# -------------------------------------------------------------------------------------- leaving out
+# one term
 
 
 def without(node):
     """(what is left out, what stays) for each way to leave out a part of this node."""
     match node:
-        case ast.BinOp(left, ast.Add() | ast.Sub(), ast.Constant(1)) if not isinstance(left, ast.Constant):
+        case ast.BinOp(left, ast.Add() | ast.Sub(), ast.Constant(1)) if not isinstance(
+            left, ast.Constant
+        ):
             return  # arithmetic of sizes
         case ast.BinOp(left, ast.Add() | ast.Mult() | ast.MatMult(), right):
             yield right, left
@@ -202,20 +224,27 @@ def without(node):
             yield node, value
         case ast.Call(ast.Attribute(xp, "conj"), arguments, keywords):
             yield node, ast.Call(ast.Attribute(xp, "positive", ast.Load()), arguments, keywords)
-        case ast.Call(ast.Attribute(_, "multiply" | "divide" as name) as function, [left, right], keywords):
+        case ast.Call(
+            ast.Attribute(_, "multiply" | "divide" as name) as function, [left, right], keywords
+        ):
             yield right, ast.Call(function, [left, ast.Constant(1)], keywords)
             if name == "multiply":
                 yield left, ast.Call(function, [ast.Constant(1), right], keywords)
         case ast.Call(ast.Name("rfft2" | "irfft2"), [first, *_]):
             yield node, first
-        case ast.Assign([ast.Subscript(_, ast.Constant(value=value))] as targets, right) if value is ...:
-            yield right, ast.Assign(targets, ast.Constant(1))  # all of a new array: it must hold something
+        case ast.Assign([ast.Subscript(_, ast.Constant(value=value))] as targets, right) if (
+            value is ...
+        ):
+            # all of a new array: it must hold something
+            yield right, ast.Assign(targets, ast.Constant(1))
         case ast.AugAssign() | ast.Assign([ast.Subscript()]):
             yield node, ast.Pass()
 
 
 def sites(node):
-    """Nodes in which something can be left out: not in conditions, indices, error messages or type annotations."""
+    """Nodes in which something can be left out: not in conditions, indices, error messages or type
+    annotations.
+    """
     match node:
         case ast.Raise() | ast.arguments():
             return
@@ -263,15 +292,21 @@ def variants(function):
             old = list(sites(other.body[0]))[number]
             new = list(without(old))[choice][1]
             module = compile(
-                ast.fix_missing_locations(Replace(old, new).visit(other)), function.__code__.co_filename, "exec"
+                ast.fix_missing_locations(Replace(old, new).visit(other)),
+                function.__code__.co_filename,
+                "exec",
             )
-            (code,) = (c for c in module.co_consts if inspect.iscode(c) and c.co_name == function.__name__)
+            (code,) = (
+                c for c in module.co_consts if inspect.iscode(c) and c.co_name == function.__name__
+            )
             where = f" in `{ast.unparse(site)}`" if gone is not site else ""
             yield f"`{ast.unparse(gone)}`{where}", code
 
 
 def dropped(equation):
-    """(function, what is left out, errors that the checks then find) for every part of the equation."""
+    """(function, what is left out, errors that the checks then find) for every part of the
+    equation.
+    """
     for name in equation.functions:
         function = find(name)
         original = function.__code__
@@ -285,14 +320,15 @@ def dropped(equation):
                 function.__code__ = original
 
 
-# ----------------------------------------------------------------------------------------------- the page
+# -----------------------------------------------------------------------------------------------
+# the page
 
 HEAD = """\
 # The table of equations
 
 Written by `make equations`; a test fails when it is out of date. For each equation of the paper: the function that is
 the equation, the section that derives it, the checks that every run of the tests makes (cases of `dcfnet gradcheck`,
-and checks of values in `tests/terms.py`), and further tests about it.
+and checks of values in `tests/support/terms.py`), and further tests about it.
 
 """
 BELOW = """
@@ -313,14 +349,18 @@ def link(name):
 def table_row(equation):
     functions = "<br>".join(link(name) for name in equation.functions)
     checks = "<br>".join(f"`{check}`" for check in equation.checks)
-    tests = "<br>".join(f"[{test.partition('.test_')[2].replace('_', ' ')}](#{test})" for test in equation.tests)
+    tests = "<br>".join(
+        f"[{test.partition('.test_')[2].replace('_', ' ')}](#{test})" for test in equation.tests
+    )
     section = f"[{equation.what}]({equation.section})"
     return f"| {equation.number} | {section} | {functions} | {checks} | {tests} |\n"
 
 
 def part(equation, results):
     """The equation's part of the page, from the results of `dropped`."""
-    lines = [f"\n### Eq. {equation.number}\n\nThe {equation.what}.\n\n| function | without | error |\n|---|---|---|\n"]
+    lines = [
+        f"\n### Eq. {equation.number}\n\nThe {equation.what}.\n\n| function | without | error |\n|---|---|---|\n"
+    ]
     for name, what, errors in results:
         finite = [error for error in errors if math.isfinite(error)]
         shown = f"{max(finite):.1g}" if finite else "stops" if errors else "NOT NOTICED"
@@ -334,4 +374,6 @@ def table():
 
 
 if __name__ == "__main__":
-    PAGE.write_text(table() + "".join(part(e, list(dropped(e))) for e in EQUATIONS), encoding="utf-8")
+    PAGE.write_text(
+        table() + "".join(part(e, list(dropped(e))) for e in EQUATIONS), encoding="utf-8"
+    )

@@ -1,13 +1,15 @@
-"""Hard input, made by hypothesis, and what must hold for every piece of it: a result, or one clear error.
+"""Hard input, made by hypothesis, and what must hold for every piece of it: a result, or one clear
+error.
 
-`KINDS` are kinds of input, each with a strategy that makes it and a check that says how it ended: "result", or the
-error's name.  A check fails for anything else: another exception, a message of several lines or without the file's
-name, a box that is not finite, a jump in memory.
+`KINDS` are kinds of input, each with a strategy that makes it and a check that says how it ended:
+"result", or the error's name.  A check fails for anything else: another exception, a message of
+several lines or without the file's name, a box that is not finite, a jump in memory.
 
-A damaged file may end the process inside a library written in C, or hang it.  So `apart` tries a batch in a process of
-its own, with limits on memory and time; what was tried last then lies in its folder.  By hand, a batch is
+A damaged file may end the process inside a library written in C, or hang it.  So `apart` tries a
+batch in a process of its own, with limits on memory and time; what was tried last then lies in its
+folder.  By hand, a batch is
 
-    python tests/hard_input.py KIND COUNT SEED FOLDER
+    python tests/support/hard_input.py KIND COUNT SEED FOLDER
 """
 
 import contextlib
@@ -60,11 +62,14 @@ PROCESS_GB = 6  # of addresses, for a process
 LARGEST = 1e9  # pixels; a larger number in a box is an error
 
 
-# --- what must hold ------------------------------------------------------------------------------------------
+# --- what must hold
+# ------------------------------------------------------------------------------------------
 
 
 def clear(error: BaseException, *names: str) -> str:
-    """The error's type, after making sure that its message is one line of reasonable length with `names` in it."""
+    """The error's type, after making sure that its message is one line of reasonable length with
+    `names` in it.
+    """
     message = str(error)
     assert "\n" not in message and 10 < len(message) < 600, message[:2000]
     for name in names:
@@ -73,8 +78,12 @@ def clear(error: BaseException, *names: str) -> str:
 
 
 def good_box(box: Any, shape: tuple[int, ...]) -> None:
-    """Finite, of positive size, no larger than the frame, and not further away than its search window reaches."""
-    assert len(box) == 4 and all(isinstance(value, float) and math.isfinite(value) for value in box), box
+    """Finite, of positive size, no larger than the frame, and not further away than its search
+    window reaches.
+    """
+    assert len(box) == 4 and all(
+        isinstance(value, float) and math.isfinite(value) for value in box
+    ), box
     x, y, w, h = box
     largest = max(shape[:2])
     assert 0 < w <= largest and 0 < h <= largest, (box, shape)
@@ -83,7 +92,9 @@ def good_box(box: Any, shape: tuple[int, ...]) -> None:
 
 def good_result(result: TrackResult, shape: tuple[int, ...], response: bool) -> None:
     good_box(result.box, shape)
-    assert result.state in ("tracking", "unsure", "lost") and result.ok == (result.state == "tracking")
+    assert result.state in ("tracking", "unsure", "lost") and result.ok == (
+        result.state == "tracking"
+    )
     for value in (result.score, result.psr, result.apce, result.scale):
         assert isinstance(value, float) and math.isfinite(value), result
     assert (result.response is not None) == response
@@ -97,12 +108,47 @@ def good_rows(boxes: np.ndarray) -> str:
     return "result"
 
 
-# --- frames and boxes ----------------------------------------------------------------------------------------
+# --- frames and boxes
+# ----------------------------------------------------------------------------------------
 
-DTYPES = ("uint8", "uint16", "float32", "float64", "bool", "int32", "float16", "complex64", "object", ">f4", ">u2")
-CONTENTS = ("noise", "noise", "noise", "noise", "ramp", "spot", "low", "high", "nan", "inf", "large", "negative")
+DTYPES = (
+    "uint8",
+    "uint16",
+    "float32",
+    "float64",
+    "bool",
+    "int32",
+    "float16",
+    "complex64",
+    "object",
+    ">f4",
+    ">u2",
+)
+CONTENTS = (
+    "noise",
+    "noise",
+    "noise",
+    "noise",
+    "ramp",
+    "spot",
+    "low",
+    "high",
+    "nan",
+    "inf",
+    "large",
+    "negative",
+)
 LAYOUTS = ("plain", "steps", "reversed", "transposed", "read-only")
-NO_FRAMES = (None, "frame", b"frame", [[1, 2], [3, 4]], 7, np.float64(3), np.zeros(0), np.zeros((2, 2, 2, 2), np.uint8))
+NO_FRAMES = (
+    None,
+    "frame",
+    b"frame",
+    [[1, 2], [3, 4]],
+    7,
+    np.float64(3),
+    np.zeros(0),
+    np.zeros((2, 2, 2, 2), np.uint8),
+)
 
 
 class Picture(NamedTuple):
@@ -122,13 +168,19 @@ class Picture(NamedTuple):
         shape = (height, width, *([] if channels is None else [channels]))
         values = rng.random(shape)
         if content == "ramp":
-            values = np.broadcast_to(np.linspace(0, 1, max(width, 1)).reshape(1, -1, *[1] * (len(shape) - 2)), shape)
+            values = np.broadcast_to(
+                np.linspace(0, 1, max(width, 1)).reshape(1, -1, *[1] * (len(shape) - 2)), shape
+            )
         elif content in ("low", "high"):
             values = np.full(shape, float(content == "high"))
         elif content == "spot":
             values = np.zeros(shape)
             values[height // 2 :, width // 2 :][:1, :1] = 1
-        scale = {"u": 255, "b": 1, "i": 255}.get(np.dtype(dtype).kind, 1) if dtype != "uint16" else 65535
+        scale = (
+            {"u": 255, "b": 1, "i": 255}.get(np.dtype(dtype).kind, 1)
+            if dtype != "uint16"
+            else 65535
+        )
         frame = (values * scale).astype(dtype)
         if np.dtype(dtype).kind in "fc" and content in ("nan", "inf", "large", "negative"):
             bad = {"nan": np.nan, "inf": np.inf, "large": 255.0, "negative": -1e-3}[content]
@@ -158,14 +210,37 @@ def pictures(draw: Any, size: tuple[int, int] | None = None, good: bool = False)
     channels = draw(st.sampled_from((3, None, 1, 4)) if good else COLOURS)
     dtype = draw(st.sampled_from(DTYPES[:4] if good else DTYPES))
     content = draw(st.sampled_from(CONTENTS[:8] if good else CONTENTS))
-    return Picture(height, width, channels, dtype, content, draw(st.sampled_from(LAYOUTS)), draw(SEEDS))
+    return Picture(
+        height, width, channels, dtype, content, draw(st.sampled_from(LAYOUTS)), draw(SEEDS)
+    )
 
 
 HARD_NUMBERS = st.sampled_from(
-    (0.0, -0.0, 1.0, -1.0, 0.5, 1 - 1e-9, 1e-9, 5e-324, 1e9, 1e300, -1e300, math.nan, math.inf, -math.inf, 2**31, 2**63)
+    (
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        1 - 1e-9,
+        1e-9,
+        5e-324,
+        1e9,
+        1e300,
+        -1e300,
+        math.nan,
+        math.inf,
+        -math.inf,
+        2**31,
+        2**63,
+    )
 ) | st.floats(-300, 300)
-NO_NUMBERS = st.sampled_from((None, "7", "x", b"7", 10**400, 1j, True, [1.0], np.float32(2), np.zeros(1), np.zeros(3)))
-NO_BOXES = st.sampled_from((None, 7, "1234", b"abcd", "", {}, {1: 2}, np.zeros((4, 4)), np.zeros(0), "x" * 10_000))
+NO_NUMBERS = st.sampled_from(
+    (None, "7", "x", b"7", 10**400, 1j, True, [1.0], np.float32(2), np.zeros(1), np.zeros(3))
+)
+NO_BOXES = st.sampled_from(
+    (None, 7, "1234", b"abcd", "", {}, {1: 2}, np.zeros((4, 4)), np.zeros(0), "x" * 10_000)
+)
 
 
 @st.composite
@@ -195,14 +270,29 @@ PRESETS = {
         ("tiny-pytorch", "pytorch", {"input_size": 32}),
         ("tiny-careful", "careful", {"lost_after": 1}),
         ("tiny-whole", "careful", {"lost_after": 2, "redetection": 1000}),
-        ("tiny-fine", "default", {"subpixel": True, "continuous_scale": True, "aspect_step": 1.02, "second_rate": 0.1}),
+        (
+            "tiny-fine",
+            "default",
+            {"subpixel": True, "continuous_scale": True, "aspect_step": 1.02, "second_rate": 0.1},
+        ),
         ("tiny-no-lam", "default", {"lam": 0.0, "min_size": 0.5, "learning_rate": 1.0}),
-        ("tiny-one", "paper", {"num_scales": 1, "lam": 0.0, "cosine_window": False, "input_size": 8}),
-        ("tiny-steep", "default", {"scale_step": 3.0, "padding": 0.1, "max_scale": 1000.0, "min_scale": 1e-9}),
+        (
+            "tiny-one",
+            "paper",
+            {"num_scales": 1, "lam": 0.0, "cosine_window": False, "input_size": 8},
+        ),
+        (
+            "tiny-steep",
+            "default",
+            {"scale_step": 3.0, "padding": 0.1, "max_scale": 1000.0, "min_scale": 1e-9},
+        ),
     )
 }
 
-SMALLEST = dataclasses.replace(presets.PRESETS["default"], input_size=15, num_scales=1, name="smallest")  # for speed
+# for speed
+SMALLEST = dataclasses.replace(
+    presets.PRESETS["default"], input_size=15, num_scales=1, name="smallest"
+)
 
 
 @functools.cache
@@ -216,7 +306,9 @@ def hard_weights(kind: str) -> weights.Weights:
     if kind in ("light", "conv2"):
         return untrained(kind)
     scale = {"zero": 0.0, "tiny": 1e-30, "huge": 1e30}[kind]
-    parameters = {name: value * np.float32(scale) for name, value in network.initialise("light", 3).items()}
+    parameters = {
+        name: value * np.float32(scale) for name, value in network.initialise("light", 3).items()
+    }
     return weights.Weights("light", parameters)
 
 
@@ -229,7 +321,11 @@ def tracker_of(preset: str, kind: str, band: str | None, many: bool) -> Any:
 @st.composite
 def videos(draw: Any) -> Any:
     """(preset, weights, band, frames, boxes, whether maps are wanted)."""
-    first = draw(pictures(good=draw(st.integers(0, 7)) > 0)) if draw(st.integers(0, 31)) else draw(st.integers(0, 7))
+    first = (
+        draw(pictures(good=draw(st.integers(0, 7)) > 0))
+        if draw(st.integers(0, 31))
+        else draw(st.integers(0, 7))
+    )
     size = first[:2] if isinstance(first, Picture) else (5, 5)
     frames = [first]
     for _ in range(draw(st.integers(1, 4))):
@@ -302,7 +398,13 @@ def crops_of(draw: Any) -> Any:
     picture = draw(pictures(good=True))
     number = HARD_NUMBERS.filter(math.isfinite)
     windows = draw(st.lists(st.tuples(number.map(abs), number.map(abs)), min_size=1, max_size=3))
-    return picture, (draw(number), draw(number)), windows, draw(st.integers(8, 40)), draw(st.booleans())
+    return (
+        picture,
+        (draw(number), draw(number)),
+        windows,
+        draw(st.integers(8, 40)),
+        draw(st.booleans()),
+    )
 
 
 def check_crop(value: Any, folder: Path) -> str:
@@ -317,23 +419,43 @@ def check_crop(value: Any, folder: Path) -> str:
     return "result"
 
 
-# --- damaged files -------------------------------------------------------------------------------------------
+# --- damaged files
+# -------------------------------------------------------------------------------------------
 
 
 @st.composite
 def damaged(draw: Any, count: int) -> Any:
     """(which of `count` files, what happens to its bytes): see `damage`."""
     where = st.floats(0, 1) | st.integers(0, 400) | st.integers(0, 4096) | st.integers(-400, -1)
-    values = st.sampled_from((0, 1, 0x7F, 0x80, 0xFF, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1))
-    steps = st.tuples(st.sampled_from(STEPS), where, values | st.integers(0, 255), st.integers(1, 64))
+    values = st.sampled_from(
+        (0, 1, 0x7F, 0x80, 0xFF, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
+    )
+    steps = st.tuples(
+        st.sampled_from(STEPS), where, values | st.integers(0, 255), st.integers(1, 64)
+    )
     return draw(st.integers(0, count - 1)), draw(st.lists(steps, max_size=6))
 
 
-STEPS = ("flip", "flip", "byte", "byte", "word", "long", "cut", "drop", "repeat", "splice", "zeros", "tail")
+STEPS = (
+    "flip",
+    "flip",
+    "byte",
+    "byte",
+    "word",
+    "long",
+    "cut",
+    "drop",
+    "repeat",
+    "splice",
+    "zeros",
+    "tail",
+)
 
 
 def damage(data: bytes, steps: Any) -> bytes:
-    """Flip a bit, set a byte or a word, cut the end off, take a piece out, double or move one, blank one, append."""
+    """Flip a bit, set a byte or a word, cut the end off, take a piece out, double or move one,
+    blank one, append.
+    """
     for step, where, value, length in steps:
         size = max(len(data), 1)
         at = int(where * (size - 1)) if isinstance(where, float) else where % size
@@ -375,20 +497,29 @@ def make_bytes(write: Callable[[Path], Any], suffix: str = ".bin") -> bytes:
 def released(*suffixes: str) -> list[tuple[str, bytes]]:
     """The authors' files, where $DCFNET_DATA has them."""
     folder = Path(os.environ.get("DCFNET_DATA", "nowhere")) / "weights"
-    return [(path.suffix, path.read_bytes()) for path in sorted(folder.glob("*")) if path.suffix in suffixes]
+    return [
+        (path.suffix, path.read_bytes())
+        for path in sorted(folder.glob("*"))
+        if path.suffix in suffixes
+    ]
 
 
 def old_hdf5(path: Path) -> None:
     """The same content as h5py writes it by default: no checksums, texts on a heap, links, chunks."""
     weights.save(path, untrained())
     with h5py.File(path) as file:
-        attributes, values = dict(file.attrs), {name: file[name][:] for name in ("conv1/weight", "conv1/bias")}
+        attributes, values = (
+            dict(file.attrs),
+            {name: file[name][:] for name in ("conv1/weight", "conv1/bias")},
+        )
         values |= {name: file[name][:] for name in ("conv2/weight", "conv2/bias")}
     with h5py.File(path, "w") as file:
         for name, value in attributes.items():
             file.attrs[name] = value.decode() if isinstance(value, bytes) else value
         for index, (name, value) in enumerate(values.items()):
-            options = {"compression": "gzip", "shuffle": True, "fletcher32": True} if index % 2 else {}
+            options = (
+                {"compression": "gzip", "shuffle": True, "fletcher32": True} if index % 2 else {}
+            )
             file.create_dataset(name, data=value, **options)
         file["soft"], file["far"] = h5py.SoftLink("/conv1"), h5py.ExternalLink("other.h5", "/conv1")
 
@@ -398,7 +529,9 @@ def small_hdf5(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["format"], file.attrs["format_version"] = weights.FORMAT, 1
         file.attrs["architecture"], file.attrs["mean"] = "light", [1.0, 2.0, 3.0]
-        file.create_dataset("conv1/weight", data=np.zeros((32, 3, 3, 3), np.float32), compression="gzip")
+        file.create_dataset(
+            "conv1/weight", data=np.zeros((32, 3, 3, 3), np.float32), compression="gzip"
+        )
         file["conv1/bias"] = np.array(["text", "other"], h5py.string_dtype())
         file.create_dataset("more", (2, 2), np.float32, chunks=(1, 1), maxshape=(None, None))
 
@@ -414,17 +547,33 @@ def small_mat(path: Path) -> None:
     cells = np.empty((1, 3), object)
     kernel = np.empty((1, 2), object)
     kernel[0] = [np.ones((3, 3, 2, 1), np.float32), np.zeros((1, 1))]
-    cells[0] = [{"type": "conv", "weights": kernel, "dilate": 1}, {"type": "relu"}, {"type": "lrn", "param": [5, 1, 2]}]
-    meta = {"normalization": {"averageImage": np.ones((1, 1, 3), np.float32)}, "arch": "DCFNet", "words": ["a", "bc"]}
+    cells[0] = [
+        {"type": "conv", "weights": kernel, "dilate": 1},
+        {"type": "relu"},
+        {"type": "lrn", "param": [5, 1, 2]},
+    ]
+    meta = {
+        "normalization": {"averageImage": np.ones((1, 1, 3), np.float32)},
+        "arch": "DCFNet",
+        "words": ["a", "bc"],
+    }
     scipy.io.savemat(
-        path, {"net": {"layers": cells, "meta": meta}, "conv1_w": np.eye(3), "sparse": scipy.sparse.eye(3)}
+        path,
+        {
+            "net": {"layers": cells, "meta": meta},
+            "conv1_w": np.eye(3),
+            "sparse": scipy.sparse.eye(3),
+        },
     )
 
 
 @functools.cache
 def weight_files(kind: str) -> list[tuple[str, bytes]]:
     if kind == "h5":
-        files = [make_bytes(lambda path, name=name: weights.save(path, untrained(name))) for name in ("light", "conv2")]
+        files = [
+            make_bytes(lambda path, name=name: weights.save(path, untrained(name)))
+            for name in ("light", "conv2")
+        ]
         files += [make_bytes(old_hdf5), make_bytes(small_hdf5)]
         return [(".h5", data) for data in files]
     if kind == "mat":
@@ -433,7 +582,10 @@ def weight_files(kind: str) -> list[tuple[str, bytes]]:
         files += [make_bytes(lambda path, c=c: mat_arrays(path, c), ".mat") for c in (True, False)]
         return [(".mat", data) for data in files] + released(".mat")
     files = [container(*state_of(untrained().parameters)) for container in (legacy, zipped)]
-    files += [container(*state_of({"conv1.weight": np.ones((2, 3), np.float32)})) for container in (legacy, zipped)]
+    files += [
+        container(*state_of({"conv1.weight": np.ones((2, 3), np.float32)}))
+        for container in (legacy, zipped)
+    ]
     return [(".pth", data) for data in files] + released(".pth")
 
 
@@ -447,8 +599,12 @@ def check_weights(kind: str, value: Any, folder: Path) -> str:
         found = weights.load(path)
     except weights.WeightsError as error:
         return clear(error, path.name)
-    assert all(np.isfinite(values).all() and values.dtype == np.float32 for values in found.parameters.values())
-    if kind != "h5" and found.architecture == "light":  # numbers may have changed: it must still track
+    assert all(
+        np.isfinite(values).all() and values.dtype == np.float32
+        for values in found.parameters.values()
+    )
+    # numbers may have changed: it must still track
+    if kind != "h5" and found.architecture == "light":
         tracker = Tracker(found, PRESETS["tiny"], "cpu")
         frames = still_frames()
         try:
@@ -468,11 +624,17 @@ def still_frames() -> np.ndarray:
 @functools.cache
 def crop_files() -> list[bytes]:
     def write(path: Path, margin: int) -> None:
-        rng, side, expected = np.random.default_rng(0), 8 + 2 * margin, [("a", "1"), ("b", "2"), ("c", "3")]
+        rng, side, expected = (
+            np.random.default_rng(0),
+            8 + 2 * margin,
+            [("a", "1"), ("b", "2"), ("c", "3")],
+        )
         with CropWriter(path, {"size": 8}, side, expected) as writer:
             for count in (3, 1, 4):
                 writer.add(rng.integers(0, 256, (count, 3, side, side), np.uint8))
-                writer.end_sequence(np.arange(count, dtype=np.int32), np.ones((count, 4)), {"no box": 1})
+                writer.end_sequence(
+                    np.arange(count, dtype=np.int32), np.ones((count, 4)), {"no box": 1}
+                )
             attributes = {"padding": 2.0, "size": 8, "margin": margin, "skipped": "{}"}
             writer.finish(["a", "b", "c"], np.array([False, False, True]), attributes)
 
@@ -489,7 +651,11 @@ def check_crops(value: Any, folder: Path) -> str:
         return clear(error, path.name)
     n, m = len(found.crops), len(found.sequences)
     side = found.size + 2 * found.margin
-    assert found.crops.shape == (n, 3, side, side) and found.crops.dtype == np.uint8 and int(found.crops.sum()) >= 0
+    assert (
+        found.crops.shape == (n, 3, side, side)
+        and found.crops.dtype == np.uint8
+        and int(found.crops.sum()) >= 0
+    )
     assert found.sequence.shape == found.frame.shape == (n,) and found.box.shape == (n, 4)
     assert ((found.sequence >= 0) & (found.sequence < m)).all() and found.validation.shape == (m,)
     assert math.isfinite(found.padding) and found.padding > 0 and not np.isinf(found.box).any()
@@ -501,11 +667,47 @@ def check_crops(value: Any, folder: Path) -> str:
     return "result"
 
 
-# --- files of numbers and texts ------------------------------------------------------------------------------
+# --- files of numbers and texts
+# ------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(
-    ("1", "2.5", "-3", "nan", "NaN", "inf", "-Infinity", "1e9", "1e400", "1e-400", "", "x", "0x10", "1_0", "٣", "²")
-    + ("9" * 400, "null", "true", '"', "'", "[", "]", "{", "}", "\ufeff", "\0", "é", "1 2", "1;2", "--", "+4", "1e")
+    (
+        "1",
+        "2.5",
+        "-3",
+        "nan",
+        "NaN",
+        "inf",
+        "-Infinity",
+        "1e9",
+        "1e400",
+        "1e-400",
+        "",
+        "x",
+        "0x10",
+        "1_0",
+        "٣",
+        "²",
+    )
+    + (
+        "9" * 400,
+        "null",
+        "true",
+        '"',
+        "'",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\ufeff",
+        "\0",
+        "é",
+        "1 2",
+        "1;2",
+        "--",
+        "+4",
+        "1e",
+    )
 ) | st.integers(-5, 500).map(str)
 NEWLINES = st.sampled_from(("\n", "\n", "\r\n", "\r", "\n\n", "\x0b", "\u2028", ""))
 
@@ -520,18 +722,30 @@ def texts(draw: Any, suffix: str) -> bytes:
     cells = st.integers(0, 300).map(str) if how > 3 else WORDS
     rows = draw(st.lists(st.lists(cells, min_size=columns, max_size=columns), max_size=6))
     if suffix == ".json":
-        names = draw(st.sampled_from((("x", "y", "w", "h"),) * 3 + (("x", "y", "w"), ("frame", "x", "x", "h"))))
+        names = draw(
+            st.sampled_from(
+                (("x", "y", "w", "h"),) * 3 + (("x", "y", "w"), ("frame", "x", "x", "h"))
+            )
+        )
         records = [dict(zip(names, [_json_word(word) for word in row])) for row in rows]
-        text = json.dumps(draw(st.sampled_from((records, records, {"boxes": records}, records[:1] or 7))))
+        text = json.dumps(
+            draw(st.sampled_from((records, records, {"boxes": records}, records[:1] or 7)))
+        )
         depth = draw(st.sampled_from((0, 0, 0, 1, 5000, 200_000)))
         text = "[" * depth + text + "]" * depth
     else:
         between = draw(st.sampled_from((",", "\t", " ", ", ", ";")))
         ends = draw(NEWLINES)
-        head = draw(st.sampled_from(("frame,x,y,w,h,score\n", "x,y,w,h\n", ""))) if suffix == ".csv" else ""
+        head = (
+            draw(st.sampled_from(("frame,x,y,w,h,score\n", "x,y,w,h\n", "")))
+            if suffix == ".csv"
+            else ""
+        )
         mask = draw(st.sampled_from(("", "", "", "m")))
         text = head + "".join(mask + between.join(row) + ends for row in rows)
-    data = text.encode(draw(st.sampled_from(("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16"))), errors="replace")
+    data = text.encode(
+        draw(st.sampled_from(("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16"))), errors="replace"
+    )
     if how in (1, 4):
         data = damage(data, draw(damaged(1))[1])
     if draw(st.integers(0, 200)) == 0:
@@ -555,7 +769,11 @@ def box_texts(draw: Any) -> Any:
 def check_boxes(value: Any, folder: Path) -> str:
     suffix, reader, data = value
     path = folder / (
-        f"current{suffix}" if reader == 0 else "groundtruth.txt" if reader == 1 else "groundtruth_rect.txt"
+        f"current{suffix}"
+        if reader == 0
+        else "groundtruth.txt"
+        if reader == 1
+        else "groundtruth_rect.txt"
     )
     path.write_bytes(data)
     try:
@@ -581,7 +799,13 @@ def dataset_folders(draw: Any) -> Any:
 
 
 DATASET_FILES = {
-    "otb": ("groundtruth_rect.txt", "groundtruth_rect.2.txt", "attrs.txt", "attributes.json", "list.txt"),
+    "otb": (
+        "groundtruth_rect.txt",
+        "groundtruth_rect.2.txt",
+        "attrs.txt",
+        "attributes.json",
+        "list.txt",
+    ),
     "vot": ("groundtruth.txt",),
     "uav123": ("anno/UAV20L/a.txt",),
     "trackingnet": ("anno/a.txt",),
@@ -683,7 +907,14 @@ def result_texts(draw: Any) -> Any:
     name = draw(st.sampled_from(("results.json", "run.json", "vot.txt", "score.txt")))
     if name.endswith(".json") and draw(st.booleans()):
         text = json.dumps(
-            {"format": 1, "dataset": "x", "protocol": "ope", "rules": "otb", "sequences": {}, "trackers": {}}
+            {
+                "format": 1,
+                "dataset": "x",
+                "protocol": "ope",
+                "rules": "otb",
+                "sequences": {},
+                "trackers": {},
+            }
         )
         return name, damage(text.encode(), draw(damaged(1))[1])
     if name == "score.txt" and draw(st.booleans()):
@@ -705,7 +936,13 @@ def check_results(value: Any, folder: Path) -> str:
         if name == "results.json":
             assert results.load(folder)["format"] == results.FORMAT_VERSION
         elif name == "run.json":
-            assert set(runner.read_record(folder)) >= {"dataset", "protocol", "rules", "sequences", "trackers"}
+            assert set(runner.read_record(folder)) >= {
+                "dataset",
+                "protocol",
+                "rules",
+                "sequences",
+                "trackers",
+            }
         else:
             boxes, states = runner.read_vot(path)
             good_rows(boxes)
@@ -715,7 +952,8 @@ def check_results(value: Any, folder: Path) -> str:
         return clear(error, name)
 
 
-# --- images, videos and the command --------------------------------------------------------------------------
+# --- images, videos and the command
+# --------------------------------------------------------------------------
 
 IMAGES = (".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm", ".pgm", ".jp2")
 VIDEOS = ((".avi", "MJPG"), (".mp4", "mp4v"), (".mkv", "mp4v"), (".avi", "XVID"))
@@ -749,8 +987,14 @@ def check_image(value: Any, folder: Path) -> str:
 @functools.cache
 def video_files() -> list[tuple[str, bytes]]:
     frames = still_frames()
-    files = [(suffix, make_bytes(lambda p, c=codec: write_video(p, frames, c), suffix)) for suffix, codec in VIDEOS]
-    return [*files, (".mp4", make_bytes(lambda path: write_video(path, frames[:3, :10, :12], "mp4v"), ".mp4"))]
+    files = [
+        (suffix, make_bytes(lambda p, c=codec: write_video(p, frames, c), suffix))
+        for suffix, codec in VIDEOS
+    ]
+    return [
+        *files,
+        (".mp4", make_bytes(lambda path: write_video(path, frames[:3, :10, :12], "mp4v"), ".mp4")),
+    ]
 
 
 def check_video(value: Any, folder: Path) -> str:
@@ -783,7 +1027,24 @@ def command(*words: Any) -> tuple[int, str, str]:
 
 
 OPTION_WORDS = st.sampled_from(
-    ("0", "1", "2", "5", "-1", "1.5", "x", "", "nan", "inf", "1e9", "9" * 20, "9" * 400 + "s", "0.1s", "1:0", "9:59:59")
+    (
+        "0",
+        "1",
+        "2",
+        "5",
+        "-1",
+        "1.5",
+        "x",
+        "",
+        "nan",
+        "inf",
+        "1e9",
+        "9" * 20,
+        "9" * 400 + "s",
+        "0.1s",
+        "1:0",
+        "9:59:59",
+    )
     + ("²", "٣", "0x2", "9" * 5000)
 )
 
@@ -796,11 +1057,17 @@ def runs(draw: Any) -> Any:
     steps = draw(damaged(64)) if draw(st.integers(0, 1)) else (draw(st.integers(0, 63)), [])
     options = []
     for option in draw(
-        st.lists(st.sampled_from(("--start", "--end", "--every", "--max-frames", "--trail")), max_size=2)
+        st.lists(
+            st.sampled_from(("--start", "--end", "--every", "--max-frames", "--trail")), max_size=2
+        )
     ):
         options += [option, draw(st.sampled_from(("1", "2", "3", "0.05s")) | OPTION_WORDS)]
     boxes = draw(texts(".txt")) if source in ("boxes", "sequence") else b""
-    box = ",".join(draw(st.lists(WORDS, min_size=4, max_size=4))) if draw(st.integers(0, 9)) == 0 else "20,10,16,12"
+    box = (
+        ",".join(draw(st.lists(WORDS, min_size=4, max_size=4)))
+        if draw(st.integers(0, 9)) == 0
+        else "20,10,16,12"
+    )
     box = "0,0,1,1" if source == "frames" and draw(st.booleans()) else box
     saved = (
         draw(st.sampled_from((".csv", ".txt", ".json"))),
@@ -812,8 +1079,32 @@ def runs(draw: Any) -> Any:
 
 
 ODD_SOURCES = (
-    *("nothing", "99", "9" * 30, "a%99999999999d.png", "%d.png", "http://[::1", "rtsp://", "a\0b", "", ".", "*"),
-    *("x" * 5000, "[", "a[b/*.png", "file:///nowhere", "²", "-", "/dev/null", "//", "~", "%s%n.jpg", "a%0d*.png"),
+    *(
+        "nothing",
+        "99",
+        "9" * 30,
+        "a%99999999999d.png",
+        "%d.png",
+        "http://[::1",
+        "rtsp://",
+        "a\0b",
+        "",
+        ".",
+        "*",
+    ),
+    *(
+        "x" * 5000,
+        "[",
+        "a[b/*.png",
+        "file:///nowhere",
+        "²",
+        "-",
+        "/dev/null",
+        "//",
+        "~",
+        "%s%n.jpg",
+        "a%0d*.png",
+    ),
 )
 
 
@@ -850,7 +1141,18 @@ def check_track(value: Any, folder: Path) -> str:
     elif source == "sequence":
         (inputs / "groundtruth.txt").write_bytes(boxes)
         start = []
-    words = ["track", spec, *start, *options, "--weights", network_file, "--preset", preset, "--device", "cpu"]
+    words = [
+        "track",
+        spec,
+        *start,
+        *options,
+        "--weights",
+        network_file,
+        "--preset",
+        preset,
+        "--device",
+        "cpu",
+    ]
     words += ["--save-boxes", outputs / f"a{saved[0]}"]
     words += ["--save-video", outputs / f"a{saved[1]}"] if saved[1] else []
     words += ["--response"] if response else []
@@ -877,7 +1179,8 @@ def check_track(value: Any, folder: Path) -> str:
     return f"exit {code}"
 
 
-# --- kinds and batches ---------------------------------------------------------------------------------------
+# --- kinds and batches
+# ---------------------------------------------------------------------------------------
 
 
 class Kind(NamedTuple):
@@ -891,7 +1194,19 @@ class Kind(NamedTuple):
 
 def random_steps(rng: random.Random) -> list[Any]:
     places = (rng.random(), rng.randrange(400), rng.randrange(4096), -1 - rng.randrange(400))
-    values = (0, 1, 0x7F, 0x80, 0xFF, 2**31 - 1, 2**31, 2**32 - 1, 2**64 - 1, rng.randrange(256), rng.randrange(256))
+    values = (
+        0,
+        1,
+        0x7F,
+        0x80,
+        0xFF,
+        2**31 - 1,
+        2**31,
+        2**32 - 1,
+        2**64 - 1,
+        rng.randrange(256),
+        rng.randrange(256),
+    )
     return [
         (rng.choice(STEPS), rng.choice(places), rng.choice(values), 1 + rng.randrange(64))
         for _ in range(rng.randint(1, 4))
@@ -914,18 +1229,37 @@ def vary_bytes(value: Any, rng: random.Random) -> Any:
 def vary_run(value: Any, rng: random.Random) -> Any:
     source, damage_, options, boxes, *others, preset, response = value
     boxes = damage(boxes, random_steps(rng)) if boxes else boxes
-    return source, vary_damage(damage_, rng), options, boxes, *others, rng.choice(sorted(PRESETS)), not response
+    return (
+        source,
+        vary_damage(damage_, rng),
+        options,
+        boxes,
+        *others,
+        rng.choice(sorted(PRESETS)),
+        not response,
+    )
 
 
 def vary_video(value: Any, rng: random.Random) -> Any:
     _, kind, band, *others = value
-    return rng.choice(sorted(PRESETS)), rng.choice(("light", kind)), rng.choice(("auto", band)), *others
+    return (
+        rng.choice(sorted(PRESETS)),
+        rng.choice(("light", kind)),
+        rng.choice(("auto", band)),
+        *others,
+    )
 
 
 def vary_crop(value: Any, rng: random.Random) -> Any:
     picture, centre, windows, size, rounded = value
     factor = 10.0 ** rng.randint(-3, 3)
-    return picture, centre, [(w * factor, h / factor) for w, h in windows], rng.randint(8, 40), not rounded
+    return (
+        picture,
+        centre,
+        [(w * factor, h / factor) for w, h in windows],
+        rng.randint(8, 40),
+        not rounded,
+    )
 
 
 KINDS = {
@@ -938,7 +1272,9 @@ KINDS = {
     "weights .h5": Kind(damaged(4), functools.partial(check_weights, "h5"), True, vary_damage),
     "weights .mat": Kind(damaged(16), functools.partial(check_weights, "mat"), True, vary_damage),
     "weights .pth": Kind(damaged(16), functools.partial(check_weights, "pth"), True, vary_damage),
-    "crops.h5": Kind(st.tuples(damaged(2), st.booleans(), st.booleans()), check_crops, True, vary_crops),
+    "crops.h5": Kind(
+        st.tuples(damaged(2), st.booleans(), st.booleans()), check_crops, True, vary_crops
+    ),
     "images": Kind(damaged(64), check_image, True, vary_damage),
     "videos": Kind(damaged(16), check_video, True, vary_damage),
     "track": Kind(runs(), check_track, True, vary_run),
@@ -955,8 +1291,13 @@ def rss_mb(pid: int | str = "self") -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-def run(name: str, count: int, number: int, folder: Path, shrink: bool = False, **options: Any) -> Counter[str]:
-    """Try `count` inputs of a kind in this process; how they ended.  number: seed.  Raises what a check raises."""
+def run(
+    name: str, count: int, number: int, folder: Path, shrink: bool = False, **options: Any
+) -> Counter[str]:
+    """Try `count` inputs of a kind in this process; how they ended.
+
+    number: seed.  Raises what a check raises.
+    """
     kind, ended = KINDS[name], Counter[str]()
 
     @seed(number)
@@ -984,12 +1325,16 @@ def run(name: str, count: int, number: int, folder: Path, shrink: bool = False, 
 
 
 def apart(name: str, count: int, number: int, folder: Path, timeout: float = 900) -> dict[str, Any]:
-    """`run` in a process of its own: {"ended", "seconds", "peak_mb", "growth_mb"}, with "bug" when there is one."""
+    """`run` in a process of its own: {"ended", "seconds", "peak_mb", "growth_mb"}, with "bug" when
+    there is one.
+    """
     words = [sys.executable, __file__, name, str(count), str(number), str(folder)]
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=environment)
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=timeout, env=environment
+        )
         code, output, complaint = done.returncode, done.stdout, done.stderr
     except subprocess.TimeoutExpired as error:
         code, output, complaint = -1, "", f"no end after {error.timeout:.0f} s"

@@ -1,13 +1,20 @@
-"""Mistakes to plant in the kernels, one at a time; the tests of the kernels must notice each.  See mistakes.py."""
+"""Mistakes to plant in the kernels, one at a time; the tests of the kernels must notice each.
+
+See mistakes.py.
+"""
 
 from mistakes import Mistake
 
 
 def kernel(name: str, file: str, tests: str, old: str, new: str) -> Mistake:
-    """A mistake in kernels/`file`, that a test of its family whose name fits `tests` notices; one order of threads."""
+    """A mistake in kernels/`file`, that a test of its family whose name fits `tests` notices; one
+    order of threads.
+    """
     family = name.split(":")[0].split(".")[0].split()[0]
     where = {"sgd": "lrn", "adam": "lrn"}.get(family, family)
-    return Mistake(name, f"kernels/{file}", f"test_kernels_{where}.py -k '({tests}) and ascending'", old, new)
+    return Mistake(
+        name, f"kernels/{file}", f"test_kernels_{where}.py -k '({tests}) and ascending'", old, new
+    )
 
 
 KERNELS = [
