@@ -1171,7 +1171,7 @@ def _convert(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.output}: the output must end in .h5")
     check_output(args.output)
     loaded = weights.import_weights(args.input, args.arch)
-    weights.save(args.output, loaded)
+    weights.save_weights(args.output, loaded)
     count = sum(parameter.size for parameter in loaded.parameters.values())
     print(f"{args.output}: {loaded.architecture}, {count} parameters, {loaded.channel_order} input")
     return 0
@@ -1310,11 +1310,11 @@ def _bench(args: argparse.Namespace) -> int:
     from . import bench
     from .backend import DeviceError, select_device
     from .vision.sources import open_source
-    from .weights import load
+    from .weights import load_weights
 
     if args.json:
         check_output(args.json)
-    weights = load(args.weights)
+    weights = load_weights(args.weights)
     try:
         device = select_device(args.device)
     except DeviceError as error:
@@ -1471,13 +1471,13 @@ def _weights_lines() -> Iterator[str]:
     try:
         from . import weights
 
-        names = weights.names()
+        names = weights.packaged_weights()
     except Exception as error:
         yield f"unknown ({type(error).__name__}: {error})"
         return
     for name in names:
         try:
-            loaded = weights.load(name)
+            loaded = weights.load_weights(name)
             count = sum(parameter.size for parameter in loaded.parameters.values())
             yield f"{name}: {loaded.architecture}, {count} parameters"
         except Exception as error:

@@ -408,7 +408,7 @@ def test_every_weights_has_its_digest(tmp_path, network_file):
     search._write()
     told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
     assert {name: told["weights"][name]["digest"] for name in names} == {
-        name: weights.digest(weights.load(name).parameters) for name in names
+        name: weights.parameter_digest(weights.load_weights(name).parameters) for name in names
     }
     assert [told["weights"][name]["base"] for name in names] == pytest.approx([0.6, 0.15])
     assert [told["sequences"][name]["base"] for name in "ab"] == pytest.approx([0.3, 0.45])

@@ -484,7 +484,7 @@ def test_verify_sees_other_weights(data, tmp_path, dcfnet):
     from dcfnet_np import network, weights
 
     for seed in (1, 2):
-        weights.save(
+        weights.save_weights(
             tmp_path / f"{seed}.h5",
             weights.Weights("light", network.initialise("light", seed=seed)),
         )

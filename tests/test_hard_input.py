@@ -5,7 +5,6 @@ one.
 import json
 import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import cv2
@@ -16,12 +15,11 @@ import pytest
 import scipy.io
 from processes import run_python
 from scenes import make_frames, write_images, write_video
-from test_weights import CONTAINERS, p_int, p_state, p_tensor, p_tuple
+from weight_files import CONTAINERS, compressed, matrix, p_int, p_state, p_tensor, p_tuple
 
 from dcfnet_np import weights
 from dcfnet_np.datasets.davis import read_mask
 from dcfnet_np.evaluation import datasets, results, runner
-from dcfnet_np.matlab import MatlabError, read_mat
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.vision.boxes import check_box, read_boxes
@@ -29,6 +27,7 @@ from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, decode_image, read_image
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.weights import WeightsError
+from dcfnet_np.weights.mat import MatlabError, read_mat
 
 TESTS = Path(__file__).parent
 SHARE = {"MultiTracker": 40, "Tracker": 40, "track": 32, "boxes": 200, "results": 200}
@@ -269,25 +268,6 @@ def test_mat_files_are_read_as_scipy_does(tmp_path, rng):
         assert ours["net"]["meta"] == {"a": 1}
 
 
-def matrix(kind, shape, *parts, flags=0):
-    """An array of a .mat file from its parts, each (type, bytes)."""
-    head = [
-        (6, struct.pack("<II", kind | flags, 0)),
-        (5, struct.pack(f"<{len(shape)}i", *shape)),
-        (1, b"net"),
-    ]
-    body = b"".join(
-        struct.pack("<II", t, len(data)) + data + bytes(-len(data) % 8)
-        for t, data in [*head, *parts]
-    )
-    return struct.pack("<II", 14, len(body)) + body
-
-
-def compressed(data):
-    packed = zlib.compress(data)
-    return struct.pack("<II", 15, len(packed)) + packed
-
-
 def nested(depth):
     data = matrix(6, (1, 1), (9, bytes(8)))
     for _ in range(depth):
@@ -347,7 +327,7 @@ def test_tuples_of_the_same_tuples(tmp_path, container, again):
         path = tmp_path / "bomb.pth"
         path.write_bytes(container(state, {}))
         with pytest.raises(WeightsError, match="too large for a state dict|incomplete or damaged"):
-            weights.import_pth(path)
+            weights.import_weights(path)
 
 
 @CONTAINERS
@@ -356,14 +336,14 @@ def test_many_tensors_of_one_storage(tmp_path, container):
     entries = [(f"{i}.weight", p_tensor("0", (1000,), (1,), 1000)) for i in range(300)]
     path = tmp_path / "a.pth"
     path.write_bytes(container(p_state(entries), {"0": bytes(4000)}))
-    refused(weights.import_pth, path, error=WeightsError, match="more values than the file")
+    refused(weights.import_weights, path, error=WeightsError, match="more values than the file")
 
 
 def test_hdf5_without_checksums_is_not_opened(tmp_path):
     """The library may never return from such a file; ours all have checksums."""
     hard_input.old_hdf5(tmp_path / "a.h5")
     refused(
-        weights.load,
+        weights.load_weights,
         tmp_path / "a.h5",
         error=WeightsError,
         match="no weights: neither a file of dcfnet_np",

@@ -448,7 +448,7 @@ class _Run:
 
     def save_weights(self, name: str) -> None:
         """Write the network to RUN_DIR."""
-        weights.save(self.out / name, self.weights())
+        weights.save_weights(self.out / name, self.weights())
 
     def diverged(self, error: Diverged) -> TrainingError:
         """Keep the batch that a step failed on, with the state before it; returns what to raise."""

@@ -203,7 +203,10 @@ class Search(contextlib.AbstractContextManager["Search"]):
                 raise ValueError(f"--strides must be whole numbers but 0, each once, got {stride}")
         if not 0 <= config.seed < 2**31:
             raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {config.seed}")
-        digests = {name: weights.digest(weights.load(name).parameters) for name in config.weights}
+        digests = {
+            name: weights.parameter_digest(weights.load_weights(name).parameters)
+            for name in config.weights
+        }
         baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.runs = [self._runs_of(sequence) for sequence in self.sequences]
         make_folder(out)
