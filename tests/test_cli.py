@@ -19,7 +19,8 @@ from scenes import PATCH, make_frames, write_images, write_video
 from dcfnet_np import backend, gradcheck, kernels, weights
 from dcfnet_np.kernels import compile as compiling
 from dcfnet_np.ops import relu
-from dcfnet_np.vision.boxes import iou, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.sources import open_source
 
 BOX = "20,10,16,12"

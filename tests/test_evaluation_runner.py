@@ -20,7 +20,7 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import datasets, results, runner
 from dcfnet_np.evaluation.baselines import Spec, parse
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
 

@@ -22,7 +22,8 @@ from dcfnet_np.datasets.davis import read_mask
 from dcfnet_np.evaluation import datasets, results, runner
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.crops import read_crops
-from dcfnet_np.vision.boxes import check_box, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import check_box
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, decode_image, read_image
 from dcfnet_np.vision.sources import open_source

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import from_otb, read_numbers
+from ..vision.box_files import read_numbers
+from ..vision.boxes import from_otb
 from .sequence import Entry, Sequence, frame_number
 
 

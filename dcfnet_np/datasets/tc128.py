@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import read_numbers
+from ..vision.box_files import read_numbers
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence, files_in
 

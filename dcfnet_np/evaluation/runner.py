@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import make_folder, only_writer, replacing
-from ..vision.boxes import read_boxes, split_rows, to_otb
+from ..vision.box_files import read_boxes, split_rows
+from ..vision.boxes import to_otb
 from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
 from .baselines import Spec, Unavailable

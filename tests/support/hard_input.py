@@ -51,7 +51,7 @@ from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.tracker import Tracker, TrackResult
 from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.crop import crop_patches, to_bgr
 from dcfnet_np.vision.images import SourceError, read_image
 from dcfnet_np.vision.sources import open_source

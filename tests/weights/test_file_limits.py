@@ -33,7 +33,7 @@ from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import results, runner
 from dcfnet_np.support.archives import open_hdf5, open_stored_zip, stored_attributes, stored_dataset
 from dcfnet_np.train import checkpoint, crops
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.images import read_image
 from dcfnet_np.weights.mat import MatlabError, read_mat
 
