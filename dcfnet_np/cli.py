@@ -934,7 +934,8 @@ def _check_display(option: str) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from .evaluation import baselines, datasets, report, results, runner
+    from . import datasets
+    from .evaluation import baselines, report, results, runner
     from .evaluation.metrics import get_rules
 
     if args.check:
@@ -952,7 +953,7 @@ def _eval(args: argparse.Namespace) -> int:
         print(f"dcfnet: warning: {label} is skipped: {reason}", file=sys.stderr)
     if not specs:
         raise ValueError("no tracker is left to run")
-    sequences = datasets.load(args.dataset, args.sequences, args.attributes)
+    sequences = datasets.load_dataset(args.dataset, args.sequences, args.attributes)
     for sequence in sequences:
         for note in sequence.notes:
             print(f"dcfnet: warning: {sequence.name}: {note}", file=sys.stderr)
@@ -1017,9 +1018,9 @@ def _evaluate(config: Any, out: Path, specs: Any, sequences: Any, args: argparse
 
 
 def _check_dataset(args: argparse.Namespace) -> int:
-    from .evaluation import datasets
+    from . import datasets
 
-    problems = list(datasets.check(args.dataset, args.sequences, args.decode))
+    problems = list(datasets.check_dataset(args.dataset, args.sequences, args.decode))
     for problem in problems:
         print(f"{'error' if problem.fatal else 'note':<6} {problem.sequence}: {problem.text}")
     fatal = sum(problem.fatal for problem in problems)
@@ -1030,12 +1031,13 @@ def _check_dataset(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from .evaluation import datasets, explain, result_files, results
+    from . import datasets
+    from .evaluation import explain, result_files, results
     from .evaluation.metrics import RULES, get_rules
     from .evaluation.protocols import is_annotated
 
     rules = list(RULES.values()) if args.explain else [get_rules(args.rules)]
-    sequences = datasets.load(args.dataset)
+    sequences = datasets.load_dataset(args.dataset)
     pairs = result_files.find_results(args.result, sequences)
     missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
     if missing:
@@ -1060,7 +1062,8 @@ def _score(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     import tempfile
 
-    from .evaluation import baselines, datasets, runner
+    from . import datasets
+    from .evaluation import baselines, runner
 
     record = runner.read_record(args.out)
     specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
@@ -1069,7 +1072,7 @@ def _verify(args: argparse.Namespace) -> int:
     if not specs:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])
-    sequences = datasets.load(record["dataset"], names)
+    sequences = datasets.load_dataset(record["dataset"], names)
     config = runner.Config(
         record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names)
     )
@@ -1108,7 +1111,8 @@ def _verify(args: argparse.Namespace) -> int:
 def _tune(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .evaluation import datasets, runner, tune
+    from . import datasets
+    from .evaluation import runner, tune
 
     config = tune.Config(
         args.search,
@@ -1121,7 +1125,7 @@ def _tune(args: argparse.Namespace) -> int:
         tuple(args.strides),
     )
     tune.parse_search(config.search, config.preset)  # before the sequences, which may be many
-    sequences = datasets.load(args.dataset, args.sequences)
+    sequences = datasets.load_dataset(args.dataset, args.sequences)
     search = _with_devices(lambda out: tune.Search(config, sequences, out), args.out)
     done, began = len(search.trials()), time.monotonic()
     with (

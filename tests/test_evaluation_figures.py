@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scenes import write_sequence
 
-from dcfnet_np import weights
-from dcfnet_np.evaluation import datasets, report, results, runner, tune
+from dcfnet_np import datasets, weights
+from dcfnet_np.evaluation import report, results, runner, tune
 from dcfnet_np.evaluation.baselines import parse
 from dcfnet_np.evaluation.metrics import RULES
 from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN, Run, Segment
@@ -26,7 +26,7 @@ def make_sequences(root, *names):
     frames[:] = 10 * np.arange(COUNT)[:, None, None, None]
     for name in names:
         write_sequence(root / name, frames, TRUTH, "{:04d}.png")
-    return datasets.load(root, list(names))
+    return datasets.load_dataset(root, list(names))
 
 
 @pytest.fixture
@@ -377,7 +377,7 @@ def test_a_mean_over_runs_then_sequences(search):
 def test_a_digest_of_the_data(tmp_path):
     (sequence,) = make_sequences(tmp_path, "a")
     before = tune.data_digest([sequence])
-    assert tune.data_digest(datasets.load(tmp_path)) == before
+    assert tune.data_digest(datasets.load_dataset(tmp_path)) == before
     moved = dataclasses.replace(sequence, boxes=sequence.boxes + 0.5)
     renamed = dataclasses.replace(sequence, name="b")
     frame = sequence.frames[5]

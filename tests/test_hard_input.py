@@ -17,9 +17,9 @@ from processes import run_python
 from scenes import make_frames, write_images, write_video
 from weight_files import CONTAINERS, compressed, matrix, p_int, p_state, p_tensor, p_tuple
 
-from dcfnet_np import weights
+from dcfnet_np import datasets, weights
 from dcfnet_np.datasets.davis import read_mask
-from dcfnet_np.evaluation import datasets, results, runner
+from dcfnet_np.evaluation import results, runner
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.vision.box_files import read_boxes
@@ -434,19 +434,22 @@ def test_files_beside_a_sequence_that_are_no_text(tmp_path, name):
     (root / name).write_bytes(b"\x80 \xff" + b"7" * 9000)
     if name == "attrs.txt":
         refused(
-            datasets.load,
+            datasets.load_dataset,
             root,
             error=datasets.DatasetError,
             match="attrs.txt is no UTF-8 text from byte 0 on",
         )
-    assert all(len(problem.text) < 500 for problem in datasets.check(root))
+    assert all(len(problem.text) < 500 for problem in datasets.check_dataset(root))
 
 
 def test_attributes_nested_without_end(tmp_path):
     root = hard_input.dataset_root(tmp_path, "otb")
     (root / "attributes.json").write_text("[" * 100_000)
     refused(
-        datasets.load, root, error=datasets.DatasetError, match="attributes.json: expected JSON"
+        datasets.load_dataset,
+        root,
+        error=datasets.DatasetError,
+        match="attributes.json: expected JSON",
     )
 
 
@@ -454,7 +457,7 @@ def test_a_part_of_uav123_with_another_digit(tmp_path, rng):
     write_images(tmp_path / "data_seq" / "UAV123" / "car1_²", make_frames(rng, 2))
     (tmp_path / "anno" / "UAV123").mkdir(parents=True)
     (tmp_path / "anno" / "UAV123" / "car1_².txt").write_text("1,1,9,9\n" * 2)
-    assert [sequence.name for sequence in datasets.load(tmp_path)] == ["car1_²"]
+    assert [sequence.name for sequence in datasets.load_dataset(tmp_path)] == ["car1_²"]
 
 
 def test_the_committed_long_run():

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import datasets
 from ..vision.box_files import BOX_SUFFIXES, LARGEST, read_numbered_boxes, read_numbers, split_rows
 from ..vision.boxes import from_otb, polygon_to_box
-from . import datasets
 from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 
 CODES = (UNKNOWN, STARTED, FAILED)

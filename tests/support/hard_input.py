@@ -44,9 +44,9 @@ from hypothesis import strategies as st
 from scenes import make_frames, write_images, write_video
 from weight_files import legacy, state_of, write_net, zipped
 
-from dcfnet_np import cli, network, presets, weights
+from dcfnet_np import cli, datasets, network, presets, weights
 from dcfnet_np.datasets.rows import read_truth
-from dcfnet_np.evaluation import datasets, results, runner
+from dcfnet_np.evaluation import results, runner
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.tracker import Tracker, TrackResult
 from dcfnet_np.train.crops import CropWriter, read_crops
@@ -882,7 +882,7 @@ def check_dataset(value: Any, folder: Path) -> str:
     (root / name).write_bytes(data)
     ended = "result"
     try:
-        for sequence in datasets.load(root):
+        for sequence in datasets.load_dataset(root):
             good_rows(sequence.boxes)
             assert len(sequence.boxes) == len(sequence.frames) > 0
     except datasets.DatasetError as error:
@@ -893,7 +893,7 @@ def check_dataset(value: Any, folder: Path) -> str:
     except SourceError as error:
         clear(error, root.name)
     try:
-        for problem in datasets.check(root, decode=True):
+        for problem in datasets.check_dataset(root, decode=True):
             clear(ValueError(f"{problem.sequence}: {problem.text}"))
     except datasets.DatasetError as error:
         clear(error)
