@@ -54,6 +54,12 @@ class Sequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def visible_boxes(self) -> np.ndarray:
+        """The boxes, NaN where the target is there but hidden."""
+        if self.visible is None:
+            return self.boxes
+        return np.where(self.visible[:, None], self.boxes, np.nan)
+
     def from_its_first_box(self) -> "Sequence":
         """Without the frames before the target appears, for trackers are started there."""
         start = int((~np.isnan(self.boxes).any(axis=1)).argmax())
