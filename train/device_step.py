@@ -97,7 +97,7 @@ class TrainStep:
     the step before it computes.  dtype: float32, or float64 for checks.
     graph: capture the step as a CUDA graph; else launch its kernels one by one.  tf32: convolutions
     of more than a few channels on tensor cores, which are fast and round every factor to 10 bits of
-    fraction (docs/kernels.md says what that costs).  processes: those that share each batch.
+    fraction (docs/reference/kernels.md says what that costs).  processes: those that share each batch.
     Raises `backend.DeviceError` when there is no usable GPU, or no TF32 on it, ValueError when the
     label needs the full spectrum of an even size, which has no band, or the network is not
     convolutions and one LRN behind them."""
