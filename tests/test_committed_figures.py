@@ -16,7 +16,9 @@ from dcfnet_np.evaluation.metrics import RULES
 ROOT = Path(__file__).parent.parent
 PACKAGED = ("light", "conv1")
 CAREFUL = "careful (loss.md)"  # a row of docs/results/boxes.md
-WHOLE = "AUC, nothing cut out: `default`, `careful` ([boxes](boxes.md))"  # rows of docs/results/loss.md
+WHOLE = (
+    "AUC, nothing cut out: `default`, `careful` ([boxes](boxes.md))"  # rows of docs/results/loss.md
+)
 CUT = "AUC with it cut out at times, frames with it but the first: `default`, `careful`"
 
 
