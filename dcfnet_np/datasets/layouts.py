@@ -115,7 +115,7 @@ def describe_folder(folder: Path) -> str:
     shown = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in names[:5])
     more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
     known = ", ".join(FORMATS)
-    return f"known layouts: {known} (docs/evaluation.md); found: {shown + more if names else 'nothing'}"
+    return f"known layouts: {known} (docs/howto/evaluation.md); found: {shown + more if names else 'nothing'}"
 
 
 def read_entry(entry: Entry) -> list[Sequence]:
