@@ -1,12 +1,7 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-<<<<<<< HEAD
 backend, files, support, workers, yardstick < kernels < ops < network, tiled, vision,
-datasets < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
-=======
-archives, backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision,
 datasets, fast < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
->>>>>>> main
 < adapters, trace, track, bench, bench_kernels, serve, explain < cli
 """
 

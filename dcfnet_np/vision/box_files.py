@@ -76,7 +76,7 @@ def split_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def parse_numbers(words: Iterable[str], where: str) -> list[float]:
-    """Words as numbers.  Raises ValueError that begins with `where`, also for one beyond LARGEST."""
+    """Words as numbers; ValueError that begins with `where`, also for one beyond LARGEST."""
     values = []
     for word in words:
         try:
@@ -152,7 +152,7 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None,
 
 
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
-    """The rows below the head, whose sign parts the columns; ValueError for one of another length."""
+    """The rows below the head, whose sign parts the columns; all must have its length."""
     head, _, _ = text.partition("\n")
     separator = next((sign for sign in ";\t" if sign in head), ",")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)

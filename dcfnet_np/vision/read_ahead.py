@@ -97,7 +97,7 @@ class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[
 
 
 class WriteBehind(_OfOneProcess, AbstractContextManager["WriteBehind"]):
-    """Calls `write` in a thread, in order, at most `size` calls behind; the `with` block's end waits.
+    """Calls `write` in a thread, in order, at most `size` calls behind; leaving the block waits.
 
     An exception of `write` is raised by a later call, or at the end unless another one is on its
     way.  After a fork a call in the child is a RuntimeError.
