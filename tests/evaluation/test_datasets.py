@@ -1,4 +1,4 @@
-"""Every layout, typed by hand: the text of the files, and the right boxes; what is wrong with copies.
+"""Every layout, typed by hand: the text of the files and the right boxes; what is wrong in copies.
 
 `open_source` and `load_dataset` must agree.
 """
@@ -50,7 +50,7 @@ NO_POLYGON = ",".join(["nan"] * 8)
 POLYGONS_0 = f"4,7,9,6,14,10,8,15\n{NO_POLYGON}\n5,8,15,8,15,19,5,19\n6.5,18,11,8,15.5,9,7,9\n"
 POLYGONS_1 = "5,8,10,7,15,11,9,16\n0,0,0,0,0,0,0,0\n6,9,16,9,16,20,6,20\n7.5,19,12,9,16.5,10,8,10\n"
 TRIANGLES_0 = "4,15,9,6,14,10\n0\n5,8,15,8,5,19,7,9,6,8\n6.5,18,15.5,8,7,9\n"
-# m x y w h, then runs outside and inside, row by row; the first window is wider than what is inside.
+# m x y w h, then runs outside and inside, row by row; the first window is wider than its inside.
 MASKS = [
     "m3,6,12,9,1,10,86,1",  # from (4, 6) to (13, 6), and (4 + 9, 14): 97 = 8 * 12 + 1
     "m3,6,2,2,4",
@@ -160,7 +160,7 @@ def test_boxes_of_masks_against_masks(tmp_path, rng):
         expected.append([x + low[1], y + low[0], *(high - low + 1)[::-1]])
     (tmp_path / "groundtruth.txt").write_text("\n".join(rows))
     np.testing.assert_array_equal(read_truth(tmp_path / "groundtruth.txt", 0).boxes, expected)
-    assert np.isnan(expected).any() and 100 < np.isfinite(expected).all(axis=1).sum()
+    assert np.isnan(expected).any() and np.isfinite(expected).all(axis=1).sum() > 100
 
 
 # --- several targets
@@ -335,7 +335,7 @@ def test_folders_that_are_no_sequence(tmp_path):
             reading(tmp_path / "x")
     files = {f"anno/UAV123/{name}.txt": ZEROS for name in "ab"}
     make(tmp_path / "many", "data_seq/UAV123/a", files)
-    with pytest.raises(SourceError, match="2 sequences; give the frames of one, like .*UAV123/a"):
+    with pytest.raises(SourceError, match=r"2 sequences; give the frames of one, like .*UAV123/a"):
         open_source(tmp_path / "many")
     with pytest.raises(DatasetError, match="is no folder; give the data set's folder"):
         load_dataset(tmp_path / "nothing")
@@ -367,7 +367,7 @@ def test_two_sequences_of_one_name(tmp_path):
     assert [each.name for each in load_dataset(tmp_path / "vot2014")] == ["bolt"]
     (problem,) = (each for each in check_dataset(tmp_path) if each.fatal)
     assert f"has the name of {tmp_path / 'vot2014/bolt'}" in problem.text
-    with pytest.raises(SourceError, match="sequences, not frames; .* like .*vot2013/bolt$"):
+    with pytest.raises(SourceError, match=r"sequences, not frames; .* like .*vot2013/bolt$"):
         open_source(tmp_path)
 
 
@@ -452,7 +452,9 @@ def test_rows_that_are_none(tmp_path, layout, text, message):
 @pytest.mark.parametrize("text", ["0\n0\n0\n", "0,0 0;0"])
 def test_labels_that_do_not_fit(tmp_path, text):
     make(tmp_path, "a", {"a/groundtruth.txt": THERE, "a/absence.label": text})
-    with pytest.raises(DatasetError, match="absence.label.*(a label for each of 4 rows|separator)"):
+    with pytest.raises(
+        DatasetError, match=r"absence.label.*(a label for each of 4 rows|separator)"
+    ):
         load_dataset(tmp_path)
 
 

@@ -52,7 +52,7 @@ def test_one_separator_with_blanks_around_it(tmp_path, text):
 )  # fmt: skip
 def test_more_than_one_separator(tmp_path, text):
     (tmp_path / "a.txt").write_text(text)
-    with pytest.raises(ValueError, match="a.txt, line [12]: more than one separator, or decimal"):
+    with pytest.raises(ValueError, match=r"a.txt, line [12]: more than one separator, or decimal"):
         read_numbers(tmp_path / "a.txt")
 
 

@@ -113,7 +113,7 @@ def test_a_closed_source_says_so(tmp_path, rng, kind):
     next(running)
     source.close()
     for frames in (running, iter(source)):
-        with pytest.raises(SourceError, match="^walk is closed; open it again"):
+        with pytest.raises(SourceError, match=r"^walk is closed; open it again"):
             next(frames)
 
 
@@ -200,7 +200,7 @@ def test_undecodable_frames(tmp_path, rng, content, number):
 def test_frame_vanishes_midway(tmp_path, rng):
     write_images(tmp_path, make_frames(rng, 3))
     with (
-        pytest.raises(SourceError, match="frame 2 .*0002.png. cannot be read"),
+        pytest.raises(SourceError, match=r"frame 2 .*0002.png. cannot be read"),
         open_source(tmp_path) as source,
     ):
         (tmp_path / "0002.png").unlink()

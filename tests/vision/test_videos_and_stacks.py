@@ -192,7 +192,7 @@ def test_a_stack_in_a_folder_is_refused(tmp_path, rng):
 
 
 def pages_of(order, big, kinds):
-    """A TIFF without pictures: pages of these NewSubfileTypes, None where there is no such entry."""
+    """A TIFF without pictures: pages of these NewSubfileTypes, None for no such entry."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     data = head + (struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8))
     entry, where = order + ("HHQI4x" if big else "HHII"), order + ("Q" if big else "I")

@@ -316,7 +316,7 @@ def mat_files():
         "half a million cells": (compressed(array_of(1, (many, 1), empty * many)), ""),
         "two million variables": (empty * (2 * MB - 16), "too large for a network"),
         "numbers without end": (
-            compressed(matrix(6, (2**31 - 1, 2**31 - 1), (9, bytes(8)))), "1 numbers for a shape of",
+            compressed(matrix(6, (2**31 - 1,) * 2, (9, bytes(8)))), "1 numbers for a shape of",
         ),
     }  # fmt: skip
     start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
@@ -580,7 +580,8 @@ def test_pipes_are_not_waited_for(tmp_path):
         from dcfnet_np.support.archives import open_hdf5
         from dcfnet_np.train import checkpoint, crops
         readers = weights.load_weights, weights.import_weights, crops.read_crops, open_hdf5
-        for read in (*readers, checkpoint.load_checkpoint, lambda path: next(trace.read_trace(path))):
+        readers += checkpoint.load_checkpoint, lambda path: next(trace.read_trace(path))
+        for read in readers:
             try:
                 read(Path({str(tmp_path / "pipe")!r}))
             except (ValueError, FileNotFoundError) as error:
