@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -218,23 +217,17 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
         self.count += 1
 
     def _write(self, text: str) -> None:
-        end = self._file.tell()
-        data = text.encode()
+        end, data = self._file.tell(), text.encode()
         with write_errors(self.path):
             try:
                 while data:  # a disk that fills up takes a part first
                     data = data[self._file.write(data) :]
             except OSError:
+                self._file.truncate(end)  # no half rows
                 self._file.seek(end)
-                self._file.truncate()  # no half rows
                 raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         # a run that failed before its first box leaves an older file alone
         keep = self.count > 0 or error is None
         with self._held:
