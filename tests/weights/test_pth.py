@@ -198,9 +198,3 @@ def test_released_pth_is_the_mat_in_bgr(data_dir):
         for mean in [np.float32(found.mean).reshape(3, 1, 1)]
     )
     np.testing.assert_allclose(by_pth, by_mat, rtol=1e-4, atol=1e-3)
-
-
-def test_truncated_released_pth(data_dir, tmp_path):
-    whole = (data_dir / "weights" / "param.pth").read_bytes()
-    for length in (15, 119, 300, 544, 623, 700, 20_000, len(whole) - 1):
-        refused(tmp_path / "a.pth", ".", whole[:length])
