@@ -33,7 +33,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .archives import open_hdf5, open_stored_zip, stored_attributes, stored_dataset
-from .files import replacing
 from .matlab import read_mat
 from .network import (
     ARCHITECTURES,
@@ -45,6 +44,7 @@ from .network import (
     get_architecture,
     parameter_shapes,
 )
+from .support.files import replacing
 
 FORMAT = "dcfnet_np weights"
 HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -13,8 +13,8 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np.cli import main
 from dcfnet_np.datasets import DatasetError, check, find, is_ground_truth, load
 from dcfnet_np.datasets.rows import read_truth
-from dcfnet_np.files import read_text
 from dcfnet_np.presets import get_preset
+from dcfnet_np.support.files import read_text
 from dcfnet_np.vision.boxes import read_boxes, read_numbers
 from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.sources import open_source

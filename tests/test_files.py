@@ -14,7 +14,7 @@ from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np import network, trace, weights
-from dcfnet_np.files import WriteError, only_writer, replacing
+from dcfnet_np.support.files import WriteError, only_writer, replacing
 from dcfnet_np.train.crops import CropWriter
 
 SIDE = 45
@@ -80,7 +80,7 @@ def test_two_writers_of_one_place(dcfnet, walk, tmp_path, words):
 def test_a_lock_ends_with_its_process(tmp_path):
     held = """
         import sys, time, pathlib
-        from dcfnet_np.files import only_writer
+        from dcfnet_np.support.files import only_writer
         with only_writer(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(3600)
@@ -103,7 +103,7 @@ def test_a_file_that_many_write_is_always_whole(tmp_path):
     """
     write = """
         import sys, pathlib
-        from dcfnet_np.files import replacing
+        from dcfnet_np.support.files import replacing
         path, letter = pathlib.Path(sys.argv[1]), sys.argv[2]
         for _ in range(40):
             with replacing(path) as part, open(part, "w") as stream:

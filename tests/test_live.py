@@ -18,8 +18,8 @@ import pytest
 from processes import PATIENCE
 from scenes import PATCH, make_frames, make_sequence, write_images, write_sequence, write_video
 
-from dcfnet_np.cli import _parse_moment
-from dcfnet_np.track import Painter, Step
+from dcfnet_np.commands.track import parse_moment
+from dcfnet_np.follow import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
 from dcfnet_np.vision.draw import (
     GREEN,
@@ -138,7 +138,7 @@ def test_write_behind_raises_what_went_wrong():
     ],
 )
 def test_moments(text, expected):
-    moment = _parse_moment(text)
+    moment = parse_moment(text)
     assert moment == expected and type(moment) is type(expected)
 
 

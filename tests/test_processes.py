@@ -19,14 +19,16 @@ from kernel_device import on_cpu
 from scenes import make_sequence
 from test_device_tracker import make_weights
 
-from dcfnet_np import backend, extractor, network, tiled, trace
+from dcfnet_np import extractor, network, tiled, trace
 from dcfnet_np.adapters.opencv import OpenCVTracker
-from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.backend import Device
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.evaluation.baselines import FeatureTracker, gray
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.ops.fourier import make_band
 from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.support import machine
+from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train import step
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
@@ -366,4 +368,4 @@ def test_what_cannot_be_copied_says_so(monkeypatch, video):
         for how in (copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=f"{word}.*cannot be copied or pickled"):
                 how(what)
-    assert backend.usable_cores() == 2
+    assert machine.usable_cores() == 2

@@ -2,7 +2,7 @@
 
 import os
 
-from dcfnet_np.workers import map_in_order
+from dcfnet_np.support.workers import map_in_order
 
 
 def square(number):

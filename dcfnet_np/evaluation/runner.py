@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import make_folder, only_writer, replacing
+from ..support.files import make_folder, only_writer, replacing
+from ..support.workers import hold_threads, worker_pool
 from ..vision.boxes import read_boxes, split_rows, to_otb
-from ..workers import hold_threads, worker_pool
 from . import baselines, datasets
 from .baselines import Spec, Unavailable
 from .metrics import get_rules

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import files
-from ..files import WriteError, read_text, write_errors
+from ..support import files
+from ..support.files import WriteError, read_text, write_errors
 
 Box = tuple[float, float, float, float]
 

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from ..files import BYTE_ORDER_MARKS
+from ..support.files import BYTE_ORDER_MARKS
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # with which an .mp4 or .mov begins
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"

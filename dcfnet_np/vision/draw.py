@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ..files import WriteError, check_output, only_writer, part_of, sync_and_move, write_errors
+from ..support.files import (
+    WriteError,
+    check_output,
+    only_writer,
+    part_of,
+    sync_and_move,
+    write_errors,
+)
 
 GREEN = (64, 220, 64)
 RED = (60, 60, 230)

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import connection, get_context
 from typing import Any, TypeVar
 
-from .backend import usable_cores
+from .machine import usable_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
