@@ -21,7 +21,7 @@ from .common import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data set, the trackers, the protocol and the rules."""
     add = parser.add_argument
-    where = "folders that docs/evaluation.md lists: OTB, VOT, ..."
+    where = "folders that docs/howto/evaluation.md lists: OTB, VOT, ..."
     add("dataset", metavar="DATASET_DIR", help=where)
     out = "where results go; a run that was cut goes on there"
     add("--out", metavar="DIR", type=Path, help=out)

@@ -23,7 +23,7 @@ from .common import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where, what, and how long to search."""
     add = parser.add_argument
-    where = "folders that docs/evaluation.md lists"
+    where = "folders that docs/howto/evaluation.md lists"
     add("dataset", metavar="SEQUENCES_DIR", help=where)
     out = "a search that was cut goes on there"
     add("--out", metavar="DIR", type=Path, required=True, help=out)
