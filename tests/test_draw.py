@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from dcfnet_np.vision.draw import VideoWriter, contact_sheet, draw_box, response_inset
+from dcfnet_np.vision.draw import contact_sheet, draw_box, response_inset
+from dcfnet_np.vision.video import VideoWriter
 
 RED = (0, 0, 255)
 
@@ -181,7 +182,7 @@ def test_a_full_disk_is_noticed(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     program = f"""
         import resource, numpy
-        from dcfnet_np.vision.draw import VideoWriter
+        from dcfnet_np.vision.video import VideoWriter
         resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
         noise = numpy.random.default_rng(0).integers(0, 256, (30, 48, 64, 3), numpy.uint8)
         with VideoWriter({str(path)!r}, 25) as writer:

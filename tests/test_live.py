@@ -21,18 +21,11 @@ from scenes import PATCH, make_frames, make_sequence, write_images, write_sequen
 from dcfnet_np.commands.track import parse_moment
 from dcfnet_np.follow import Painter, Step
 from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
-from dcfnet_np.vision.draw import (
-    GREEN,
-    RED,
-    TARGETS,
-    VideoWriter,
-    draw_label,
-    draw_trail,
-    response_inset,
-)
+from dcfnet_np.vision.draw import GREEN, RED, TARGETS, draw_label, draw_trail, response_inset
 from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
 from dcfnet_np.vision.sources import Frame, open_source
+from dcfnet_np.vision.video import VideoWriter
 
 BOX = "20,10,16,12"
 

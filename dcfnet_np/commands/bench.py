@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from .. import bench
@@ -12,28 +13,21 @@ from ..support.errors import Failed
 from ..support.files import check_output, replacing
 from ..vision.sources import open_source
 from ..weights import load
-from .common import DEMO_BOX, add_box, add_device, demo_clip, first_box, parse_count
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to track, and on which cores."""
-    add = parser.add_argument
-    add(
-        "source",
-        metavar="SOURCE",
-        nargs="?",
-        help="frames with ground truth, or with --box; default: the demo's clip, or made-up frames",
-    )
-    add_box(parser)
-    frames = "default: 80, the first counted"
-    add("--frames", metavar="N", type=parse_count, default=80, help=frames)
-    add("--weights", metavar="NAME|FILE", default="light", help="default: light")
-    preset = "default: pytorch, which PyTorch's also has"
-    add("--preset", metavar="NAME|FILE.json", default="pytorch", help=preset)
-    add_device(parser, "cpu")
-    cores = "CPU cores to run on; default: 2"
-    add("--cores", metavar="N", type=parse_count, default=2, help=cores)
-    add("--json", metavar="FILE", type=Path, help="write every figure")
+    add = partial(common.add_value, parser)
+    source = "frames with ground truth, or with --box; default: the demo's clip, or made-up frames"
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help=source)
+    common.add_box(parser)
+    add("--frames", "N", common.parse_count, "the first counted", 80)
+    add("--weights", "NAME|FILE", str, "", "light")
+    add("--preset", "NAME|FILE.json", str, "one that PyTorch's tracker has too", "pytorch")
+    common.add_device(parser, "cpu")
+    add("--cores", "N", common.parse_count, "CPU cores to run on", 2)
+    add("--json", "FILE", Path, "write every figure")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     box: Sequence[float] | None = args.box
     if not clip:
         try:
-            clip, box = demo_clip(), box or DEMO_BOX
+            clip, box = common.demo_clip(), box or common.DEMO_BOX
         except Failed as error:
             why = str(error)
     if why:
@@ -56,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             began = time.perf_counter()
             name, frames = source.name, list(source)
             decode = (time.perf_counter() - began) / len(frames)
-            _, box = first_box(box, source)
+            _, box = common.first_box(box, source)
     if len(frames) < 2:
         raise ValueError(f"{name} has one frame; bench needs two or more")
     with bench.pinned(args.cores):

@@ -22,60 +22,57 @@ DEMO_BOX = (64.0, 30.0, 46.0, 64.0)  # the man's face in its first frame
 # --- options
 
 
+def add_value(
+    parser: Any, name: str, metavar: str, kind: Any, text: str, default: Any = None
+) -> None:
+    """An option with a value; its help ends with the default, where there is one.
+
+    parser: or a group of one.  kind: makes the value of a word.
+    """
+    if default is not None:
+        shown = f"{default:g}" if isinstance(default, float) else default
+        text = f"{text}; default: {shown}".removeprefix("; ")
+    parser.add_argument(name, metavar=metavar, type=kind, default=default, help=text)
+
+
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """--weights and --preset."""
-    parser.add_argument(
-        "--weights",
-        metavar="NAME|FILE",
-        default="light",
-        help="a packaged name, or a file of dcfnet_np, PyTorch or MatConvNet; default: light",
-    )
+    kinds = "a packaged name, or a file of dcfnet_np, PyTorch or MatConvNet"
+    add_value(parser, "--weights", "NAME|FILE", str, kinds, "light")
     add_preset(parser)
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
     """--preset."""
-    parser.add_argument(
-        "--preset",
-        metavar="NAME|FILE.json",
-        default="default",
-        help="NAME:FIELD=VALUE changes a field; default: default",
-    )
+    change = "NAME:FIELD=VALUE changes a field"
+    add_value(parser, "--preset", "NAME|FILE.json", str, change, "default")
 
 
 def add_device(parser: argparse.ArgumentParser, default: str = "auto") -> None:
     """--device."""
-    parser.add_argument(
-        "--device", metavar="auto|cpu|cuda[:N]", default=default, help=f"default: {default}"
-    )
+    add_value(parser, "--device", "auto|cpu|cuda[:N]", str, "", default)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """SOURCE, what `open_source` takes."""
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a video file, a camera index, a stream's address, a folder or 'pattern' of frames, "
-        "a sequence folder of OTB, VOT or another data set",
+    kinds = (
+        "a video file, a camera index, a stream's address, a folder or 'pattern' of frames, "
+        "a sequence folder of OTB, VOT or another data set"
     )
+    parser.add_argument("source", metavar="SOURCE", help=kinds)
 
 
 def add_box(parser: Any) -> None:
     """--box.  parser: or a group of one."""
-    parser.add_argument(
-        "--box",
-        metavar="X,Y,W,H",
-        type=parse_box,
-        help="the target in the first frame, pixels, 0-based; "
-        "default: the first row of the ground truth",
+    text = (
+        "the target in the first frame, pixels, 0-based; default: the first row of the ground truth"
     )
+    add_value(parser, "--box", "X,Y,W,H", parse_box, text)
 
 
 def add_workers(parser: Any) -> None:
     """--workers.  parser: or a group of one."""
-    parser.add_argument(
-        "--workers", metavar="N", type=parse_count, default=1, help="processes; default: 1"
-    )
+    add_value(parser, "--workers", "N", parse_count, "processes", 1)
 
 
 # --- types of options

@@ -10,12 +10,11 @@ from ..support.files import check_output
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """From, to, and of which network."""
-    add = parser.add_argument
     kinds = "such as .mat, .pth, .pth.tar; its name does not matter"
-    add("input", metavar="IN", type=Path, help=kinds)
-    add("output", metavar="OUT.h5", type=Path)
+    parser.add_argument("input", metavar="IN", type=Path, help=kinds)
+    parser.add_argument("output", metavar="OUT.h5", type=Path)
     arch = "where the file does not say which one; default: the first that fits"
-    add("--arch", metavar="NAME", help=arch)
+    parser.add_argument("--arch", metavar="NAME", help=arch)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,10 +11,11 @@ from ..follow import follow
 from ..multi_tracker import MultiTracker
 from ..support.files import WriteError, make_folder, replacing
 from ..vision.boxes import BoxWriter
-from ..vision.draw import VideoWriter, contact_sheet
+from ..vision.draw import contact_sheet
 from ..vision.overlap import ReadAhead, WriteBehind
 from ..vision.sources import open_source
-from .common import DEMO_BOX, add_device, add_network_options, demo_clip
+from ..vision.video import VideoWriter
+from . import common
 from .track import Outputs, take_all
 
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
@@ -22,17 +23,14 @@ SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--out, and the tracker's options."""
-    default = Path("out/demo")
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=default, help=f"default: {default}"
-    )
-    add_network_options(parser)
-    add_device(parser)
+    common.add_value(parser, "--out", "DIR", Path, "", Path("out/demo"))
+    common.add_network_options(parser)
+    common.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Track the clip; write boxes, a video and a contact sheet."""
-    clip = demo_clip()
+    clip = common.demo_clip()
     make_folder(args.out)
     boxes, video, sheet = (
         args.out / name for name in ("boxes.csv", "carphone.mp4", "contact_sheet.png")
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             lambda step, picture: behind(picture),
             lambda step, picture: pictures.append(picture),
         ]
-        stopped = take_all(follow(frames, [DEMO_BOX], tracker, True), outputs, source.length)
+        stopped = take_all(follow(frames, [common.DEMO_BOX], tracker, True), outputs, source.length)
     places = np.linspace(0, len(pictures) - 1, SHEET_FRAMES).round().astype(int)
     chosen = [pictures[place] for place in sorted(set(places))]
     with replacing(sheet) as part:

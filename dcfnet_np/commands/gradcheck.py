@@ -1,6 +1,7 @@
 """`dcfnet gradcheck`: every gradient against finite differences, and every check against mutants."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +10,21 @@ from ..gradcheck import mutants, report, table
 from ..gradcheck.checker import GradientResult
 from ..gradcheck.mutants import Verdict
 from ..support.errors import Failed
-from .common import add_device, print_table, progress_bar
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where, how precisely, and what to write."""
-    add = parser.add_argument
-    add_device(parser, "cpu")
-    limits = "in float32, with the limits that rounding allows"
-    add("--float32", action="store_true", help=limits)
+    flag = partial(parser.add_argument, action="store_true")
+    common.add_device(parser, "cpu")
+    flag("--float32", help="in float32, with the limits that rounding allows")
     content = ".html or .json: worst cases, every check, error over step"
-    add("--report", metavar="FILE", type=Path, help=content)
-    add(
-        "--mutants",
-        action="store_true",
-        help="also change every backward pass in all small ways, on the CPU, "
-        "and see whether the checks notice",
+    common.add_value(parser, "--report", "FILE", Path, content)
+    mutants = (
+        "also change every backward pass in all small ways, on the CPU, "
+        "and see whether the checks notice"
     )
+    flag("--mutants", help=mutants)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         report.check_report(args.report)
     rows = table.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
-    print_table([("op", "eq.", "shape", "gradient", "error", "limit", ""), *map(_words, rows)])
+    common.print_table(
+        [("op", "eq.", "shape", "gradient", "error", "limit", ""), *map(_words, rows)]
+    )
     wrong = [row for row in rows if not row.ok]
     for row in wrong:
         print(row)
@@ -57,7 +58,7 @@ def _words(row: GradientResult) -> tuple[str, ...]:
 
 
 def _judge_mutants() -> list[Verdict]:
-    verdicts: list[Verdict] = list(progress_bar(mutants.judge(), unit="mutant"))
+    verdicts: list[Verdict] = list(common.progress_bar(mutants.judge(), unit="mutant"))
     for each in verdicts:
         if each.status == "survived":
             place = f"{each.function}, line {each.line}"

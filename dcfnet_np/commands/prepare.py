@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ..support.errors import Failed
 from ..train.crops import read_crops
 from ..train.prepare import prepare
-from .common import progress_bar
+from . import common
 
 EXAMPLES = """\
 examples:
@@ -35,31 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sequences, the size of a window, and what to leave out."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    add = parser.add_argument
+    add = partial(common.add_value, parser)
     folders = "sequences, data sets of them, or COCO files"
-    add("folders", metavar="SEQUENCE_DIR", nargs="+", type=Path, help=folders)
-    add("--out", metavar="FILE.h5", type=Path, required=True)
-    padding = "a window is 1 + padding times the box; default: 2"
-    add("--padding", type=float, default=2.0, help=padding)
-    add("--size", metavar="PIXELS", type=int, default=125, help="of a window; default: 125")
-    add(
-        "--margin",
-        metavar="PIXELS",
-        type=int,
-        default=24,
-        help="around a window, for augmentation; default: 24, the jitter of the recipe `default`",
-    )
-    share = "of the videos, held out; default: 0.1"
-    add("--validation", metavar="SHARE", type=float, default=0.1, help=share)
-    add("--exclude", metavar="A,B,...", default="", help="sequences to leave out")
-    add(
-        "--benchmarks",
-        metavar="DIR",
-        nargs="+",
-        default=[],
-        help="sequences that must not be learnt from: refuse videos whose frames are like theirs",
-    )
-    add("--workers", metavar="N", type=int, default=1, help="processes; default: 1")
+    several = partial(parser.add_argument, nargs="+")
+    several("folders", metavar="SEQUENCE_DIR", type=Path, help=folders)
+    parser.add_argument("--out", metavar="FILE.h5", type=Path, required=True)
+    add("--padding", "PADDING", float, "a window is 1 + padding times the box", 2.0)
+    add("--size", "PIXELS", int, "of a window", 125)
+    margin = "around a window, for augmentation, as the jitter of the recipe `default`"
+    add("--margin", "PIXELS", int, margin, 24)
+    add("--validation", "SHARE", float, "of the videos, held out", 0.1)
+    parser.add_argument("--exclude", metavar="A,B,...", default="", help="sequences to leave out")
+    unseen = "sequences that must not be learnt from: refuse videos whose frames are like theirs"
+    several("--benchmarks", metavar="DIR", default=[], help=unseen)
+    add("--workers", "N", int, "processes", 1)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,7 +101,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         def progress(what: str, done: int, total: int) -> None:
             if what not in bars:
                 stack.close()
-                bar = progress_bar(total=total, initial=done, desc=what)
+                bar = common.progress_bar(total=total, initial=done, desc=what)
                 bars[what] = stack.enter_context(bar)
             bars[what].update(done - bars[what].n)
             if done == total:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..evaluation import datasets, explain, result_files, results
 from ..evaluation.metrics import RULES, get_rules
 from ..evaluation.protocols import is_annotated
-from .common import print_table, warn
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     result = "a box file, or a folder of SEQUENCE.txt"
     add("result", metavar="RESULT", type=Path, help=result)
     add("dataset", metavar="DATASET_DIR", help="the sequence's folder, or the data set's")
-    add("--rules", metavar="NAME", default="otb", help="default: otb")
+    common.add_value(parser, "--rules", "NAME", str, "", "otb")
     every = "by all rules side by side, and what tells them apart"
     add("--explain", action="store_true", help=every)
 
@@ -28,15 +28,15 @@ def run(args: argparse.Namespace) -> int:
     missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
     if missing:
         count = f"{len(missing)} of {len(sequences)}"
-        warn(f"no result for {count} sequences: {results.few(missing)}")
+        common.warn(f"no result for {count} sequences: {results.few(missing)}")
     supervised = any(result_files.is_supervised(result) for _, result in pairs)
-    print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
+    common.print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
     if line := results.unscored([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
         print(line)
     if supervised:
         print("started again after failures, so VOT's measures apply and the rules do not")
     elif args.explain:
         print()
-        print_table(explain.conventions(rules))
+        common.print_table(explain.conventions(rules))
         print(f"\n{explain.INFERRED}")
     return 0

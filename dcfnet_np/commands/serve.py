@@ -7,10 +7,11 @@ import ipaddress
 import os
 import socket
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from ..multi_tracker import MultiTracker
-from .common import add_device, add_network_options
+from . import common
 
 NEEDED = ("starlette", "uvicorn", "websockets")
 LARGEST_MESSAGE = 8_000_000  # bytes of a camera's picture
@@ -18,16 +19,14 @@ LARGEST_MESSAGE = 8_000_000  # bytes of a camera's picture
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to listen, what to take, and the tracker's options."""
-    add = parser.add_argument
-    host = "address to listen on; default: 127.0.0.1, this machine alone"
-    add("--host", default="127.0.0.1", help=host)
-    add("--port", type=int, default=8000, help="default: 8000; 0 takes any that is free")
-    largest = "largest video that is taken; default: 500"
-    add("--max-upload", metavar="MB", type=float, default=500.0, help=largest)
+    add = partial(common.add_value, parser)
+    add("--host", "HOST", str, "address to listen on; 127.0.0.1 is this machine alone", "127.0.0.1")
+    add("--port", "PORT", int, "0 takes any that is free", 8000)
+    add("--max-upload", "MB", float, "largest video that is taken", 500.0)
     names = "a name by which browsers may call this machine, besides localhost and addresses"
-    add("--allow-host", metavar="NAME", action="append", default=[], help=names)
-    add_network_options(parser)
-    add_device(parser)
+    parser.add_argument("--allow-host", metavar="NAME", action="append", default=[], help=names)
+    common.add_network_options(parser)
+    common.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

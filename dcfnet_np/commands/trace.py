@@ -6,26 +6,16 @@ from pathlib import Path
 from ..support.files import check_output
 from ..trace import Recorder, write_trace
 from ..vision.sources import open_source
-from .common import (
-    add_box,
-    add_network_options,
-    add_source,
-    check_overwrite,
-    first_box,
-    parse_count,
-)
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to track, and what to write."""
-    add_source(parser)
-    add_box(parser)
-    add = parser.add_argument
-    frames = "default: 10, the first counted"
-    add("--frames", metavar="N", type=parse_count, default=10, help=frames)
-    default = Path("trace.h5")
-    add("--out", metavar="FILE.h5", type=Path, default=default, help=f"default: {default}")
-    add_network_options(parser)
+    common.add_source(parser)
+    common.add_box(parser)
+    common.add_value(parser, "--frames", "N", common.parse_count, "the first counted", 10)
+    common.add_value(parser, "--out", "FILE.h5", Path, "", Path("trace.h5"))
+    common.add_network_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,11 +23,11 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix.lower() != ".h5":
         raise ValueError(f"{args.out}: the output must end in .h5")
     check_output(args.out)
-    check_overwrite(args.out, args.source)
+    common.check_overwrite(args.out, args.source)
     recorder = Recorder(args.weights, args.preset)
     with open_source(args.source, args.frames, need_truth=not args.box) as source:
         frames = list(source)
-        _, box = first_box(args.box, source)
+        _, box = common.first_box(args.box, source)
         attributes = {**recorder.attributes(), "source": source.name}
         names = write_trace(args.out, recorder.steps(frames, box), attributes)
     count = f"{len(frames)} frame{'' if len(frames) == 1 else 's'}"

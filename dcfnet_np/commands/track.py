@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,66 +19,42 @@ from ..multi_tracker import MultiTracker
 from ..support.errors import Failed
 from ..support.files import WriteError
 from ..vision.boxes import BoxWriter, check_box, read_boxes
-from ..vision.draw import VideoWriter
 from ..vision.overlap import ReadAhead, WriteBehind
 from ..vision.sources import Source, open_source
-from .common import (
-    add_box,
-    add_device,
-    add_network_options,
-    add_source,
-    check_overwrite,
-    first_box,
-    parse_count,
-    progress_bar,
-    warn,
-)
+from ..vision.video import VideoWriter
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to track, where, and what to write."""
-    add = parser.add_argument
-    add_source(parser)
+    common.add_source(parser)
     start = parser.add_mutually_exclusive_group()
-    add_box(start)
-    start.add_argument(
-        "--boxes",
-        metavar="FILE",
-        type=Path,
-        help="several targets, a row each: .txt as OTB's rows, 1-based; .csv or .json, 0-based",
-    )
+    common.add_box(start)
+    rows = "several targets, a row each: .txt as OTB's rows, 1-based; .csv or .json, 0-based"
+    common.add_value(start, "--boxes", "FILE", Path, rows)
     start.add_argument("--select", action="store_true", help="draw the box with the mouse")
-    add_network_options(parser)
-    add_device(parser)
-    add(
-        "--save-boxes",
-        metavar="FILE",
-        type=Path,
-        help=".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok, time and state; "
-        "of several targets, FILE.1.csv, FILE.2.csv, ...",
+    common.add_network_options(parser)
+    common.add_device(parser)
+    add, flag = partial(common.add_value, parser), partial(parser.add_argument, action="store_true")
+    rows = (
+        ".txt: OTB rows, 1-based; .csv or .json: 0-based, with score, ok, time and state; "
+        "of several targets, FILE.1.csv, FILE.2.csv, ..."
     )
-    add(
-        "--save-video",
-        metavar="FILE",
-        type=Path,
-        help="the frames with the box drawn; an .avi or .mkv can be played after kill -9 too, "
-        "as FILE.part.avi",
+    add("--save-boxes", "FILE", Path, rows)
+    video = (
+        "the frames with the box drawn; an .avi or .mkv can be played after kill -9 too, "
+        "as FILE.part.avi"
     )
-    add("--show", action="store_true", help="show the frames in a window; q or Esc stops")
-    add("--response", action="store_true", help="draw the response map into video and window")
-    trail = "draw the path of the last N frames too"
-    add("--trail", metavar="N", type=parse_count, default=0, help=trail)
-    add(
-        "--start",
-        metavar="N|TIME",
-        type=parse_moment,
-        default=0,
-        help="begin, with the box, at frame N, counted from 0, or at a time like 90s or 1:30.5",
-    )
-    add("--end", metavar="N|TIME", type=parse_moment, help="stop before that frame or time")
-    add("--every", metavar="N", type=parse_count, default=1, help="track each N-th frame only")
-    last = "stop after N frames, the first counted"
-    add("--max-frames", metavar="N", type=parse_count, help=last)
+    add("--save-video", "FILE", Path, video)
+    flag("--show", help="show the frames in a window; q or Esc stops")
+    flag("--response", help="draw the response map into video and window")
+    add("--trail", "N", common.parse_count, "draw the path of the last N frames too")
+    begin = "begin, with the box, at frame N, counted from 0, or at a time like 90s or 1:30.5"
+    add("--start", "N|TIME", parse_moment, begin)
+    add("--end", "N|TIME", parse_moment, "stop before that frame or time")
+    add("--every", "N", common.parse_count, "track each N-th frame only", 1)
+    add("--max-frames", "N", common.parse_count, "stop after N frames, the first counted")
+    parser.set_defaults(trail=0, start=0)
 
 
 def parse_moment(text: str) -> int | float:
@@ -99,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.boxes}: holds no boxes")
     paths = _box_files(args.save_boxes, 1 if targets is None else len(targets))
     for path in filter(None, (*paths, args.save_video)):
-        check_overwrite(path, args.source, args.boxes)
+        common.check_overwrite(path, args.source, args.boxes)
     with contextlib.ExitStack() as stack:
         outputs = Outputs([stack.enter_context(BoxWriter(path)) for path in paths])
         _check_display(args)
@@ -135,7 +112,7 @@ def _open(args: argparse.Namespace) -> Source:
     need_truth = not (args.box or args.boxes or args.select)
     source = open_source(args.source, args.max_frames, need_truth=need_truth, **part)
     if source.truth_error:
-        warn(f"{source.truth_error}; going on without mean IoU")
+        common.warn(f"{source.truth_error}; going on without mean IoU")
     return source
 
 
@@ -148,7 +125,7 @@ def _first_boxes(
     elif args.select:
         named = [("--select", _select(image))]
     else:
-        named = [first_box(args.box, source, "give --box X,Y,W,H or --select")]
+        named = [common.first_box(args.box, source, "give --box X,Y,W,H or --select")]
     return [check_box(box, image.shape, origin) for origin, box in named]
 
 
@@ -191,7 +168,7 @@ def take_all(steps: Iterator[Step], outputs: Outputs, length: int | None) -> boo
 
     What goes wrong midway becomes `Failed`; the rows before it are written.
     """
-    with progress_bar(steps, total=length, unit="frame") as bar:
+    with common.progress_bar(steps, total=length, unit="frame") as bar:
         try:
             for step in bar:
                 outputs.take(step)

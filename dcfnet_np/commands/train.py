@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from ..train import parallel
 from ..train.checkpoint import load_checkpoint
 from ..train.config import Config, recipe
 from ..train.loop import TrainingError, train
-from .common import add_device, progress_bar
+from . import common
 from .prepare import warning_lines
 
 _Number = TypeVar("_Number", int, float)
@@ -53,23 +54,19 @@ LEFT_OUT = ("preset", "band")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The crops, the folder, and every setting of a recipe."""
-    add = parser.add_argument
-    add("crops", metavar="CROPS.h5", type=Path, help="made by prepare")
+    add, flag = partial(common.add_value, parser), partial(parser.add_argument, action="store_true")
+    parser.add_argument("crops", metavar="CROPS.h5", type=Path, help="made by prepare")
     content = "checkpoint, log, weights, pictures"
-    add("--out", metavar="RUN_DIR", type=Path, required=True, help=content)
-    resume = "go on after the last checkpoint in RUN_DIR"
-    add("--resume", action="store_true", help=resume)
+    parser.add_argument("--out", metavar="RUN_DIR", type=Path, required=True, help=content)
+    flag("--resume", help="go on after the last checkpoint in RUN_DIR")
     preset = "whose settings; those that are given go on top; default: default"
-    add("--preset", metavar="NAME|FILE.json", help=preset)
-    add_device(parser)
-    tf32 = "on a GPU: convolutions in TF32, faster and less exact"
-    add("--tf32", action="store_true", help=tf32)
-    track = "sequences to track after epochs; gives best.h5"
-    add("--track", metavar="DIR", type=Path, help=track)
-    add("--track-every", metavar="N", type=int, default=1, help="epochs; default: 1")
-    seconds = "between checkpoints within an epoch; default: 60"
-    add("--checkpoint-seconds", metavar="S", type=float, default=60.0, help=seconds)
-    add("--no-pictures", action="store_true", help="no curves.png and filters.png")
+    add("--preset", "NAME|FILE.json", str, preset)
+    common.add_device(parser)
+    flag("--tf32", help="on a GPU: convolutions in TF32, faster and less exact")
+    add("--track", "DIR", Path, "sequences to track after epochs; gives best.h5")
+    add("--track-every", "N", int, "epochs", 1)
+    add("--checkpoint-seconds", "S", float, "between checkpoints within an epoch", 60.0)
+    flag("--no-pictures", help="no curves.png and filters.png")
     settings = parser.add_argument_group(
         "settings", "each default is the preset's; docs/reference/training.md explains them"
     )
@@ -162,7 +159,7 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         if pictures and not self._pictures:
             why = "they need matplotlib, which is in the extra report"
             print(f"dcfnet: no pictures: {why}", file=sys.stderr)
-        self._bar = progress_bar(unit="pair", smoothing=0.05)
+        self._bar = common.progress_bar(unit="pair", smoothing=0.05)
 
     def start(self, records: Sequence[dict[str, Any]], done: int, total: int) -> None:
         """Set the bar to what is done already."""

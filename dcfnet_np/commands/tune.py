@@ -3,59 +3,43 @@
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..evaluation import datasets, runner, tune
 from ..support.errors import Failed
-from .common import (
-    add_device,
-    add_preset,
-    add_workers,
-    parse_count,
-    parse_names,
-    print_table,
-    progress_bar,
-)
+from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where, what, and how long to search."""
-    add = parser.add_argument
+    add, need = partial(common.add_value, parser), partial(parser.add_argument, required=True)
     where = "folders that docs/howto/evaluation.md lists"
-    add("dataset", metavar="SEQUENCES_DIR", help=where)
-    out = "a search that was cut goes on there"
-    add("--out", metavar="DIR", type=Path, required=True, help=out)
-    add(
-        "--search",
-        metavar="FIELD=...,...",
-        required=True,
-        help="FIELD=LOW:HIGH, LOW:HIGH:log, LOW:HIGH:STEP or A|B|C, as in "
-        "learning_rate=0.002:0.05:log,num_scales=3|5",
+    parser.add_argument("dataset", metavar="SEQUENCES_DIR", help=where)
+    need("--out", metavar="DIR", type=Path, help="a search that was cut goes on there")
+    ranges = (
+        "FIELD=LOW:HIGH, LOW:HIGH:log, LOW:HIGH:STEP or A|B|C, as in "
+        "learning_rate=0.002:0.05:log,num_scales=3|5"
     )
-    trials = "the preset as it is counted"
-    add("--trials", metavar="N", type=parse_count, required=True, help=trials)
+    need("--search", metavar="FIELD=...,...", help=ranges)
+    count = common.parse_count
+    need("--trials", metavar="N", type=count, help="the preset as it is counted")
+    several = partial(parser.add_argument, nargs="+")
     means = "scores are means over them; default: light"
-    add("--weights", metavar="NAME|FILE", nargs="+", default=["light"], help=means)
-    add_preset(parser)
-    add("--sequences", metavar="A,B,...", type=parse_names, help="default: all")
-    starts = "runs a stride; default: 3"
-    add("--starts", metavar="K", type=parse_count, default=3, help=starts)
-    add(
-        "--strides",
-        metavar="N",
-        type=int,
-        nargs="+",
-        default=[1],
-        help="run each sequence at every N-th frame, as of a slower camera; backwards for -N; "
-        "default: 1",
+    several("--weights", metavar="NAME|FILE", default=["light"], help=means)
+    common.add_preset(parser)
+    add("--sequences", "A,B,...", common.parse_names, "default: all")
+    add("--starts", "K", count, "runs a stride", 3)
+    strides = (
+        "run each sequence at every N-th frame, as of a slower camera; backwards for -N; default: 1"
     )
-    frames = "the most of a run; default: to the end"
-    add("--frames", metavar="N", type=parse_count, help=frames)
-    add_workers(parser)
-    add("--seed", metavar="N", type=int, default=0, help="default: 0")
-    add_device(parser)
+    several("--strides", metavar="N", type=int, default=[1], help=strides)
+    add("--frames", "N", count, "the most of a run; default: to the end")
+    common.add_workers(parser)
+    add("--seed", "N", int, "", 0)
+    common.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     sequences = datasets.load(args.dataset, args.sequences)
     search = tune.Search(config, sequences, args.out)
     done, began = len(search.trials()), time.monotonic()
-    with search, progress_bar(unit="frame", smoothing=0.05) as bar:
+    with search, common.progress_bar(unit="frame", smoothing=0.05) as bar:
         bar.reset(search.frames() * args.trials)
         bar.initial = bar.n = search.frames() * min(done, args.trials)
         try:
@@ -84,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             ) from None
         except runner.RunError as error:
             raise Failed(str(error)) from error
-    print_table(tune.table(search))
+    common.print_table(tune.table(search))
     print(tune.verdict(search))
     print(f"wrote {args.out / 'best.json'} and {args.out / 'trials.csv'}")
     return 0

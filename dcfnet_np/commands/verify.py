@@ -7,17 +7,17 @@ from pathlib import Path
 
 from ..evaluation import baselines, datasets, runner
 from ..support.errors import Failed
-from .common import parse_names, parse_tolerance, warn
+from . import common
 from .eval import add_run_options, run_jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The evaluation, and how near is near."""
-    add = parser.add_argument
-    add("out", metavar="DIR", type=Path, help="the --out of an evaluation")
-    add("--sequences", metavar="A,B,...", type=parse_names, help="only these")
+    parser.add_argument("out", metavar="DIR", type=Path, help="the --out of an evaluation")
+    common.add_value(parser, "--sequences", "A,B,...", common.parse_names, "only these")
     equal = "default: 0, equal to the byte"
-    add("--tolerance", metavar="PIXELS", type=parse_tolerance, default=0.0, help=equal)
+    common.add_value(parser, "--tolerance", "PIXELS", common.parse_tolerance, equal)
+    parser.set_defaults(tolerance=0.0)
     add_run_options(parser)
 
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     record = runner.read_record(args.out)
     specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
     for label in sorted(set(record["trackers"]) - {spec.label for spec in specs}):
-        warn(f"{label} draws random numbers and is not compared")
+        common.warn(f"{label} draws random numbers and is not compared")
     if not specs:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])

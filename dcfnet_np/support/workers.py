@@ -1,6 +1,4 @@
-"""Several processes of this machine for one run: they share its cores, and end with the process
-that started them.
-"""
+"""Processes that share a run and this machine's cores, and end with the process that started them."""
 
 import contextlib
 import os
@@ -18,9 +16,7 @@ Result = TypeVar("Result")
 
 
 def hold_threads(cores: int) -> None:
-    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads: N workers share the
-    machine's cores.
-    """
+    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads."""
     import cv2
     import threadpoolctl
 

@@ -569,7 +569,7 @@ MISTAKES = [
         ("OpenCV adapter: always ok", "return self.result.ok, (x", "return True, (x"),
         ("OpenCV adapter: score is PSR", "return self.result.score", "return self.result.psr"),
         ("OpenCV adapter: create drops the preset",
-         "return cls(weights, preset, device)", "return cls(weights, device=device)"),
+         "return cls(*settings, **named)", "return cls(*settings[:1], **named)"),
     ]),
 ]  # fmt: skip
 
