@@ -165,7 +165,7 @@ clean:
 distclean: clean
 	rm -rf $(VENV) $(VOT) $(BASELINES) $(DOCS)
 
-# CuPy really installed, in an environment of its own, for tests/machine/test_cupy_without_gpu.py.
+# CuPy really installed, in an environment of its own, for tests/kernels/test_cupy_without_gpu.py.
 $(VENV)/.cupy: $(VENV)/.test tests/support/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
 	@echo "Setting up $(VENV)/cupy with dcfnet_np[gpu12] ..."
 	@$(BIN)/python tests/support/cupy_environment.py

@@ -1,4 +1,4 @@
-"""OpenCV's tracker interface, so that code written for `cv2.TrackerMIL` and its like runs DCFNet."""
+"""OpenCV's tracker interface: code written for `cv2.TrackerMIL` and its like runs DCFNet."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`dcfnet gradcheck`: every gradient against finite differences, and every check against mutants."""
+"""`dcfnet gradcheck`: gradients against finite differences, and the checks against mutants."""
 
 import argparse
 from functools import partial

@@ -94,7 +94,7 @@ def warning_lines() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function (what, done, total) that moves a bar for each thing that is done, on a terminal."""
+    """A function (what, done, total) that moves a bar for each thing that is done."""
     with contextlib.ExitStack() as stack:
         bars: dict[str, Any] = {}
 

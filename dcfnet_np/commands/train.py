@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..support.errors import Failed
 from ..support.files import WriteError
@@ -20,7 +20,6 @@ from ..train.loop import TrainingError, train
 from . import common
 from .prepare import warning_lines
 
-_Number = TypeVar("_Number", int, float)
 HELP = {  # of those settings whose name does not say it
     "arch": "light, conv1, conv1-dilation or conv2",
     "padding": "of the crops: prepare's",
@@ -82,19 +81,16 @@ def _kind(default: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
         whole = all(isinstance(number, int) for number in default)
-        return {"type": _integers if whole else _numbers, "metavar": "A,B,..."}
+        kind = (
+            partial(_numbers, int, "whole numbers")
+            if whole
+            else partial(_numbers, float, "numbers")
+        )
+        return {"type": kind, "metavar": "A,B,..."}
     return {"type": type(default), "metavar": {int: "N", float: "X", str: "NAME"}[type(default)]}
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return _numbers_of(text, int, "whole numbers")
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return _numbers_of(text, float, "numbers")
-
-
-def _numbers_of(text: str, kind: Callable[[str], _Number], what: str) -> tuple[_Number, ...]:
+def _numbers(kind: Callable[[str], float], what: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(kind(word) for word in text.split(","))
     except ValueError:

@@ -74,7 +74,7 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _locked(lock: Path, path: Path, wait: bool) -> BinaryIO | None:
-    """The open file `lock`, locked for `path`; None where its last owner has deleted it meanwhile."""
+    """The open file `lock`, locked; None where its last owner has deleted it meanwhile."""
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(lock.open("ab"))

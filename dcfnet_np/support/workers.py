@@ -1,4 +1,4 @@
-"""Processes that share a run and this machine's cores, and end with the process that started them."""
+"""Processes that share a run and the cores, and end with the process that started them."""
 
 import contextlib
 import os

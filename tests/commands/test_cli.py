@@ -1,4 +1,4 @@
-"""The `dcfnet` command: results, exit codes, and one clear line for everything that can go wrong."""
+"""The `dcfnet` command: results, exit codes, and one clear line for all that can go wrong."""
 
 import csv
 import importlib.metadata
@@ -91,7 +91,7 @@ def test_track_a_folder(track, folder, tmp_path, suffix):
 
 def test_track_a_sequence_from_its_ground_truth(track, tmp_path, rng):
     write_images(tmp_path / "car" / "img", make_frames(rng, 4))
-    rows = expected_boxes(4) + (1, 1, 0, 0)
+    rows = expected_boxes(4) + np.array([1, 1, 0, 0])
     rows[2] = np.nan
     np.savetxt(tmp_path / "car" / "groundtruth_rect.txt", rows, fmt="%g", delimiter=",")
     path = tmp_path / "boxes.txt"
@@ -201,7 +201,7 @@ def test_bad_first_row_of_ground_truth(fails, folder):
 
 
 def test_what_opencv_says_about_bad_sources_stays_out(tmp_path):
-    """OpenCV and FFmpeg write to stderr themselves, from C++: only a process of its own shows it."""
+    """OpenCV and FFmpeg write to stderr themselves: only a process of its own shows it."""
     (tmp_path / "a.mp4").write_bytes(b"\0no video" * 100)
     sources = {tmp_path / "a.mp4": "cannot be decoded as a video", 63: "camera 63 cannot be opened"}
     for source, text in sources.items():

@@ -139,7 +139,7 @@ def test_what_is_refused(tmp_path, frame):
 
 
 def test_painter(rng):
-    """A lost target is red; several have numbers; the path has as many centres as were asked for."""
+    """A lost target is red; several have numbers; the path has as many centres as it may."""
     image = rng.integers(0, 120, (60, 80, 3), np.uint8)
     image.flags.writeable = False
 
