@@ -593,9 +593,8 @@ MISTAKES = [
         ("threads: the first to leave gives BLAS back",
          "                if self._inside == 0:\n                    self._set(self._shared, self._before)",
          "                self._set(self._shared, self._before)"),
-        ("threads: a second caller waits", "acquire(blocking=False)", "acquire(timeout=9)"),
-        ("threads: a fork's pool is used", "if self._process != os.getpid():\n            others",
-         "if self._process == 0:\n            others"),
+        ("threads: a second caller is let in", "if not self._lock.acquire(blocking=False):",
+         "if not self._lock.acquire(blocking=False) and forked:"),
     ]),
     *in_file("dcfnet_np/vision/draw.py", "test_draw.py", [
         ("draw: the box a pixel too wide", "_pixel(x + w - 1, y + h - 1)", "_pixel(x + w, y + h)"),
