@@ -364,7 +364,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="sm_75,sm_80,...",
         nargs="?",
         const="sm_75,sm_80,sm_90",
-        help="instead, compile every CUDA kernel for these architectures; takes the extra nvrtc and no GPU",
+        help="instead, compile every CUDA kernel for these architectures; takes cuda-core and NVRTC, and no GPU",
     )
     return parser
 

@@ -199,7 +199,7 @@ class Bar:
         self._pictures = pictures and importlib.util.find_spec("matplotlib") is not None
         if pictures and not self._pictures:
             print(
-                "dcfnet: no pictures: they need matplotlib, which is in the extra report",
+                "dcfnet: no pictures: they need matplotlib, which is in the extra train",
                 file=sys.stderr,
             )
         self._bar = tqdm(unit="pair", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05)
