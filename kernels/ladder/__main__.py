@@ -52,6 +52,7 @@ def filter_problem(side: int, channels: int, rng: np.random.Generator) -> tuple:
 
 
 def main() -> int:
+    """Run what the command line asks for.  Returns the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m {ladder.__name__}", description=__doc__)
     parser.add_argument("family", choices=("conv", "filter"))
     parser.add_argument("--version", type=int, help="one of them, counted from 1 (default: all)")
@@ -74,10 +75,10 @@ def main() -> int:
     for number, version in enumerate(versions, start=1):
         if args.version in (None, number):
             result = backend.to_numpy(version.run(*arrays))
-            error = abs(result - expected).max() / abs(expected).max()
+            difference = abs(result - expected).max() / abs(expected).max()
             time = "" if watched else f"{ladder.milliseconds(version.run, *arrays):9.3f} ms"
-            print(f"  {number}  {version.idea:<72} error {error:.0e}{time}")
-            if not error < 1e-5:
+            print(f"  {number}  {version.idea:<72} error {difference:.0e}{time}")
+            if not difference < 1e-5:
                 print("ladder: other numbers than those of dcfnet_np.ops", file=sys.stderr)
                 return 1
     return 0
