@@ -131,7 +131,7 @@ GPU_BENCH_SECONDS ?= 90
 GPU_GRACE ?= 8
 SANITIZER := compute-sanitizer --error-exitcode 1 --tool
 # Some tests of every kernel; each is slow under the sanitizer. DCFNET_NO_POOL: an array that ends where its memory ends.
-SANITIZED := -q -m gpu $(addprefix tests/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train)) -k "gpu and \
+SANITIZED := -q -m gpu $(addprefix tests/kernels/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train)) -k "gpu and \
   (9-channels or (3-channels and float32) or given or given_buffers or every_tile_size or (every_chunk and 3) or sgd_step \
   or (bins0 and float32) or (response_loss and shape0) or to_the_bit or (map_peaks and shape0) or (move_targets and 25-default) \
   or (gather and float32))"
@@ -166,7 +166,7 @@ clean:
 distclean: clean
 	rm -rf $(VENV) $(VOT) $(BASELINES) $(DOCS)
 
-# CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
+# CuPy really installed, in an environment of its own, for tests/kernels/test_cupy_without_gpu.py.
 $(VENV)/.cupy: $(VENV)/.test tests/support/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
 	@echo "Setting up $(VENV)/cupy with dcfnet_np[gpu12] ..."
 	@$(BIN)/python tests/support/cupy_environment.py
