@@ -3,7 +3,7 @@
 // Formula     y[n,o,r,s] = b[o] + sum over c, i, j of w[o,c,i,j] x[n,c,r+i-1,s+j-1], 0 outside of x
 // Layout      x N x C x H x W, w O x C x 3 x 3, b O, y N x O x H x W
 // Reference   dcfnet_np.ops.conv: conv2d_forward
-// Launch      dcfnet_np.kernels.ladder: its table has grid and block of each
+// Launch      dcfnet_np.kernels.ladder has grid and block of each
 //
 //   1  one number of y for each thread, all from global memory: 18 C reads for 9 C multiplications
 //   2  a block keeps a tile of x, and its border, in shared memory: x is read nearly once

@@ -3,7 +3,7 @@
 // Formula     w[l,p] = x[l,p] conj(y[p]) / (sum over l of |x[l,p]|^2 + lambda): every bin p alone
 // Layout      x and w (N, D, P) complex, y (P) complex
 // Reference   dcfnet_np.ops.dcf: learn_filter
-// Launch      dcfnet_np.kernels.ladder: its table has grid and block of each
+// Launch      dcfnet_np.kernels.ladder has grid and block of each
 //
 //   1  one thread for each bin, all channels in turn: neighbours read neighbouring numbers, but a
 //      spectrum of 29 x 57 bins is 1653 threads, where a GPU wants ten thousands
