@@ -56,7 +56,8 @@ proof: $(VENV)/.test
 	@mkdir -p out && rm -f out/robustness.json  # a run that was cut would go on there
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/robustness.py --json out/robustness.json
 
-parity: $(VENV)/.bench
+parity: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch
 	$(BIN)/python benchmarks/parity.py
 
 # Sphinx has an environment of its own, so that its many packages meet none of the library's.
@@ -130,7 +131,7 @@ GPU_BENCH_SECONDS ?= 90
 GPU_GRACE ?= 8
 SANITIZER := compute-sanitizer --error-exitcode 1 --tool
 # Some tests of every kernel; each is slow under the sanitizer. DCFNET_NO_POOL: an array that ends where its memory ends.
-SANITIZED := -q -m gpu $(addprefix tests/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train)) -k "gpu and \
+SANITIZED := -q -m gpu $(addprefix tests/kernels/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train)) -k "gpu and \
   (9-channels or (3-channels and float32) or given or given_buffers or every_tile_size or (every_chunk and 3) or sgd_step \
   or (bins0 and float32) or (response_loss and shape0) or to_the_bit or (map_peaks and shape0) or (move_targets and 25-default) \
   or (gather and float32))"
@@ -182,11 +183,10 @@ define loadable_opencv
 endef
 
 $(VENV)/.demo: EXTRAS := demo
-$(VENV)/.test: EXTRAS := test,demo
-$(VENV)/.bench: EXTRAS := test,demo,bench
+$(VENV)/.test: EXTRAS := dev
 $(VENV)/.bridges: EXTRAS := bridges
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.bridges: setup.py pyproject.toml
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bridges: setup.py pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found; name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "dcfnet_np needs Python 3.10 or newer, this is $$($(PYTHON) --version 2>&1);" \

@@ -19,7 +19,7 @@ try:
 
     from dcfnet_np.yardstick.torch_tracker import TorchTracker
 except ImportError as error:
-    sys.exit(f"parity: {error}; install the extra bench: pip install '.[bench]'")
+    sys.exit(f"parity: {error}; pip install torch")
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 # (preset, weights, sequences; None: all of them).  The yardstick's "paper" is the released codes'

@@ -450,7 +450,7 @@ def run(
 
 def _why_no_torch(weights: Weights, preset: str) -> str:
     if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed; install the extra bench"
+        return "PyTorch is not installed; pip install torch"
     from .yardstick.torch_tracker import PRESETS, use_threads
 
     use_threads(usable_cores())

@@ -1,6 +1,6 @@
 """Compiles every kernel with NVRTC as CuPy would, on a machine with or without a GPU.
 
-Needs cuda-core and an NVRTC: `pip install the extra nvrtc`.  `dcfnet doctor --compile` shows
+Needs cuda-core and an NVRTC: `pip install cuda-core nvidia-cuda-nvrtc`.  `dcfnet doctor --compile` shows
 `compile_all`."""
 
 import importlib
@@ -40,7 +40,7 @@ def compiler() -> ModuleType:
     except Exception as error:  # a missing library raises whatever its loader raises
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CompileError(
-            f"cuda-core with NVRTC is not usable ({line}); install the extra nvrtc"
+            f"cuda-core with NVRTC is not usable ({line}); pip install cuda-core cuda-bindings nvidia-cuda-nvrtc"
         ) from None
     return core
 

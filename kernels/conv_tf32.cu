@@ -6,7 +6,7 @@
 //             2^-10 of itself.
 // Paper       Sec. 4.1 and Table 1: the layers of the feature extractor, in training; opt-in.
 // Layout      as in conv.cu; x, y, dy, w float32; packed weights C x 9 x OP, OP = O rounded up to 32s
-// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward, on factors rounded as here
+// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward; factors are rounded as here
 // Launch      conv.py with tf32=True; each kernel says its grid and block. Compute capability 8.0 or newer.
 //
 // Version ladder

@@ -304,7 +304,7 @@ def test_pictures_of_a_failure(sequence, tmp_path):
 
 @pytest.fixture
 def search(tmp_path):
-    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    pytest.importorskip("optuna", reason="optuna is not installed")
     sequences = make_sequences(tmp_path / "set", "a", "b")
     return tune.Search(
         tune.Config("learning_rate=0.01:0.05", starts=1), sequences, tmp_path / "out"
@@ -399,7 +399,7 @@ def test_what_a_range_holds():
 
 
 def test_every_weights_has_its_digest(tmp_path, network_file):
-    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    pytest.importorskip("optuna", reason="optuna is not installed")
     sequences = make_sequences(tmp_path / "set", "a", "b")
     names = ("light", str(network_file))
     config = tune.Config("learning_rate=0.01:0.05", weights=names, starts=1)

@@ -250,7 +250,7 @@ def test_inputs_are_not_written(rng):
 @pytest.fixture(scope="module")
 def toolkit():
     os.environ.setdefault("MPLBACKEND", "Agg")
-    return pytest.importorskip("got10k.experiments", reason="the extra got10k is not installed")
+    return pytest.importorskip("got10k.experiments", reason="got10k is not installed")
 
 
 def test_equal_to_the_toolkits_metrics(toolkit, rng):

@@ -311,9 +311,7 @@ def test_overlap_with_a_polygon_by_hand():
 
 def test_overlap_with_polygons_is_the_toolkits(rng):
     os.environ.setdefault("MPLBACKEND", "Agg")
-    metrics = pytest.importorskip(
-        "got10k.utils.metrics", reason="the extra got10k is not installed"
-    )
+    metrics = pytest.importorskip("got10k.utils.metrics", reason="got10k is not installed")
     for _ in range(60):
         angle = np.sort(rng.uniform(0, 2 * np.pi, 4))
         points = rng.uniform(10, 90, 2) + rng.uniform(10, 60) * np.column_stack(

@@ -181,7 +181,7 @@ def test_workers_share_the_cores(monkeypatch):
 
 
 def test_dask(data, tmp_path, dcfnet, finished):
-    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
     with distributed.LocalCluster(
         2, processes=True, threads_per_worker=1, dashboard_address=None
     ) as cluster:
@@ -193,7 +193,7 @@ def test_dask(data, tmp_path, dcfnet, finished):
 
 
 def test_no_scheduler(data, tmp_path, dcfnet, monkeypatch):
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    pytest.importorskip("distributed", reason="distributed is not installed")
     monkeypatch.setattr(runner, "DASK_TIMEOUT", 0.5)
     code, _, err = dcfnet(
         "eval", data, "--trackers", "identity", "--dask", "127.0.0.1:9", "--out", tmp_path / "out"

@@ -119,7 +119,7 @@ def test_the_sanitizer_sees_tests_of_every_kernel():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for file in ("conv", "tf32", "lrn", "dft", "dcf", "crop", "peak", "train"):
-        assert f"tests/test_kernels_{file}.py::" in done.stdout, file
+        assert f"tests/kernels/test_kernels_{file}.py::" in done.stdout, file
 
 
 def test_a_part_that_fails_does_not_hide_the_others(make_gpu):

@@ -27,7 +27,7 @@ def mpirun():
     """The command that starts processes: of the environment's own mpich, or the system's; else
     skip.
     """
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed; it is in the extra mpi")
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed; it is in the extra train")
     own = Path(sys.executable).parent / "mpirun"
     found = str(own) if own.exists() else shutil.which("mpirun")
     if found is None:
@@ -190,7 +190,7 @@ def test_without_mpi4py_it_says_so(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(
-        ValueError, match="started by mpirun, and mpi4py cannot be used .*; install the extra mpi"
+        ValueError, match="started by mpirun, and mpi4py cannot be used .*; install the extra train"
     ):
         parallel.start()
 

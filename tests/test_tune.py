@@ -301,7 +301,7 @@ def test_what_else_may_be_wrong(data, tmp_path, dcfnet, monkeypatch):
     (tmp_path / "out/study.log").write_text("no journal\nat all\n")
     fails("study.log is damaged")
     monkeypatch.setitem(sys.modules, "optuna", None)
-    fails("dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[tune]'")
+    fails("dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[train]'")
 
 
 def test_a_frame_that_cannot_be_read_stops_the_search(data, tmp_path, dcfnet):

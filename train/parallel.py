@@ -142,5 +142,5 @@ def start() -> Processes:
     except (ImportError, RuntimeError) as error:  # no mpi4py; no MPI library for it
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"this was started by mpirun, and mpi4py cannot be used ({reason}); install the extra mpi"
+            f"this was started by mpirun, and mpi4py cannot be used ({reason}); install the extra train"
         ) from error

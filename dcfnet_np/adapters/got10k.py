@@ -1,6 +1,6 @@
 """The GOT-10k toolkit's `Tracker`: its experiments (GOT-10k, OTB, LaSOT, ...) run DCFNet.
 
-Needs the extra `got10k`.
+Needs the package got10k.
 """
 
 from typing import Any

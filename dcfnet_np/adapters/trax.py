@@ -1,4 +1,4 @@
-"""A TraX server, through which the VOT toolkit runs DCFNet.  Needs the extra `vot`.
+"""A TraX server, through which the VOT toolkit runs DCFNet.  Needs the extra `bridges`.
 
     python -m dcfnet_np.adapters.trax --weights light --preset default
 

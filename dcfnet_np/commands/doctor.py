@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--compile."""
     archs = (
         "instead, compile every CUDA kernel for these architectures; "
-        "takes the extra nvrtc and no GPU"
+        "takes cuda-core and NVRTC, and no GPU"
     )
     add = partial(parser.add_argument, nargs="?", const="sm_75,sm_80,sm_90")
     add("--compile", metavar="sm_75,sm_80,...", help=archs)

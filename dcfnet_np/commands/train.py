@@ -153,7 +153,7 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         self._out, self._config, self._records = out, config, list[dict[str, Any]]()
         self._pictures = pictures and importlib.util.find_spec("matplotlib") is not None
         if pictures and not self._pictures:
-            why = "they need matplotlib, which is in the extra report"
+            why = "they need matplotlib, which is in the extra train"
             print(f"dcfnet: no pictures: {why}", file=sys.stderr)
         self._bar = common.progress_bar(unit="pair", smoothing=0.05)
 

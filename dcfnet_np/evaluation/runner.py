@@ -243,7 +243,7 @@ def _dask_futures(
         from distributed import Client, as_completed
     except ImportError:
         raise ValueError(
-            "--dask needs dask.distributed; install the extra dask: pip install '.[dask]'"
+            "--dask needs dask.distributed; install the extra train: pip install '.[train]'"
         ) from None
     try:
         client = Client(address, timeout=DASK_TIMEOUT)

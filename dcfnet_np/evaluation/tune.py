@@ -111,7 +111,7 @@ def parse_search(text: str, preset: str) -> "dict[str, BaseDistribution]":
     """
     if importlib.util.find_spec("optuna") is None:
         raise ValueError(
-            "dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[tune]'"
+            "dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[train]'"
         )
     from optuna.distributions import IntDistribution
 

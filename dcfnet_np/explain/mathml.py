@@ -46,9 +46,7 @@ def font_file() -> Path:
     """STIX Two Math, which comes inside the package ziamath."""
     spec = importlib.util.find_spec("ziamath")
     if spec is None or spec.origin is None:
-        raise ValueError(
-            "the font of the mathematics comes with ziamath; install the extra explain"
-        )
+        raise ValueError("the font of the mathematics comes with ziamath; install the extra teach")
     return Path(spec.origin).parent / "fonts" / FONT
 
 

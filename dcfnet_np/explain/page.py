@@ -59,11 +59,11 @@ class Clip(NamedTuple):
 
 
 def check_installed() -> None:
-    """Raise ValueError when a package of the extra `explain` is missing."""
+    """Raise ValueError when a package of the extra `teach` is missing."""
     for name in ("jinja2", "math_core", "fontTools", "ziamath"):
         if importlib.util.find_spec(name) is None:
             raise ValueError(
-                f"the page needs {name}; install the extra explain: pip install '.[explain]'"
+                f"the page needs {name}; install the extra teach: pip install '.[teach]'"
             )
 
 

@@ -469,8 +469,8 @@ def test_doctor_compiles_the_kernels(dcfnet, fails, monkeypatch):
     try:
         compiling.compiler()
     except compiling.CompileError:
-        fails(1, "install the extra nvrtc", "doctor --compile sm_80")
-        pytest.skip("cuda-core with NVRTC is not installed: the extra nvrtc")
+        fails(1, "pip install cuda-core", "doctor --compile sm_80")
+        pytest.skip("cuda-core with NVRTC is not installed")
     monkeypatch.setattr(kernels, "sources", lambda: ["peak.cu"])
     code, out, err = dcfnet("doctor", "--compile", "sm_80,sm_90")
     assert (code, err) == (0, "")

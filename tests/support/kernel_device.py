@@ -1,10 +1,11 @@
 """Where kernels are tested: on the CPU, run by the stand-in `cuda_on_cpu`, and on a GPU where there
 is one.
 
-    from kernel_device import device, full_size_device  # noqa: F401
+    from kernel_device import device  # noqa: F401
 
 A test takes the fixture `device` and gives its arrays through it: `device(x)` is a copy on the
-device."""
+device.
+"""
 
 import os
 import shutil
@@ -17,6 +18,8 @@ from dcfnet_np import backend
 from dcfnet_np.kernels import conv_tf32
 
 ORDERS = {"ascending": 0, "descending": 1, "shuffled": 2}
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+EXACT = {np.float32: 3e-6, np.float64: 1e-14}  # relative errors
 
 
 def on_gpu():
@@ -42,7 +45,7 @@ def on_cpu(monkeypatch, stand_in, order="ascending"):
 
 @pytest.fixture(params=["ascending", "shuffled", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
-    """A GPU, or the CPU with threads and blocks in one of several orders and every access watched."""
+    """A GPU, or the CPU with threads and blocks in one of several orders, every access watched."""
     return on_gpu() if request.param == "gpu" else on_cpu(monkeypatch, cuda_on_cpu, request.param)
 
 
@@ -52,9 +55,19 @@ def full_size_device(request, monkeypatch):
     return on_gpu() if request.param == "gpu" else on_cpu(monkeypatch, cuda_on_cpu.unwatched)
 
 
+def double(*arrays):
+    """The same numbers in double precision."""
+    return [a.astype(np.result_type(a.dtype, np.float64)) for a in arrays]
+
+
+def complex_numbers(rng, shape, dtype):
+    values = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    return values.astype(np.result_type(dtype, np.complex64))
+
+
 def relative_error(got, want, scale=None):
     """Largest error over the largest value, or over what the sums would be without cancellation."""
-    got = got.get() if hasattr(got, "get") else got
+    got = backend.to_numpy(got)
     assert got.shape == want.shape
     if want.size == 0:
         return 0.0

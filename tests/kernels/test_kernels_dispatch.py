@@ -68,12 +68,9 @@ def test_ops_hand_over_to_kernels(monkeypatch, op, dtype, request):
     assert names == []
     for by_kernels, by_arrays, value in zip(got, array_code, want):
         assert by_kernels.dtype == by_arrays.dtype == value.dtype
-        np.testing.assert_allclose(
-            by_kernels, value, atol=50 * np.finfo(dtype).eps * abs(value).max()
-        )
-        np.testing.assert_allclose(
-            by_arrays, value, atol=50 * np.finfo(dtype).eps * abs(value).max()
-        )
+        limit = 50 * np.finfo(dtype).eps * abs(value).max()
+        np.testing.assert_allclose(by_kernels, value, atol=limit)
+        np.testing.assert_allclose(by_arrays, value, atol=limit)
 
 
 class BrokenFft:

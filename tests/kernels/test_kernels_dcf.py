@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import device  # noqa: F401
+from kernel_device import DTYPES, EXACT, complex_numbers, device, double, relative_error  # noqa: F401
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.filter import OnlineFilter
@@ -11,7 +11,6 @@ from dcfnet_np.ops import dcf as array_dcf
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 
-EXACT = {np.float32: 3e-6, np.float64: 1e-14}
 # N, D, bins
 SHAPES = [
     (2, 3, (5, 7)),
@@ -23,47 +22,34 @@ SHAPES = [
 ]
 
 
-def cplx(rng, shape, dtype):
-    values = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    return values.astype(np.result_type(dtype, np.complex64))
-
-
-def error(got, want):
-    got, want = to_numpy(got), np.asarray(want)
-    assert got.shape == want.shape
-    return abs(got - want).max() / abs(want).max() if want.size else 0.0
-
-
-def wide(*arrays):
-    return [a.astype(np.result_type(a.dtype, np.float64)) for a in arrays]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@DTYPES
 @pytest.mark.parametrize("n, d, bins", SHAPES)
 def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
-    x, y, z = (cplx(rng, shape, dtype) for shape in ((n, d, *bins), bins, (2 * n, d, *bins)))
+    x, y, z = (
+        complex_numbers(rng, shape, dtype) for shape in ((n, d, *bins), bins, (2 * n, d, *bins))
+    )
     filter_f, energy = dcf.learn_filter(device(x), device(y), 0.3)
-    wide_x, wide_y, wide_z = wide(x, y, z)
-    assert error(filter_f, array_dcf.learn_filter(wide_x, wide_y, 0.3)) < EXACT[dtype]
-    assert error(energy, array_dcf.template_energy(wide_x, 0.3)[:, 0]) < EXACT[dtype]
+    wide_x, wide_y, wide_z = double(x, y, z)
+    assert relative_error(filter_f, array_dcf.learn_filter(wide_x, wide_y, 0.3)) < EXACT[dtype]
+    assert relative_error(energy, array_dcf.template_energy(wide_x, 0.3)[:, 0]) < EXACT[dtype]
     assert filter_f.dtype == x.dtype and energy.dtype == dtype
 
     model = np.repeat(to_numpy(filter_f).astype(complex), 2, axis=0)  # two scales a target
     want = array_dcf.correlate(model, wide_z)
-    assert error(dcf.respond(filter_f, device(z), scales=2), want) < EXACT[dtype]
-    gain = cplx(rng, (n, *bins), dtype)
+    assert relative_error(dcf.respond(filter_f, device(z), scales=2), want) < EXACT[dtype]
+    gain = complex_numbers(rng, (n, *bins), dtype)
     out = dcf.respond(filter_f, device(z), device(gain), scales=2)
-    assert error(out, want * np.repeat(gain, 2, axis=0)) < EXACT[dtype]
+    assert relative_error(out, want * np.repeat(gain, 2, axis=0)) < EXACT[dtype]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@DTYPES
 @pytest.mark.parametrize("rule", ["ratio", "averages"])
 @pytest.mark.parametrize("d, bins", [(3, (5, 7)), (1, (1,)), (32, (3, 13))])
 def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  # noqa: F811
     """Two targets, four frames: one keeps its model in the second, its window being flat, one in
     the third, lost.
     """
-    y = cplx(rng, bins, dtype)
+    y = complex_numbers(rng, bins, dtype)
     filters = [OnlineFilter(y.astype(complex), 0.2, 0.1, rule) for _ in range(2)]
     # the first update must not read what was there
     garbage = np.full((2, d, *bins), np.nan, y.dtype)
@@ -74,7 +60,10 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
     )
     label = device(y)
     for frame in range(4):
-        x, z = cplx(rng, (2, d, *bins), dtype), cplx(rng, (2, d, *bins), dtype)
+        x, z = (
+            complex_numbers(rng, (2, d, *bins), dtype),
+            complex_numbers(rng, (2, d, *bins), dtype),
+        )
         lost = frame == 2
         rates = np.array([1, 1] if frame == 0 else [0.1, 0 if lost else 0.1], dtype)
         if lost:
@@ -93,27 +82,29 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
         want = np.stack(
             [online.response_f(zt[None].astype(complex))[0] for online, zt in zip(filters, z)]
         )
-        assert error(dcf.respond(model, device(z), gain), want) < EXACT[dtype]
+        assert relative_error(dcf.respond(model, device(z), gain), want) < EXACT[dtype]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@DTYPES
 @pytest.mark.parametrize("n, d, bins", SHAPES)
 def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F811
     """A random label, which is not real in the Fourier domain: it shows a wrong conjugate."""
-    x, z, y, dg = (cplx(rng, s, dtype) for s in ((n, d, *bins), (n, d, *bins), bins, (n, *bins)))
+    x, z, y, dg = (
+        complex_numbers(rng, s, dtype) for s in ((n, d, *bins), (n, d, *bins), bins, (n, *bins))
+    )
     response_f, energy = dcf.dcf_forward(device(x), device(z), device(y), 0.3)
-    wx, wz, wy, wdg = wide(x, z, y, dg)
+    wx, wz, wy, wdg = double(x, z, y, dg)
     want_energy = array_dcf.template_energy(wx, 0.3)
     want_filter = array_dcf.learn_filter(wx, wy, 0.3)
     want_response = array_dcf.correlate(want_filter, wz)
-    assert error(response_f, want_response) < EXACT[dtype]
-    assert error(energy, want_energy[:, 0]) < EXACT[dtype]
+    assert relative_error(response_f, want_response) < EXACT[dtype]
+    assert relative_error(energy, want_energy[:, 0]) < EXACT[dtype]
 
     dx, dz = dcf.dcf_backward(device(dg), device(x), device(z), device(y), response_f, energy)
     by_template = array_dcf.template_gradient_f(wdg, wx, wz, wy, want_response, want_energy)
     by_conjugate = array_dcf.template_conj_gradient_f(wdg, wx, want_response, want_energy)
-    assert error(dx, by_conjugate + by_template.conj()) < EXACT[dtype]
-    assert error(dz, array_dcf.search_gradient_f(wdg, want_filter)) < EXACT[dtype]
+    assert relative_error(dx, by_conjugate + by_template.conj()) < EXACT[dtype]
+    assert relative_error(dz, array_dcf.search_gradient_f(wdg, want_filter)) < EXACT[dtype]
 
 
 @pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
@@ -132,16 +123,16 @@ def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):
     template_f, search_f = dft.rfft2(device(template), tables), dft.rfft2(device(search), tables)
     response_f, energy = dcf.dcf_forward(template_f, search_f, device(label_f), 0.1)
     got = dft.irfft2(response_f, tables)
-    assert error(got, response) < 1e-13
+    assert relative_error(got, response) < 1e-13
     _, dresponse = dcf.response_loss(got, device(label))
     gradients = dcf.dcf_backward(
         dft.rfft2(dresponse, tables), template_f, search_f, device(label_f), response_f, energy
     )
-    assert error(dft.irfft2(gradients[0], tables), dtemplate) < 1e-13
-    assert error(dft.irfft2(gradients[1], tables), dsearch) < 1e-13
+    assert relative_error(dft.irfft2(gradients[0], tables), dtemplate) < 1e-13
+    assert relative_error(dft.irfft2(gradients[1], tables), dsearch) < 1e-13
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@DTYPES
 @pytest.mark.parametrize("n, shape", [(3, (5, 7)), (1, (1, 1)), (2, (20, 17)), (0, (4, 4))])
 def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
     for label_shape in (shape, (n, *shape)):
@@ -150,21 +141,21 @@ def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
             rng.standard_normal(label_shape).astype(dtype),
         )
         losses, dresponse = dcf.response_loss(device(response), device(label))
-        want, cache = response_loss_forward(*wide(response, label))
+        want, cache = response_loss_forward(*double(response, label))
         assert float(to_numpy(losses).sum()) == pytest.approx(want, rel=EXACT[dtype])
-        assert error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
+        assert relative_error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
         shares = rng.uniform(0, 2, n).astype(dtype)
         shares[1:2] = 0
         losses, dresponse = dcf.response_loss(
             device(response), device(label), shares=device(shares)
         )
-        residual = wide(response)[0] - label
+        residual = double(response)[0] - label
         by_share = shares.astype(float)[:, None, None]
-        assert error(losses, (by_share * residual**2).sum((1, 2))) < EXACT[dtype]
-        assert error(dresponse, 2 * by_share * residual) < EXACT[dtype]
+        assert relative_error(losses, (by_share * residual**2).sum((1, 2))) < EXACT[dtype]
+        assert relative_error(dresponse, 2 * by_share * residual) < EXACT[dtype]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@DTYPES
 def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # noqa: F811
     """The limit is for a map's own loss, whatever its share; the loss itself is told as it is."""
     response, label = rng.standard_normal((2, 3, 17, 19)).astype(dtype)
@@ -173,25 +164,27 @@ def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # no
     losses, dresponse = dcf.response_loss(
         device(response), device(label), shares=device(shares), limit=1000.0
     )
-    residual = wide(response)[0] - label
+    residual = double(response)[0] - label
     sums = (residual**2).sum((1, 2))
     assert sums[1] > 1000 > max(sums[0], sums[2]) and 1000 < 1.5 * sums[0]
-    assert error(losses, shares * sums) < EXACT[dtype]
-    assert error(dresponse[::2], (2 * shares[:, None, None] * residual)[::2]) < EXACT[dtype]
+    assert relative_error(losses, shares * sums) < EXACT[dtype]
+    assert (
+        relative_error(dresponse[::2], (2 * shares[:, None, None] * residual)[::2]) < EXACT[dtype]
+    )
     assert not to_numpy(dresponse[1]).any()
 
 
-def test_errors_come_before_the_launch(device, rng):  # noqa: F811
-    x, y = device(cplx(rng, (2, 3, 4), np.float32)), device(cplx(rng, (4,), np.float32))
-    with pytest.raises(
-        TypeError, match="learn_filter: template_f must be complex64 or complex128, got float32"
-    ):
-        dcf.learn_filter(device(np.ones((2, 3, 4), np.float32)), y, 0.1)
-    with pytest.raises(ValueError, match=r"label_f must have shape \(4,\), got \(5,\)"):
-        dcf.learn_filter(x, device(cplx(rng, (5,), np.float32)), 0.1)
-    with pytest.raises(TypeError, match="label_f must be complex64, got complex128"):
-        dcf.dcf_forward(x, x, device(cplx(rng, (4,), np.float64)), 0.1)
-    with pytest.raises(ValueError, match="scales"):
-        dcf.respond(x, x, scales=3)
-    with pytest.raises(ValueError, match="rule"):
-        dcf.update_model(x, y, y, y, x, x, x, 0.1, "average")
+def test_what_is_refused(device, rng):  # noqa: F811
+    x, y, long_label, wide_label = (
+        device(complex_numbers(rng, shape, dtype))
+        for shape, dtype in (((2, 3, 4), "f4"), ((4,), "f4"), ((5,), "f4"), ((4,), "f8"))
+    )
+    for call, message in [
+        (lambda: dcf.learn_filter(x.real.copy(), y, 0.1), "must be complex64 or complex128, got"),
+        (lambda: dcf.learn_filter(x, long_label, 0.1), r"label_f must have shape \(4,\), got"),
+        (lambda: dcf.dcf_forward(x, x, wide_label, 0.1), "label_f must be complex64, got"),
+        (lambda: dcf.respond(x, x, scales=3), "scales"),
+        (lambda: dcf.update_model(x, y, y, y, x, x, x, 0.1, "average"), "rule"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()

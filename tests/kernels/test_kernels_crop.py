@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import device  # noqa: F401
+from kernel_device import DTYPES, device  # noqa: F401
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.kernels.crop import crop_patches, empty_ranges
@@ -52,7 +52,7 @@ def ranges_inside(patches, frame):
 
 
 @pytest.mark.parametrize("rounded", [True, False])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@DTYPES
 @pytest.mark.parametrize("size, reverse", [(33, False), (8, True)])
 def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
     frame = rng.integers(0, 256, (31, 41, 3), np.uint8)
@@ -80,30 +80,23 @@ def test_tiny_frames(device, rng, shape):  # noqa: F811
 
 def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
     frame, mean = device(rng.integers(0, 256, (6, 7, 3), np.uint8)), device(np.zeros(3, np.float32))
-    assert crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True).shape == (
-        0,
-        3,
-        5,
-        5,
-    )
-    out, windows = (
-        device(np.full((1, 3, 5, 5), np.nan, np.float32)),
-        device(np.array([[3.0, 3.0, 4.0, 4.0]])),
-    )
+    none = crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True)
+    assert none.shape == (0, 3, 5, 5)
+    out = device(np.full((1, 3, 5, 5), np.nan, np.float32))
+    windows = device(np.array([[3.0, 3.0, 4.0, 4.0]]))
     assert crop_patches(frame, windows, mean, 5, rounded=True, out=out) is out
     assert (to_numpy(out) == to_numpy(crop_patches(frame, windows, mean, 5, rounded=True))).all()
 
 
-def test_errors_come_before_the_launch(device):  # noqa: F811
+def test_what_is_refused(device):  # noqa: F811
     frame, windows = device(np.zeros((4, 4, 3), np.uint8)), device(np.ones((2, 4)))
     mean = device(np.zeros(3, np.float32))
-    with pytest.raises(TypeError, match="frame must be uint8, got float64"):
-        crop_patches(device(np.zeros((4, 4, 3))), windows, mean, 5, rounded=True)
-    with pytest.raises(ValueError, match=r"frame must have shape \(any, any, 3\), got \(4, 4, 4\)"):
-        crop_patches(device(np.zeros((4, 4, 4), np.uint8)), windows, mean, 5, rounded=True)
-    with pytest.raises(TypeError, match="windows must be float64"):
-        crop_patches(frame, device(np.ones((2, 4), np.float32)), mean, 5, rounded=True)
-    with pytest.raises(ValueError, match="size must be at least 2"):
-        crop_patches(frame, windows, mean, 1, rounded=True)
-    with pytest.raises(ValueError, match="frame must not be empty"):
-        crop_patches(device(np.zeros((0, 4, 3), np.uint8)), windows, mean, 5, rounded=True)
+    for message, (an_image, some_windows, size) in {
+        "frame must be uint8, got float64": (device(np.zeros((4, 4, 3))), windows, 5),
+        r"frame must have shape \(any, any, 3\)": (device(np.zeros((4, 4, 4), "u1")), windows, 5),
+        "windows must be float64": (frame, device(np.ones((2, 4), np.float32)), 5),
+        "size must be at least 2": (frame, windows, 1),
+        "frame must not be empty": (device(np.zeros((0, 4, 3), np.uint8)), windows, 5),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            crop_patches(an_image, some_windows, mean, size, rounded=True)
