@@ -256,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         "--report",
         metavar="FILE",
         type=Path,
-        help=".html or .json: worst cases, every check, error over step",
+        help="a .json: every check, error over step, mutants",
     )
     gradcheck.add_argument(
         "--mutants",
@@ -1181,12 +1181,12 @@ def _gradcheck(args: argparse.Namespace) -> int:
     import numpy as np
 
     from .backend import DeviceError
-    from .gradcheck import report, table
+    from .gradcheck import cases, report
 
     if args.report:
         report.check_report(args.report)
     try:
-        rows = table.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
+        rows = cases.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
     except DeviceError as error:
         raise ValueError(str(error)) from error
     lines = [("op", "eq.", "shape", "gradient", "error", "limit", "")]
@@ -1213,7 +1213,7 @@ def _gradcheck(args: argparse.Namespace) -> int:
     )
     verdicts = _judge_mutants() if args.mutants and not wrong else None
     if args.report:
-        report.write_report(args.report, rows, table.sweep_all(), verdicts)
+        report.write_report(args.report, rows, cases.sweep_all(), verdicts)
         print(f"wrote {args.report}")
     if wrong or not rows:
         raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")

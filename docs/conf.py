@@ -20,7 +20,7 @@ from dcfnet_np.explain import mathml
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 # the tests that prove equations are documented beside the API
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / room) for room in ("", "gradcheck", "support")]
 
 project = "dcfnet_np"
 author = "the dcfnet_np developers"

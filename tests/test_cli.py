@@ -479,7 +479,7 @@ def test_convert_refuses(fails, tmp_path):
 def few_cases(monkeypatch):
     """Only two of the cases, since test_gradcheck.py runs them all."""
     chosen = {name: gradcheck.CASES[name] for name in ("relu", "equation 4")}
-    for module in (gradcheck.table, gradcheck.mutants):
+    for module in (gradcheck.cases, gradcheck.mutants):
         monkeypatch.setattr(module, "CASES", chosen)
 
 
@@ -530,7 +530,7 @@ def test_gradcheck_with_a_report_and_mutants(dcfnet, few_cases, monkeypatch, tmp
 
 
 def test_gradcheck_with_a_mutant_that_survives(dcfnet, fails, few_cases, monkeypatch):
-    del gradcheck.table.CASES["relu"]
+    del gradcheck.cases.CASES["relu"]
     chosen = {
         name: f
         for name, f in gradcheck.mutants.targets().items()
@@ -545,12 +545,12 @@ def test_gradcheck_with_a_mutant_that_survives(dcfnet, fails, few_cases, monkeyp
 def test_gradcheck_with_an_impossible_report(fails, few_cases, tmp_path):
     fails(
         2,
-        "report.txt: a report must end in .html or .json",
+        "report.txt: a report must end in .json",
         "gradcheck",
         "--report",
         tmp_path / "report.txt",
     )
-    fails(2, "there is no folder", "gradcheck", "--report", tmp_path / "nowhere" / "report.html")
+    fails(2, "there is no folder", "gradcheck", "--report", tmp_path / "nowhere" / "report.json")
 
 
 def test_doctor(dcfnet, monkeypatch):

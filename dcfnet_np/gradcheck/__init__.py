@@ -1,14 +1,14 @@
 """Gradients against finite differences: a checker for anybody's op, and its run over every op and
 equation of ours.
 
-`checker` knows nothing of this library's ops; `table` is the run over them, `mutants` asks whether
+`checker` knows nothing of this library's ops; `cases` is what is checked of them, `mutants` asks whether
 that run would notice a mistake, and `report` writes it all down.
 """
 
+from .cases import CASES, from_paper, run_all, to_paper
 from .checker import GradientError, GradientResult, Sweep, check, sweep
 from .mutants import survivors
 from .report import write_report
-from .table import CASES, from_paper, run_all, to_paper
 
 __all__ = [
     "CASES",

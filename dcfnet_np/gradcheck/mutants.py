@@ -32,8 +32,8 @@ import numpy as np
 from .. import filter as filter_module
 from .. import network, ops, tiled
 from ..backend import Array
+from .cases import CASES, run
 from .checker import check
-from .table import CASES, run
 
 EXCHANGED: dict[type, type] = {
     **{

@@ -5,7 +5,7 @@ nothing.
 import numpy as np
 import pytest
 
-from dcfnet_np.gradcheck import check, mutants, survivors, table
+from dcfnet_np.gradcheck import cases, check, mutants, survivors
 from dcfnet_np.ops import dcf, loss, lrn
 
 # ----------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def assert_killed(verdicts):
         if v.status == "survived"
     ]
     assert not alive, (
-        "no check notices, so strengthen gradcheck.table, or say in mutants.EQUIVALENT why: "
+        "no check notices, so strengthen gradcheck.cases, or say in mutants.EQUIVALENT why: "
         + str(alive)
     )
 
@@ -116,13 +116,13 @@ def test_a_hole_in_the_checks_is_seen(monkeypatch):
     """With a symmetric label, whose spectrum is real, nobody notices a missing conjugate of it."""
 
     def symmetric(place):
-        for p in table._problems(place, (3,)):
+        for p in cases._problems(place, (3,)):
             label_f = p.label_f.real + 0j
             response_f = (p.template_f.conj() * label_f / p.energy * p.search_f).sum(1)
-            yield from table._equation_9(p._replace(label_f=label_f, response_f=response_f))
+            yield from cases._equation_9(p._replace(label_f=label_f, response_f=response_f))
 
-    monkeypatch.setattr(table, "CASES", {"equation 9": symmetric})
-    monkeypatch.setattr(mutants, "CASES", table.CASES)
+    monkeypatch.setattr(cases, "CASES", {"equation 9": symmetric})
+    monkeypatch.setattr(mutants, "CASES", cases.CASES)
     verdicts = list(mutants.judge(functions=["ops.dcf.template_gradient_f"]))
     (alive,) = (v for v in verdicts if v.status == "survived")
     assert (
