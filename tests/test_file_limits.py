@@ -504,7 +504,9 @@ def measured(
             sizes[reader, case] = len(content) / MB
     warm = [(reader, "", str(folder / name), True) for reader, name in SOUND.items()]
     (folder / "list.json").write_text(json.dumps(warm + tasks))
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_file_limits as here"
+    here = Path(__file__).parent
+    program = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here / 'support')!r}]; "
+    program += "import test_file_limits as here"
     program += f"; here.read_all(here.Path({str(folder)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=1200

@@ -63,10 +63,8 @@ def features(x, theta):
 
 
 def respond(theta, images, label, config, windowed):
-    """Eqs.
-
-    2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W), peak at (0,
-    0).
+    """Eqs. 2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W),
+    peak at (0, 0).
     """
     template, search = (features(part, theta) for part in images)
     if windowed:
@@ -113,10 +111,8 @@ class Run:
         )
 
     def losses(self, theta, images, labels, windowed):
-        """Eq.
-
-        4 without weight decay, of each pair; the wanted response may peak off the middle, the label
-        does not.
+        """Eq. 4 without weight decay, of each pair; the wanted response may peak off the middle,
+        the label does not.
         """
         response = respond(theta, images, self.label, self.config, windowed)
         return anp.sum((response - labels) ** 2, (1, 2))

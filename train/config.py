@@ -145,9 +145,8 @@ class Config:
         return math.floor(step * self.cosine_window) > math.floor((step - 1) * self.cosine_window)
 
     def regulariser(self, size: int) -> float:
-        """What stands for lambda in Eq.
-
-        2 when the crops are of `size` pixels: divided energies are a larger lambda.
+        """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies
+        are a larger lambda.
         """
         from dcfnet_np import network
 
