@@ -253,10 +253,7 @@ def _parser() -> argparse.ArgumentParser:
         "--float32", action="store_true", help="in float32, with the limits that rounding allows"
     )
     gradcheck.add_argument(
-        "--report",
-        metavar="FILE",
-        type=Path,
-        help="a .json: every check, error over step, mutants",
+        "--report", metavar="FILE", type=Path, help="a .json: every check, error over step, mutants"
     )
     gradcheck.add_argument(
         "--mutants",
@@ -1231,11 +1228,10 @@ def _judge_mutants() -> "list[Verdict]":
 
     bar = tqdm(mutants.judge(), unit="mutant", disable=not sys.stderr.isatty(), leave=False)
     verdicts = list(bar)
-    for verdict in verdicts:
-        if verdict.status == "survived":
-            print(
-                f"survived: {verdict.function}, line {verdict.line}: {verdict.before}  ->  {verdict.after}"
-            )
+    for mutant, status, _ in verdicts:
+        if status == "survived":
+            where = f"{mutant.function}, line {mutant.line}"
+            print(f"survived: {where}: {mutant.before}  ->  {mutant.after}")
     print(", ".join(f"{count} {status}" for status, count in report.score(verdicts).items()))
     return verdicts
 

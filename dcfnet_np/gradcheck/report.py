@@ -12,8 +12,9 @@ import numpy as np
 
 from .. import __version__
 from ..files import check_output, replacing
-from .checker import GradientResult, Sweep
+from .checker import Sweep
 from .mutants import Verdict
+from .pair import GradientResult
 
 
 def check_report(path: Path) -> None:
@@ -49,8 +50,8 @@ def write_report(
     if verdicts is not None:
         parts["score"] = score(verdicts)
         by_code: dict[tuple[str, int, str], list[list[str]]] = {}
-        for v in verdicts:
-            by_code.setdefault((v.function, v.line, v.before), []).append([v.after, v.status, v.by])
+        for m, status, by in verdicts:
+            by_code.setdefault((m.function, m.line, m.before), []).append([m.after, status, by])
         parts["mutants"] = [
             {"function": function, "line": line, "code": code, "mutants": found}
             for (function, line, code), found in by_code.items()

@@ -196,7 +196,7 @@ def test_the_conversions_are_inverse_and_match_the_adjoint(rng, shape):
     by_bins = fourier.irfft2_adjoint(dx)
     np.testing.assert_allclose(gradcheck.from_paper(by_paper, shape), by_bins, atol=1e-15)
     np.testing.assert_allclose(gradcheck.to_paper(by_bins, shape), by_paper, atol=1e-14)
-    assert gradcheck.cases.bin_counts(shape).sum() == shape[1]
+    assert gradcheck.equations.bin_counts(shape).sum() == shape[1]
 
 
 # ---------------------------------------------------------------------------------------- rules of

@@ -22,9 +22,10 @@ def test_json(x, tmp_path):
         check(lambda x: (x**2, x), lambda dy, x: np.nan * dy, (x,))
     results += raised.value.results + run_all(only=["equation 7"])
     curves = sweep(relu.relu_forward, relu.relu_backward, (x,), gradient_names=["dx"])
+    mutant = mutants.Mutant("f", 7, "y = a < b", "y = b", False, "a < b", "b", None)
     verdicts = [
-        mutants.Verdict("f", 7, "y = a < b", "y = a <= b", False, "killed", "a check"),
-        mutants.Verdict("f", 7, "y = a < b", "y = b", False, "survived", ""),
+        mutants.Verdict(mutant._replace(after="y = a <= b"), "killed", "a check"),
+        mutants.Verdict(mutant, "survived", ""),
     ]
     write_report(tmp_path / "r.json", results, curves, verdicts)
 
