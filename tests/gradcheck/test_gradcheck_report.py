@@ -52,7 +52,8 @@ def test_a_report_of_another_kind_is_refused(tmp_path):
 
 def test_the_examples_of_the_documentation_run(x, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    document = (Path(__file__).parents[2] / "docs" / "gradcheck.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2] / "docs" / "reference" / "gradcheck.md"
+    document = page.read_text(encoding="utf-8")
     first, curves, mutated = re.findall(r"```python\n(.*?)```", document, re.S)
     assert len(first.strip().splitlines()) == 5 + first.count("\n\n")
     scope = {}

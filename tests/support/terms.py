@@ -6,8 +6,8 @@ statement that writes an element or updates an array.  With each it runs the equ
 reports the error that they find.  Nothing is listed by hand, so a function that is rewritten is
 covered as it stands.  The engine is that of `gradcheck.mutants`.
 
-`make equations` (or `python tests/support/terms.py`) writes docs/equations.md; test_terms.py checks
-that it is up to date.
+`make equations` (or `python tests/support/terms.py`) writes docs/learn/equations.md; test_terms.py
+checks that it is up to date.
 """
 
 import ast
@@ -23,7 +23,7 @@ from dcfnet_np import gradcheck
 from dcfnet_np.gradcheck.mutants import left_alone, mutants, planted
 from dcfnet_np.train.sgd import sgd_step
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "equations.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "learn" / "equations.md"
 NOTICED = 1e-3  # a left-out term must show at least so much
 
 
