@@ -52,27 +52,20 @@ def to_paper(dxf: Array, shape: tuple[int, int], band: Band | None = None) -> Ar
 
 # --- random problems ---
 
+Map = Callable[[Array], Array]
 # (H, W) and the limits of a band.  Odd, even and non-square; bands in an odd and in an even width.
-GEOMETRIES: tuple[tuple[tuple[int, int], tuple[int, int] | None], ...] = (
-    ((5, 7), None),
-    ((6, 4), None),
-    ((4, 5), None),
-    ((9, 8), (2, 3)),
-    ((7, 7), (3, 2)),
-)
+Geometry = tuple[tuple[int, int], tuple[int, int] | None]
+WHOLE: list[Geometry] = [((5, 7), None), ((6, 4), None), ((4, 5), None)]
+BANDED: list[Geometry] = [((9, 8), (2, 3)), ((7, 7), (3, 2))]
 
 
 class Problem:
     """A random correlation-filter problem; names as in `ops.dcf`."""
 
     def __init__(
-        self,
-        place: Place,
-        rng: np.random.Generator,
-        channels: int,
-        shape: tuple[int, int],
-        limits: tuple[int, int] | None,
+        self, place: Place, rng: np.random.Generator, channels: int, geometry: Geometry
     ) -> None:
+        shape, limits = geometry
         self.tag = f"D={channels} {shape[0]}x{shape[1]}"
         self.template, self.search = (place.normal(rng, 2, channels, *shape) for _ in range(2))
         self.label = place.normal(rng, *shape)
@@ -83,9 +76,8 @@ class Problem:
             self.tag += f" band {limits[0]},{limits[1]}"
             xp = array_module(self.label)
             self.band = fourier.make_band(shape, limits, place.precision, xp)
-        self.template_f, self.search_f, self.label_f = map(
-            self.rfft2, (self.template, self.search, self.label)
-        )
+        self.template_f, self.search_f = self.rfft2(self.template), self.rfft2(self.search)
+        self.label_f = self.rfft2(self.label)
         # Eqs. 2 and 3 written out: a broken function of ops.dcf must not spoil what it is tested on
         self.energy = (abs(self.template_f) ** 2).sum(1, keepdims=True) + self.lam
         self.filter_f = self.template_f * self.label_f.conj() / self.energy
@@ -116,34 +108,24 @@ class Problem:
         return dcf.template_conj_gradient_f(dresponse_f, *known)
 
     def pair(
-        self,
-        equation: str,
-        name: str,
-        forward: Callable[[Array], Array],
-        backward: Callable[[Array], Array],
-        gradient: tuple[str, Array],
+        self, equation: str, name: str, forward: Map, backward: Map, gradient: tuple[str, Array]
     ) -> Pair:
         """A pair whose backward pass needs no cache; gradient: its name, and by what it is."""
-        return Pair(
-            f"{name}, {self.tag}",
-            lambda x: (forward(x), None),
-            lambda dy, _: backward(dy),
-            (gradient[1],),
-            (gradient[0],),
-            equation=equation,
-        )
+        pair = (lambda x: (forward(x), None)), (lambda dy, _: backward(dy))
+        names, inputs = gradient[:1], gradient[1:]
+        return Pair(f"{name}, {self.tag}", *pair, inputs, names, equation)
 
 
 def each_problem(
     case: Callable[[Problem], Findings], *channels: int
 ) -> Callable[[Place], Findings]:
-    """A case out of a function of one problem: each of GEOMETRIES with each number of channels."""
+    """A case out of a function of one problem: each geometry with each number of channels."""
 
     def run(place: Place) -> Findings:
         rng = np.random.default_rng(7)
-        for shape, limits in GEOMETRIES:
+        for geometry in WHOLE + BANDED:
             for d in channels:
-                yield from case(Problem(place, rng, d, shape, limits))
+                yield from case(Problem(place, rng, d, geometry))
 
     return run
 

@@ -43,12 +43,8 @@ NOT_MUTATED = {"array_module", "is_numpy"}
 GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition is not run on a CPU
 
 UNKNOWN_LENGTH = re.compile(r"(\.reshape\((?:[^()]|\([^()]*\))*)-2")  # a -1 of reshape, one less
-EXACT, UPDATE, SPLIT = (
-    "filter.exact_filter",
-    "filter.OnlineFilter.update",
-    "ops.fourier.split_parts",
-)
-STRIP, BLOCKS = "tiled.Strip.backward", "ops.conv._blocks"
+EXACT, UPDATE = "filter.exact_filter", "filter.OnlineFilter.update"
+SPLIT, STRIP, BLOCKS = "ops.fourier.split_parts", "tiled.Strip.backward", "ops.conv._blocks"
 # (function, part of a line of its code, what stands there in the mutant, or "*" for any change of
 # that line, why no check can tell the two apart)
 EQUIVALENT: list[tuple[str, str, str, str]] = [
@@ -105,6 +101,7 @@ class Verdict(NamedTuple):
 
 # --- the engine: every change of one node, compiled and planted ---
 
+Function = Callable[..., Any]
 Changes = Callable[[Any], Iterable[ast.AST]]  # what may stand in the place of a node
 Skip = Callable[[ast.AST, str, ast.AST], bool]  # parent, its field, node: whether it stays
 
@@ -153,10 +150,7 @@ def _sites(parent: ast.AST, statement: ast.stmt, on_gpu: bool, skip: Skip) -> It
 
 
 def mutants(
-    function: Callable[..., Any],
-    name: str = "",
-    changes: Changes | None = None,
-    skip: Skip = left_alone,
+    function: Function, name: str = "", changes: Changes | None = None, skip: Skip = left_alone
 ) -> Iterator[Mutant]:
     """Every mutant of a Python function, in the order of its code; no two have the same code.
 
@@ -186,7 +180,7 @@ def mutants(
             site.put(site.node)
 
 
-def _undecorated(function: Callable[..., Any]) -> FunctionType:
+def _undecorated(function: Function) -> FunctionType:
     """The function under decorators such as functools.cache."""
     inner = inspect.unwrap(function)
     assert isinstance(inner, FunctionType)
@@ -206,7 +200,7 @@ def _compile(definition: ast.FunctionDef, function: FunctionType) -> CodeType:
 
 
 @contextlib.contextmanager
-def planted(function: Callable[..., Any], code: CodeType) -> Iterator[None]:
+def planted(function: Function, code: CodeType) -> Iterator[None]:
     """Inside the block every caller of `function` runs `code`, and nothing warns.
 
     By whatever name it knows the function: the function itself gets another code object.
@@ -324,10 +318,7 @@ def _with(node: Any, **fields: Any) -> Any:
 
 
 def survivors(
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    inputs: Sequence[Array],
-    **options: Any,
+    forward: Function, backward: Function, inputs: Sequence[Array], **options: Any
 ) -> list[Mutant]:
     """The mutants of anybody's `backward` that `check` with these arguments does not notice.
 
@@ -346,7 +337,7 @@ def survivors(
     return alive
 
 
-def targets() -> dict[str, Callable[..., Any]]:
+def targets() -> dict[str, Function]:
     """What is mutated of this library.
 
     Every backward pass, adjoint and update in `ops`, `network`, `tiled` and `filter`, every
@@ -356,13 +347,13 @@ def targets() -> dict[str, Callable[..., Any]]:
     modules = [importlib.import_module(f"{ops.__name__}.{name}") for name in names]
     modules += [network, filter_module, tiled]
     own = {module.__name__ for module in modules}
-    queue: list[Callable[..., Any]] = []
+    queue: list[Function] = []
     for module in modules:
         classes = [m for m in vars(module).values() if inspect.isclass(m) and m.__module__ in own]
         for function in (f for member in (module, *classes) for f in vars(member).values()):
             if getattr(function, "__module__", "") == module.__name__ and _is_root(function):
                 queue.append(function)
-    found: dict[str, Callable[..., Any]] = {}
+    found: dict[str, Function] = {}
     while queue:
         function = queue.pop(0)
         name = f"{function.__module__}.{function.__qualname__}".partition(".")[2]
@@ -370,7 +361,7 @@ def targets() -> dict[str, Callable[..., Any]]:
         # a wrong view would read foreign memory
         if name not in found and "as_strided" not in inner.__code__.co_names:
             found[name] = function
-            called: list[Any] = [inner.__globals__.get(word) for word in _words(inner.__code__)]
+            called: list[Any] = [inner.__globals__.get(word) for word in inner.__code__.co_names]
             queue += [f for f in called if _is_function(f) and f.__module__ in own]
     return found
 
@@ -384,14 +375,6 @@ def _is_root(function: Any) -> bool:
         return False
     named = "Eq. " in (function.__doc__ or "") and function.__module__ != network.__name__
     return named or function.__name__.endswith(("backward", "_adjoint", "update"))
-
-
-def _words(code: CodeType) -> Iterator[str]:
-    """The names that a code object looks up, those of its inner functions too."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _words(constant)
 
 
 def judge(every: int = 1, functions: Iterable[str] | None = None) -> Iterator[Verdict]:
@@ -452,7 +435,7 @@ def excuses(entry: tuple[str, str, str, str], mutant: Mutant) -> bool:
     return is_there and (new == "*" or mutant.before.replace(old, new, 1) == mutant.after)
 
 
-def _verdict(mutant: Mutant, function: Callable[..., Any], cases: Sequence[str]) -> Verdict:
+def _verdict(mutant: Mutant, function: Function, cases: Sequence[str]) -> Verdict:
     with planted(function, mutant.code):
         by, status = _first_failure(cases), "killed"
     if not by:
