@@ -11,10 +11,9 @@ checks that it is up to date.
 """
 
 import ast
-import contextlib
-import importlib
 import math
 import pathlib
+import pkgutil
 from typing import NamedTuple
 
 import numpy as np
@@ -154,14 +153,7 @@ def is_no_term(parent, field, node):
 
 def find(name):
     """The function of a dotted name within dcfnet_np, a method too."""
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        with contextlib.suppress(ModuleNotFoundError):
-            found = importlib.import_module(".".join(["dcfnet_np", *parts[:cut]]))
-            for part in parts[cut:]:
-                found = getattr(found, part)
-            return found
-    raise LookupError(name)
+    return pkgutil.resolve_name(f"dcfnet_np.{name}")
 
 
 def dropped(equation):
