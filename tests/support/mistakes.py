@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
 
 
 PLACES = {"dcfnet_np": "dcfnet_np", "kernels": "dcfnet_np/kernels", "train": "dcfnet_np/train"}
-PYTEST = "-m pytest -q -x --tb=line -p no:cacheprovider -p no:xdist".split()
+PYTEST = ["-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
 
 
 def plant(mistake: Mistake, folder: pathlib.Path) -> None:
