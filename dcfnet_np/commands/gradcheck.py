@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..gradcheck import mutants, report, table
-from ..gradcheck.checker import GradientResult
+from ..gradcheck import cases, mutants, report
 from ..gradcheck.mutants import Verdict
+from ..gradcheck.pair import GradientResult
 from ..support.errors import Failed
 from . import common
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flag = partial(parser.add_argument, action="store_true")
     common.add_device(parser, "cpu")
     flag("--float32", help="in float32, with the limits that rounding allows")
-    content = ".html or .json: worst cases, every check, error over step"
+    content = "a .json: every check, error over step, mutants"
     common.add_value(parser, "--report", "FILE", Path, content)
     mutants = (
         "also change every backward pass in all small ways, on the CPU, "
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Print a table; exit code 1 where a gradient is wrong, or a mutant survives."""
     if args.report:
         report.check_report(args.report)
-    rows = table.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
+    rows = cases.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
     common.print_table(
         [("op", "eq.", "shape", "gradient", "error", "limit", ""), *map(_words, rows)]
     )
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(rows)} checks, {verdict}")
     verdicts = _judge_mutants() if args.mutants and not wrong else None
     if args.report:
-        report.write_report(args.report, rows, table.sweep_all(), verdicts)
+        report.write_report(args.report, rows, cases.sweep_all(), verdicts)
         print(f"wrote {args.report}")
     if wrong or not rows:
         raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")
@@ -59,9 +59,9 @@ def _words(row: GradientResult) -> tuple[str, ...]:
 
 def _judge_mutants() -> list[Verdict]:
     verdicts: list[Verdict] = list(common.progress_bar(mutants.judge(), unit="mutant"))
-    for each in verdicts:
-        if each.status == "survived":
-            place = f"{each.function}, line {each.line}"
-            print(f"survived: {place}: {each.before}  ->  {each.after}")
+    for mutant, status, _ in verdicts:
+        if status == "survived":
+            place = f"{mutant.function}, line {mutant.line}"
+            print(f"survived: {place}: {mutant.before}  ->  {mutant.after}")
     print(", ".join(f"{count} {status}" for status, count in report.score(verdicts).items()))
     return verdicts

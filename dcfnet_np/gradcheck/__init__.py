@@ -1,14 +1,16 @@
-"""Gradients against finite differences: a checker for anybody's op, and its run over every op and
-equation of ours.
+"""Gradients against finite differences: a checker for anybody's op, and its run over ours.
 
-`checker` knows nothing of this library's ops; `table` is the run over them, `mutants` asks whether
-that run would notice a mistake, and `report` writes it all down.
+`checker` (with `pair`, the rules of an op) knows nothing of this library; `cases` is what is
+checked of it, those of the paper in `equations`; `mutants` asks whether that would notice a
+mistake; `report` writes it all down.
 """
 
-from .checker import GradientError, GradientResult, Sweep, check, sweep
+from .cases import CASES, run_all
+from .checker import Sweep, check, sweep
+from .equations import from_paper, to_paper
 from .mutants import survivors
+from .pair import GradientError, GradientResult
 from .report import write_report
-from .table import CASES, from_paper, run_all, to_paper
 
 __all__ = [
     "CASES",

@@ -178,8 +178,8 @@ BAD = [
     ("convert {tmp}/bad.pth {tmp}/a.npz", "the output must end in .h5"),
     ("convert {tmp}/bad.pth {tmp}/no/a.h5", "there is no folder"),
     ("convert {tmp}/bad.pth {tmp}/a.h5 --arch foo", "--arch must be one of conv1, "),
-    ("gradcheck --report {tmp}/report.txt", "report.txt: a report must end in .html or .json"),
-    ("gradcheck --report {tmp}/no/report.html", "there is no folder"),
+    ("gradcheck --report {tmp}/report.txt", "report.txt: a report must end in .json"),
+    ("gradcheck --report {tmp}/no/report.json", "there is no folder"),
     ("doctor --compile 90", "archs must be names like sm_90, got '90'"),
 ]
 
@@ -385,7 +385,7 @@ def test_convert(dcfnet, data_dir, tmp_path):
 def few_cases(monkeypatch):
     """Only two of the cases, since test_gradcheck.py runs them all; and mutants of one function."""
     chosen = {name: gradcheck.CASES[name] for name in ("relu", "equation 4")}
-    for module in (gradcheck.table, gradcheck.mutants):
+    for module in (gradcheck.cases, gradcheck.mutants):
         monkeypatch.setattr(module, "CASES", chosen)
     name = "ops.relu.relu_backward"
     function = gradcheck.mutants.targets()[name]
@@ -425,7 +425,7 @@ def test_gradcheck_with_a_report_and_mutants(dcfnet, few_cases, tmp_path):
     report = json.loads(path.read_text())
     assert len(report["checks"]) == len(out.splitlines()) - 4 and report["score"]["killed"] == 3
     assert [curve["gradient"] for curve in report["sweeps"]] == ["dx", "dresponse"]
-    del gradcheck.table.CASES["relu"]
+    del gradcheck.cases.CASES["relu"]
     code, out, err = dcfnet("gradcheck", "--mutants")
     assert code == 1 and "3 mutants survived" in err
     assert out.count("survived: ops.relu.relu_backward, line ") == 3

@@ -1,11 +1,12 @@
-"""Mistakes to plant in the library, one at a time, which the tests must notice, and the engine that
-plants them.
+"""Mistakes to plant in the library, one at a time, which the tests must notice.
 
 Each was chosen by hand where no mutation of the syntax tree comes (see gradcheck.mutants): a
 constant of a recipe, the order of two steps, a rule of a data set.  A mistake is planted in a copy
-of the packages, and its tests run on that.
+of the packages, and its tests run on that: whole files, and kernels that are compiled, need more
+than a code object.
 
-python tests/support/mistakes.py [WORD]     plant all whose name or file holds WORD; exit code 1 when one is not noticed
+python tests/support/mistakes.py [WORD]     plant all whose name or file holds WORD, those of the
+                                            kernels too; exit code 1 when one is not noticed
 """
 
 import os
@@ -28,54 +29,44 @@ class Mistake(NamedTuple):
     new: str
 
 
+PLACES = {"dcfnet_np": "dcfnet_np", "kernels": "dcfnet_np/kernels", "train": "dcfnet_np/train"}
+PYTEST = ["-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist"]
+
+
 def plant(mistake: Mistake, folder: pathlib.Path) -> None:
     """Make `folder` a copy of the packages, as they install, with the mistake in it."""
-    here = {"dcfnet_np": "dcfnet_np", "kernels": "dcfnet_np/kernels", "train": "dcfnet_np/train"}
-    for room, installed in here.items():
-        shutil.copytree(
-            ROOT / room, folder / installed, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    ignore = shutil.ignore_patterns("__pycache__")
+    for room, installed in PLACES.items():
+        shutil.copytree(ROOT / room, folder / installed, ignore=ignore)
     room, rest = mistake.file.split("/", 1)
-    path = folder / here[room] / rest
+    path = folder / PLACES[room] / rest
     text = path.read_text(encoding="utf-8")
     if mistake.old not in text:
-        raise ValueError(
-            f"{mistake.name!r}: nothing to replace in {mistake.file}; the source has changed"
-        )
+        raise ValueError(f"{mistake.name!r}: {mistake.file} has changed, nothing to replace")
     path.write_text(text.replace(mistake.old, mistake.new, 1), encoding="utf-8")
 
 
-def test_file(name: str) -> pathlib.Path:
+def test_file(name: str) -> str:
     """The file of that name, in whichever folder of tests/."""
     (path,) = (ROOT / "tests").rglob(name)
-    return path
+    return str(path)
 
 
-def run(mistake: Mistake) -> tuple[int, str]:
-    """Run the tests with the mistake planted; returns pytest's exit code, 1 where it was noticed,
-    and output.
-    """
+def run(mistake: Mistake) -> tuple[bool, str]:
+    """Whether one of its tests fails with the mistake planted, and what pytest says."""
+    words = [test_file(w) if w.endswith(".py") else w for w in shlex.split(mistake.tests)]
     with tempfile.TemporaryDirectory() as folder:
         plant(mistake, pathlib.Path(folder))
-        words = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "--tb=line",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-        ]
-        words += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
-        for word in shlex.split(mistake.tests):
-            words.append(str(test_file(word)) if word.endswith(".py") else word)
-        before = os.environ.get("PYTHONPATH", "")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [folder, before]))}
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+        paths = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+        done = subprocess.run(
+            [sys.executable, *PYTEST, "-c", str(ROOT / "pyproject.toml"), *words],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+        )
+    output = done.stdout + done.stderr
+    return done.returncode == 1 and "1 failed" in output, output[-2000:]
 
 
 def in_file(file: str, tests: str, rows: list[tuple[str, str, str]]) -> list[Mistake]:
@@ -622,18 +613,15 @@ MISTAKES = [
 
 def main(words: list[str]) -> int:
     """Plant the mistakes that `words` choose, and print what becomes of each."""
-    chosen = [m for m in MISTAKES if all(word in f"{m.name} {m.file}" for word in words)]
+    from mistakes_kernels import KERNELS
+
+    chosen = [m for m in MISTAKES + KERNELS if all(word in f"{m.name} {m.file}" for word in words)]
     missed = 0
     for number, mistake in enumerate(chosen, start=1):
-        code, output = run(mistake)
-        noticed = code == 1 and "1 failed" in output
+        noticed, output = run(mistake)
         missed += not noticed
-        print(
-            f"{number}/{len(chosen)} {'noticed' if noticed else 'MISSED'}: {mistake.file}: {mistake.name}",
-            flush=True,
-        )
-        if not noticed:
-            print(output[-2000:])
+        verdict = "noticed" if noticed else f"MISSED\n{output}\nMISSED"
+        print(f"{number}/{len(chosen)} {verdict}: {mistake.file}: {mistake.name}", flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} noticed")
     return int(missed > 0)
 

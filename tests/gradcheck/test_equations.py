@@ -17,7 +17,7 @@ SHAPES = [(7, 7), (6, 6), (5, 8), (6, 9)]
 
 
 class Problem:
-    """Template, search and label at random, without any symmetry; lambda of the size of the energy."""
+    """Template, search and label at random, without any symmetry; lambda like the energy."""
 
     def __init__(self, rng, shape, channels, n=2):
         self.shape = shape
@@ -49,13 +49,7 @@ def problem(request, rng, shape):
     return Problem(rng, shape, request.param)
 
 
-@pytest.fixture
-def three_channels(rng, shape):
-    return Problem(rng, shape, 3)
-
-
-# ------------------------------------------------------------------------------------------ Eqs. 1,
-# 2 and 3
+# --- Eqs. 1, 2 and 3 ---
 
 
 def test_eq2_solves_the_system_of_every_bin(problem):
@@ -111,12 +105,11 @@ def test_a_shifted_search_moves_the_response(problem):
     np.testing.assert_allclose(moved, np.roll(still, (1, 2), (-2, -1)), atol=1e-12)
 
 
-# ----------------------------------------------------------------------------------------------
-# Eqs. 5 to 11
+# --- Eqs. 5 to 11 ---
 
 
 def test_eq5_loses_nothing(rng, shape):
-    """dz = F^-1(F(dz)): going through the Fourier domain by the paper's convention is the identity."""
+    """dz = F^-1(F(dz)): through the Fourier domain by the paper's convention is the identity."""
     dz = rng.standard_normal((2, 3, *shape))
     np.testing.assert_allclose(irfft2(rfft2(dz), shape), dz, atol=1e-14)
     np.testing.assert_allclose(rfft2_adjoint(from_paper(rfft2(dz), shape), shape), dz, atol=1e-14)
@@ -128,61 +121,35 @@ def response_conj_f(p, template_f):
 
 
 def test_eqs_9_and_10_are_wirtinger_derivatives(problem, rng):
-    """phi^ and phi^* "as independent variables": by phi^, (d/dRe - i d/dIm) / 2; by phi^*, (d/dRe +
-    i d/dIm) / 2.
+    """phi^ and phi^* "as independent variables": (d/dRe - i d/dIm) / 2, and with a plus.
 
     Every bin depends on itself alone, so one step moves all bins of a channel at once.
     """
     p = problem
-    bins = p.template_f.shape[2:]
-    dresponse_f = rng.standard_normal((2, *bins)) + 1j * rng.standard_normal((2, *bins))
+    shape = len(p.template), *p.template_f.shape[2:]
+    d_f = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
     energy = dcf.template_energy(p.template_f, p.lam)
     response_f = dcf.correlate(p.filter_f, p.search_f)
-    by_template = dcf.template_gradient_f(
-        dresponse_f, p.template_f, p.search_f, p.label_f, response_f, energy
-    )
-    by_conjugate = dcf.template_conj_gradient_f(dresponse_f, p.template_f, response_f, energy)
+    known = p.template_f, p.search_f, p.label_f, response_f, energy
+    by_template = dcf.template_gradient_f(d_f, *known)
+    by_conjugate = dcf.template_conj_gradient_f(d_f, p.template_f, response_f, energy)
     h = 1e-5 * abs(p.template_f).max()
     for channel in range(p.template.shape[1]):
         step = np.zeros_like(p.template_f)
         step[:, channel] = h
-
-        def slope(unit, step=step):
-            change = response_conj_f(p, p.template_f + unit * step) - response_conj_f(
-                p, p.template_f - unit * step
-            )
-            return change / (2 * h)
-
-        by_real, by_imaginary = slope(1), slope(1j)
+        by_real, by_imaginary = (
+            (response_conj_f(p, p.template_f + s) - response_conj_f(p, p.template_f - s)) / (2 * h)
+            for s in (step, 1j * step)
+        )
         for analytic, numeric in (
-            (by_template[:, channel], dresponse_f * (by_real - 1j * by_imaginary) / 2),
-            (by_conjugate[:, channel], dresponse_f * (by_real + 1j * by_imaginary) / 2),
+            (by_template[:, channel], d_f * (by_real - 1j * by_imaginary) / 2),
+            (by_conjugate[:, channel], d_f * (by_real + 1j * by_imaginary) / 2),
         ):
             assert abs(numeric - analytic).max() <= 5e-8 * abs(analytic).max()
 
 
-def test_the_layer_is_its_equations(problem):
-    """`dcf_backward` is Eqs. 6 to 11 in their order, and nothing else."""
-    p = problem
-    response, cache = dcf.dcf_forward(p.template, p.search, p.label_f, p.lam)
-    np.testing.assert_allclose(response, dcf.respond(p.filter_f, p.search_f, p.shape), atol=1e-12)
-    dtemplate, dsearch = dcf.dcf_backward(response, cache)
-    d_f = rfft2(response)
-    np.testing.assert_allclose(dsearch, irfft2(d_f[:, None] * p.filter_f, p.shape), atol=1e-12)
-    # d_f is rfft2(response)
-    response_f, energy = d_f[:, None], dcf.template_energy(p.template_f, p.lam)
-    eq9 = (
-        d_f[:, None]
-        * ((p.search_f * p.label_f).conj() - (response_f * p.template_f).conj())
-        / energy
-    )
-    eq10 = -d_f[:, None] * response_f.conj() * p.template_f / energy
-    np.testing.assert_allclose(dtemplate, irfft2(eq10 + eq9.conj(), p.shape), atol=1e-12)
-
-
 def journal_backward(dresponse, cache):
-    """The 2023 journal version of Eqs. 9-11: one channel's own product where the whole response g^*
-    belongs.
+    """The 2023 journal version of Eqs. 9-11: one channel's own product in the place of g^*.
 
     It treats channels as if each had its own response.  But w^l has the energy of all channels in
     its denominator, so phi^l(x) moves every channel's share of the response.
@@ -233,8 +200,7 @@ def test_the_counts_of_the_half_spectrum_matter(rng, shape):
     assert error > 0.10
 
 
-# --------------------------------------------------------------------------------------------- Eqs.
-# 12 and 13
+# --- Eqs. 12 and 13 ---
 
 
 def running_mean(templates_f, label_f, lam, rate):
