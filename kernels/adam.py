@@ -30,7 +30,7 @@ def step(
 ) -> None:
     """Step number `step`, from 1, of Adam; writes parameters, velocity and squares in place.
 
-    All four are flat, of one length and dtype.  Reference: `dcfnet_np.train.adam.adam_step`.
+    All four are flat, of one length and dtype.  Reference: `dcfnet_np.train.optimisers.adam_step`.
     """
     dtype = c_type(parameters, "adam.step: parameters")
     require(parameters, "adam.step: parameters", parameters.dtype, (None,))
@@ -54,7 +54,7 @@ def step(
 def update_average(average: Array, parameters: Array, *, share: float) -> None:
     """average += share * (parameters - average), both flat, of one length and dtype.
 
-    Reference: `dcfnet_np.train.adam.update_average`.
+    Reference: `dcfnet_np.train.optimisers.update_average`.
     """
     dtype = c_type(parameters, "adam.update_average: parameters")
     require(parameters, "adam.update_average: parameters", parameters.dtype, (None,))

@@ -23,7 +23,7 @@ def gather(
     out: Array | None = None,
 ) -> Array:
     """The crops of these indices, changed as in `train.augment`, minus `mean`:
-    `train.loop.Batches.images`.
+    `train.plain_step.PairImages.images`.
 
     crops: (count, 3, H, W) uint8; index: (N,) int32, every one < count, which is not checked: they
     are on the GPU;

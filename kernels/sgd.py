@@ -23,7 +23,7 @@ def step(
     velocity.
 
     All three are flat, of one length and dtype; parameters and velocity are written in place.
-    Reference: `dcfnet_np.train.sgd.sgd_step`.
+    Reference: `dcfnet_np.train.optimisers.sgd_step`.
     """
     dtype = c_type(parameters, "sgd.step: parameters")
     require(parameters, "sgd.step: parameters", parameters.dtype, (None,))

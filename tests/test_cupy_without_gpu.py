@@ -113,15 +113,9 @@ def test_gradients_are_checked(tmp_path):
 
 
 def test_training_works(tmp_path):
-    from test_train import write_sequence
+    from training import write_crops
 
-    from dcfnet_np.train import prepare
-
-    prepare.prepare(
-        [write_sequence(tmp_path / name, 6) for name in ("ant", "bee")],
-        tmp_path / "crops.h5",
-        size=24,
-    )
+    write_crops(tmp_path)
     command = (
         "-m",
         "dcfnet_np",

@@ -1,4 +1,4 @@
-"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu and adam.cu against dcfnet_np.train.sgd and adam."""
+"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu and adam.cu against dcfnet_np.train.optimisers."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from kernel_device import device, full_size_device, relative_error  # noqa: F401
 
 from dcfnet_np.kernels import adam, lrn, sgd
 from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
-from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, adam_step, update_average
-from dcfnet_np.train.sgd import sgd_step
+from dcfnet_np.train.optimisers import EPSILON, SQUARES_DECAY, adam_step, sgd_step, update_average
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 # alpha near 1, so that the sum over channels matters; beta with and without the short cut

@@ -8,8 +8,9 @@ another size.
 Crops may be stored with a margin around the network's input.  Two steps lead from there to the
 network:
 
-    cut      on bytes, on the CPU: the window that the network sees, moved, scaled, turned; upside down; gray; blurred
-    augment  on floats, on any device: mirror images, contrast, brightness and colour
+    cut_images      on bytes, on the CPU: the window that the network sees, moved, scaled, turned;
+                    upside down; gray; blurred
+    augment_images  on floats, on any device: mirror images, contrast, brightness and colour
 
 The window of the template is never moved, scaled or turned, only that of the search image: the
 filter is learnt from a centred, upright target.  Where the search window moves by (dx, dy), the
@@ -48,12 +49,12 @@ class Augmentation(NamedTuple):
 
     @property
     def relights(self) -> bool:
-        """Whether `augment` has anything to do."""
+        """Whether `augment_images` has anything to do."""
         return self.flip or self.light > 0 or self.colour > 0
 
     @property
     def cuts(self) -> bool:
-        """Whether `cut` does anything but cut the middle out."""
+        """Whether `cut_images` does anything but cut the middle out."""
         return self.jitter > 0 or self.warps or self.upside_down or self.gray > 0 or self.blur > 0
 
     @property
@@ -63,7 +64,7 @@ class Augmentation(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What `augment` does to a batch of N pairs: to 2N images, the templates first."""
+    """What `augment_images` does to a batch of N pairs: to 2N images, the templates first."""
 
     mirrored: np.ndarray  # (2N,) bool
     contrast: np.ndarray  # (2N,), a factor, as the next two
@@ -72,7 +73,7 @@ class Changes(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """What `cut` does to a batch of N pairs."""
+    """What `cut_images` does to a batch of N pairs."""
 
     shift: np.ndarray  # (N, 2) int, by which the search window moves, right and down
     scale: np.ndarray  # (N,), of the search window
@@ -92,7 +93,7 @@ def _draw(pairs: np.ndarray, epoch: int, seed: int) -> np.ndarray:
 
 
 def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtype: Any) -> Changes:
-    """What `augment` does to these pairs (N, 2) in this epoch."""
+    """What `augment_images` does to these pairs (N, 2) in this epoch."""
     draws = _draw(pairs, epoch, augmentation.seed)
 
     def by_image(columns: np.ndarray, strength: float) -> np.ndarray:
@@ -109,7 +110,7 @@ def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtyp
 
 
 def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts:
-    """What `cut` does to these pairs (N, 2) in this epoch."""
+    """What `cut_images` does to these pairs (N, 2) in this epoch."""
     draws = _draw(pairs, epoch, augmentation.seed)[:, 11:]
     share = (draws[:, 4] + 1) / 2  # evenly from 0 to 1
     return Cuts(
@@ -168,7 +169,7 @@ def check_margin(augmentation: Augmentation, margin: int) -> None:
         )
 
 
-def cut(
+def cut_images(
     raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmentation: Augmentation
 ) -> np.ndarray:
     """What the network sees of a batch of stored crops.
@@ -232,7 +233,9 @@ def _warped(crop: np.ndarray, size: int, cuts: Cuts, i: int) -> np.ndarray:
     )
 
 
-def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Array:
+def augment_images(
+    images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation
+) -> Array:
     """Mirrored and re-lit copies of a batch of pairs.
 
     images: (2N, 3, H, W) float, 0..255, the N templates first, then their N searches; pairs: (N, 2)

@@ -15,6 +15,7 @@ import numpy as np
 from dcfnet_np.archives import open_stored_zip
 from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.files import replacing
+from dcfnet_np.train.optimisers import Learnt
 
 FORMAT_VERSION = 3
 # bytes; networks of these kinds take less than 1 MB, the log about 1 KB an epoch
@@ -33,12 +34,23 @@ class Checkpoint(NamedTuple):
     steps: int = 0
     loss: float = 0.0  # sum over the pairs of these steps, without those left out
     left_out: int = 0  # pairs of these steps that exploded
-    surplus: float = 0.0  # of such pairs in the run, see `step.judge`
+    surplus: float = 0.0  # of such pairs in the run, see `exploding`
     seconds: float = 0.0  # that these steps took
     waited: float = 0.0  # of these seconds, for crops
     records: tuple[dict[str, Any], ...] = ()  # the log's lines, one for each finished epoch
     squares: dict[str, Array] = {}  # noqa: RUF012  of Adam: the running mean of the gradient's square
     average: dict[str, Array] = {}  # noqa: RUF012  of the parameters, with config.averaging
+
+    def learnt(self, steps: int) -> Learnt:
+        """What the run has learnt, after so many steps in all its epochs."""
+        return Learnt(self.parameters, self.velocity, self.squares, self.average, steps)
+
+    def with_learnt(self, learnt: Learnt) -> "Checkpoint":
+        """The same state with what was learnt since."""
+        parameters, velocity, squares, average, _ = learnt
+        return self._replace(
+            parameters=parameters, velocity=velocity, squares=squares, average=average
+        )
 
 
 class CheckpointError(ValueError):

@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it; the exit code.  Where mpirun started several processes, an error of one ends all."""
     from dcfnet_np.train import parallel
 
-    processes = parallel.start()
+    processes = parallel.join_processes()
     try:
         return _run(args, processes)
     except BaseException as error:
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, processes: "Processes") -> int:
-    from dcfnet_np.train.loop import train
+    from dcfnet_np.train.loop import RunOptions, train
 
     config = settings(args)
     if args.track_every < 1 or not args.checkpoint_seconds >= 0:
@@ -158,11 +158,11 @@ def _run(args: argparse.Namespace, processes: "Processes") -> int:
     first = processes.rank == 0
     bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()
     with warning_lines(), bar as watcher:
-        weights = train(
-            args.crops, config, args.out, device=args.device, resume=args.resume, tf32=args.tf32, track=args.track,
-            track_every=args.track_every, checkpoint_seconds=args.checkpoint_seconds, processes=processes,
-            watcher=watcher,
+        options = RunOptions(
+            args.device, args.resume, args.tf32, args.track, args.track_every,
+            args.checkpoint_seconds,
         )  # fmt: skip
+        weights = train(args.crops, config, args.out, options, processes=processes, watcher=watcher)
     if first:
         print(f"wrote {weights}")
     return 0

@@ -47,16 +47,18 @@ class Config:
     blur: float = 0.0
     rotate: float = 0.0
     stretch: float = 0.0
-    optimiser: str = "sgd"  # or adam: see train.adam
+    optimiser: str = "sgd"  # or adam: see train.optimisers
     # what a step leaves of the running average of the weights; 0: no average
     averaging: float = 0.0
-    # of the learning rate: constant, step, logspace, cosine; see train.sgd
+    # of the learning rate: constant, step, logspace, cosine; see train.optimisers
     schedule: str = "logspace"
     lr_start: float = 1e-2
     lr_end: float = 1e-5  # of logspace and cosine
     lr_steps: tuple[int, ...] = ()  # of step: a tenth after so many epochs
     momentum: float = 0.9
-    weight_decay: float = 5e-5  # gamma/2 ||theta||^2, see train.sgd; the MATLAB codes have 5e-4
+    weight_decay: float = (
+        5e-5  # gamma/2 ||theta||^2, see train.optimisers; the MATLAB codes have 5e-4
+    )
     # as in tracking; the released code trained with 109, 120, 119
     mean: tuple[float, ...] = (104.0, 117.0, 123.0)
     # the crops' validation sequences give no training pairs; else they are learnt from too
@@ -69,7 +71,7 @@ class Config:
 
     def __post_init__(self) -> None:
         from dcfnet_np import network, presets
-        from dcfnet_np.train import pairs, sgd
+        from dcfnet_np.train import optimisers, pairs
 
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))  # JSON has lists
         object.__setattr__(self, "mean", tuple(self.mean))
@@ -79,7 +81,7 @@ class Config:
             "lam_divisor": ("none", "elements"),
             "pairs": pairs.MODES,
             "optimiser": ("sgd", "adam"),
-            "schedule": sgd.SCHEDULES,
+            "schedule": optimisers.SCHEDULES,
         }
         rules = {
             name: (getattr(self, name) in known, f"one of {', '.join(known)}")
@@ -132,9 +134,9 @@ class Config:
 
     def learning_rate(self, epoch: int) -> float:
         """The rate of an epoch, 0-based."""
-        from dcfnet_np.train import sgd
+        from dcfnet_np.train.optimisers import learning_rate
 
-        return sgd.learning_rate(
+        return learning_rate(
             self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps
         )
 
@@ -144,10 +146,14 @@ class Config:
         """
         return math.floor(step * self.cosine_window) > math.floor((step - 1) * self.cosine_window)
 
-    def regulariser(self, size: int) -> float:
-        """What stands for lambda in Eq.
+    def label_sigma(self, size: int) -> float:
+        """The label's standard deviation in pixels, when the crops are of `size` pixels."""
+        return self.sigma_factor * size / (1 + self.padding)
 
-        2 when the crops are of `size` pixels: divided energies are a larger lambda.
+    def regulariser(self, size: int) -> float:
+        """What stands for lambda in Eq. 2, when the crops are of `size` pixels.
+
+        Energies that are divided by H W D are a lambda so many times as large.
         """
         from dcfnet_np import network
 

@@ -54,7 +54,7 @@ class Box(NamedTuple):
 Tracks = Mapping[tuple[str, Any], list[Box]]  # {(video, target): its boxes}
 
 
-def find(root: Path) -> list[Entry]:
+def find_annotations(root: Path) -> list[Entry]:
     """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file itself; maybe
     none.
     """
@@ -79,8 +79,8 @@ def find(root: Path) -> list[Entry]:
     return coco or [entry for folder in folders for entry in _yolo_entries(folder)]
 
 
-def read(entry: Entry) -> list[Sequence]:
-    """Every target of an entry that `find` found.  Raises DatasetError."""
+def read_annotations(entry: Entry) -> list[Sequence]:
+    """Every target of an entry that `find_annotations` found.  Raises DatasetError."""
     try:
         tracks = _read_coco(entry.truth) if entry.format == "coco" else _read_yolo(entry)
     except DatasetError:

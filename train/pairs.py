@@ -16,7 +16,7 @@ MAX_GAP = 10  # frames, the paper's limit
 MODES = ("all", "ahead", "near")
 
 
-def partners(
+def partner_ranges(
     sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP
 ) -> tuple[np.ndarray, np.ndarray]:
     """For every crop the range [first, last) of crops that it may be paired with, itself included.
@@ -27,16 +27,18 @@ def partners(
     sequence, frame = np.asarray(sequence, np.int64), np.asarray(frame, np.int64)
     if sequence.ndim != 1 or sequence.shape != frame.shape:
         raise ValueError(
-            f"partners: sequence and frame must be (n,), got {sequence.shape} and {frame.shape}"
+            f"partner_ranges: sequence and frame must be (n,), got {sequence.shape} and {frame.shape}"
         )
     if max_gap < 1:
-        raise ValueError(f"partners: max_gap must be at least 1, got {max_gap}")
+        raise ValueError(f"partner_ranges: max_gap must be at least 1, got {max_gap}")
     if len(frame) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     # One axis of time for all sequences, with gaps between them that no pair can bridge.
     time = sequence * (frame.max() - frame.min() + max_gap + 1) + frame
     if np.any(np.diff(time) <= 0):
-        raise ValueError("partners: crops must be sorted by sequence and frame, each frame once")
+        raise ValueError(
+            "partner_ranges: crops must be sorted by sequence and frame, each frame once"
+        )
     first = np.searchsorted(time, time - max_gap, side="left")
     last = np.searchsorted(time, time + max_gap, side="right")
     return first.astype(np.int64), last.astype(np.int64)
@@ -45,10 +47,10 @@ def partners(
 def all_pairs(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> np.ndarray:
     """Every unordered pair once, as (earlier, later) indices: (count, 2) int64, by the earlier one.
 
-    sequence, frame: as in `partners`.  N consecutive frames of one video give 10 N - 55 for N >=
+    sequence, frame: as in `partner_ranges`.  N consecutive frames of one video give 10 N - 55 for N >=
     10, the paper's 1,651,360 for 166,643 frames of 274 videos.
     """
-    _, last = partners(sequence, frame, max_gap)
+    _, last = partner_ranges(sequence, frame, max_gap)
     later = last - np.arange(len(last)) - 1  # how many partners each crop has after it
     template = np.repeat(np.arange(len(last)), later)
     # Counts 1, 2, ... up anew for every template.
@@ -68,14 +70,14 @@ def epoch_pairs(
 ) -> np.ndarray:
     """The (template, search) index pairs of one epoch, shuffled: (count, 2) int64.
 
-    sequence, frame: as in `partners`.  mode: one of MODES, see the top of this file.  With `count`
+    sequence, frame: as in `partner_ranges`.  mode: one of MODES, see the top of this file.  With `count`
     the list is cut, or continued with further rounds, to that many pairs.  A crop with no partner
     is left out.  Raises ValueError when no crop has one.
     """
     if mode not in MODES:
         raise ValueError(f"epoch_pairs: mode must be one of {', '.join(MODES)}, got {mode!r}")
     rng = np.random.default_rng([seed, epoch])
-    first, last = partners(sequence, frame, max_gap)
+    first, last = partner_ranges(sequence, frame, max_gap)
     if mode == "ahead":
         first = np.arange(len(first))
     pool = (

@@ -136,7 +136,7 @@ def _allowed_cores() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def start() -> Processes:
+def join_processes() -> Processes:
     """The processes that mpirun started, or this one alone.
 
     ValueError when they have no mpi4py to meet by.

@@ -74,16 +74,14 @@ def run(args: argparse.Namespace) -> int:
     from concurrent.futures.process import BrokenProcessPool
 
     from .crops import read_crops
-    from .prepare import prepare
+    from .prepare import Window, prepare_crops
 
     try:
         with warning_lines(), _bars() as progress:
-            counts = prepare(
+            counts = prepare_crops(
                 args.folders,
                 args.out,
-                padding=args.padding,
-                size=args.size,
-                margin=args.margin,
+                Window(args.padding, args.size, args.margin),
                 validation=args.validation,
                 exclude=[name for name in args.exclude.split(",") if name],
                 benchmarks=args.benchmarks,

@@ -28,7 +28,7 @@ def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.S
     return sequences
 
 
-def success(
+def track_sequences(
     weights: Weights,
     preset: str,
     device: str,

@@ -28,7 +28,7 @@ from dcfnet_np import gradcheck
 from dcfnet_np.filter import OnlineFilter, exact_filter, incremental_loss
 from dcfnet_np.ops.fourier import irfft2, rfft2
 from dcfnet_np.ops.loss import response_loss_forward
-from dcfnet_np.train.sgd import sgd_step
+from dcfnet_np.train.optimisers import sgd_step
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "equations.md"
 LIMIT = 5e-8  # of an error by value; those of gradcheck's cases have their own
@@ -55,7 +55,7 @@ EQUATIONS = [
              ("equation 3",), ("test_dcf.test_response_is_a_circular_correlation",
                                "test_equations.test_a_shifted_search_moves_the_response")),
     Equation("4", "objective", ("ops.loss.response_loss_forward", "ops.loss.response_loss_backward",
-                                "train.sgd.sgd_step"),
+                                "train.optimisers.sgd_step"),
              "derivation/fourier.md#the-objective-eq-4", ("equation 4", "loss_by_value", "step_by_value"), ()),
     Equation("5", "gradients through the transform pair",
              ("ops.fourier.rfft2_adjoint", "ops.fourier.irfft2_adjoint", "ops.fourier.mirror_count"),

@@ -14,10 +14,10 @@ import pytest
 from layouts import HEIGHT, LAYOUTS, WIDTH, davis, otb, write_png, write_rows, write_xml
 
 from dcfnet_np.evaluation import datasets
-from dcfnet_np.train import prepare
-from dcfnet_np.train.crops import held_out, read_crops
+from dcfnet_np.train.crops import held_out_videos, read_crops
+from dcfnet_np.train.prepare import Window, prepare_crops
 
-SIZE, MARGIN = 33, 5
+SIZE, MARGIN, DEFAULT = 33, 5, Window()
 BOXES = np.array(
     [[60, 50, 20, 31], [64, 52, 23, 30], [3, 5, 40, 24], [190, 150, 48, 45], [70, 60, 19, 17]],
     float,
@@ -28,9 +28,9 @@ BOXES = np.array(
 def made(tmp_path):
     """made(folders...) -> the counts and the content of crops.h5, with its margin."""
 
-    def run(*folders, **settings):
+    def run(*folders, window=(2.0, SIZE, MARGIN), **settings):
         out = tmp_path / "crops.h5"
-        counts = prepare.prepare(folders, out, **({"size": SIZE, "margin": MARGIN} | settings))
+        counts = prepare_crops(folders, out, Window(*window), **settings)
         assert sorted(path.name for path in tmp_path.glob("crops*")) == ["crops.h5"]
         return counts, read_crops(out, margin=True)
 
@@ -81,7 +81,7 @@ def test_layout(tmp_path, made, layout):
 )
 def test_other_sizes(tmp_path, made, padding, size, margin):
     otb(tmp_path, "ant", BOXES)
-    _, data = made(tmp_path / "ant", padding=padding, size=size, margin=margin)
+    _, data = made(tmp_path / "ant", window=(padding, size, margin))
     assert (data.padding, data.size, data.margin) == (padding, size, margin)
     assert data.crops.shape == (5, 3, size + 2 * margin, size + 2 * margin)
     for index, crop in enumerate(data.crops):
@@ -99,7 +99,8 @@ def test_without_its_margin_a_crop_is_that_of_no_margin(tmp_path, rng):
         assert cv2.imwrite(str(tmp_path / f"ant/img/{index}.png"), noise)
     found = []
     for margin in (0, 7):
-        prepare.prepare([tmp_path / "ant"], tmp_path / "crops.h5", size=SIZE, margin=margin)
+        window = Window(size=SIZE, margin=margin)
+        prepare_crops([tmp_path / "ant"], tmp_path / "crops.h5", window)
         data = read_crops(tmp_path / "crops.h5")
         assert data.margin == 0
         found.append(data.crops.astype(int))
@@ -255,17 +256,19 @@ def test_the_order_of_folders_does_not_matter(tmp_path, made):
 
 def test_the_split_depends_on_the_name_of_the_video_alone():
     names = [f"video{index}" for index in range(500)]
-    alone = held_out(names)
+    alone = held_out_videos(names)
     assert 30 <= alone.sum() <= 70
-    np.testing.assert_array_equal(held_out(names[::-1])[::-1], alone)
-    np.testing.assert_array_equal(held_out(names[:250])[:250], alone[:250])
-    assert (held_out(names, 0.3) >= alone).all() and held_out(names, 0.3).sum() > alone.sum()
-    assert not held_out(names, 0).any()
-    assert held_out(["video0", "video1", "video0"]).tolist() in (
+    np.testing.assert_array_equal(held_out_videos(names[::-1])[::-1], alone)
+    np.testing.assert_array_equal(held_out_videos(names[:250])[:250], alone[:250])
+    assert (held_out_videos(names, 0.3) >= alone).all() and held_out_videos(
+        names, 0.3
+    ).sum() > alone.sum()
+    assert not held_out_videos(names, 0).any()
+    assert held_out_videos(["video0", "video1", "video0"]).tolist() in (
         [True, False, True],
         [False, True, False],
     )
-    assert held_out(["video0", "video0"]).tolist() == [False, False]
+    assert held_out_videos(["video0", "video0"]).tolist() == [False, False]
 
 
 def test_targets_of_one_video_are_on_one_side(tmp_path, made):
@@ -300,7 +303,7 @@ def test_what_the_file_says_of_itself(tmp_path, made):
 
 def test_a_lazy_reader_holds_no_crops(tmp_path):
     otb(tmp_path, "ant", np.tile(BOXES, (8, 1)))
-    prepare.prepare([tmp_path / "ant"], tmp_path / "crops.h5", size=125)
+    prepare_crops([tmp_path / "ant"], tmp_path / "crops.h5")
     for margin in (False, True):
         whole = read_crops(tmp_path / "crops.h5", margin=margin)
         tracemalloc.start()
@@ -367,11 +370,11 @@ def test_read_crops_refuses_other_files(tmp_path, made):
 # --- bad input: one clear line ---
 
 
-def refused(*folders, out=None, **settings):
+def refused(*folders, out=None, window=DEFAULT, **settings):
     """The message with which prepare refuses; nothing is left behind."""
     out = out or folders[0].parent / "crops.h5"
     with pytest.raises(ValueError) as info:
-        prepare.prepare(folders, out, **settings)
+        prepare_crops(folders, out, window, **settings)
     assert not list(out.parent.glob("crops*")) and "\n" not in str(info.value)
     return str(info.value)
 
@@ -379,9 +382,9 @@ def refused(*folders, out=None, **settings):
 def test_bad_arguments(tmp_path):
     otb(tmp_path, "ant", BOXES)
     ant = tmp_path / "ant"
-    assert "padding must be > 0, got -1" in refused(ant, padding=-1)
-    assert "size must be >= 20, got 8" in refused(ant, size=8)
-    assert "margin must be >= 0, got -1" in refused(ant, margin=-1)
+    assert "padding must be > 0, got -1" in refused(ant, window=Window(padding=-1))
+    assert "size must be >= 20, got 8" in refused(ant, window=Window(size=8))
+    assert "margin must be >= 0, got -1" in refused(ant, window=Window(margin=-1))
     assert "validation must be >= 0 and < 1, got 1" in refused(ant, validation=1)
     assert "workers must be >= 1, got 0" in refused(ant, workers=0)
     assert "out must be a name that ends in .h5" in refused(ant, out=ant / "groundtruth_rect.txt")
@@ -524,9 +527,8 @@ def test_the_command(tmp_path, dcfnet):
 
 
 def test_training_sequences_that_are_cut_already(data_dir, tmp_path):
-    assert prepare.prepare([data_dir / "train" / "segtrack_girl"], tmp_path / "crops.h5") == {
-        "crops": 21
-    }
+    counts = prepare_crops([data_dir / "train" / "segtrack_girl"], tmp_path / "crops.h5")
+    assert counts == {"crops": 21}
     data = read_crops(tmp_path / "crops.h5")
     assert data.crops.shape == (21, 3, 125, 125)
     assert 20 < data.crops.mean() < 200

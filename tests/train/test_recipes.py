@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dcfnet_np.presets import PRESETS
+from dcfnet_np import network, presets
 from dcfnet_np.train.config import Config, recipe
 
 # Sources: the paper, Secs. 3.4 and 4.1; MATLAB v1 (train_DCFNet.m, learning rate 1e-5 and 20
@@ -50,23 +50,33 @@ TABLE = {
 
 
 def test_the_table_has_every_recipe():
-    assert set(TABLE) == set(PRESETS)
+    assert set(TABLE) == set(presets.PRESETS)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_setting(name):
     got, want = dataclasses.asdict(recipe(name)), {**ALL, **TABLE[name], "preset": name}
     assert {field: got[field] for field in want} == want
+    preset = presets.get_preset(name)
+    for field in ("padding", "sigma_factor", "lam", "lam_divisor"):
+        assert got[field] == getattr(preset, field), field
+    assert network.feature_size(125, got["arch"], "valid") == 121
+
+
+def test_a_preset_from_a_file_has_the_recipe_of_the_one_it_names(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"preset": "paper", "learning_rate": 0.02}')
+    named = dataclasses.replace(recipe("paper"), preset="paper:learning_rate=0.02")
+    assert recipe(str(path)) == named
+    assert recipe("careful:num_scales=5").epochs == recipe("default").epochs
 
 
 def test_what_a_plain_config_is():
     """The released PyTorch code's, but for the mean, which is that of tracking, and pairs on both
     sides in time.
     """
-    got, want = (
-        dataclasses.asdict(Config()),
-        {**ALL, **PYTORCH, "preset": "default", "pairs": "near"},
-    )
+    got, want = dataclasses.asdict(Config()), {**ALL, **PYTORCH}
+    want |= {"preset": "default", "pairs": "near"}
     want |= {"mean": (104.0, 117.0, 123.0), "initial_scale": 1.0}
     assert {field: got[field] for field in want} == want
 
@@ -81,14 +91,16 @@ def test_rates_labels_and_regularisers():
         config = recipe(name)
         got = [config.learning_rate(epoch) for epoch in (0, 1, config.epochs - 1)]
         np.testing.assert_allclose(got, want, rtol=1e-12)
-    sizes = {
-        "paper": 1e-4,
-        "matlab-v1": 1e-4 * 468_512,
-        "matlab-v2": 1e-4 * 468_512,
-        "pytorch": 1e-4,
-        "default": 1e-4,
-    }
-    for name, want in sizes.items():  # 121 * 121 * 32 = 468,512
-        assert recipe(name).regulariser(125) == pytest.approx(want, rel=1e-12)
+    for name in TABLE:  # 121 * 121 * 32 = 468,512
+        factor = 468_512 if name.startswith("matlab") else 1
+        assert recipe(name).regulariser(125) == pytest.approx(1e-4 * factor, rel=1e-12)
+        sigma = 5.0 if recipe(name).padding == 1.5 else 25 / 6
+        assert recipe(name).label_sigma(125) == pytest.approx(sigma)
     assert [recipe("default").windowed(step) for step in (1, 2, 3, 4)] == [False, True, False, True]
-    assert not recipe("paper").windowed(2)
+    some = Config(cosine_window=0.25)
+    assert [some.windowed(step) for step in range(1, 9)] == [False, False, False, True] * 2
+    assert not recipe("paper").windowed(2) and Config(cosine_window=1).windowed(1)
+    stepped = Config(schedule="step", lr_start=0.5, lr_steps=(2, 3), epochs=5)
+    rates = [stepped.learning_rate(epoch) for epoch in range(5)]
+    np.testing.assert_allclose(rates, [0.5, 0.5, 0.05, 0.005, 0.005])
+    assert Config(epochs=1).learning_rate(0) == 1e-2

@@ -68,7 +68,7 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def sample(frames: Sequence[Path]) -> tuple[Path, ...]:
+def sample_frames(frames: Sequence[Path]) -> tuple[Path, ...]:
     """At most SAMPLE frames of a video, evenly spaced."""
     return tuple(
         frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, SAMPLE).astype(int))
@@ -93,7 +93,7 @@ def picture_hash(path: Path) -> int | None:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-class Overlap(NamedTuple):
+class Duplicate(NamedTuple):
     """A video that a benchmark has too."""
 
     name: str
@@ -110,35 +110,31 @@ class Overlap(NamedTuple):
         )
 
 
-def find(
+def find_duplicates(
     samples: Mapping[tuple[Path, ...], str],
     benchmarks: Sequence[str | Path],
     workers: int = 1,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> list[Overlap]:
-    """Videos, {some frames: name}, that are in the benchmarks: folders of any format of
+) -> list[Duplicate]:
+    """Videos that are in the benchmarks.
+
+    samples: {some frames: name of the video}.  benchmarks: folders of any format of
     `evaluation.datasets`.
     """
-    sequences: list[tuple[str, Sequence[Path]]] = [
-        (f"{folder}: {sequence.name}", sequence.frames)
-        for folder in benchmarks
-        for sequence in datasets.load(folder)
-    ]
-    videos: list[tuple[str, Sequence[Path]]] = [
-        *((name, frames) for frames, name in samples.items()),
-        *sequences,
-    ]
-    total = sum(len(frames) for _, frames in videos)
+    videos: list[tuple[str, Sequence[Path]]] = [(name, fs) for fs, name in samples.items()]
+    for folder in benchmarks:
+        videos += [(f"{folder}: {s.name}", s.frames) for s in datasets.load(folder)]
+    total, done = sum(len(frames) for _, frames in videos), 0
     hashes = map_in_order(picture_hash, (path for _, frames in videos for path in frames), workers)
     seen: list[tuple[str, list[Path], np.ndarray]] = []
-    done = 0
     for name, frames in videos:
-        found = {path: next(hashes) for path in frames}
+        values = [next(hashes) for _ in frames]
         done += len(frames)
         progress("pictures", done, total)
-        kept = {path: value for path, value in found.items() if value is not None}
-        seen.append((name, list(kept), np.array(list(kept.values()), np.uint64)))
-    overlaps = []
+        kept = [(path, value) for path, value in zip(frames, values) if value is not None]
+        numbers = np.array([value for _, value in kept], np.uint64)
+        seen.append((name, [path for path, _ in kept], numbers))
+    found = []
     for name, mine, ours in seen[: len(samples)]:
         for benchmark, others, theirs in seen[len(samples) :]:
             if not len(ours) or not len(theirs):
@@ -147,25 +143,22 @@ def find(
             near = np.flatnonzero(differ.min(axis=1) <= NEAR)
             if len(near) >= SHARE * len(ours):
                 alike = others[int(differ[near[0]].argmin())]
-                overlaps.append(
-                    Overlap(name, benchmark, len(near), len(ours), mine[near[0]], alike)
-                )
-    return overlaps
+                found.append(Duplicate(name, benchmark, len(near), len(ours), mine[near[0]], alike))
+    return found
 
 
-def refuse(
+def refuse_duplicates(
     samples: Mapping[tuple[Path, ...], str],
     benchmarks: Sequence[str | Path],
     workers: int = 1,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> None:
-    """Raise ValueError, one line, when `find` finds a video in the benchmarks."""
-    overlaps = find(samples, benchmarks, workers, progress)
-    if overlaps:
-        shown = "; ".join(map(str, overlaps[:3])) + (
-            f"; and {len(overlaps) - 3} more" if len(overlaps) > 3 else ""
-        )
-        names = ",".join(dict.fromkeys(overlap.name for overlap in overlaps))
+    """Raise ValueError, one line, when `find_duplicates` finds a video in the benchmarks."""
+    found = find_duplicates(samples, benchmarks, workers, progress)
+    if found:
+        shown = "; ".join(map(str, found[:3]))
+        shown += f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        names = ",".join(dict.fromkeys(duplicate.name for duplicate in found))
         raise ValueError(
             f"what shall be learnt from is in a benchmark: {shown}; leave it out: --exclude {names}"
         )

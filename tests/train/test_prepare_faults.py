@@ -15,11 +15,11 @@ import pytest
 from layouts import otb
 
 from dcfnet_np.files import WriteError
-from dcfnet_np.train import prepare
 from dcfnet_np.train.crops import read_crops
+from dcfnet_np.train.prepare import Window, prepare_crops
 
 BOX = np.array([[60, 50, 20, 31]], float)
-SEQUENCES = 6
+SEQUENCES, WINDOW = 6, Window(size=101, margin=12)
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(root, whole, tmp_path, miss
     assert out.read_bytes() == whole
 
 
-def cut_short(root, out, **settings):
+def cut_short(root, out, window=WINDOW):
     """A run that is stopped after 100 frames; returns the two files that it leaves."""
 
     def progress(what, done, total):
@@ -130,7 +130,7 @@ def cut_short(root, out, **settings):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare.prepare([root], out, size=101, margin=12, progress=progress, **settings)
+        prepare_crops([root], out, window, progress=progress)
     return out.with_name("crops.part.h5"), out.with_name("crops.part.jsonl")
 
 
@@ -140,7 +140,7 @@ def test_what_is_kept_is_not_made_again(root, whole, tmp_path):
     lines = journal.read_text().splitlines()
     assert 2 < len(lines) <= SEQUENCES
     seen = []
-    prepare.prepare([root], out, size=101, margin=12, progress=lambda *words: seen.append(words))
+    prepare_crops([root], out, WINDOW, progress=lambda *words: seen.append(words))
     first = next(words for words in seen if words[0] == "frames")
     assert first[1] == sum(len(list((root / f"s{k}/img").iterdir())) for k in range(len(lines) - 1))
     assert out.read_bytes() == whole
@@ -151,7 +151,9 @@ def test_what_is_kept_is_not_made_again(root, whole, tmp_path):
 )
 def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
     out = tmp_path / "crops.h5"
-    part, journal = cut_short(root, out, **({"padding": 1.5} if damage == "other settings" else {}))
+    part, journal = cut_short(
+        root, out, WINDOW._replace(padding=1.5) if damage == "other settings" else WINDOW
+    )
     lines = journal.read_bytes().splitlines(keepends=True)
     if damage == "pixel":
         with open(part, "r+b") as file:
@@ -165,7 +167,7 @@ def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
         part.write_bytes(part.read_bytes()[:5000])
     elif damage == "no journal":
         journal.unlink()
-    prepare.prepare([root], out, size=101, margin=12)
+    prepare_crops([root], out, WINDOW)
     assert out.read_bytes() == whole
 
 
@@ -175,10 +177,10 @@ def test_annotations_that_changed_are_read_again(root, tmp_path):
     cut_short(copy, out)
     truth = copy / "s1/groundtruth_rect.txt"
     truth.write_text(truth.read_text().replace("62,52,21,32", "63,52,20,31"))
-    prepare.prepare([copy], out, size=101, margin=12)
+    prepare_crops([copy], out, WINDOW)
     data = read_crops(out)
     np.testing.assert_array_equal(data.box[data.sequence == 1][0], [62, 51, 20, 31])
-    prepare.prepare([copy], tmp_path / "anew.h5", size=101, margin=12)
+    prepare_crops([copy], tmp_path / "anew.h5", WINDOW)
     assert out.read_bytes() == (tmp_path / "anew.h5").read_bytes()
 
 
@@ -187,7 +189,7 @@ def test_a_place_that_cannot_be_written(root, tmp_path):
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o500)
     with pytest.raises((ValueError, WriteError), match="cannot write"):
-        prepare.prepare([root], tmp_path / "crops.h5")
+        prepare_crops([root], tmp_path / "crops.h5")
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):

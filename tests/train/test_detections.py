@@ -12,8 +12,10 @@ from layouts import HEIGHT, WIDTH, coded_frame, write_frames, write_png
 from test_prepare import BOXES, MARGIN, SIZE, check_crop
 
 from dcfnet_np.evaluation.datasets import DatasetError
-from dcfnet_np.train import detections, pairs, prepare
 from dcfnet_np.train.crops import read_crops
+from dcfnet_np.train.detections import find_annotations
+from dcfnet_np.train.pairs import all_pairs
+from dcfnet_np.train.prepare import Window, plan_sequences, prepare_crops
 
 
 def coco_image(number, **more):
@@ -69,7 +71,7 @@ def yolo(root, tables, image="{:06d}.png", images="images", labels="labels"):
 @pytest.fixture
 def made(tmp_path):
     def run(*paths):
-        counts = prepare.prepare(paths, tmp_path / "crops.h5", size=SIZE, margin=MARGIN)
+        counts = prepare_crops(paths, tmp_path / "crops.h5", Window(size=SIZE, margin=MARGIN))
         return counts, read_crops(tmp_path / "crops.h5", margin=True)
 
     return run
@@ -121,7 +123,7 @@ def test_coco_with_track_ids_makes_pairs(tmp_path, made, where):
             "ant.8": [(10, 1, BOXES[4])],
         },
     )
-    drawn = pairs.all_pairs(data.sequence, data.frame, 20)
+    drawn = all_pairs(data.sequence, data.frame, 20)
     assert drawn.tolist() == [[0, 1], [2, 3], [2, 4], [3, 4]]
     assert data.validation.tolist() in ([True, False, False], [False, True, True])  # by video
 
@@ -270,7 +272,7 @@ GOOD = [float(value) for value in BOXES[0]]
 def test_coco_near_misses(tmp_path, change, message):
     path = coco(tmp_path, [coco_image(0)], [annotation(1, 0, GOOD) | change])
     with pytest.raises(DatasetError, match=message) as info:
-        prepare.plan([path])
+        plan_sequences([path])
     assert "\n" not in str(info.value) and str(path) in str(info.value)
 
 
@@ -281,7 +283,7 @@ def test_coco_without_its_images_or_numbers(tmp_path):
     with pytest.raises(
         DatasetError, match="image .*000001.png and 1 more is missing; put images beside"
     ):
-        prepare.plan([path])
+        plan_sequences([path])
     image = {"id": 100, "file_name": "one.png"}
     write_png(tmp_path / "images/one.png", coded_frame(0))
     path.write_text(
@@ -290,14 +292,14 @@ def test_coco_without_its_images_or_numbers(tmp_path):
     with pytest.raises(
         DatasetError, match="image one.png of a video needs a frame_id, or a number in its name"
     ):
-        prepare.plan([path])
+        plan_sequences([path])
     twice = [annotation(i, 0, GOOD, track_id=1) for i in range(2)]
     path.write_text(json.dumps({"images": [image | {"frame_id": 3}], "annotations": twice}))
     with pytest.raises(
         DatasetError,
         match="target 1 of instances has two boxes in one.png; give every target an id",
     ):
-        prepare.plan([path])
+        plan_sequences([path])
 
 
 def test_coco_of_a_folder_for_each_video(tmp_path, made):
@@ -349,7 +351,7 @@ def test_coco_whose_ids_or_numbers_cannot_be(tmp_path, images, more, message):
         tmp_path, images, [annotation(i, i, BOXES[i], track_id=1) for i in range(2)], **more
     )
     with pytest.raises(ValueError, match=message) as info:
-        prepare.plan([path])
+        plan_sequences([path])
     assert "\n" not in str(info.value)
 
 
@@ -365,7 +367,7 @@ def test_coco_whose_ids_or_numbers_cannot_be(tmp_path, images, more, message):
 def test_json_of_another_shape(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DatasetError, match="a.json is not as COCO has it") as info:
-        prepare.plan([tmp_path / "a.json"])
+        plan_sequences([tmp_path / "a.json"])
     assert "\n" not in str(info.value)
 
 
@@ -375,11 +377,11 @@ def test_no_coco(tmp_path, content):
     with pytest.raises(
         DatasetError, match='neither a folder nor a COCO file with "images" and "annotations"'
     ):
-        prepare.plan([tmp_path / "a.json"])
+        plan_sequences([tmp_path / "a.json"])
     with pytest.raises(
         DatasetError, match="holds no sequences; .*; nor a COCO file, nor YOLO's images and labels"
     ):
-        prepare.plan([tmp_path])
+        plan_sequences([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -404,7 +406,7 @@ def test_no_coco(tmp_path, content):
 def test_yolo_near_misses(tmp_path, line, message):
     yolo(tmp_path / "data", [[line]])
     with pytest.raises(DatasetError, match=message) as info:
-        prepare.plan([tmp_path / "data"])
+        plan_sequences([tmp_path / "data"])
     assert "\n" not in str(info.value)
 
 
@@ -415,27 +417,27 @@ def test_yolo_that_is_numbered_in_some_files(tmp_path):
         DatasetError,
         match="walk_0.txt has lines without a target's number.* and .*walk_2.txt has it",
     ):
-        prepare.plan([tmp_path / "data"])
+        plan_sequences([tmp_path / "data"])
 
 
 def test_yolo_without_its_images(tmp_path):
     yolo(tmp_path / "data", [[yolo_row(BOXES[0])], [yolo_row(BOXES[1])]])
     (tmp_path / "data/images/000001.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match="000001.png does not decode, so the size"):
-        prepare.plan([tmp_path / "data"])
+        plan_sequences([tmp_path / "data"])
     (tmp_path / "data/images/000001.png").unlink()
     with pytest.raises(DatasetError, match="000001.txt has no image of its name in .*images"):
-        prepare.plan([tmp_path / "data"])
+        plan_sequences([tmp_path / "data"])
     yolo(tmp_path / "more", [[yolo_row(BOXES[0], 3)]], "one.png")
     with pytest.raises(DatasetError, match="needs its own number in its name"):
-        prepare.plan([tmp_path / "more"])
+        plan_sequences([tmp_path / "more"])
 
 
 def test_where_nothing_is_found(tmp_path):
-    assert detections.find(tmp_path) == [] and detections.find(tmp_path / "not there") == []
+    assert find_annotations(tmp_path) == [] and find_annotations(tmp_path / "not there") == []
     write_frames(tmp_path, 2, "{}.png")
     (tmp_path / "words.txt").write_text("no labels\n")
-    assert detections.find(tmp_path) == []
+    assert find_annotations(tmp_path) == []
 
 
 def test_one_set_in_two_files(tmp_path):
@@ -448,7 +450,7 @@ def test_one_set_in_two_files(tmp_path):
     with pytest.raises(
         ValueError, match="and 2980 more, each more than once; name one of the two"
     ) as info:
-        prepare.plan([tmp_path])
+        plan_sequences([tmp_path])
     assert len(str(info.value)) < 2000
 
 
@@ -470,8 +472,8 @@ def test_files_that_may_not_be_read(tmp_path):
     if os.access(path, os.R_OK):
         pytest.skip("root may read everything")
     for read in (
-        lambda: prepare.plan([path]),
-        lambda: prepare.plan([tmp_path]),
+        lambda: plan_sequences([path]),
+        lambda: plan_sequences([tmp_path]),
         lambda: read_crops(crops),
     ):
         with pytest.raises(PermissionError):
