@@ -38,7 +38,7 @@ class DeviceOptions(NamedTuple):
     kernels one by one.  resident: keep all crops on the GPU; else every batch is streamed from
     page-locked memory while the step before it computes.  tf32: convolutions of more than a few
     channels on tensor cores, which are fast and round every factor to 10 bits of fraction
-    (docs/kernels.md says what that costs).
+    (docs/reference/kernels.md says what that costs).
     """
 
     dtype: Any = np.float32
