@@ -1,20 +1,21 @@
-"""crops.h5, the file between `prepare` and training: its reader, and its writer, which a kill
-cannot hurt.
+"""crops.h5, the file between `prepare` and training: its reader and its writer.
 
-    crops       (n, 3, stored, stored) uint8, BGR, stored = size + 2 * margin; a crop a chunk, one behind the other
+    crops       (n, 3, stored, stored) uint8, BGR, stored = size + 2 * margin; a crop a chunk, one
+                behind the other
     box         (n, 4) float64, the target's x, y, w, h in its frame, pixels, 0-based
     sequence    (n,) int32, index into `sequences`
     frame       (n,) int32, number in the frame's file name: the distance in time of two crops
-    sequences   (m,) names; videos (m,): which video each is from, since a video may have several targets
+    sequences   (m,) names; videos (m,): which video each is from: it may have several targets
     validation  (m,) bool: gives no training pairs, see `held_out_videos`
     digests     (m,) SHA-256 over the crops of each sequence
     attributes: format, padding, size, margin, skipped (JSON: reason -> count), digest (SHA-256 over
     all crops)
 
-While it is made, `crops.part.h5` holds the pixels alone, from byte HEAD on, and `crops.part.jsonl`
-one line for the settings and one for every finished sequence.  HDF5, which neither bears to be
-killed nor a full disk, comes last: it lays its structure around the pixels that are there, in room
-that was reserved."""
+A kill cannot hurt the writer.  While the file is made, `crops.part.h5` holds the pixels alone, from
+byte HEAD on, and `crops.part.jsonl` one line for the settings and one for every finished sequence.
+HDF5, which bears neither a kill nor a full disk, comes last: it lays its structure around the
+pixels that are there, in room that was reserved.
+"""
 
 import hashlib
 import io
@@ -34,16 +35,14 @@ from dcfnet_np.files import only_writer, part_of, replacing, sync_and_move, writ
 
 FORMAT_VERSION = 2
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
-# bytes for HDF5's structure behind the pixels, besides the index itself; it takes about 50,000
-ROOM = 256 << 10
+ROOM = 256 << 10  # bytes for HDF5's structure, besides the index; it takes about 50,000
 VALIDATION_SHARE = 0.1
 
 
 class Crops(NamedTuple):
     """The content of crops.h5."""
 
-    # (n, 3, size, size) uint8, BGR; with the margin (n, 3, size + 2 * margin, ...)
-    crops: np.ndarray
+    crops: np.ndarray  # (n, 3, side, side) uint8, BGR; side = size + 2 * margin
     sequence: np.ndarray  # (n,) index into sequences
     frame: np.ndarray  # (n,) number in the file name
     sequences: tuple[str, ...]
@@ -61,10 +60,10 @@ def held_out_videos(videos: Sequence[str], share: float = VALIDATION_SHARE) -> n
     A video is held out when the number that SHA-256 makes of its name, evenly spread over 0..1, is
     below `share`.  So it is on the same side in every file, whatever else is in it, and all targets
     of a video are.  Where none is below, the video of the smallest number is held out, unless it is
-    the only one."""
-    numbers = np.array(
-        [int(hashlib.sha256(video.encode()).hexdigest()[:8], 16) / 2**32 for video in videos]
-    )
+    the only one.
+    """
+    hashes = (hashlib.sha256(video.encode()).hexdigest() for video in videos)
+    numbers = np.array([int(text[:8], 16) / 2**32 for text in hashes])
     if share == 0 or len(set(videos)) < 2:
         return np.zeros(len(videos), bool)
     return numbers < max(share, np.nextafter(numbers.min(), 1))
@@ -247,9 +246,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
             self._file.write(pixels)
 
     def end_sequence(self, frame: np.ndarray, box: np.ndarray, skipped: dict[str, int]) -> None:
-        """Note that all crops of the next expected sequence are written: their frames and boxes, in
-        order.
-        """
+        """All crops of the next expected sequence are written: their frames and boxes."""
         name, source = self._expected[len(self.records)]
         record = Record(name, source, frame, box, skipped, self._one.hexdigest())
         self._one = hashlib.sha256()
@@ -330,8 +327,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # What the file still holds may not fit on the disk: it is behind the last finished
-        # sequence.
+        # What the file still holds may not fit on the disk; no finished sequence has it.
         with self._held, suppress(OSError):
             self._file.close()
 
@@ -350,11 +346,9 @@ class _Around(io.FileIO):
     end = 0  # what HDF5 takes for its length
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return (
-            super().seek(self.end + offset)
-            if whence == os.SEEK_END
-            else super().seek(offset, whence)
-        )
+        if whence == os.SEEK_END:
+            return super().seek(self.end + offset)
+        return super().seek(offset, whence)
 
     def write(self, data: Any) -> int:
         count = super().write(data)

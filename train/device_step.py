@@ -1,4 +1,4 @@
-"""Steps of training by the kernels of `device_chain` on one GPU, faster than they can be waited for.
+"""Steps of training by the kernels of `device_chain` on one GPU.
 
 A batch of crops is gathered on the GPU, the chain runs as a CUDA graph, and the optimiser follows.
 The host hands over which pairs come next and never waits for their loss: it may be SLOTS steps

@@ -1,11 +1,11 @@
-"""Whether videos to learn from are also in a benchmark: by their names, and by their pictures where
-they are at hand.
+"""Whether videos to learn from are also in a benchmark: by their names, and by their pictures.
 
 Names are a hint only: Bird1 of UAV123 and Bird1 of OTB are different videos.  Pictures decide.
 Every frame of the benchmark and some of each video are reduced to 64 bits (the signs of the lowest
 frequencies of a 32 x 32 gray picture, a "perceptual hash"), which survive another size, quality and
 brightness.  A video that was cropped or mirrored is not found, nor are crops as those of a training
-set that was cut before."""
+set that was cut before.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,27 +20,29 @@ from dcfnet_np.workers import map_in_order
 SAMPLE = 16  # frames of a video that are looked at
 NEAR = 8  # bits of 64 that may differ
 SHARE = 0.25  # of these frames that must be in one sequence of the benchmark
-# grey levels: a frame whose standard deviation is less shows nothing that could be compared
-FLAT = 4.0
+FLAT = 4.0  # grey levels: standard deviation of a frame that shows nothing to compare
 
 OTB = """
-    Basketball Biker Bird1 Bird2 BlurBody BlurCar1 BlurCar2 BlurCar3 BlurCar4 BlurFace BlurOwl Board Bolt Bolt2 Box
-    Boy Car1 Car2 Car24 Car4 CarDark CarScale ClifBar Coke Couple Coupon Crossing Crowds Dancer Dancer2 David David2
-    David3 Deer Diving Dog Dog1 Doll DragonBaby Dudek FaceOcc1 FaceOcc2 Fish FleetFace Football Football1 Freeman1
-    Freeman3 Freeman4 Girl Girl2 Gym Human2 Human3 Human4 Human5 Human6 Human7 Human8 Human9 Ironman Jogging Jump
-    Jumping KiteSurf Lemming Liquor Man Matrix Mhyang MotorRolling MountainBike Panda RedTeam Rubik Shaking Singer1
-    Singer2 Skater Skater2 Skating1 Skating2 Skiing Soccer Subway Surfer Suv Sylvester Tiger1 Tiger2 Toy Trans
-    Trellis Twinnings Vase Walking Walking2 Woman
+    Basketball Biker Bird1 Bird2 BlurBody BlurCar1 BlurCar2 BlurCar3 BlurCar4 BlurFace BlurOwl
+    Board Bolt Bolt2 Box Boy Car1 Car2 Car24 Car4 CarDark CarScale ClifBar Coke Couple Coupon
+    Crossing Crowds Dancer Dancer2 David David2 David3 Deer Diving Dog Dog1 Doll DragonBaby
+    Dudek FaceOcc1 FaceOcc2 Fish FleetFace Football Football1 Freeman1 Freeman3 Freeman4 Girl
+    Girl2 Gym Human2 Human3 Human4 Human5 Human6 Human7 Human8 Human9 Ironman Jogging Jump
+    Jumping KiteSurf Lemming Liquor Man Matrix Mhyang MotorRolling MountainBike Panda RedTeam
+    Rubik Shaking Singer1 Singer2 Skater Skater2 Skating1 Skating2 Skiing Soccer Subway Surfer
+    Suv Sylvester Tiger1 Tiger2 Toy Trans Trellis Twinnings Vase Walking Walking2 Woman
 """
 VOT = """
-    agility animal ants1 ants3 bag ball ball1 ball2 ball3 basketball bicycle birds1 birds2 blanket bmx bolt bolt1
-    bolt2 book bubble butterfly car car1 car2 conduction1 crabs1 crossing cup david dinosaur diver diving dribble
-    drone1 drone_across drone_flip drunk face fernando fish1 fish2 fish3 fish4 flamingo1 frisbee girl glove
-    godfather graduate gymnastics gymnastics1 gymnastics2 gymnastics3 gymnastics4 hand hand1 hand02 hand2 handball1
-    handball2 helicopter iceskater iceskater1 iceskater2 jogging juice jump kangaroo lamb leaves marathon marching
-    matrix monkey motocross motocross1 motocross2 nature octopus pedestrian1 pedestrian2 polarbear polo rabbit
-    rabbit2 racing road rowing shaking sheep singer singer1 singer2 singer3 skating snake soccer1 soccer2 soldier
-    sphere sunshade surfing tennis tiger torus traffic trellis tunnel wheel wiper woman zebrafish1
+    agility animal ants1 ants3 bag ball ball1 ball2 ball3 basketball bicycle birds1 birds2
+    blanket bmx bolt bolt1 bolt2 book bubble butterfly car car1 car2 conduction1 crabs1 crossing
+    cup david dinosaur diver diving dribble drone1 drone_across drone_flip drunk face fernando
+    fish1 fish2 fish3 fish4 flamingo1 frisbee girl glove godfather graduate gymnastics
+    gymnastics1 gymnastics2 gymnastics3 gymnastics4 hand hand1 hand02 hand2 handball1 handball2
+    helicopter iceskater iceskater1 iceskater2 jogging juice jump kangaroo lamb leaves marathon
+    marching matrix monkey motocross motocross1 motocross2 nature octopus pedestrian1
+    pedestrian2 polarbear polo rabbit rabbit2 racing road rowing shaking sheep singer singer1
+    singer2 singer3 skating snake soccer1 soccer2 soldier sphere sunshade surfing tennis tiger
+    torus traffic trellis tunnel wheel wiper woman zebrafish1
 """  # of the short-term challenges 2013 to 2022
 
 
@@ -50,10 +52,7 @@ def known_names(names: Sequence[str]) -> dict[str, str]:
     Case, what is no letter and no digit, a folder, a target's number and a prefix are left aside:
     "otb/Jogging.2" and "uav_bird1" are known.
     """
-    benchmarks = {
-        "VOT": {_plain(name) for name in VOT.split()},
-        "OTB": {_plain(name) for name in OTB.split()},
-    }
+    benchmarks = {"VOT": set(map(_plain, VOT.split())), "OTB": set(map(_plain, OTB.split()))}
     known: dict[str, str] = {}
     for name in names:
         stem = name.rsplit("/", 1)[-1]
@@ -70,15 +69,12 @@ def _plain(name: str) -> str:
 
 def sample_frames(frames: Sequence[Path]) -> tuple[Path, ...]:
     """At most SAMPLE frames of a video, evenly spaced."""
-    return tuple(
-        frames[index] for index in np.unique(np.linspace(0, len(frames) - 1, SAMPLE).astype(int))
-    )
+    places = np.unique(np.linspace(0, len(frames) - 1, SAMPLE).astype(int))
+    return tuple(frames[index] for index in places)
 
 
 def picture_hash(path: Path) -> int | None:
-    """64 bits for a picture, alike for pictures that look alike; None for one that is flat or does
-    not decode.
-    """
+    """64 bits, alike for pictures that look alike; None for a flat one, or none that decodes."""
     import cv2
 
     try:  # decoded at a quarter of its size, where its format can do that
@@ -87,9 +83,8 @@ def picture_hash(path: Path) -> int | None:
         return None
     if gray is None or gray.std() < FLAT:
         return None
-    low = cv2.dct(cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32))[
-        :8, :8
-    ].reshape(-1)
+    small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:8, :8].reshape(-1)
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 

@@ -5,7 +5,7 @@ equations of `ops.dcf`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -129,27 +129,21 @@ class FastSteps(PlainSteps):
         finally:
             free.put(pair)
 
-    def _part_loss(
-        self, parameters: network.Parameters, objective: Objective
-    ) -> Callable[[np.ndarray, np.ndarray], float]:
-        kernels = tiled.make_kernels(parameters, self.config.arch)
+    def _form(self, parameters: network.Parameters) -> tiled.Kernels:
+        return tiled.make_kernels(parameters, self.config.arch)
 
-        def loss_of(part: np.ndarray, images: np.ndarray) -> float:
-            with self.pair(objective) as pair:
-                return pair.loss(images, kernels)
+    def _loss(self, images: np.ndarray, form: tiled.Kernels, objective: Objective) -> float:
+        with self.pair(objective) as pair:
+            return pair.loss(images, form)
 
-        return loss_of
-
-    def _part_gradients(
-        self, parameters: network.Parameters, objective: Objective
-    ) -> Callable[[np.ndarray, np.ndarray | None, float], tuple[np.ndarray, network.Parameters]]:
-        kernels = tiled.make_kernels(parameters, self.config.arch)
-
-        def gradients_of(
-            images: np.ndarray, label: np.ndarray | None, share: float
-        ) -> tuple[np.ndarray, network.Parameters]:
-            with self.pair(objective) as pair:
-                loss, gradients = pair.gradients(images, kernels, share, label, self.limit)
-            return np.array([loss]), gradients
-
-        return gradients_of
+    def _gradients(
+        self,
+        images: np.ndarray,
+        form: tiled.Kernels,
+        objective: Objective,
+        label: np.ndarray | None,
+        share: float,
+    ) -> tuple[np.ndarray, network.Parameters]:
+        with self.pair(objective) as pair:
+            loss, gradients = pair.gradients(images, form, share, label, self.limit)
+        return np.array([loss]), gradients

@@ -2,10 +2,9 @@
 
 The paper pairs frames at most 10 apart (Sec. 4.1).  Three ways to spend an epoch on them:
 
-    all    every unordered pair once, the earlier frame as the template: the paper's.  A video of N >= 10 consecutive
-           frames has 10 N - 55 of them: N - g pairs are g frames apart, g = 1 ... 10.
-    ahead  every crop is the template once, its search partner one of the following frames: the released codes'
-    near   every crop is the template once, its search partner before or after it: the loss has no direction in time
+    all    every unordered pair once, the earlier frame as the template: the paper's
+    ahead  every crop is the template once, its search one of the following frames: the codes'
+    near   every crop is the template once, its search before or after it
 
 All are functions of (seed, epoch) alone, so a resumed run needs no saved generator state.
 """
@@ -39,9 +38,8 @@ def partner_ranges(
         raise ValueError(
             "partner_ranges: crops must be sorted by sequence and frame, each frame once"
         )
-    first = np.searchsorted(time, time - max_gap, side="left")
-    last = np.searchsorted(time, time + max_gap, side="right")
-    return first.astype(np.int64), last.astype(np.int64)
+    first = np.searchsorted(time, time - max_gap, side="left").astype(np.int64)
+    return first, np.searchsorted(time, time + max_gap, side="right").astype(np.int64)
 
 
 def all_pairs(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> np.ndarray:
@@ -80,9 +78,9 @@ def epoch_pairs(
     first, last = partner_ranges(sequence, frame, max_gap)
     if mode == "ahead":
         first = np.arange(len(first))
-    pool = (
-        all_pairs(sequence, frame, max_gap) if mode == "all" else np.flatnonzero(last - first > 1)
-    )
+    pool = np.flatnonzero(last - first > 1)
+    if mode == "all":
+        pool = all_pairs(sequence, frame, max_gap)
     if len(pool) == 0:
         raise ValueError(
             f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart"
@@ -95,8 +93,7 @@ def epoch_pairs(
     drawn = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     if mode == "all":
         return drawn
-    # A number from the range without the template itself: those from the template on move up by
-    # one.
+    # A number from the range without the template: those from the template on move up by one.
     search = rng.integers(first[drawn], last[drawn] - 1)
     search += search >= drawn
     return np.stack([drawn, search], axis=1)

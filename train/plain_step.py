@@ -1,4 +1,4 @@
-"""One step of training, plainly: pairs -> images -> network -> filter -> loss, and all the way back.
+"""One step of training, plainly: pairs -> images -> network -> filter -> loss, and back again.
 
 Template and search go through the network as one batch, so the shared weights' gradients add by
 themselves.  The network runs without padding, as in the released codes: a 125 crop gives a 121 map,
@@ -260,11 +260,14 @@ class PlainSteps:
         Nothing is learnt; with the Hann window where every step has it.
         """
         objective = self.objectives[self.config.cosine_window == 1]
-        parameters = self.learnt.average or self.learnt.parameters
-        loss_of = self._part_loss(parameters, objective)
+        form = self._form(self.learnt.average or self.learnt.parameters)
+
+        def work(part: np.ndarray, images: Array) -> float:
+            return len(part) * self._loss(images, form, objective)
+
         size, total = self.config.batch, 0.0
         for start in range(0, len(pairs), size):
-            total += sum(self._map_parts(loss_of, pairs[start : start + size]))
+            total += sum(self._map_parts(work, pairs[start : start + size]))
         return total / len(pairs)
 
     def gradients(
@@ -281,44 +284,33 @@ class PlainSteps:
         N, when the others of the batch are with other processes.  A pair whose loss is over
         `limit` adds nothing to the gradient.
         """
-        parameters, total = self.learnt.parameters, total or len(pairs)
+        form, total = self._form(self.learnt.parameters), total or len(pairs)
         objective = self.objectives[self.config.windowed(self.learnt.steps + 1)]
-        gradients_of = self._part_gradients(parameters, objective)
 
         def work(part: np.ndarray, images: Array) -> tuple[np.ndarray, network.Parameters]:
             label = self.pairs.labels(part, epoch, objective.label)
-            return gradients_of(images, label, len(part) / total)
+            return self._gradients(images, form, objective, label, len(part) / total)
 
-        losses, gradients = [np.empty(0)], zero_velocity(parameters)
+        losses, gradients = [np.empty(0)], zero_velocity(self.learnt.parameters)
         for part_losses, dparameters in self._map_parts(work, pairs, epoch, raw):
             losses.append(part_losses)
             for name, gradient in dparameters.items():
                 gradients[name] += gradient
         return np.concatenate(losses), gradients
 
-    def _part_loss(
-        self, parameters: network.Parameters, objective: Objective
-    ) -> Callable[[np.ndarray, Array], float]:
-        """A function (pairs, images) -> the sum of their losses."""
+    def _form(self, parameters: network.Parameters) -> Any:
+        """Parameters as the next two take them; made once for many pairs."""
+        return parameters
 
-        def loss_of(part: np.ndarray, images: Array) -> float:
-            return len(part) * pair_loss(images, parameters, self.config.arch, objective)[0]
+    def _loss(self, images: Array, form: Any, objective: Objective) -> float:
+        return pair_loss(images, form, self.config.arch, objective)[0]
 
-        return loss_of
-
-    def _part_gradients(
-        self, parameters: network.Parameters, objective: Objective
-    ) -> Callable[[Array, Array | None, float], tuple[np.ndarray, network.Parameters]]:
-        """A function (images, label, share) -> each loss, and the gradients of share * mean."""
-
-        def gradients_of(
-            images: Array, label: Array | None, share: float
-        ) -> tuple[np.ndarray, network.Parameters]:
-            _, caches = pair_loss(images, parameters, self.config.arch, objective, label)
-            gradients = pair_gradients(caches, share, self.limit)
-            return to_numpy(each_pair_loss(caches)), gradients
-
-        return gradients_of
+    def _gradients(
+        self, images: Array, form: Any, objective: Objective, label: Array | None, share: float
+    ) -> tuple[np.ndarray, network.Parameters]:
+        """Each loss, and the gradients of share * mean."""
+        _, caches = pair_loss(images, form, self.config.arch, objective, label)
+        return to_numpy(each_pair_loss(caches)), pair_gradients(caches, share, self.limit)
 
     def _map_parts(
         self,

@@ -36,18 +36,13 @@ def test_white_in_colour_is_the_target_of_a_gray_mask(tmp_path):
 
 
 def test_a_box_goes_around_all_pixels(tmp_path):
-    """Two parts far apart; a target of one pixel; a frame without one target and one without a
-    mask.
-    """
+    """Two parts far apart; one pixel; a frame without one target and one without a mask."""
     first, second = np.zeros((2, 20, 30), np.uint8)
     first[3, 4:6] = first[11:14, 17] = 2
     first[19, 29] = 7
     second[0, 0] = 2
-    (
-        write(tmp_path / "0.png", first),
-        write(tmp_path / "1.png", second),
-        write(tmp_path / "0.jpg", first),
-    )
+    for name, mask in {"0.png": first, "1.png": second, "0.jpg": first}.items():
+        write(tmp_path / name, mask)
     found = read_masks(tmp_path, [tmp_path / f"{k}.jpg" for k in range(3)])
     nothing = [np.nan] * 4
     assert list(found) == [2, 7]
@@ -57,10 +52,8 @@ def test_a_box_goes_around_all_pixels(tmp_path):
 
 @pytest.mark.parametrize("count", [64, 65])
 def test_an_image_of_many_values_is_no_mask(tmp_path, count):
-    (
-        write(tmp_path / "0.png", np.arange(count + 1, dtype=np.uint8)[None]),
-        write(tmp_path / "0.jpg", np.zeros((1, count + 1))),
-    )
+    write(tmp_path / "0.png", np.arange(count + 1, dtype=np.uint8)[None])
+    write(tmp_path / "0.jpg", np.zeros((1, count + 1)))
     if count <= 64:
         assert len(read_masks(tmp_path, [tmp_path / "0.jpg"])) == count
     else:
@@ -72,8 +65,6 @@ def test_masks_of_another_size_than_their_frames(tmp_path):
     mask = np.zeros((20, 30), np.uint8)
     mask[4:9, 3:12] = 1
     write(tmp_path / "0.png", mask), write(tmp_path / "0.jpg", np.zeros((10, 15)))
-    with pytest.raises(
-        ValueError,
-        match="0.png is 30x20 pixels, its frame 15x10; a mask must have its frame's size$",
-    ):
+    message = "0.png is 30x20 pixels, its frame 15x10; a mask must have its frame's size$"
+    with pytest.raises(ValueError, match=message):
         read_masks(tmp_path, [tmp_path / "0.jpg"])
