@@ -150,7 +150,7 @@ class DeviceSteps:
 
     @property
     def settled(self) -> bool:
-        """Whether `learnt` is that after the step whose outcome `epoch` yielded last."""
+        """See `PlainSteps`."""
         return self._ahead == 0
 
     @property
@@ -190,10 +190,7 @@ class DeviceSteps:
         self._submit(pairs, epoch, float(lr), total or len(pairs))
 
     def losses(self) -> np.ndarray:
-        """The mean loss of every step since the last call, (steps,) float64, in order.
-
-        Waits for the last step.
-        """
+        """The mean loss of every step since the last call, (steps,) float64; waits for the last."""
         return self._shares_of_losses().sum(axis=1)
 
     def gradients(self) -> network.Parameters:

@@ -43,30 +43,18 @@ class TrainingError(RuntimeError):
 
 
 class Steps(Protocol):
-    """What makes the steps of a run: plainly, fast on a CPU, or on a GPU as a device step."""
+    """What makes the steps of a run: plainly, fast on a CPU, or as device steps; see `PlainSteps`."""
 
     @property
-    def learnt(self) -> Learnt:
-        """What is learnt so far; from a GPU a copy, which waits for the last step."""
-
+    def learnt(self) -> Learnt: ...
     @property
-    def settled(self) -> bool:
-        """Whether `learnt` is that after the step whose outcome `epoch` yielded last."""
-
+    def settled(self) -> bool: ...
     @property
-    def waited(self) -> float | None:
-        """Seconds that the steps of the last `epoch` waited for crops; None where unknown."""
-
+    def waited(self) -> float | None: ...
     def epoch(
         self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0
-    ) -> Iterator[Outcome]:
-        """A step for each batch of pairs (n, 2), augmented as in this epoch.
-
-        surplus: before the first of these steps, see `exploding`.  Raises Diverged.
-        """
-
-    def mean_loss(self, pairs: np.ndarray) -> float:
-        """The mean loss of pairs (n, 2) as they are, by the average if any; nothing is learnt."""
+    ) -> Iterator[Outcome]: ...
+    def mean_loss(self, pairs: np.ndarray) -> float: ...
 
 
 class Watcher(Protocol):
@@ -179,8 +167,7 @@ class _Run:
     def first_state(self) -> tuple[Checkpoint, bool]:
         """The last checkpoint, or that of a run that begins; and whether it begins."""
         ranks, path, config = self.processes, self.checkpoint_path, self.config
-        there = ranks.broadcast(path.exists())
-        if not there:
+        if not ranks.broadcast(path.exists()):
             return first_checkpoint(config, self.data.digest), True
         if not self.options.resume:
             raise ValueError(HELD.format(self.out))

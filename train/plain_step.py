@@ -183,6 +183,8 @@ class PlainSteps:
     number of cores.  On a GPU all pairs are done at once.
     """
 
+    settled = True  # whether `learnt` is that after the step whose outcome `epoch` yielded last
+
     def __init__(
         self,
         config: Config,
@@ -199,33 +201,20 @@ class PlainSteps:
             lambda group: {name: to_device(value, device) for name, value in group.items()}
         )
         self.config, self._processes = config, processes
-        self.pairs = PairImages(
-            crops, config.mean, dtype, config.augmentation, size=size, device=device
-        )
-        side = network.feature_size(self.pairs.size, config.arch, "valid")
-        sigma = config.label_sigma(self.pairs.size)
-        lam = config.regulariser(self.pairs.size)
+        where: dict[str, Any] = {"size": size, "device": device}
+        self.pairs = pairs = PairImages(crops, config.mean, dtype, config.augmentation, **where)
+        side = network.feature_size(pairs.size, config.arch, "valid")
+        sigma, lam = config.label_sigma(pairs.size), config.regulariser(pairs.size)
+        how: dict[str, Any] = {"band": config.band, "dtype": dtype, "device": device}
         self.objectives = [  # of steps without and with the Hann window
-            make_objective(
-                (side, side), sigma, lam, band=config.band, window=window, dtype=dtype,
-                device=device,
-            )
+            make_objective((side, side), sigma, lam, window=window, **how)
             for window in (False, True)
-        ]  # fmt: skip
+        ]
         # Of a pair.  A response of zeros costs the label's own energy.
         self.limit = config.divergence * float((self.objectives[0].label ** 2).sum())
         self._cores = Cores() if device.kind == "cpu" else None
-        self._waited = 0.0  # seconds for crops
-
-    @property
-    def waited(self) -> float | None:
-        """Seconds that the steps of the last `epoch` waited for crops so far."""
-        return self._waited
-
-    @property
-    def settled(self) -> bool:
-        """Whether `learnt` is that after the step whose outcome `epoch` yielded last."""
-        return True
+        # Seconds that the steps of the last `epoch` waited for crops; None where unknown.
+        self.waited: float | None = 0.0
 
     def epoch(
         self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0
@@ -235,13 +224,13 @@ class PlainSteps:
         surplus: before the first of these steps, see `judge_losses`.  Raises Diverged, before
         anything is written.
         """
-        ranks, self._waited = self._processes, 0.0
+        ranks, waited = self._processes, 0.0
         mine = (batch[ranks.rank :: ranks.size] for batch in batches)
         reader = read_ahead(self.pairs.read, mine)
         for batch in batches:
             began = time.perf_counter()
             pairs, raw = next(reader)
-            self._waited += time.perf_counter() - began
+            self.waited = waited = waited + time.perf_counter() - began
             losses = np.zeros(len(batch))
             losses[ranks.rank :: ranks.size], gradients = self.gradients(
                 pairs, epoch, raw, total=len(batch)

@@ -164,7 +164,7 @@ def _check_arguments(window: Window, validation: float, workers: int, out: Path)
 def plan_sequences(
     folders: Sequence[Path], exclude: Sequence[str] = (), progress: Progress = no_progress
 ) -> list[Item]:
-    """All sequences below the folders, by the names of their videos; reads their annotations.
+    """All sequences below the folders, by the names of their videos; reads annotations.
 
     Where two have one name, each gets that of its parent folder in front: OTB/Bike and
     Temple-color-128/Bike.  exclude: names to leave out.  Raises ValueError, one line, for a folder
