@@ -133,9 +133,9 @@ MISTAKES = [
     ]),
     *in_file("train/augment.py", "test_augment.py", [
         ("augmentation: the seed is not used",
-         "[seed, epoch, int(t), int(s)]", "[0, epoch, int(t), int(s)]"),
+         "[seed, epoch, int(template), int(search)]", "[0, epoch, int(template), int(search)]"),
         ("augmentation: pairs of a template draw alike",
-         "[seed, epoch, int(t), int(s)]", "[seed, epoch, int(t), 0]"),
+         "[seed, epoch, int(template), int(search)]", "[seed, epoch, int(template), 0]"),
         ("augmentation: stretch has the scale's number",
          "augmentation.stretch * draws[:, 8]", "augmentation.stretch * draws[:, 2]"),
         ("augmentation: half of the stretch",
@@ -199,7 +199,7 @@ MISTAKES = [
     *in_file("train/detections.py", "test_detections.py", [
         ("COCO: groups are targets", 'if not annotation.get("iscrowd")', "if annotation"),
         ("COCO: time is the images' order",
-         "zip(*sorted(boxes, key=lambda box: box.number))", "zip(*boxes)"),
+         "boxes = sorted(boxes, key=lambda box: box.number)", "boxes = list(boxes)"),
         ("COCO: the name's number before frame_id",
          '(image.get("frame_id"), image.get("frame_index"), frame_number(Path(name)))',
          '(frame_number(Path(name)), image.get("frame_id"))'),
