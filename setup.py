@@ -96,6 +96,7 @@ setup(
         "dcfnet_np.explain": ["*.css", "*.j2", "js/*.js", "sections/*.j2"],
         "dcfnet_np.kernels": ["*.cu", "*.cuh"],
         "dcfnet_np.serve": ["page/*"],
+        "dcfnet_np.train": ["*.json"],
     },
     install_requires=[
         "h5py>=3.15",  # older ones put the time into every file's header

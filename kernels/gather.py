@@ -42,6 +42,8 @@ def gather(
     require(out, "gather: out", mean.dtype, shape)
     pixels = shape[2] * shape[3]
     name = f"gather<{ctype}, {str(changes is not None).lower()}>"
-    launch("gather.cu", name, (blocks(pixels, 256), len(index)), (256,), crops, index,
-           mean if changes is None else changes, mean, out, np.int32(shape[3]), np.int32(pixels))  # fmt: skip
+    launch(
+        "gather.cu", name, (blocks(pixels, 256), len(index)), (256,), crops, index,
+        mean if changes is None else changes, mean, out, np.int32(shape[3]), np.int32(pixels),
+    )  # fmt: skip
     return out

@@ -116,13 +116,14 @@ class DeviceChain:
     def descend(self, lr: float) -> None:
         """One step of the optimiser, and of the average."""
         config, parameters = self.config, self.parameters.flat
-        how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-        arrays = parameters, self.gradients.flat, self._velocity.flat
+        gradients, velocity = self.gradients.flat, self._velocity.flat
+        how: dict[str, Any] = {"lr": lr, "weight_decay": config.weight_decay}
         if config.optimiser == "adam":
-            how |= {"squares_decay": SQUARES_DECAY, "epsilon": EPSILON}
-            adam.step(*arrays, self._squares.flat, step=self.steps, **how)
+            memory, decays = (velocity, self._squares.flat), (config.momentum, SQUARES_DECAY)
+            how |= {"decays": decays, "epsilon": EPSILON}
+            adam.step(parameters, gradients, memory, step=self.steps, **how)
         else:
-            sgd.step(*arrays, **how)
+            sgd.step(parameters, gradients, velocity, momentum=config.momentum, **how)
         if config.averaging:
             share = 1 - average_decay(config.averaging, self.steps)
             adam.update_average(self.average.flat, parameters, share=share)

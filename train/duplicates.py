@@ -7,6 +7,7 @@ brightness.  A video that was cropped or mirrored is not found, nor are crops as
 set that was cut before.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,28 +23,10 @@ NEAR = 8  # bits of 64 that may differ
 SHARE = 0.25  # of these frames that must be in one sequence of the benchmark
 FLAT = 4.0  # grey levels: standard deviation of a frame that shows nothing to compare
 
-OTB = """
-    Basketball Biker Bird1 Bird2 BlurBody BlurCar1 BlurCar2 BlurCar3 BlurCar4 BlurFace BlurOwl
-    Board Bolt Bolt2 Box Boy Car1 Car2 Car24 Car4 CarDark CarScale ClifBar Coke Couple Coupon
-    Crossing Crowds Dancer Dancer2 David David2 David3 Deer Diving Dog Dog1 Doll DragonBaby
-    Dudek FaceOcc1 FaceOcc2 Fish FleetFace Football Football1 Freeman1 Freeman3 Freeman4 Girl
-    Girl2 Gym Human2 Human3 Human4 Human5 Human6 Human7 Human8 Human9 Ironman Jogging Jump
-    Jumping KiteSurf Lemming Liquor Man Matrix Mhyang MotorRolling MountainBike Panda RedTeam
-    Rubik Shaking Singer1 Singer2 Skater Skater2 Skating1 Skating2 Skiing Soccer Subway Surfer
-    Suv Sylvester Tiger1 Tiger2 Toy Trans Trellis Twinnings Vase Walking Walking2 Woman
-"""
-VOT = """
-    agility animal ants1 ants3 bag ball ball1 ball2 ball3 basketball bicycle birds1 birds2
-    blanket bmx bolt bolt1 bolt2 book bubble butterfly car car1 car2 conduction1 crabs1 crossing
-    cup david dinosaur diver diving dribble drone1 drone_across drone_flip drunk face fernando
-    fish1 fish2 fish3 fish4 flamingo1 frisbee girl glove godfather graduate gymnastics
-    gymnastics1 gymnastics2 gymnastics3 gymnastics4 hand hand1 hand02 hand2 handball1 handball2
-    helicopter iceskater iceskater1 iceskater2 jogging juice jump kangaroo lamb leaves marathon
-    marching matrix monkey motocross motocross1 motocross2 nature octopus pedestrian1
-    pedestrian2 polarbear polo rabbit rabbit2 racing road rowing shaking sheep singer singer1
-    singer2 singer3 skating snake soccer1 soccer2 soldier sphere sunshade surfing tennis tiger
-    torus traffic trellis tunnel wheel wiper woman zebrafish1
-"""  # of the short-term challenges 2013 to 2022
+
+def benchmark_names() -> dict[str, list[str]]:
+    """The sequences of OTB-100, and of VOT's short-term challenges from 2013 to 2022."""
+    return json.loads(Path(__file__).with_name("benchmark_names.json").read_text())
 
 
 def known_names(names: Sequence[str]) -> dict[str, str]:
@@ -52,7 +35,7 @@ def known_names(names: Sequence[str]) -> dict[str, str]:
     Case, what is no letter and no digit, a folder, a target's number and a prefix are left aside:
     "otb/Jogging.2" and "uav_bird1" are known.
     """
-    benchmarks = {"VOT": set(map(_plain, VOT.split())), "OTB": set(map(_plain, OTB.split()))}
+    benchmarks = {key: set(map(_plain, words)) for key, words in benchmark_names().items()}
     known: dict[str, str] = {}
     for name in names:
         stem = name.rsplit("/", 1)[-1]

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scenes import make_sequence, write_images, write_sequence
 
-from dcfnet_np.train.duplicates import NEAR, OTB, find_duplicates, known_names, picture_hash
+from dcfnet_np.train.duplicates import (
+    NEAR,
+    benchmark_names,
+    find_duplicates,
+    known_names,
+    picture_hash,
+)
 from dcfnet_np.train.prepare import plan_sequences
 
 
@@ -78,7 +84,9 @@ def test_known_names():
     otb = "Bird1", "uav_bird1", "FACEOCC1", "bird-1", "Girl2.1"
     want = {"one/Jogging.2": "VOT, OTB", "gymnastics4": "VOT", **dict.fromkeys(otb, "OTB")}
     assert known_names([*want, "Bike_ce2", "camel"]) == want
-    assert len(set(OTB.split())) == 98  # OTB-100: two of its videos have two targets each
+    assert (
+        len(set(benchmark_names()["OTB"])) == 98
+    )  # OTB-100: two of its videos have two targets each
 
 
 def test_real_videos_are_told_apart(data_dir, tmp_path):
