@@ -125,7 +125,7 @@ def test_kernels_and_weights_are_installed(source, installed):
         if p.suffix in (".h5", ".md")
     }
     expected |= {f"serve/page/{name}" for name in ("index.html", "page.js", "style.css")}
-    expected |= {"py.typed"}
+    expected |= {"py.typed", "train/benchmark_names.json"}
     assert {"kernels/probe.cu", "kernels/probe.cuh", "data/probe.h5", "data/probe.md"} <= expected
     assert expected <= set(installed["files"])
 

@@ -63,7 +63,7 @@ Tracks = Mapping[tuple[str, Any], list[Box]]  # {(video, target): its boxes}
 
 
 def find_annotations(root: Path) -> list[Entry]:
-    """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file; maybe none."""
+    """COCO files and YOLO labels of a folder or one folder below it, or a COCO file, if any."""
     if root.is_file():
         if not _is_coco(root):
             raise DatasetError(

@@ -43,7 +43,7 @@ class TrainingError(RuntimeError):
 
 
 class Steps(Protocol):
-    """What makes the steps of a run: plainly, fast on a CPU, or as device steps; see `PlainSteps`."""
+    """What makes the steps of a run, plainly, fast or on a device; see `PlainSteps`."""
 
     @property
     def learnt(self) -> Learnt: ...
@@ -387,7 +387,7 @@ def draw_training_pairs(data: Crops, config: Config, epoch: int) -> np.ndarray:
 
 
 def draw_validation_pairs(data: Crops, config: Config) -> np.ndarray:
-    """The pairs of the validation loss, (n, 2) indices of crops: the same in every epoch and run."""
+    """The pairs of the validation loss, (n, 2) indices: the same in every epoch and run."""
     held = (data.validation & config.hold_out)[data.sequence]
     if not held.any():
         return np.empty((0, 2), np.int64)

@@ -26,7 +26,8 @@ def partner_ranges(
     sequence, frame = np.asarray(sequence, np.int64), np.asarray(frame, np.int64)
     if sequence.ndim != 1 or sequence.shape != frame.shape:
         raise ValueError(
-            f"partner_ranges: sequence and frame must be (n,), got {sequence.shape} and {frame.shape}"
+            "partner_ranges: sequence and frame must be (n,), "
+            f"got {sequence.shape} and {frame.shape}"
         )
     if max_gap < 1:
         raise ValueError(f"partner_ranges: max_gap must be at least 1, got {max_gap}")
@@ -45,8 +46,8 @@ def partner_ranges(
 def all_pairs(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> np.ndarray:
     """Every unordered pair once, as (earlier, later) indices: (count, 2) int64, by the earlier one.
 
-    sequence, frame: as in `partner_ranges`.  N consecutive frames of one video give 10 N - 55 for N >=
-    10, the paper's 1,651,360 for 166,643 frames of 274 videos.
+    sequence, frame: as in `partner_ranges`.  N consecutive frames of one video give 10 N - 55 for
+    N >= 10, the paper's 1,651,360 for 166,643 frames of 274 videos.
     """
     _, last = partner_ranges(sequence, frame, max_gap)
     later = last - np.arange(len(last)) - 1  # how many partners each crop has after it
@@ -68,9 +69,9 @@ def epoch_pairs(
 ) -> np.ndarray:
     """The (template, search) index pairs of one epoch, shuffled: (count, 2) int64.
 
-    sequence, frame: as in `partner_ranges`.  mode: one of MODES, see the top of this file.  With `count`
-    the list is cut, or continued with further rounds, to that many pairs.  A crop with no partner
-    is left out.  Raises ValueError when no crop has one.
+    sequence, frame: as in `partner_ranges`.  mode: one of MODES, see the top of this file.  With
+    `count` the list is cut, or continued with further rounds, to that many pairs.  A crop with no
+    partner is left out.  Raises ValueError when no crop has one.
     """
     if mode not in MODES:
         raise ValueError(f"epoch_pairs: mode must be one of {', '.join(MODES)}, got {mode!r}")

@@ -46,7 +46,7 @@ class Processes:
         return backend.select_device(asked)
 
     def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        """A function (array, stream) that adds all ranks' arrays in place; None for a single one."""
+        """A function (array, stream) that adds all ranks' arrays in place; None for one rank."""
         return None
 
     def abort(self, code: int) -> None:

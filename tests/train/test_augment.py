@@ -49,8 +49,8 @@ def test_a_pair_is_changed_alike_in_any_batch(images):
 
 SIZE, MARGIN = 31, 6
 EVERYTHING = Augmentation(
-    flip=True, light=0.2, colour=0.1, jitter=5, scale=0.1, upside_down=True, gray=0.5, blur=1.5, rotate=20, stretch=0.1,
-    seed=4,
+    flip=True, light=0.2, colour=0.1, jitter=5, scale=0.1, upside_down=True, gray=0.5, blur=1.5,
+    rotate=20, stretch=0.1, seed=4,
 )  # fmt: skip
 
 
@@ -218,8 +218,8 @@ def test_a_jitter_beyond_the_margin_is_refused():
 
 MANY = np.stack([np.arange(4000), np.arange(4000) + 1], axis=1)
 STRONG = Augmentation(
-    flip=True, light=0.4, colour=0.3, jitter=3, scale=0.2, upside_down=True, gray=0.25, blur=2.0, rotate=30,
-    stretch=0.1, seed=9,
+    flip=True, light=0.4, colour=0.3, jitter=3, scale=0.2, upside_down=True, gray=0.25, blur=2.0,
+    rotate=30, stretch=0.1, seed=9,
 )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """Steps by kernels alone against the plain steps, on the CPU stand-in and on a GPU; gather.cu."""
+# ruff: noqa: F401, F811  fixtures are imported
 
 import dataclasses
 
 import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import device, full_size_device, on_cpu, on_gpu, relative_error  # noqa: F401
+from kernel_device import device, full_size_device, on_cpu, on_gpu, relative_error
 from training import train, write_crops, write_sequence
 
 from dcfnet_np import backend, weights
@@ -56,7 +57,7 @@ def make_config(arch="light", **settings):
         ("conv2", np.float32, {}, True),
     ],
 )
-def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, resident):  # noqa: F811
+def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, resident):
     """Steps of the third epoch; the last batch is a short one, and has another rate."""
     config, crops = make_config(arch, **settings), make_crops(rng, margin=0 if resident else 4)
     many = arch == "light" and dtype == np.float32
@@ -94,7 +95,7 @@ def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, 
 
 
 @pytest.mark.parametrize("size_of_batch", [3, 2])
-def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, size_of_batch):  # noqa: F811
+def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, size_of_batch):
     """A template of a single gray but for one pixel, in the second step, of 3 pairs and of 2."""
     config, crops = make_config(lam=1e-6), make_crops(rng)
     crops[6], crops[6, :, 11, 11] = 130, 131
@@ -122,7 +123,7 @@ def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, s
         assert 0 < moved < 1 and abs(value - plain.learnt.parameters[name]).max() < 1e-8 * moved
 
 
-def test_adam_goes_on_where_it_was(full_size_device, rng):  # noqa: F811
+def test_adam_goes_on_where_it_was(full_size_device, rng):
     config, crops = make_config(optimiser="adam", averaging=0.7), make_crops(rng)
     batches = [rng.integers(0, len(crops), (3, 2)) for _ in range(3)]
     whole, first = (DeviceSteps(config, crops, options=CHECK) for _ in range(2))
@@ -156,7 +157,7 @@ def test_graph_launches_and_streaming_agree(rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(5, 3, 4, 6), (2, 3, 17, 19), (1, 3, 1, 1)])
-def test_gather(device, rng, shape, dtype):  # noqa: F811
+def test_gather(device, rng, shape, dtype):
     crops, mean = rng.integers(0, 256, shape).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
     index = rng.integers(0, shape[0], 7).astype(np.int32)
     got = gather.gather(device(crops), device(index), device(mean))
@@ -168,7 +169,7 @@ def test_gather(device, rng, shape, dtype):  # noqa: F811
 @pytest.mark.parametrize(
     "settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3, "colour": 0.2}]
 )
-def test_gather_changes_as_augment_does(device, rng, settings, dtype):  # noqa: F811
+def test_gather_changes_as_augment_does(device, rng, settings, dtype):
     crops = rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8)
     mean = rng.uniform(0, 200, 3).astype(dtype)
     pairs, augmentation = rng.integers(0, 6, (8, 2)), Augmentation(**settings, seed=1)
@@ -184,12 +185,12 @@ def test_gather_changes_as_augment_does(device, rng, settings, dtype):  # noqa: 
     assert (to_numpy(got) == want).all()
 
 
-def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, tmp_path):  # noqa: F811
+def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, tmp_path):
     """The whole loop, killed after an epoch and resumed; on the stand-in's second GPU."""
     crops = write_crops(tmp_path, 7, window=Window(size=SIZE))
     config = Config(
-        batch=4, epochs=2, pairs_per_epoch=7, validation_pairs=3, lr_start=1e-4, lr_end=5e-5, seed=7,
-        flip=True, light=0.2, cosine_window=0.5, initial_scale=0.4,
+        batch=4, epochs=2, pairs_per_epoch=7, validation_pairs=3, lr_start=1e-4, lr_end=5e-5,
+        seed=7, flip=True, light=0.2, cosine_window=0.5, initial_scale=0.4,
     )  # fmt: skip
     cpu = train(crops, config, tmp_path / "cpu")
     stand_in = backend.cupy() is cuda_on_cpu.unwatched
@@ -217,7 +218,7 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
         assert moved > 0 and np.abs(got.parameters[key] - value).max() < 1e-3 * moved + 1e-7, key
 
 
-def test_a_step_in_tf32(full_size_device, rng):  # noqa: F811
+def test_a_step_in_tf32(full_size_device, rng):
     """Near float32, and not the same: the second convolution is in TF32."""
     config, crops, pairs = make_config(), make_crops(rng), rng.integers(0, 7, (3, 2))
     losses, gradients = [], []
@@ -231,7 +232,7 @@ def test_a_step_in_tf32(full_size_device, rng):  # noqa: F811
         assert 0 < relative_error(gradients[1][name], want) < 1e-2, name
 
 
-def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):  # noqa: F811
+def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):
     steps = DeviceSteps(make_config(), make_crops(rng))
     batches = list(rng.integers(0, 7, (3, 3, 2)))
     with np.errstate(all="ignore"), pytest.raises(Diverged) as info:
@@ -287,7 +288,7 @@ def test_array_code_trains_on_the_gpu_that_was_asked_for(monkeypatch, tmp_path):
     assert cuda_on_cpu.devices_used == {1}
 
 
-def test_what_is_refused(full_size_device, rng):  # noqa: F811
+def test_what_is_refused(full_size_device, rng):
     config, crops = make_config(), make_crops(rng)
     with pytest.raises(ValueError, match=r"crops must be .* uint8, got \(7, 3, 23, 22\)"):
         DeviceSteps(config, crops[..., 1:])

@@ -103,8 +103,9 @@ def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):
     named = f"ant, frame 3 with frame {data.frame[search]} is left out: its loss is "
     assert warning.startswith(named)
     code, out, err = dcfnet(
-        "train", crops_file, "--out", tmp_path / "again", "--epochs", 1, "--pairs-per-epoch", 18, "--device", "cpu",
-        "--no-pictures", "--pairs", "near", "--light", 0, "--blur", 0, "--jitter", 0,
+        "train", crops_file, "--out", tmp_path / "again", "--epochs", 1, "--pairs-per-epoch", 18,
+        "--device", "cpu", "--no-pictures", "--pairs", "near", "--light", 0, "--blur", 0,
+        "--jitter", 0,
     )  # fmt: skip
     assert code == 0 and "1 pairs left out" in out
     assert err.startswith("dcfnet: warning: ant, frame 3 with frame ") and err.count("\n") == 1

@@ -125,8 +125,9 @@ def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, mon
 
 
 BAD = {
-    "arch": "vgg", "batch": 0, "epochs": 0, "lr_start": 0.0, "lr_end": float("nan"), "momentum": 1.0,
-    "cosine_window": 1.1, "weight_decay": -1.0, "sigma_factor": 0.0, "seed": -1, "mean": (1.0, 2.0),
+    "arch": "vgg", "batch": 0, "epochs": 0, "lr_start": 0.0, "lr_end": float("nan"),
+    "momentum": 1.0, "cosine_window": 1.1, "weight_decay": -1.0, "sigma_factor": 0.0, "seed": -1,
+    "mean": (1.0, 2.0),
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def go_through(words):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Sequences of 8 to 53 frames: less than a block and more than one; each with boxes of its own."""
+    """Sequences of 8 to 53 frames, less than a block and more; each with boxes of its own."""
     root = tmp_path_factory.mktemp("data")
     for index in range(SEQUENCES):
         boxes = BOX + index + np.arange(8 + 9 * index)[:, None] * (0.5, 0.3, 0.1, 0.2)

@@ -13,19 +13,20 @@ from dcfnet_np.train.config import Config, recipe
 # Sources: the paper, Secs. 3.4 and 4.1; MATLAB v1 (train_DCFNet.m, learning rate 1e-5 and 20
 # epochs) and v2 (logspace(-2, -5, 50)); the PyTorch code's train_DCFNet.py.
 ALL = {
-    "sigma_factor": 0.1, "lam": 1e-4, "pairs_per_epoch": 0, "max_gap": 10, "initial_scale": 1.0, "cosine_window": 0.0,
-    "flip": False, "light": 0.0, "colour": 0.0, "jitter": 0, "scale": 0.0, "upside_down": False, "gray": 0.0,
-    "blur": 0.0, "rotate": 0.0, "stretch": 0.0, "optimiser": "sgd", "averaging": 0.0, "lr_steps": (), "momentum": 0.9,
-    "mean": (104.0, 117.0, 123.0), "hold_out": True, "validation_pairs": 512, "band": True, "divergence": 10.0,
-    "seed": 0,
+    "sigma_factor": 0.1, "lam": 1e-4, "pairs_per_epoch": 0, "max_gap": 10, "initial_scale": 1.0,
+    "cosine_window": 0.0, "flip": False, "light": 0.0, "colour": 0.0, "jitter": 0, "scale": 0.0,
+    "upside_down": False, "gray": 0.0, "blur": 0.0, "rotate": 0.0, "stretch": 0.0,
+    "optimiser": "sgd", "averaging": 0.0, "lr_steps": (), "momentum": 0.9,
+    "mean": (104.0, 117.0, 123.0), "hold_out": True, "validation_pairs": 512, "band": True,
+    "divergence": 10.0, "seed": 0,
 }  # fmt: skip
 V1 = {
-    "arch": "conv1", "padding": 1.5, "lam_divisor": "elements", "pairs": "ahead", "batch": 16, "epochs": 20,
-    "schedule": "constant", "lr_start": 1e-5, "weight_decay": 5e-4,
+    "arch": "conv1", "padding": 1.5, "lam_divisor": "elements", "pairs": "ahead", "batch": 16,
+    "epochs": 20, "schedule": "constant", "lr_start": 1e-5, "weight_decay": 5e-4,
 }  # fmt: skip
 V2 = {
-    "arch": "light", "padding": 2.0, "lam_divisor": "elements", "pairs": "ahead", "batch": 32, "epochs": 50,
-    "schedule": "logspace", "lr_start": 1e-2, "lr_end": 1e-5, "weight_decay": 5e-4,
+    "arch": "light", "padding": 2.0, "lam_divisor": "elements", "pairs": "ahead", "batch": 32,
+    "epochs": 50, "schedule": "logspace", "lr_start": 1e-2, "lr_end": 1e-5, "weight_decay": 5e-4,
 }  # fmt: skip
 PYTORCH = {
     **V2, "lam_divisor": "none", "weight_decay": 5e-5, "mean": (109.0, 120.0, 119.0),
@@ -33,10 +34,12 @@ PYTORCH = {
     "initial_scale": 0.408248290463863,
 }  # fmt: skip
 DEFAULT = {
-    "arch": "light", "padding": 2.0, "lam_divisor": "none", "pairs": "near", "batch": 4, "epochs": 20,
-    "pairs_per_epoch": 1000, "max_gap": 50, "initial_scale": 0.41, "cosine_window": 0.5, "optimiser": "adam",
-    "averaging": 0.999, "schedule": "cosine", "lr_start": 4e-3, "lr_end": 4e-5, "weight_decay": 5e-5, "flip": True,
-    "light": 0.3, "colour": 0.1, "gray": 0.1, "blur": 1.0, "jitter": 24, "scale": 0.1, "rotate": 14.0, "stretch": 0.1,
+    "arch": "light", "padding": 2.0, "lam_divisor": "none", "pairs": "near", "batch": 4,
+    "epochs": 20, "pairs_per_epoch": 1000, "max_gap": 50, "initial_scale": 0.41,
+    "cosine_window": 0.5, "optimiser": "adam", "averaging": 0.999, "schedule": "cosine",
+    "lr_start": 4e-3, "lr_end": 4e-5, "weight_decay": 5e-5, "flip": True, "light": 0.3,
+    "colour": 0.1, "gray": 0.1, "blur": 1.0, "jitter": 24, "scale": 0.1, "rotate": 14.0,
+    "stretch": 0.1,
 }  # fmt: skip
 TABLE = {
     "default": DEFAULT,

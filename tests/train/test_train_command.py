@@ -1,4 +1,4 @@
-"""`dcfnet train`: options and presets, validation by tracking, pictures, and kill -9 with --resume."""
+"""`dcfnet train`: options and presets, validation by tracking, pictures, and kill -9."""
 
 import dataclasses
 import json
@@ -36,7 +36,8 @@ def tracked(tmp_path_factory):
 
 
 SHORT = (
-    "--device", "cpu", "--epochs", 2, "--pairs-per-epoch", 0, "--batch", 8, "--validation-pairs", 4, "--no-pictures",
+    "--device", "cpu", "--epochs", 2, "--pairs-per-epoch", 0, "--batch", 8, "--validation-pairs", 4,
+    "--no-pictures",
 )  # fmt: skip
 
 
@@ -147,7 +148,8 @@ def test_divergence_is_exit_code_1(dcfnet, crops_file, tmp_path):
 # kill -9
 
 KILLED = Config(
-    batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2, optimiser="adam", averaging=0.9,
+    batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2,
+    optimiser="adam", averaging=0.9,
 )  # fmt: skip
 PROGRAM = """
 import dataclasses, sys

@@ -1,4 +1,4 @@
-"""Several processes train as one does, to rounding, and one that is lost takes the others with it."""
+"""Several processes train as one does, to rounding; one that is lost takes the others along."""
 
 import os
 import re
@@ -123,7 +123,8 @@ real, calls = optimisers.adam_step, []
 def step(*arguments, **settings):
     real(*arguments, **settings)
     calls.append(1)
-    if len(calls) == 6 and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    rank = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK"))
+    if len(calls) == 6 and rank == "1":
         WAY
 optimisers.adam_step = step
 sys.exit(main())

@@ -183,17 +183,17 @@ class Run:
 FEW = {"batch": 4, "epochs": 3, "validation_pairs": 5, "seed": 3}
 RUNS = {
     "default": {
-        "pairs_per_epoch": 13, "jitter": 4, "cosine_window": 0.4, "averaging": 0.8, "weight_decay": 0.3, "lr_end": 1e-3,
-        "lam": 1e5,
+        "pairs_per_epoch": 13, "jitter": 4, "cosine_window": 0.4, "averaging": 0.8,
+        "weight_decay": 0.3, "lr_end": 1e-3, "lam": 1e5,
     },
     "paper": {"max_gap": 2, "weight_decay": 0.02, "lr_start": 0.02, "lam": 1e5},
     "matlab-v1": {
-        "weight_decay": 0.02, "lr_start": 0.02, "schedule": "step", "lr_steps": (1,), "cosine_window": 1.0, "lam": 10.0,
-    },
-    "matlab-v2": {"weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9, "lam": 10.0},
-    "pytorch": {
-        "optimiser": "adam", "lr_start": 2e-3, "lr_end": 1e-3, "momentum": 0.6, "weight_decay": 0.3, "rotate": 9.0,
-        "lam": 1e5,
+        "weight_decay": 0.02, "lr_start": 0.02, "schedule": "step", "lr_steps": (1,),
+        "cosine_window": 1.0, "lam": 10.0,
+    }, "matlab-v2": {"weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9,
+    "lam": 10.0}, "pytorch": {
+        "optimiser": "adam", "lr_start": 2e-3, "lr_end": 1e-3, "momentum": 0.6, "weight_decay": 0.3,
+        "rotate": 9.0, "lam": 1e5,
     },
 }  # fmt: skip
 # The rate of each epoch: half a cosine wave, constant, a tenth after the first, and evenly in the
