@@ -190,8 +190,11 @@ RUNS = {
     "matlab-v1": {
         "weight_decay": 0.02, "lr_start": 0.02, "schedule": "step", "lr_steps": (1,),
         "cosine_window": 1.0, "lam": 10.0,
-    }, "matlab-v2": {"weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9,
-    "lam": 10.0}, "pytorch": {
+    },
+    "matlab-v2": {
+        "weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9, "lam": 10.0,
+    },
+    "pytorch": {
         "optimiser": "adam", "lr_start": 2e-3, "lr_end": 1e-3, "momentum": 0.6, "weight_decay": 0.3,
         "rotate": 9.0, "lam": 1e5,
     },
