@@ -30,7 +30,7 @@ from dcfnet_np.train.fast_step import FastPair
 from dcfnet_np.train.plain_step import PairImages, make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import load
+from dcfnet_np.weights import load_weights
 
 SIZE, TURNS = 125, 15
 MARKS = "<!-- ladder: written by benchmarks/ladder.py --page -->", "<!-- end of ladder -->"
@@ -66,7 +66,7 @@ def im2col(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def patch_steps() -> dict[str, Steps]:
     """Steps of one patch; each group's results agree."""
-    weights, preset = load("light"), get_preset("pytorch")
+    weights, preset = load_weights("light"), get_preset("pytorch")
     p = weights.parameters
     rng = np.random.default_rng(0)
     band = label_band(gaussian_label((SIZE, SIZE), preset.sigma))

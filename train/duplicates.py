@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import datasets
 from dcfnet_np.vision.images import decode_image
 from dcfnet_np.workers import map_in_order
 
@@ -97,11 +97,11 @@ def find_duplicates(
     """Videos that are in the benchmarks.
 
     samples: {some frames: name of the video}.  benchmarks: folders of any format of
-    `evaluation.datasets`.
+    `dcfnet_np.datasets`.
     """
     videos: list[tuple[str, Sequence[Path]]] = [(name, fs) for fs, name in samples.items()]
     for folder in benchmarks:
-        videos += [(f"{folder}: {s.name}", s.frames) for s in datasets.load(folder)]
+        videos += [(f"{folder}: {s.name}", s.frames) for s in datasets.load_dataset(folder)]
     total, done = sum(len(frames) for _, frames in videos), 0
     hashes = map_in_order(picture_hash, (path for _, frames in videos for path in frames), workers)
     seen: list[tuple[str, list[Path], np.ndarray]] = []

@@ -196,7 +196,7 @@ class _Run:
             if watcher is not None:
                 watcher.epoch(self.state.records[-1], self.parameters())
         if self.processes.rank == 0:
-            weights.save(self.out / "weights.h5", self.weights())
+            weights.save_weights(self.out / "weights.h5", self.weights())
         return self.out / "weights.h5"
 
     def draw_batches(self, epoch: int) -> list[np.ndarray]:
@@ -275,7 +275,7 @@ class _Run:
         if self.processes.rank == 0:
             scores = [r["success"] for r in records if "success" in r]
             if "success" in record and scores.index(max(scores)) == len(scores) - 1:
-                weights.save(self.out / "best.h5", self.weights())
+                weights.save_weights(self.out / "best.h5", self.weights())
             self.save()
         log.info("%s", json.dumps(record))
 

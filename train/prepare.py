@@ -3,7 +3,7 @@ tracker would take it.
 
 Both crops of a training pair are centred, so the wanted response always peaks at 0.  Frames that
 show no target, whose window is of one colour, or that do not decode, are left out and counted by
-reason.  Sequences are read as `dcfnet_np.evaluation.datasets` reads them, one at a time, and their
+reason.  Sequences are read as `dcfnet_np.datasets` reads them, one at a time, and their
 frames in blocks, so memory holds a few blocks, whatever the size of the set.
 """
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import datasets
 from dcfnet_np.extractor import extremes_of_windows, is_flat
 from dcfnet_np.files import WriteError, check_output
 from dcfnet_np.train import detections, duplicates
@@ -217,7 +217,7 @@ def _with_names_of_their_own(items: list[Item]) -> list[Item]:
 def _find_entries(folder: Path) -> list[datasets.Entry]:
     """The sequences below a folder, or those that annotations of a detector make."""
     try:
-        return datasets.find(folder)
+        return datasets.find_sequences(folder)
     except datasets.DatasetError as error:
         found = detections.find_annotations(folder)
         if not found:
@@ -228,7 +228,7 @@ def _find_entries(folder: Path) -> list[datasets.Entry]:
 
 
 def _read_entry(entry: datasets.Entry) -> list[datasets.Sequence]:
-    read = detections.read_annotations if entry.format in ("coco", "yolo") else datasets.read
+    read = detections.read_annotations if entry.format in ("coco", "yolo") else datasets.read_entry
     return read(entry)
 
 

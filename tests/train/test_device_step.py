@@ -209,7 +209,7 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
     gpu = train(crops, config, tmp_path / "gpu", device=name, resume=True)
     assert cuda_on_cpu.devices_used == {1} or not stand_in
 
-    want, got = (weights.load(str(run / "weights.h5")) for run in (cpu, gpu))
+    want, got = (weights.load_weights(str(run / "weights.h5")) for run in (cpu, gpu))
     for kind in ("loss", "validation_loss"):
         np.testing.assert_allclose(got.training[kind], want.training[kind], rtol=1e-4)
     start = first_learnt(config).parameters

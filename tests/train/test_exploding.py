@@ -111,7 +111,7 @@ def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):
     assert err.startswith("dcfnet: warning: ant, frame 3 with frame ") and err.count("\n") == 1
     # The parameters stay what ordinary pairs make of them.
     start = first_learnt(settings).parameters
-    for name, value in weights.load(str(run / "weights.h5")).parameters.items():
+    for name, value in weights.load_weights(str(run / "weights.h5")).parameters.items():
         assert np.isfinite(value).all() and 0 < abs(value - start[name]).max() < 1
 
 

@@ -37,7 +37,7 @@ def test_log_checkpoint_and_weights(crops_file, whole_run):
     for record in records:
         assert record["pairs_per_second"] > 0 and record["validation_loss"] > 0
         assert 0 <= record["waiting"] < 1
-    result = weights.load(str(whole_run / "weights.h5"))
+    result = weights.load_weights(str(whole_run / "weights.h5"))
     assert (result.architecture, result.channel_order) == ("light", "bgr")
     training = result.training
     assert training["config"] == config().as_dict()
@@ -77,7 +77,7 @@ def test_held_out_sequences_are_never_learnt_from(crops_file):
         (optimisers, "sgd_step", 2, (0, 2)),  # 18 crops, 4 steps an epoch
         (PlainSteps, "mean_loss", 1, (1, 4)),  # the validation after the second epoch
         (optimisers, "sgd_step", 8, (2, 0)),
-        (weights, "save", 0, (3, 0)),
+        (weights, "save_weights", 0, (3, 0)),
     ],
 )
 def test_resume_is_bit_identical(
@@ -110,7 +110,9 @@ def test_resume_is_bit_identical(
         np.testing.assert_array_equal(first.velocity[name], second.velocity[name])
     for key in ("epoch", "lr", "loss", "validation_loss"):
         assert [r[key] for r in read_log(whole_run)] == [r[key] for r in read_log(broken)]
-    trained = [weights.load(str(run / "weights.h5")).training for run in (broken, whole_run)]
+    trained = [
+        weights.load_weights(str(run / "weights.h5")).training for run in (broken, whole_run)
+    ]
     assert trained[0] == trained[1]
 
 
@@ -209,6 +211,6 @@ def test_gpu_run_agrees_with_the_cpu(crops_file, tmp_path, xp):
     if xp is np:
         pytest.skip("compares a GPU with a CPU, once: in the variant of this test for CuPy")
     runs = [train(crops_file, config(epochs=1), tmp_path / d, device=d) for d in ("cpu", "cuda")]
-    cpu, cuda = (weights.load(str(run / "weights.h5")).parameters for run in runs)
+    cpu, cuda = (weights.load_weights(str(run / "weights.h5")).parameters for run in runs)
     for name, value in cpu.items():
         np.testing.assert_allclose(cuda[name], value, rtol=1e-3, atol=1e-4)

@@ -74,7 +74,7 @@ def train_by(mpirun, ranks, data, out, *words, wrapped=("-m", "dcfnet_np")):
 
 def check_same(one, two):
     """Losses and parameters of two RUN_DIRs agree to rounding."""
-    one, two = (weights.load(str(run / "weights.h5")) for run in (one, two))
+    one, two = (weights.load_weights(str(run / "weights.h5")) for run in (one, two))
     for key in ("loss", "validation_loss"):
         np.testing.assert_allclose(two.training[key], one.training[key], rtol=1e-5)
     first = first_learnt(Config(**one.training["config"])).parameters
@@ -148,7 +148,9 @@ def test_a_lost_rank_ends_the_job_and_resume_goes_on(mpirun, data, tmp_path, way
     code, _, err = train_by(mpirun, 2, data, tmp_path / "run", "--resume")
     assert code == 0, err
     code, _, err = train_by(mpirun, 2, data, tmp_path / "whole")
-    first, second = (weights.load(str(tmp_path / name / "weights.h5")) for name in ("run", "whole"))
+    first, second = (
+        weights.load_weights(str(tmp_path / name / "weights.h5")) for name in ("run", "whole")
+    )
     for name, value in first.parameters.items():
         np.testing.assert_array_equal(value, second.parameters[name])
 

@@ -225,7 +225,7 @@ def test_a_run_of_three_epochs(crops_file, tmp_path, name):
         assert record["lr"] == pytest.approx(rate)
         assert record["validation_loss"] == pytest.approx(second.validation(), rel=1e-3)
     state = load_checkpoint(out / "checkpoint.npz")
-    kept = weights.load(str(out / "weights.h5")).parameters
+    kept = weights.load_weights(str(out / "weights.h5")).parameters
     for key, value in second.theta.items():
         # Adam's steps are as long where the gradient is mere rounding.
         share = 0.03 if config.optimiser == "adam" else 3e-3
