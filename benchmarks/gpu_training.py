@@ -28,14 +28,12 @@ from gpu_kernels import saving
 from gpu_tracking import goals, say
 
 from dcfnet_np import backend, network
-from dcfnet_np.backend import Device
 from dcfnet_np.bench_kernels import Ceiling, environment, measure_ceiling, training_costs
 from dcfnet_np.kernels import conv_tf32
 from dcfnet_np.train.config import Config
-from dcfnet_np.train.device_step import TrainStep
-from dcfnet_np.train.prepare import read_crops
-from dcfnet_np.train.sgd import sgd_step, zero_velocity
-from dcfnet_np.train.step import Batches, batch_gradients, make_objective
+from dcfnet_np.train.crops import read_crops
+from dcfnet_np.train.device_step import DeviceOptions, DeviceSteps
+from dcfnet_np.train.plain_step import PlainSteps
 from dcfnet_np.vision.windows import gaussian_label
 
 LR = 1e-5
@@ -80,9 +78,8 @@ def run(args: argparse.Namespace, cp, crops: np.ndarray, report: dict) -> int:
         ):
             where = "resident" if resident else "streamed"
             key = f"{where}, {'graph' if graph else 'launches'}, {precision}"
-            step = TrainStep(
-                config, crops, graph=graph, resident=resident, tf32=precision == "tf32"
-            )
+            options = DeviceOptions(graph=graph, resident=resident, tf32=precision == "tf32")
+            step = DeviceSteps(config, crops, options=options)
             row[key] = measure(
                 lambda pairs, step=step: step.step(pairs, LR), step.losses, crops, args
             )
@@ -143,38 +140,24 @@ def draw(crops: np.ndarray, batch: int, seed: int) -> np.ndarray:
 
 
 def sigma_of(config: Config, crops: np.ndarray) -> float:
-    return config.sigma_factor * crops.shape[-1] / (1 + config.padding)
+    return config.label_sigma(crops.shape[-1])
 
 
 def correctness(config: Config, crops: np.ndarray, steps: int = 2) -> dict:
     """Ours against the NumPy loop on the same pairs."""
-    parameters = network.initialise(config.arch, config.seed)
-    start = {name: value.copy() for name, value in parameters.items()}
-    size = network.feature_size(crops.shape[-1], config.arch, "valid")
-    cpu = Device("cpu", 0, "")
-    objective = make_objective((size, size), sigma_of(config, crops), config.lam, device=cpu)
-    batches, velocity, want = Batches(crops, config.mean), zero_velocity(parameters), []
-    for seed in range(steps):
-        pairs = draw(crops, config.batch, seed)
-        losses, gradients = batch_gradients(batches, pairs, parameters, config.arch, objective)
-        sgd_step(
-            parameters,
-            gradients,
-            velocity,
-            lr=LR,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-        want.append(float(losses.mean()))
+    plain, start = PlainSteps(config, crops), network.initialise(config.arch, config.seed)
+    drawn = [draw(crops, config.batch, seed) for seed in range(steps)]
+    want = [float(outcome.losses.mean()) for outcome in plain.epoch(drawn, LR, 0)]
+    parameters = plain.learnt.parameters
     report: dict = {"steps": steps, "losses": want}
     ways = {"graph": {"graph": True}, "launches": {"graph": False}}
     if int(backend.cupy().cuda.Device().compute_capability) >= conv_tf32.MINIMUM_ARCH:
         ways["tf32"] = {"tf32": True}
     for name, options in ways.items():
-        step = TrainStep(config, crops, **options)
-        for seed in range(steps):
-            step.step(draw(crops, config.batch, seed), LR)
-        losses, got = step.losses(), step.parameters()
+        step = DeviceSteps(config, crops, options=DeviceOptions(**options))
+        for pairs in drawn:
+            step.step(pairs, LR)
+        losses, got = step.losses(), step.learnt.parameters
         report[f"{name}_loss_error"] = float((abs(losses - want) / want).max())
         report[f"{name}_parameter_error"] = max(
             float(abs(got[key] - value).max() / abs(value - start[key]).max())
@@ -284,7 +267,7 @@ def torch_step(
     first = [draw(crops, config.batch, seed) for seed in range(2)]
     for pairs in first:
         step(pairs)
-    ours = TrainStep(config, crops, tf32=tf32)
+    ours = DeviceSteps(config, crops, options=DeviceOptions(tf32=tf32))
     for pairs in first:
         ours.step(pairs, LR)
     want = torch.stack(losses).cpu().numpy()

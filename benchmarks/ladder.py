@@ -27,7 +27,8 @@ from dcfnet_np.ops.fourier import label_band, rfft2
 from dcfnet_np.presets import get_preset
 from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss
+from dcfnet_np.train.fast_step import FastPair
+from dcfnet_np.train.plain_step import PairImages, make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import load_weights
@@ -201,17 +202,14 @@ def pair_steps() -> Steps:
     size = network.feature_size(SIZE, "conv1", "valid")
     objective = make_objective((size, size), 5.0, 1e-4, device=Device("cpu"))
     parameters = network.initialise("conv1", seed=0)
-    batches = Batches(crops, (104.0, 117.0, 123.0))
-    images = batches.images(np.array([[0, 1]]))
-    pair = batches.pair_steps("conv1", objective)
-    assert pair is not None
+    images = PairImages(crops, (104.0, 117.0, 123.0)).images(np.array([[0, 1]]))
+    pair = FastPair("conv1", (SIZE, SIZE), objective)
 
     def plain(objective: Any) -> None:
         pair_gradients(pair_loss(images, parameters, "conv1", objective)[1])
 
     def fast() -> None:
-        with pair.one() as one:
-            one.gradients(images, tiled.make_kernels(parameters, "conv1"), 1.0)
+        pair.gradients(images, tiled.make_kernels(parameters, "conv1"), 1.0)
 
     full = objective._replace(band=None, label_f=rfft2(objective.label))
     return {

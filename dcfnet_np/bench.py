@@ -25,8 +25,8 @@ from .support.machine import describe_gpu, processor_name, usable_cores
 from .support.threads import one_blas_thread
 from .tracker import Tracker, peak_to_sidelobe
 from .train.config import Config
-from .train.device_step import TrainStep
-from .train.step import Batches, batch_gradients, make_objective
+from .train.device_step import DeviceSteps
+from .train.fast_step import FastSteps
 from .vision.crop import window_taps
 from .vision.windows import gaussian_label
 from .weights import Weights
@@ -318,12 +318,11 @@ def training(architecture: str = ARCHITECTURE, *, with_torch: bool) -> dict[str,
     losses agree."""
     crops, pairs = _training_data()
     size = network.feature_size(SIZE, architecture, "valid")
-    objective = make_objective((size, size), 5.0, 1e-4, device=Device("cpu"))
-    parameters = network.initialise(architecture, seed=0)
-    batches = Batches(crops, (104.0, 117.0, 123.0))
+    # a label of 5 pixels
+    fast = FastSteps(Config(arch=architecture, padding=1.5), crops)
 
     def ours() -> float:
-        return float(batch_gradients(batches, pairs, parameters, architecture, objective)[0].mean())
+        return float(fast.gradients(pairs)[0].mean())
 
     steps: dict[str, Callable[[], float]] = {"ours": ours}
     if with_torch:
@@ -331,7 +330,7 @@ def training(architecture: str = ARCHITECTURE, *, with_torch: bool) -> dict[str,
 
         images = crops.astype(np.float32) - np.array([104, 117, 123], np.float32)[:, None, None]
         steps["torch"] = make_step(
-            images, list(parameters.values()), gaussian_label((size, size), 5.0)
+            images, list(fast.learnt.parameters.values()), gaussian_label((size, size), 5.0)
         )
     # warms up, and both losses are of the first parameters
     losses = {name: step() for name, step in steps.items()}
@@ -362,11 +361,11 @@ def _training_data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def device_training(config: Config, device: Device) -> dict[str, Any]:
-    """Pairs per second of `TrainStep` on a GPU in float32, its crops there; the losses are read
+    """Pairs per second of `DeviceSteps` on a GPU in float32, its crops there; the losses are read
     every STEPS steps.
     """
     crops, pairs = _training_data()
-    step = TrainStep(config, crops, device=device.index)
+    step = DeviceSteps(config, crops, device=device.index)
     seconds: list[float] = []
     losses: list[float] = []
 

@@ -21,7 +21,7 @@ from .kernels import conv_tf32
 from .ops.fourier import label_band
 from .presets import Preset, get_preset
 from .train.config import Config
-from .train.device_step import TrainStep
+from .train.device_step import DeviceOptions, DeviceSteps
 from .vision.windows import gaussian_label
 from .weights import Weights
 
@@ -102,7 +102,7 @@ def tracking_costs(architecture: str, preset: str | Preset, targets: int = 1) ->
 def training_costs(
     architecture: str, batch: int, size: int = 125, sigma: float | None = None
 ) -> list[Cost]:
-    """The stages of a `TrainStep` of so many pairs of crops of `size` pixels, by their names and in
+    """The stages of a `DeviceSteps` of so many pairs of crops of `size` pixels, by their names and in
     their order.
     """
     n, d = 2 * batch, network.output_channels(architecture)
@@ -288,7 +288,7 @@ def tracking_times(cp: Any, step: DeviceStep, ceiling: Ceiling) -> dict[str, Any
 
 
 def training_times(
-    cp: Any, step: TrainStep, ceiling: Ceiling, tf32: bool = False
+    cp: Any, step: DeviceSteps, ceiling: Ceiling, tf32: bool = False
 ) -> dict[str, Any]:
     """The stages of a training step, which learns nothing: see `stage_times`."""
     config = step.config
@@ -344,7 +344,7 @@ def measure(
 ) -> dict[str, Any]:
     """A frame of one target and a training step on cuda:`index`, stage by stage.
 
-    frames, box: as for `bench.tracking`; crops, config: as for `TrainStep`.  A part that the
+    frames, box: as for `bench.tracking`; crops, config: as for `DeviceSteps`.  A part that the
     kernels do not do has its reason in place of its stages: {"skipped": "..."}.
     """
     if not kernels.enabled():
@@ -365,7 +365,7 @@ def measure(
             if tf32 and not ceiling.tf32:
                 report[title] = {"skipped": "this GPU has no TF32"}
                 continue
-            trainer = TrainStep(config, crops, device=index, tf32=tf32)
+            trainer = DeviceSteps(config, crops, device=index, options=DeviceOptions(tf32=tf32))
             trainer.step(np.arange(2 * config.batch).reshape(-1, 2) % len(crops), lr=0.0)
             trainer.losses()
             report[title] = training_times(cp, trainer, ceiling, tf32)

@@ -141,7 +141,7 @@ class Recorder:
                 self._note("redetection_response", values["response"])
 
     def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
-        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.loop`
+        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.plain_step`
         does it.
 
         Both go through the network as one batch, without padding, and the label has the size of the

@@ -6,7 +6,7 @@
 //             computes a = a + share * (p - a)
 // Paper       none: an option beyond it.  Kingma and Ba, 2015, Algorithm 1; decay as by Loshchilov and Hutter, 2019
 // Layout      p, g, m, s, a: one after another, `size` values
-// Reference   dcfnet_np.train.adam.adam_step, update_average
+// Reference   dcfnet_np.train.optimisers.adam_step, update_average
 // Launch      adam.py; grid = ceil(size / 256), block = 256
 //
 // Version ladder

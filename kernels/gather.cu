@@ -9,7 +9,7 @@
 // (dcfnet_np.train.augment).
 // Layout: crops (count, 3, H, W) uint8; index (N); changes (N, 6), offset in the order of c; mean
 // (3); out (N, 3, H, W).
-// Reference: dcfnet_np.train.loop.Batches.images and dcfnet_np.train.augment.augment, to the bit:
+// Reference: dcfnet_np.train.plain_step.PairImages.images, to the bit:
 // nothing fused.
 // Launch: gather.py; grid = (ceil(H W / 256), N), block = 256, one thread a pixel of three
 // channels.

@@ -23,7 +23,7 @@ def gather(
     out: Array | None = None,
 ) -> Array:
     """The crops of these indices, changed as in `train.augment`, minus `mean`:
-    `train.loop.Batches.images`.
+    `train.plain_step.PairImages.images`.
 
     crops: (count, 3, H, W) uint8; index: (N,) int32, every one < count, which is not checked: they
     are on the GPU;
@@ -42,6 +42,8 @@ def gather(
     require(out, "gather: out", mean.dtype, shape)
     pixels = shape[2] * shape[3]
     name = f"gather<{ctype}, {str(changes is not None).lower()}>"
-    launch("gather.cu", name, (blocks(pixels, 256), len(index)), (256,), crops, index,
-           mean if changes is None else changes, mean, out, np.int32(shape[3]), np.int32(pixels))  # fmt: skip
+    launch(
+        "gather.cu", name, (blocks(pixels, 256), len(index)), (256,), crops, index,
+        mean if changes is None else changes, mean, out, np.int32(shape[3]), np.int32(pixels),
+    )  # fmt: skip
     return out

@@ -5,7 +5,7 @@
 //             decay is the gamma of gamma / 2 * |p|^2, so decay * p is its gradient.
 // Paper       Sec. 4.1: SGD, momentum 0.9, weight decay 0.0005; Eq. 4's gamma |theta|^2 is the same with half the gamma.
 // Layout      p, g, v: one after another, `size` values
-// Reference   dcfnet_np.train.sgd.sgd_step
+// Reference   dcfnet_np.train.optimisers.sgd_step
 // Launch      sgd.py; grid = ceil(size / 256), block = 256
 //
 // Version ladder

@@ -22,8 +22,8 @@ from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.tracker import Tracker, score_of
-from dcfnet_np.train import step
-from dcfnet_np.train.sgd import sgd_step, zero_velocity
+from dcfnet_np.train import plain_step
+from dcfnet_np.train.optimisers import sgd_step, zero_velocity
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.windows import gaussian_label, hann
 
@@ -233,7 +233,7 @@ def test_a_step_of_training(browser, clip):
         for frame, (x, y, w, h) in zip(clip.frames, boxes)
     ]
     cpu = select_device("cpu")
-    objective = step.make_objective(
+    objective = plain_step.make_objective(
         (63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=cpu
     )
     parameters = page._random()
@@ -249,8 +249,8 @@ def test_a_step_of_training(browser, clip):
             len({tuple(pair) for pair in found["batch"]}) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
         )
         images = np.stack([crops[i] for i in pairs.T.reshape(-1)])
-        loss, caches = step.pair_loss(images, parameters, "light", objective)
-        gradients = step.pair_gradients(caches)
+        loss, caches = plain_step.pair_loss(images, parameters, "light", objective)
+        gradients = plain_step.pair_gradients(caches)
         sgd_step(parameters, gradients, velocity, lr=rate, momentum=0.9, weight_decay=5e-5)
         assert found["loss"] == pytest.approx(loss, rel=TOLERANCE)
         for ours, theirs in {

@@ -22,7 +22,7 @@ from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.kernels import compile as compiling
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.train.config import Config
-from dcfnet_np.train.device_step import TrainStep
+from dcfnet_np.train.device_step import DeviceSteps
 from dcfnet_np.weights import Weights
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
@@ -295,7 +295,7 @@ def test_costs_know_every_stage(script, arch):
     )
     costs = bench_kernels.tracking_costs(arch, step.preset, 2)
     assert [cost.kernel for cost in costs] == [stage.name for stage in step.stages]
-    trainer = TrainStep(Config(arch=arch, batch=1), np.zeros((2, 3, 23, 23), np.uint8))
+    trainer = DeviceSteps(Config(arch=arch, batch=1), np.zeros((2, 3, 23, 23), np.uint8))
     training = bench_kernels.training_costs(arch, 1, 23)
     assert [cost.kernel for cost in training] == [stage.name for stage in trainer.stages(0.0)]
     assert all(cost.flops > 0 or cost.kernel.endswith("pack") for cost in training)

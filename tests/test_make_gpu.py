@@ -118,8 +118,12 @@ def test_the_sanitizer_sees_tests_of_every_kernel():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for file in ("conv", "tf32", "lrn", "dft", "dcf", "crop", "peak", "train"):
-        assert f"tests/kernels/test_kernels_{file}.py::" in done.stdout, file
+    files = [
+        f"kernels/test_kernels_{name}"
+        for name in ("conv", "tf32", "lrn", "dft", "dcf", "crop", "peak")
+    ]
+    for file in (*files, "train/test_device_step"):
+        assert f"tests/{file}.py::" in done.stdout, file
 
 
 def test_a_part_that_fails_does_not_hide_the_others(make_gpu):

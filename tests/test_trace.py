@@ -20,7 +20,7 @@ from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.ops.fourier import irfft2, label_band, make_band, rfft2
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.train.step import make_objective, pair_gradients, pair_loss
+from dcfnet_np.train.plain_step import make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import Weights, save_weights

@@ -1,22 +1,23 @@
-"""What happens to a pair of crops before it is learnt from.  Everything here is off in the released
-codes.
+"""What happens to a pair of crops before it is learnt from.
 
-They had a hundred times the crops.  With a few thousand, a network learns the light that its videos
-have and loses a target that walks into the shade, and it never sees a target off the middle or of
-another size.
+Everything here is off in the released codes, which had a hundred times the crops.  With a few
+thousand, a network learns the light that its videos have and loses a target that walks into the
+shade, and it never sees a target off the middle or of another size.
 
 Crops may be stored with a margin around the network's input.  Two steps lead from there to the
 network:
 
-    cut      on bytes, on the CPU: the window that the network sees, moved, scaled, turned; upside down; gray; blurred
-    augment  on floats, on any device: mirror images, contrast, brightness and colour
+    cut_images      on bytes, on the CPU: the window that the network sees, moved, scaled, turned;
+                    upside down; gray; blurred
+    augment_images  on floats, on any device: mirror images, contrast, brightness and colour
 
 The window of the template is never moved, scaled or turned, only that of the search image: the
 filter is learnt from a centred, upright target.  Where the search window moves by (dx, dy), the
 target is found at (-dx, -dy), and so the label must be shifted (`label_shifts`).  Each pair has
 random numbers of its own, from (seed, epoch, template, search), so the result depends neither on
 how a run is cut into batches nor on where it was resumed; and their number is fixed, so what one
-change draws does not depend on which others are on."""
+change draws does not depend on which others are on.
+"""
 
 from typing import Any, NamedTuple
 
@@ -24,8 +25,7 @@ import numpy as np
 
 from dcfnet_np.backend import Array, array_module
 
-# of B, G, R: ITU-R BT.601, as OpenCV's conversion
-GRAY = np.array([0.114, 0.587, 0.299], np.float32)
+GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601, as OpenCV's
 DRAWS = 20  # random numbers of a pair
 
 
@@ -35,25 +35,23 @@ class Augmentation(NamedTuple):
     flip: bool = False  # mirror half of the pairs, left to right
     light: float = 0.0  # contrast and brightness of each image, by up to exp(+-light)
     colour: float = 0.0  # brightness of each colour of each image, by up to exp(+-colour)
-    # move the search window by up to so many pixels of the network's input, on each axis
-    jitter: int = 0
+    jitter: int = 0  # move the search window by up to so many pixels of the input, on each axis
     scale: float = 0.0  # scale the search window by up to exp(+-scale)
     upside_down: bool = False  # mirror half of the pairs, top to bottom
     gray: float = 0.0  # share of the pairs that lose their colour
     blur: float = 0.0  # blur half of the images, standard deviation up to so many pixels
     rotate: float = 0.0  # turn the search window about the target by up to so many degrees
-    # make the search window wider and lower, or the other way round, by up to exp(+-stretch)
-    stretch: float = 0.0
+    stretch: float = 0.0  # make the search window wider and lower, or not, by up to exp(+-stretch)
     seed: int = 0
 
     @property
     def relights(self) -> bool:
-        """Whether `augment` has anything to do."""
+        """Whether `augment_images` has anything to do."""
         return self.flip or self.light > 0 or self.colour > 0
 
     @property
     def cuts(self) -> bool:
-        """Whether `cut` does anything but cut the middle out."""
+        """Whether `cut_images` does anything but cut the middle out."""
         return self.jitter > 0 or self.warps or self.upside_down or self.gray > 0 or self.blur > 0
 
     @property
@@ -63,7 +61,7 @@ class Augmentation(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What `augment` does to a batch of N pairs: to 2N images, the templates first."""
+    """What `augment_images` does to a batch of N pairs: to 2N images, the templates first."""
 
     mirrored: np.ndarray  # (2N,) bool
     contrast: np.ndarray  # (2N,), a factor, as the next two
@@ -72,7 +70,7 @@ class Changes(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """What `cut` does to a batch of N pairs."""
+    """What `cut_images` does to a batch of N pairs."""
 
     shift: np.ndarray  # (N, 2) int, by which the search window moves, right and down
     scale: np.ndarray  # (N,), of the search window
@@ -85,14 +83,13 @@ class Cuts(NamedTuple):
 
 def _draw(pairs: np.ndarray, epoch: int, seed: int) -> np.ndarray:
     """(N, DRAWS) numbers from -1 to 1."""
-    draws = [
-        np.random.default_rng([seed, epoch, int(t), int(s)]).uniform(-1, 1, DRAWS) for t, s in pairs
-    ]
+    seeds = ([seed, epoch, int(template), int(search)] for template, search in pairs)
+    draws = [np.random.default_rng(words).uniform(-1, 1, DRAWS) for words in seeds]
     return np.array(draws).reshape(-1, DRAWS)
 
 
 def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtype: Any) -> Changes:
-    """What `augment` does to these pairs (N, 2) in this epoch."""
+    """What `augment_images` does to these pairs (N, 2) in this epoch."""
     draws = _draw(pairs, epoch, augmentation.seed)
 
     def by_image(columns: np.ndarray, strength: float) -> np.ndarray:
@@ -109,7 +106,7 @@ def draw_changes(pairs: np.ndarray, epoch: int, augmentation: Augmentation, dtyp
 
 
 def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts:
-    """What `cut` does to these pairs (N, 2) in this epoch."""
+    """What `cut_images` does to these pairs (N, 2) in this epoch."""
     draws = _draw(pairs, epoch, augmentation.seed)[:, 11:]
     share = (draws[:, 4] + 1) / 2  # evenly from 0 to 1
     return Cuts(
@@ -127,29 +124,23 @@ def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts
 
 
 def label_shifts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> np.ndarray | None:
-    """Where the wanted response of each pair peaks, (N, 2) int: rows down and columns right of (0,
-    0).
+    """Where the wanted response of each pair peaks, (N, 2) int: rows down and columns right.
 
     None when that is (0, 0) for all, since no window is moved.  A mirror image moves the peak to
-    the other side."""
+    the other side.
+    """
     if augmentation.jitter == 0:
         return None
-    cuts, mirrored = (
-        draw_cuts(pairs, epoch, augmentation),
-        draw_changes(pairs, epoch, augmentation, float).mirrored,
-    )
+    cuts = draw_cuts(pairs, epoch, augmentation)
+    mirrored = draw_changes(pairs, epoch, augmentation, float).mirrored[: len(pairs)]
     # A window of another scale shows the same way in other pixels: to the nearest whole one.
     right, down = np.rint(cuts.shift / cuts.scale[:, None]).astype(int).T
-    return np.stack(
-        [np.where(cuts.upside_down, down, -down), np.where(mirrored[: len(pairs)], right, -right)],
-        axis=1,
-    )
+    rows, columns = np.where(cuts.upside_down, down, -down), np.where(mirrored, right, -right)
+    return np.stack([rows, columns], axis=1)
 
 
 def shift_label(label: Array, shifts: np.ndarray) -> Array:
-    """The label (H, W), whose peak is at (0, 0), moved by each of (N, 2) shifts, around the edges:
-    (N, H, W).
-    """
+    """The label (H, W), its peak at (0, 0), moved by (N, 2) shifts around the edges: (N, H, W)."""
     xp = array_module(label)
     height, width = label.shape
     rows = (np.arange(height) - shifts[:, :1]) % height
@@ -158,17 +149,15 @@ def shift_label(label: Array, shifts: np.ndarray) -> Array:
 
 
 def check_margin(augmentation: Augmentation, margin: int) -> None:
-    """Raise ValueError when windows would be moved further than the margin around the network's
-    input reaches.
-    """
+    """Raise ValueError when windows would be moved further than the crops' margin reaches."""
     if augmentation.jitter > margin:
         raise ValueError(
-            f"train: crops with a margin of {margin} pixels allow a jitter up to {margin}, got {augmentation.jitter}; "
-            "prepare crops with a larger margin"
+            f"train: crops with a margin of {margin} pixels allow a jitter up to {margin}, "
+            f"got {augmentation.jitter}; prepare crops with a larger margin"
         )
 
 
-def cut(
+def cut_images(
     raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmentation: Augmentation
 ) -> np.ndarray:
     """What the network sees of a batch of stored crops.
@@ -189,17 +178,15 @@ def cut(
         if augmentation.warps:
             images[1, i] = _warped(raw[1, i], size, cuts, i)
         elif augmentation.jitter > 0:
-            images[1, i] = raw[
-                1, i, :, margin + dy : margin + dy + size, margin + dx : margin + dx + size
-            ]
+            top, left = margin + dy, margin + dx
+            images[1, i] = raw[1, i, :, top : top + size, left : left + size]
         for image, sigma in zip(images[:, i], cuts.blur[i]):
             if sigma > 0.1:  # less is nothing at all
                 for channel in image:
                     cv2.GaussianBlur(channel, (0, 0), sigma, dst=channel)
             if cuts.gray[i]:
-                image[...] = np.rint(np.tensordot(GRAY, image.astype(np.float32), 1)).astype(
-                    np.uint8
-                )
+                gray = np.tensordot(GRAY, image.astype(np.float32), 1)
+                image[...] = np.rint(gray).astype(np.uint8)
         if cuts.upside_down[i]:
             images[:, i] = images[:, i, :, ::-1].copy()
     return images
@@ -215,24 +202,21 @@ def _warped(crop: np.ndarray, size: int, cuts: Cuts, i: int) -> np.ndarray:
 
     middle, half = (crop.shape[-1] - 1) / 2, (size - 1) / 2
     sine, cosine, stretch = np.sin(cuts.angle[i]), np.cos(cuts.angle[i]), cuts.stretch[i]
-    linear = (
-        cuts.scale[i]
-        * np.array([[cosine, -sine], [sine, cosine]])
-        @ np.diag([stretch, 1 / stretch])
-    )
+    turn = cuts.scale[i] * np.array([[cosine, -sine], [sine, cosine]])
+    linear = turn @ np.diag([stretch, 1 / stretch])
     target = half - cuts.shift[i] / cuts.scale[i]  # its place in the window
     # From the window's pixels to the crop's, as WARP_INVERSE_MAP takes it.
     transform = np.column_stack([linear, middle - linear @ target])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.stack(
-        [
-            cv2.warpAffine(c, transform, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            for c in crop
-        ]
-    )
+    how: dict[str, Any] = {
+        "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        "borderMode": cv2.BORDER_REPLICATE,
+    }
+    return np.stack([cv2.warpAffine(c, transform, (size, size), **how) for c in crop])
 
 
-def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Array:
+def augment_images(
+    images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation
+) -> Array:
     """Mirrored and re-lit copies of a batch of pairs.
 
     images: (2N, 3, H, W) float, 0..255, the N templates first, then their N searches; pairs: (N, 2)
@@ -249,7 +233,6 @@ def augment(images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmenta
         )
         images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)
     if augmentation.flip:
-        images = xp.where(
-            xp.asarray(changes.mirrored)[:, None, None, None], images[..., ::-1], images
-        )
+        mirrored = xp.asarray(changes.mirrored)[:, None, None, None]
+        images = xp.where(mirrored, images[..., ::-1], images)
     return images

@@ -3,7 +3,8 @@
 Parameters, the optimiser's memory, how far the run is and what it logged are the whole state:
 pairs, augmentation and learning rate are functions of (seed, epoch).  A file is written under a
 temporary name, flushed to the disk and only then moved to its place, so a process killed at any
-moment leaves the previous checkpoint behind."""
+moment leaves the previous checkpoint behind.
+"""
 
 import io
 import json
@@ -15,10 +16,10 @@ import numpy as np
 from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.support.archives import open_stored_zip
 from dcfnet_np.support.files import replacing
+from dcfnet_np.train.optimisers import Learnt
 
 FORMAT_VERSION = 3
-# bytes; networks of these kinds take less than 1 MB, the log about 1 KB an epoch
-LARGEST_FILE = 64 << 20
+LARGEST_FILE = 64 << 20  # bytes; networks take less than 1 MB, the log about 1 KB an epoch
 GROUPS = ("parameters", "velocity", "squares", "average")  # of arrays, one for each parameter
 
 
@@ -33,12 +34,23 @@ class Checkpoint(NamedTuple):
     steps: int = 0
     loss: float = 0.0  # sum over the pairs of these steps, without those left out
     left_out: int = 0  # pairs of these steps that exploded
-    surplus: float = 0.0  # of such pairs in the run, see `step.judge`
+    surplus: float = 0.0  # of such pairs in the run, see `exploding`
     seconds: float = 0.0  # that these steps took
     waited: float = 0.0  # of these seconds, for crops
     records: tuple[dict[str, Any], ...] = ()  # the log's lines, one for each finished epoch
-    squares: dict[str, Array] = {}  # noqa: RUF012  of Adam: the running mean of the gradient's square
-    average: dict[str, Array] = {}  # noqa: RUF012  of the parameters, with config.averaging
+    squares: dict[str, Array] = {}  # noqa: RUF012  these two: see `optimisers.Learnt`
+    average: dict[str, Array] = {}  # noqa: RUF012
+
+    def learnt(self, steps: int) -> Learnt:
+        """What the run has learnt, after so many steps in all its epochs."""
+        return Learnt(self.parameters, self.velocity, self.squares, self.average, steps)
+
+    def with_learnt(self, learnt: Learnt) -> "Checkpoint":
+        """The same state with what was learnt since."""
+        parameters, velocity, squares, average, _ = learnt
+        return self._replace(
+            parameters=parameters, velocity=velocity, squares=squares, average=average
+        )
 
 
 class CheckpointError(ValueError):
@@ -46,9 +58,7 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> None:
-    """Write `state` to `path` (.npz), whole or not at all; `more` arrays lie beside it and are not
-    read again.
-    """
+    """Write `state` to `path` (.npz), whole or not at all; `more` arrays are not read again."""
     values = state._asdict()
     groups = {group: values.pop(group) for group in GROUPS}
     arrays: dict[str, Any] = {
@@ -60,10 +70,7 @@ def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> 
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint (NumPy arrays; nothing is unpickled).
-
-    CheckpointError when it is not whole.
-    """
+    """Read a checkpoint, NumPy arrays.  CheckpointError when it is not whole."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; start without resume")

@@ -33,8 +33,7 @@ class Config:
     pairs: str = "near"  # which make an epoch: all, ahead, near; see train.pairs
     pairs_per_epoch: int = 0  # 0: as many as there are
     max_gap: int = 10  # frames between template and search
-    # of the first weights, times He's; 6**-0.5 is the spread that PyTorch starts with
-    initial_scale: float = 1.0
+    initial_scale: float = 1.0  # of the first weights, times He's
     # share of the steps whose features have a Hann window, as in tracking
     cosine_window: float = 0.0
     flip: bool = False  # this and the next nine: see train.augment.Augmentation
@@ -47,16 +46,16 @@ class Config:
     blur: float = 0.0
     rotate: float = 0.0
     stretch: float = 0.0
-    optimiser: str = "sgd"  # or adam: see train.adam
+    optimiser: str = "sgd"  # or adam: see train.optimisers
     # what a step leaves of the running average of the weights; 0: no average
     averaging: float = 0.0
-    # of the learning rate: constant, step, logspace, cosine; see train.sgd
+    # of the learning rate: constant, step, logspace, cosine; see train.optimisers
     schedule: str = "logspace"
     lr_start: float = 1e-2
     lr_end: float = 1e-5  # of logspace and cosine
     lr_steps: tuple[int, ...] = ()  # of step: a tenth after so many epochs
     momentum: float = 0.9
-    weight_decay: float = 5e-5  # gamma/2 ||theta||^2, see train.sgd; the MATLAB codes have 5e-4
+    weight_decay: float = 5e-5  # see train.optimisers; the MATLAB codes have 5e-4
     # as in tracking; the released code trained with 109, 120, 119
     mean: tuple[float, ...] = (104.0, 117.0, 123.0)
     # the crops' validation sequences give no training pairs; else they are learnt from too
@@ -68,56 +67,48 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from dcfnet_np import network, presets
-        from dcfnet_np.train import pairs, sgd
-
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))  # JSON has lists
         object.__setattr__(self, "mean", tuple(self.mean))
+        for name, (good, expected) in self._rules().items():
+            if not good:
+                raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
+        if self.schedule == "step" and not self.lr_steps:
+            raise ValueError(
+                "Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, "
+                "got none"
+            )
+
+    def _rules(self) -> dict[str, tuple[bool, str]]:
+        """{field: (whether it is good, what it must be)}."""
+        from dcfnet_np import network, presets
+        from dcfnet_np.train import optimisers, pairs
+
         presets.get_preset(self.preset)
         one_of = {
             "arch": tuple(network.ARCHITECTURES),
             "lam_divisor": ("none", "elements"),
             "pairs": pairs.MODES,
             "optimiser": ("sgd", "adam"),
-            "schedule": sgd.SCHEDULES,
+            "schedule": optimisers.SCHEDULES,
         }
-        rules = {
-            name: (getattr(self, name) in known, f"one of {', '.join(known)}")
-            for name, known in one_of.items()
-        }
-        for name in (
-            "padding",
-            "sigma_factor",
-            "initial_scale",
-            "lr_start",
-            "lr_end",
-            "divergence",
-        ):
-            rules[name] = (0 < getattr(self, name) < math.inf, "> 0")
-        for name in ("batch", "epochs", "max_gap", "validation_pairs"):
-            rules[name] = (getattr(self, name) >= 1, ">= 1")
-        augmentation = "light", "colour", "jitter", "scale", "blur", "rotate", "stretch"
-        for name in ("lam", "pairs_per_epoch", *augmentation, "weight_decay", "seed"):
-            rules[name] = (0 <= getattr(self, name) < math.inf, ">= 0")
-        steps = self.lr_steps
-        rules |= {
-            "cosine_window": (0 <= self.cosine_window <= 1, "in [0, 1]"),
-            "gray": (0 <= self.gray <= 1, "in [0, 1]"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
-            "averaging": (0 <= self.averaging < 1, "in [0, 1)"),
-            "lr_steps": (
-                all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf))),
-                "rising numbers of epochs",
-            ),
+        value, steps = vars(self), self.lr_steps
+        rules = {name: (value[name] in c, f"one of {', '.join(c)}") for name, c in one_of.items()}
+        for name in "padding sigma_factor initial_scale lr_start lr_end divergence".split():
+            rules[name] = 0 < value[name] < math.inf, "> 0"
+        for name in "batch epochs max_gap validation_pairs".split():
+            rules[name] = value[name] >= 1, ">= 1"
+        augmentation = "light colour jitter scale blur rotate stretch"
+        for name in f"lam pairs_per_epoch {augmentation} weight_decay seed".split():
+            rules[name] = 0 <= value[name] < math.inf, ">= 0"
+        for name in ("cosine_window", "gray"):
+            rules[name] = 0 <= value[name] <= 1, "in [0, 1]"
+        for name in ("momentum", "averaging"):
+            rules[name] = 0 <= value[name] < 1, "in [0, 1)"
+        rising = all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf)))
+        return rules | {
+            "lr_steps": (rising, "rising numbers of epochs"),
             "mean": (len(self.mean) == 3, "three numbers"),
         }
-        for name, (good, expected) in rules.items():
-            if not good:
-                raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
-        if self.schedule == "step" and not steps:
-            raise ValueError(
-                "Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, got none"
-            )
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
@@ -132,21 +123,24 @@ class Config:
 
     def learning_rate(self, epoch: int) -> float:
         """The rate of an epoch, 0-based."""
-        from dcfnet_np.train import sgd
+        from dcfnet_np.train.optimisers import learning_rate
 
-        return sgd.learning_rate(
+        return learning_rate(
             self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps
         )
 
     def windowed(self, step: int) -> bool:
-        """Whether step number `step` of the run, from 1, has the Hann window: at .5 every second
-        one.
-        """
+        """Whether step number `step`, from 1, has the Hann window: at .5 every second one."""
         return math.floor(step * self.cosine_window) > math.floor((step - 1) * self.cosine_window)
 
+    def label_sigma(self, size: int) -> float:
+        """The label's standard deviation in pixels, when the crops are of `size` pixels."""
+        return self.sigma_factor * size / (1 + self.padding)
+
     def regulariser(self, size: int) -> float:
-        """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies
-        are a larger lambda.
+        """What stands for lambda in Eq. 2, when the crops are of `size` pixels.
+
+        Energies that are divided by H W D are a lambda so many times as large.
         """
         from dcfnet_np import network
 
@@ -157,8 +151,9 @@ class Config:
 
 
 def recipe(preset: str) -> Config:
-    """The training settings of a preset; docs/reference/training.md has every constant with its source.
+    """The training settings of a preset.
 
+    docs/reference/training.md has every constant with its source.
     A preset of other online settings alone is trained as `default` is.  One from a file is trained
     as the one that it names.  ValueError names the known presets.
     """
@@ -171,31 +166,14 @@ def recipe(preset: str) -> Config:
     pytorch = Config(
         preset="pytorch", pairs="ahead", initial_scale=PYTORCH_INITIAL, mean=(109.0, 120.0, 119.0)
     )
+    ours = Config(  # for a few thousand crops
+        preset="default", batch=4, epochs=20, pairs_per_epoch=1000, max_gap=50, initial_scale=0.41,
+        cosine_window=0.5, optimiser="adam", averaging=0.999, schedule="cosine", lr_start=4e-3,
+        lr_end=4e-5, flip=True, light=0.3, colour=0.1, gray=0.1, blur=1.0, jitter=24, scale=0.1,
+        rotate=14.0, stretch=0.1,
+    )  # fmt: skip
     recipes = (
-        # Ours, for a few thousand crops.
-        Config(
-            preset="default",
-            batch=4,
-            epochs=20,
-            pairs_per_epoch=1000,
-            max_gap=50,
-            initial_scale=0.41,
-            cosine_window=0.5,
-            optimiser="adam",
-            averaging=0.999,
-            schedule="cosine",
-            lr_start=4e-3,
-            lr_end=4e-5,
-            flip=True,
-            light=0.3,
-            colour=0.1,
-            gray=0.1,
-            blur=1.0,
-            jitter=24,
-            scale=0.1,
-            rotate=14.0,
-            stretch=0.1,
-        ),
+        ours,
         dataclasses.replace(v1, preset="paper", lam_divisor="none", pairs="all"),
         v1,
         Config(preset="matlab-v2", lam_divisor="elements", pairs="ahead", weight_decay=5e-4),

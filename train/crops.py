@@ -1,20 +1,21 @@
-"""crops.h5, the file between `prepare` and training: its reader, and its writer, which a kill
-cannot hurt.
+"""crops.h5, the file between `prepare` and training: its reader and its writer.
 
-    crops       (n, 3, stored, stored) uint8, BGR, stored = size + 2 * margin; a crop a chunk, one behind the other
+    crops       (n, 3, stored, stored) uint8, BGR, stored = size + 2 * margin; a crop a chunk, one
+                behind the other
     box         (n, 4) float64, the target's x, y, w, h in its frame, pixels, 0-based
     sequence    (n,) int32, index into `sequences`
     frame       (n,) int32, number in the frame's file name: the distance in time of two crops
-    sequences   (m,) names; videos (m,): which video each is from, since a video may have several targets
-    validation  (m,) bool: gives no training pairs, see `held_out`
+    sequences   (m,) names; videos (m,): which video each is from: it may have several targets
+    validation  (m,) bool: gives no training pairs, see `held_out_videos`
     digests     (m,) SHA-256 over the crops of each sequence
     attributes: format, padding, size, margin, skipped (JSON: reason -> count), digest (SHA-256 over
     all crops)
 
-While it is made, `crops.part.h5` holds the pixels alone, from byte HEAD on, and `crops.part.jsonl`
-one line for the settings and one for every finished sequence.  HDF5, which neither bears to be
-killed nor a full disk, comes last: it lays its structure around the pixels that are there, in room
-that was reserved."""
+A kill cannot hurt the writer.  While the file is made, `crops.part.h5` holds the pixels alone, from
+byte HEAD on, and `crops.part.jsonl` one line for the settings and one for every finished sequence.
+HDF5, which bears neither a kill nor a full disk, comes last: it lays its structure around the
+pixels that are there, in room that was reserved.
+"""
 
 import hashlib
 import io
@@ -34,16 +35,14 @@ from dcfnet_np.support.files import only_writer, part_of, replacing, sync_and_mo
 
 FORMAT_VERSION = 2
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set
-# bytes for HDF5's structure behind the pixels, besides the index itself; it takes about 50,000
-ROOM = 256 << 10
+ROOM = 256 << 10  # bytes for HDF5's structure, besides the index; it takes about 50,000
 VALIDATION_SHARE = 0.1
 
 
 class Crops(NamedTuple):
     """The content of crops.h5."""
 
-    # (n, 3, size, size) uint8, BGR; with the margin (n, 3, size + 2 * margin, ...)
-    crops: np.ndarray
+    crops: np.ndarray  # (n, 3, side, side) uint8, BGR; side = size + 2 * margin
     sequence: np.ndarray  # (n,) index into sequences
     frame: np.ndarray  # (n,) number in the file name
     sequences: tuple[str, ...]
@@ -55,16 +54,16 @@ class Crops(NamedTuple):
     validation: np.ndarray = np.empty(0, bool)  # (m,) sequences that give validation pairs only
 
 
-def held_out(videos: Sequence[str], share: float = VALIDATION_SHARE) -> np.ndarray:
+def held_out_videos(videos: Sequence[str], share: float = VALIDATION_SHARE) -> np.ndarray:
     """Which sequences are for validation, (m,) bool, from the names of their videos.
 
     A video is held out when the number that SHA-256 makes of its name, evenly spread over 0..1, is
     below `share`.  So it is on the same side in every file, whatever else is in it, and all targets
     of a video are.  Where none is below, the video of the smallest number is held out, unless it is
-    the only one."""
-    numbers = np.array(
-        [int(hashlib.sha256(video.encode()).hexdigest()[:8], 16) / 2**32 for video in videos]
-    )
+    the only one.
+    """
+    hashes = (hashlib.sha256(video.encode()).hexdigest() for video in videos)
+    numbers = np.array([int(text[:8], 16) / 2**32 for text in hashes])
     if share == 0 or len(set(videos)) < 2:
         return np.zeros(len(videos), bool)
     return numbers < max(share, np.nextafter(numbers.min(), 1))
@@ -74,86 +73,66 @@ def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) ->
     """Read crops.h5.
 
     margin: with the margin around the window, for augmentation; else just the window, as the
-    tracker would take it.
-    lazy: `crops` is a map of the file, read where it is indexed, so that memory need not hold it;
-    it must not be written to, nor the file replaced meanwhile.  Raises ValueError, one line, when
-    it is no such file."""
+    tracker would take it.  lazy: `crops` is a map of the file, read where it is indexed, so that
+    memory need not hold it; it must not be written to, nor the file replaced meanwhile.  Raises
+    ValueError, one line, when it is no such file.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
-    form: Any = None
     try:
-        with open_hdf5(path) as file:
-            attributes = stored_attributes(file, ("format", "padding", "size", "margin", "digest"))
-            form = int(attributes["format"])
-            if form != FORMAT_VERSION:
-                raise ValueError("another format")
-            pixels = _mapped(path, stored_dataset(file, "crops"))
-            names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
-            columns = "sequence", "frame", "box", "validation"
-            sequence, frame, box, validation = (stored_dataset(file, name)[:] for name in columns)
-        size, edge, padding = (
-            int(attributes["size"]),
-            int(attributes["margin"]),
-            float(attributes["padding"]),
-        )
-        shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
-        if shapes != [
-            (len(frame), 3, *[size + 2 * edge] * 2),
-            *[(len(frame),)] * 2,
-            (len(frame), 4),
-            (len(names),),
-        ]:
-            raise ValueError("sizes that do not fit together")
-        within = len(frame) > 0 and 0 <= sequence.min() <= sequence.max() < len(names)
-        whole = sequence.dtype.kind == frame.dtype.kind == "i"
-        if (
-            not (within and whole and size > 0 and edge >= 0 and 0 < padding < np.inf)
-            or np.isinf(box).any()
-        ):
-            raise ValueError("numbers that cannot be")
-        if not margin and edge:
-            pixels = pixels[:, :, edge:-edge, edge:-edge]
-        return Crops(
-            pixels if lazy else np.array(pixels),
-            sequence,
-            frame,
-            names,
-            padding,
-            size,
-            str(attributes["digest"]),
-            edge if margin else 0,
-            box,
-            validation != 0,  # a damaged byte is neither False nor True
-        )
+        data = _read_mapped(path)
     except PermissionError:
         raise
-    except (
-        Exception
-    ) as error:  # h5py raises almost anything on a damaged file; what it says is in __cause__
-        found = (
-            "it is incomplete or something else"
-            if form in (None, FORMAT_VERSION)
-            else f"its format is {form}"
-        )
+    except Exception as error:  # h5py raises almost anything on a damaged file
+        found = "it is incomplete or something else"
+        if isinstance(error, _OtherFormat):
+            found = f"its format is {error}"
         raise ValueError(
             f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
         ) from error
+    pixels, edge = data.crops, data.margin
+    if not margin and edge:
+        pixels, edge = pixels[:, :, edge:-edge, edge:-edge], 0
+    return data._replace(crops=pixels if lazy else np.array(pixels), margin=edge)
 
 
-def _mapped(path: Path, crops: Any) -> np.ndarray:
+class _OtherFormat(Exception):
+    """The number of another version's format."""
+
+
+def _read_mapped(path: Path) -> Crops:
+    """The whole file, its pixels with the margin and as a map of it."""
+    with open_hdf5(path) as file:
+        facts = stored_attributes(file, ("format", "padding", "size", "margin", "digest"))
+        if int(facts["format"]) != FORMAT_VERSION:
+            raise _OtherFormat(int(facts["format"]))
+        pixels = _map_pixels(path, stored_dataset(file, "crops"))
+        names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
+        columns = "sequence", "frame", "box", "validation"
+        sequence, frame, box, validation = (stored_dataset(file, name)[:] for name in columns)
+    size, margin, padding = int(facts["size"]), int(facts["margin"]), float(facts["padding"])
+    n, side = len(frame), size + 2 * margin
+    shapes = [value.shape for value in (pixels, sequence, frame, box, validation)]
+    if shapes != [(n, 3, side, side), (n,), (n,), (n, 4), (len(names),)]:
+        raise ValueError("sizes that do not fit together")
+    within = n > 0 and 0 <= sequence.min() <= sequence.max() < len(names)
+    whole = sequence.dtype.kind == frame.dtype.kind == "i"
+    possible = size > 0 and margin >= 0 and 0 < padding < np.inf and not np.isinf(box).any()
+    if not (within and whole and possible):
+        raise ValueError("numbers that cannot be")
+    held_out = validation != 0  # a damaged byte is neither False nor True
+    digest = str(facts["digest"])
+    return Crops(pixels, sequence, frame, names, padding, size, digest, margin, box, held_out)
+
+
+def _map_pixels(path: Path, crops: Any) -> np.ndarray:
     """The pixels of an open data set as a map of its file."""
-    count, offset, stride = (
-        len(crops),
-        crops.id.get_chunk_info(0).byte_offset,
-        int(np.prod(crops.shape[1:])),
-    )
-    if (
-        crops.id.get_chunk_info(count - 1).byte_offset != offset + (count - 1) * stride
-        or crops.dtype != np.uint8
-    ):
+    last, stride = len(crops) - 1, int(np.prod(crops.shape[1:]))
+    first, end = (crops.id.get_chunk_info(k).byte_offset for k in (0, last))
+    if end != first + last * stride or crops.dtype != np.uint8:
         raise ValueError("crops that do not lie one behind the other")
-    return np.memmap(path, np.uint8, "r", offset, crops.shape)
+    return np.memmap(path, np.uint8, "r", first, crops.shape)
 
 
 class Record(NamedTuple):
@@ -168,21 +147,18 @@ class Record(NamedTuple):
 
     def line(self) -> str:
         """As JSON, from which `from_line` makes it again, to the last bit."""
-        return (
-            json.dumps({**self._asdict(), "frame": self.frame.tolist(), "box": self.box.tolist()})
-            + "\n"
-        )
+        arrays = {"frame": self.frame.tolist(), "box": self.box.tolist()}
+        return json.dumps({**self._asdict(), **arrays}) + "\n"
 
+    @classmethod
+    def from_line(cls, line: str) -> "Record":
+        """A line of the journal.
 
-def from_line(line: str) -> Record:
-    """A line of the journal.
-
-    Raises ValueError or TypeError for one that was not written to its end.
-    """
-    record = Record(**json.loads(line))
-    return record._replace(
-        frame=np.array(record.frame, np.int32), box=np.array(record.box, float).reshape(-1, 4)
-    )
+        Raises ValueError or TypeError for one that was not written to its end.
+        """
+        record = cls(**json.loads(line))
+        frame, box = np.array(record.frame, np.int32), np.array(record.box, float).reshape(-1, 4)
+        return record._replace(frame=frame, box=box)
 
 
 class CropWriter(AbstractContextManager["CropWriter"]):
@@ -228,18 +204,16 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         return self
 
     def _resume(self) -> None:
-        """Take over the sequences of an earlier run whose pixels are as the journal says; cut off
-        what is behind.
-        """
-        lines = (
-            self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
-        )
+        """Take over what an earlier run finished, as far as its pixels are as the journal says."""
+        lines: list[str] = []
+        if self.journal.is_file():
+            lines = self.journal.read_text(encoding="utf-8").splitlines()
+        if lines[:1] != [self._settings]:
+            lines = []  # of other settings
         self._file.seek(HEAD)
-        for line, (name, source) in zip(
-            lines[1:] if lines[:1] == [self._settings] else [], self._expected
-        ):
+        for line, (name, source) in zip(lines[1:], self._expected):
             try:
-                record = from_line(line)
+                record = Record.from_line(line)
             except (ValueError, TypeError):  # the line that was being written
                 break
             before, one = self._all.copy(), hashlib.sha256()
@@ -251,8 +225,8 @@ class CropWriter(AbstractContextManager["CropWriter"]):
                 self._all = before
                 break
             self.records.append(record)
+        kept = [self._settings + "\n", *(record.line() for record in self.records)]
         with replacing(self.journal) as part:
-            kept = [self._settings + "\n", *(record.line() for record in self.records)]
             part.write_text("".join(kept), encoding="utf-8")
         self._file.seek(0)
         self._file.write(bytes(HEAD))
@@ -272,9 +246,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
             self._file.write(pixels)
 
     def end_sequence(self, frame: np.ndarray, box: np.ndarray, skipped: dict[str, int]) -> None:
-        """Note that all crops of the next expected sequence are written: their frames and boxes, in
-        order.
-        """
+        """All crops of the next expected sequence are written: their frames and boxes."""
         name, source = self._expected[len(self.records)]
         record = Record(name, source, frame, box, skipped, self._one.hexdigest())
         self._one = hashlib.sha256()
@@ -290,66 +262,51 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         self, videos: Sequence[str], validation: np.ndarray, attributes: dict[str, Any]
     ) -> None:
         """Lay HDF5's structure around the pixels and give the file its name."""
-        import h5py
-
-        def text(words: Sequence[str]) -> np.ndarray:
-            encoded = [word.encode() for word in words]
-            return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded))))
-
-        lengths = [len(record.frame) for record in self.records]
+        records = self.records
+        lengths = [len(record.frame) for record in records]
         index: dict[str, np.ndarray] = {
-            "box": np.concatenate([record.box for record in self.records]),
+            "box": np.concatenate([record.box for record in records]),
             "sequence": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-            "frame": np.concatenate([record.frame for record in self.records]),
-            "sequences": text([record.name for record in self.records]),
-            "videos": text(videos),
+            "frame": np.concatenate([record.frame for record in records]),
+            "sequences": _text([record.name for record in records]),
+            "videos": _text(videos),
             "validation": np.asarray(validation, bool),
-            "digests": text([record.digest for record in self.records]),
+            "digests": _text([record.digest for record in records]),
         }
-        end = HEAD + self.count * self._bytes
+        facts = {"format": FORMAT_VERSION, "digest": self._all.hexdigest(), **attributes}
         with write_errors(self.out):
             for _ in range(-(-(ROOM + sum(array.nbytes for array in index.values())) // ROOM)):
                 self._file.write(bytes(ROOM))
             self._sync()
             with _Around(self.part, "r+b") as around:
-                # What has more than 1024 bytes starts at a multiple of HEAD: so the pixels, which
-                # come first, at HEAD.
-                layout = {
-                    "alignment_threshold": 1024,
-                    "alignment_interval": HEAD,
-                    "meta_block_size": 0,
-                }
-                with h5py.File(around, "w", libver=("v110", "v110"), **layout) as file:
-                    here = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                    here.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-                    here.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the pixels are there
-                    crops = file.create_dataset(
-                        "crops",
-                        (self.count, *self._shape),
-                        "u1",
-                        chunks=(1, *self._shape),
-                        dcpl=here,
-                    )
-                    first, last = (
-                        crops.id.get_chunk_info(k).byte_offset for k in (0, self.count - 1)
-                    )
-                    if (first, last) != (HEAD, end - self._bytes):
-                        raise RuntimeError(
-                            f"HDF5 {h5py.version.hdf5_version} wants the crops elsewhere: {first}, {last}"
-                        )
-                    for name, array in index.items():
-                        file[name] = array
-                    file.attrs.update(
-                        {"format": FORMAT_VERSION, "digest": np.bytes_(self._all.hexdigest())}
-                    )
-                    # texts of a fixed length: others lie where no checksum is
-                    for name, value in attributes.items():
-                        file.attrs[name] = (
-                            np.bytes_(value.encode()) if isinstance(value, str) else value
-                        )
+                self._lay_structure(around, index, facts)
                 self._file.truncate(around.end)
             sync_and_move(self.part, self.out)
         self.journal.unlink()
+
+    def _lay_structure(
+        self, around: "_Around", index: dict[str, np.ndarray], facts: dict[str, Any]
+    ) -> None:
+        import h5py
+
+        # What has more than 1024 bytes starts at a multiple of HEAD: so the pixels, which come
+        # first, at HEAD.
+        layout = {"alignment_threshold": 1024, "alignment_interval": HEAD, "meta_block_size": 0}
+        with h5py.File(around, "w", libver=("v110", "v110"), **layout) as file:
+            here = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            here.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            here.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the pixels are there
+            shape, chunk = (self.count, *self._shape), (1, *self._shape)
+            crops = file.create_dataset("crops", shape, "u1", chunks=chunk, dcpl=here)
+            places = [crops.id.get_chunk_info(k).byte_offset for k in (0, self.count - 1)]
+            if places != [HEAD, HEAD + (self.count - 1) * self._bytes]:
+                version = h5py.version.hdf5_version
+                raise RuntimeError(f"HDF5 {version} wants the crops elsewhere: {places}")
+            for name, array in index.items():
+                file[name] = array
+            for name, value in facts.items():
+                # texts of a fixed length: others lie where no checksum is
+                file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -370,10 +327,17 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # What the file still holds may not fit on the disk: it is behind the last finished
-        # sequence.
+        # What the file still holds may not fit on the disk; no finished sequence has it.
         with self._held, suppress(OSError):
             self._file.close()
+
+
+def _text(words: Sequence[str]) -> np.ndarray:
+    """Words as HDF5 stores them, in a length that all have."""
+    import h5py
+
+    encoded = [word.encode() for word in words]
+    return np.array(encoded, h5py.string_dtype("utf-8", max(map(len, encoded))))
 
 
 class _Around(io.FileIO):
@@ -382,11 +346,9 @@ class _Around(io.FileIO):
     end = 0  # what HDF5 takes for its length
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return (
-            super().seek(self.end + offset)
-            if whence == os.SEEK_END
-            else super().seek(offset, whence)
-        )
+        if whence == os.SEEK_END:
+            return super().seek(self.end + offset)
+        return super().seek(offset, whence)
 
     def write(self, data: Any) -> int:
         count = super().write(data)

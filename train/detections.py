@@ -1,20 +1,18 @@
 """Annotations of detectors, COCO JSON and YOLO text files, read as sequences.
 
-    COCO  a .json file with "images" and "annotations", whose "bbox" is [x, y, w, h] in pixels from 0,
-          beside the images or in a folder near them
-    YOLO  a .txt file of an image's name, beside it, or in labels/ where the image is in images/: a line
-          "class x y w h" an object, its centre and size as shares of the image's width and height
+    COCO  a .json file with "images" and "annotations", whose "bbox" is [x, y, w, h] in pixels from
+          0, beside the images or in a folder near them
+    YOLO  a .txt file of an image's name, beside it, or in labels/ where the image is in images/: a
+          line "class x y w h" an object, its centre and size as shares of the image's
 
 An object is a sequence of one image, unless a number says in which images it is the same target: in
-COCO
-`track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or
+COCO `track_id` or `instance_id` (CVAT has them in `attributes`), with `video_id` and `frame_id` or
 `frame_index` of the images, or a folder of images for each video; in YOLO a sixth number, as `yolo
 track` writes it, in images whose names differ by their last number alone.
 """
 
 import itertools
 import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -29,11 +27,21 @@ from dcfnet_np.support.files import read_text
 from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
 from dcfnet_np.vision.images import SourceError, read_image
 
+# What Python raises when JSON has another shape than COCO's.
+MALFORMED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Target(Sequence):
-    """A sequence that knows the numbers of its frames, (n,), rising, and the sizes that were
-    annotated.
+    """A sequence that knows the numbers of its frames, (n,), rising, and the sizes annotated.
 
     sizes: (n, 2) widths and heights of the images; 0 where the annotations do not give them.
     """
@@ -54,75 +62,60 @@ class Box(NamedTuple):
 Tracks = Mapping[tuple[str, Any], list[Box]]  # {(video, target): its boxes}
 
 
-def find(root: Path) -> list[Entry]:
-    """COCO files and YOLO labels of a folder, or one folder below it, or a COCO file itself; maybe
-    none.
-    """
+def find_annotations(root: Path) -> list[Entry]:
+    """COCO files and YOLO labels of a folder or one folder below it, or a COCO file, if any."""
     if root.is_file():
         if not _is_coco(root):
             raise DatasetError(
-                f'{root} is neither a folder nor a COCO file with "images" and "annotations" in whole JSON; '
-                "name a COCO file, or the folder that has the videos or YOLO's images/ and labels/"
+                f'{root} is neither a folder nor a COCO file with "images" and "annotations" in '
+                "whole JSON; name a COCO file, or the folder that has the videos or YOLO's images/ "
+                "and labels/"
             )
         return [Entry(root.stem, "coco", root.parent, root)]
     if not root.is_dir():
         return []
     folders = [root, *sorted((path for path in root.iterdir() if path.is_dir()), key=natural_order)]
     files = [
-        path for folder in folders for path in sorted(folder.glob("*.json"), key=natural_order)
+        file for folder in folders for file in sorted(folder.glob("*.json"), key=natural_order)
     ]
-    coco = [
-        Entry(path.stem, "coco", path.parent, path)
-        for path in files
-        if path.is_file() and _is_coco(path)
-    ]
-    return coco or [entry for folder in folders for entry in _yolo_entries(folder)]
+    coco = [file for file in files if file.is_file() and _is_coco(file)]
+    if coco:
+        return [Entry(file.stem, "coco", file.parent, file) for file in coco]
+    return [entry for folder in folders for entry in _yolo_entries(folder)]
 
 
-def read(entry: Entry) -> list[Sequence]:
-    """Every target of an entry that `find` found.  Raises DatasetError."""
+def read_annotations(entry: Entry) -> list[Sequence]:
+    """Every target of an entry that `find_annotations` found.  Raises DatasetError."""
+    path = entry.truth
     try:
-        tracks = _read_coco(entry.truth) if entry.format == "coco" else _read_yolo(entry)
+        tracks = _read_coco(path) if entry.format == "coco" else _read_yolo(entry)
     except DatasetError:
         raise
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except MALFORMED as error:
         line = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-        raise DatasetError(
-            f"{entry.truth} is not as {entry.format.upper()} has it ({line})"
-        ) from None
+        raise DatasetError(f"{path} is not as {entry.format.upper()} has it ({line})") from None
     if not tracks:
-        raise DatasetError(f"{entry.truth}: no object with a box; nothing can be learnt from it")
-    _check_boxes(entry.truth, [box for boxes in tracks.values() for box in boxes])
+        raise DatasetError(f"{path}: no object with a box; nothing can be learnt from it")
+    _check_boxes(path, [box for boxes in tracks.values() for box in boxes])
     return [_target(entry, video, target, boxes) for (video, target), boxes in tracks.items()]
 
 
 def _target(entry: Entry, video: str, target: Any, boxes: list[Box]) -> Target:
-    images, numbers, places, sizes = zip(*sorted(boxes, key=lambda box: box.number))
-    if len(set(numbers)) < len(numbers):
-        one, two = next(
-            pair for pair in itertools.pairwise(zip(numbers, images)) if pair[0][0] == pair[1][0]
-        )
-        where = (
-            f"in {one[1].name}"
-            if one[1] == two[1]
-            else f"at number {one[0]}, {one[1].name} and {two[1].name}"
-        )
-        raise DatasetError(
-            f"{entry.truth}: target {target} of {video} has two boxes {where}; give every target an id of its own "
-            "in its video, and every image a number of its own, the last in its name or COCO's frame_id"
-        )
-    name = f"{video}.{target}"
+    boxes = sorted(boxes, key=lambda box: box.number)
+    for one, two in itertools.pairwise(boxes):
+        if one.number == two.number:
+            where = f"at number {one.number}, {one.image.name} and {two.image.name}"
+            where = f"in {one.image.name}" if one.image == two.image else where
+            raise DatasetError(
+                f"{entry.truth}: target {target} of {video} has two boxes {where}; give every "
+                "target an id of its own in its video, and every image a number of its own, the "
+                "last in its name or COCO's frame_id"
+            )
+    images, numbers, places, sizes = zip(*boxes)
     return Target(
-        name, entry.format, images, np.array(places), video=video, numbers=numbers, sizes=sizes
-    )
+        f"{video}.{target}", entry.format, images, np.array(places), video=video, numbers=numbers,
+        sizes=sizes,
+    )  # fmt: skip
 
 
 def _check_boxes(path: Path, boxes: list[Box]) -> None:
@@ -140,8 +133,9 @@ def _check_boxes(path: Path, boxes: list[Box]) -> None:
     if len(out) > len(sized) / 2:
         size, shown = "{}x{}".format(*out[0].size), [round(value, 1) for value in out[0].box]
         raise DatasetError(
-            f"{path}: most boxes reach out of their images, as x, y, w, h = {shown} of {out[0].image.name}, "
-            f"{size}; are these two corners in place of a corner and a size, or the boxes of larger images?"
+            f"{path}: most boxes reach out of their images, as x, y, w, h = {shown} of "
+            f"{out[0].image.name}, {size}; are these two corners in place of a corner and a size, "
+            "or the boxes of larger images?"
         )
 
 
@@ -158,18 +152,13 @@ def _is_coco(path: Path) -> bool:
 
 def _read_coco(path: Path) -> Tracks:
     content = json.loads(path.read_bytes())
+    listed = content.get("videos", ())
+    videos = {video["id"]: str(video.get("name", video["id"])) for video in listed}
     _refuse_twice(path, "images have the id", [image["id"] for image in content["images"]])
-    _refuse_twice(
-        path,
-        "videos have the name",
-        [str(video.get("name", video["id"])) for video in content.get("videos", ())],
-    )
+    _refuse_twice(path, "videos have the name", [str(v.get("name", v["id"])) for v in listed])
     images = {image["id"]: image for image in content["images"]}
     names = {key: str(image["file_name"]).replace("\\", "/") for key, image in images.items()}
     files = _image_files(path, names)
-    videos = {
-        video["id"]: str(video.get("name", video["id"])) for video in content.get("videos", ())
-    }
     annotations = [
         annotation for annotation in content["annotations"] if not annotation.get("iscrowd")
     ]
@@ -181,16 +170,14 @@ def _read_coco(path: Path) -> Tracks:
             raise DatasetError(
                 f"{path}: annotation {annotation.get('id')} is of image {key}, which is not listed"
             )
-        image, number = images[key], 0
-        video, target = os.path.splitext(names[key])[0], annotation["id"]
+        image, name, number = images[key], names[key], 0
         if tracked:
-            named = image.get("video_id")
-            video = (
-                (os.path.dirname(names[key]) or path.stem)
-                if named is None
-                else videos.get(named, str(named))
-            )
-            target, number = _track_id(annotation), _number(path, image, names[key])
+            folder, _, _ = name.rpartition("/")
+            id_ = image.get("video_id")
+            video = (folder or path.stem) if id_ is None else videos.get(id_, str(id_))
+            target, number = _track_id(annotation), _number(path, image, name)
+        else:
+            video, target = Path(name).with_suffix("").as_posix(), annotation["id"]
         size = int(image.get("width") or 0), int(image.get("height") or 0)
         tracks[video, target].append(Box(files[key], number, box, size))
     return tracks
@@ -198,11 +185,11 @@ def _read_coco(path: Path) -> Tracks:
 
 def _refuse_twice(path: Path, what: str, values: list[Any]) -> None:
     """Of two images with one id the boxes of one would be read as the other's."""
-    twice = next((value for value, count in Counter(values).items() if count > 1), None)
-    if twice is not None:
-        raise DatasetError(
-            f"{path}: two {what} {twice}; number them anew, as when files are merged"
-        )
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise DatasetError(
+                f"{path}: two {what} {value}; number them anew, as when files are merged"
+            )
 
 
 def _track_id(annotation: Mapping[str, Any]) -> Any:
@@ -220,8 +207,7 @@ def _number(path: Path, image: Mapping[str, Any], name: str) -> int:
 
 
 def _coco_box(path: Path, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    where = f"{path}: annotation {annotation.get('id')}"
-    box = annotation.get("bbox")
+    where, box = f"{path}: annotation {annotation.get('id')}", annotation.get("bbox")
     if not box and annotation.get("segmentation"):
         raise DatasetError(
             f"{where} has a segmentation and no bbox; add the box around it, [x, y, w, h] in pixels"
@@ -238,15 +224,13 @@ def _coco_box(path: Path, annotation: Mapping[str, Any]) -> tuple[float, float, 
 
 
 def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
-    """The images, {id: file}, all in the first folder near the JSON file that has the first of
-    them.
-    """
+    """{id: file} of the images, all in the first folder near the JSON file that has one of them."""
     near: list[Path] = []
     for base in (path.parent, path.resolve().parent.parent):
         inner = sorted(folder for folder in base.iterdir() if folder.is_dir())
         near += [base, *inner, *(deep for folder in inner for deep in sorted(folder.glob("*/")))]
     first = next(iter(names.values()), "")
-    folder = next((folder for folder in near if os.path.isfile(folder / first)), path.parent)
+    folder = next((folder for folder in near if (folder / first).is_file()), path.parent)
     files = {key: folder / name for key, name in names.items()}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
@@ -265,22 +249,44 @@ def _yolo_entries(folder: Path) -> list[Entry]:
     name, labels, images = folder.resolve().name, folder / "labels", folder / "images"
     if labels.is_dir() and images.is_dir():
         return [Entry(name, "yolo", images, labels)]
-    beside = folder.name not in ("labels", "images") and any(
-        _image_of(text, folder) for text in folder.glob("*.txt")
-    )
+    if folder.name in ("labels", "images"):
+        return []
+    beside = any(_image_of(text, folder) for text in folder.glob("*.txt"))
     return [Entry(name, "yolo", folder, folder)] if beside else []
 
 
 def _image_of(text: Path, folder: Path) -> Path | None:
     """The image in a folder that a label file belongs to."""
     endings = (ending for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper()))
-    return next(
-        (image for ending in endings if (image := folder / (text.stem + ending)).is_file()), None
-    )
+    images = (folder / (text.stem + ending) for ending in endings)
+    return next((image for image in images if image.is_file()), None)
 
 
 def _read_yolo(entry: Entry) -> Tracks:
     tracks: dict[tuple[str, Any], list[Box]] = defaultdict(list)
+    for text, table in _yolo_tables(entry).items():
+        place = text.parent.relative_to(entry.truth)
+        image = _image_of(text, entry.folder / place)
+        if image is None:
+            raise DatasetError(f"{text} has no image of its name in {entry.folder / place}")
+        width, height = _size(image) if table else (0, 0)
+        for index, (x, y, w, h, *track) in enumerate(table, start=1):
+            box = (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
+            video, target, number = text.stem, index, 0
+            if track:
+                found = re.fullmatch(r"(.*?)[-_. ]*(\d+)", text.stem)
+                if found is None:
+                    raise DatasetError(
+                        f"{text}: an image with numbered targets needs its own number in its name"
+                    )
+                video, target, number = found[1] or entry.name, int(track[0]), int(found[2])
+            key = (place / video).as_posix(), target
+            tracks[key].append(Box(image, number, box, (width, height)))
+    return tracks
+
+
+def _yolo_tables(entry: Entry) -> dict[Path, list[tuple[float, ...]]]:
+    """{label file: its rows}; all rows have a target's number, or none has."""
     there = (text for text in entry.truth.rglob("*.txt") if not text.name.startswith("."))
     texts = sorted((text for text in there if text.is_file()), key=natural_order)
     if entry.truth == entry.folder:  # other texts may lie there
@@ -289,61 +295,38 @@ def _read_yolo(entry: Entry) -> Tracks:
     numbered = {len(row) == 5: text for text, table in rows.items() for row in table}
     if len(numbered) > 1:
         raise DatasetError(
-            f"{numbered[False]} has lines without a target's number, the sixth, and {numbered[True]} has it; "
-            "it must be in all lines or in none: number these targets, or delete their lines"
+            f"{numbered[False]} has lines without a target's number, the sixth, and "
+            f"{numbered[True]} has it; it must be in all lines or in none: number these targets, "
+            "or delete their lines"
         )
-    for text, table in rows.items():
-        place = text.parent.relative_to(entry.truth)
-        image = _image_of(text, entry.folder / place)
-        if image is None:
-            raise DatasetError(f"{text} has no image of its name in {entry.folder / place}")
-        if not table:
-            continue
-        width, height = _size(image)
-        for index, (x, y, w, h, *track) in enumerate(table, start=1):
-            box = (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
-            video, target, number = (place / text.stem).as_posix(), index, 0
-            if track:
-                found = re.fullmatch(r"(.*?)[-_. ]*(\d+)", text.stem)
-                if found is None:
-                    raise DatasetError(
-                        f"{text}: an image with numbered targets needs its own number in its name"
-                    )
-                video, target, number = (
-                    (place / (found[1] or entry.name)).as_posix(),
-                    int(track[0]),
-                    int(found[2]),
-                )
-            tracks[video, target].append(Box(image, number, box, (width, height)))
-    return tracks
+    return rows
 
 
 def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
     """x, y, w, h and, if given, the target's number of every line."""
     rows = []
     for number, line in enumerate(read_text(text).splitlines(), start=1):
-        words = line.split()
+        where, words = f"{text}, line {number}", line.split()
+        if not words:
+            continue
         try:
             values = [float(word) for word in words]
         except ValueError:
             values = []
-        if words and (len(values) not in (5, 6) or not np.isfinite(values).all()):
-            polygon = (
-                "; a polygon, a pose or a confidence? export boxes alone" if len(values) > 6 else ""
-            )
+        if len(values) not in (5, 6) or not np.isfinite(values).all():
+            polygon = "; a polygon, a pose or a confidence? export boxes alone"
             raise DatasetError(
-                f"{text}, line {number}: expected class x y w h, got {line[:40]!r}{polygon}"
+                f"{where}: expected class x y w h, got {line[:40]!r}"
+                f"{polygon if len(values) > 6 else ''}"
             )
-        if not words:
-            continue
         if max(values[1:5]) > 1.01 or min(values[1:5]) < -0.01:
             raise DatasetError(
-                f"{text}, line {number}: x y w h must be shares of the image's width and height, from 0 to 1, "
+                f"{where}: x y w h must be shares of the image's width and height, from 0 to 1, "
                 f"got {max(values[1:5], key=abs):g}; divide pixels by the image's size"
             )
         if len(values) == 6 and not values[5].is_integer():
             raise DatasetError(
-                f"{text}, line {number}: a sixth number is the target's, got {words[5]}; no confidences"
+                f"{where}: a sixth number is the target's, got {words[5]}; no confidences"
             )
         rows.append(tuple(values[1:]))
     return rows

@@ -2,10 +2,9 @@
 
 The paper pairs frames at most 10 apart (Sec. 4.1).  Three ways to spend an epoch on them:
 
-    all    every unordered pair once, the earlier frame as the template: the paper's.  A video of N >= 10 consecutive
-           frames has 10 N - 55 of them: N - g pairs are g frames apart, g = 1 ... 10.
-    ahead  every crop is the template once, its search partner one of the following frames: the released codes'
-    near   every crop is the template once, its search partner before or after it: the loss has no direction in time
+    all    every unordered pair once, the earlier frame as the template: the paper's
+    ahead  every crop is the template once, its search one of the following frames: the codes'
+    near   every crop is the template once, its search before or after it
 
 All are functions of (seed, epoch) alone, so a resumed run needs no saved generator state.
 """
@@ -16,7 +15,7 @@ MAX_GAP = 10  # frames, the paper's limit
 MODES = ("all", "ahead", "near")
 
 
-def partners(
+def partner_ranges(
     sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP
 ) -> tuple[np.ndarray, np.ndarray]:
     """For every crop the range [first, last) of crops that it may be paired with, itself included.
@@ -27,28 +26,30 @@ def partners(
     sequence, frame = np.asarray(sequence, np.int64), np.asarray(frame, np.int64)
     if sequence.ndim != 1 or sequence.shape != frame.shape:
         raise ValueError(
-            f"partners: sequence and frame must be (n,), got {sequence.shape} and {frame.shape}"
+            "partner_ranges: sequence and frame must be (n,), "
+            f"got {sequence.shape} and {frame.shape}"
         )
     if max_gap < 1:
-        raise ValueError(f"partners: max_gap must be at least 1, got {max_gap}")
+        raise ValueError(f"partner_ranges: max_gap must be at least 1, got {max_gap}")
     if len(frame) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     # One axis of time for all sequences, with gaps between them that no pair can bridge.
     time = sequence * (frame.max() - frame.min() + max_gap + 1) + frame
     if np.any(np.diff(time) <= 0):
-        raise ValueError("partners: crops must be sorted by sequence and frame, each frame once")
-    first = np.searchsorted(time, time - max_gap, side="left")
-    last = np.searchsorted(time, time + max_gap, side="right")
-    return first.astype(np.int64), last.astype(np.int64)
+        raise ValueError(
+            "partner_ranges: crops must be sorted by sequence and frame, each frame once"
+        )
+    first = np.searchsorted(time, time - max_gap, side="left").astype(np.int64)
+    return first, np.searchsorted(time, time + max_gap, side="right").astype(np.int64)
 
 
 def all_pairs(sequence: np.ndarray, frame: np.ndarray, max_gap: int = MAX_GAP) -> np.ndarray:
     """Every unordered pair once, as (earlier, later) indices: (count, 2) int64, by the earlier one.
 
-    sequence, frame: as in `partners`.  N consecutive frames of one video give 10 N - 55 for N >=
-    10, the paper's 1,651,360 for 166,643 frames of 274 videos.
+    sequence, frame: as in `partner_ranges`.  N consecutive frames of one video give 10 N - 55 for
+    N >= 10, the paper's 1,651,360 for 166,643 frames of 274 videos.
     """
-    _, last = partners(sequence, frame, max_gap)
+    _, last = partner_ranges(sequence, frame, max_gap)
     later = last - np.arange(len(last)) - 1  # how many partners each crop has after it
     template = np.repeat(np.arange(len(last)), later)
     # Counts 1, 2, ... up anew for every template.
@@ -68,19 +69,19 @@ def epoch_pairs(
 ) -> np.ndarray:
     """The (template, search) index pairs of one epoch, shuffled: (count, 2) int64.
 
-    sequence, frame: as in `partners`.  mode: one of MODES, see the top of this file.  With `count`
-    the list is cut, or continued with further rounds, to that many pairs.  A crop with no partner
-    is left out.  Raises ValueError when no crop has one.
+    sequence, frame: as in `partner_ranges`.  mode: one of MODES, see the top of this file.  With
+    `count` the list is cut, or continued with further rounds, to that many pairs.  A crop with no
+    partner is left out.  Raises ValueError when no crop has one.
     """
     if mode not in MODES:
         raise ValueError(f"epoch_pairs: mode must be one of {', '.join(MODES)}, got {mode!r}")
     rng = np.random.default_rng([seed, epoch])
-    first, last = partners(sequence, frame, max_gap)
+    first, last = partner_ranges(sequence, frame, max_gap)
     if mode == "ahead":
         first = np.arange(len(first))
-    pool = (
-        all_pairs(sequence, frame, max_gap) if mode == "all" else np.flatnonzero(last - first > 1)
-    )
+    pool = np.flatnonzero(last - first > 1)
+    if mode == "all":
+        pool = all_pairs(sequence, frame, max_gap)
     if len(pool) == 0:
         raise ValueError(
             f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart"
@@ -93,8 +94,7 @@ def epoch_pairs(
     drawn = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     if mode == "all":
         return drawn
-    # A number from the range without the template itself: those from the template on move up by
-    # one.
+    # A number from the range without the template: those from the template on move up by one.
     search = rng.integers(first[drawn], last[drawn] - 1)
     search += search >= drawn
     return np.stack([drawn, search], axis=1)

@@ -1,10 +1,10 @@
-"""Data-parallel training: every process computes its part of each batch, and the gradients are
-added up.
+"""Data-parallel training: every process computes its part of each batch, and gradients are added.
 
 `mpirun -n 4 dcfnet train ...` starts four equal processes, ranks 0 to 3.  Each draws the same
 pairs, takes every fourth of a batch, and after `Processes.add` (MPI's Allreduce, which gives all
 ranks the same bits) makes the same step.  Rank 0 alone writes files.  On GPUs, one a rank, NCCL
-adds the gradients where they lie."""
+adds the gradients where they lie.
+"""
 
 import os
 from collections.abc import Callable
@@ -43,15 +43,11 @@ class Processes:
         return losses, gradients
 
     def device(self, asked: str) -> Device:
-        """Where this rank computes; without a number each of a machine's ranks takes a GPU of its
-        own.
-        """
+        """Where this rank computes; without a number each rank of a machine has its own GPU."""
         return backend.select_device(asked)
 
     def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        """A function (array, stream) that adds arrays of all ranks in place on their GPUs; None for
-        a single rank.
-        """
+        """A function (array, stream) that adds all ranks' arrays in place; None for one rank."""
         return None
 
     def abort(self, code: int) -> None:
@@ -89,9 +85,8 @@ class MpiProcesses(Processes):
         self._comm.Allreduce(self._mpi.IN_PLACE, total)
         summed, start = {}, len(losses)
         for name, g in gradients.items():
-            summed[name] = array_module(g).asarray(
-                total[start : start + g.size].reshape(g.shape), g.dtype
-            )
+            part = total[start : start + g.size].reshape(g.shape)
+            summed[name] = array_module(g).asarray(part, g.dtype)
             start += g.size
         return total[: len(losses)], summed
 
@@ -108,29 +103,24 @@ class MpiProcesses(Processes):
 
 
 class NcclAdder:
-    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.  Call it
-    on all ranks.
+    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.
 
-    Made on the current device.  Raises DeviceError where CuPy finds no NCCL.
+    Call it on all ranks.  Made on the current device.  DeviceError where CuPy finds no NCCL.
     """
 
     def __init__(self, processes: Processes) -> None:
         self._nccl = backend.nccl()
         name = processes.broadcast(self._nccl.get_unique_id() if processes.rank == 0 else None)
         self._communicator = self._nccl.NcclCommunicator(processes.size, name, processes.rank)
-        self._types = {
-            np.dtype(np.float32): self._nccl.NCCL_FLOAT32,
-            np.dtype(np.float64): self._nccl.NCCL_FLOAT64,
-        }
+        nccl = self._nccl
+        self._types = {np.dtype("f4"): nccl.NCCL_FLOAT32, np.dtype("f8"): nccl.NCCL_FLOAT64}
 
     def __call__(self, array: Array, stream: Any) -> None:
-        where, kind = array.data.ptr, self._types[array.dtype]
-        self._communicator.allReduce(
-            where, where, array.size, kind, self._nccl.NCCL_SUM, stream.ptr
-        )
+        where, kind, add = array.data.ptr, self._types[array.dtype], self._nccl.NCCL_SUM
+        self._communicator.allReduce(where, where, array.size, kind, add, stream.ptr)
 
 
-def start() -> Processes:
+def join_processes() -> Processes:
     """The processes that mpirun started, or this one alone.
 
     ValueError when they have no mpi4py to meet by.

@@ -1,7 +1,4 @@
-"""Pictures of a run: its losses and learning rate, and the filters of the first layer.
-
-They need matplotlib.
-"""
+"""Pictures of a run, by matplotlib: its losses and rate, and the filters of the first layer."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,10 +12,7 @@ from dcfnet_np.support.files import replacing
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Losses, tracking score and learning rate over the epochs, as a PNG.
-
-    records: the lines of log.jsonl.
-    """
+    """Losses, tracking score and learning rate over the epochs, records of log.jsonl, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
@@ -39,7 +33,7 @@ def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_filters(parameters: Mapping[str, Any], path: Path) -> None:
-    """The first layer's filters as small colour images, each stretched to its own range, as a PNG."""
+    """The first layer's filters as colour images, each stretched to its own range, as a PNG."""
     from matplotlib.figure import Figure
 
     # BGR to RGB, colours last

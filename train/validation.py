@@ -13,15 +13,13 @@ from dcfnet_np.weights import Weights
 
 
 def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.Sequence]:
-    """The sequences below `folder`.
-
-    ValueError when there are none, or one of them is among the `learnt` names.
-    """
+    """The sequences below `folder`; ValueError when there are none, or one is among `learnt`."""
     sequences = datasets.load_dataset(folder)
     alone = [sequence.name for sequence in sequences if not protocols.is_annotated(sequence)]
     if alone:
         raise ValueError(
-            f"train: {alone[0]} of {folder} has no box after its first: nothing to score by; leave it out"
+            f"train: {alone[0]} of {folder} has no box after its first: nothing to score by; "
+            "leave it out"
         )
     both = sorted({sequence.name for sequence in sequences} & set(learnt))
     if both:
@@ -29,15 +27,16 @@ def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.S
     return sequences
 
 
-def success(
+def track_sequences(
     weights: Weights,
     preset: str,
     device: str,
     sequences: Sequence[datasets.Sequence],
     processes: Processes,
 ) -> dict[str, float]:
-    """Success AUC of each sequence, one pass from its first box, by OTB's rules; the ranks share
-    the sequences.
+    """Success AUC of each sequence, one pass from its first box, by OTB's rules.
+
+    The ranks share the sequences.
     """
     rules, mine = get_rules("otb"), dict[str, float]()
     for sequence in sequences[processes.rank :: processes.size]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..support.errors import Failed
 from ..train.crops import read_crops
-from ..train.prepare import prepare
+from ..train.prepare import Window, prepare_crops
 from . import common
 
 EXAMPLES = """\
@@ -54,12 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the file, or go on with it."""
-    names = ("padding", "size", "margin", "validation", "benchmarks", "workers")
+    window = Window(args.padding, args.size, args.margin)
+    names = ("validation", "benchmarks", "workers")
     options = {name: getattr(args, name) for name in names}
     exclude = [name for name in args.exclude.split(",") if name]
     try:
         with warning_lines(), _bars() as progress:
-            counts = prepare(args.folders, args.out, exclude=exclude, progress=progress, **options)
+            counts = prepare_crops(
+                args.folders, args.out, window, exclude=exclude, progress=progress, **options
+            )
     except KeyboardInterrupt:
         raise Failed("stopped; the same command goes on from here") from None
     except BrokenProcessPool:

@@ -16,7 +16,7 @@ from ..support.files import WriteError
 from ..train import parallel
 from ..train.checkpoint import load_checkpoint
 from ..train.config import Config, recipe
-from ..train.loop import TrainingError, train
+from ..train.loop import RunOptions, TrainingError, train
 from . import common
 from .prepare import warning_lines
 
@@ -101,7 +101,7 @@ def _numbers(kind: Callable[[str], float], what: str, text: str) -> tuple[float,
 
 def run(args: argparse.Namespace) -> int:
     """Train.  Where mpirun started several processes, an error of one ends all."""
-    processes = parallel.start()
+    processes = parallel.join_processes()
     try:
         return _run(args, processes)
     except BaseException as error:
@@ -123,12 +123,9 @@ def _run(args: argparse.Namespace, processes: parallel.Processes) -> int:
         raise ValueError("--track-every must be at least 1 and --checkpoint-seconds at least 0")
     first = processes.rank == 0
     bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()
-    names = ("device", "resume", "tf32", "track", "track_every", "checkpoint_seconds")
-    options = {name: getattr(args, name) for name in names}
+    options = RunOptions(**{name: getattr(args, name) for name in RunOptions.__match_args__})
     with warning_lines(), bar as watcher:
-        weights = train(
-            args.crops, config, args.out, processes=processes, watcher=watcher, **options
-        )
+        weights = train(args.crops, config, args.out, options, processes=processes, watcher=watcher)
     if first:
         print(f"wrote {weights}")
     return 0

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import PATIENCE
-from scenes import PATCH, make_frames, make_sequence, write_images, write_sequence
+from scenes import PATCH, make_frames, write_images
+from training import write_crops
 
 from dcfnet_np import Tracker, kernels
-from dcfnet_np.train import prepare
 
 PYTHON = Path(sys.prefix, "cupy", "bin", "python")
 WHY = Path(sys.prefix, "cupy.why")
@@ -103,10 +103,7 @@ def test_gradients_are_checked(tmp_path):
 
 
 def test_training_works(tmp_path):
-    folders = [tmp_path / "ant", tmp_path / "bee"]
-    for seed, folder in enumerate(folders):
-        write_sequence(folder, *make_sequence(np.random.default_rng(seed), 6))
-    prepare.prepare(folders, tmp_path / "crops.h5", size=24)
+    write_crops(tmp_path)
     train = ("train", tmp_path / "crops.h5", "--out", tmp_path / "a", "--epochs", "1")
     refused(*train, cwd=tmp_path, device="cuda")
     run("-m", "dcfnet_np", *train, "--pairs-per-epoch", 0, "--device", "auto", cwd=tmp_path)

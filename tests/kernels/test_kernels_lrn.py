@@ -1,4 +1,4 @@
-"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu and adam.cu against dcfnet_np.train.sgd and adam."""
+"""lrn.cu against dcfnet_np.ops.lrn, sgd.cu and adam.cu against dcfnet_np.train.optimisers."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from kernel_device import device, full_size_device, relative_error  # noqa: F401
 
 from dcfnet_np.kernels import adam, lrn, sgd
 from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
-from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, adam_step, update_average
-from dcfnet_np.train.sgd import sgd_step
+from dcfnet_np.train.optimisers import EPSILON, SQUARES_DECAY, adam_step, sgd_step, update_average
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}
 # alpha near 1, so that the sum over channels matters; beta with and without the short cut
@@ -98,7 +97,9 @@ def test_adam_step(device, rng, size, dtype):  # noqa: F811
     adam_step(want_p, {"w": g.astype(np.float64)}, want_m, want_s, **how)
     update_average(want_a, want_p, step=1000, decay=0.7)
     on_device = [device(x.copy()) for x in (p, g, m, s, a)]
-    adam.step(*on_device[:4], squares_decay=SQUARES_DECAY, epsilon=EPSILON, **how)
+    del how["momentum"]
+    memory, decays = on_device[2:4], (0.6, SQUARES_DECAY)
+    adam.step(*on_device[:2], memory, decays=decays, epsilon=EPSILON, **how)
     adam.update_average(on_device[4], on_device[0], share=0.3)
     for got, want in zip((on_device[0], *on_device[2:]), (want_p, want_m, want_s, want_a)):
         assert relative_error(got, want["w"]) < TOLERANCE[dtype]
@@ -106,16 +107,9 @@ def test_adam_step(device, rng, size, dtype):  # noqa: F811
 
 def test_what_adam_refuses(device):  # noqa: F811
     p, v = device(np.ones(5)), device(np.ones(6))
-    how = {
-        "lr": 0.1,
-        "step": 1,
-        "momentum": 0.9,
-        "squares_decay": 0.99,
-        "epsilon": 1e-12,
-        "weight_decay": 0.0,
-    }
+    how = {"lr": 0.1, "step": 1, "decays": (0.9, 0.99), "epsilon": 1e-12, "weight_decay": 0.0}
     with pytest.raises(ValueError, match=r"adam.step: squares must have shape \(5,\), got \(6,\)"):
-        adam.step(p, p, p, v, **how)
+        adam.step(p, p, (p, v), **how)
     with pytest.raises(TypeError, match="adam.update_average: average must be float64"):
         adam.update_average(p.astype(np.float32), p, share=0.5)
 

@@ -31,7 +31,8 @@ from dcfnet_np.support import machine
 from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.train import step
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.fast_step import FastSteps
 from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
 from dcfnet_np.weights import Weights
 
@@ -155,15 +156,11 @@ def test_a_tracker_goes_on_after_a_fork(make, video):
 
 
 def test_training_goes_on_after_a_fork(rng, video):
-    objective = step.make_objective((31, 31), 2.0, 1e-4, device=Device("cpu"))
-    crops = rng.integers(0, 256, (4, 3, 35, 35), dtype=np.uint8)
-    batches = step.Batches(crops, (104.0, 117.0, 123.0))
-    parameters = network.initialise("light", 3)
+    crops = rng.integers(0, 256, (4, 3, 70, 70), dtype=np.uint8)
+    steps = FastSteps(Config(), crops)
 
     def loss():
-        return step.batch_gradients(
-            batches, np.array([[0, 1], [2, 3]]), parameters, "light", objective
-        )[0].tolist()
+        return steps.gradients(np.array([[0, 1], [2, 3]]))[0].tolist()
 
     assert loss() == forked(loss)
 

@@ -11,10 +11,10 @@ def kernel(name: str, file: str, tests: str, old: str, new: str) -> Mistake:
     order of threads.
     """
     family = name.split(":")[0].split(".")[0].split()[0]
-    where = {"sgd": "lrn", "adam": "lrn"}.get(family, family)
-    return Mistake(
-        name, f"kernels/{file}", f"test_kernels_{where}.py -k '({tests}) and ascending'", old, new
-    )
+    of_lrn = "test_kernels_lrn.py"
+    others = {"sgd": of_lrn, "adam": of_lrn, "train": "test_device_step.py"}
+    where = others.get(family, f"test_kernels_{family}.py")
+    return Mistake(name, f"kernels/{file}", f"{where} -k '({tests}) and ascending'", old, new)
 
 
 KERNELS = [

@@ -20,7 +20,7 @@ import numpy as np
 
 from dcfnet_np import gradcheck
 from dcfnet_np.gradcheck.mutants import left_alone, mutants, planted
-from dcfnet_np.train.sgd import sgd_step
+from dcfnet_np.train.optimisers import sgd_step
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "learn" / "equations.md"
 NOTICED = 1e-3  # a left-out term must show at least so much
@@ -49,7 +49,7 @@ EQUATIONS = [
               "test_equations.test_a_shifted_search_moves_the_response")),
     Equation("4", "objective",
              ("ops.loss.response_loss_forward", "ops.loss.response_loss_backward",
-              "train.sgd.sgd_step"),
+              "train.optimisers.sgd_step"),
              "fourier.md#the-objective-eq-4", ("equation 4", "sgd_step_by_value"), ()),
     Equation("5", "gradients through the transform pair",
              ("ops.fourier.rfft2_adjoint", "ops.fourier.irfft2_adjoint",

@@ -1,6 +1,5 @@
-"""Several processes train as one does, to rounding, and one that is lost takes the others with it."""
+"""Several processes train as one does, to rounding; one that is lost takes the others along."""
 
-import json
 import os
 import re
 import shutil
@@ -11,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import PATIENCE
-from test_exploding import whiten
-from test_train import SIZE, write_sequence
+from training import read_log, write_crops, write_sequence
 
 from dcfnet_np import backend, weights
-from dcfnet_np.train import loop, parallel, prepare
+from dcfnet_np.train import parallel
 from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.config import Config
+from dcfnet_np.train.optimisers import first_learnt
 
 pytestmark = pytest.mark.needs_mpi
 
@@ -50,10 +49,7 @@ def mpirun():
 def data(tmp_path_factory):
     """A folder with crops.h5 and with tracked/, two sequences."""
     root = tmp_path_factory.mktemp("mpi")
-    folders = [
-        write_sequence(root / name, 8 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
-    ]
-    prepare.prepare(folders, root / "crops.h5", size=SIZE)
+    write_crops(root)
     for seed, name in enumerate(("dog", "elk")):
         write_sequence(root / "tracked" / name, 5, seed=10 + seed)
     return root
@@ -66,62 +62,43 @@ WORDS = [
 
 
 def train_by(mpirun, ranks, data, out, *words, wrapped=("-m", "dcfnet_np")):
-    command = [
-        mpirun,
-        "-n",
-        str(ranks),
-        sys.executable,
-        *wrapped,
-        "train",
-        data / "crops.h5",
-        "--out",
-        out,
-        *WORDS,
-    ]
+    command = [mpirun, "-n", ranks, sys.executable, *wrapped]
+    command += ["train", data / "crops.h5", "--out", out, *WORDS, *words]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [str(word) for word in (*command, *words)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
+        [str(word) for word in command], capture_output=True, text=True, timeout=PATIENCE,
         env=environment,
-    )
+    )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
+def check_same(one, two):
+    """Losses and parameters of two RUN_DIRs agree to rounding."""
+    one, two = (weights.load_weights(str(run / "weights.h5")) for run in (one, two))
+    for key in ("loss", "validation_loss"):
+        np.testing.assert_allclose(two.training[key], one.training[key], rtol=1e-5)
+    first = first_learnt(Config(**one.training["config"])).parameters
+    for name, value in one.parameters.items():
+        moved = abs(value - first[name]).max()
+        assert moved > 0 and abs(two.parameters[name] - value).max() < 1e-4 * moved, name
+
+
 def test_two_ranks_train_as_one(mpirun, data, tmp_path, dcfnet):
-    """18 pairs in batches of 5, so that the ranks have 3 and 2 pairs, and in the last batch 2 and
-    1.
-    """
+    """18 pairs in batches of 5: 3 and 2 for the ranks, and of the last batch 2 and 1."""
     words = ["--track", data / "tracked", "--jitter", "3", "--light", "0.2"]
     assert dcfnet("train", data / "crops.h5", "--out", tmp_path / "one", *WORDS, *words)[0] == 0
     code, out, err = train_by(mpirun, 2, data, tmp_path / "two", *words)
     assert code == 0, err
     assert len(out.splitlines()) == 3  # one of them prints
-    one, two = (
-        weights.load_weights(str(tmp_path / name / "weights.h5")) for name in ("one", "two")
-    )
-    for key in ("loss", "validation_loss"):
-        np.testing.assert_allclose(two.training[key], one.training[key], rtol=1e-5)
-    first = loop.first_parameters(Config(**one.training["config"]))
-    for name, value in one.parameters.items():
-        moved = abs(value - first[name]).max()
-        assert moved > 0 and abs(two.parameters[name] - value).max() < 1e-4 * moved, name
-    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
-    sequences = [list(json.loads(log[-1])["sequences"].items()) for log in logs]
-    assert [name for name, _ in sequences[1]] == ["dog", "elk"]
-    np.testing.assert_allclose(*([score for _, score in part] for part in sequences), atol=0.05)
+    check_same(tmp_path / "one", tmp_path / "two")
+    last = [read_log(tmp_path / name)[-1]["sequences"] for name in ("one", "two")]
+    assert list(last[1]) == ["dog", "elk"]
+    np.testing.assert_allclose(*(list(scores.values()) for scores in last), atol=0.05)
 
 
 def test_a_pair_that_explodes_is_left_out_by_all(mpirun, tmp_path, dcfnet):
     """Whichever rank has it: both make the same step, and one of them says so."""
-    for seed, name in enumerate(("ant", "bee", "cat")):
-        write_sequence(tmp_path / name, 8 + seed, seed=seed)
-    whiten(tmp_path / "ant", 3)
-    whiten(tmp_path / "cat", 6)
-    prepare.prepare(
-        [tmp_path / name for name in ("ant", "bee", "cat")], tmp_path / "crops.h5", size=SIZE
-    )
+    write_crops(tmp_path, white=[("ant", 3), ("cat", 6)])
     assert dcfnet("train", tmp_path / "crops.h5", "--out", tmp_path / "one", *WORDS)[0] == 0
     code, out, err = train_by(mpirun, 2, tmp_path, tmp_path / "two")
     assert code == 0, err
@@ -129,13 +106,7 @@ def test_a_pair_that_explodes_is_left_out_by_all(mpirun, tmp_path, dcfnet):
     assert [[record["left_out"] for record in state.records] for state in states] == [[2, 2]] * 2
     assert states[0].surplus == states[1].surplus
     assert err.count("frame 3 with frame") == err.count("frame 6 with frame") == 1
-    one, two = (
-        weights.load_weights(str(tmp_path / name / "weights.h5")) for name in ("one", "two")
-    )
-    np.testing.assert_allclose(two.training["loss"], one.training["loss"], rtol=1e-5)
-    first = loop.first_parameters(Config(**one.training["config"]))
-    for name, value in one.parameters.items():
-        assert abs(two.parameters[name] - value).max() < 1e-4 * abs(value - first[name]).max(), name
+    check_same(tmp_path / "one", tmp_path / "two")
 
 
 def test_bad_input_is_said_once(mpirun, data, tmp_path):
@@ -147,14 +118,15 @@ def test_bad_input_is_said_once(mpirun, data, tmp_path):
 LOSE = """
 import os, signal, sys
 from dcfnet_np.cli import main
-from dcfnet_np.train import loop
-real, calls = loop.adam_step, []
+from dcfnet_np.train import optimisers
+real, calls = optimisers.adam_step, []
 def step(*arguments, **settings):
     real(*arguments, **settings)
     calls.append(1)
-    if len(calls) == 6 and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    rank = os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK"))
+    if len(calls) == 6 and rank == "1":
         WAY
-loop.adam_step = step
+optimisers.adam_step = step
 sys.exit(main())
 """
 
@@ -163,10 +135,7 @@ sys.exit(main())
     "way", ["os.kill(os.getpid(), signal.SIGKILL)", "raise MemoryError('no room')"]
 )
 def test_a_lost_rank_ends_the_job_and_resume_goes_on(mpirun, data, tmp_path, way):
-    """Rank 1 goes after its sixth step, of eight.
-
-    Rank 0 would wait for it for ever: mpirun must end it.
-    """
+    """Rank 1 goes after its sixth step, of eight; mpirun must end rank 0, which would wait."""
     words = ["--checkpoint-seconds", "0"]
     program = tmp_path / "lose.py"
     program.write_text(LOSE.replace("WAY", way))
@@ -192,7 +161,7 @@ def test_without_mpi4py_it_says_so(monkeypatch):
     with pytest.raises(
         ValueError, match="started by mpirun, and mpi4py cannot be used .*; install the extra train"
     ):
-        parallel.start()
+        parallel.join_processes()
 
 
 @pytest.mark.gpu

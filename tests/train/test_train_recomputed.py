@@ -1,24 +1,24 @@
 """Whole runs against a second training: the network, filter and loss of the paper's Secs. 3.1 and
-3.2 as autograd sees them, and the optimisers as their papers print them.  Nothing of `step`,
-`loop`, `adam`, `sgd` and `ops` is used here.
+3.2 as autograd sees them, and the optimisers as their papers print them.  Nothing of `plain_step`,
+`loop`, `optimisers` and `ops` is used here.
 
 Constants that a short run would not show (a decay of 5e-4) are enlarged; `test_recipes` pins those
 of the recipes."""
 
 import dataclasses
-import json
 import math
 
 import h5py
 import numpy as np
 import pytest
-from test_train import write_sequence
+from training import read_log, train, write_crops
 
 from dcfnet_np import weights
 from dcfnet_np.network import ARCHITECTURES, Conv
-from dcfnet_np.train import augment, loop, pairs, prepare
+from dcfnet_np.train import augment, loop, pairs
 from dcfnet_np.train.checkpoint import load_checkpoint
-from dcfnet_np.train.config import Config, recipe
+from dcfnet_np.train.config import recipe
+from dcfnet_np.train.prepare import Window
 
 autograd = pytest.importorskip(
     "autograd", reason="autograd is not installed; it is in the extra test"
@@ -29,17 +29,12 @@ SIZE, MARGIN = 22, 4  # maps of 18 x 18 pixels
 
 @pytest.fixture(scope="module", params=[1.5, 2.0])
 def crops_file(tmp_path_factory, request):
-    """Three sequences; bee is held out."""
-    root = tmp_path_factory.mktemp("sequences")
-    folders = [
-        write_sequence(root / name, 5 + i, seed=i) for i, name in enumerate(("ant", "bee", "cat"))
-    ]
-    prepare.prepare(folders, root / "crops.h5", size=SIZE, margin=MARGIN, padding=request.param)
-    return root / "crops.h5", request.param
+    root, window = tmp_path_factory.mktemp("sequences"), Window(request.param, SIZE, MARGIN)
+    return write_crops(root, 5, window=window), request.param
 
 
-# ------------------------------------------------------------------------------------------- the
-# paper
+# -------------------------------------------------------------------------------------------------
+# the paper
 
 
 def convolution(x, weight, bias):
@@ -63,8 +58,9 @@ def features(x, theta):
 
 
 def respond(theta, images, label, config, windowed):
-    """Eqs. 2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W),
-    peak at (0, 0).
+    """Eqs. 2 and 3: (N, H, W).
+
+    images: (2, N, 3, S, S), templates and searches; label: (H, W), peak at (0, 0).
     """
     template, search = (features(part, theta) for part in images)
     if windowed:
@@ -111,38 +107,29 @@ class Run:
         )
 
     def losses(self, theta, images, labels, windowed):
-        """Eq. 4 without weight decay, of each pair; the wanted response may peak off the middle,
-        the label does not.
+        """Eq. 4 without weight decay, of each pair.
+
+        The wanted response may peak off the middle, the label does not.
         """
         response = respond(theta, images, self.label, self.config, windowed)
         return anp.sum((response - labels) ** 2, (1, 2))
 
     def draw(self, chosen, seed, epoch, mode, count=None):
         index = np.flatnonzero(chosen)
-        gap = self.config.max_gap
-        return index[
-            pairs.epoch_pairs(
-                self.sequence[index],
-                self.frame[index],
-                seed=seed,
-                epoch=epoch,
-                max_gap=gap,
-                mode=mode,
-                count=count,
-            )
-        ]
+        sequence, frame = self.sequence[index], self.frame[index]
+        how = {"seed": seed, "epoch": epoch, "mode": mode, "count": count}
+        return index[pairs.epoch_pairs(sequence, frame, max_gap=self.config.max_gap, **how)]
 
     def scene(self, batch, epoch):
         """Images without their mean, and labels, of a batch as this epoch augments it
         (`test_augment` has how).
         """
         changes = self.config.augmentation
-        seen = augment.cut(self.crops[batch.T], batch, SIZE, epoch, changes).astype(float)
+        seen = augment.cut_images(self.crops[batch.T], batch, SIZE, epoch, changes).astype(float)
         labels = np.repeat(self.label[None], len(batch), 0)
         if epoch is not None:
-            seen = augment.augment(seen.reshape(-1, 3, SIZE, SIZE), batch, epoch, changes).reshape(
-                seen.shape
-            )
+            flat = seen.reshape(-1, 3, SIZE, SIZE)
+            seen = augment.augment_images(flat, batch, epoch, changes).reshape(seen.shape)
             shifts = augment.label_shifts(batch, epoch, changes)
             if shifts is not None:
                 labels = np.array([np.roll(self.label, shift, (0, 1)) for shift in shifts])
@@ -190,23 +177,26 @@ class Run:
         return self.losses(self.average, *self.scene(drawn, None), config.cosine_window == 1).mean()
 
 
-# ------------------------------------------------------------------------------------------- the
-# comparison
+# -------------------------------------------------------------------------------------------------
+# the comparison
 
 FEW = {"batch": 4, "epochs": 3, "validation_pairs": 5, "seed": 3}
 RUNS = {
     "default": {
-        "pairs_per_epoch": 13, "jitter": 4, "cosine_window": 0.4, "averaging": 0.8, "weight_decay": 0.3, "lr_end": 1e-3,
-        "lam": 1e5,
+        "pairs_per_epoch": 13, "jitter": 4, "cosine_window": 0.4, "averaging": 0.8,
+        "weight_decay": 0.3, "lr_end": 1e-3, "lam": 1e5,
     },
     "paper": {"max_gap": 2, "weight_decay": 0.02, "lr_start": 0.02, "lam": 1e5},
     "matlab-v1": {
-        "weight_decay": 0.02, "lr_start": 0.02, "schedule": "step", "lr_steps": (1,), "cosine_window": 1.0, "lam": 10.0,
+        "weight_decay": 0.02, "lr_start": 0.02, "schedule": "step", "lr_steps": (1,),
+        "cosine_window": 1.0, "lam": 10.0,
     },
-    "matlab-v2": {"weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9, "lam": 10.0},
+    "matlab-v2": {
+        "weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9, "lam": 10.0,
+    },
     "pytorch": {
-        "optimiser": "adam", "lr_start": 2e-3, "lr_end": 1e-3, "momentum": 0.6, "weight_decay": 0.3, "rotate": 9.0,
-        "lam": 1e5,
+        "optimiser": "adam", "lr_start": 2e-3, "lr_end": 1e-3, "momentum": 0.6, "weight_decay": 0.3,
+        "rotate": 9.0, "lam": 1e5,
     },
 }  # fmt: skip
 # The rate of each epoch: half a cosine wave, constant, a tenth after the first, and evenly in the
@@ -227,93 +217,19 @@ def test_a_run_of_three_epochs(crops_file, tmp_path, name):
     config = dataclasses.replace(recipe(name), **FEW, **RUNS[name])
     if config.padding != padding:
         pytest.skip("the crops of the other recipes")
-    out = loop.train(path, config, tmp_path / "run", device="cpu").parent
-    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    out = train(path, config, tmp_path / "run")
+    records = read_log(out)
     second, start = Run(path, config), Run(path, config).theta
     for epoch, (record, rate) in enumerate(zip(records, RATES[name], strict=True)):
         assert record["loss"] == pytest.approx(second.epoch(epoch, rate), rel=1e-3)
         assert record["lr"] == pytest.approx(rate)
         assert record["validation_loss"] == pytest.approx(second.validation(), rel=1e-3)
-    state, kept = (
-        load_checkpoint(out / "checkpoint.npz"),
-        weights.load_weights(str(out / "weights.h5")).parameters,
-    )
+    state = load_checkpoint(out / "checkpoint.npz")
+    kept = weights.load_weights(str(out / "weights.h5")).parameters
     for key, value in second.theta.items():
         # Adam's steps are as long where the gradient is mere rounding.
-        allowed = (0.03 if config.optimiser == "adam" else 3e-3) * np.linalg.norm(
-            value - start[key]
-        )
+        share = 0.03 if config.optimiser == "adam" else 3e-3
+        allowed = share * np.linalg.norm(value - start[key])
         assert np.linalg.norm(state.parameters[key] - value) < allowed, key
         expected = second.average[key] if config.averaging else value
         assert np.linalg.norm(kept[key] - expected) < allowed, key
-
-
-# -------------------------------------------------------------------------------------------
-# constants
-
-SETTINGS = """
-    arch padding sigma_factor lam lam_divisor pairs max_gap batch epochs pairs_per_epoch optimiser averaging schedule
-    lr_start lr_end momentum weight_decay mean initial_scale cosine_window
-""".split()
-BGR, TORCH_BGR, TORCH_SCALE = (104, 117, 123), (109, 120, 119), math.sqrt(1 / 6)
-# From docs/reference/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None:
-# not used.
-V1 = ("ahead", 10, 16, 20, 0, "sgd", 0, "constant", 1e-5, None, 0.9, 5e-4, BGR, 1, 0)
-TORCH = ("ahead", 10, 32, 50, 0, "sgd", 0, "logspace", 1e-2, 1e-5, 0.9)
-RECIPES = {
-    "paper": ("conv1", 1.5, 0.1, 1e-4, "none", "all", *V1[1:]),
-    "matlab-v1": ("conv1", 1.5, 0.1, 1e-4, "elements", *V1),
-    "matlab-v2": ("light", 2, 0.1, 1e-4, "elements", *TORCH, 5e-4, BGR, 1, 0),
-    "pytorch": ("light", 2, 0.1, 1e-4, "none", *TORCH, 5e-5, TORCH_BGR, TORCH_SCALE, 0),
-    "default": (
-        "light", 2, 0.1, 1e-4, "none", "near", 50, 4, 20, 1000, "adam", 0.999, "cosine", 4e-3, 4e-5, 0.9, 5e-5, BGR,
-        0.41, 0.5,
-    ),
-}  # fmt: skip
-RECIPES["pytorch-py3"] = RECIPES["pytorch"]
-NO_AUGMENTATION = augment.Augmentation()
-OURS = augment.Augmentation(
-    flip=True,
-    light=0.3,
-    colour=0.1,
-    gray=0.1,
-    blur=1,
-    jitter=24,
-    scale=0.1,
-    rotate=14,
-    stretch=0.1,
-    upside_down=False,
-)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes(name):
-    config = recipe(name)
-    for key, expected in zip(SETTINGS, RECIPES[name], strict=True):
-        assert expected is None or getattr(config, key) == expected, key
-    assert config.augmentation == (OURS if name == "default" else NO_AUGMENTATION)
-    assert (
-        config.preset == name
-        and config.hold_out
-        and config.band
-        and config.divergence == 10
-        and config.seed == 0
-    )
-    assert config.validation_pairs == 512 and config.lr_steps == ()
-    # 125 pixels: sigma 5 and 4.17; 121 x 121 maps of 32 channels, whose energies MATLAB divides by.
-    assert config.sigma_factor * 125 / (1 + config.padding) == pytest.approx(
-        5.0 if config.padding == 1.5 else 25 / 6
-    )
-    assert config.regulariser(125) == pytest.approx(
-        1e-4 * (121**2 * 32 if config.lam_divisor == "elements" else 1)
-    )
-
-
-def test_settings_of_no_recipe_are_the_released_codes():
-    assert Config() == dataclasses.replace(
-        recipe("pytorch"),
-        preset="default",
-        pairs="near",
-        initial_scale=1.0,
-        mean=(104.0, 117.0, 123.0),
-    )

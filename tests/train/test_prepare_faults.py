@@ -1,6 +1,4 @@
-"""`dcfnet prepare` killed, on a full disk, with several workers, and with a set larger than its
-memory.
-"""
+"""`dcfnet prepare` killed, on a full disk, with several workers, and with more than its memory."""
 
 import os
 import resource
@@ -15,11 +13,11 @@ import pytest
 from layouts import otb
 
 from dcfnet_np.support.files import WriteError
-from dcfnet_np.train import prepare
 from dcfnet_np.train.crops import read_crops
+from dcfnet_np.train.prepare import Window, prepare_crops
 
 BOX = np.array([[60, 50, 20, 31]], float)
-SEQUENCES = 6
+SEQUENCES, WINDOW = 6, Window(size=101, margin=12)
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 
 
@@ -28,9 +26,19 @@ def command(root, out, *words):
     return [sys.executable, "-m", "dcfnet_np", "prepare", *map(str, options)]
 
 
+def run(words, **settings):
+    return subprocess.run(words, capture_output=True, text=True, **settings)
+
+
+def go_through(words):
+    """Run it to a good end."""
+    done = run(words)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Sequences of 8 to 53 frames: less than a block and more than one; each with boxes of its own."""
+    """Sequences of 8 to 53 frames, less than a block and more; each with boxes of its own."""
     root = tmp_path_factory.mktemp("data")
     for index in range(SEQUENCES):
         boxes = BOX + index + np.arange(8 + 9 * index)[:, None] * (0.5, 0.3, 0.1, 0.2)
@@ -44,16 +52,12 @@ def root(tmp_path_factory):
 def whole(root, tmp_path_factory):
     """The bytes of the file that an uninterrupted run makes."""
     out = tmp_path_factory.mktemp("whole") / "crops.h5"
-    done = subprocess.run(command(root, out), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    go_through(command(root, out))
     return out.read_bytes()
 
 
 def test_any_number_of_workers_makes_the_same_file(root, whole, tmp_path):
-    done = subprocess.run(
-        command(root, tmp_path / "crops.h5", "--workers", 2), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    go_through(command(root, tmp_path / "crops.h5", "--workers", 2))
     assert (tmp_path / "crops.h5").read_bytes() == whole
 
 
@@ -61,26 +65,24 @@ def test_any_number_of_workers_makes_the_same_file(root, whole, tmp_path):
 def test_killed_at_any_moment_the_next_run_ends_with_the_same_file(root, whole, tmp_path, workers):
     """kill -9 again and again, always a little later, until a run is through."""
     out, journal = tmp_path / "crops.h5", tmp_path / "crops.part.jsonl"
-    kept = []
+    words, kept = command(root, out, "--workers", workers), []
+
+    def lines():
+        return len(journal.read_bytes().splitlines()) if journal.exists() else 0
+
     for wanted in range(1, SEQUENCES):
-        process = subprocess.Popen(
-            command(root, out, "--workers", workers), stderr=subprocess.DEVNULL
-        )
-        while process.poll() is None and not (
-            journal.exists() and len(journal.read_bytes().splitlines()) > wanted
-        ):
+        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        while process.poll() is None and lines() <= wanted:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if out.exists():
             break
-        kept.append(len(journal.read_bytes().splitlines()))
+        kept.append(lines())
     assert len(kept) >= 2 and kept == sorted(kept)
-    done = subprocess.run(command(root, out, "--workers", workers), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert out.read_bytes() == whole and sorted(path.name for path in tmp_path.iterdir()) == [
-        "crops.h5"
-    ]
+    go_through(words)
+    assert out.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["crops.h5"]
 
 
 @pytest.mark.parametrize(
@@ -97,32 +99,28 @@ def test_killed_while_the_file_is_finished(root, whole, tmp_path, moment):
         f"{moment}\nmain(sys.argv[1:])"
     )
     words = command(root, tmp_path / "crops.h5")
-    done = subprocess.run([words[0], "-c", script, *words[3:]], capture_output=True, text=True)
+    done = run([words[0], "-c", script, *words[3:]])
     assert done.returncode == -9 and not (tmp_path / "crops.h5").exists(), done.stderr
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    go_through(words)
     assert (tmp_path / "crops.h5").read_bytes() == whole
 
 
 @pytest.mark.parametrize("missing", [0.7, 0.3, 1e-9, "room"])
 def test_a_full_disk_is_one_line_and_the_run_goes_on(root, whole, tmp_path, missing):
-    """A limit on the size of files fails like a full disk: in the crops, and in what comes behind
-    them.
-    """
+    """A limit on the size of files fails like a full disk: in the crops, and behind them."""
     size = int(len(whole) * (1 - missing)) - 1 if missing != "room" else len(whole) + 100_000
     limits = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
     out = tmp_path / "crops.h5"
-    done = subprocess.run(command(root, out), capture_output=True, text=True, **limits)
+    done = run(command(root, out), **limits)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"dcfnet: error: cannot write {out}: File too large; make room")
     assert done.stderr.count("\n") == 1 and f"of {SEQUENCES} sequences are kept" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["crops.part.h5", "crops.part.jsonl"]
-    done = subprocess.run(command(root, out), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    go_through(command(root, out))
     assert out.read_bytes() == whole
 
 
-def cut_short(root, out, **settings):
+def cut_short(root, out, window=WINDOW):
     """A run that is stopped after 100 frames; returns the two files that it leaves."""
 
     def progress(what, done, total):
@@ -130,7 +128,7 @@ def cut_short(root, out, **settings):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare.prepare([root], out, size=101, margin=12, progress=progress, **settings)
+        prepare_crops([root], out, window, progress=progress)
     return out.with_name("crops.part.h5"), out.with_name("crops.part.jsonl")
 
 
@@ -140,7 +138,7 @@ def test_what_is_kept_is_not_made_again(root, whole, tmp_path):
     lines = journal.read_text().splitlines()
     assert 2 < len(lines) <= SEQUENCES
     seen = []
-    prepare.prepare([root], out, size=101, margin=12, progress=lambda *words: seen.append(words))
+    prepare_crops([root], out, WINDOW, progress=lambda *words: seen.append(words))
     first = next(words for words in seen if words[0] == "frames")
     assert first[1] == sum(len(list((root / f"s{k}/img").iterdir())) for k in range(len(lines) - 1))
     assert out.read_bytes() == whole
@@ -151,21 +149,21 @@ def test_what_is_kept_is_not_made_again(root, whole, tmp_path):
 )
 def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
     out = tmp_path / "crops.h5"
-    part, journal = cut_short(root, out, **({"padding": 1.5} if damage == "other settings" else {}))
+    part, journal = cut_short(
+        root, out, WINDOW._replace(padding=1.5) if damage == "other settings" else WINDOW
+    )
     lines = journal.read_bytes().splitlines(keepends=True)
     if damage == "pixel":
-        with open(part, "r+b") as file:
-            file.seek(200_000)
-            value = file.read(1)[0]
-            file.seek(200_000)
-            file.write(bytes([value ^ 1]))
+        pixels = bytearray(part.read_bytes())
+        pixels[200_000] ^= 1
+        part.write_bytes(pixels)
     elif damage == "half a line":
         journal.write_bytes(b"".join(lines[:2]) + lines[2][:40])
     elif damage == "no pixels":
         part.write_bytes(part.read_bytes()[:5000])
     elif damage == "no journal":
         journal.unlink()
-    prepare.prepare([root], out, size=101, margin=12)
+    prepare_crops([root], out, WINDOW)
     assert out.read_bytes() == whole
 
 
@@ -175,10 +173,10 @@ def test_annotations_that_changed_are_read_again(root, tmp_path):
     cut_short(copy, out)
     truth = copy / "s1/groundtruth_rect.txt"
     truth.write_text(truth.read_text().replace("62,52,21,32", "63,52,20,31"))
-    prepare.prepare([copy], out, size=101, margin=12)
+    prepare_crops([copy], out, WINDOW)
     data = read_crops(out)
     np.testing.assert_array_equal(data.box[data.sequence == 1][0], [62, 51, 20, 31])
-    prepare.prepare([copy], tmp_path / "anew.h5", size=101, margin=12)
+    prepare_crops([copy], tmp_path / "anew.h5", WINDOW)
     assert out.read_bytes() == (tmp_path / "anew.h5").read_bytes()
 
 
@@ -187,13 +185,11 @@ def test_a_place_that_cannot_be_written(root, tmp_path):
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o500)
     with pytest.raises((ValueError, WriteError), match="cannot write"):
-        prepare.prepare([root], tmp_path / "crops.h5")
+        prepare_crops([root], tmp_path / "crops.h5")
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):
-    """Peak memory of a process that writes 12 times the crops, 100 MB, is that of one that writes
-    few.
-    """
+    """Peak memory of a process that writes 12 times the crops, 100 MB, is that with few."""
     otb(tmp_path / "data", "ant", np.tile(BOX, (45, 1)))
     for index in range(12):
         shutil.copytree(tmp_path / "data/ant", tmp_path / f"data/ant{index}")
@@ -201,23 +197,12 @@ def test_memory_does_not_grow_with_the_set(tmp_path):
         "import resource, sys\nfrom dcfnet_np.cli import main\ncode = main(sys.argv[1:])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\nsys.exit(code)"
     )
-    peaks, sizes = [], []
+    peaks, sizes, out = [], [], tmp_path / "crops.h5"
     for folder in (tmp_path / "data/ant", tmp_path / "data"):
-        words = [
-            "prepare",
-            str(folder),
-            "--out",
-            str(tmp_path / "crops.h5"),
-            "--size",
-            "200",
-            "--margin",
-            "30",
-        ]
-        done = subprocess.run(
-            [sys.executable, "-c", script, *words], capture_output=True, text=True
-        )
+        words = ["prepare", folder, "--out", out, "--size", "200", "--margin", "30"]
+        done = run([sys.executable, "-c", script, *words])
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.split()[-1]))
-        sizes.append((tmp_path / "crops.h5").stat().st_size)
+        sizes.append(out.stat().st_size)
     assert sizes[1] - sizes[0] > 100e6
     assert peaks[1] - peaks[0] < 15e6

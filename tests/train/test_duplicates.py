@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scenes import make_sequence, write_images, write_sequence
 
-from dcfnet_np.train import overlap, prepare
+from dcfnet_np.train.duplicates import (
+    NEAR,
+    benchmark_names,
+    find_duplicates,
+    known_names,
+    picture_hash,
+)
+from dcfnet_np.train.prepare import plan_sequences
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +41,17 @@ def data(tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_video_of_a_benchmark_is_refused(data, tmp_path, dcfnet, workers):
-    words = [
-        "prepare",
-        data / "learn",
-        "--out",
-        tmp_path / "crops.h5",
-        "--workers",
-        workers,
-        "--size",
-        40,
-    ]
+    words = ["prepare", data / "learn", "--out", tmp_path / "crops.h5", "--size", 40]
+    words += ["--workers", workers]
     code, printed, said = dcfnet(*words, "--benchmarks", data / "benchmark")
     assert (code, printed) == (2, "") and not list(tmp_path.iterdir())
     assert said.count("\n") == 1 and f"disguise is {data / 'benchmark'}: Known (" in said
     assert "innocent" not in said and "--exclude disguise" in said
-    code, printed, said = dcfnet(
-        *words, "--benchmarks", data / "benchmark/Other", data / "benchmark/Other"
-    )
+    other = data / "benchmark/Other"
+    code, printed, said = dcfnet(*words, "--benchmarks", other, other)
     assert code == 0, said
-    code, printed, said = dcfnet(
-        *words, "--exclude", "disguise", "--benchmarks", data / "benchmark"
-    )
+    words += ["--exclude", "disguise"]
+    code, printed, said = dcfnet(*words, "--benchmarks", data / "benchmark")
     assert (code, said) == (0, "") and "sequences 1" in printed
 
 
@@ -63,9 +60,9 @@ def test_frames_that_show_nothing_are_like_nothing(tmp_path, data):
     for name in ("benchmark", "learn"):
         write_sequence(tmp_path / name / "night", flat, np.tile([10.0, 10, 20, 20], (20, 1)))
         (tmp_path / name / "night/img/0003.jpg").write_bytes(b"")
-    assert overlap.picture_hash(tmp_path / "learn/night/img/0001.jpg") is None
-    samples = {item.sample: item.name for item in prepare.plan([tmp_path / "learn"])}
-    assert overlap.find(samples, [tmp_path / "benchmark"]) == []
+    assert picture_hash(tmp_path / "learn/night/img/0001.jpg") is None
+    samples = {item.sample: item.name for item in plan_sequences([tmp_path / "learn"])}
+    assert find_duplicates(samples, [tmp_path / "benchmark"]) == []
 
 
 def test_hashes_tell_pictures_apart(tmp_path, rng):
@@ -75,39 +72,21 @@ def test_hashes_tell_pictures_apart(tmp_path, rng):
     write_images(tmp_path, pictures)
     write_images(tmp_path / "half", [cv2.resize(picture, (200, 150)) for picture in pictures])
     first, second = (
-        np.array(
-            [overlap.picture_hash(folder / f"{number:04d}.png") for number in range(1, 21)],
-            np.uint64,
-        )
+        np.array([picture_hash(folder / f"{k:04d}.png") for k in range(1, 21)], np.uint64)
         for folder in (tmp_path, tmp_path / "half")
     )
     differ = np.bitwise_count(first[:, None] ^ second)
     assert differ.diagonal().max() <= 4
-    assert differ[~np.eye(20, dtype=bool)].min() > overlap.NEAR
+    assert differ[~np.eye(20, dtype=bool)].min() > NEAR
 
 
 def test_known_names():
-    names = [
-        "Bird1",
-        "uav_bird1",
-        "one/Jogging.2",
-        "FACEOCC1",
-        "gymnastics4",
-        "bird-1",
-        "Bike_ce2",
-        "camel",
-        "Girl2.1",
-    ]
-    assert overlap.known_names(names) == {
-        "Bird1": "OTB",
-        "uav_bird1": "OTB",
-        "one/Jogging.2": "VOT, OTB",
-        "FACEOCC1": "OTB",
-        "gymnastics4": "VOT",
-        "bird-1": "OTB",
-        "Girl2.1": "OTB",
-    }
-    assert len(set(overlap.OTB.split())) == 98  # OTB-100: two of its videos have two targets each
+    otb = "Bird1", "uav_bird1", "FACEOCC1", "bird-1", "Girl2.1"
+    want = {"one/Jogging.2": "VOT, OTB", "gymnastics4": "VOT", **dict.fromkeys(otb, "OTB")}
+    assert known_names([*want, "Bike_ce2", "camel"]) == want
+    assert (
+        len(set(benchmark_names()["OTB"])) == 98
+    )  # OTB-100: two of its videos have two targets each
 
 
 def test_real_videos_are_told_apart(data_dir, tmp_path):
@@ -117,20 +96,18 @@ def test_real_videos_are_told_apart(data_dir, tmp_path):
     samples = {
         item.sample: item.name
         for name in ("train", "validation")
-        for item in prepare.plan([data_dir / name])
+        for item in plan_sequences([data_dir / name])
     }
     assert len(samples) == 46
-    assert overlap.find(samples, [data_dir / "sequences"]) == []
-    david = {item.sample: item.name for item in prepare.plan([data_dir / "sequences/David"])}
-    pictures = [path for item in prepare.plan([data_dir / "sequences"]) for path in item.sample]
+    assert find_duplicates(samples, [data_dir / "sequences"]) == []
+    david = {item.sample: item.name for item in plan_sequences([data_dir / "sequences/David"])}
+    pictures = [path for item in plan_sequences([data_dir / "sequences"]) for path in item.sample]
     differ = []
     for path in pictures:
         poor = cv2.resize(cv2.imread(str(path)), None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
         poor = (255 * (poor / 255.0) ** 0.8).astype(np.uint8)
         assert cv2.imwrite(str(tmp_path / "poor.jpg"), poor, [cv2.IMWRITE_JPEG_QUALITY, 60])
-        differ.append(
-            (overlap.picture_hash(path) ^ overlap.picture_hash(tmp_path / "poor.jpg")).bit_count()
-        )
-    assert np.mean(np.array(differ) <= overlap.NEAR) > 0.95
-    (found,) = overlap.find(david, [data_dir / "sequences/David", data_dir / "sequences/Girl"])
+        differ.append((picture_hash(path) ^ picture_hash(tmp_path / "poor.jpg")).bit_count())
+    assert np.mean(np.array(differ) <= NEAR) > 0.95
+    (found,) = find_duplicates(david, [data_dir / "sequences/David", data_dir / "sequences/Girl"])
     assert (found.matches, found.looked_at) == (16, 16)

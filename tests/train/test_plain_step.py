@@ -1,0 +1,103 @@
+"""train/plain_step.py: one whole step against finite differences, parts of batches, the reader."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from processes import PATIENCE
+from training import TINY, config, random_step
+
+from dcfnet_np import network
+from dcfnet_np.backend import Device, to_numpy
+from dcfnet_np.train import plain_step
+from dcfnet_np.train.plain_step import AHEAD, PlainSteps, pair_gradients, pair_loss, read_ahead
+
+CPU = Device("cpu")
+
+
+@pytest.mark.parametrize("size", [(13, 12), (12, 15)])
+def test_gradient_of_a_whole_step(rng, size):
+    images, parameters, objective = random_step(rng, size=size)
+    loss, caches = pair_loss(images, parameters, TINY, objective)
+    gradients = pair_gradients(caches)
+    assert list(gradients) == list(parameters)
+    for name, theta in parameters.items():
+        numeric = np.zeros_like(theta)
+        h = 1e-5
+        for index in np.ndindex(theta.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = {**parameters, name: theta.copy()}
+                moved[name][index] += sign * h
+                ends.append(pair_loss(images, moved, TINY, objective)[0])
+            numeric[index] = (ends[0] - ends[1]) / (2 * h)
+        error = abs(numeric - gradients[name]).max() / abs(gradients[name]).max()
+        assert error < 1e-6, name
+
+
+def test_parts_of_a_batch_add_up(rng, xp):
+    """Pair by pair, on a GPU at once, against `pair_loss` of all."""
+    crops = rng.integers(0, 256, (9, 3, 23, 23), dtype=np.uint8)
+    settings = config(divergence=1e9)
+    device = CPU if xp is np else Device("cuda")
+    steps = PlainSteps(settings, crops, dtype=np.float64, device=device)
+    index = rng.integers(0, 9, (5, 2))
+    images = steps.pairs.images(index)
+    expected = crops[index.T.reshape(-1)] - np.reshape(settings.mean, (3, 1, 1))
+    np.testing.assert_array_equal(to_numpy(images), expected)
+    loss, caches = pair_loss(images, steps.learnt.parameters, "light", steps.objectives[0])
+    losses, gradients = steps.gradients(index)
+    assert losses.mean() == pytest.approx(loss, rel=1e-10)
+    for name, whole in pair_gradients(caches).items():
+        limit = 1e-10 * float(abs(whole).max())
+        np.testing.assert_allclose(to_numpy(gradients[name]), to_numpy(whole), atol=limit)
+    assert steps.mean_loss(index[:3]) == pytest.approx(losses[:3].mean(), rel=1e-10)
+
+
+def test_objective_band_is_exact_enough(rng):
+    images = (60 * rng.standard_normal((4, 3, 65, 65))).astype(np.float32)
+    parameters = network.initialise("light", 0)
+    full, banded = (
+        plain_step.make_objective((61, 61), 4.0, 1e-4, band=band, device=CPU)
+        for band in (False, True)
+    )
+    assert full.band is None and banded.band is not None
+    loss, caches = pair_loss(images, parameters, "light", full)
+    band_loss, band_caches = pair_loss(images, parameters, "light", banded)
+    assert band_loss == pytest.approx(loss, rel=1e-5)
+    band_gradients = pair_gradients(band_caches)
+    for name, gradient in pair_gradients(caches).items():
+        assert abs(band_gradients[name] - gradient).max() <= 1e-4 * abs(gradient).max()
+
+
+def test_batches_are_read_while_others_compute():
+    """While batch 0 is in work, AHEAD batches are read, and no more."""
+    read, enough = [], threading.Event()
+
+    def slow(batch):
+        read.append(int(batch[0]))
+        if len(read) == AHEAD + 1:
+            enough.set()
+        return batch * 10
+
+    reader = read_ahead(slow, [np.array([number]) for number in range(3 * AHEAD)])
+    first, crops = next(reader)
+    assert (first, crops) == (0, 0) and enough.wait(PATIENCE)
+    time.sleep(0.05)
+    assert len(read) == AHEAD + 1
+    assert [(int(b[0]), int(c[0])) for b, c in reader] == [(n, 10 * n) for n in range(1, 3 * AHEAD)]
+
+
+def test_an_error_of_the_reader_comes_in_its_turn():
+    def fails(batch):
+        if batch[0] == 1:
+            raise OSError("the disk is gone")
+        return batch
+
+    reader = read_ahead(fails, [np.array([n]) for n in range(3)])
+    assert next(reader)[0] == 0
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(reader)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("dcfnet-reader")]

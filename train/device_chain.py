@@ -1,0 +1,291 @@
+"""The kernels of one training step on one GPU, from the images of a batch to the next parameters.
+
+    [pack weights -> conv+ReLU -> ... -> conv -> LRN x window -> band DFT -> correlation filter ->
+    inverse DFT -> loss -> band DFT -> filter, backward -> inverse DFT -> LRN x window, backward ->
+    conv, backward -> ...] -> SGD or Adam
+
+All in buffers that are made once, so that what stands in brackets can be captured as a CUDA graph.
+`plain_step` and `optimisers` are the specification of every number here.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np import backend, network
+from dcfnet_np.backend import Array
+from dcfnet_np.fast.graph import Stage
+from dcfnet_np.kernels import adam, conv, conv_tf32, dcf, dft, lrn, sgd
+from dcfnet_np.ops.fourier import make_band, rfft2
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.optimisers import EPSILON, SQUARES_DECAY, Learnt, average_decay
+from dcfnet_np.train.plain_step import map_label
+from dcfnet_np.vision.windows import hann
+
+
+class Layer(NamedTuple):
+    """A convolution with its ReLU, if any, and its buffers."""
+
+    name: str
+    spec: network.Conv
+    relu: bool
+    tf32: bool
+    weight: Array
+    bias: Array
+    dweight: Array
+    dbias: Array
+    packed: Array
+    flipped: Array
+    output: Array
+    doutput: Array
+    part: Array  # room for partial sums of the gradient to the weights
+
+    def pack(self) -> None:
+        """Weights as the kernels of both directions read them."""
+        conv.pack(self.weight, out=self.packed)
+        conv.pack(self.weight, flipped=True, out=self.flipped)
+
+
+class FlatParameters:
+    """Arrays of all parameters in one flat buffer, on the device, and a view of each."""
+
+    def __init__(
+        self, cp: Any, parameters: network.Parameters, dtype: Any, fill: bool = True
+    ) -> None:
+        """fill: with these parameters; else with zeros."""
+        self.places: dict[str, tuple[int, tuple[int, ...]]] = {}
+        size = 0
+        for name, value in parameters.items():
+            self.places[name] = size, value.shape
+            size += value.size
+        self.flat = cp.zeros(size, dtype)
+        if fill:
+            for name, value in parameters.items():
+                self.view(name)[...] = cp.asarray(value, dtype)
+
+    def view(self, name: str, flat: Array | None = None) -> Array:
+        """The array of one parameter; in another flat array if one is given."""
+        start, shape = self.places[name]
+        flat = self.flat if flat is None else flat
+        return flat[start : start + int(np.prod(shape))].reshape(shape)
+
+    def copy(self) -> network.Parameters:
+        """A copy of all, NumPy arrays."""
+        values = backend.to_numpy(self.flat).copy()
+        return {name: self.view(name, values) for name in self.places}
+
+
+class DeviceChain:
+    """Buffers and kernels of steps of `config.batch` pairs; make it and use it in its stream.
+
+    cp: CuPy.  learnt: what to start with.  size: of the network's input.  dtype: float32 or
+    float64.  tf32: convolutions of more than a few channels in TF32.
+    Before a step the caller fills `images` (2 batch, 3, size, size), the templates first; `shares`
+    (batch,), how much each pair counts; and, unless it is None, `labels` (batch, H, W).
+    """
+
+    def __init__(
+        self, cp: Any, config: Config, learnt: Learnt, size: int, dtype: Any, tf32: bool
+    ) -> None:
+        self._cp, self.config, self.dtype = cp, config, np.dtype(dtype)
+        self.steps = learnt.steps
+        self.images = cp.empty((2 * config.batch, 3, size, size), dtype)
+        self.parameters = FlatParameters(cp, learnt.parameters, dtype)
+        self.gradients = FlatParameters(cp, learnt.parameters, dtype, fill=False)
+        self._velocity = FlatParameters(cp, learnt.velocity, dtype)
+        self._squares = FlatParameters(cp, learnt.squares, dtype)  # empty with SGD
+        self.average = FlatParameters(cp, learnt.average, dtype)  # empty without averaging
+        self._make_layers(tf32)
+        self._make_objective(size)
+        self._make_spectra()
+        self.forward = [*self._network_stages(), *self._loss_stages()]
+        self.backward = [*self._loss_backward_stages(), *self._network_backward_stages()]
+
+    def learnt(self) -> Learnt:
+        """A copy of what is learnt, NumPy arrays."""
+        groups = self.parameters, self._velocity, self._squares, self.average
+        parameters, velocity, squares, average = (group.copy() for group in groups)
+        return Learnt(parameters, velocity, squares, average, self.steps)
+
+    def choose_window(self, windowed: bool) -> None:
+        """Have the next step with or without the Hann window."""
+        if self._window is not None and self.config.cosine_window < 1:
+            self._window[...] = self._windows[windowed]
+
+    def descend(self, lr: float) -> None:
+        """One step of the optimiser, and of the average."""
+        config, parameters = self.config, self.parameters.flat
+        gradients, velocity = self.gradients.flat, self._velocity.flat
+        how: dict[str, Any] = {"lr": lr, "weight_decay": config.weight_decay}
+        if config.optimiser == "adam":
+            memory, decays = (velocity, self._squares.flat), (config.momentum, SQUARES_DECAY)
+            how |= {"decays": decays, "epsilon": EPSILON}
+            adam.step(parameters, gradients, memory, step=self.steps, **how)
+        else:
+            sgd.step(parameters, gradients, velocity, momentum=config.momentum, **how)
+        if config.averaging:
+            share = 1 - average_decay(config.averaging, self.steps)
+            adam.update_average(self.average.flat, parameters, share=share)
+
+    def _make_layers(self, use_tf32: bool) -> None:
+        """The convolutions with their buffers, and the LRN behind them."""
+        cp, dtype, layers = self._cp, self.dtype, network.layers(self.config.arch)
+        specs = [spec for _, spec in layers]
+        lrns = [spec for spec in specs if isinstance(spec, network.Lrn)]
+        if specs[-1:] != lrns:
+            raise ValueError(f"DeviceSteps: the last layer, and no other, must be Lrn, got {specs}")
+        self._lrn = {key: getattr(lrns[0], key) for key in ("n", "k", "alpha", "beta")}
+        self._layers: list[Layer] = []
+        side = self.images.shape[-1]
+        for i, (name, spec) in enumerate(layers):
+            if not isinstance(spec, network.Conv):
+                continue
+            side, _ = conv.output_shape(side, side, 0, spec.dilation)
+            output = cp.empty((len(self.images), spec.c_out, side, side), dtype)
+            parts = conv.parts(output.shape, spec.c_in), 9 * spec.c_in + 1, spec.c_out
+            weight, bias, dweight, dbias = (
+                of.view(f"{name}.{kind}")
+                for of in (self.parameters, self.gradients)
+                for kind in ("weight", "bias")
+            )
+            relu = isinstance(specs[i + 1], network.Relu)
+            tf32 = use_tf32 and spec.c_in >= conv_tf32.CHANNELS
+            part = cp.empty(parts, dtype)
+            self._layers.append(
+                Layer(
+                    name, spec, relu, tf32, weight, bias, dweight, dbias, conv.pack(weight),
+                    conv.pack(weight, flipped=True), output, cp.empty_like(output), part,
+                )
+            )  # fmt: skip
+
+    def _make_objective(self, crop_size: int) -> None:
+        """The label, its spectrum with the tables of the transform, and the window."""
+        cp, config, dtype = self._cp, self.config, self.dtype
+        label, band = map_label(config, crop_size, dtype)
+        size = len(label)
+        if band is None:
+            if size % 2 == 0:
+                raise ValueError(
+                    "DeviceSteps: this label needs the full spectrum, so maps of odd size, "
+                    f"got {size}"
+                )
+            band = make_band((size, size), size // 2, dtype)
+        self.limit = config.divergence * float((label**2).sum())
+        self._tables = dft.make_tables(band.shape, band.limits, dtype)
+        self.label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
+        self._lam = config.regulariser(crop_size)
+        jitters = config.jitter > 0  # so each pair has a label of its own
+        self.labels = cp.empty((config.batch, size, size), dtype) if jitters else None
+        hann_window = cp.asarray(hann((size, size), dtype))
+        self._windows = cp.ones_like(hann_window), hann_window
+        # What the kernels of a captured graph read; where only some steps have the Hann window,
+        # filled before each.
+        self._window = hann_window.copy() if config.cosine_window else None
+
+    def _make_spectra(self) -> None:
+        """The buffers between the last layer and the loss."""
+        cp, dtype, n = self._cp, self.dtype, self.config.batch
+        features, complex_ = self._layers[-1].output, dft.COMPLEX[self.dtype]
+        size, d = features.shape[-1], features.shape[1]
+        rows, columns = self._tables.spectrum_shape
+        self.shares, self.losses = cp.empty(n, dtype), cp.empty(n, dtype)
+        self._features = cp.empty(features.shape, dtype)  # after LRN, and later their gradient
+        self._features_f, self._dfeatures_f = (
+            cp.empty((2 * n, d, rows, columns), complex_) for _ in range(2)
+        )
+        self._work = cp.empty((2 * n, d, size, columns), complex_)
+        self._response_f, self._dresponse_f = (
+            cp.empty((n, rows, columns), complex_) for _ in range(2)
+        )
+        self._energy = cp.empty((n, rows, columns), dtype)
+        self._response, self._dresponse = (cp.empty((n, size, size), dtype) for _ in range(2))
+        self._response_work = cp.empty((n, size, columns), complex_)
+
+    def _network_stages(self) -> list[Stage]:
+        """From the images to the last convolution."""
+        stages, x = [], self.images
+        for layer in self._layers:
+            run = partial(
+                conv.forward, x, layer.weight, layer.bias, padding=0,
+                dilation=layer.spec.dilation, relu=layer.relu, packed=layer.packed,
+                out=layer.output, tf32=layer.tf32,
+            )  # fmt: skip
+            stages.append(Stage(f"{layer.name}: pack", layer.pack))
+            stages.append(Stage(f"{layer.name}: forward", run))
+            x = layer.output
+        return stages
+
+    def _loss_stages(self) -> list[Stage]:
+        """From the last convolution to the loss and its gradient by the response."""
+        n, x = self.config.batch, self._layers[-1].output
+        template_f, search_f = self._features_f[:n], self._features_f[n:]
+        label = self.label if self.labels is None else self.labels
+        normalise = partial(lrn.forward, x, window=self._window, out=self._features, **self._lrn)
+        transform = partial(
+            dft.rfft2, self._features, self._tables, out=self._features_f, work=self._work
+        )
+        respond = partial(
+            dcf.dcf_forward, template_f, search_f, self._label_f, self._lam,
+            out=(self._response_f, self._energy),
+        )  # fmt: skip
+        invert = partial(
+            dft.irfft2, self._response_f, self._tables, out=self._response,
+            work=self._response_work,
+        )  # fmt: skip
+        loss = partial(
+            dcf.response_loss, self._response, label, shares=self.shares, limit=self.limit,
+            out=(self.losses, self._dresponse),
+        )  # fmt: skip
+        return [
+            Stage("LRN: forward", normalise),
+            Stage("DFT of the features", transform),
+            Stage("filter and response", respond),
+            Stage("inverse DFT of the responses", invert),
+            Stage("loss", loss),
+        ]
+
+    def _loss_backward_stages(self) -> list[Stage]:
+        """From the gradient by the response to that by the last convolution."""
+        n, last = self.config.batch, self._layers[-1]
+        template_f, search_f = self._features_f[:n], self._features_f[n:]
+        transform = partial(
+            dft.rfft2, self._dresponse, self._tables, out=self._dresponse_f,
+            work=self._response_work,
+        )  # fmt: skip
+        respond = partial(
+            dcf.dcf_backward, self._dresponse_f, template_f, search_f, self._label_f,
+            self._response_f, self._energy, out=(self._dfeatures_f[:n], self._dfeatures_f[n:]),
+        )  # fmt: skip
+        invert = partial(
+            dft.irfft2, self._dfeatures_f, self._tables, out=self._features, work=self._work
+        )
+        normalise = partial(
+            lrn.backward, self._features, last.output, window=self._window, out=last.doutput,
+            **self._lrn,
+        )  # fmt: skip
+        return [
+            Stage("DFT of their gradient", transform),
+            Stage("filter and response: backward", respond),
+            Stage("inverse DFT of the features' gradient", invert),
+            Stage("LRN: backward", normalise),
+        ]
+
+    def _network_backward_stages(self) -> list[Stage]:
+        """From the gradient by the last convolution to that by every parameter."""
+        stages, layers = [], self._layers
+        for layer, below in zip(reversed(layers), (*reversed(layers[:-1]), None)):
+            x = self.images if below is None else below.output
+            to_weights = partial(
+                conv.weight_gradient, layer.doutput, x, padding=0, dilation=layer.spec.dilation,
+                out=(layer.dweight, layer.dbias), part=layer.part, tf32=layer.tf32,
+            )  # fmt: skip
+            stages.append(Stage(f"{layer.name}: gradient to the weights", to_weights))
+            if below is not None:
+                to_data = partial(
+                    conv.input_gradient, layer.doutput, layer.weight, x.shape[2:], padding=0,
+                    dilation=layer.spec.dilation, relu_output=x if below.relu else None,
+                    packed=layer.flipped, out=below.doutput, tf32=layer.tf32,
+                )  # fmt: skip
+                stages.append(Stage(f"{layer.name}: gradient to the data", to_data))
+        return stages
