@@ -11,7 +11,7 @@ from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder; one of the test split may have nothing but its name to be known by."""
     truth, name = folder / "groundtruth.txt", folder.resolve().name
     marked = any(
@@ -21,7 +21,7 @@ def find(folder: Path) -> list[Entry]:
     return [Entry(name, "got10k", folder, truth)] if truth.is_file() and is_one else []
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     labels = {"cover.label": lambda cover: cover > 0, "absence.label": lambda absent: absent == 0}
     return [make_sequence(entry, files, read_truth(entry.truth, origin=1), labels)]

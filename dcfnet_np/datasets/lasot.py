@@ -9,7 +9,7 @@ from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
     truth = folder / "groundtruth.txt"
     marked = any(
@@ -20,7 +20,7 @@ def find(folder: Path) -> list[Entry]:
     )
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     labels = dict.fromkeys(("full_occlusion.txt", "out_of_view.txt"), lambda hidden: hidden == 0)
     return [make_sequence(entry, files, read_truth(entry.truth, origin=1), labels)]

@@ -14,8 +14,8 @@ from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, 
 
 # The layouts, by the names of their modules.  The first one that finds something in a folder has
 # it:
-#   find(folder) -> entries     of a folder, which is a root or a sequence; nothing but names is read
-#   read(entry, files) -> sequences     one for each target; files: the frames.  ValueError and OSError
+#   find_entries(folder) -> entries     of a folder, which is a root or a sequence; nothing but names is read
+#   read_sequences(entry, files) -> sequences     one for each target; files: the frames.  ValueError and OSError
 FORMATS: dict[str, ModuleType] = {
     layout.__name__.rpartition(".")[2]: layout
     for layout in (
@@ -35,7 +35,7 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 
-def load(
+def load_dataset(
     root: str | os.PathLike[str],
     names: list[str] | None = None,
     attributes: str | os.PathLike[str] | None = None,
@@ -47,13 +47,13 @@ def load(
     sequences of one name, and for a sequence that cannot be read.
     """
     root = Path(root)
-    entries = find(root)
+    entries = find_sequences(root)
     tables = _read_attributes(root, attributes)
     found: dict[str, Sequence] = {}
     for entry in entries:
         if names is not None and not any(entry.holds(name) for name in names):
             continue
-        for sequence in read(entry):
+        for sequence in read_entry(entry):
             if sequence.name in found:
                 one, other = found[sequence.name].frames[0].parent, sequence.frames[0].parent
                 raise DatasetError(
@@ -70,7 +70,7 @@ def load(
     return list(found.values()) if names is None else [found[name] for name in names]
 
 
-def find(root: str | os.PathLike[str]) -> list[Entry]:
+def find_sequences(root: str | os.PathLike[str]) -> list[Entry]:
     """The sequences below `root`, which may be a single one; nothing but file names is read.
 
     Raises DatasetError.
@@ -88,7 +88,7 @@ def find(root: str | os.PathLike[str]) -> list[Entry]:
                 e for inner in folders_in(folder) for e in find_here(inner)
             ]
     if not entries:
-        raise DatasetError(f"{root} holds no sequences; {describe(root)}")
+        raise DatasetError(f"{root} holds no sequences; {describe_folder(root)}")
     return entries
 
 
@@ -96,7 +96,9 @@ def find_here(folder: Path) -> list[Entry]:
     """The sequences of a folder that is itself a sequence or a data set's root; none where it only
     has such in it.
     """
-    return next((found for layout in FORMATS.values() if (found := layout.find(folder))), [])
+    return next(
+        (found for layout in FORMATS.values() if (found := layout.find_entries(folder))), []
+    )
 
 
 def is_ground_truth(path: Path) -> bool:
@@ -107,7 +109,7 @@ def is_ground_truth(path: Path) -> bool:
     return bool(named) or in_anno or of_nfs
 
 
-def describe(folder: Path) -> str:
+def describe_folder(folder: Path) -> str:
     """For messages about a folder of an unknown layout: which ones are known, and what is there."""
     names = sorted(folder.iterdir(), key=natural_order)
     shown = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in names[:5])
@@ -116,7 +118,7 @@ def describe(folder: Path) -> str:
     return f"known layouts: {known} (docs/howto/evaluation.md); found: {shown + more if names else 'nothing'}"
 
 
-def read(entry: Entry) -> list[Sequence]:
+def read_entry(entry: Entry) -> list[Sequence]:
     """Read the annotations of an entry: a sequence, or one for each target of its video.
 
     Raises DatasetError.
@@ -128,7 +130,7 @@ def read(entry: Entry) -> list[Sequence]:
             f"{entry.folder} holds no images, neither directly nor in one of {folders}"
         )
     try:
-        return FORMATS[entry.format].read(entry, files)
+        return FORMATS[entry.format].read_sequences(entry, files)
     except (OSError, ValueError) as error:
         raise DatasetError(f"ground truth cannot be read: {error}") from None
 

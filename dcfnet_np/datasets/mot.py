@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import from_otb, read_numbers
+from ..vision.box_files import read_numbers
+from ..vision.boxes import from_otb
 from .sequence import Entry, Sequence, frame_number
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The video of a folder."""
     truth = folder / "gt" / "gt.txt"
     return [Entry(folder.resolve().name, "mot", folder, truth)] if truth.is_file() else []
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """A sequence NAME.ID for each target, NAME alone for a single one, from its first to its last
     frame.
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from ..files import read_text
-from ..vision.boxes import parse_numbers
+from ..vision.box_files import parse_numbers
 from .rows import Truth, make_sequence
 from .sequence import Entry, Sequence, files_in
 
 RATES = ("30", "240")  # frames a second
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder; where both rates are there, NAME.30 and NAME.240."""
     rates = [folder] if folder.name in RATES else [folder / rate for rate in RATES]
     truths = [path for rate in rates for path in files_in(rate, "*.txt")]
@@ -29,7 +29,7 @@ def find(folder: Path) -> list[Entry]:
     return [Entry(name, "nfs", path.with_suffix(""), path) for name, path in zip(names, truths)]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     rows = _read_rows(entry.truth)
     if abs(len(rows) / len(files) - 8) < 1:

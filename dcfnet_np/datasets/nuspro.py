@@ -11,7 +11,7 @@ from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder, which occlusion.txt or the list in the folder above marks."""
     truth = folder / "groundtruth.txt"
     marked = any(
@@ -25,7 +25,7 @@ def find(folder: Path) -> list[Entry]:
     )
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     truth = read_truth(entry.truth, origin=1, corners=True)
     return [make_sequence(entry, files, truth, {"occlusion.txt": lambda hidden: hidden < 2})]

@@ -16,7 +16,7 @@ RANGES = {
 FIRST = {"tiger1": 5}  # where the toolkit starts: the target is hidden before
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """One sequence, or one for each target: groundtruth_rect.1.txt, .2.txt, ...
 
     become NAME.1, NAME.2.
@@ -36,7 +36,7 @@ def find(folder: Path) -> list[Entry]:
     ]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     truth = read_truth(entry.truth, origin=1)
     key = entry.folder.name.lower()

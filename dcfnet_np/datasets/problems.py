@@ -9,7 +9,7 @@ import numpy as np
 
 from ..files import read_text
 from ..vision.images import SourceError
-from .layouts import find, read
+from .layouts import find_sequences, read_entry
 from .sequence import DatasetError, Sequence, folders_in, frame_number, frames_of
 
 
@@ -22,7 +22,7 @@ class Problem:
     fatal: bool = True
 
 
-def check(
+def check_dataset(
     root: str | os.PathLike[str], names: list[str] | None = None, decode: bool = False
 ) -> Iterator[Problem]:
     """Problems of a copy of a data set, sequence by sequence.
@@ -31,7 +31,7 @@ def check(
     Raises DatasetError when there is no data set at all.
     """
     root = Path(root)
-    entries = find(root)
+    entries = find_sequences(root)
     listed = root / "list.txt"
     if listed.is_file():
         # Jogging: Jogging.1
@@ -55,7 +55,7 @@ def check(
         if names is not None and not any(entry.holds(name) for name in names):
             continue
         try:
-            sequences = read(entry)
+            sequences = read_entry(entry)
         except DatasetError as error:
             yield Problem(entry.name, str(error))
             continue

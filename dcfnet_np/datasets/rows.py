@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..vision.boxes import parse_numbers, polygon_to_box, read_numbers, split_rows
+from ..vision.box_files import parse_numbers, read_numbers, split_rows
+from ..vision.boxes import polygon_to_box
 from .sequence import Entry, Sequence, frame_number
 
 VOT_CODES = (0.0, 1.0, 2.0)

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import read_numbers
+from ..vision.box_files import read_numbers
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence, files_in
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
     truths = files_in(folder, "*_gt.txt")[:1]
     return [Entry(folder.resolve().name, "tc128", folder, truth) for truth in truths]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     return [
         make_sequence(entry, files, read_truth(entry.truth, origin=1), part=_range(entry.truth))

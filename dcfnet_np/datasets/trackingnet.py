@@ -11,7 +11,7 @@ from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence, files_in
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequences of one chunk."""
     if not (folder / "frames").is_dir():
         return []
@@ -21,6 +21,6 @@ def find(folder: Path) -> list[Entry]:
     ]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     return [make_sequence(entry, files, read_truth(entry.truth, origin=0))]

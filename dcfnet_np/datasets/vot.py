@@ -10,7 +10,7 @@ from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
     truths = [
         path
@@ -20,6 +20,6 @@ def find(folder: Path) -> list[Entry]:
     return [Entry(folder.resolve().name, "vot", folder, truth) for truth in truths[:1]]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     return [make_sequence(entry, files, read_truth(entry.truth, origin=0))]

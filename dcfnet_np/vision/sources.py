@@ -250,12 +250,12 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
             raise SourceError(
                 f"{folder} holds sequences, not frames; give one of them, like {inner[0].folder}"
             )
-        raise SourceError(f"{folder} holds no images; {datasets.describe(folder)}")
+        raise SourceError(f"{folder} holds no images; {datasets.describe_folder(folder)}")
     if not entries:
         return _ImageSource(folder.resolve().name, _whole(files), part)
     try:
         target, note = _choose_target(
-            [each for entry in entries for each in datasets.read(entry)], files, need_truth
+            [each for entry in entries for each in datasets.read_entry(entry)], files, need_truth
         )
     except ValueError as error:
         if need_truth:
@@ -281,7 +281,7 @@ def _open_folder(folder: Path, part: Part, need_truth: bool) -> Source:
 def _sequences_in(folder: Path) -> list[datasets.Entry]:
     """The sequences of a whole data set; none in another folder."""
     try:
-        return datasets.find(folder)
+        return datasets.find_sequences(folder)
     except datasets.DatasetError:
         return []
 
