@@ -935,20 +935,20 @@ def _check_display(option: str) -> None:
 
 def _eval(args: argparse.Namespace) -> int:
     from . import datasets
-    from .evaluation import baselines, report, results, runner
-    from .evaluation.metrics import get_rules
+    from .evaluation import report, results, runner
+    from .evaluation.rules import get_rules
+    from .evaluation.trackers import parse_tracker
 
     if args.check:
         return _check_dataset(args)
     if args.out is None:
         raise ValueError("give --out DIR for the results, or --check to look at the data set only")
     get_rules(args.rules)
-    report.check_installed()  # now rather than after the run
-    other = None if args.compare is None else results.load(args.compare)
-    wanted = [
-        baselines.parse(text, args.weights, args.preset, args.device) for text in args.trackers
-    ]
-    specs, skipped = _with_devices(runner.available, wanted)
+    report.check_report_packages()  # now rather than after the run
+    other = None if args.compare is None else results.load_results(args.compare)
+    options = (args.weights, args.preset, args.device)
+    wanted = [parse_tracker(text, *options) for text in args.trackers]
+    specs, skipped = _with_devices(runner.available_trackers, wanted)
     for label, reason in skipped.items():
         print(f"dcfnet: warning: {label} is skipped: {reason}", file=sys.stderr)
     if not specs:
@@ -957,21 +957,20 @@ def _eval(args: argparse.Namespace) -> int:
     for sequence in sequences:
         for note in sequence.notes:
             print(f"dcfnet: warning: {sequence.name}: {note}", file=sys.stderr)
-    names = None if args.sequences is None else tuple(args.sequences)
-    config = runner.Config(
-        args.dataset, tuple(specs), args.protocol, args.rules, names, args.attributes
+    evaluation = runner.Evaluation(
+        args.dataset, specs, sequences, args.protocol, args.rules, args.attributes
     )
-    jobs = _evaluate(config, args.out, specs, sequences, args)
+    jobs = _evaluate(evaluation, args.out, args)
     how = (
         f"Dask at {args.dask}"
         if args.dask
         else f"{args.workers} process{'es' if args.workers > 1 else ''}"
     )
-    found = results.build(config, args.out, specs, sequences, jobs, skipped, how)
-    results.write(args.out / "results.json", found)
-    report.write(args.out, results.load(args.out), jobs, other)
-    _print_table(results.table(found))
-    if line := results.unscored(found["unscored"], len(sequences)):
+    found = results.build_results(evaluation, args.out, jobs, skipped, how)
+    results.write_results(args.out / "results.json", found)
+    report.write_report(args.out, results.load_results(args.out), jobs, other)
+    _print_table(results.results_table(found))
+    if line := results.unscored_line(found["unscored"], len(sequences)):
         server = f"; {args.out / 'got10k'} has the files for a server"
         print(line + (server if args.protocol == "ope" else ""))
     if args.protocol == "vot" and len(sequences) < 60:
@@ -989,7 +988,7 @@ def _with_devices(function: Callable[[Any], Any], argument: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _evaluate(config: Any, out: Path, specs: Any, sequences: Any, args: argparse.Namespace) -> Any:
+def _evaluate(evaluation: Any, out: Path, args: argparse.Namespace) -> Any:
     """Run what is not there yet, with a bar of frames on a terminal; returns all jobs."""
     from tqdm import tqdm
 
@@ -1007,7 +1006,7 @@ def _evaluate(config: Any, out: Path, specs: Any, sequences: Any, args: argparse
                 bar.update(frames)
 
         try:
-            return runner.evaluate(config, out, specs, sequences, args.workers, args.dask, progress)
+            return runner.run_evaluation(evaluation, out, args.workers, args.dask, progress)
         except KeyboardInterrupt:
             bar.close()
             raise Failed(
@@ -1032,9 +1031,9 @@ def _check_dataset(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from . import datasets
-    from .evaluation import explain, result_files, results
-    from .evaluation.metrics import RULES, get_rules
+    from .evaluation import compare_rules, result_files, results
     from .evaluation.protocols import is_annotated
+    from .evaluation.rules import RULES, get_rules
 
     rules = list(RULES.values()) if args.explain else [get_rules(args.rules)]
     sequences = datasets.load_dataset(args.dataset)
@@ -1043,19 +1042,22 @@ def _score(args: argparse.Namespace) -> int:
     if missing:
         count = f"{len(missing)} of {len(sequences)}"
         print(
-            f"dcfnet: warning: no result for {count} sequences: {results.few(missing)}",
+            f"dcfnet: warning: no result for {count} sequences: {results.first_names(missing)}",
             file=sys.stderr,
         )
     supervised = any(result_files.is_supervised(result) for _, result in pairs)
-    _print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
-    if line := results.unscored([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
+    if supervised:
+        _print_table(compare_rules.vot_table(pairs))
+    else:
+        _print_table(compare_rules.score_table(pairs, rules))
+    if line := results.unscored_line([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
         print(line)
     if supervised:
         print("started again after failures, so VOT's measures apply and the rules do not")
     elif args.explain:
         print()
-        _print_table(explain.conventions(rules))
-        print(f"\n{explain.INFERRED}")
+        _print_table(compare_rules.differing_conventions(rules))
+        print(f"\n{compare_rules.INFERRED}")
     return 0
 
 
@@ -1063,20 +1065,21 @@ def _verify(args: argparse.Namespace) -> int:
     import tempfile
 
     from . import datasets
-    from .evaluation import baselines, runner
+    from .evaluation import runner
+    from .evaluation.trackers import RANDOM
 
     record = runner.read_record(args.out)
-    specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
+    specs = [spec for spec in runner.recorded_trackers(record) if spec.kind not in RANDOM]
     for label in sorted(set(record["trackers"]) - {spec.label for spec in specs}):
         print(f"dcfnet: warning: {label} draws random numbers and is not compared", file=sys.stderr)
     if not specs:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])
     sequences = datasets.load_dataset(record["dataset"], names)
-    config = runner.Config(
-        record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names)
+    evaluation = runner.Evaluation(
+        record["dataset"], specs, sequences, record["protocol"], record["rules"]
     )
-    for job in runner.plan(config, specs, sequences):
+    for job in runner.plan_jobs(evaluation):
         if not runner.box_file(args.out, job).is_file():
             raise ValueError(
                 f"{args.out} has no boxes of {job.spec.label} on {job.stem}; finish that run first"
@@ -1084,9 +1087,9 @@ def _verify(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder)
         # says so when weights or settings have changed
-        runner.remember(args.out, config, specs, sequences)
-        jobs = _evaluate(config, again, specs, sequences, args)
-        differences = runner.verify(args.out, again, jobs)
+        runner.write_record(args.out, evaluation)
+        jobs = _evaluate(evaluation, again, args)
+        differences = runner.compare_jobs(args.out, again, jobs)
     bad = [
         d
         for d in differences
@@ -1114,7 +1117,7 @@ def _tune(args: argparse.Namespace) -> int:
     from . import datasets
     from .evaluation import runner, tune
 
-    config = tune.Config(
+    config = tune.SearchConfig(
         args.search,
         args.preset,
         tuple(args.weights),
@@ -1124,9 +1127,9 @@ def _tune(args: argparse.Namespace) -> int:
         args.device,
         tuple(args.strides),
     )
-    tune.parse_search(config.search, config.preset)  # before the sequences, which may be many
+    tune.parse_search_space(config.search, config.preset)  # before the sequences, which may be many
     sequences = datasets.load_dataset(args.dataset, args.sequences)
-    search = _with_devices(lambda out: tune.Search(config, sequences, out), args.out)
+    search = _with_devices(lambda out: tune.PresetSearch(config, sequences, out), args.out)
     done, began = len(search.trials()), time.monotonic()
     with (
         search,
@@ -1141,7 +1144,7 @@ def _tune(args: argparse.Namespace) -> int:
                     / (trial.number + 1 - done)
                     * (args.trials - trial.number - 1)
                 )
-                line = f"{tune.describe(trial, search.best())}; {tqdm.format_interval(left)} left"
+                line = f"{tune.trial_line(trial, search.best())}; {tqdm.format_interval(left)} left"
                 bar.write(line, file=sys.stdout)
                 sys.stdout.flush()
         except KeyboardInterrupt:
@@ -1151,8 +1154,8 @@ def _tune(args: argparse.Namespace) -> int:
             ) from None
         except runner.RunError as error:
             raise Failed(str(error)) from error
-    _print_table(tune.table(search))
-    print(tune.verdict(search))
+    _print_table(tune.search_table(search))
+    print(tune.search_verdict(search))
     print(f"wrote {args.out / 'best.json'} and {args.out / 'trials.csv'}")
     return 0
 

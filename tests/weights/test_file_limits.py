@@ -54,7 +54,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], int, int]] = {
     "boxes, `.json`": (read_boxes, 100, 20),
     "ground truth": (lambda path: read_truth(path, origin=0), 100, 20),
     "a preset": (lambda path: presets.get_preset(str(path)), 100, 20),
-    "`results.json`": (lambda path: results.load(path.parent), 100, 20),
+    "`results.json`": (lambda path: results.load_results(path.parent), 100, 20),
     "`run.json`": (lambda path: runner.read_record(path.parent), 100, 20),
     "an image of 2^24 pixels": (lambda path: read_image(path, 1), 0, 200),
 }

@@ -20,7 +20,7 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np import datasets
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import results, runner
-from dcfnet_np.evaluation.baselines import Spec, parse
+from dcfnet_np.evaluation.trackers import TrackerSpec, parse_tracker
 from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
@@ -65,7 +65,7 @@ def files(out, but=("times", "_time.txt")):
 
 def figures(out):
     """results.json without what may differ: speeds, environment and how it was run."""
-    loaded = results.load(out)
+    loaded = results.load_results(out)
     for name in ("environment", "workers"):
         loaded.pop(name)
     for facts in loaded["trackers"].values():
@@ -100,7 +100,7 @@ def test_files_of_a_run(finished, data):
 
 
 def test_results_json(finished):
-    found = results.load(finished)
+    found = results.load_results(finished)
     assert list(found["trackers"]) == ["gray-dcf", "identity", "other"] and found["skipped"] == {}
     facts = found["trackers"]["gray-dcf"]
     assert facts["settings"]["settings"]["input_size"] == 125
@@ -125,7 +125,7 @@ def test_the_table_says_what_the_json_says(finished, data, dcfnet):
     assert code == 0
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[:4]}
     assert rows["tracker"][:4] == ["AUC", "OP@.5", "DP@20", "norm."]
-    for tracker, facts in results.load(finished)["trackers"].items():
+    for tracker, facts in results.load_results(finished)["trackers"].items():
         assert rows[tracker][0] == f"{facts['scores']['success']:.3f}"
 
 
@@ -167,12 +167,12 @@ def test_workers_share_the_cores(monkeypatch):
     import cv2
     import threadpoolctl
 
-    from dcfnet_np import backend
+    from dcfnet_np import backend, workers
 
     monkeypatch.setenv("DCFNET_CORES", "")  # hold_threads sets it; put back by monkeypatch
     blas, opencv = threadpoolctl.threadpool_info(), cv2.getNumThreads()
     try:
-        runner.hold_threads(1)
+        workers.hold_threads(1)
         assert backend.usable_cores() == 1 and cv2.getNumThreads() == 1
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
     finally:
@@ -419,7 +419,7 @@ def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
         path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()
     } == before
     with pytest.raises(ValueError, match="tracker"):
-        Spec(label, "identity")
+        TrackerSpec(label, "identity")
 
 
 @pytest.mark.parametrize(
@@ -516,7 +516,7 @@ def test_skipped_trackers_are_named(data, tmp_path, dcfnet):
         code == 0
         and err == "dcfnet: warning: nano is skipped: no model file; name it: nano:FOLDER\n"
     )
-    assert list(results.load(tmp_path / "out")["skipped"]) == ["nano"]
+    assert list(results.load_results(tmp_path / "out")["skipped"]) == ["nano"]
     assert "nano was skipped" in (tmp_path / "out/report.html").read_text()
     code, _, err = dcfnet("eval", data, "--trackers", "nano", "--out", tmp_path / "none")
     assert code == 2 and "no tracker is left to run" in err and not (tmp_path / "none").exists()
@@ -562,7 +562,7 @@ def test_check(data, tmp_path, dcfnet):
 
 
 def test_score(finished, data, dcfnet, tmp_path):
-    whole = results.load(finished)["trackers"]["gray-dcf"]["scores"]
+    whole = results.load_results(finished)["trackers"]["gray-dcf"]["scores"]
     code, out, _ = dcfnet("score", finished / "boxes/gray-dcf", data)
     assert code == 0 and f"success{' ' * 18}{whole['success']:.4f} (AUC)" in out
     code, out, _ = dcfnet(
@@ -581,9 +581,9 @@ def test_score(finished, data, dcfnet, tmp_path):
 
 
 def test_labels_are_kept_apart():
-    specs = [parse("a=identity"), parse("a=gray-dcf")]
+    specs = [parse_tracker("a=identity"), parse_tracker("a=gray-dcf")]
     with pytest.raises(ValueError, match="two trackers are called a; give one another name"):
-        runner.available(specs)
+        runner.available_trackers(specs)
 
 
 def test_a_report_without_its_packages(data, tmp_path, dcfnet, monkeypatch):

@@ -9,19 +9,16 @@ from scenes import make_sequence, write_sequence
 
 from dcfnet_np import datasets
 from dcfnet_np.datasets import DatasetError, Sequence
-from dcfnet_np.evaluation import protocols
-from dcfnet_np.evaluation.metrics import Rules
+from dcfnet_np.evaluation import protocols, vot
 from dcfnet_np.evaluation.protocols import (
-    BOX,
-    FAILED,
-    STARTED,
-    UNKNOWN,
     Segment,
     even_segments,
-    segments,
+    plan_segments,
     sre_boxes,
     tre_starts,
 )
+from dcfnet_np.evaluation.rules import Rules
+from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 
 COUNT = 30
 
@@ -58,11 +55,11 @@ class Script:
 
 
 def test_ope(sequence):
-    (segment,) = segments(sequence, "ope", Rules())
+    (segment,) = plan_segments(sequence, "ope", Rules())
     assert segment == Segment("", 0, tuple(sequence.boxes[0]))
     nan = float("nan")
     tracker = Script(sequence, {4: None, 5: (nan, 1, 2, 3), 6: (1, 1, 0, 5), 9: (1, 2, 3, 4)})
-    result = protocols.run(tracker, sequence, segment)
+    result = protocols.run_tracker(tracker, sequence, segment)
     expected = sequence.boxes.copy()
     expected[4:7] = expected[3]  # failed frames keep the last box
     expected[9] = (1, 2, 3, 4)
@@ -82,9 +79,11 @@ def test_decoding_is_not_counted(sequence, monkeypatch):
 
     monkeypatch.setattr(Sequence, "frame", slow)
     monkeypatch.setattr(protocols.time, "perf_counter", lambda: now[0])
-    from dcfnet_np.evaluation.baselines import Identity
+    from dcfnet_np.evaluation.baselines import IdentityTracker
 
-    result = protocols.run(Identity(), sequence, Segment("", 25, tuple(sequence.boxes[25])))
+    result = protocols.run_tracker(
+        IdentityTracker(), sequence, Segment("", 25, tuple(sequence.boxes[25]))
+    )
     assert result.times.tolist() == [0] * 5 and result.decoding.tolist() == [1] * 5
 
 
@@ -92,8 +91,8 @@ def test_a_start_that_otb_leaves_out(sequence):
     import dataclasses
 
     late = dataclasses.replace(sequence, first=5)
-    assert segments(late, "ope", Rules())[0].start == 5
-    assert segments(late, "ope", Rules(omit_initial=False))[0].start == 0
+    assert plan_segments(late, "ope", Rules())[0].start == 5
+    assert plan_segments(late, "ope", Rules(omit_initial=False))[0].start == 0
 
 
 def test_nothing_to_start_from(sequence):
@@ -102,9 +101,9 @@ def test_nothing_to_start_from(sequence):
     boxes = sequence.boxes.copy()
     boxes[0] = np.nan
     with pytest.raises(DatasetError, match="frame 1 has no box to start from"):
-        segments(dataclasses.replace(sequence, boxes=boxes), "ope", Rules())
+        plan_segments(dataclasses.replace(sequence, boxes=boxes), "ope", Rules())
     with pytest.raises(ValueError, match="protocol must be one of ope, tre, sre, vot"):
-        segments(sequence, "OPE", Rules())
+        plan_segments(sequence, "OPE", Rules())
 
 
 # --- TRE ---
@@ -132,16 +131,16 @@ def test_a_run_that_ends_early_counts_its_own_frames(sequence):
     segment = Segment("x", 5, tuple(boxes[5]), end=12)
     moved = dataclasses.replace(sequence, boxes=boxes)
     tracker = Script(sequence, {8: (900, 900, 3, 3)})
-    result = protocols.run(tracker, moved, segment)
+    result = protocols.run_tracker(tracker, moved, segment)
     assert result.boxes.shape == (7, 4)
     expected = 20 / 21 * 6 / 7  # six frames of overlap 1, which exceeds all thresholds but the last
-    assert protocols.success(
+    assert protocols.run_and_score(
         Script(sequence, {8: (900, 900, 3, 3)}), moved, segment, Rules()
     ) == pytest.approx(expected)
     visible = np.ones(COUNT, bool)
     visible[:10] = False
     skipping = dataclasses.replace(moved, visible=visible)
-    scores = protocols.score(skipping, [(segment, result)], Rules(absent="skip")).scores
+    scores = protocols.score_runs(skipping, [(segment, result)], Rules(absent="skip")).scores
     assert scores.frames == 2 and scores.success == pytest.approx(20 / 21)
 
 
@@ -171,11 +170,11 @@ def test_tre_of_short_sequences():
 
 
 def test_tre_runs_to_the_end(sequence):
-    parts = segments(sequence, "tre", Rules())
+    parts = plan_segments(sequence, "tre", Rules())
     assert [part.name for part in parts] == [f"{k:02d}" for k in range(1, len(parts) + 1)]
     for part in parts:
         assert part.box == tuple(sequence.boxes[part.start])
-    last = protocols.run(Script(sequence, {}), sequence, parts[-1])
+    last = protocols.run_tracker(Script(sequence, {}), sequence, parts[-1])
     assert len(last.boxes) == 20
     np.testing.assert_array_equal(last.boxes, sequence.boxes[-20:])
 
@@ -209,7 +208,7 @@ def test_sre_boxes_end_at_the_frame():
 
 
 def test_sre_runs(sequence):
-    parts = segments(sequence, "sre", Rules())
+    parts = plan_segments(sequence, "sre", Rules())
     assert len(parts) == 12 and len({part.box for part in parts}) == 12
     assert all(part.start == 0 for part in parts)
 
@@ -218,9 +217,9 @@ def test_sre_runs(sequence):
 
 
 def supervised(sequence, answers):
-    (segment,) = segments(sequence, "vot", Rules())
+    (segment,) = plan_segments(sequence, "vot", Rules())
     tracker = Script(sequence, answers)
-    return tracker, protocols.run(tracker, sequence, segment)
+    return tracker, protocols.run_tracker(tracker, sequence, segment)
 
 
 def test_reset_five_frames_after_a_failure(sequence):
@@ -255,7 +254,9 @@ def test_a_frame_without_ground_truth_is_no_failure(sequence):
     )
     assert result.states.tolist() == [STARTED] + [BOX] * (COUNT - 1)
     assert [frame for frame, _ in tracker.started] == [0]
-    overlaps = protocols.vot_overlaps(dataclasses.replace(sequence, boxes=boxes), result)
+    overlaps = vot.vot_overlaps(
+        dataclasses.replace(sequence, boxes=boxes), result.boxes, result.states
+    )
     assert np.isnan(overlaps[3:6]).all() and np.isfinite(overlaps[[1, 2, *range(6, COUNT)]]).all()
 
 
@@ -266,7 +267,7 @@ def test_vot_measures_by_hand():
     overlap[1:12] = 0.5
     overlap[[10, 11]] = 0.8
     overlap[18:] = 0.6
-    found = protocols.vot_scores([overlap], [states], lengths=(2, 3))
+    found = vot.vot_scores([overlap], [states], lengths=(2, 3))
     # frames 10 and 11: the others are burn-in or have no box
     assert found.accuracy == pytest.approx(0.8)
     assert (found.failures, found.robustness) == (1, 1)
@@ -277,19 +278,19 @@ def test_vot_measures_by_hand():
     assert found.curve[3] == pytest.approx(0.5)  # only the first is so long
     assert found.curve[19] == pytest.approx((9 * 0.5 + 2 * 0.8) / 19)
     assert found.eao == pytest.approx(0.55)
-    assert np.isnan(protocols.vot_scores([overlap], [states]).eao)  # no run of 108 frames
+    assert np.isnan(vot.vot_scores([overlap], [states]).eao)  # no run of 108 frames
 
 
 def test_a_failure_too_late_for_a_new_start():
     states = np.array([STARTED, BOX, BOX, FAILED, UNKNOWN, UNKNOWN])
-    curve = protocols.expected_overlap([np.array([np.nan, 1, 1, np.nan, np.nan, np.nan])], [states])
+    curve = vot.expected_overlap([np.array([np.nan, 1, 1, np.nan, np.nan, np.nan])], [states])
     np.testing.assert_allclose(curve, [1, 1, 1, 2 / 3, 2 / 4, 2 / 5])
 
 
 def test_shorter_sequences_do_not_count_beyond_their_end():
     perfect = np.array([STARTED, BOX, BOX, BOX])
     short = np.array([STARTED, BOX])
-    curve = protocols.expected_overlap(
+    curve = vot.expected_overlap(
         [np.array([np.nan, 1, 1, 1]), np.array([np.nan, 0.5])], [perfect, short]
     )
     np.testing.assert_allclose(curve, [1, 0.75, 1, 1])
@@ -298,15 +299,13 @@ def test_shorter_sequences_do_not_count_beyond_their_end():
 def test_overlap_with_a_polygon_by_hand():
     diamond = np.array([(5, 0), (10, 5), (5, 10), (0, 5)], float)  # area 50
     frame = (100, 100)
-    assert protocols.polygon_overlap(diamond, np.array([0, 0, 10, 10]), frame) == pytest.approx(0.5)
-    assert protocols.polygon_overlap(diamond, np.array([0, 0, 5, 10]), frame) == pytest.approx(
-        25 / 75
-    )
-    assert protocols.polygon_overlap(diamond, np.array([20, 0, 5, 10]), frame) == 0
+    assert vot.polygon_overlap(diamond, np.array([0, 0, 10, 10]), frame) == pytest.approx(0.5)
+    assert vot.polygon_overlap(diamond, np.array([0, 0, 5, 10]), frame) == pytest.approx(25 / 75)
+    assert vot.polygon_overlap(diamond, np.array([20, 0, 5, 10]), frame) == 0
     # Only what lies inside the frame counts.
-    assert protocols.polygon_overlap(
-        diamond - (5, 0), np.array([-9, 0, 14, 10]), frame
-    ) == pytest.approx(25 / 50)
+    assert vot.polygon_overlap(diamond - (5, 0), np.array([-9, 0, 14, 10]), frame) == pytest.approx(
+        25 / 50
+    )
 
 
 def test_overlap_with_polygons_is_the_toolkits(rng):
@@ -321,7 +320,7 @@ def test_overlap_with_polygons_is_the_toolkits(rng):
         )
         box = np.concatenate([rng.uniform(-20, 80, 2), rng.uniform(5, 60, 2)])
         theirs = metrics.poly_iou(points.reshape(1, 8), box[None], bound=(100, 80))[0]
-        assert protocols.polygon_overlap(points, box, (100, 80)) == pytest.approx(theirs, abs=1e-9)
+        assert vot.polygon_overlap(points, box, (100, 80)) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_polygons_of_a_sequence_decide(sequence):
@@ -336,6 +335,6 @@ def test_polygons_of_a_sequence_decide(sequence):
     assert supervised(sequence, {4: tuple(corner)})[1].states[4] == BOX
     tracker, result = supervised(with_polygons, {4: tuple(corner)})
     assert result.states[4] == FAILED
-    overlaps = protocols.vot_overlaps(with_polygons, result)
+    overlaps = vot.vot_overlaps(with_polygons, result.boxes, result.states)
     assert overlaps[1] == pytest.approx(0.5, abs=1e-6)
     assert np.isnan(overlaps[[0, 4, 5, 9]]).all()

@@ -11,10 +11,10 @@ import pytest
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import protocols
-from dcfnet_np.evaluation.baselines import Spec, make
-from dcfnet_np.evaluation.metrics import RULES
+from dcfnet_np.evaluation.rules import RULES
+from dcfnet_np.evaluation.trackers import TrackerSpec, make_tracker
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGED = ("light", "conv1")
 CAREFUL = "careful (loss.md)"  # a row of docs/results/boxes.md
 WHOLE = (
@@ -50,7 +50,7 @@ def rows(architecture, packaged):
     return [
         row
         for row in found
-        if row["weights"] == architecture or not packaged and "random" in row["weights"]
+        if row["weights"] == architecture or (not packaged and "random" in row["weights"])
     ]
 
 
@@ -79,10 +79,10 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
     otherwise.
     """
     (sequence,) = datasets.load_dataset(data_dir / "sequences", [name])
-    (segment,) = protocols.segments(sequence, "ope", RULES["otb"])
-    tracker = make(Spec("ours", "dcfnet", architecture, "default", "cpu"))
+    (segment,) = protocols.plan_segments(sequence, "ope", RULES["otb"])
+    tracker = make_tracker(TrackerSpec("ours", "dcfnet", architecture, "default", "cpu"))
     (packaged,) = rows(architecture, packaged=True)
-    score = protocols.success(tracker, sequence, segment, RULES["otb"])
+    score = protocols.run_and_score(tracker, sequence, segment, RULES["otb"])
     assert score == pytest.approx(packaged["auc"][name], abs=0.005)
 
 

@@ -11,7 +11,7 @@ from scenes import make_sequence, write_sequence
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import protocols, results
-from dcfnet_np.evaluation.metrics import RULES
+from dcfnet_np.evaluation.rules import RULES
 
 COUNT = 9
 WORDS = "of which only the first frame has ground truth"
@@ -88,7 +88,7 @@ def test_a_test_split_is_tracked_and_not_scored(split, tmp_path, dcfnet, rules):
                 boxes[0], np.loadtxt(split / name / "groundtruth.txt", delimiter=","), atol=1e-3
             )
             assert (boxes[1:] == boxes[0]).all() == (tracker == "identity")
-    found = results.load(out)
+    found = results.load_results(out)
     assert found["unscored"] == ["Test_0", "Test_1"]
     for facts in found["trackers"].values():
         for scores in (facts["scores"], *facts["sequences"].values()):
@@ -111,7 +111,7 @@ def test_a_mixed_folder_scores_what_is_annotated(mixed, tmp_path, dcfnet, protoc
         dcfnet("eval", mixed, *words, "--sequences", "Val_0,Val_2", "--out", tmp_path / "two")[0]
         == 0
     )
-    every, two = results.load(tmp_path / "all"), results.load(tmp_path / "two")
+    every, two = results.load_results(tmp_path / "all"), results.load_results(tmp_path / "two")
     assert (every["unscored"], two["unscored"]) == (["Val_1"], [])
     key = "vot" if protocol == "vot" else "scores"
     for label, facts in every["trackers"].items():
@@ -130,14 +130,14 @@ def test_vot_without_any_score(split, tmp_path, dcfnet):
         "eval", split, "--trackers", "identity", "--protocol", "vot", "--out", tmp_path / "out"
     )
     assert (code, err) == (0, "") and printed.splitlines()[1].split() == ["identity", *"----"]
-    facts = results.load(tmp_path / "out")["trackers"]["identity"]["vot"]
+    facts = results.load_results(tmp_path / "out")["trackers"]["identity"]["vot"]
     assert facts["lengths"] == [108, 371] and facts["failures"] is None and facts["eao"] is None
 
 
 def test_score_and_verify_and_tune(split, mixed, tmp_path, dcfnet):
     out = tmp_path / "out"
     assert dcfnet("eval", mixed, "--trackers", "gray-dcf", "--out", out)[0] == 0
-    expected = f"{results.load(out)['trackers']['gray-dcf']['scores']['success']:.4f} (AUC)"
+    expected = f"{results.load_results(out)['trackers']['gray-dcf']['scores']['success']:.4f} (AUC)"
     for folder in ("boxes/gray-dcf", "got10k/gray-dcf"):
         code, printed, err = dcfnet("score", out / folder, mixed)
         assert (code, err) == (0, "") and printed.splitlines()[1].split(maxsplit=1)[1][
@@ -183,17 +183,19 @@ def test_starts_that_lead_nowhere_do_not_count(split, tmp_path):
     frames, boxes = make_sequence(np.random.default_rng(0), 60, 96, 72, (24, 18))
     boxes[31:] = np.nan
     write_sequence(tmp_path / "a", frames, boxes)
-    config = tune.Config("num_scales=1|3", "default:input_size=47", starts=4, frames=12)
-    search = tune.Search(config, datasets.load_dataset(tmp_path), tmp_path / "out")
+    config = tune.SearchConfig("num_scales=1|3", "default:input_size=47", starts=4, frames=12)
+    search = tune.PresetSearch(config, datasets.load_dataset(tmp_path), tmp_path / "out")
     assert [segment.start for _, segment in search.runs[0]] == [0, 7, 15, 23]
     boxes[20:] = np.nan
     boxes[33] = 5, 5, 20, 20  # alone
     write_sequence(tmp_path / "a", frames, boxes)
-    search = tune.Search(config, datasets.load_dataset(tmp_path), tmp_path / "other")
+    search = tune.PresetSearch(config, datasets.load_dataset(tmp_path), tmp_path / "other")
     assert [segment.start for _, segment in search.runs[0]] == [0, 5, 10, 15]
     for frames, starts in ((None, range(20)), (12, range(19))):
-        config = tune.Config("num_scales=1|3", starts=21, frames=frames)
-        search = tune.Search(config, datasets.load_dataset(tmp_path), tmp_path / f"out{frames}")
+        config = tune.SearchConfig("num_scales=1|3", starts=21, frames=frames)
+        search = tune.PresetSearch(
+            config, datasets.load_dataset(tmp_path), tmp_path / f"out{frames}"
+        )
         assert [segment.start for _, segment in search.runs[0]] == list(starts)
 
 
@@ -201,7 +203,7 @@ def test_benchmarks_refuse_what_has_no_score(split, tmp_path, dcfnet, monkeypatc
     import importlib
     from pathlib import Path
 
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     assert dcfnet("eval", split, "--trackers", "identity", "--out", tmp_path / "out")[0] == 0
     with pytest.raises(SystemExit):
         importlib.import_module("seeds").main([str(tmp_path / "out")])

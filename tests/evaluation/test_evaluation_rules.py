@@ -9,9 +9,10 @@ import statistics
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation import protocols
-from dcfnet_np.evaluation.metrics import RULES, Rules, combine, score_frames, score_sequence
-from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN
+from dcfnet_np.evaluation import vot
+from dcfnet_np.evaluation.metrics import combine_sequences, score_frames, score_sequence
+from dcfnet_np.evaluation.rules import RULES, Rules
+from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 
 # Typed from the toolkits' sources, not read from the module: OTB's genPerfMat and calcSeqErrRobust,
 # GOT-10k's experiments/got10k.py, pytracking's extract_results.py, DSST's
@@ -179,7 +180,7 @@ def got10k(sequences):
 def scored(name):
     rules = RULES[name]
     parts = [score_sequence([score_frames(b, t, rules, SIZE)], rules) for b, t in SEQUENCES]
-    return parts, combine(parts, rules)[0]
+    return parts, combine_sequences(parts, rules)[0]
 
 
 @pytest.mark.parametrize(
@@ -296,8 +297,8 @@ def test_expected_overlap_is_vot_s(rng, failures):
     runs = [supervised(rng, count, at) for count, at in zip((40, 50, 31), [*failures, ()])]
     overlaps, states = zip(*runs)
     expected = expected_overlap(overlaps, states)
-    np.testing.assert_allclose(protocols.expected_overlap(overlaps, states), expected, atol=1e-12)
-    found = protocols.vot_scores(overlaps, states, (10, 25))
+    np.testing.assert_allclose(vot.expected_overlap(overlaps, states), expected, atol=1e-12)
+    found = vot.vot_scores(overlaps, states, (10, 25))
     assert found.eao == pytest.approx(np.mean(expected[9:25]), abs=1e-12)
     assert found.failures == sum(map(len, failures)) and found.robustness == found.failures / 3
 
@@ -305,7 +306,7 @@ def test_expected_overlap_is_vot_s(rng, failures):
 def test_the_range_of_lengths_is_vot2015_s(rng):
     overlaps, states = zip(*(supervised(rng, 400, at) for at in [(50,), (), (200, 300)]))
     expected = expected_overlap(overlaps, states)
-    found = protocols.vot_scores(overlaps, states)
+    found = vot.vot_scores(overlaps, states)
     assert found.lengths == (108, 371)
     assert found.eao == pytest.approx(statistics.fmean(expected[107:371]), abs=1e-12)
     burnt = [value for o, s in zip(overlaps, states) for k, value in enumerate(o)

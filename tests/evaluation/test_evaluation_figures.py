@@ -11,13 +11,14 @@ from scenes import write_sequence
 
 from dcfnet_np import datasets, weights
 from dcfnet_np.evaluation import report, results, runner, tune
-from dcfnet_np.evaluation.baselines import parse
-from dcfnet_np.evaluation.metrics import RULES
-from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN, Run, Segment
+from dcfnet_np.evaluation.protocols import Segment, Trajectory
+from dcfnet_np.evaluation.rules import RULES
+from dcfnet_np.evaluation.trackers import parse_tracker
+from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 
 COUNT = 12
 TRUTH = np.column_stack([20 + 2.0 * np.arange(COUNT), np.full((COUNT, 3), (15, 24, 18))])
-IDENTITY, OTHER = parse("identity"), parse("other=identity")
+IDENTITY, OTHER = parse_tracker("identity"), parse_tracker("other=identity")
 
 
 def make_sequences(root, *names):
@@ -41,7 +42,7 @@ def job(sequence, spec=IDENTITY, name="", start=0):
 def run(boxes, states=None):
     states = [STARTED] + [BOX] * (len(boxes) - 1) if states is None else states
     times = np.linspace(0.5, 1.5, len(boxes))
-    return Run(np.array(boxes, float), times, times / 10, np.array(states, np.int8))
+    return Trajectory(np.array(boxes, float), times, times / 10, np.array(states, np.int8))
 
 
 # --- runner ---
@@ -49,8 +50,8 @@ def run(boxes, states=None):
 
 def test_files_come_back(sequence, tmp_path):
     result = run(TRUTH + 0.25)
-    runner.save(tmp_path, job(sequence), result)
-    back = runner.read(tmp_path, job(sequence))
+    runner.save_job(tmp_path, job(sequence), result)
+    back = runner.read_job(tmp_path, job(sequence))
     for ours, written in zip(result, back):
         np.testing.assert_allclose(ours, written, atol=1e-7)
     folder = tmp_path / "got10k/identity/walk"
@@ -62,8 +63,8 @@ def test_files_come_back(sequence, tmp_path):
 def test_a_supervised_run_comes_back(sequence, tmp_path):
     states = [STARTED, BOX, FAILED, *[UNKNOWN] * 4, STARTED, BOX, BOX, BOX, BOX]
     supervised = runner.Job(IDENTITY, sequence, Segment("", 0, tuple(TRUTH[0]), supervised=True))
-    runner.save(tmp_path, supervised, run(TRUTH, states))
-    back = runner.read(tmp_path, supervised)
+    runner.save_job(tmp_path, supervised, run(TRUTH, states))
+    back = runner.read_job(tmp_path, supervised)
     assert back.states.tolist() == states and not (tmp_path / "got10k").exists()
     np.testing.assert_allclose(back.boxes[back.states == BOX], TRUTH[np.array(states) == BOX])
 
@@ -78,40 +79,42 @@ def test_verify_says_how_far(sequence, tmp_path, first, second, pixels):
     for folder, shift in (("old", first), ("new", second)):
         boxes = TRUTH.copy()
         boxes[7] += shift
-        runner.save(tmp_path / folder, job(sequence), run(boxes))
-    (found,) = runner.verify(tmp_path / "old", tmp_path / "new", [job(sequence)])
+        runner.save_job(tmp_path / folder, job(sequence), run(boxes))
+    (found,) = runner.compare_jobs(tmp_path / "old", tmp_path / "new", [job(sequence)])
     assert found == ("identity", "walk", pixels == 0, pixels)
 
 
 def test_verify_looks_at_states(sequence, tmp_path):
     supervised = runner.Job(IDENTITY, sequence, Segment("", 0, tuple(TRUTH[0]), supervised=True))
     for folder, code in (("old", FAILED), ("new", UNKNOWN)):
-        runner.save(
+        runner.save_job(
             tmp_path / folder, supervised, run(TRUTH, [STARTED] + [BOX] * (COUNT - 2) + [code])
         )
-    assert runner.verify(tmp_path / "old", tmp_path / "new", [supervised])[0].pixels == np.inf
+    assert runner.compare_jobs(tmp_path / "old", tmp_path / "new", [supervised])[0].pixels == np.inf
 
 
 def test_what_a_folder_of_results_remembers(sequence, tmp_path):
-    out, config = tmp_path / "out", runner.Config(str(tmp_path / "set"), (IDENTITY,))
+    out = tmp_path / "out"
     out.mkdir()
-    runner.remember(out, config, [IDENTITY], [sequence])
-    runner.remember(out, config, [OTHER], [sequence])
+    plan = runner.Evaluation(str(tmp_path / "set"), [IDENTITY], [sequence])
+    runner.write_record(out, plan)
+    runner.write_record(out, dataclasses.replace(plan, trackers=[OTHER]))
     assert list(runner.read_record(out)["trackers"]) == ["other", "identity"]
-    assert [spec.label for spec in runner.specs_of(runner.read_record(out))] == [
+    assert [spec.label for spec in runner.recorded_trackers(runner.read_record(out))] == [
         "other",
         "identity",
     ]
     shorter = dataclasses.replace(sequence, frames=sequence.frames[:-1])
-    for changes, specs, sequences, message in [
-        ({"dataset": str(tmp_path)}, [IDENTITY], [sequence], "holds a run with dataset"),
-        ({"protocol": "tre"}, [IDENTITY], [sequence], "holds a run with protocol ope, not tre"),
-        ({"rules": "paper"}, [IDENTITY], [sequence], "holds a run with rules otb, not paper"),
-        ({}, [parse("identity=gray-dcf")], [sequence], "holds results of another identity"),
-        ({}, [IDENTITY], [shorter], "holds results of another walk"),
+    renamed = parse_tracker("identity=gray-dcf")
+    for changes, message in [
+        ({"dataset": str(tmp_path)}, "holds a run with dataset"),
+        ({"protocol": "tre"}, "holds a run with protocol ope, not tre"),
+        ({"rules": "paper"}, "holds a run with rules otb, not paper"),
+        ({"trackers": [renamed]}, "holds results of another identity"),
+        ({"sequences": [shorter]}, "holds results of another walk"),
     ]:
         with pytest.raises(ValueError, match=message):
-            runner.remember(out, dataclasses.replace(config, **changes), specs, sequences)
+            runner.write_record(out, dataclasses.replace(plan, **changes))
 
 
 # --- results ---
@@ -120,18 +123,18 @@ def test_what_a_folder_of_results_remembers(sequence, tmp_path):
 def test_speeds_by_hand():
     """The first frame, which learns, is left out, and so are frames in which a tracker did not run."""
     boxes, states = np.zeros((4, 4)), np.zeros(4)
-    one = Run(boxes, np.array([9, 0.1, 0.1, np.nan]), np.array([9, 0.3, 0.3, 0.7]), states)
-    two = Run(boxes[:2], np.array([9, 0.2]), np.array([9, 0.2]), states[:2])
-    found = results.speed([one, two])
+    one = Trajectory(boxes, np.array([9, 0.1, 0.1, np.nan]), np.array([9, 0.3, 0.3, 0.7]), states)
+    two = Trajectory(boxes[:2], np.array([9, 0.2]), np.array([9, 0.2]), states[:2])
+    found = results.tracking_speed([one, two])
     assert found == pytest.approx({"fps": 3 / 0.4, "fps_with_decoding": 3 / 1.2})
 
 
 def test_what_results_json_holds(sequence, tmp_path):
     jobs = [job(sequence), job(sequence, OTHER)]
     for each in jobs:
-        runner.save(tmp_path, each, run(TRUTH))
-    config = runner.Config(str(tmp_path), (IDENTITY, OTHER), rules="got10k")
-    found = results.build(config, tmp_path, config.trackers, [sequence], jobs, {}, "1 process")
+        runner.save_job(tmp_path, each, run(TRUTH))
+    plan = runner.Evaluation(str(tmp_path), (IDENTITY, OTHER), [sequence], rules="got10k")
+    found = results.build_results(plan, tmp_path, jobs, {}, "1 process")
     thresholds = {
         name: (len(values), values[0], values[-1]) for name, values in found["thresholds"].items()
     }
@@ -153,7 +156,8 @@ def test_a_digest_knows_names_and_bytes(tmp_path):
     for path, text in zip(files, ("1\n", "2\n", "1\n")):
         path.write_text(text)
     digests = [
-        results.digest(each) for each in (files[:2], files[1::-1], files[1:], files[:1], [files[2]])
+        results.digest_files(each)
+        for each in (files[:2], files[1::-1], files[1:], files[:1], [files[2]])
     ]
     assert digests[0] == digests[1] and len(set(digests)) == 4
 
@@ -166,7 +170,7 @@ def test_runs_of_a_sequence_are_pooled_and_attributes_are_apart(tmp_path):
     far = TRUTH + 500
     runs = [(job(first, name="1"), run(TRUTH)), (job(first, name="2", start=8), run(far[8:]))]
     runs += [(job(second), run(far)), (job(third), run(TRUTH))]
-    found = results._scores(runs, [first, second, third], RULES["otb"])
+    found = results.score_facts(runs, [first, second, third], RULES["otb"])
     # Of `a` 13 of 16 frames are right, the later run's first too; of `b` the first; 20 of 21
     # thresholds.
     a, b, c = (20 / 21 * share for share in (13 / 16, 1 / 12, 1))
@@ -217,7 +221,7 @@ def made_up():
 
 
 def test_the_table_is_ranked():
-    rows = results.table(made_up())
+    rows = results.results_table(made_up())
     assert [row[0] for row in rows] == ["tracker", "b", "a", "c"]
     assert rows[2] == ("a", "0.500", "0.600", "0.900", "0.800", "3.0", "0.250")
 
@@ -227,7 +231,7 @@ def test_the_table_is_ranked():
 
 def test_what_is_best_and_which_colour():
     found = made_up()
-    context = report._context(found)
+    context = report.page_tables(found)
     assert [row["label"] for row in context["trackers"]] == ["b", "a", "c"]
     assert [row["colour"] for row in context["trackers"]] == [report.COLOURS[k] for k in (1, 0, 2)]
     best = {
@@ -235,14 +239,14 @@ def test_what_is_best_and_which_colour():
         for row in context["trackers"]
     }
     assert "cle" in best["a"] and "cle" not in best["c"] and "success" in best["b"]
-    plots = {name: [line.label for line in lines] for name, *_, lines in report._plots(found)}
+    plots = {plot.name: [line.label for line in plot.lines] for plot in report.plan_plots(found)}
     assert plots == {"success": list("bac"), "precision": list("acb"), "normalised": list("bac")}
 
 
 def test_a_comparison_is_ours_less_theirs():
     ours, theirs = made_up(), made_up()
     theirs["trackers"]["a"]["sequences"]["walk"] = {"success": 0.3}
-    rows = {row["tracker"]: row for row in report._compare(ours, theirs)["rows"]}
+    rows = {row["tracker"]: row for row in report.compare_results(ours, theirs)["rows"]}
     assert (rows["a"]["this"], rows["a"]["other"]) == (0.5, 0.3)
     assert rows["a"]["difference"] == pytest.approx(0.2)
 
@@ -251,16 +255,16 @@ def test_the_longest_loss_is_shown(sequence):
     boxes = TRUTH.copy()
     boxes[[3, 7, 8, 9]] += 500
     boxes[11, 2] *= 0.2  # overlap .2: bad, not lost
-    share, text, shown = report._longest_loss(job(sequence), run(boxes))
+    share, text, shown = report.longest_loss(job(sequence), run(boxes))
     assert share == pytest.approx(4 / 12) and text == "lost in 4 of 12 frames"
     assert shown == [(6, "before"), (7, "lost"), (8, "later")]
-    assert report._longest_loss(job(sequence), run(TRUTH)) is None
+    assert report.longest_loss(job(sequence), run(TRUTH)) is None
 
 
 def test_the_first_failure_is_shown():
     states = [STARTED, BOX, BOX, FAILED, *[UNKNOWN] * 4, STARTED, BOX, FAILED, UNKNOWN]
     shown = [(2, "before"), (3, "failed"), (8, "started again")]
-    assert report._supervised_failure(run(TRUTH, states)) == (2.0, "2 failures", shown)
+    assert report.first_failure(run(TRUTH, states)) == (2.0, "2 failures", shown)
 
 
 def test_pictures_of_a_failure(sequence, tmp_path):
@@ -270,8 +274,8 @@ def test_pictures_of_a_failure(sequence, tmp_path):
     boxes = TRUTH[2:].copy()
     boxes[4:, :2] = 3, 36
     jobs = [job(sequence, start=2), job(sequence, OTHER)]
-    runner.save(tmp_path, jobs[0], run(boxes))
-    (failure,) = report._gallery(
+    runner.save_job(tmp_path, jobs[0], run(boxes))
+    (failure,) = report.failure_gallery(
         tmp_path, {"protocol": "ope", "trackers": {"identity": 0, "other": 0}}, jobs
     )["failures"]
     assert [picture["caption"] for picture in failure["pictures"]] == [
@@ -306,15 +310,15 @@ def test_pictures_of_a_failure(sequence, tmp_path):
 def search(tmp_path):
     pytest.importorskip("optuna", reason="the extra tune is not installed")
     sequences = make_sequences(tmp_path / "set", "a", "b")
-    return tune.Search(
-        tune.Config("learning_rate=0.01:0.05", starts=1), sequences, tmp_path / "out"
+    return tune.PresetSearch(
+        tune.SearchConfig("learning_rate=0.01:0.05", starts=1), sequences, tmp_path / "out"
     )
 
 
 def add(search, *scores):
     """Trials with these scores of the sequences; the first is the preset as it is."""
     for number, row in enumerate(scores):
-        search._next(lambda jobs, row=row: np.array([row], float))
+        search.next_trial(lambda jobs, row=row: np.array([row], float))
         attributes = search.study.get_trials(deepcopy=False)[-1].user_attrs
         assert attributes["scores"] == [list(row)]
         assert list(attributes["fields"]) == (["learning_rate"] if number else [])
@@ -331,13 +335,13 @@ def test_the_verdict(search, scores, words):
     import re
 
     add(search, *scores)
-    assert re.search(words, tune.verdict(search))
+    assert re.search(words, tune.search_verdict(search))
 
 
 def test_the_first_of_the_best(search):
     add(search, (0.5, 0.5), (0.7, 0.6), (0.6, 0.7), (0.1, 0.1))
     assert search.best().number == 1
-    rows = tune.table(search)
+    rows = tune.search_table(search)
     assert rows[0] == ("", "base", "trial 1", "difference")
     assert rows[1:] == [("a", "0.500", "0.700", "+0.200"), ("b", "0.500", "0.600", "+0.100"),
                         ("mean", "0.5000", "0.6500", "+0.1500")]  # fmt: skip
@@ -350,7 +354,7 @@ def drawn(search):
 
 def test_draws_depend_on_the_seed_and_the_trial(search, tmp_path):
     again = [
-        tune.Search(
+        tune.PresetSearch(
             dataclasses.replace(search.config, seed=seed), search.sequences, tmp_path / str(seed)
         )
         for seed in (0, 1)
@@ -370,19 +374,21 @@ def test_a_mean_over_runs_then_sequences(search):
         order.extend(wanted)
         return [{"a": 0.4, "b": 0.9}[job.sequence.name] + 0.1 * (job is jobs[1]) for job in wanted]
 
-    np.testing.assert_allclose(search._measure(jobs, tell, lambda frames: None), [[0.45, 0.9]])
+    np.testing.assert_allclose(search.measure(jobs, tell, lambda frames: None), [[0.45, 0.9]])
     assert len(order) == 3
 
 
 def test_a_digest_of_the_data(tmp_path):
     (sequence,) = make_sequences(tmp_path, "a")
-    before = tune.data_digest([sequence])
-    assert tune.data_digest(datasets.load_dataset(tmp_path)) == before
+    before = tune.digest_sequences([sequence])
+    assert tune.digest_sequences(datasets.load_dataset(tmp_path)) == before
     moved = dataclasses.replace(sequence, boxes=sequence.boxes + 0.5)
     renamed = dataclasses.replace(sequence, name="b")
     frame = sequence.frames[5]
     frame.write_bytes(frame.read_bytes() + b"0")
-    assert len({before, *(tune.data_digest([each]) for each in (moved, renamed, sequence))}) == 4
+    assert (
+        len({before, *(tune.digest_sequences([each]) for each in (moved, renamed, sequence))}) == 4
+    )
 
 
 def test_what_a_range_holds():
@@ -402,10 +408,10 @@ def test_every_weights_has_its_digest(tmp_path, network_file):
     pytest.importorskip("optuna", reason="the extra tune is not installed")
     sequences = make_sequences(tmp_path / "set", "a", "b")
     names = ("light", str(network_file))
-    config = tune.Config("learning_rate=0.01:0.05", weights=names, starts=1)
-    search = tune.Search(config, sequences, tmp_path / "out")
-    search._next(lambda jobs: np.array([[0.5, 0.7], [0.1, 0.2]]))
-    search._write()
+    config = tune.SearchConfig("learning_rate=0.01:0.05", weights=names, starts=1)
+    search = tune.PresetSearch(config, sequences, tmp_path / "out")
+    search.next_trial(lambda jobs: np.array([[0.5, 0.7], [0.1, 0.2]]))
+    search.write_files()
     told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
     assert {name: told["weights"][name]["digest"] for name in names} == {
         name: weights.parameter_digest(weights.load_weights(name).parameters) for name in names

@@ -154,15 +154,15 @@ def test_a_thinned_sequence_keeps_rows_together(data):
 
 
 def test_means_and_standard_error_by_hand():
-    base = tune.Trial(0, {}, np.array([[0.5, 0.4, 0.6], [0.7, 0.6, 0.6]]))
-    best = tune.Trial(3, {}, np.array([[0.6, 0.4, 0.9], [0.8, 0.6, 0.5]]))
+    base = tune.ScoredTrial(0, {}, np.array([[0.5, 0.4, 0.6], [0.7, 0.6, 0.6]]))
+    best = tune.ScoredTrial(3, {}, np.array([[0.6, 0.4, 0.9], [0.8, 0.6, 0.5]]))
     # differences 0.1, 0, 0.1: deviation 0.0577 over the root of 3
-    mean, error = tune.paired(base, best)
+    mean, error = tune.paired_difference(base, best)
     assert mean == pytest.approx(0.2 / 3) and error == pytest.approx(0.1 / 3)
     assert np.isnan(
-        tune.paired(
+        tune.paired_difference(
             base._replace(scores=base.scores[:, :1]), best._replace(scores=best.scores[:, :1])
-        ).error
+        )[1]
     )
 
 

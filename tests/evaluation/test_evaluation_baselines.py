@@ -6,7 +6,14 @@ import pytest
 from scenes import make_sequence
 
 from dcfnet_np.evaluation import baselines
-from dcfnet_np.evaluation.baselines import Spec, Unavailable, describe, fhog, gray, make, parse
+from dcfnet_np.evaluation.baselines import Unavailable, fhog, gray
+from dcfnet_np.evaluation.trackers import (
+    RANDOM,
+    TrackerSpec,
+    describe_tracker,
+    make_tracker,
+    parse_tracker,
+)
 from dcfnet_np.extractor import is_flat
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -33,30 +40,36 @@ def follow(tracker, frames, boxes):
 
 
 def test_names():
-    assert parse("dcfnet") == Spec("dcfnet", "dcfnet", "light", "default", "auto")
-    assert parse("dcfnet", "conv1", "paper", "cpu") == Spec(
+    assert parse_tracker("dcfnet") == TrackerSpec("dcfnet", "dcfnet", "light", "default", "auto")
+    assert parse_tracker("dcfnet", "conv1", "paper", "cpu") == TrackerSpec(
         "dcfnet", "dcfnet", "conv1", "paper", "cpu"
     )
-    assert parse("dcfnet:conv1") == Spec("dcfnet-conv1", "dcfnet", "conv1", "default", "auto")
-    assert parse("dcfnet:a/param.h5:pytorch").label == "dcfnet-param-pytorch"
-    assert parse("released=dcfnet:a/param.h5:pytorch") == Spec(
+    assert parse_tracker("dcfnet:conv1") == TrackerSpec(
+        "dcfnet-conv1", "dcfnet", "conv1", "default", "auto"
+    )
+    assert parse_tracker("dcfnet:a/param.h5:pytorch").label == "dcfnet-param-pytorch"
+    assert parse_tracker("released=dcfnet:a/param.h5:pytorch") == TrackerSpec(
         "released", "dcfnet", "a/param.h5", "pytorch", "auto"
     )
-    assert parse("nano:models") == Spec("nano", "nano", "models")
-    assert parse("again=kcf").label == "again"
+    assert parse_tracker("nano:models") == TrackerSpec("nano", "nano", "models")
+    assert parse_tracker("again=kcf").label == "again"
 
 
 def test_a_preset_with_fields():
     text = "default:num_scales=5:scale_step=1.02"
-    spec = parse(f"dcfnet:conv1:{text}")
-    assert spec == Spec(
+    spec = parse_tracker(f"dcfnet:conv1:{text}")
+    assert spec == TrackerSpec(
         "dcfnet-conv1-default-num_scales-5-scale_step-1.02", "dcfnet", "conv1", text, "auto"
     )
-    assert parse(f"five=dcfnet:conv1:{text}") == Spec("five", "dcfnet", "conv1", text, "auto")
-    assert parse("dcfnet", preset=text) == Spec("dcfnet", "dcfnet", "light", text, "auto")
+    assert parse_tracker(f"five=dcfnet:conv1:{text}") == TrackerSpec(
+        "five", "dcfnet", "conv1", text, "auto"
+    )
+    assert parse_tracker("dcfnet", preset=text) == TrackerSpec(
+        "dcfnet", "dcfnet", "light", text, "auto"
+    )
     assert (
-        describe(spec)["settings"]["num_scales"] == 5
-        and describe(spec)["settings"]["padding"] == 2.0
+        describe_tracker(spec)["settings"]["num_scales"] == 5
+        and describe_tracker(spec)["settings"]["padding"] == 2.0
     )
 
 
@@ -64,22 +77,22 @@ def test_a_preset_file_is_read_at_once(tmp_path, monkeypatch):
     """A later run must not depend on what is in the file then, nor on the working folder."""
     (tmp_path / "mine.json").write_text('{"preset": "paper", "num_scales": 5}')
     monkeypatch.chdir(tmp_path)
-    spec = parse("dcfnet:light:mine.json:padding=2")
+    spec = parse_tracker("dcfnet:light:mine.json:padding=2")
     assert (spec.label, spec.preset) == (
         "dcfnet-light-mine-padding-2",
         "paper:num_scales=5:padding=2.0",
     )
     (tmp_path / "mine.json").unlink()
     assert (
-        describe(spec)["settings"]["num_scales"] == 5
-        and describe(spec)["settings"]["padding"] == 2.0
+        describe_tracker(spec)["settings"]["num_scales"] == 5
+        and describe_tracker(spec)["settings"]["padding"] == 2.0
     )
 
 
 def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
     (tmp_path / "my.h5").touch()
     monkeypatch.chdir(tmp_path)
-    assert parse("dcfnet:my.h5") == Spec(
+    assert parse_tracker("dcfnet:my.h5") == TrackerSpec(
         "dcfnet-my", "dcfnet", str(tmp_path / "my.h5"), "default", "auto"
     )
 
@@ -97,19 +110,19 @@ def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
 )
 def test_wrong_names(text, message):
     with pytest.raises(ValueError, match=message):
-        parse(text)
+        parse_tracker(text)
 
 
 def test_what_is_not_there_says_why(tmp_path):
     with pytest.raises(Unavailable, match="no model file; name it: nano:FOLDER"):
-        make(parse("nano"))
+        make_tracker(parse_tracker("nano"))
     with pytest.raises(Unavailable, match="there is no model file .*nanotrack_backbone_sim.onnx"):
-        make(parse(f"nano:{tmp_path}"))
+        make_tracker(parse_tracker(f"nano:{tmp_path}"))
     with pytest.raises(Unavailable, match="there is no model file .*vit.onnx"):
-        make(parse(f"vit:{tmp_path}/vit.onnx"))
+        make_tracker(parse_tracker(f"vit:{tmp_path}/vit.onnx"))
     if not HAS_CONTRIB:
         with pytest.raises(Unavailable, match="TrackerKCF; it is in opencv-contrib-python"):
-            make(parse("kcf"))
+            make_tracker(parse_tracker("kcf"))
 
 
 # --- features ---
@@ -178,7 +191,7 @@ def test_gray():
 @pytest.mark.parametrize(("name", "channels", "size"), [("hog-dcf", 31, 63), ("gray-dcf", 1, 125)])
 def test_filters_on_hand_made_features(scene, name, channels, size):
     frames, boxes = scene
-    tracker = make(parse(name))
+    tracker = make_tracker(parse_tracker(name))
     assert follow(tracker, frames, boxes).min() > 0.6
     inner = tracker._tracker
     assert isinstance(inner, Tracker)  # the same machinery as ours
@@ -199,23 +212,25 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
 
 def test_dcfnet_and_identity(scene):
     frames, boxes = scene
-    assert follow(make(parse("dcfnet", device="cpu")), frames, boxes).min() > 0.7
+    assert follow(make_tracker(parse_tracker("dcfnet", device="cpu")), frames, boxes).min() > 0.7
     np.testing.assert_allclose(
-        follow(make(parse("identity")), frames, boxes), iou(boxes[0], boxes[1:])
+        follow(make_tracker(parse_tracker("identity")), frames, boxes), iou(boxes[0], boxes[1:])
     )
 
 
 @pytest.mark.parametrize("name", ["mil", *baselines.CONTRIB])
 def test_opencv(scene, name):
     try:
-        make(parse(name))
+        make_tracker(parse_tracker(name))
     except Unavailable as error:
         pytest.skip(str(error))
     frames, boxes = scene
-    overlaps = follow(make(parse(name)), frames, boxes)
+    overlaps = follow(make_tracker(parse_tracker(name)), frames, boxes)
     assert overlaps.mean() > 0.5
-    if name not in baselines.RANDOM:
-        np.testing.assert_array_equal(overlaps, follow(make(parse(name)), frames, boxes))
+    if name not in RANDOM:
+        np.testing.assert_array_equal(
+            overlaps, follow(make_tracker(parse_tracker(name)), frames, boxes)
+        )
 
 
 class _Kept:
@@ -241,10 +256,10 @@ def test_opencv_starts_at_the_edge(scene, box, inside):
     them.
     """
     frames, _ = scene
-    tracker = baselines.OpenCV(_Kept)
+    tracker = baselines.OpenCVTracker(_Kept)
     tracker.init(frames[0], box)
     assert tracker._tracker.box == inside
-    tracker = make(parse("mil"))
+    tracker = make_tracker(parse_tracker("mil"))
     tracker.init(frames[0], box)
     found = tracker.update(frames[1])
     assert found is None or found[2:] == inside[2:]
@@ -267,18 +282,18 @@ class _Raises:
 
 @pytest.mark.parametrize("error", [True, False])
 def test_a_failed_frame_of_opencv_has_no_box(scene, error):
-    tracker = baselines.OpenCV(lambda: _Raises(error))
+    tracker = baselines.OpenCVTracker(lambda: _Raises(error))
     tracker.init(scene[0][0], (10, 10, 20, 20))
     assert tracker.update(scene[0][1]) is None
 
 
 def test_facts_for_the_report():
-    facts = baselines.describe(parse("dcfnet:conv1:paper"))
+    facts = describe_tracker(parse_tracker("dcfnet:conv1:paper"))
     assert (
         facts["architecture"] == "conv1"
         and facts["parameters"] == 20256
         and len(facts["weights_digest"]) == 64
     )
     assert facts["settings"]["name"] == "paper"
-    assert baselines.describe(parse("mil"))["opencv"] == cv2.__version__
-    assert baselines.describe(parse("hog-dcf"))["settings"]["learning_rate"] == 0.02
+    assert describe_tracker(parse_tracker("mil"))["opencv"] == cv2.__version__
+    assert describe_tracker(parse_tracker("hog-dcf"))["settings"]["learning_rate"] == 0.02

@@ -12,17 +12,12 @@ import pytest
 
 from dcfnet_np import datasets
 from dcfnet_np.datasets import Sequence
-from dcfnet_np.evaluation import explain
-from dcfnet_np.evaluation.metrics import (
-    RULES,
-    Rules,
-    combine,
-    get_rules,
-    score_frames,
-    score_sequence,
-)
-from dcfnet_np.evaluation.protocols import BOX, Run
+from dcfnet_np.evaluation import compare_rules
+from dcfnet_np.evaluation.metrics import combine_sequences, score_frames, score_sequence
+from dcfnet_np.evaluation.protocols import Trajectory
 from dcfnet_np.evaluation.result_files import find_results
+from dcfnet_np.evaluation.rules import RULES, Rules, get_rules
+from dcfnet_np.evaluation.vot import BOX
 
 TRUTH = np.array([[10, 20, 40, 30]] * 4, float) + np.arange(4)[:, None] * (2, 1, 0, 0)
 
@@ -180,7 +175,7 @@ def test_mean_median_and_frames():
 
     def combined(**changes):
         rules = Rules(first_frame="skip", **changes)
-        return combine(
+        return combine_sequences(
             [score_sequence([score_frames(b, t, rules)], rules) for b, t in parts], rules
         )
 
@@ -206,16 +201,16 @@ def test_a_sequence_in_which_nothing_counts():
     nothing = score_sequence([score_frames(TRUTH, np.full((4, 4), np.nan), rules)], rules)
     assert nothing.scores.frames == 0 and np.isnan(nothing.scores.success)
     whole = score_sequence([score_frames(TRUTH, TRUTH, rules)], rules)
-    assert combine([whole, nothing], rules)[0].success == pytest.approx(20 / 21)
+    assert combine_sequences([whole, nothing], rules)[0].success == pytest.approx(20 / 21)
     for each in RULES.values():
-        overall, drawn = combine([nothing, nothing], each)
+        overall, drawn = combine_sequences([nothing, nothing], each)
         assert (
             overall.frames == 0
             and np.isnan(overall[:-1]).all()
             and all(np.isnan(curve).all() for curve in drawn)
         )
     with pytest.raises(ValueError, match="at least one sequence"):
-        combine([], rules)
+        combine_sequences([], rules)
 
 
 # --- bad input ---
@@ -311,7 +306,7 @@ def test_equal_to_the_toolkits_otb_report(toolkit, rng, tmp_path):
     scored = {
         n: score_sequence([score_frames(b, t, Rules())], Rules()) for n, (b, t) in results.items()
     }
-    overall, curves = combine(list(scored.values()), Rules())
+    overall, curves = combine_sequences(list(scored.values()), Rules())
     assert overall.success == pytest.approx(theirs["overall"]["success_score"], abs=1e-6)
     assert overall.dp == pytest.approx(theirs["overall"]["precision_score"], abs=1e-6)
     assert overall.op == pytest.approx(theirs["overall"]["success_rate"], abs=1e-6)
@@ -354,7 +349,7 @@ def test_equal_to_the_toolkits_got10k_report(toolkit, rng, tmp_path):
             score_sequence([score_frames(boxes, truth, rules, size, cover[name] > 0)], rules)
         )
         assert scored[-1].scores.success == pytest.approx(theirs["seq_wise"][name]["ao"], abs=1e-6)
-    overall, curves = combine(scored, rules)
+    overall, curves = combine_sequences(scored, rules)
     assert overall.success == pytest.approx(theirs["overall"]["ao"], abs=1e-6)
     assert overall.op == pytest.approx(theirs["overall"]["sr"], abs=1e-6)
     np.testing.assert_allclose(curves.success, theirs["overall"]["succ_curve"], atol=1e-6)
@@ -369,13 +364,13 @@ def test_rules_side_by_side(tmp_path):
     boxes = truth.copy()
     boxes[1:5] += 500  # in the frames that OTB's toolkit leaves out
     rules = [RULES["otb"], RULES["pytracking"], RULES["paper"]]
-    result = Run(boxes, *np.full((2, 20), np.nan), np.full(20, BOX))
-    rows = {row[0]: row[1:] for row in explain.table([(sequence, result)], rules)}
+    result = Trajectory(boxes, *np.full((2, 20), np.nan), np.full(20, BOX))
+    rows = {row[0]: row[1:] for row in compare_rules.score_table([(sequence, result)], rules)}
     assert rows[""] == ("otb", "pytracking", "paper")
     assert rows["success"][0] == "0.9524 (AUC)"
     assert rows["success"][1] == f"{16 / 20 * 20 / 21:.4f} (AUC)"
     assert rows["frames counted"] == ("15", "20", "15")
-    names = [row[0] for row in explain.conventions(rules)]
+    names = [row[0] for row in compare_rules.differing_conventions(rules)]
     assert "statistic" in names and "overlap_thresholds" not in names
 
 
@@ -398,7 +393,7 @@ def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
         "Subway": 0.685,
         "vot15_bag": 0.672,
     }
-    for file in (Path(__file__).parent / "golden/pytorch").glob("*.txt"):
+    for file in (Path(__file__).parents[1] / "golden/pytorch").glob("*.txt"):
         # without its comment
         (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])
     pairs = find_results(tmp_path, datasets.load_dataset(data_dir / "sequences"))

@@ -82,7 +82,7 @@ def test_the_page_needs_nothing_else(runs):
 
 def test_what_is_on_the_page(runs):
     page = (runs["ope"] / "report.html").read_text(encoding="utf-8")
-    text, found = text_of(page), results.load(runs["ope"])
+    text, found = text_of(page), results.load_results(runs["ope"])
     assert "OPE on set" in text and "3 sequences, 72 frames" in text
     for facts in found["trackers"].values():
         assert (
@@ -104,9 +104,9 @@ def test_what_is_on_the_page(runs):
 
 
 def test_names_are_escaped(runs, tmp_path):
-    found = results.load(runs["other"])
+    found = results.load_results(runs["other"])
     found["dataset"]["name"] = "<script>alert(1)</script>"
-    report.write(tmp_path, found, [])
+    report.write_report(tmp_path, found, [])
     assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -125,10 +125,10 @@ def test_plots(runs):
 
 
 def test_the_same_run_gives_the_same_plots(runs, tmp_path):
-    found = results.load(runs["other"])
+    found = results.load_results(runs["other"])
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        report.write(folder, found, [])
+        report.write_report(folder, found, [])
     for name in ("success.svg", "precision.png"):
         assert (tmp_path / "a/plots" / name).read_bytes() == (
             tmp_path / "b/plots" / name
@@ -136,11 +136,11 @@ def test_the_same_run_gives_the_same_plots(runs, tmp_path):
 
 
 def test_a_difference_of_two_runs(runs):
-    ours, theirs = results.load(runs["ope"]), results.load(runs["other"])
+    ours, theirs = results.load_results(runs["ope"]), results.load_results(runs["other"])
     theirs["trackers"]["gray-dcf"]["sequences"]["walk8"]["success"] += 0.25
     theirs["rules"]["overlap_test"] = ">="
     del theirs["trackers"]["identity"]
-    found = report._compare(ours, theirs)
+    found = report.compare_results(ours, theirs)
     rows = {(row["tracker"], row["sequence"]): row["difference"] for row in found["rows"]}
     assert rows["gray-dcf", "walk8"] == pytest.approx(-0.25)
     assert rows["gray-dcf", "walk10"] == 0
@@ -149,7 +149,7 @@ def test_a_difference_of_two_runs(runs):
     assert [row["sequence"] for row in found["rows"]][:2] == ["", "walk8"]
     assert "overlap_test (>, >=)" in found["warnings"][0] and "no identity" in found["warnings"][1]
     with pytest.raises(ValueError, match="VOT runs are not compared"):
-        report._compare(results.load(runs["vot"]), ours)
+        report.compare_results(results.load_results(runs["vot"]), ours)
 
 
 # --- in a browser ---

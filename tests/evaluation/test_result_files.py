@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dcfnet_np.datasets import Sequence
-from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN
 from dcfnet_np.evaluation.result_files import find_results, is_supervised, read_result, read_vot
+from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 
 COUNT = 7
 BOXES = np.column_stack(
