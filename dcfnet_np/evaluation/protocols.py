@@ -176,57 +176,42 @@ def run_tracker(
     of no overlap is a failure, and five frames later the tracker starts anew.  A failed frame
     without ground truth cannot be told and is none; a start waits for a frame with ground truth.
     """
-    recorder = _Recorder(sequence, segment)
-    found, first = recorder.found, segment.start
+    first, count = segment.start, segment.frames(sequence)
     truth = sequence.boxes[first:]
     there = is_box(truth)
-    frame_size = sequence.frame_size() if segment.supervised else (0, 0)
-    recorder.start(tracker, 0, segment.box)
-    next_start = None
-    for index in range(1, len(found.boxes)):
-        if next_start is not None:
-            if index >= next_start and there[index]:
-                recorder.start(tracker, index, _as_box(truth[index]))
-                next_start = None
-            continue
-        recorder.update(tracker, index)
-        if segment.supervised and there[index]:
-            box = found.boxes[index]
-            if overlap_in_frame(sequence, first + index, box, frame_size) <= 0:
-                found.states[index] = FAILED
-                next_start = index + VOT_SKIP
-    return found
+    supervised = segment.supervised
+    frame_size = sequence.frame_size() if supervised else (0, 0)
+    boxes, states = np.full((count, 4), np.nan), np.full(count, UNKNOWN, np.int8)
+    times, decoding = np.full((2, count), np.nan)
 
-
-class _Recorder:
-    """Decodes frames, calls the tracker, and keeps boxes and times."""
-
-    def __init__(self, sequence: datasets.Sequence, segment: Segment) -> None:
-        self.sequence, self.first = sequence, segment.start
-        count = segment.frames(sequence)
-        boxes, nan = np.full((count, 4), np.nan), np.full(count, np.nan)
-        self.found = Trajectory(boxes, nan.copy(), nan, np.full(count, UNKNOWN, np.int8))
-
-    def start(self, tracker: EvaluatedTracker, index: int, box: Box) -> None:
-        self.found.boxes[index] = box
-        self._call(index, lambda frame: tracker.init(frame, box))
-        self.found.states[index] = STARTED
-
-    def update(self, tracker: EvaluatedTracker, index: int) -> None:
-        box = self._call(index, tracker.update)
-        if box is None or not is_box([box])[0]:
-            box = self.found.boxes[index - 1]  # a failed frame keeps the last box
-        self.found.boxes[index] = box
-        self.found.states[index] = BOX
-
-    def _call(self, index: int, function: Callable[[np.ndarray], Any]) -> Any:
+    def timed(index: int, function: Callable[[np.ndarray], Any]) -> Any:
         began = time.perf_counter()
-        frame = self.sequence.frame(self.first + index)
+        frame = sequence.frame(first + index)
         decoded = time.perf_counter()
         answer = function(frame)
-        self.found.times[index] = time.perf_counter() - decoded
-        self.found.decoding[index] = decoded - began
+        times[index] = time.perf_counter() - decoded
+        decoding[index] = decoded - began
         return answer
+
+    def overlap_at(index: int) -> float:
+        return overlap_in_frame(sequence, first + index, boxes[index], frame_size)
+
+    next_start: int | None = 0
+    for index in range(count):
+        if next_start is None:
+            box = timed(index, tracker.update)
+            if box is None or not is_box([box])[0]:
+                box = boxes[index - 1]  # a failed frame keeps the last box
+            boxes[index], states[index] = box, BOX
+            if supervised and there[index] and overlap_at(index) <= 0:
+                states[index] = FAILED
+                next_start = index + VOT_SKIP
+        elif index == 0 or (index >= next_start and there[index]):
+            given = _as_box(truth[index]) if index else segment.box
+            timed(index, lambda frame, box=given: tracker.init(frame, box))
+            boxes[index], states[index] = given, STARTED
+            next_start = None
+    return Trajectory(boxes, times, decoding, states)
 
 
 def is_annotated(sequence: datasets.Sequence, start: int = 0, end: int | None = None) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..files import replacing
 from ..vision.draw import draw_box
-from .metrics import is_box, score_frames
+from .metrics import Scores, is_box, score_frames
 from .protocols import Trajectory
 from .results import ranked_trackers, sortable, success_name, unscored_line
 from .rules import Rules
@@ -34,21 +34,6 @@ WHITE = (255, 255, 255)
 LOST_BELOW = 0.1  # overlap
 GALLERY = 6  # failures shown
 PICTURE_WIDTH = 320
-
-# What the OTB attributes stand for.
-ATTRIBUTES = {
-    "IV": "illumination variation",
-    "SV": "scale variation",
-    "OCC": "occlusion",
-    "DEF": "deformation",
-    "MB": "motion blur",
-    "FM": "fast motion",
-    "IPR": "in-plane rotation",
-    "OPR": "out-of-plane rotation",
-    "OV": "out of view",
-    "BC": "background clutter",
-    "LR": "low resolution",
-}
 
 Results = dict[str, Any]  # what `results.load_results` gives
 
@@ -112,46 +97,32 @@ def page_tables(results: Results) -> dict[str, Any]:
     """What the template shows but for plots, failures and the comparison."""
     vot = results["protocol"] == "vot"
     key, measure = ("vot", "failures") if vot else ("scores", "success")
-    names = ["success", "op", "dp", "normalised_precision", "cle"]
-    names = ["accuracy", "eao", "failures"] if vot else names
+    names = ["accuracy", "eao", "failures"] if vot else list(Scores._fields[:5])
     labels = ranked_trackers(results)
     facts = [results["trackers"][label] for label in labels]
     best = {name: _best([f[key][name] for f in facts], name) for name in names}
-    trackers = [
-        {
-            **f,
-            "label": label,
-            "colour": _colour(results, label),
-            "best": {n: b is not None and f[key][n] == b for n, b in best.items()},
-        }
-        for label, f in zip(labels, facts)
-    ]
+    trackers = []
+    for label, f in zip(labels, facts):
+        won = {name: value is not None and f[key][name] == value for name, value in best.items()}
+        trackers.append({**f, "label": label, "colour": _colour(results, label), "best": won})
     known = results["dataset"]["sequences"]
     attributes = []
     for word in [] if vot else sorted({word for f in facts for word in f["attributes"]}):
         values = [f["attributes"][word]["success"] for f in facts]
-        row = {"name": word, "meaning": ATTRIBUTES.get(word, ""), "values": values}
         count = facts[0]["attributes"][word]["sequences"]
-        attributes.append({**row, "sequences": count, "best": _best(values)})
-    success = success_name(results)
+        row = {"name": word, "sequences": count, "values": values, "best": _best(values)}
+        attributes.append(row)
     return {
         **results,
-        "title": f"{results['protocol'].upper()} on {results['dataset']['name']}",
         "vot": vot,
-        "lengths": facts[0]["vot"]["lengths"] if vot else None,
-        "dataset": results["dataset"]["path"],
         "unscored": unscored_line(results["unscored"], len(known)),
-        "frames": sum(about["frames"] for about in known.values()),
         "trackers": trackers,
         "sequences": [
             {"name": name, **about, "values": [f["sequences"][name][measure] for f in facts]}
             for name, about in known.items()
         ],
         "attributes": attributes,
-        "has_median": all("median" in f for f in facts),
-        "success_name": success,
-        "success_hint": {"AO": "average overlap", "AUC": "area under the success curve"}[success],
-        "notes": [f"{name}: {note}" for name, about in known.items() for note in about["notes"]],
+        "success_name": success_name(results),
     }
 
 

@@ -123,10 +123,12 @@ def parse_search_space(text: str, preset: str) -> "dict[str, BaseDistribution]":
             raise ValueError(f"--search {part}: {error}") from None
     # Rules of a preset join at most neighbouring fields, so the corners and each single value show
     # what is wrong.
-    ends = [_points(axis, whole=False) for axis in space.values()]
-    allowed = [dict(zip(space, values)) for values in itertools.product(*ends)]
-    singles = [{name: value} for name, axis in space.items() for value in _points(axis, whole=True)]
-    for fields in allowed + [allowed[0] | single for single in singles]:
+    axes = [_values(axis) for axis in space.values()]
+    corners = itertools.product(*((values[0], values[-1]) for values in axes))
+    allowed = [dict(zip(space, corner)) for corner in corners]
+    for name, values in zip(space, axes):
+        allowed += [allowed[0] | {name: value} for value in values]
+    for fields in allowed:
         try:
             dataclasses.replace(base, **fields)
         except ValueError as error:
@@ -135,42 +137,37 @@ def parse_search_space(text: str, preset: str) -> "dict[str, BaseDistribution]":
     return space
 
 
-def _parse_axis(name: str, text: str) -> "BaseDistribution":
+def _parse_axis(name: str, text: str) -> Any:
+    """One distribution of optuna's, which refuses a range that is none."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if ":" not in text:
-        return CategoricalDistribution(
-            [parse_field(name, each.strip()) for each in text.split("|")]
-        )
+        choices = [parse_field(name, word.strip()) for word in text.split("|")]
+        return CategoricalDistribution(choices)
     low, high, *rest = (word.strip() for word in text.split(":"))
     first, last = parse_field(name, low), parse_field(name, high)
     if isinstance(first, bool | str):
         raise ValueError(f"{name} has no range; give choices: {name}=A|B")
-    if not first < last:
-        raise ValueError(f"the low end must be below the high end, got {low} and {high}")
     log = rest == ["log"]
-    if log and first <= 0:
-        raise ValueError(f"a range with :log must begin above 0, got {low}")
     step = None if log or not rest else parse_field(name, ":".join(rest))
-    if step is not None and not 0 < step <= last - first:
-        raise ValueError(f"the step must be above 0 and at most the range, got {step}")
+    if step is not None and step > last - first:  # optuna would take one value
+        raise ValueError(f"the step must be at most the range, got {step}")
     if isinstance(first, int):
-        return IntDistribution(first, last, log=log, step=step or 1)
+        return IntDistribution(first, last, log=log, step=1 if step is None else step)
     return FloatDistribution(first, last, log=log, step=step)
 
 
-def _points(axis: Any, whole: bool) -> Sequence[Any]:
-    """Values of an axis that are tried on the preset: its ends, or all where they are counted."""
+def _values(axis: Any) -> Sequence[Any]:
+    """The values of an axis where they are counted, else its ends."""
     if hasattr(axis, "choices"):
         return tuple(axis.choices)
-    if whole:
-        return range(axis.low, axis.high + 1, axis.step) if isinstance(axis.low, int) else ()
-    return axis.low, axis.high
+    whole = isinstance(axis.low, int)
+    return range(axis.low, axis.high + 1, axis.step) if whole else (axis.low, axis.high)
 
 
 def _holds(axis: Any, value: Any) -> bool:
-    if hasattr(axis, "choices"):
-        return value in axis.choices
+    if hasattr(axis, "choices") or isinstance(axis.low, int):
+        return value in _values(axis)
     on_step = not axis.step or (value - axis.low) % axis.step == 0
     return bool(axis.low <= value <= axis.high and on_step)
 

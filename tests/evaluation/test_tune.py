@@ -253,10 +253,10 @@ def test_a_log_without_scores_is_damaged(finished, data, tmp_path, dcfnet, word)
         ("name=a|b", "unknown field 'name'"),
         ("learning_rate", "--search 'learning_rate': expected FIELD=LOW:HIGH"),
         ("num_scales=3|5,num_scales=1:3", "each field once"),
-        ("learning_rate=0.1:0.01", "the low end must be below the high end, got 0.1 and 0.01"),
+        ("learning_rate=0.1:0.01", "`low <= high` must hold"),
         ("learning_rate=a:b", "learning_rate must be a finite number, got 'a'"),
-        ("learning_rate=0:0.1:log", "a range with :log must begin above 0, got 0"),
-        ("learning_rate=0.1:0.2:0.5", "the step must be above 0 and at most the range, got 0.5"),
+        ("learning_rate=0:0.1:log", "`low > 0` must hold for `log=True`"),
+        ("learning_rate=0.1:0.2:0.5", "the step must be at most the range, got 0.5"),
         ("learning_rate=0.1:0.2:linear", "learning_rate must be a finite number, got 'linear'"),
         (
             "learning_rate=0.5:2",
