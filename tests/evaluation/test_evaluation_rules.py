@@ -17,15 +17,17 @@ from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 # Typed from the toolkits' sources, not read from the module: OTB's genPerfMat and calcSeqErrRobust,
 # GOT-10k's experiments/got10k.py, pytracking's extract_results.py, DSST's
 # compute_performance_measures.
-FIELDS = (
-    "overlap_thresholds overlap_test success_score op_test precision_thresholds precision_test centre area "
-    "clip_to_frame first_frame failed_frame truth absent average statistic omit_initial"
-).split()
+FIELDS = """overlap_thresholds overlap_test success_score op_test precision_thresholds precision_test
+    centre area clip_to_frame first_frame failed_frame truth absent average statistic omit_initial"""
 SETS = {
-    "otb": "21 > curve > 51 <= centre continuous False truth previous positive otb sequences mean True",
-    "got10k": "101 > overlap > 51 <= centre continuous True skip miss size skip frames mean False",
-    "pytracking": "21 > curve > 51 <= centre continuous False truth previous size skip sequences mean False",
-    "paper": "21 > curve >= 51 < corner continuous False result previous size skip sequences median True",
+    "otb": """21 > curve > 51 <=
+        centre continuous False truth previous positive otb sequences mean True""",
+    "got10k": """101 > overlap > 51 <=
+        centre continuous True skip miss size skip frames mean False""",
+    "pytracking": """21 > curve > 51 <=
+        centre continuous False truth previous size skip sequences mean False""",
+    "paper": """21 > curve >= 51 <
+        corner continuous False result previous size skip sequences median True""",
 }
 SIZE = (120, 90)  # of a frame: boxes reach out of it
 
@@ -34,8 +36,8 @@ SIZE = (120, 90)  # of a frame: boxes reach out of it
 def test_every_field_of_a_set(name):
     rules = RULES[name]
     assert set(RULES) == set(SETS) and rules.name == name
-    assert [field.name for field in dataclasses.fields(Rules)] == ["name", *FIELDS]
-    assert [str(getattr(rules, field)) for field in FIELDS] == SETS[name].split()
+    assert [field.name for field in dataclasses.fields(Rules)] == ["name", *FIELDS.split()]
+    assert [str(getattr(rules, field)) for field in FIELDS.split()] == SETS[name].split()
 
 
 def awkward(seed, count):
@@ -99,37 +101,30 @@ def share(hits):
     return sum(hits) / len(hits)
 
 
-def otb(boxes, truth):
-    rows = []
-    for box, there in zip(repaired(boxes, truth), truth):
-        if all(value > 0 for value in there + (1, 1, 0, 0)):
-            rows.append((overlap(box, there), *errors(box, there)))
-        else:
-            rows.append((-1, -1, -1))
-    hit = [row for row in rows if row[0] >= 0]
+def measures(rows, missed=()):
+    """Of (overlap, error, normalised error) of each frame; missed: those of absent frames."""
+    every = [*rows, *missed]
     return {
-        "success": share(row[0] > t / 20 for row in rows for t in range(21)),
-        "op": share(row[0] > 0.5 for row in rows),
-        "dp": share(row[1] <= 20 for row in rows),
-        "normalised_precision": share(row[2] <= 0.2 for row in rows),
-        "cle": statistics.fmean(row[1] for row in hit),
-        "overlap": statistics.fmean(row[0] for row in hit),
-        "frames": len(rows),
+        "success": share(row[0] > t / 20 for row in every for t in range(21)),
+        "op": share(row[0] > 0.5 for row in every),
+        "dp": share(row[1] <= 20 for row in every),
+        "normalised_precision": share(row[2] <= 0.2 for row in every),
+        "cle": statistics.fmean(row[1] for row in rows),
+        "overlap": statistics.fmean(row[0] for row in rows),
+        "frames": len(every),
     }
+
+
+def otb(boxes, truth):
+    pairs = list(zip(repaired(boxes, truth), truth))
+    there = [pair for pair in pairs if all(v > 0 for v in pair[1] + np.array([1, 1, 0, 0]))]
+    rows = [(overlap(*pair), *errors(*pair)) for pair in there]
+    return measures(rows, [(-1, -1, -1)] * (len(pairs) - len(there)))
 
 
 def pytracking(boxes, truth):
     pairs = [(box, there) for box, there in zip(repaired(boxes, truth), truth) if good(there)]
-    rows = [(overlap(*pair), *errors(*pair)) for pair in pairs]
-    return {
-        "success": share(row[0] > t / 20 for row in rows for t in range(21)),
-        "op": share(row[0] > 0.5 for row in rows),
-        "dp": share(row[1] <= 20 for row in rows),
-        "normalised_precision": share(row[2] <= 0.2 for row in rows),
-        "cle": statistics.fmean(row[1] for row in rows),
-        "overlap": statistics.fmean(row[0] for row in rows),
-        "frames": len(rows),
-    }
+    return measures([(overlap(*pair), *errors(*pair)) for pair in pairs])
 
 
 def paper(boxes, truth):
@@ -215,7 +210,7 @@ def test_the_sets_differ_on_these_boxes():
         assert len({round(getattr(each, measure), 6) for each in figures.values()}) >= 3, measure
 
 
-# --- normalised precision, by hand ---
+# --- normalised precision, by hand
 
 
 def test_normalised_precision_by_hand():
@@ -243,15 +238,15 @@ def test_normalised_precision_by_hand():
 
 def test_precision_is_read_at_20_pixels():
     truth = np.array([[50, 50, 10, 10]] * 5, float)
-    boxes = truth + np.array([[0], [19.5], [20], [20.5], [50]]) * (1, 0, 0, 0)
+    boxes = truth.copy()
+    boxes[:, 0] += [0, 19.5, 20, 20.5, 50]
     scores, curves, _ = score_sequence([score_frames(boxes, truth, Rules())], Rules())
     assert scores.dp == 3 / 5 and len(curves.precision) == 51
-    np.testing.assert_allclose(
-        curves.precision[[0, 19, 20, 21, 49, 50]], [0.2, 0.2, 0.6, 0.8, 0.8, 1]
-    )
+    found = curves.precision[[0, 19, 20, 21, 49, 50]]
+    np.testing.assert_allclose(found, [0.2, 0.2, 0.6, 0.8, 0.8, 1])
 
 
-# --- VOT ---
+# --- VOT
 
 
 def expected_overlap(overlaps, states):
