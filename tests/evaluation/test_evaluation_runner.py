@@ -1,9 +1,6 @@
-"""Runs: files, workers, Dask, kill and go on, verify; and the commands `eval`, `score` and
-`verify`.
-"""
+"""Runs: files, workers, Dask, kill and go on; and the commands `eval`, `score` and `verify`."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,13 +14,14 @@ import pytest
 from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
-from dcfnet_np import datasets
+from dcfnet_np import backend, datasets, network, weights, workers
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import results, runner
-from dcfnet_np.evaluation.trackers import TrackerSpec, parse_tracker
+from dcfnet_np.evaluation.trackers import TrackerSpec
 from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
+TRACKERS = ["--trackers", "gray-dcf,identity,other=gray-dcf"]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +32,8 @@ def data(tmp_path_factory):
         jumps = {"step": (0.5, 0.3), "jump": 12} if number == 3 else {}
         scene = make_sequence(np.random.default_rng(number), FRAMES, 96, 72, (24, 18), **jumps)
         write_sequence(root / f"walk{number}", *scene)
-    (root / "attributes.json").write_text(
-        json.dumps({"walk0": ["SV"], "walk1": ["SV", "FM"], "walk3": ["FM"]})
-    )
+    attributes = {"walk0": ["SV"], "walk1": ["SV", "FM"], "walk3": ["FM"]}
+    (root / "attributes.json").write_text(json.dumps(attributes))
     return root
 
 
@@ -44,23 +41,14 @@ def data(tmp_path_factory):
 def finished(data, tmp_path_factory):
     """A run that nobody may write to."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    assert (
-        main(
-            ["eval", str(data), "--trackers", "gray-dcf,identity,other=gray-dcf", "--out", str(out)]
-        )
-        == 0
-    )
+    assert main(["eval", str(data), *TRACKERS, "--out", str(out)]) == 0
     return out
 
 
-def files(out, but=("times", "_time.txt")):
-    """Result files below `out` by relative name; times differ from run to run."""
-    found = {}
-    for path in sorted(out.rglob("*.txt")):
-        name = str(path.relative_to(out))
-        if not any(word in name for word in but):
-            found[name] = path.read_bytes()
-    return found
+def files(out):
+    """Result files below `out` by relative name, without times, which differ from run to run."""
+    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.txt")}
+    return {n: data for n, data in found.items() if "times" not in n and "_time.txt" not in n}
 
 
 def figures(out):
@@ -73,33 +61,25 @@ def figures(out):
     return loaded
 
 
-def command(*words, **options):
-    words = [sys.executable, "-m", "dcfnet_np", *map(str, words)]
-    return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
-
-
-# --- files ---
+# --- files and figures
 
 
 def test_files_of_a_run(finished, data):
     truth = datasets.load_dataset(data)
     for tracker in ("gray-dcf", "identity", "other"):
         for sequence in truth:
-            path = finished / "boxes" / tracker / f"{sequence.name}.txt"
-            boxes = read_boxes(path)
+            boxes = read_boxes(finished / "boxes" / tracker / f"{sequence.name}.txt")
             np.testing.assert_allclose(boxes[0], sequence.boxes[0], atol=1e-4)
             assert len(boxes) == FRAMES
             got10k = finished / "got10k" / tracker / sequence.name
             rows = np.loadtxt(got10k / f"{sequence.name}_001.txt", delimiter=",")
-            np.testing.assert_allclose(rows - (1, 1, 0, 0), boxes, atol=6e-4)
+            np.testing.assert_allclose(rows - np.array([1, 1, 0, 0]), boxes, atol=6e-4)
             assert np.loadtxt(got10k / f"{sequence.name}_time.txt").shape == (FRAMES,)
     assert (finished / "report.html").is_file() and (finished / "plots/success.png").is_file()
     assert not list(finished.rglob("*.part*"))
 
 
-def test_results_json(finished):
+def test_results_json(finished, data, dcfnet):
     found = results.load_results(finished)
     assert list(found["trackers"]) == ["gray-dcf", "identity", "other"] and found["skipped"] == {}
     facts = found["trackers"]["gray-dcf"]
@@ -113,61 +93,37 @@ def test_results_json(finished):
     assert facts["attributes"]["SV"]["success"] == pytest.approx(np.mean(by_sequence[:2]))
     assert facts["scores"]["success"] > found["trackers"]["identity"]["scores"]["success"]
     assert min(by_sequence) == by_sequence[3] < 0.6
-    assert len(facts["boxes_digest"]) == 64
     environment = found["environment"]
     assert environment["packages"]["numpy"] == np.__version__ and environment["cores"] >= 1
-
-
-def test_the_table_says_what_the_json_says(finished, data, dcfnet):
-    code, out, _ = dcfnet(
-        "eval", data, "--trackers", "gray-dcf,identity,other=gray-dcf", "--out", finished
-    )
-    assert code == 0
+    # a second call runs nothing and prints the same figures
+    code, out, _ = dcfnet("eval", data, *TRACKERS, "--out", finished)
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[:4]}
-    assert rows["tracker"][:4] == ["AUC", "OP@.5", "DP@20", "norm."]
-    for tracker, facts in results.load_results(finished)["trackers"].items():
+    assert code == 0 and rows["tracker"][:4] == ["AUC", "OP@.5", "DP@20", "norm."]
+    for tracker, facts in found["trackers"].items():
         assert rows[tracker][0] == f"{facts['scores']['success']:.3f}"
 
 
-# --- the number of workers does not matter ---
+# --- the number of workers does not matter
 
 
-@pytest.mark.parametrize("protocol", ["ope", "tre", "sre", "vot"])
-def test_two_workers_and_one_give_the_same_files(data, tmp_path, dcfnet, protocol):
-    words = ["--sequences", "walk3", "--trackers", "gray-dcf,identity", "--protocol", protocol]
-    for workers in (1, 2):
-        code, _, err = dcfnet(
-            "eval", data, *words, "--workers", workers, "--out", tmp_path / str(workers)
-        )
+@pytest.mark.parametrize(("protocol", "trackers", "count"), [
+    ("ope", "gray-dcf,identity", 4), ("tre", "gray-dcf,identity", 10),
+    ("sre", "gray-dcf,identity", 24), ("vot", "gray-dcf,identity", 2), ("ope", "dcfnet", 2),
+])  # fmt: skip
+def test_two_workers_and_one_give_the_same_files(data, tmp_path, dcfnet, protocol, trackers, count):
+    words = ["--sequences", "walk3", "--trackers", trackers, "--protocol", protocol]
+    words += ["--device", "cpu"]
+    one, two = tmp_path / "1", tmp_path / "2"
+    for out in (one, two):
+        code, _, err = dcfnet("eval", data, *words, "--workers", out.name, "--out", out)
         assert (code, err) == (0, "")
-    one, two = files(tmp_path / "1"), files(tmp_path / "2")
-    # OPE has the GOT-10k layout too
-    expected = {"ope": 4, "tre": 10, "sre": 24, "vot": 2}[protocol]
-    assert one == two and len(one) == expected
-    assert figures(tmp_path / "1") == figures(tmp_path / "2")
-
-
-def test_dcfnet_on_two_workers(data, tmp_path, dcfnet):
-    for workers in (1, 2):
-        words = [
-            "--sequences",
-            "walk0",
-            "--workers",
-            workers,
-            "--device",
-            "cpu",
-            "--out",
-            tmp_path / str(workers),
-        ]
-        assert dcfnet("eval", data, *words)[0] == 0
-    assert files(tmp_path / "1") == files(tmp_path / "2")
+    assert files(one) == files(two) and len(files(one)) == count  # OPE has GOT-10k's layout too
+    assert figures(one) == figures(two)
 
 
 def test_workers_share_the_cores(monkeypatch):
     import cv2
     import threadpoolctl
-
-    from dcfnet_np import backend, workers
 
     monkeypatch.setenv("DCFNET_CORES", "")  # hold_threads sets it; put back by monkeypatch
     blas, opencv = threadpoolctl.threadpool_info(), cv2.getNumThreads()
@@ -180,28 +136,22 @@ def test_workers_share_the_cores(monkeypatch):
         threadpoolctl.threadpool_limits({pool["filepath"]: pool["num_threads"] for pool in blas})
 
 
-def test_dask(data, tmp_path, dcfnet, finished):
+def test_dask(data, tmp_path, dcfnet, finished, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    with distributed.LocalCluster(
-        2, processes=True, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
-        words = ["--trackers", "gray-dcf,identity,other=gray-dcf", "--out", tmp_path / "out"]
-        code, _, err = dcfnet("eval", data, *words, "--dask", cluster.scheduler_address)
+    options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None}
+    words = ["eval", data, *TRACKERS, "--out", tmp_path / "out", "--dask"]
+    with distributed.LocalCluster(2, **options) as cluster:
+        code, _, err = dcfnet(*words, cluster.scheduler_address)
         assert (code, err) == (0, "")
     assert files(tmp_path / "out") == files(finished)
     assert figures(tmp_path / "out") == figures(finished)
-
-
-def test_no_scheduler(data, tmp_path, dcfnet, monkeypatch):
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setattr(runner, "DASK_TIMEOUT", 0.5)
-    code, _, err = dcfnet(
-        "eval", data, "--trackers", "identity", "--dask", "127.0.0.1:9", "--out", tmp_path / "out"
-    )
+    (tmp_path / "out/boxes/identity/walk0.txt").unlink()
+    code, _, err = dcfnet(*words, "127.0.0.1:9")
     assert code == 2 and err.startswith("dcfnet: error: no Dask scheduler answers at 127.0.0.1:9")
 
 
-# --- kill and go on ---
+# --- kill and go on
 
 
 def children(process):
@@ -232,133 +182,90 @@ def whole(data, tmp_path_factory):
     return out
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/task").is_dir(), reason="looks for worker processes in /proc"
-)
+NO_PROC = not Path("/proc/self/task").is_dir()
+
+
+@pytest.mark.skipif(NO_PROC, reason="looks for worker processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_killed_and_started_again(data, tmp_path, whole, how):
-    words, cut = [*KILLED, "--workers", "2"], tmp_path / "cut"
-    process = command("eval", data, *words, "--out", cut)
+    cut = tmp_path / "cut"
+    words = ["eval", str(data), *KILLED, "--workers", "2", "--out", str(cut)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-m", "dcfnet_np", *words], **pipes)
     limit = time.monotonic() + PATIENCE
     while not whole_files(cut):
         assert process.poll() is None and time.monotonic() < limit, process.stderr.read()
         time.sleep(0.01)
-    workers = children(process)
+    pool = children(process)
     process.send_signal(how)
     process.wait(timeout=PATIENCE)
     if how == signal.SIGTERM:
-        error = process.stderr.read()
-        assert process.returncode == 1
-        assert (
-            error
-            == f"dcfnet: error: stopped; the same command goes on from here, {cut} keeps what is done\n"
-        )
+        kept = f"stopped; the same command goes on from here, {cut} keeps what is done\n"
+        assert process.returncode == 1 and process.stderr.read() == f"dcfnet: error: {kept}"
     limit = time.monotonic() + PATIENCE
-    while any(alive(pid) for pid in workers):
+    while any(alive(pid) for pid in pool):
         assert time.monotonic() < limit, "workers outlive their parent"
         time.sleep(0.05)
-    assert workers
     before = {path: path.stat().st_mtime_ns for path in whole_files(cut)}
-    assert 0 < len(before) < 48 and not (cut / "results.json").exists()
-    assert main(["eval", str(data), *words, "--out", str(cut)]) == 0
-    assert files(cut) == files(whole)
-    assert figures(cut) == figures(whole)
+    assert pool and 0 < len(before) < 48 and not (cut / "results.json").exists()
+    assert main(words) == 0
+    assert files(cut) == files(whole) and figures(cut) == figures(whole)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())  # not run again
 
 
 def test_results_of_another_run_are_not_taken(data, finished, dcfnet):
-    def fails(text, *words):
-        code, out, err = dcfnet("eval", *words, "--out", finished)
+    for words, text in [
+        (["identity", "--protocol", "tre"], "holds a run with protocol ope, not tre"),
+        (["identity=gray-dcf"], "holds results of another identity"),
+    ]:
+        code, out, err = dcfnet("eval", data, "--trackers", *words, "--out", finished)
         assert (code, out) == (2, "") and text in err and err.count("\n") == 1
-
-    fails(
-        "holds a run with protocol ope, not tre",
-        data,
-        "--trackers",
-        "identity",
-        "--protocol",
-        "tre",
-    )
-    fails(
-        "holds a run with rules otb, not got10k",
-        data,
-        "--trackers",
-        "identity",
-        "--rules",
-        "got10k",
-    )
-    fails("holds results of another identity", data, "--trackers", "identity=gray-dcf")
-    fails("holds a run with dataset", data / "walk1", "--trackers", "identity")
 
 
 def test_boxes_of_another_ground_truth_are_not_taken(data, tmp_path, dcfnet):
-    shutil.copytree(data, tmp_path / "data")
-    command = [
-        "eval",
-        tmp_path / "data",
-        "--trackers",
-        "identity",
-        "--sequences",
-        "walk0,walk1",
-        "--out",
-        tmp_path / "out",
-    ]
+    shutil.copytree(data / "walk1", tmp_path / "data/walk1")
+    command = ["eval", tmp_path / "data", "--trackers", "identity", "--out", tmp_path / "out"]
     assert [dcfnet(*command)[0] for _ in range(2)] == [0, 0]
     truth = tmp_path / "data/walk1/groundtruth_rect.txt"
-    lines = truth.read_text().splitlines()
-    lines[0] = ",".join(str(float(word) + 0.5) for word in lines[0].split(","))
-    truth.write_text("\n".join(lines))
+    x, rest = truth.read_text().split(",", 1)
+    truth.write_text(f"{float(x) + 0.5},{rest}")
     code, _, err = dcfnet(*command)
-    assert (
-        code == 2
-        and "boxes/identity/walk1.txt does not begin at the box that walk1 has now; delete that file"
-        in err
-    )
+    text = "walk1.txt does not begin at the box that walk1 has now; delete that file"
+    assert code == 2 and text in err
     (tmp_path / "out/boxes/identity/walk1.txt").unlink()
     assert dcfnet(*command)[0] == 0
 
 
 def test_a_tracker_that_cannot_start(data, tmp_path, dcfnet):
     """A flat window: our tracker refuses it.  The other sequences are done and kept."""
-    write_sequence(
-        tmp_path / "set/flat",
-        np.full((3, 40, 60, 3), 9, np.uint8),
-        np.array([[9.0, 9, 12, 12]] * 3),
-    )
-    write_sequence(
-        tmp_path / "set/walk", *make_sequence(np.random.default_rng(0), 4, 96, 72, (24, 18))
-    )
-    code, out, err = dcfnet(
-        "eval", tmp_path / "set", "--trackers", "gray-dcf", "--out", tmp_path / "out"
-    )
-    assert (code, out) == (1, "")
-    assert err.startswith(
-        "dcfnet: error: gray-dcf on flat: ValueError: Tracker.init: the window around the box"
-    )
-    assert (tmp_path / "out/boxes/gray-dcf/walk.txt").is_file()
-    assert not (tmp_path / "out/boxes/gray-dcf/flat.txt").exists()
+    flat = np.full((3, 40, 60, 3), 9, np.uint8), np.array([[9.0, 9, 12, 12]] * 3)
+    write_sequence(tmp_path / "set/flat", *flat)
+    shutil.copytree(data / "walk0", tmp_path / "set/walk")
+    out = tmp_path / "out"
+    code, printed, err = dcfnet("eval", tmp_path / "set", "--trackers", "gray-dcf", "--out", out)
+    assert (code, printed) == (1, "")
+    reason = "gray-dcf on flat: ValueError: Tracker.init: the window around the box"
+    assert err.startswith(f"dcfnet: error: {reason}")
+    assert [path.name for path in whole_files(out)] == ["walk.txt"]
 
 
-# --- verify ---
+# --- verify
 
 
 def test_verify(finished, dcfnet, tmp_path):
-    shutil.copytree(finished, tmp_path / "copy")
-    code, out, err = dcfnet("verify", tmp_path / "copy", "--sequences", "walk0,walk1")
-    assert (code, out, err) == (0, "6 results, all equal to the byte\n", "")
-    path = tmp_path / "copy/boxes/identity/walk1.txt"
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    path, words = copy / "boxes/identity/walk1.txt", ["verify", copy, "--sequences", "walk1"]
+    assert dcfnet(*words) == (0, "3 results, all equal to the byte\n", "")
     lines = path.read_text().splitlines()
     lines[5] = ",".join(f"{float(word) + 0.25:.4f}" for word in lines[5].split(","))
     path.write_text("\n".join(lines) + "\n")
-    code, out, err = dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")
+    code, out, err = dcfnet(*words)
     assert code == 1 and out == "identity on walk1: up to 0.2500 pixels\n"
     assert "1 of 3 results differ" in err
-    assert dcfnet("verify", tmp_path / "copy", "--sequences", "walk1", "--tolerance", 0.5)[0] == 0
+    assert dcfnet(*words, "--tolerance", 0.5)[0] == 0
     path.unlink()
-    assert (
-        "has no boxes of identity on walk1"
-        in dcfnet("verify", tmp_path / "copy", "--sequences", "walk1")[2]
-    )
+    assert "has no boxes of identity on walk1" in dcfnet(*words)[2]
     code, _, err = dcfnet("verify", tmp_path)
     assert code == 2 and "has no run.json, which" in err
 
@@ -376,30 +283,19 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
-WRONG_LABELS = [
-    "../../outside",
-    "/tmp/outside",
-    "a/b",
-    "a\\b",
-    "..",
-    ".",
-    "",
-    ".hidden",
-    "a\n",
-    "a\0",
-    7,
-    None,
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("label", [
+    "../../outside", "/tmp/outside", "a/b", "a\\b", "..", ".", "", ".hidden", "a\n", "a\0", 7, None,
     ["a"],
-]
-
-
-@pytest.mark.parametrize("label", WRONG_LABELS, ids=repr)
+], ids=repr)  # fmt: skip
 def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
-    """Boxes are written below a tracker's label, so that of a folder from elsewhere must not lead
-    out of it.
-    """
+    """Boxes are written below a label: that of a folder from elsewhere must not lead out of it."""
     out = tmp_path / "a/b/copy"
-    shutil.copytree(finished, out)
+    out.mkdir(parents=True)
+    shutil.copy(finished / "run.json", out)
 
     def rename(record):
         facts = record["trackers"].pop("identity") | {"label": label}
@@ -408,149 +304,108 @@ def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
     edit(out / "run.json", rename)
     for folder in (out, tmp_path / "a", tmp_path):  # boxes that would be found there
         shutil.copytree(finished / "boxes/identity", folder / "outside", dirs_exist_ok=True)
-    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    before = contents(tmp_path)
     code, printed, err = dcfnet("verify", out, "--sequences", "walk0")
-    assert (code, printed) == (
-        2,
-        "",
-    ) and "run.json is damaged: its trackers cannot be read (" in err
-    assert err.count("\n") == 1
-    assert {
-        path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()
-    } == before
+    assert (code, printed) == (2, "") and err.count("\n") == 1
+    assert "run.json is damaged: its trackers cannot be read (" in err
+    assert contents(tmp_path) == before
     with pytest.raises(ValueError, match="tracker"):
         TrackerSpec(label, "identity")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda r: r.update(trackers=[]), r"run.json is damaged: trackers is \[\]"),
-        (lambda r: r.update(sequences=["walk0"]), "run.json is damaged: sequences is"),
-        (lambda r: r.update(dataset=7), "run.json is damaged: dataset is 7"),
-        (lambda r: r.update(protocol=None), "run.json is damaged: protocol is None"),
-        (lambda r: r.update(rules={}), "run.json is damaged: rules is {}"),
-        (lambda r: r.update(protocol="../x"), "protocol must be one of ope, tre, sre, vot"),
-        (lambda r: r.update(rules="../x"), "unknown rules '../x'"),
-        (lambda r: r.update(sequences={"../walk0": 24}), "has no sequence ../walk0"),
-        (lambda r: r.update(trackers={}), "holds no tracker whose boxes can be compared"),
-        (lambda r: r["trackers"].update(identity=7), "its trackers cannot be read"),
-        (lambda r: r["trackers"]["identity"].pop("kind"), "its trackers cannot be read"),
-        (
-            lambda r: r["trackers"]["identity"].update(kind="x"),
-            "unknown tracker 'x'; known: dcfnet,",
-        ),
-        (lambda r: r["trackers"]["identity"].update(model=["x"]), "tracker settings must be words"),
-        (
-            lambda r: r["trackers"]["identity"].update(label="walk"),
-            "listed under other names than theirs",
-        ),
-    ],
-)
+def identity(record):
+    return record["trackers"]["identity"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda r: r.update(trackers=[]), r"run.json is damaged: trackers is \[\]"),
+    (lambda r: r.update(sequences=["walk0"]), "run.json is damaged: sequences is"),
+    (lambda r: r.update(protocol=None), "run.json is damaged: protocol is None"),
+    (lambda r: r.update(protocol="../x"), "protocol must be one of ope, tre, sre, vot"),
+    (lambda r: r.update(rules="../x"), "unknown rules '../x'"),
+    (lambda r: r.update(sequences={"../walk0": 24}), "has no sequence ../walk0"),
+    (lambda r: r.update(trackers={}), "holds no tracker whose boxes can be compared"),
+    (lambda r: r["trackers"].update(identity=7), "its trackers cannot be read"),
+    (lambda r: identity(r).pop("kind"), "its trackers cannot be read"),
+    (lambda r: identity(r).update(kind="x"), "unknown tracker 'x'; known: dcfnet,"),
+    (lambda r: identity(r).update(model=["x"]), "tracker settings must be words"),
+    (lambda r: identity(r).update(label="walk"), "listed under other names than theirs"),
+])  # fmt: skip
 def test_a_run_json_that_does_not_fit(finished, tmp_path, dcfnet, change, message):
-    shutil.copytree(finished, tmp_path / "copy")
-    edit(tmp_path / "copy/run.json", change)
-    code, printed, err = dcfnet("verify", tmp_path / "copy")
+    shutil.copy(finished / "run.json", tmp_path)
+    edit(tmp_path / "run.json", change)
+    code, printed, err = dcfnet("verify", tmp_path)
     assert (code, printed) == (2, "") and re.search(message, err) and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda r: r.update(trackers=[]),
-        lambda r: r["trackers"].update(identity=7),
-        lambda r: r["trackers"]["identity"].pop("sequences"),
-        lambda r: r["trackers"]["identity"]["sequences"].update(walk0=[1]),
-        lambda r: r["trackers"]["identity"]["sequences"]["walk0"].update(success="x"),
-        lambda r: r.pop("rules"),
-        lambda r: r.update(rules=[1]),
-        lambda r: r.update(dataset={}),
-        lambda r: r.pop("environment"),
-        lambda r: r["environment"].update(commit=None),
-        lambda r: r.update(protocol=None),
-    ],
-)
+@pytest.mark.parametrize("change", [
+    lambda r: r.update(trackers=[]),
+    lambda r: r["trackers"].update(identity=7),
+    lambda r: identity(r).pop("sequences"),
+    lambda r: identity(r)["sequences"].update(walk0=[1]),
+    lambda r: identity(r)["sequences"]["walk0"].update(success="x"),
+    lambda r: r.pop("rules"),
+    lambda r: r.update(rules=[1]),
+    lambda r: r.update(dataset={}),
+    lambda r: r.pop("environment"),
+    lambda r: r["environment"].update(commit=None),
+])  # fmt: skip
 def test_a_results_json_that_does_not_fit(finished, data, tmp_path, dcfnet, change):
     """Said before the run, not by a report that fails after it."""
-    (tmp_path / "other").mkdir()
-    shutil.copy(finished / "results.json", tmp_path / "other")
-    edit(tmp_path / "other/results.json", change)
-    words = ["--trackers", "identity", "--out", tmp_path / "out", "--compare", tmp_path / "other"]
+    shutil.copy(finished / "results.json", tmp_path)
+    edit(tmp_path / "results.json", change)
+    words = ["--trackers", "identity", "--out", tmp_path / "out", "--compare", tmp_path]
     code, printed, err = dcfnet("eval", data, *words)
     assert (code, printed) == (2, "") and "results.json is damaged: it lacks some of what" in err
     assert not (tmp_path / "out").exists()
 
 
 def test_verify_sees_other_weights(data, tmp_path, dcfnet):
-    from dcfnet_np import network, weights
-
     for seed in (1, 2):
-        weights.save_weights(
-            tmp_path / f"{seed}.h5",
-            weights.Weights("light", network.initialise("light", seed=seed)),
-        )
+        made = weights.Weights("light", network.initialise("light", seed=seed))
+        weights.save_weights(tmp_path / f"{seed}.h5", made)
     out, used = tmp_path / "out", tmp_path / "1.h5"
-    words = [
-        "--trackers",
-        f"ours=dcfnet:{used}",
-        "--sequences",
-        "walk0",
-        "--device",
-        "cpu",
-        "--out",
-        out,
-    ]
-    assert dcfnet("eval", data, *words)[0] == 0
-    os.replace(tmp_path / "2.h5", used)
+    words = ["--trackers", f"ours=dcfnet:{used}", "--sequences", "walk0", "--device", "cpu"]
+    assert dcfnet("eval", data, *words, "--out", out)[0] == 0
+    (tmp_path / "2.h5").replace(used)
     code, _, err = dcfnet("verify", out)
     assert code == 2 and "holds results of another ours" in err
 
 
-# --- the commands ---
+# --- the commands
 
 
 def test_skipped_trackers_are_named(data, tmp_path, dcfnet):
     words = ["--trackers", "identity,nano", "--sequences", "walk0", "--out", tmp_path / "out"]
-    code, out, err = dcfnet("eval", data, *words)
-    assert (
-        code == 0
-        and err == "dcfnet: warning: nano is skipped: no model file; name it: nano:FOLDER\n"
-    )
+    warning = "dcfnet: warning: nano is skipped: no model file; name it: nano:FOLDER\n"
+    code, _, err = dcfnet("eval", data, *words)
+    assert (code, err) == (0, warning)
     assert list(results.load_results(tmp_path / "out")["skipped"]) == ["nano"]
     assert "nano was skipped" in (tmp_path / "out/report.html").read_text()
-    code, _, err = dcfnet("eval", data, "--trackers", "nano", "--out", tmp_path / "none")
-    assert code == 2 and "no tracker is left to run" in err and not (tmp_path / "none").exists()
 
 
-def test_bad_words(data, tmp_path, dcfnet):
-    def fails(text, *words):
-        code, out, err = dcfnet("eval", *words)
-        assert (code, out) == (2, "") and text in err.splitlines()[-1]
-
-    fails("give --out DIR", data)
-    fails("unknown tracker 'x'", data, "--trackers", "x", "--out", tmp_path / "o")
-    fails("unknown rules 'x'", data, "--rules", "x", "--out", tmp_path / "o")
-    fails(
-        "has no sequence run",
-        data,
-        "--sequences",
-        "run",
-        "--trackers",
-        "identity",
-        "--out",
-        tmp_path / "o",
-    )
-    fails(
-        "two trackers are called identity",
-        data,
-        "--trackers",
-        "identity,identity",
-        "--out",
-        tmp_path / "o",
-    )
-    fails("has no results.json", data, "--compare", tmp_path, "--out", tmp_path / "o")
-    fails("not allowed with argument", data, "--workers", 2, "--dask", "x", "--out", tmp_path / "o")
+@pytest.mark.parametrize(("words", "text"), [
+    (["--trackers", "x"], "unknown tracker 'x'"),
+    (["--trackers", "nano"], "no tracker is left to run"),
+    (["--trackers", "identity,identity"], "two trackers are called identity"),
+    (["--trackers", "identity", "--sequences", "run"], "has no sequence run"),
+    (["--rules", "x"], "unknown rules 'x'"),
+    (["--compare", "."], "has no results.json"),
+    (["--workers", 2, "--dask", "x"], "not allowed with argument"),
+])  # fmt: skip
+def test_bad_words(data, tmp_path, dcfnet, words, text):
+    code, out, err = dcfnet("eval", data, *words, "--out", tmp_path / "o")
+    assert (code, out) == (2, "") and text in err.splitlines()[-1]
     assert not (tmp_path / "o").exists()
+
+
+def test_what_eval_needs(data, tmp_path, dcfnet, monkeypatch):
+    code, _, err = dcfnet("eval", data)
+    assert code == 2 and "give --out DIR" in err
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, _, err = dcfnet("eval", data, "--trackers", "identity", "--out", tmp_path / "out")
+    assert code == 2 and "a report needs jinja2; install the extra report" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_check(data, tmp_path, dcfnet):
@@ -563,31 +418,18 @@ def test_check(data, tmp_path, dcfnet):
 
 def test_score(finished, data, dcfnet, tmp_path):
     whole = results.load_results(finished)["trackers"]["gray-dcf"]["scores"]
-    code, out, _ = dcfnet("score", finished / "boxes/gray-dcf", data)
+    boxes = finished / "boxes/gray-dcf"
+    code, out, _ = dcfnet("score", boxes, data)
     assert code == 0 and f"success{' ' * 18}{whole['success']:.4f} (AUC)" in out
-    code, out, _ = dcfnet(
-        "score", finished / "boxes/gray-dcf/walk1.txt", data / "walk1", "--explain"
-    )
-    assert code == 0
+    code, out, _ = dcfnet("score", boxes / "walk1.txt", data / "walk1", "--explain")
     lines = out.splitlines()
-    assert lines[0].split() == ["otb", "got10k", "pytracking", "paper"]
+    assert code == 0 and lines[0].split() == ["otb", "got10k", "pytracking", "paper"]
     assert any(line.split() == ["statistic", "mean", "mean", "mean", "median"] for line in lines)
     assert lines[-1].startswith("paper: an inference")
-    code, _, err = dcfnet("score", finished / "boxes", data)
-    assert code == 2 and "has no file named like a sequence" in err
     (tmp_path / "short.txt").write_text("1,2,3,4\n")
-    code, _, err = dcfnet("score", tmp_path / "short.txt", data / "walk1")
-    assert code == 2 and "has 1 rows, walk1 has 24 frames" in err
-
-
-def test_labels_are_kept_apart():
-    specs = [parse_tracker("a=identity"), parse_tracker("a=gray-dcf")]
-    with pytest.raises(ValueError, match="two trackers are called a; give one another name"):
-        runner.available_trackers(specs)
-
-
-def test_a_report_without_its_packages(data, tmp_path, dcfnet, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    code, _, err = dcfnet("eval", data, "--trackers", "identity", "--out", tmp_path / "out")
-    assert code == 2 and "a report needs jinja2; install the extra report" in err
-    assert not (tmp_path / "out").exists()
+    for result, folder, text in [
+        (finished / "boxes", data, "has no file named like a sequence"),
+        (tmp_path / "short.txt", data / "walk1", "has 1 rows, walk1 has 24 frames"),
+    ]:
+        code, _, err = dcfnet("score", result, folder)
+        assert code == 2 and text in err
