@@ -1,4 +1,4 @@
-"""What our tracker is held against: OpenCV's trackers, hand-made features, and the first box kept."""
+"""What our tracker is held against: OpenCV's trackers, hand-made features, the first box kept."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`dcfnet score`: results by one or several sets of rules, side by side, and what tells them apart."""
+"""`dcfnet score`: results by several sets of rules side by side, and what tells them apart."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -196,6 +196,7 @@ def combine_sequences(parts: Sequence[SequenceScores], rules: Rules) -> tuple[Sc
         pooled = score_sequence([part.frames for part in counted], rules)
         return pooled.scores, pooled.curves
     statistic: Any = np.mean if rules.statistic == "mean" else np.median
-    scores = Scores(*(float(statistic(column)) for column in zip(*(p.scores for p in counted))))  # type: ignore[arg-type]
+    means: Any = [float(statistic(column)) for column in zip(*(part.scores for part in counted))]
+    scores = Scores(*means)
     curves = Curves(*(np.mean(column, axis=0) for column in zip(*(p.curves for p in counted))))
     return scores._replace(frames=sum(part.scores.frames for part in counted)), curves

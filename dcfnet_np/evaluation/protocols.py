@@ -6,7 +6,7 @@ that is not finite or has no positive size, is a failed frame and keeps the last
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -184,14 +184,15 @@ def run_tracker(
     boxes, states = np.full((count, 4), np.nan), np.full(count, UNKNOWN, np.int8)
     times, decoding = np.full((2, count), np.nan)
 
-    def timed(index: int, function: Callable[[np.ndarray], Any]) -> Any:
+    def step(index: int, given: Box | None = None) -> Any:
+        """Start the tracker from a box, or ask it for one."""
         began = time.perf_counter()
         frame = sequence.frame(first + index)
         decoded = time.perf_counter()
-        answer = function(frame)
+        box = tracker.update(frame) if given is None else tracker.init(frame, given)
         times[index] = time.perf_counter() - decoded
         decoding[index] = decoded - began
-        return answer
+        return box
 
     def overlap_at(index: int) -> float:
         return overlap_in_frame(sequence, first + index, boxes[index], frame_size)
@@ -199,7 +200,7 @@ def run_tracker(
     next_start: int | None = 0
     for index in range(count):
         if next_start is None:
-            box = timed(index, tracker.update)
+            box = step(index)
             if box is None or not is_box([box])[0]:
                 box = boxes[index - 1]  # a failed frame keeps the last box
             boxes[index], states[index] = box, BOX
@@ -208,7 +209,7 @@ def run_tracker(
                 next_start = index + VOT_SKIP
         elif index == 0 or (index >= next_start and there[index]):
             given = _as_box(truth[index]) if index else segment.box
-            timed(index, lambda frame, box=given: tracker.init(frame, box))
+            step(index, given)
             boxes[index], states[index] = given, STARTED
             next_start = None
     return Trajectory(boxes, times, decoding, states)

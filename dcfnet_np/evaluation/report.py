@@ -139,7 +139,7 @@ def compare_results(results: Results, other: Results) -> dict[str, Any]:
         raise ValueError("VOT runs are not compared: --compare takes runs of ope, tre or sre")
     warnings = [] if here == there else [f"The protocols differ: {here} here, {there} there."]
     rules = other["rules"]
-    pairs = [(k, v, rules[k]) for k, v in results["rules"].items() if rules.get(k) != v]
+    pairs = [(k, v, rules.get(k)) for k, v in results["rules"].items() if rules.get(k) != v]
     if pairs:
         differing = ", ".join(f"{k} ({ours}, {theirs})" for k, ours, theirs in pairs)
         warnings.append(f"The rules differ in {differing}.")

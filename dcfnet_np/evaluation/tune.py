@@ -41,7 +41,6 @@ from .trackers import TrackerSpec, make_tracker
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.distributions import BaseDistribution
 
 OTB = get_rules("otb")
 TOLD_SETTINGS = ("search", "starts", "frames", "strides", "seed", "data_digest")  # in best.json
@@ -49,13 +48,12 @@ TOLD_SETTINGS = ("search", "starts", "frames", "strides", "seed", "data_digest")
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What is searched, and how it is judged.
+    """What is searched, and how it is judged.  ValueError for what stands twice, or a bad seed.
 
     preset: its text, as `get_preset` takes it.  weights: names or files.
     search: FIELD=LOW:HIGH[:log], =LOW:HIGH:STEP or =A|B|C, with commas between.
     starts: runs a sequence and stride.  frames: the most of a run; None: to the sequence's end.
     strides: each sequence is run at every so many frames, backwards where negative.
-    Raises ValueError for weights or strides that are there twice, and for a bad stride or seed.
     """
 
     search: str
@@ -103,8 +101,8 @@ def paired_difference(base: ScoredTrial, best: ScoredTrial) -> tuple[float, floa
 # --- the space
 
 
-def parse_search_space(text: str, preset: str) -> "dict[str, BaseDistribution]":
-    """The fields of a search with what they may be.
+def parse_search_space(text: str, preset: str) -> dict[str, Any]:
+    """The fields of a search with optuna's distributions of what they may be.
 
     ValueError, one line, for what no trial could use.
     """
@@ -123,11 +121,11 @@ def parse_search_space(text: str, preset: str) -> "dict[str, BaseDistribution]":
             raise ValueError(f"--search {part}: {error}") from None
     # Rules of a preset join at most neighbouring fields, so the corners and each single value show
     # what is wrong.
-    axes = [_values(axis) for axis in space.values()]
-    corners = itertools.product(*((values[0], values[-1]) for values in axes))
+    axes = {name: _values(axis) for name, axis in space.items()}
+    corners = itertools.product(*((axis[0], axis[-1]) for axis in axes.values()))
     allowed = [dict(zip(space, corner)) for corner in corners]
-    for name, values in zip(space, axes):
-        allowed += [allowed[0] | {name: value} for value in values]
+    singles = [{name: value} for name, axis in axes.items() for value in axis]
+    allowed += [allowed[0] | single for single in singles]
     for fields in allowed:
         try:
             dataclasses.replace(base, **fields)
@@ -199,10 +197,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         settings = {
             "preset": {**dataclasses.asdict(self.base), "name": ""},
             "search": "".join(config.search.split()),
-            "starts": config.starts,
-            "frames": config.frames,
-            "strides": config.strides,
-            "seed": config.seed,
+            **{name: getattr(config, name) for name in ("starts", "frames", "strides", "seed")},
             "weights": {name: weights.parameter_digest(each) for name, each in used.items()},
             "sequences": [sequence.name for sequence in self.sequences],
             "data_digest": digest_sequences(self.sequences),
@@ -252,8 +247,8 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         """
         from optuna.trial import TrialState
 
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)  # it was cut, and is done again
+        for cut in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(cut.number, state=TrialState.FAIL)  # it is done again
         with contextlib.ExitStack() as stack:
             map_ = stack.enter_context(worker_pool(workers)).map if workers > 1 else map
             while len(self.trials()) < trials:
@@ -270,8 +265,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
 
         done, base = self.trials(), vars(self.base)
         if not done:
-            # Not drawn, since the preset may lie outside what is searched; optuna learns from what
-            # lies inside.
+            # Not drawn, for it may lie outside what is searched; optuna learns from what is inside.
             inside = {n: axis for n, axis in self.space.items() if _holds(axis, base[n])}
             scores = measure(self._jobs({}))
             trial = create_trial(
@@ -295,7 +289,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         self, jobs: list[Job], map_: Callable[..., Any], progress: Callable[[int], None]
     ) -> np.ndarray:
         """AUC of each weights and sequence, means over its runs: (weights, sequences)."""
-        # workers end at about the same time
+        # the longest first: workers end at about the same time
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index].frames)
         scores = np.empty(len(jobs))
         try:
@@ -315,8 +309,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
         """All runs of a trial: weights, then sequences, then their runs."""
         specs = [self._spec(name, fields) for name in self.config.weights]
-        runs = list(itertools.chain.from_iterable(self.runs))
-        return [Job(spec, *run) for spec in specs for run in runs]
+        return [Job(spec, *run) for spec in specs for runs in self.runs for run in runs]
 
     def write_files(self) -> None:
         """best.json and trials.csv."""
@@ -374,8 +367,8 @@ def _score_job(job: Job) -> float:
     try:
         return run_and_score(make_tracker(job.spec), job.sequence, job.segment, OTB)
     except Exception as error:
-        what = f"{job.spec.label} on {job.sequence.name}"
-        raise RunError(f"{what}: {type(error).__name__}: {error}") from error
+        where = f"{job.spec.label} on {job.sequence.name}"
+        raise RunError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _open_study(path: Path) -> "Study":
@@ -425,8 +418,7 @@ def search_table(search: PresetSearch) -> list[tuple[str, ...]]:
     base, best = search.trials()[0], search.best()
     parts = [([sequence.name for sequence in search.sequences], 0)]
     if len(search.config.weights) > 1:
-        # RUN/weights.h5
-        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]
+        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]  # RUN/FILE
         parts.append(([f"mean, {name}" for name in short], 1))
     rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
     for names, axis in parts:
@@ -438,11 +430,8 @@ def search_table(search: PresetSearch) -> list[tuple[str, ...]]:
 
 def trial_line(trial: ScoredTrial, best: ScoredTrial) -> str:
     """A trial in a line, beside the best one so far."""
-    words = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in trial.fields.items()
-    ]
-    settings = ", ".join(words) or "the preset as it is"
+    fields = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in trial.fields.items()}
+    settings = ", ".join(f"{n} {v}" for n, v in fields.items()) or "the preset as it is"
     line = f"trial {trial.number}: {trial.score:.4f} with {settings}"
     return f"{line}; best {best.score:.4f}, trial {best.number}"
 
@@ -455,7 +444,7 @@ def search_verdict(search: PresetSearch) -> str:
     mean, error = paired_difference(base, best)
     if np.isnan(error):
         return f"difference {mean:+.4f} on one sequence: that may be chance"
-    count = f"over {len(search.sequences)} sequences"
+    count = len(search.sequences)
+    line = f"difference {mean:+.4f}, standard error {error:.4f} over {count} sequences"
     noise = mean < 2 * error
-    judged = ": no more than noise may give" if noise else "; the best of many is flattered"
-    return f"difference {mean:+.4f}, standard error {error:.4f} {count}{judged}"
+    return line + (": no more than noise may give" if noise else "; the best of many is flattered")
