@@ -1,9 +1,8 @@
-"""Scores by their toolkits' own definitions, written once more in plain Python, on boxes of every
-awkward kind.
-"""
+"""Scores by their toolkits' own definitions, written once more in plain Python."""
 
 import dataclasses
 import math
+import operator
 import statistics
 
 import numpy as np
@@ -41,9 +40,7 @@ def test_every_field_of_a_set(name):
 
 
 def awkward(seed, count):
-    """(boxes, truth), 0-based: lost and failed frames, hidden targets, truth that reaches out of
-    the frame.
-    """
+    """(boxes, truth), 0-based: lost, failed and hidden frames, truth that leaves the frame."""
     rng = np.random.default_rng(seed)
     truth = np.column_stack(
         [rng.uniform(2, 80, (count, 2)), rng.uniform(8, 40, count), rng.uniform(15, 60, count)]
@@ -101,14 +98,14 @@ def share(hits):
     return sum(hits) / len(hits)
 
 
-def measures(rows, missed=()):
+def measures(rows, missed=(), above=operator.gt, within=operator.le):
     """Of (overlap, error, normalised error) of each frame; missed: those of absent frames."""
     every = [*rows, *missed]
     return {
         "success": share(row[0] > t / 20 for row in every for t in range(21)),
-        "op": share(row[0] > 0.5 for row in every),
-        "dp": share(row[1] <= 20 for row in every),
-        "normalised_precision": share(row[2] <= 0.2 for row in every),
+        "op": share(above(row[0], 0.5) for row in every),
+        "dp": share(within(row[1], 20) for row in every),
+        "normalised_precision": share(within(row[2], 0.2) for row in every),
         "cle": statistics.fmean(row[1] for row in rows),
         "overlap": statistics.fmean(row[0] for row in rows),
         "frames": len(every),
@@ -130,18 +127,9 @@ def pytracking(boxes, truth):
 def paper(boxes, truth):
     """Corners taken for centres, so a box lies around its corner."""
     pairs = [(box, there) for box, there in zip(repaired(boxes, None), truth) if good(there)]
-    overlaps = [overlap(*((x - w / 2, y - h / 2, w, h) for x, y, w, h in pair)) for pair in pairs]
-    corners = [math.hypot(box[0] - there[0], box[1] - there[1]) for box, there in pairs]
-    parts = [math.hypot((b[0] - t[0]) / t[2], (b[1] - t[1]) / t[3]) for b, t in pairs]
-    return {
-        "success": share(value > t / 20 for value in overlaps for t in range(21)),
-        "op": share(value >= 0.5 for value in overlaps),
-        "dp": share(value < 20 for value in corners),
-        "normalised_precision": share(value < 0.2 for value in parts),
-        "cle": statistics.fmean(corners),
-        "overlap": statistics.fmean(overlaps),
-        "frames": len(pairs),
-    }
+    around = [[(x - w / 2, y - h / 2, w, h) for x, y, w, h in pair] for pair in pairs]
+    rows = [(overlap(*pair), *errors(*pair)) for pair in around]
+    return measures(rows, above=operator.ge, within=operator.lt)
 
 
 def cut(box):
@@ -151,25 +139,14 @@ def cut(box):
 
 def got10k(sequences):
     """Over the frames of all sequences, the first of each left out."""
-    pairs = [
-        pair for boxes, truth in sequences for pair in list(zip(boxes, truth))[1:] if good(pair[1])
-    ]
-    overlaps = [
-        overlap(cut(box), cut(there)) if good(box) and good(cut(box)) else 0 for box, there in pairs
-    ]
-    found = [
-        errors(box, there) if np.isfinite(box).all() else (math.inf, math.inf)
-        for box, there in pairs
-    ]
-    return {
-        "success": statistics.fmean(overlaps),
-        "op": share(value > 0.5 for value in overlaps),
-        "dp": share(pixels <= 20 for pixels, _ in found),
-        "normalised_precision": share(parts <= 0.2 for _, parts in found),
-        "cle": math.inf,  # of a frame without a box
-        "overlap": statistics.fmean(overlaps),
-        "frames": len(pairs),
-    }
+    pairs = [pair for boxes, truth in sequences for pair in list(zip(boxes, truth))[1:]]
+    rows = []
+    for box, there in pairs:
+        if good(there):
+            met = overlap(cut(box), cut(there)) if good(box) and good(cut(box)) else 0
+            far = errors(box, there) if np.isfinite(box).all() else (math.inf, math.inf)
+            rows.append((met, *far))
+    return measures(rows) | {"success": statistics.fmean(row[0] for row in rows)}
 
 
 def scored(name):
@@ -214,9 +191,7 @@ def test_the_sets_differ_on_these_boxes():
 
 
 def test_normalised_precision_by_hand():
-    """Errors over the truth's width and height, apart; 40 x 10 here, while the results are of other
-    sizes.
-    """
+    """Errors over the truth's width and height, apart: 40 x 10 here, results have other sizes."""
     truth = np.array([[100, 100, 40, 10]] * 6, float)
     # .2, .2, .2121, .25, .25, .2059
     centres = [(8, 0), (0, 2), (6, 1.5), (0, 2.5), (10, 0), (4, 1.8)]
@@ -250,9 +225,7 @@ def test_precision_is_read_at_20_pixels():
 
 
 def expected_overlap(overlaps, states):
-    """VOT2015's curve: runs are cut where a tracker is started anew, and those before count as zero
-    ever after.
-    """
+    """VOT2015's curve: runs are cut at each new start, and count as zero ever after."""
     longest = max(map(len, overlaps))
     runs = []
     for values, state in zip(overlaps, states):
