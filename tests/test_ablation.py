@@ -12,7 +12,7 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np import network, weights
 from dcfnet_np.evaluation import results
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
