@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ from .result_files import read_vot, unsupervised_states
 from .rules import get_rules
 from .trackers import TrackerSpec, describe_tracker, make_tracker
 from .vot import BOX
+
+Answers = Iterator[tuple["Job", Callable[[], Trajectory]]]
 
 DASK_TIMEOUT = 10  # seconds for a scheduler to answer
 DIED = "a worker process died (out of memory?); the same command goes on from here"
@@ -162,13 +164,12 @@ def run_jobs(
     """
     failed: list[str] = []
     with contextlib.ExitStack() as stack:
-        if dask is not None:
-            answers = stack.enter_context(_on_dask(jobs, dask))
-        elif workers > 1:
-            executor = stack.enter_context(worker_pool(workers))
-            answers = _completed({executor.submit(run_job, job): job for job in jobs})
-        else:
-            answers = ((job, functools.partial(run_job, job)) for job in jobs)
+        answers: Answers = ((job, functools.partial(run_job, job)) for job in jobs)
+        if dask is not None or workers > 1:
+            pool = worker_pool(workers) if dask is None else _dask_pool(dask)
+            executor, cores = stack.enter_context(pool), None if dask is None else 1
+            futures = {executor.submit(run_job, job, cores): job for job in jobs}
+            answers = ((futures.pop(each), each.result) for each in as_completed([*futures]))
         for job, get in answers:
             try:
                 found = get()
@@ -183,30 +184,20 @@ def run_jobs(
         raise RunError(f"{failed[0]}{more}; the other results are kept")
 
 
-Answers = Iterator[tuple[Job, Callable[[], Trajectory]]]
-
-
-def _completed(futures: dict[Future[Trajectory], Job]) -> Answers:
-    for future in as_completed(list(futures)):
-        yield futures.pop(future), future.result
-
-
 @contextlib.contextmanager
-def _on_dask(jobs: Sequence[Job], address: str) -> Iterator[Answers]:
+def _dask_pool(address: str) -> Iterator[Executor]:
     try:
-        import distributed
+        from distributed import Client
     except ImportError:
         advice = "install the extra dask: pip install '.[dask]'"
         raise ValueError(f"--dask needs dask.distributed; {advice}") from None
     try:
-        client = distributed.Client(address, timeout=DASK_TIMEOUT)
+        client = Client(address, timeout=DASK_TIMEOUT)
     except (OSError, ValueError) as error:
         what = f"no Dask scheduler answers at {address} ({error})"
         raise ValueError(f"{what}; start one: dask scheduler") from None
     with client:
-        futures = {client.submit(run_job, job, 1, pure=False): job for job in jobs}
-        done = distributed.as_completed(futures)
-        yield ((futures[future], future.result) for future in done)
+        yield client.get_executor(pure=False)
 
 
 # --- run.json
