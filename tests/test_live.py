@@ -31,9 +31,10 @@ from dcfnet_np.vision.draw import (
     draw_trail,
     response_inset,
 )
+from dcfnet_np.vision.frames import Frame
 from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
-from dcfnet_np.vision.sources import Frame, open_source
+from dcfnet_np.vision.sources import open_source
 
 BOX = "20,10,16,12"
 

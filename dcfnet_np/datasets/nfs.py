@@ -1,5 +1,4 @@
-"""Need for Speed: 30/NAME.txt and 30/NAME/, likewise 240, in a folder for each video; taken to
-count from 0.
+"""Need for Speed: 30/NAME.txt and 30/NAME/, likewise 240, in a folder for each video; from 0.
 
 A row has VATIC's columns: track, x1, y1, x2, y2, frame, lost, occluded, generated, "label"; there
 is no target where `lost` is 1.  Source: https://github.com/cvondrick/vatic, readme, which counts
@@ -51,8 +50,6 @@ def _read_rows(path: Path) -> np.ndarray:
             raise ValueError(f"{where}: expected nine numbers and a label, got {len(words)} words")
         if words:
             rows.append(parse_numbers(words, where))
-    if len({row[0] for row in rows}) != 1:
-        raise ValueError(
-            f"{path}: expected the rows of one track, got {len({row[0] for row in rows})} tracks"
-        )
+    if (count := len({row[0] for row in rows})) != 1:
+        raise ValueError(f"{path}: expected the rows of one track, got {count} tracks")
     return np.array(rows)

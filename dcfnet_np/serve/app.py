@@ -46,11 +46,12 @@ from ..multi_tracker import MultiTracker
 from ..track import Step, follow
 from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
 from ..vision.boxes import Box, check_box
-from ..vision.containers import count_packets
 from ..vision.draw import STATES
+from ..vision.frames import Frame
 from ..vision.images import decode_image
 from ..vision.read_ahead import ReadAhead
-from ..vision.sources import Frame, open_source
+from ..vision.sources import open_source
+from ..vision.video import count_packets
 
 PAGE = Path(__file__).parent / "page"
 KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
