@@ -1,14 +1,9 @@
 """From result files to results.json: every figure, the configuration, the environment."""
 
-import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, backend, datasets
-from ..files import replacing
+from .. import datasets
+from ..support.files import replacing
+from ..support.machine import describe_machine
 from .metrics import NORMALISED_THRESHOLDS, Scores, SequenceScores, combine_sequences
 from .protocols import Trajectory, is_annotated, score_runs
 from .rules import Rules, get_rules
@@ -72,7 +68,7 @@ def build_results(
         "unscored": [sequence.name for sequence in sequences if not is_annotated(sequence)],
         "skipped": skipped,
         "workers": workers,
-        "environment": environment(),
+        "environment": describe_machine(),
     }
 
 
@@ -196,34 +192,6 @@ def digest_files(files: Sequence[Path]) -> str:
         total.update(f"{file.name}\n".encode())
         total.update(file.read_bytes())
     return total.hexdigest()
-
-
-def environment() -> dict[str, Any]:
-    """Versions, processor and commit: what may change a box or a time."""
-    import cv2
-
-    packages = {"opencv": cv2.__version__}  # it comes as one of several packages
-    for name in ("numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            packages[name] = importlib.metadata.version(name)
-    root, commit = Path(__file__).parents[2], ""
-    if (root / ".git").exists():
-        words = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        with contextlib.suppress(OSError):
-            commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-    ours = ("OPENBLAS_", "DCFNET_")
-    return {
-        "dcfnet_np": __version__,
-        "commit": commit.strip(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": backend.processor(),
-        "cores": backend.usable_cores(),
-        "packages": packages,
-        "variables": {
-            k: v for k, v in os.environ.items() if k.startswith(ours) and "DATA" not in k
-        },
-    }
 
 
 def _sequence_facts(sequence: datasets.Sequence) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
-from ..files import make_folder, only_writer, replacing
+from ..support.files import make_folder, only_writer, replacing
+from ..support.workers import hold_threads, worker_pool
 from ..vision.box_files import read_boxes, split_rows
 from ..vision.boxes import to_otb
-from ..workers import hold_threads, worker_pool
 from .baselines import Unavailable
 from .protocols import Segment, Trajectory, plan_segments, run_tracker
 from .result_files import read_vot, unsupervised_states

@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import __version__, datasets, weights
-from ..files import check_output, make_folder, only_writer, replacing
 from ..presets import PRESETS, get_preset, join, parse_field, split
-from ..workers import worker_pool
+from ..support.files import check_output, make_folder, only_writer, replacing
+from ..support.workers import worker_pool
 from .protocols import even_segments, is_annotated, run_and_score
 from .rules import get_rules
 from .runner import DIED, Job, RunError

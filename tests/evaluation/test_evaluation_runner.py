@@ -14,10 +14,12 @@ import pytest
 from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
-from dcfnet_np import backend, datasets, network, weights, workers
+from dcfnet_np import datasets, network, weights
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import results, runner
 from dcfnet_np.evaluation.trackers import TrackerSpec
+from dcfnet_np.support.machine import usable_cores
+from dcfnet_np.support.workers import hold_threads
 from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
@@ -128,8 +130,8 @@ def test_workers_share_the_cores(monkeypatch):
     monkeypatch.setenv("DCFNET_CORES", "")  # hold_threads sets it; put back by monkeypatch
     blas, opencv = threadpoolctl.threadpool_info(), cv2.getNumThreads()
     try:
-        workers.hold_threads(1)
-        assert backend.usable_cores() == 1 and cv2.getNumThreads() == 1
+        hold_threads(1)
+        assert usable_cores() == 1 and cv2.getNumThreads() == 1
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
     finally:
         cv2.setNumThreads(opencv)
