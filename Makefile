@@ -82,7 +82,7 @@ vot-environment:
 # DATA: a folder of sequences; RELEASED: the authors' param.pth, for its row.
 TABLE ?= out/baselines
 baselines: $(BASELINES)/.ready
-	OPENBLAS_NUM_THREADS=1 $(BASELINES)/bin/python -m pytest tests/test_evaluation_baselines.py
+	OPENBLAS_NUM_THREADS=1 $(BASELINES)/bin/python -m pytest tests/evaluation/test_evaluation_baselines.py
 	@if [ -n "$(DATA)" ]; then set -ex; mkdir -p $(TABLE); \
 	  if [ -n "$(RELEASED)" ]; then $(BASELINES)/bin/dcfnet convert "$(RELEASED)" $(TABLE)/param.h5; \
 	    released=,released=dcfnet:$(TABLE)/param.h5:pytorch; fi; \

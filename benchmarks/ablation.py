@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     if code:
         return code
     try:
-        content = report(results.load_scored(args.out), list(run), args.preset)
+        content = report(results.load_scored_results(args.out), list(run), args.preset)
     except ValueError as error:
         parser.error(str(error))
     print(tables(content))

@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="a Markdown file whose table is written anew")
     args = parser.parse_args(argv)
     try:
-        content = [report(results.load_scored(folder)) for folder in args.folders]
+        content = [report(results.load_scored_results(folder)) for folder in args.folders]
         page.check(args.json, args.page, MARKS)
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -12,7 +12,7 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np import network, weights
 from dcfnet_np.evaluation import results
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
@@ -49,7 +49,10 @@ def test_both_tables(ablation, tmp_path):
     ]
     assert ablation.main(words) == 0
 
-    content, found = json.loads((tmp_path / "a.json").read_text()), results.load(tmp_path / "out")
+    content, found = (
+        json.loads((tmp_path / "a.json").read_text()),
+        results.load_results(tmp_path / "out"),
+    )
     assert [row["label"] for row in content["networks"]] == ["conv1", "conv1-dilation", "conv2"]
     assert [row["receptive_field"] for row in content["networks"]] == [5, 7, 9]
     assert [row["scales"] for row in content["scales"]] == [1, 3, 5, 7]

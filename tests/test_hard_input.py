@@ -416,7 +416,7 @@ def test_a_validation_flag_that_is_neither(crops_file):
 
 @pytest.mark.parametrize("text", ["[1]", "7", "{}", "[" * 100_000, '{"format": 1}', "\x80"])
 def test_results_that_are_none(tmp_path, text):
-    for name, read in (("results.json", results.load), ("run.json", runner.read_record)):
+    for name, read in (("results.json", results.load_results), ("run.json", runner.read_record)):
         (tmp_path / name).write_text(text, encoding="latin-1")
         refused(read, tmp_path, match=name)
 

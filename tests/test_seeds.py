@@ -11,7 +11,7 @@ from scenes import make_sequence, write_sequence
 
 from dcfnet_np import network, weights
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import numpy as np
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array, Device, array_module, to_numpy
-from dcfnet_np.evaluation.runner import hold_threads
 from dcfnet_np.support.machine import allowed_cores
+from dcfnet_np.support.workers import hold_threads
 
 Value = TypeVar("Value")
 # set by Open MPI; MPICH, Intel MPI; PMIx, Slurm

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import protocols
-from dcfnet_np.evaluation.baselines import Boxes
-from dcfnet_np.evaluation.metrics import get_rules
+from dcfnet_np.evaluation.rules import get_rules
+from dcfnet_np.evaluation.trackers import BoxTracker
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.parallel import Processes
 from dcfnet_np.weights import Weights
@@ -40,8 +40,8 @@ def track_sequences(
     """
     rules, mine = get_rules("otb"), dict[str, float]()
     for sequence in sequences[processes.rank :: processes.size]:
-        (segment,) = protocols.segments(sequence, "ope", rules)
-        tracker = Boxes(Tracker(weights, preset, device))
-        mine[sequence.name] = protocols.success(tracker, sequence, segment, rules)
+        (segment,) = protocols.plan_segments(sequence, "ope", rules)
+        tracker = BoxTracker(Tracker(weights, preset, device))
+        mine[sequence.name] = protocols.run_and_score(tracker, sequence, segment, rules)
     scores = {name: score for part in processes.gather(mine) for name, score in part.items()}
     return {sequence.name: scores[sequence.name] for sequence in sequences}

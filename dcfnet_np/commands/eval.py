@@ -1,13 +1,13 @@
 """`dcfnet eval`: trackers over a data set, or what is wrong with a copy of one."""
 
 import argparse
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from .. import datasets
-from ..evaluation import baselines, report, results, runner
-from ..evaluation.metrics import get_rules
+from ..evaluation import report, results, runner
+from ..evaluation.rules import get_rules
+from ..evaluation.trackers import parse_tracker
 from ..support.errors import Failed
 from . import common
 
@@ -52,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         raise ValueError("give --out DIR for the results, or --check to look at the data set only")
     get_rules(args.rules)
-    report.check_installed()  # now rather than after the run
-    other = None if args.compare is None else results.load(args.compare)
-    parsed = [baselines.parse(t, args.weights, args.preset, args.device) for t in args.trackers]
-    specs, skipped = runner.available(parsed)
+    report.check_report_packages()  # now rather than after the run
+    other = None if args.compare is None else results.load_results(args.compare)
+    parsed = [parse_tracker(t, args.weights, args.preset, args.device) for t in args.trackers]
+    specs, skipped = runner.available_trackers(parsed)
     for label, reason in skipped.items():
         common.warn(f"{label} is skipped: {reason}")
     if not specs:
@@ -64,19 +64,17 @@ def run(args: argparse.Namespace) -> int:
     for sequence in sequences:
         for note in sequence.notes:
             common.warn(f"{sequence.name}: {note}")
-    names = None if args.sequences is None else tuple(args.sequences)
-    config = runner.Config(
-        args.dataset, tuple(specs), args.protocol, args.rules, names, args.attributes
-    )
-    jobs = run_jobs(config, args.out, specs, sequences, args)
+    options = (args.protocol, args.rules, args.attributes)
+    evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
+    jobs = run_with_bar(evaluation, args.out, args)
     how = f"{args.workers} process{'es' if args.workers > 1 else ''}"
     if args.dask:
         how = f"Dask at {args.dask}"
-    found = results.build(config, args.out, specs, sequences, jobs, skipped, how)
-    results.write(args.out / "results.json", found)
-    report.write(args.out, results.load(args.out), jobs, other)
-    common.print_table(results.table(found))
-    if line := results.unscored(found["unscored"], len(sequences)):
+    found = results.build_results(evaluation, args.out, jobs, skipped, how)
+    results.write_results(args.out / "results.json", found)
+    report.write_report(args.out, results.load_results(args.out), jobs, other)
+    common.print_table(results.results_table(found))
+    if line := results.unscored_line(found["unscored"], len(sequences)):
         server = f"; {args.out / 'got10k'} has the files for a server"
         print(line + (server if args.protocol == "ope" else ""))
     if args.protocol == "vot" and len(sequences) < 60:
@@ -85,12 +83,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_jobs(
-    config: runner.Config,
-    out: Path,
-    specs: Sequence[baselines.Spec],
-    sequences: Sequence[datasets.Sequence],
-    args: argparse.Namespace,
+def run_with_bar(
+    evaluation: runner.Evaluation, out: Path, args: argparse.Namespace
 ) -> list[runner.Job]:
     """Run what is not there yet, with a bar of frames on a terminal; returns all jobs."""
     with common.progress_bar(unit="frame", smoothing=0.05) as bar:
@@ -104,7 +98,7 @@ def run_jobs(
                 bar.update(frames)
 
         try:
-            return runner.evaluate(config, out, specs, sequences, args.workers, args.dask, progress)
+            return runner.run_evaluation(evaluation, out, args.workers, args.dask, progress)
         except KeyboardInterrupt:
             bar.close()
             raise Failed(

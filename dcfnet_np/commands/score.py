@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from .. import datasets
-from ..evaluation import explain, result_files, results
-from ..evaluation.metrics import RULES, get_rules
+from ..evaluation import compare_rules, result_files, results
 from ..evaluation.protocols import is_annotated
+from ..evaluation.rules import RULES, get_rules
 from . import common
 
 
@@ -29,15 +29,18 @@ def run(args: argparse.Namespace) -> int:
     missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
     if missing:
         count = f"{len(missing)} of {len(sequences)}"
-        common.warn(f"no result for {count} sequences: {results.few(missing)}")
+        common.warn(f"no result for {count} sequences: {results.first_names(missing)}")
     supervised = any(result_files.is_supervised(result) for _, result in pairs)
-    common.print_table(explain.vot_table(pairs) if supervised else explain.table(pairs, rules))
-    if line := results.unscored([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
+    if supervised:
+        common.print_table(compare_rules.vot_table(pairs))
+    else:
+        common.print_table(compare_rules.score_table(pairs, rules))
+    if line := results.unscored_line([s.name for s, _ in pairs if not is_annotated(s)], len(pairs)):
         print(line)
     if supervised:
         print("started again after failures, so VOT's measures apply and the rules do not")
     elif args.explain:
         print()
-        common.print_table(explain.conventions(rules))
-        print(f"\n{explain.INFERRED}")
+        common.print_table(compare_rules.differing_conventions(rules))
+        print(f"\n{compare_rules.INFERRED}")
     return 0

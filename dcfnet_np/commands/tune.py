@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     """Search on from what --out holds; a line for each trial."""
     weights, strides = tuple(args.weights), tuple(args.strides)
     settings = (args.starts, args.frames, args.seed, args.device, strides)
-    config = tune.Config(args.search, args.preset, weights, *settings)
-    tune.parse_search(config.search, config.preset)  # before the sequences, which may be many
+    config = tune.SearchConfig(args.search, args.preset, weights, *settings)
+    tune.parse_search_space(config.search, config.preset)  # before the sequences, which may be many
     sequences = datasets.load_dataset(args.dataset, args.sequences)
-    search = tune.Search(config, sequences, args.out)
+    search = tune.PresetSearch(config, sequences, args.out)
     done, began = len(search.trials()), time.monotonic()
     with search, common.progress_bar(unit="frame", smoothing=0.05) as bar:
         bar.reset(search.frames() * args.trials)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             for trial in search.run(args.trials, args.workers, bar.update):
                 a_trial = (time.monotonic() - began) / (trial.number + 1 - done)
                 left = tqdm.format_interval(a_trial * (args.trials - trial.number - 1))
-                line = f"{tune.describe(trial, search.best())}; {left} left"
+                line = f"{tune.trial_line(trial, search.best())}; {left} left"
                 bar.write(line, file=sys.stdout)
                 sys.stdout.flush()
         except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             ) from None
         except runner.RunError as error:
             raise Failed(str(error)) from error
-    common.print_table(tune.table(search))
-    print(tune.verdict(search))
+    common.print_table(tune.search_table(search))
+    print(tune.search_verdict(search))
     print(f"wrote {args.out / 'best.json'} and {args.out / 'trials.csv'}")
     return 0

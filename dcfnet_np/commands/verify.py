@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 
 from .. import datasets
-from ..evaluation import baselines, runner
+from ..evaluation import runner
+from ..evaluation.trackers import RANDOM
 from ..support.errors import Failed
 from . import common
-from .eval import add_run_options, run_jobs
+from .eval import add_run_options, run_with_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,25 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it into a temporary folder, and say what differs."""
     record = runner.read_record(args.out)
-    specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
+    specs = [spec for spec in runner.recorded_trackers(record) if spec.kind not in RANDOM]
     for label in sorted(set(record["trackers"]) - {spec.label for spec in specs}):
         common.warn(f"{label} draws random numbers and is not compared")
     if not specs:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])
     sequences = datasets.load_dataset(record["dataset"], names)
-    config = runner.Config(
-        record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names)
-    )
-    for job in runner.plan(config, specs, sequences):
+    options = (record["protocol"], record["rules"])
+    evaluation = runner.Evaluation(record["dataset"], specs, sequences, *options)
+    for job in runner.plan_jobs(evaluation):
         if not runner.box_file(args.out, job).is_file():
             missing = f"{job.spec.label} on {job.stem}"
             raise ValueError(f"{args.out} has no boxes of {missing}; finish that run first")
     with tempfile.TemporaryDirectory() as folder:
         # says so when weights or settings have changed
-        runner.remember(args.out, config, specs, sequences)
-        jobs = run_jobs(config, Path(folder), specs, sequences, args)
-        compared = runner.verify(args.out, Path(folder), jobs)
+        runner.write_record(args.out, evaluation)
+        jobs = run_with_bar(evaluation, Path(folder), args)
+        compared = runner.compare_jobs(args.out, Path(folder), jobs)
     different = [each for each in compared if not each.identical]
     bad = [each for each in different if not args.tolerance or each.pixels > args.tolerance]
     for each in bad:

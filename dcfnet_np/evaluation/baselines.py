@@ -1,40 +1,105 @@
-"""Trackers by name, for evaluation: our own, OpenCV's, and correlation filters on hand-made
-features.
-
-    dcfnet[:WEIGHTS[:PRESET]]   our tracker; weights are a packaged name or a file, PRESET may be a .json file, and
-                                NAME:FIELD=VALUE changes a field
-    hog-dcf, gray-dcf           the same tracker on 31-channel HOG, or on gray values, instead of learnt features
-    csrt, kcf, mosse            OpenCV's, from opencv-contrib-python
-    mil, nano:FOLDER, vit:FILE  OpenCV's; mil draws random numbers by the clock, nano and vit need their model files
-    identity                    keeps the first box: what a sequence gives away
-
-`NAME=SPEC` gives a tracker another name.  What is not installed raises `Unavailable`.
-"""
+"""What our tracker is held against: OpenCV's trackers, hand-made features, the first box kept."""
 
 import dataclasses
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import weights
 from ..extractor import Extracted, extremes_of_windows
 from ..ops.fourier import rfft2
-from ..presets import Preset, get_preset, join, split
+from ..presets import Preset, get_preset
 from ..tracker import Tracker
 from ..vision.boxes import Box
 from ..vision.crop import crop_patches
 from ..vision.windows import hann
-from .protocols import EvaluatedTracker
 
 CONTRIB = ("csrt", "kcf", "mosse")
-KINDS = ("dcfnet", "hog-dcf", "gray-dcf", *CONTRIB, "mil", "nano", "vit", "identity")
-RANDOM = ("mil",)  # boxes differ from run to run: MIL seeds its random numbers by the clock
+OPENCV = (*CONTRIB, "mil", "nano", "vit")
 SMALLEST = 6  # pixels of a target that OpenCV's trackers are given
 NANO_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
+
+
+class Unavailable(RuntimeError):
+    """A tracker cannot be had here; the message says why and what to do."""
+
+
+class IdentityTracker:
+    """Gives the first box for every frame."""
+
+    def init(self, frame: np.ndarray, box: Box) -> None:
+        self._box = box
+
+    def update(self, frame: np.ndarray) -> Box:
+        return self._box
+
+
+class OpenCVTracker:
+    """One of OpenCV's trackers.  It takes whole pixels; a failed frame gives None."""
+
+    def __init__(self, create: Callable[[], Any]) -> None:
+        self._create = create
+
+    def init(self, frame: np.ndarray, box: Box) -> None:
+        self._tracker = self._create()
+        x, y, w, h = (round(value) for value in box)
+        height, width = frame.shape[:2]
+        # They need some of the target inside the frame, and MIL looks for features in a target of 3
+        # pixels for ever.
+        left, top = min(max(x, 0), width - SMALLEST), min(max(y, 0), height - SMALLEST)
+        right = max(min(x + w, width), left + SMALLEST)
+        bottom = max(min(y + h, height), top + SMALLEST)
+        self._tracker.init(np.ascontiguousarray(frame), (left, top, right - left, bottom - top))
+
+    def update(self, frame: np.ndarray) -> tuple[float, ...] | None:
+        import cv2
+
+        try:
+            found, box = self._tracker.update(np.ascontiguousarray(frame))
+        except cv2.error:  # some raise where the window leaves the frame
+            return None
+        return tuple(float(value) for value in box) if found else None
+
+
+def find_opencv(kind: str, model: str = "") -> Callable[[], Any]:
+    """What makes a tracker of OpenCV's.
+
+    kind: one of OPENCV.  model: the model file of `vit`, the folder of `nano`.
+    Raises Unavailable with the reason.
+    """
+    import cv2
+
+    name = {"csrt": "CSRT", "kcf": "KCF", "mosse": "MOSSE", "mil": "MIL"}.get(kind)
+    if name:
+        for module in (cv2, getattr(cv2, "legacy", None)):
+            create = getattr(module, f"Tracker{name}_create", None)
+            create = create or getattr(getattr(module, f"Tracker{name}", None), "create", None)
+            if create is not None:
+                return create  # type: ignore[no-any-return]
+        raise Unavailable(
+            f"OpenCV {cv2.__version__} here has no Tracker{name}; it is in opencv-contrib-python, "
+            "for which `make baselines` makes an environment"
+        )
+    if not model:
+        wanted = "nano:FOLDER" if kind == "nano" else "vit:FILE.onnx"
+        raise Unavailable(f"no model file; name it: {wanted}")
+    path = Path(model)
+    files = [path / file for file in NANO_FILES] if kind == "nano" else [path]
+    for file in files:
+        if not file.is_file():
+            raise Unavailable(f"there is no model file {file}")
+    vision: Any = cv2  # its stubs lack these two
+    if kind == "nano":
+        parameters = vision.TrackerNano_Params()
+        parameters.backbone, parameters.neckhead = map(str, files)
+        return lambda: vision.TrackerNano_create(parameters)
+    parameters = vision.TrackerVit_Params()
+    parameters.net = str(path)
+    return lambda: vision.TrackerVit_create(parameters)
+
+
+# --- hand-made features
 
 # Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the
 # number of elements; scale search and window of the released code.  HOG maps have 63 cells of 4
@@ -46,204 +111,14 @@ HOG_PRESET = dataclasses.replace(
     _RELEASED, name="hog-dcf", input_size=63, sigma_factor=0.1, learning_rate=0.02
 )
 GRAY_PRESET = dataclasses.replace(_RELEASED, name="gray-dcf", sigma_factor=0.2, learning_rate=0.075)
+FEATURES = {"hog-dcf": HOG_PRESET, "gray-dcf": GRAY_PRESET}
 
 
-class Unavailable(RuntimeError):
-    """A tracker cannot be had here; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A tracker by name and settings; `make` builds one.
-
-    label: its name in files and tables.  kind: one of KINDS.  model: weights (dcfnet) or model file
-    or folder.
-    Raises ValueError for anything else: a label is a part of paths that are written.
-    """
-
-    label: str
-    kind: str
-    model: str = ""
-    preset: str = ""
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not all(isinstance(value, str) for value in dataclasses.astuple(self)):
-            raise ValueError(
-                f"tracker settings must be words, got {dataclasses.astuple(self)!r:.80}"
-            )
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown tracker {self.kind[:60]!r}; known: {', '.join(KINDS)}")
-        if not re.fullmatch(r"[\w-][\w.-]*", self.label):
-            raise ValueError(
-                f"tracker name {self.label[:60]!r} must be letters, digits, '_', '-' and '.'"
-            )
-
-
-def parse(text: str, weights: str = "light", preset: str = "default", device: str = "auto") -> Spec:
-    """`[NAME=]KIND[:MODEL[:PRESET]]` -> Spec.  weights, preset, device: what a plain `dcfnet`
-    takes.
-
-    Raises ValueError for an unknown kind or preset, or a name that makes no file name.
-    """
-    found = re.match(r"(?:([^:=]*)=)?(.*)", text, re.DOTALL)
-    name, rest = found.groups() if found else ("", text)
-    kind, *words = re.split(r":(?!\w+=)", rest)  # a preset's fields stay with it
-    if kind not in KINDS:
-        raise ValueError(f"unknown tracker {kind!r}; known: {', '.join(KINDS)}")
-    if len(words) > (2 if kind == "dcfnet" else 1) or (
-        words and kind not in ("dcfnet", "nano", "vit")
-    ):
-        raise ValueError(
-            f"tracker {rest!r}: expected dcfnet:WEIGHTS:PRESET, nano:FOLDER, vit:FILE or a bare name"
-        )
-    if kind != "dcfnet":
-        label = name or kind
-        spec = Spec(label, kind, *words)
-    else:
-        model, preset = (words + [weights, preset][len(words) :])[:2]
-        label = name or re.sub(r"[^\w.-]", "-", "-".join(["dcfnet", *map(_short, words)]))
-        # not the name of a file, which may change
-        spec = Spec(label, kind, model, join(*split(preset)), device)
-    # a later run, or another machine, may have another working folder
-    if spec.model and Path(spec.model).exists():
-        spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
-    return spec
-
-
-def _short(word: str) -> str:
-    """A file's name without folder and suffix; fields of a preset stay."""
-    file, *fields = word.split(":")
-    return "-".join([Path(file).stem, *fields])
-
-
-def make(spec: Spec) -> EvaluatedTracker:
-    """A new tracker.
-
-    Raises Unavailable with the reason, ValueError for wrong weights or presets.
-    """
-    if spec.kind == "dcfnet":
-        return Boxes(Tracker(weights=spec.model, preset=spec.preset, device=spec.device))
-    if spec.kind == "hog-dcf":
-        return Boxes(FeatureTracker(fhog, HOG_PRESET, cell=4))
-    if spec.kind == "gray-dcf":
-        return Boxes(FeatureTracker(gray, GRAY_PRESET))
-    if spec.kind == "identity":
-        return Identity()
-    return OpenCV(_opencv_factory(spec))
-
-
-def describe(spec: Spec) -> dict[str, Any]:
-    """Everything that settles a tracker's boxes, for the report: preset, weights and their digest,
-    versions.
-    """
-    facts: dict[str, Any] = dataclasses.asdict(spec)
-    if spec.kind == "dcfnet":
-        used = weights.load_weights(spec.model)
-        facts["settings"] = dataclasses.asdict(get_preset(spec.preset))
-        facts["architecture"] = used.architecture
-        facts["parameters"] = int(sum(p.size for p in used.parameters.values()))
-        facts["weights_digest"] = weights.parameter_digest(used.parameters)
-    elif spec.kind in ("hog-dcf", "gray-dcf"):
-        facts["settings"] = dataclasses.asdict(
-            HOG_PRESET if spec.kind == "hog-dcf" else GRAY_PRESET
-        )
-    elif spec.kind != "identity":
-        import cv2
-
-        facts["opencv"] = cv2.__version__
-    return facts
-
-
-class Identity:
-    """Gives the first box for every frame."""
-
-    def init(self, frame: np.ndarray, box: Box) -> None:
-        self._box = box
-
-    def update(self, frame: np.ndarray) -> Box:
-        return self._box
-
-
-class Boxes:
-    """Our tracker, reduced to its boxes."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-
-    def init(self, frame: np.ndarray, box: Box) -> None:
-        self._tracker.init(frame, box)
-
-    def update(self, frame: np.ndarray) -> Box:
-        return self._tracker.update(frame).box
-
-
-class OpenCV:
-    """One of OpenCV's trackers.  It takes whole pixels; a failed frame gives None."""
-
-    def __init__(self, create: Callable[[], Any]) -> None:
-        self._create = create
-
-    def init(self, frame: np.ndarray, box: Box) -> None:
-        self._tracker = self._create()
-        x, y, w, h = (int(round(value)) for value in box)
-        height, width = frame.shape[:2]
-        # They need some of the target inside the frame, and MIL looks for features in a target of 3
-        # pixels for ever.
-        left, top = min(max(x, 0), width - SMALLEST), min(max(y, 0), height - SMALLEST)
-        right, bottom = (
-            max(min(x + w, width), left + SMALLEST),
-            max(min(y + h, height), top + SMALLEST),
-        )
-        self._tracker.init(np.ascontiguousarray(frame), (left, top, right - left, bottom - top))
-
-    def update(self, frame: np.ndarray) -> "tuple[float, ...] | None":
-        import cv2
-
-        try:
-            found, box = self._tracker.update(np.ascontiguousarray(frame))
-        except cv2.error:  # some raise where the window leaves the frame
-            return None
-        return tuple(float(value) for value in box) if found else None
-
-
-def _opencv_factory(spec: Spec) -> Callable[[], Any]:
-    import cv2
-
-    if spec.kind in CONTRIB:
-        name = f"Tracker{spec.kind.upper()}"
-        legacy: Any = getattr(cv2, "legacy", None)
-        for module in (cv2, legacy):
-            create = getattr(module, f"{name}_create", None) or getattr(
-                getattr(module, name, None), "create", None
-            )
-            if create is not None:
-                return create  # type: ignore[no-any-return]
-        raise Unavailable(
-            f"OpenCV {cv2.__version__} here has no {name}; it is in opencv-contrib-python, for which "
-            "`make baselines` makes an environment"
-        )
-    if spec.kind == "mil":
-        return cv2.TrackerMIL_create  # type: ignore[attr-defined, no-any-return]
-    if not spec.model:
-        wanted = "nano:FOLDER" if spec.kind == "nano" else "vit:FILE.onnx"
-        raise Unavailable(f"no model file; name it: {wanted}")
-    path = Path(spec.model)
-    files = [path / name for name in NANO_FILES] if spec.kind == "nano" else [path]
-    for file in files:
-        if not file.is_file():
-            raise Unavailable(f"there is no model file {file}")
-    if spec.kind == "nano":
-        parameters: Any = cv2.TrackerNano_Params()  # type: ignore[attr-defined]
-        parameters.backbone, parameters.neckhead = str(files[0]), str(files[1])
-        return lambda: cv2.TrackerNano_create(parameters)  # type: ignore[attr-defined]
-    parameters = cv2.TrackerVit_Params()  # type: ignore[attr-defined]
-    parameters.net = str(files[0])
-    return lambda: cv2.TrackerVit_create(parameters)  # type: ignore[attr-defined]
-
-
-# --- hand-made features
-# -----------------------------------------------------------------------------------
+def make_feature_tracker(kind: str) -> Tracker:
+    """`Tracker` on hand-made features: "hog-dcf" or "gray-dcf"."""
+    if kind == "hog-dcf":
+        return FeatureTracker(fhog, HOG_PRESET, cell=4)
+    return FeatureTracker(gray, GRAY_PRESET)
 
 
 class FeatureTracker(Tracker):

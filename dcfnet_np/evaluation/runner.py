@@ -1,22 +1,23 @@
-"""Run trackers over a data set: one job a tracker, sequence and segment, in this process, in
-several, or on Dask.
+"""Run trackers over a data set: one job a tracker, sequence and segment.
 
-A folder of results holds
+Jobs run in this process, in several, or on Dask.  A folder of results holds
 
-    run.json                            what was run: data set, protocol, trackers with settings and weights digest
-    boxes/TRACKER/SEQUENCE.txt          OTB rows (x,y,w,h from 1, %.4f); SEQUENCE-SEGMENT.txt for TRE and SRE
+    run.json                            what was run: data set, protocol, trackers with settings
+    boxes/TRACKER/SEQUENCE.txt          OTB rows (x,y,w,h from 1, %.4f); SEQUENCE-SEGMENT.txt for
+                                        TRE and SRE
     boxes/TRACKER/times/SEQUENCE_time.txt, SEQUENCE_decode.txt    seconds a frame
     got10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, SEQUENCE_time.txt   the GOT-10k toolkit's layout (OPE)
 
 A box file is whole or absent and is written after its times, so a run that was killed goes on where
-it stopped. Scores are always taken from the files.
+it stopped.  Scores are always taken from the files.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,17 @@ from ..support.files import make_folder, only_writer, replacing
 from ..support.workers import hold_threads, worker_pool
 from ..vision.box_files import read_boxes, split_rows
 from ..vision.boxes import to_otb
-from . import baselines
-from .baselines import Spec, Unavailable
-from .metrics import get_rules
-from .protocols import BOX, STARTED, Run, Segment, run, segments
-from .result_files import read_vot
+from .baselines import Unavailable
+from .protocols import Segment, Trajectory, plan_segments, run_tracker
+from .result_files import read_vot, unsupervised_states
+from .rules import get_rules
+from .trackers import TrackerSpec, describe_tracker, make_tracker
+from .vot import BOX
+
+Answers = Iterator[tuple["Job", Callable[[], Trajectory]]]
 
 DASK_TIMEOUT = 10  # seconds for a scheduler to answer
+DIED = "a worker process died (out of memory?); the same command goes on from here"
 
 
 class RunError(RuntimeError):
@@ -43,24 +48,25 @@ class RunError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Config:
-    """What is run.
+class Evaluation:
+    """What is run: trackers over sequences.
 
-    dataset: a folder.  sequences: names, or None for all.  rules: a name of metrics.RULES.
+    dataset: the folder of the sequences.  protocol: one of PROTOCOLS.  rules: a name of RULES.
+    attributes: the file that they come from, for the record.
     """
 
     dataset: str
-    trackers: tuple[Spec, ...]
+    trackers: Sequence[TrackerSpec]
+    sequences: Sequence[datasets.Sequence]
     protocol: str = "ope"
     rules: str = "otb"
-    sequences: tuple[str, ...] | None = None
     attributes: str | None = None
 
 
 class Job(NamedTuple):
     """One run of one tracker; picklable, so that another process or machine can do it."""
 
-    spec: Spec
+    spec: TrackerSpec
     sequence: datasets.Sequence
     segment: Segment
 
@@ -74,7 +80,7 @@ class Job(NamedTuple):
         return self.segment.frames(self.sequence)
 
 
-def available(specs: Sequence[Spec]) -> tuple[list[Spec], dict[str, str]]:
+def available_trackers(specs: Sequence[TrackerSpec]) -> tuple[list[TrackerSpec], dict[str, str]]:
     """Those trackers that can be made here, and why not for the others, by label.
 
     Raises ValueError for wrong settings and for two trackers of one label.
@@ -86,55 +92,140 @@ def available(specs: Sequence[Spec]) -> tuple[list[Spec], dict[str, str]]:
     there, missing = [], {}
     for spec in specs:
         try:
-            baselines.make(spec)
+            make_tracker(spec)
             there.append(spec)
         except Unavailable as error:
             missing[spec.label] = str(error)
     return there, missing
 
 
-def plan(
-    config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Sequence]
-) -> list[Job]:
+def plan_jobs(evaluation: Evaluation) -> list[Job]:
     """All jobs, the longest sequences first, so that workers end at about the same time."""
-    rules = get_rules(config.rules)
+    rules = get_rules(evaluation.rules)
     jobs = [
         Job(spec, sequence, segment)
-        for sequence in sequences
-        for segment in segments(sequence, config.protocol, rules)  # type: ignore[arg-type]
-        for spec in specs
+        for sequence in evaluation.sequences
+        for segment in plan_segments(sequence, evaluation.protocol, rules)
+        for spec in evaluation.trackers
     ]
     return sorted(jobs, key=lambda job: -job.frames)
 
 
-def remember(
-    out: Path, config: Config, specs: Sequence[Spec], sequences: Sequence[datasets.Sequence]
-) -> None:
-    """Write run.json, or hold the run against the one that is there: ValueError unless its results
-    can be kept.
+def run_evaluation(
+    evaluation: Evaluation,
+    out: Path,
+    workers: int = 1,
+    dask: str | None = None,
+    progress: Callable[[int, int], None] = lambda frames, total: None,
+) -> list[Job]:
+    """Run what is not there yet and write its files; returns all jobs.
+
+    workers, dask: see `run_jobs`.  progress(frames, total) is called with the frames of each job
+    that is done, first with those found done.
+    Raises ValueError when `out` holds another run, WriteError when another process writes there,
+    RunError when a job failed.
     """
-    path = out / "run.json"
+    make_folder(out)
+    with only_writer(out):
+        write_record(out, evaluation)
+        jobs, open_jobs = plan_jobs(evaluation), []
+        for job in jobs:
+            if box_file(out, job).is_file():
+                _check_start(out, job)
+            else:
+                open_jobs.append(job)
+        total = sum(job.frames for job in jobs)
+        progress(total - sum(job.frames for job in open_jobs), total)
+        if open_jobs:
+            for job, found in run_jobs(open_jobs, workers, dask):
+                save_job(out, job, found)
+                progress(job.frames, total)
+    return jobs
+
+
+# --- running
+
+
+def run_job(job: Job, cores: int | None = None) -> Trajectory:
+    """Do one job.  cores: hold this process to so many threads before; None leaves it alone."""
+    if cores is not None:
+        hold_threads(cores)
+    return run_tracker(make_tracker(job.spec), job.sequence, job.segment)
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int = 1, dask: str | None = None
+) -> Iterator[tuple[Job, Trajectory]]:
+    """Each job with what its tracker did, in order of completion.
+
+    workers: processes on this machine; 1 is this process.  dask: address of a scheduler whose
+    workers have this package and see frames and models under the same paths.  Raises RunError at
+    the end when jobs failed, naming the first.
+    """
+    failed: list[str] = []
+    with contextlib.ExitStack() as stack:
+        answers: Answers = ((job, functools.partial(run_job, job)) for job in jobs)
+        if dask is not None or workers > 1:
+            pool = worker_pool(workers) if dask is None else _dask_pool(dask)
+            executor, cores = stack.enter_context(pool), None if dask is None else 1
+            futures = {executor.submit(run_job, job, cores): job for job in jobs}
+            answers = ((futures.pop(each), each.result) for each in as_completed([*futures]))
+        for job, get in answers:
+            try:
+                found = get()
+            except BrokenProcessPool:
+                raise RunError(DIED) from None
+            except Exception as error:
+                failed.append(f"{job.spec.label} on {job.stem}: {type(error).__name__}: {error}")
+            else:
+                yield job, found
+    if failed:
+        more = f" (and {len(failed) - 1} more runs)" if len(failed) > 1 else ""
+        raise RunError(f"{failed[0]}{more}; the other results are kept")
+
+
+@contextlib.contextmanager
+def _dask_pool(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        advice = "install the extra train: pip install '.[train]'"
+        raise ValueError(f"--dask needs dask.distributed; {advice}") from None
+    try:
+        client = Client(address, timeout=DASK_TIMEOUT)
+    except (OSError, ValueError) as error:
+        what = f"no Dask scheduler answers at {address} ({error})"
+        raise ValueError(f"{what}; start one: dask scheduler") from None
+    with client:
+        yield client.get_executor(pure=False)
+
+
+# --- run.json
+
+
+def write_record(out: Path, evaluation: Evaluation) -> None:
+    """Write run.json.  ValueError where one is there whose results cannot be kept."""
+    attributes = evaluation.attributes
     record: dict[str, Any] = {
-        "dataset": str(Path(config.dataset).resolve()),
-        "protocol": config.protocol,
-        "rules": config.rules,
-        "attributes": config.attributes and str(Path(config.attributes).resolve()),
-        "sequences": {sequence.name: len(sequence) for sequence in sequences},
-        "trackers": {spec.label: baselines.describe(spec) for spec in specs},
+        "dataset": str(Path(evaluation.dataset).resolve()),
+        "protocol": evaluation.protocol,
+        "rules": evaluation.rules,
+        "attributes": attributes and str(Path(attributes).resolve()),
+        "sequences": {sequence.name: len(sequence) for sequence in evaluation.sequences},
+        "trackers": {spec.label: describe_tracker(spec) for spec in evaluation.trackers},
     }
+    path = out / "run.json"
     if path.is_file():
         before = read_record(out)
         for key in ("dataset", "protocol", "rules"):
             if before[key] != record[key]:
-                raise ValueError(
-                    f"{out} holds a run with {key} {before[key]}, not {record[key]}; choose another --out"
-                )
+                other = f"a run with {key} {before[key]}, not {record[key]}"
+                raise ValueError(f"{out} holds {other}; choose another --out")
         for key in ("trackers", "sequences"):
             for name, facts in before[key].items():
                 if record[key].setdefault(name, facts) != facts:
-                    raise ValueError(
-                        f"{out} holds results of another {name}; choose another --out or another name"
-                    )
+                    advice = "choose another --out or another name"
+                    raise ValueError(f"{out} holds results of another {name}; {advice}")
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -146,12 +237,12 @@ def read_record(out: Path) -> dict[str, Any]:
     """
     path = out / "run.json"
     kinds = {"dataset": str, "protocol": str, "rules": str, "sequences": dict, "trackers": dict}
-    record = read_json(path, *kinds)
+    record = read_result_json(path, *kinds)
     wrong = [key for key, kind in kinds.items() if not isinstance(record[key], kind)]
     if wrong:
         raise ValueError(f"{path} is damaged: {wrong[0]} is {record[wrong[0]]!r:.60}")
     try:
-        specs = specs_of(record)
+        specs = recorded_trackers(record)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: its trackers cannot be read ({error})") from None
     if [spec.label for spec in specs] != list(record["trackers"]):
@@ -159,17 +250,20 @@ def read_record(out: Path) -> dict[str, Any]:
     return record
 
 
-def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """A file that `dcfnet eval` writes, with these keys.
+def recorded_trackers(record: dict[str, Any]) -> list[TrackerSpec]:
+    """The trackers of a run.json.  ValueError, KeyError or TypeError for what describes none."""
+    names = [field.name for field in dataclasses.fields(TrackerSpec)]
+    tables = record["trackers"].values()
+    return [TrackerSpec(**{name: facts[name] for name in names}) for facts in tables]
 
-    ValueError when it is missing or damaged.
-    """
+
+def read_result_json(path: Path, *keys: str) -> dict[str, Any]:
+    """A file that `dcfnet eval` writes, with these keys.  ValueError when it is none."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise ValueError(
-            f"{path.parent} has no {path.name}, which `dcfnet eval` writes: no results there"
-        ) from None
+        what = f"{path.parent} has no {path.name}, which `dcfnet eval` writes"
+        raise ValueError(f"{what}: no results there") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
@@ -178,86 +272,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-# --- running
-# ----------------------------------------------------------------------------------------------
-
-
-def run_job(job: Job, cores: int | None = None) -> Run:
-    """Do one job.  cores: hold this process to so many threads before; None leaves it alone."""
-    if cores is not None:
-        hold_threads(cores)
-    return run(baselines.make(job.spec), job.sequence, job.segment)
-
-
-def execute(
-    jobs: Sequence[Job], workers: int = 1, dask: str | None = None
-) -> Iterator[tuple[Job, Run]]:
-    """Each job with its run, in order of completion.
-
-    workers: processes on this machine; 1 is this process.  dask: address of a scheduler whose
-    workers have this package and see frames and models under the same paths.  Raises RunError at
-    the end when jobs failed, naming the first."""
-    failed: list[str] = []
-
-    def collect(job: Job, get: Callable[[], Run]) -> Iterator[tuple[Job, Run]]:
-        try:
-            result = get()
-        except BrokenProcessPool:
-            raise RunError(
-                "a worker process died (out of memory?); the same command goes on from here"
-            ) from None
-        except Exception as error:
-            failed.append(f"{job.spec.label} on {job.stem}: {type(error).__name__}: {error}")
-            return
-        yield job, result
-
-    if dask is not None:
-        with _dask_futures(jobs, dask) as pairs:
-            for job, get in pairs:
-                yield from collect(job, get)
-    elif workers > 1:
-        with worker_pool(workers) as executor:
-            for job, get in _completed({executor.submit(run_job, job): job for job in jobs}):
-                yield from collect(job, get)
-    else:
-        for job in jobs:
-            yield from collect(job, lambda job=job: run_job(job))  # type: ignore[misc]
-    if failed:
-        more = f" (and {len(failed) - 1} more runs)" if len(failed) > 1 else ""
-        raise RunError(f"{failed[0]}{more}; the other results are kept")
-
-
-def _completed(futures: "dict[Future[Run], Job]") -> Iterator[tuple[Job, Callable[[], Run]]]:
-    waiting = set(futures)
-    while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield futures.pop(future), future.result
-
-
-@contextlib.contextmanager
-def _dask_futures(
-    jobs: Sequence[Job], address: str
-) -> Iterator[Iterator[tuple[Job, Callable[[], Run]]]]:
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise ValueError(
-            "--dask needs dask.distributed; install the extra train: pip install '.[train]'"
-        ) from None
-    try:
-        client = Client(address, timeout=DASK_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {address} ({error}); start one: dask scheduler"
-        ) from None
-    with client:
-        futures = {client.submit(run_job, job, 1, pure=False): job for job in jobs}
-        yield ((futures[future], future.result) for future in as_completed(futures))
-
-
-# --- files
-# ------------------------------------------------------------------------------------------------
+# --- files of a job
 
 
 def box_file(out: Path, job: Job) -> Path:
@@ -265,107 +280,69 @@ def box_file(out: Path, job: Job) -> Path:
     return out / "boxes" / job.spec.label / f"{job.stem}.txt"
 
 
-def save(out: Path, job: Job, result: Run) -> None:
+def save_job(out: Path, job: Job, found: Trajectory) -> None:
     """Write the files of one job; the box file last."""
-    path = box_file(out, job)
+    path, boxes = box_file(out, job), to_otb(found.boxes)
     times = path.parent / "times"
     times.mkdir(parents=True, exist_ok=True)
-    _write_rows(times / f"{job.stem}_time.txt", result.times[:, None], "%.8f")
-    _write_rows(times / f"{job.stem}_decode.txt", result.decoding[:, None], "%.8f")
-    if not job.segment.supervised:
-        if not job.segment.name:
-            folder = out / "got10k" / job.spec.label / job.stem
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_rows(folder / f"{job.stem}_time.txt", result.times[:, None], "%.8f")
-            _write_rows(folder / f"{job.stem}_001.txt", to_otb(result.boxes), "%.3f")
-        _write_rows(path, to_otb(result.boxes), "%.4f")
+    _write_rows(times / f"{job.stem}_time.txt", found.times[:, None], "%.8f")
+    _write_rows(times / f"{job.stem}_decode.txt", found.decoding[:, None], "%.8f")
+    if job.segment.supervised:
+        rows = zip(found.boxes, found.states)
+        _write_lines(path, (_row(b, "%.4f") if state == BOX else str(state) for b, state in rows))
         return
-    lines = [
-        ",".join(f"{value:.4f}" for value in box) if state == BOX else str(int(state))
-        for box, state in zip(result.boxes, result.states)
-    ]
-    with replacing(path) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not job.segment.name:
+        folder = out / "got10k" / job.spec.label / job.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_rows(folder / f"{job.stem}_time.txt", found.times[:, None], "%.8f")
+        _write_rows(folder / f"{job.stem}_001.txt", boxes, "%.3f")
+    _write_rows(path, boxes, "%.4f")
+
+
+def _row(values: np.ndarray, form: str) -> str:
+    return ",".join(form % value for value in values)
 
 
 def _write_rows(path: Path, rows: np.ndarray, form: str) -> None:
-    text = "".join(",".join(form % value for value in row) + "\n" for row in rows)
+    _write_lines(path, (_row(row, form) for row in rows))
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
-def read(out: Path, job: Job) -> Run:
+def read_job(out: Path, job: Job) -> Trajectory:
     """The files of one job as they were written.
 
     ValueError when they are damaged or of another length.
     """
     path = box_file(out, job)
-    times = path.parent / "times"
     if job.segment.supervised:
         boxes, states = read_vot(path)
     else:
         boxes = read_boxes(path)
-        states = np.full(len(boxes), BOX, np.int8)
-        states[0] = STARTED
-    seconds = [np.loadtxt(times / f"{job.stem}_{what}.txt", ndmin=1) for what in ("time", "decode")]
-    if boxes.shape != (job.frames, 4) or any(len(values) != job.frames for values in seconds):
-        raise ValueError(
-            f"{path}: expected {job.frames} rows of 4 numbers, with times; delete it and run again"
-        )
-    return Run(boxes, seconds[0], seconds[1], states)
+        states = unsupervised_states(len(boxes))
+    files = [path.parent / "times" / f"{job.stem}_{what}.txt" for what in ("time", "decode")]
+    times, decoding = (np.loadtxt(file, ndmin=1) for file in files)
+    if {len(boxes), len(times), len(decoding)} != {job.frames}:
+        wanted = f"{job.frames} rows of 4 numbers, with times"
+        raise ValueError(f"{path}: expected {wanted}; delete it and run again")
+    return Trajectory(boxes, times, decoding, states)
 
 
 def _check_start(out: Path, job: Job) -> None:
-    """ValueError where a job was done from another first box, as the ground truth has been
-    corrected since.
-    """
+    """ValueError where a job was done from another first box: its ground truth was corrected."""
     path = box_file(out, job)
     _, words = next(split_rows(path), ("", []))
-    if not job.segment.supervised and words != [
-        f"{value:.4f}" for value in to_otb(job.segment.box)
-    ]:
-        raise ValueError(
-            f"{path} does not begin at the box that {job.sequence.name} has now; delete that file"
-        )
-
-
-def evaluate(
-    config: Config,
-    out: Path,
-    specs: Sequence[Spec],
-    sequences: Sequence[datasets.Sequence],
-    workers: int = 1,
-    dask: str | None = None,
-    progress: Callable[[int, int], None] = lambda frames, total: None,
-) -> list[Job]:
-    """Run what is not there yet and write its files; returns all jobs.
-
-    progress(frames, total) is called with the frames of each job that is done, first with those
-    found done.
-    Raises ValueError when `out` holds another run, WriteError when another process writes there,
-    RunError when a job failed.
-    """
-    make_folder(out)
-    with only_writer(out):
-        remember(out, config, specs, sequences)
-        jobs = plan(config, specs, sequences)
-        open_jobs = []
-        for job in jobs:
-            if box_file(out, job).is_file():
-                _check_start(out, job)
-            else:
-                open_jobs.append(job)
-        total = sum(job.frames for job in jobs)
-        progress(total - sum(job.frames for job in open_jobs), total)
-        if open_jobs:
-            for job, result in execute(open_jobs, workers, dask):
-                save(out, job, result)
-                progress(job.frames, total)
-    return jobs
+    given = [f"{value:.4f}" for value in to_otb(job.segment.box)]
+    if not job.segment.supervised and words != given:
+        what = f"the box that {job.sequence.name} has now"
+        raise ValueError(f"{path} does not begin at {what}; delete that file")
 
 
 class Difference(NamedTuple):
-    """What `verify` found for one result file.
+    """What `compare_jobs` found for one result file.
 
     pixels: largest distance of a number, infinite for other lengths.
     """
@@ -376,26 +353,17 @@ class Difference(NamedTuple):
     pixels: float
 
 
-def verify(out: Path, again: Path, jobs: Sequence[Job]) -> list[Difference]:
+def compare_jobs(out: Path, again: Path, jobs: Sequence[Job]) -> list[Difference]:
     """Hold the box files in `out` against those of the run in `again`, file by file."""
     differences = []
     for job in jobs:
-        old, new = box_file(out, job), box_file(again, job)
-        same = old.read_bytes() == new.read_bytes()
+        same = box_file(out, job).read_bytes() == box_file(again, job).read_bytes()
         pixels = 0.0
         if not same:
-            before, after = read(out, job), read(again, job)
+            before, after = read_job(out, job), read_job(again, job)
             both_lost = np.isnan(before.boxes) & np.isnan(after.boxes)
             distance = np.where(both_lost, 0.0, np.abs(before.boxes - after.boxes))
-            states_differ = bool((before.states != after.states).any())
-            pixels = (
-                float("inf") if states_differ or np.isnan(distance).any() else float(distance.max())
-            )
+            known = (before.states == after.states).all() and not np.isnan(distance).any()
+            pixels = float(distance.max()) if known else float("inf")
         differences.append(Difference(job.spec.label, job.stem, same, pixels))
     return differences
-
-
-def specs_of(record: dict[str, Any]) -> list[Spec]:
-    """The trackers of a run.json.  ValueError, KeyError or TypeError for what describes none."""
-    names = [field.name for field in dataclasses.fields(Spec)]
-    return [Spec(**{name: facts[name] for name in names}) for facts in record["trackers"].values()]

@@ -1,17 +1,18 @@
-"""Search a preset's online settings for the best mean success AUC on annotated sequences, with
-optuna.
+"""Search a preset's online settings for the best mean success AUC on annotated sequences.
 
-What is maximised is a mean over sequences of a mean over starts, strides and weights: one run is
-won or lost as a whole, and settings are not to fit one start or one training.  A folder of a search
-holds
+optuna draws and keeps the trials; here is what one trial scores, and what is left behind.  What is
+maximised is a mean over sequences of a mean over starts, strides and weights: one run is won or
+lost as a whole, and settings are not to fit one start or one training.  A folder of a search holds
 
     study.log     optuna's journal of all trials; a search that was killed goes on from it
-    best.json     the best settings so far, a file that `presets.get_preset` takes, with how they came about
+    best.json     the best settings so far, a file that `presets.get_preset` takes, with how they
+                  came about
     trials.csv    score and settings of every trial
 
 Trial 0 is the preset as it is.  The draws of a trial depend on the seed and on the trials that are
 done, so a search that went on after a kill finds what an uninterrupted one does, with any number of
-workers."""
+workers.
+"""
 
 import contextlib
 import csv
@@ -33,22 +34,21 @@ from .. import __version__, datasets, weights
 from ..presets import PRESETS, get_preset, join, parse_field, split
 from ..support.files import check_output, make_folder, only_writer, replacing
 from ..support.workers import worker_pool
-from . import baselines
-from .baselines import Spec
-from .metrics import get_rules
-from .protocols import Segment, even_segments, is_annotated, success
-from .runner import Job, RunError
+from .protocols import even_segments, is_annotated, run_and_score
+from .rules import get_rules
+from .runner import DIED, Job, RunError
+from .trackers import TrackerSpec, make_tracker
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.distributions import BaseDistribution
 
 OTB = get_rules("otb")
+TOLD_SETTINGS = ("search", "starts", "frames", "strides", "seed", "data_digest")  # in best.json
 
 
 @dataclass(frozen=True)
-class Config:
-    """What is searched, and how it is judged.
+class SearchConfig:
+    """What is searched, and how it is judged.  ValueError for what stands twice, or a bad seed.
 
     preset: its text, as `get_preset` takes it.  weights: names or files.
     search: FIELD=LOW:HIGH[:log], =LOW:HIGH:STEP or =A|B|C, with commas between.
@@ -65,12 +65,19 @@ class Config:
     device: str = "auto"
     strides: tuple[int, ...] = (1,)
 
+    def __post_init__(self) -> None:
+        for name in self.weights:
+            if self.weights.count(name) > 1:
+                raise ValueError(f"--weights names {name} twice; each counts once")
+        for stride in self.strides:
+            if stride == 0 or self.strides.count(stride) > 1:
+                raise ValueError(f"--strides must be whole numbers but 0, each once, got {stride}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
 
-class Trial(NamedTuple):
-    """fields: what differs from the preset.
 
-    scores: AUC, a row for each weights, a column for each sequence.
-    """
+class ScoredTrial(NamedTuple):
+    """fields: what differs from the preset.  scores: AUC, (weights, sequences)."""
 
     number: int
     fields: dict[str, Any]
@@ -81,60 +88,44 @@ class Trial(NamedTuple):
         return float(self.scores.mean())
 
 
-class Difference(NamedTuple):
-    """Best minus base, over sequences.
+def paired_difference(base: ScoredTrial, best: ScoredTrial) -> tuple[float, float]:
+    """Mean difference of two trials over sequences, and its standard error, NaN for one sequence.
 
-    error: standard error of the mean difference, NaN for one sequence.
-    """
-
-    mean: float
-    error: float
-
-
-def paired(base: Trial, best: Trial) -> Difference:
-    """The difference of two trials with its standard error: both tracked the same sequences, so
-    these are pairs.
+    Both tracked the same sequences, so these are pairs.
     """
     each = (best.scores - base.scores).mean(axis=0)
     error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
-    return Difference(float(each.mean()), float(error))
+    return float(each.mean()), float(error)
 
 
 # --- the space
-# --------------------------------------------------------------------------------------------
 
 
-def parse_search(text: str, preset: str) -> "dict[str, BaseDistribution]":
-    """The fields of a search with what they may be.
+def parse_search_space(text: str, preset: str) -> dict[str, Any]:
+    """The fields of a search with optuna's distributions of what they may be.
 
     ValueError, one line, for what no trial could use.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise ValueError(
-            "dcfnet tune needs optuna; install the extra: pip install 'dcfnet_np[train]'"
-        )
-    from optuna.distributions import IntDistribution
-
+        advice = "install the extra: pip install 'dcfnet_np[train]'"
+        raise ValueError(f"dcfnet tune needs optuna; {advice}")
     base, space = get_preset(preset), dict[str, Any]()
     for part in text.split(","):
         name, equals, values = (word.strip() for word in part.partition("="))
         if not equals or name in space:
-            wanted = "FIELD=LOW:HIGH, FIELD=LOW:HIGH:log, FIELD=LOW:HIGH:STEP or FIELD=A|B, each field once"
-            raise ValueError(f"--search {part!r}: expected {wanted}")
+            forms = "FIELD=LOW:HIGH, FIELD=LOW:HIGH:log, FIELD=LOW:HIGH:STEP or FIELD=A|B"
+            raise ValueError(f"--search {part!r}: expected {forms}, each field once")
         try:
-            space[name] = _distribution(name, values)
+            space[name] = _parse_axis(name, values)
         except ValueError as error:
             raise ValueError(f"--search {part}: {error}") from None
     # Rules of a preset join at most neighbouring fields, so the corners and each single value show
     # what is wrong.
-    allowed = [
-        dict(zip(space, values)) for values in itertools.product(*map(_ends, space.values()))
-    ]
-    for name, axis in space.items():
-        if isinstance(axis, IntDistribution):
-            allowed += [
-                allowed[0] | {name: value} for value in range(axis.low, axis.high + 1, axis.step)
-            ]
+    axes = {name: _values(axis) for name, axis in space.items()}
+    corners = itertools.product(*((axis[0], axis[-1]) for axis in axes.values()))
+    allowed = [dict(zip(space, corner)) for corner in corners]
+    singles = [{name: value} for name, axis in axes.items() for value in axis]
+    allowed += [allowed[0] | single for single in singles]
     for fields in allowed:
         try:
             dataclasses.replace(base, **fields)
@@ -144,71 +135,60 @@ def parse_search(text: str, preset: str) -> "dict[str, BaseDistribution]":
     return space
 
 
-def _distribution(name: str, text: str) -> "BaseDistribution":
+def _parse_axis(name: str, text: str) -> Any:
+    """One distribution of optuna's, which refuses a range that is none."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if ":" not in text:
-        return CategoricalDistribution(
-            [parse_field(name, word.strip()) for word in text.split("|")]
-        )
+        choices = [parse_field(name, word.strip()) for word in text.split("|")]
+        return CategoricalDistribution(choices)
     low, high, *rest = (word.strip() for word in text.split(":"))
     first, last = parse_field(name, low), parse_field(name, high)
-    if isinstance(first, (bool, str)):
+    if isinstance(first, bool | str):
         raise ValueError(f"{name} has no range; give choices: {name}=A|B")
-    if not first < last:
-        raise ValueError(f"the low end must be below the high end, got {low} and {high}")
     log = rest == ["log"]
-    if log and first <= 0:
-        raise ValueError(f"a range with :log must begin above 0, got {low}")
     step = None if log or not rest else parse_field(name, ":".join(rest))
-    if step is not None and not 0 < step <= last - first:
-        raise ValueError(f"the step must be above 0 and at most the range, got {step}")
+    if step is not None and step > last - first:  # optuna would take one value
+        raise ValueError(f"the step must be at most the range, got {step}")
     if isinstance(first, int):
-        return IntDistribution(first, last, log=log, step=step or 1)
+        return IntDistribution(first, last, log=log, step=1 if step is None else step)
     return FloatDistribution(first, last, log=log, step=step)
 
 
-def _ends(axis: Any) -> tuple[Any, ...]:
-    return axis.choices if hasattr(axis, "choices") else (axis.low, axis.high)
+def _values(axis: Any) -> Sequence[Any]:
+    """The values of an axis where they are counted, else its ends."""
+    if hasattr(axis, "choices"):
+        return tuple(axis.choices)
+    whole = isinstance(axis.low, int)
+    return range(axis.low, axis.high + 1, axis.step) if whole else (axis.low, axis.high)
 
 
 def _holds(axis: Any, value: Any) -> bool:
-    if hasattr(axis, "choices"):
-        return value in axis.choices
-    return bool(
-        axis.low <= value <= axis.high and (not axis.step or (value - axis.low) % axis.step == 0)
-    )
+    if hasattr(axis, "choices") or isinstance(axis.low, int):
+        return value in _values(axis)
+    on_step = not axis.step or (value - axis.low) % axis.step == 0
+    return bool(axis.low <= value <= axis.high and on_step)
 
 
 # --- the search
-# -------------------------------------------------------------------------------------------
 
 
-class Search(contextlib.AbstractContextManager["Search"]):
-    """A search in the folder `out`, begun or gone on with; nobody else may write there until it is
-    left.
+class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
+    """A search in the folder `out`, begun or gone on with; nobody else may write there meanwhile.
 
     Raises ValueError for anything wrong, before any work, files.WriteError where another search is
-    under way."""
+    under way.
+    """
 
-    def __init__(self, config: Config, sequences: Sequence[datasets.Sequence], out: Path) -> None:
+    def __init__(
+        self, config: SearchConfig, sequences: Sequence[datasets.Sequence], out: Path
+    ) -> None:
         self.config, self.sequences, self.out = config, list(sequences), out
         self.base, self.text = get_preset(config.preset), join(*split(config.preset))
-        self.space = parse_search(config.search, config.preset)
-        twice = [name for name in config.weights if config.weights.count(name) > 1]
-        if twice:
-            raise ValueError(f"--weights names {twice[0]} twice; each counts once")
-        for stride in config.strides:
-            if stride == 0 or config.strides.count(stride) > 1:
-                raise ValueError(f"--strides must be whole numbers but 0, each once, got {stride}")
-        if not 0 <= config.seed < 2**31:
-            raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {config.seed}")
-        digests = {
-            name: weights.parameter_digest(weights.load_weights(name).parameters)
-            for name in config.weights
-        }
-        baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
-        self.runs = [self._runs_of(sequence) for sequence in self.sequences]
+        self.space = parse_search_space(config.search, config.preset)
+        used = {name: weights.load_weights(name).parameters for name in config.weights}
+        make_tracker(self._spec(config.weights[0], {}))  # for what is wrong with the device
+        self.runs = [_plan_runs(sequence, config) for sequence in self.sequences]
         make_folder(out)
         self._held = contextlib.ExitStack()
         self._held.enter_context(only_writer(out))
@@ -217,13 +197,10 @@ class Search(contextlib.AbstractContextManager["Search"]):
         settings = {
             "preset": {**dataclasses.asdict(self.base), "name": ""},
             "search": "".join(config.search.split()),
-            "starts": config.starts,
-            "frames": config.frames,
-            "strides": config.strides,
-            "seed": config.seed,
-            "weights": digests,
+            **{name: getattr(config, name) for name in ("starts", "frames", "strides", "seed")},
+            "weights": {name: weights.parameter_digest(each) for name, each in used.items()},
             "sequences": [sequence.name for sequence in self.sequences],
-            "data_digest": data_digest(self.sequences),
+            "data_digest": digest_sequences(self.sequences),
         }
         self.settings = json.loads(json.dumps(settings))
         self.study = _open_study(out / "study.log")
@@ -240,167 +217,124 @@ class Search(contextlib.AbstractContextManager["Search"]):
         """Frames that a trial tracks."""
         return sum(job.frames for job in self._jobs({}))
 
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[ScoredTrial]:
         """Those that are done."""
-        done = [
-            trial
-            for trial in self.study.get_trials(deepcopy=False)
-            if trial.state.name == "COMPLETE"
-        ]
+        from optuna.trial import TrialState
+
         found = []
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         for number, trial in enumerate(done):
             fields = trial.user_attrs.get("fields")
             scores = np.array(trial.user_attrs.get("scores"))
             shape = len(self.config.weights), len(self.sequences)
             if not isinstance(fields, dict) or scores.dtype != float or scores.shape != shape:
-                log = self.out / "study.log"
-                raise ValueError(
-                    f"{log} is damaged: trial {number} has no scores; choose another --out"
-                )
-            found.append(Trial(number, fields, scores))
+                what = f"{self.out / 'study.log'} is damaged: trial {number} has no scores"
+                raise ValueError(f"{what}; choose another --out")
+            found.append(ScoredTrial(number, fields, scores))
         return found
 
-    def best(self) -> Trial:
+    def best(self) -> ScoredTrial:
         """The first of the best."""
         return max(self.trials(), key=lambda trial: trial.score)
 
     def run(
         self, trials: int, workers: int = 1, progress: Callable[[int], None] = lambda frames: None
-    ) -> Iterator[Trial]:
-        """Trials until there are so many, each with the files written.  progress: called with the
-        frames of each run.
+    ) -> Iterator[ScoredTrial]:
+        """Trials until there are so many, each with the files written.
 
-        workers: processes; 1 is this one.  Raises RunError when a run fails.
+        workers: processes; 1 is this one.  progress: called with the frames of each run.
+        Raises RunError when a run fails.
         """
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.name == "RUNNING":  # it was cut, and is done again
-                self.study.tell(trial.number, state=_failed())
+        from optuna.trial import TrialState
+
+        for cut in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(cut.number, state=TrialState.FAIL)  # it is done again
         with contextlib.ExitStack() as stack:
             map_ = stack.enter_context(worker_pool(workers)).map if workers > 1 else map
             while len(self.trials()) < trials:
-                self._next(lambda jobs: self._measure(jobs, map_, progress))
-                self._write()
+                self.next_trial(lambda jobs: self.measure(jobs, map_, progress))
+                self.write_files()
                 yield self.trials()[-1]
         if self.trials():
-            self._write()
+            self.write_files()
 
-    def _next(self, measure: Callable[[list[Job]], np.ndarray]) -> None:
+    def next_trial(self, measure: Callable[[list[Job]], np.ndarray]) -> None:
+        """Draw the next settings and tell optuna how they score: the preset's first."""
         from optuna.samplers import TPESampler
         from optuna.trial import create_trial
 
-        done = self.trials()
+        done, base = self.trials(), vars(self.base)
         if not done:
-            # Not drawn, since the preset may lie outside what is searched; optuna learns from what
-            # lies inside.
-            scores = measure(self._jobs({})).tolist()
-            inside = {
-                name: axis
-                for name, axis in self.space.items()
-                if _holds(axis, getattr(self.base, name))
-            }
-            params = {name: getattr(self.base, name) for name in inside}
-            attributes = {"fields": {}, "scores": scores}
-            value = float(np.mean(scores))
-            self.study.add_trial(
-                create_trial(
-                    value=value, params=params, distributions=inside, user_attrs=attributes
-                )
+            # Not drawn, for it may lie outside what is searched; optuna learns from what is inside.
+            inside = {n: axis for n, axis in self.space.items() if _holds(axis, base[n])}
+            scores = measure(self._jobs({}))
+            trial = create_trial(
+                value=float(scores.mean()),
+                params={name: base[name] for name in inside},
+                distributions=inside,
+                user_attrs={"fields": {}, "scores": scores.tolist()},
             )
+            self.study.add_trial(trial)
             return
         self.study.sampler = TPESampler(seed=self.config.seed + len(done))
-        trial = self.study.ask(self.space)
-        fields = {
-            name: value for name, value in trial.params.items() if value != getattr(self.base, name)
-        }
+        asked = self.study.ask(self.space)
+        fields = {name: value for name, value in asked.params.items() if value != base[name]}
         same = [other.scores for other in done if other.fields == fields]
         scores = same[0] if same else measure(self._jobs(fields))
-        trial.set_user_attr("fields", fields)
-        trial.set_user_attr("scores", scores.tolist())
-        self.study.tell(trial, float(scores.mean()))
+        asked.set_user_attr("fields", fields)
+        asked.set_user_attr("scores", scores.tolist())
+        self.study.tell(asked, float(scores.mean()))
 
-    def _spec(self, name: str, fields: dict[str, Any]) -> Spec:
-        label = re.sub(r"[^\w-]", "-", name)
-        return Spec(label, "dcfnet", name, join(self.text, fields), self.config.device)
-
-    def _runs_of(self, sequence: datasets.Sequence) -> list[tuple[datasets.Sequence, Segment]]:
-        """Strides, then starts."""
-        thinned = [sequence.every(stride) for stride in self.config.strides]
-        starts, frames = self.config.starts, self.config.frames
-        runs = [
-            (each, segment)
-            for each in thinned
-            for segment in even_segments(each, OTB, starts, frames)
-        ]
-        runs = [
-            (each, segment)
-            for each, segment in runs
-            if is_annotated(each, segment.start, segment.end)
-        ]
-        if not runs:
-            reason = "has no ground truth after its first frame; leave it out by --sequences"
-            raise ValueError(f"{sequence.name} {reason}")
-        return runs
-
-    def _jobs(self, fields: dict[str, Any]) -> list[Job]:
-        """All runs of a trial: weights, then sequences, then their runs."""
-        specs = [self._spec(name, fields) for name in self.config.weights]
-        return [
-            Job(spec, sequence, segment)
-            for spec in specs
-            for runs in self.runs
-            for sequence, segment in runs
-        ]
-
-    def _measure(
+    def measure(
         self, jobs: list[Job], map_: Callable[..., Any], progress: Callable[[int], None]
     ) -> np.ndarray:
         """AUC of each weights and sequence, means over its runs: (weights, sequences)."""
-        # workers end at about the same time
+        # the longest first: workers end at about the same time
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index].frames)
         scores = np.empty(len(jobs))
         try:
-            for index, score in zip(order, map_(_success, [jobs[index] for index in order])):
+            for index, score in zip(order, map_(_score_job, [jobs[index] for index in order])):
                 scores[index] = score
                 progress(jobs[index].frames)
         except BrokenProcessPool:
-            raise RunError(
-                "a worker process died (out of memory?); the same command goes on from here"
-            ) from None
+            raise RunError(DIED) from None
         rows = scores.reshape(len(self.config.weights), -1)
         ends = np.cumsum([len(runs) for runs in self.runs])
         return np.array([[part.mean() for part in np.split(row, ends[:-1])] for row in rows])
 
-    def _write(self) -> None:
+    def _spec(self, name: str, fields: dict[str, Any]) -> TrackerSpec:
+        label = re.sub(r"[^\w-]", "-", name)
+        return TrackerSpec(label, "dcfnet", name, join(self.text, fields), self.config.device)
+
+    def _jobs(self, fields: dict[str, Any]) -> list[Job]:
+        """All runs of a trial: weights, then sequences, then their runs."""
+        specs = [self._spec(name, fields) for name in self.config.weights]
+        return [Job(spec, *run) for spec in specs for runs in self.runs for run in runs]
+
+    def write_files(self) -> None:
         """best.json and trials.csv."""
         trials, best = self.trials(), self.best()
         base = trials[0]
         root, fields = split(join(self.text, best.fields))
-        changed = {
-            name: value for name, value in fields.items() if value != getattr(PRESETS[root], name)
-        }
-        difference = paired(base, best)
+        plain = vars(PRESETS[root])
+        mean, error = paired_difference(base, best)
+        by_weights = _base_and_best(self.config.weights, base, best, axis=1)
+        for name, digest in self.settings["weights"].items():
+            by_weights[name]["digest"] = digest
+        names = [sequence.name for sequence in self.sequences]
         provenance = {
             "made_by": f"dcfnet tune, dcfnet_np {__version__}",
             "base": self.text,
             "score": {"base": base.score, "best": best.score},
-            "difference": {"mean": difference.mean, "standard_error": _plain(difference.error)},
-            "sequences": _pairs(
-                [s.name for s in self.sequences], base.scores.mean(axis=0), best.scores.mean(axis=0)
-            ),
-            "weights": _pairs(
-                self.config.weights, base.scores.mean(axis=1), best.scores.mean(axis=1)
-            ),
+            "difference": {"mean": mean, "standard_error": None if np.isnan(error) else error},
+            "sequences": _base_and_best(names, base, best, axis=0),
+            "weights": by_weights,
             "trials": len(trials),
-            **{
-                key: value
-                for key, value in self.settings.items()
-                if key not in ("preset", "weights", "sequences")
-            },
+            **{key: self.settings[key] for key in TOLD_SETTINGS},
         }
-        for name, digest in self.settings["weights"].items():
-            provenance["weights"][name]["digest"] = digest
+        changed = {name: value for name, value in fields.items() if value != plain[name]}
+        content = {"preset": root, **changed, "provenance": provenance}
         with replacing(self.out / "best.json") as part:
-            content = {"preset": root, **changed, "provenance": provenance}
             part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         with (
             replacing(self.out / "trials.csv") as part,
@@ -410,76 +344,31 @@ class Search(contextlib.AbstractContextManager["Search"]):
             writer.writerow(["trial", "score", "difference", "standard_error", *self.space])
             for trial in trials:
                 values = [trial.fields.get(name, getattr(self.base, name)) for name in self.space]
-                writer.writerow([trial.number, trial.score, *paired(base, trial), *values])
+                difference = paired_difference(base, trial)
+                writer.writerow([trial.number, trial.score, *difference, *values])
 
 
-def data_digest(sequences: Sequence[datasets.Sequence]) -> str:
-    """SHA-256 over names, boxes and frames."""
-    total = hashlib.sha256()
-    for sequence in sequences:
-        total.update(f"{sequence.name} {len(sequence)}\n".encode())
-        total.update(np.ascontiguousarray(sequence.boxes, "<f8").tobytes())
-        for frame in sequence.frames:
-            total.update(frame.read_bytes())
-    return total.hexdigest()
-
-
-def table(search: Search) -> list[tuple[str, ...]]:
-    """Rows for a terminal: base and best on every sequence, and means by weights where there are
-    several.
-    """
-    base, best = search.trials()[0], search.best()
-    parts: list[tuple[Sequence[str], int]] = [([s.name for s in search.sequences], 0)]
-    if len(search.config.weights) > 1:
-        # RUN/weights.h5
-        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]
-        parts.append(([f"mean, {name}" for name in short], 1))
-    rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
-    for names, axis in parts:
-        pairs = zip(names, base.scores.mean(axis=axis), best.scores.mean(axis=axis))
-        rows += [
-            (name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}") for name, old, new in pairs
-        ]
-    rows.append(
-        ("mean", f"{base.score:.4f}", f"{best.score:.4f}", f"{best.score - base.score:+.4f}")
-    )
-    return rows
-
-
-def describe(trial: Trial, best: Trial) -> str:
-    """A trial in a line, beside the best one so far."""
-    words = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in trial.fields.items()
+def _plan_runs(sequence: datasets.Sequence, config: SearchConfig) -> list[tuple[Any, Any]]:
+    """(sequence, segment) of the runs that can be scored: strides, then starts."""
+    runs = [
+        (each, segment)
+        for each in map(sequence.every, config.strides)
+        for segment in even_segments(each, OTB, config.starts, config.frames)
+        if is_annotated(each, segment.start, segment.end)
     ]
-    settings = ", ".join(words) or "the preset as it is"
-    return f"trial {trial.number}: {trial.score:.4f} with {settings}; best {best.score:.4f}, trial {best.number}"
+    if not runs:
+        reason = "has no ground truth after its first frame; leave it out by --sequences"
+        raise ValueError(f"{sequence.name} {reason}")
+    return runs
 
 
-def verdict(search: Search) -> str:
-    """A line on the difference and its standard error."""
-    base, best = search.trials()[0], search.best()
-    if best.number == 0:
-        return f"no trial is better than {search.config.preset}"
-    mean, error = paired(base, best)
-    if np.isnan(error):
-        return f"difference {mean:+.4f} on one sequence: that may be chance"
-    line = (
-        f"difference {mean:+.4f}, standard error {error:.4f} over {len(search.sequences)} sequences"
-    )
-    return line + (
-        ": no more than noise may give" if mean < 2 * error else "; the best of many is flattered"
-    )
-
-
-def _success(job: Job) -> float:
+def _score_job(job: Job) -> float:
     """Success AUC of one run, in a process of its own."""
     try:
-        return success(baselines.make(job.spec), job.sequence, job.segment, OTB)
+        return run_and_score(make_tracker(job.spec), job.sequence, job.segment, OTB)
     except Exception as error:
-        raise RunError(
-            f"{job.spec.label} on {job.sequence.name}: {type(error).__name__}: {error}"
-        ) from error
+        where = f"{job.spec.label} on {job.sequence.name}"
+        raise RunError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _open_study(path: Path) -> "Study":
@@ -495,27 +384,67 @@ def _open_study(path: Path) -> "Study":
             path.write_bytes(lines[: lines.rfind(b"\n") + 1])
     try:
         backend = JournalFileBackend(str(path), JournalFileOpenLock(str(path)))
-        return optuna.create_study(
-            study_name="tune",
-            direction="maximize",
-            storage=optuna.storages.JournalStorage(backend),
-            load_if_exists=True,
-        )
+        storage = optuna.storages.JournalStorage(backend)
+        options: Any = {"direction": "maximize", "load_if_exists": True}
+        return optuna.create_study(storage=storage, study_name="tune", **options)
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it to begin again") from None
 
 
-def _failed() -> Any:
-    from optuna.trial import TrialState
+def digest_sequences(sequences: Sequence[datasets.Sequence]) -> str:
+    """SHA-256 over names, boxes and frames."""
+    total = hashlib.sha256()
+    for sequence in sequences:
+        total.update(f"{sequence.name} {len(sequence)}\n".encode())
+        total.update(np.ascontiguousarray(sequence.boxes, "<f8").tobytes())
+        for frame in sequence.frames:
+            total.update(frame.read_bytes())
+    return total.hexdigest()
 
-    return TrialState.FAIL
+
+# --- what is told
 
 
-def _pairs(names: Sequence[str], base: np.ndarray, best: np.ndarray) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"base": float(old), "best": float(new)} for name, old, new in zip(names, base, best)
-    }
+def _base_and_best(
+    names: Sequence[str], base: ScoredTrial, best: ScoredTrial, axis: int
+) -> dict[str, dict[str, Any]]:
+    """Scores of two trials by sequence (axis 0) or by weights (axis 1)."""
+    means = (trial.scores.mean(axis=axis).tolist() for trial in (base, best))
+    return {name: {"base": old, "best": new} for name, old, new in zip(names, *means)}
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def search_table(search: PresetSearch) -> list[tuple[str, ...]]:
+    """Rows for a terminal: base and best on every sequence, and by weights where there are more."""
+    base, best = search.trials()[0], search.best()
+    parts = [([sequence.name for sequence in search.sequences], 0)]
+    if len(search.config.weights) > 1:
+        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]  # RUN/FILE
+        parts.append(([f"mean, {name}" for name in short], 1))
+    rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
+    for names, axis in parts:
+        for name, old, new in zip(names, base.scores.mean(axis=axis), best.scores.mean(axis=axis)):
+            rows.append((name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}"))
+    old, new = base.score, best.score
+    return [*rows, ("mean", f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}")]
+
+
+def trial_line(trial: ScoredTrial, best: ScoredTrial) -> str:
+    """A trial in a line, beside the best one so far."""
+    fields = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in trial.fields.items()}
+    settings = ", ".join(f"{n} {v}" for n, v in fields.items()) or "the preset as it is"
+    line = f"trial {trial.number}: {trial.score:.4f} with {settings}"
+    return f"{line}; best {best.score:.4f}, trial {best.number}"
+
+
+def search_verdict(search: PresetSearch) -> str:
+    """A line on the difference and its standard error."""
+    base, best = search.trials()[0], search.best()
+    if best.number == 0:
+        return f"no trial is better than {search.config.preset}"
+    mean, error = paired_difference(base, best)
+    if np.isnan(error):
+        return f"difference {mean:+.4f} on one sequence: that may be chance"
+    count = len(search.sequences)
+    line = f"difference {mean:+.4f}, standard error {error:.4f} over {count} sequences"
+    noise = mean < 2 * error
+    return line + (": no more than noise may give" if noise else "; the best of many is flattered")

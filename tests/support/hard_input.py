@@ -934,7 +934,7 @@ def check_results(value: Any, folder: Path) -> str:
         return "exit 0" if code == 0 else clear(ValueError(err.strip()), name) and "exit 2"
     try:
         if name == "results.json":
-            assert results.load(folder)["format"] == results.FORMAT_VERSION
+            assert results.load_results(folder)["format"] == results.FORMAT_VERSION
         elif name == "run.json":
             assert set(runner.read_record(folder)) >= {
                 "dataset",

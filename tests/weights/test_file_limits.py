@@ -67,7 +67,7 @@ READERS = {
     "boxes, `.json`": ("a.json", read_boxes, 100, 20),
     "ground truth": ("groundtruth.txt", lambda path: read_truth(path, origin=0), 100, 20),
     "a preset": ("a.json", lambda path: presets.get_preset(str(path)), 100, 20),
-    "`results.json`": ("results.json", lambda path: results.load(path.parent), 100, 20),
+    "`results.json`": ("results.json", lambda path: results.load_results(path.parent), 100, 20),
     "`run.json`": ("run.json", lambda path: runner.read_record(path.parent), 100, 20),
     "an image of 2^24 pixels": ("a.png", lambda path: read_image(path, 1), 0, 200),
 }

@@ -1,14 +1,13 @@
-"""The report: what is on the page, that it needs nothing else, and how it behaves in a real
-browser.
-"""
+"""The report: what is on the page, that it needs nothing else, and how a browser shows it."""
 
 import base64
-import html.parser
+import html
 import json
 import os
 import re
 import subprocess
 
+import cv2
 import numpy as np
 import pytest
 from browser import OPTIONS, find_browser
@@ -31,116 +30,83 @@ def runs(tmp_path_factory):
         scene = make_sequence(np.random.default_rng(number), 24, 96, 72, (24, 18), **jumps)
         write_sequence(root / "set" / f"walk{10 - number}", *scene)
     (root / "set/attributes.json").write_text(json.dumps({"walk8": ["FM"], "walk9": ["SV", "FM"]}))
-    words = ["eval", str(root / "set"), "--trackers"]
-    assert (
-        main(
-            [
-                *words,
-                "gray-dcf,identity",
-                "--out",
-                str(root / "other"),
-                "--sequences",
-                "walk10,walk8",
-            ]
-        )
-        == 0
-    )
-    compare = ["--compare", str(root / "other")]
-    assert main([*words, "gray-dcf,identity,a.b=vit", "--out", str(root / "ope"), *compare]) == 0
-    assert main([*words, "gray-dcf,identity", "--protocol", "vot", "--out", str(root / "vot")]) == 0
-    return {name: root / name for name in ("ope", "vot", "other")}
+
+    def evaluate(name, trackers, *words):
+        words = ["--trackers", trackers, *words, "--out", str(root / name)]
+        assert main(["eval", str(root / "set"), *words]) == 0
+        return root / name
+
+    other = evaluate("other", "gray-dcf,identity", "--sequences", "walk10,walk8")
+    return {
+        "other": other,
+        "ope": evaluate("ope", "gray-dcf,identity,a.b=vit", "--compare", str(other)),
+        "vot": evaluate("vot", "gray-dcf,identity", "--protocol", "vot"),
+    }
+
+
+def read(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def text_of(page):
     """Words of a page without its style and script."""
     page = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.S)
-    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
-
-
-class _Addresses(html.parser.HTMLParser):
-    """Everything that a browser would fetch."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def handle_starttag(self, tag, attributes):
-        for name, value in attributes:
-            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
-                self.found.append(value)
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
 
 
 def test_the_page_needs_nothing_else(runs):
-    for folder in (runs["ope"], runs["vot"]):
-        page = (folder / "report.html").read_text(encoding="utf-8")
-        addresses = _Addresses()
-        addresses.feed(page)
-        assert addresses.found
-        assert all(address.startswith(("#", "data:")) for address in addresses.found)
+    """All that a browser would fetch is in the page."""
+    names = "src|href|xlink:href|srcset|action|data|poster"
+    for page in (read(runs["ope"]), read(runs["vot"])):
+        addresses = re.findall(rf'\s(?:{names})="([^"]*)"', page)
+        assert addresses and all(address.startswith(("#", "data:")) for address in addresses)
         assert "url(http" not in page and "@import" not in page
+        ids = re.findall(r'\bid="([^"]+)"', page)
+        assert len(ids) == len(set(ids))
 
 
 def test_what_is_on_the_page(runs):
-    page = (runs["ope"] / "report.html").read_text(encoding="utf-8")
-    text, found = text_of(page), results.load(runs["ope"])
-    assert "OPE on set" in text and "3 sequences, 72 frames" in text
-    for facts in found["trackers"].values():
-        assert (
-            f"{facts['scores']['success']:.3f}" in text and f"{facts['scores']['cle']:.1f}" in text
-        )
-    assert "FM fast motion" in text and "walk10" in text
-    assert "Failures of gray-dcf" in text and "walk8 lost in" in text
+    page, found = read(runs["ope"]), results.load_results(runs["ope"])
+    text, scores = text_of(page), [facts["scores"] for facts in found["trackers"].values()]
+    words = [f"{each['success']:.3f}" for each in scores] + [
+        f"{each['cle']:.1f}" for each in scores
+    ]
+    words += ["OPE on set", "3 sequences, 72 frames", "FM fast motion", "walk10", "mean of 2"]
+    words += ["Failures of gray-dcf", "walk8 lost in", "a.b was skipped: no model file", "+0.000"]
+    words += ["Comparison with another run", found["trackers"]["gray-dcf"]["boxes_digest"]]
+    words += [f"{name} {value}" for name, value in found["rules"].items()]
+    assert [each for each in words if each not in text] == []
     assert page.count("data:image/jpeg;base64,") == 3 * text.count("lost in")
-    assert "a.b was skipped: no model file" in text
-    assert "Comparison with another run" in text and "mean of 2" in text and "+0.000" in text
-    for name, value in found["rules"].items():
-        assert f"{name} {value}".replace("<", "&lt;").replace(">", "&gt;") in text
-    assert found["trackers"]["gray-dcf"]["boxes_digest"] in text
-    vot = text_of((runs["vot"] / "report.html").read_text(encoding="utf-8"))
-    assert "VOT's measures on 3 sequences are a test of the code and no score" in vot.replace(
-        "&#39;", "'"
-    )
+    vot = text_of(read(runs["vot"]))
+    assert "VOT's measures on 3 sequences are a test of the code and no score" in vot
     assert "Expected overlap" in vot and "Robustness" in vot
 
 
-def test_names_are_escaped(runs, tmp_path):
-    found = results.load(runs["other"])
-    found["dataset"]["name"] = "<script>alert(1)</script>"
-    report.write(tmp_path, found, [])
-    assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
 def test_plots(runs):
-    import cv2
-
     for name in ("success", "precision", "normalised"):
         svg = (runs["ope"] / f"plots/{name}.svg").read_text(encoding="utf-8")
         assert "gray-dcf [" in svg and "identity [" in svg and "currentColor" not in svg
         picture = cv2.imread(str(runs["ope"] / f"plots/{name}.png"))
         assert picture.shape[1] == 1000 and len(np.unique(picture)) > 50
     assert (runs["vot"] / "plots/expected_overlap.svg").is_file()
-    page = (runs["ope"] / "report.html").read_text(encoding="utf-8")
-    ids = re.findall(r'\bid="([^"]+)"', page)
-    assert len(ids) == len(set(ids))
 
 
-def test_the_same_run_gives_the_same_plots(runs, tmp_path):
-    found = results.load(runs["other"])
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        report.write(folder, found, [])
+def test_names_are_escaped_and_plots_come_again(runs, tmp_path):
+    found = results.load_results(runs["other"])
+    found["dataset"]["name"] = "<script>alert(1)</script>"
+    report.write_report(tmp_path, found, [])
+    assert "<script>alert" not in read(tmp_path)
     for name in ("success.svg", "precision.png"):
-        assert (tmp_path / "a/plots" / name).read_bytes() == (
-            tmp_path / "b/plots" / name
-        ).read_bytes()
+        again = (tmp_path / "plots" / name).read_bytes()
+        assert again == (runs["other"] / "plots" / name).read_bytes()
 
 
 def test_a_difference_of_two_runs(runs):
-    ours, theirs = results.load(runs["ope"]), results.load(runs["other"])
+    ours, theirs = results.load_results(runs["ope"]), results.load_results(runs["other"])
     theirs["trackers"]["gray-dcf"]["sequences"]["walk8"]["success"] += 0.25
     theirs["rules"]["overlap_test"] = ">="
     del theirs["trackers"]["identity"]
-    found = report._compare(ours, theirs)
+    found = report.compare_results(ours, theirs)
     rows = {(row["tracker"], row["sequence"]): row["difference"] for row in found["rows"]}
     assert rows["gray-dcf", "walk8"] == pytest.approx(-0.25)
     assert rows["gray-dcf", "walk10"] == 0
@@ -149,10 +115,10 @@ def test_a_difference_of_two_runs(runs):
     assert [row["sequence"] for row in found["rows"]][:2] == ["", "walk8"]
     assert "overlap_test (>, >=)" in found["warnings"][0] and "no identity" in found["warnings"][1]
     with pytest.raises(ValueError, match="VOT runs are not compared"):
-        report._compare(results.load(runs["vot"]), ours)
+        report.compare_results(results.load_results(runs["vot"]), ours)
 
 
-# --- in a browser ---
+# --- in a browser
 
 SCRIPT = """
 <script>
@@ -160,7 +126,8 @@ const errors = [];
 addEventListener("error", (event) => errors.push(String(event.message)));
 addEventListener("load", () => {
   const table = document.querySelector("#sequence-table");
-  const column = (index) => [...table.tBodies[0].rows].map((row) => row.children[index].textContent.trim());
+  const rows = () => [...table.tBodies[0].rows];
+  const column = (index) => rows().map((row) => row.children[index].textContent.trim());
   const click = (index) => table.tHead.rows[0].children[index].querySelector("button").click();
   const seen = { names: column(0) };
   click(3); seen.descending = column(3);
@@ -169,10 +136,13 @@ addEventListener("load", () => {
   click(0); seen.byName = column(0);
   seen.plots = [...document.querySelectorAll("#plots svg")].map((svg) => {
     const box = svg.getBoundingClientRect();
-    const lines = [...svg.querySelectorAll("[id*=line2d] path")].filter((path) => path.getTotalLength() > 20);
-    return { width: box.width, height: box.height, lines: lines.length, text: svg.textContent.includes("gray-dcf") };
+    const paths = [...svg.querySelectorAll("[id*=line2d] path")];
+    const lines = paths.filter((path) => path.getTotalLength() > 20).length;
+    const text = svg.textContent.includes("gray-dcf");
+    return { width: box.width, height: box.height, lines, text };
   });
-  seen.pictures = [...document.querySelectorAll("#failures img")].map((image) => image.naturalWidth);
+  const images = [...document.querySelectorAll("#failures img")];
+  seen.pictures = images.map((image) => image.naturalWidth);
   seen.wide = document.documentElement.scrollWidth <= innerWidth;
   seen.background = getComputedStyle(document.body).backgroundColor;
   seen.ink = getComputedStyle(document.querySelector("#plots svg text")).fill;
@@ -186,23 +156,12 @@ addEventListener("load", () => {
 
 
 def browse(page, tmp_path, *options):
-    """Open a page with SCRIPT in headless Chromium without a network; (what it saw, console
-    messages).
-    """
+    """(what SCRIPT saw, console messages) of a page in headless Chromium without a network."""
     copy = tmp_path / "page.html"
-    copy.write_text(
-        page.read_text(encoding="utf-8").replace("</head>", SCRIPT, 1), encoding="utf-8"
-    )
-    words = [
-        find_browser(),
-        *OPTIONS,
-        "--enable-logging=stderr",
-        "--window-size=1280,900",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        *options,
-        "--dump-dom",
-        copy.as_uri(),
-    ]
+    copy.write_text(read(page).replace("</head>", SCRIPT, 1), encoding="utf-8")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    words = [find_browser(), *OPTIONS, "--enable-logging=stderr", "--window-size=1280,900"]
+    words += [profile, *options, "--dump-dom", copy.as_uri()]
     home = {**os.environ, "HOME": str(tmp_path)}
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=home)
     found = re.search(r"SEEN([\w+/=]+)END", done.stdout)
@@ -213,7 +172,7 @@ def browse(page, tmp_path, *options):
 
 @pytest.mark.needs_browser
 def test_in_a_browser(runs, tmp_path):
-    seen, console = browse(runs["ope"] / "report.html", tmp_path)
+    seen, console = browse(runs["ope"], tmp_path)
     assert console == [] and seen["errors"] == []
     assert seen["names"] == ["walk8", "walk9", "walk10"]
     values = [float(value) for value in seen["descending"]]
@@ -230,13 +189,13 @@ def test_in_a_browser(runs, tmp_path):
 
 def test_in_the_dark_and_on_a_telephone(runs, tmp_path):
     options = ("--blink-settings=preferredColorScheme=0", "--window-size=500,900")
-    seen, console = browse(runs["ope"] / "report.html", tmp_path, *options)
+    seen, console = browse(runs["ope"], tmp_path, *options)
     assert console == [] and seen["errors"] == [] and seen["wide"]
     assert seen["background"] == "rgb(20, 24, 29)" and seen["ink"] == "rgb(228, 232, 236)"
 
 
 @pytest.mark.needs_browser
 def test_a_vot_report_in_a_browser(runs, tmp_path):
-    seen, console = browse(runs["vot"] / "report.html", tmp_path)
+    seen, console = browse(runs["vot"], tmp_path)
     assert console == [] and seen["errors"] == []
     assert len(seen["plots"]) == 1 and seen["plots"][0]["lines"] >= 2

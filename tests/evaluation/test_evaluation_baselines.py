@@ -6,7 +6,14 @@ import pytest
 from scenes import make_sequence
 
 from dcfnet_np.evaluation import baselines
-from dcfnet_np.evaluation.baselines import Spec, Unavailable, describe, fhog, gray, make, parse
+from dcfnet_np.evaluation.baselines import Unavailable, fhog, gray
+from dcfnet_np.evaluation.trackers import (
+    RANDOM,
+    TrackerSpec,
+    describe_tracker,
+    make_tracker,
+    parse_tracker,
+)
 from dcfnet_np.extractor import is_flat
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -29,90 +36,69 @@ def follow(tracker, frames, boxes):
     return np.array(overlaps)
 
 
-# --- names ---
+# --- names
+
+FIELDS = "default:num_scales=5:scale_step=1.02"
+FIVE = "dcfnet-conv1-default-num_scales-5-scale_step-1.02"
 
 
-def test_names():
-    assert parse("dcfnet") == Spec("dcfnet", "dcfnet", "light", "default", "auto")
-    assert parse("dcfnet", "conv1", "paper", "cpu") == Spec(
-        "dcfnet", "dcfnet", "conv1", "paper", "cpu"
-    )
-    assert parse("dcfnet:conv1") == Spec("dcfnet-conv1", "dcfnet", "conv1", "default", "auto")
-    assert parse("dcfnet:a/param.h5:pytorch").label == "dcfnet-param-pytorch"
-    assert parse("released=dcfnet:a/param.h5:pytorch") == Spec(
-        "released", "dcfnet", "a/param.h5", "pytorch", "auto"
-    )
-    assert parse("nano:models") == Spec("nano", "nano", "models")
-    assert parse("again=kcf").label == "again"
+@pytest.mark.parametrize(("text", "spec"), [
+    ("dcfnet", ("dcfnet", "dcfnet", "light", "default")),
+    ("dcfnet:conv1", ("dcfnet-conv1", "dcfnet", "conv1", "default")),
+    ("dcfnet:a/param.h5:pytorch", ("dcfnet-param-pytorch", "dcfnet", "a/param.h5", "pytorch")),
+    ("released=dcfnet:a/param.h5:pytorch", ("released", "dcfnet", "a/param.h5", "pytorch")),
+    (f"dcfnet:conv1:{FIELDS}", (FIVE, "dcfnet", "conv1", FIELDS)),
+    (f"five=dcfnet:conv1:{FIELDS}", ("five", "dcfnet", "conv1", FIELDS)),
+    ("nano:models", ("nano", "nano", "models")),
+    ("again=kcf", ("again", "kcf")),
+])  # fmt: skip
+def test_names(text, spec):
+    assert parse_tracker(text) == TrackerSpec(*spec)
 
 
-def test_a_preset_with_fields():
-    text = "default:num_scales=5:scale_step=1.02"
-    spec = parse(f"dcfnet:conv1:{text}")
-    assert spec == Spec(
-        "dcfnet-conv1-default-num_scales-5-scale_step-1.02", "dcfnet", "conv1", text, "auto"
-    )
-    assert parse(f"five=dcfnet:conv1:{text}") == Spec("five", "dcfnet", "conv1", text, "auto")
-    assert parse("dcfnet", preset=text) == Spec("dcfnet", "dcfnet", "light", text, "auto")
-    assert (
-        describe(spec)["settings"]["num_scales"] == 5
-        and describe(spec)["settings"]["padding"] == 2.0
-    )
+def test_options_are_what_a_plain_dcfnet_takes():
+    found = parse_tracker("dcfnet", "conv1", FIELDS, "cpu")
+    assert found == TrackerSpec("dcfnet", "dcfnet", "conv1", FIELDS, "cpu")
+    settings = describe_tracker(found)["settings"]
+    assert settings["num_scales"] == 5 and settings["padding"] == 2.0
 
 
-def test_a_preset_file_is_read_at_once(tmp_path, monkeypatch):
-    """A later run must not depend on what is in the file then, nor on the working folder."""
+def test_files_are_named_once_and_for_all(tmp_path, monkeypatch):
+    """A later run must not depend on what is in a preset's file then, nor on the folder."""
     (tmp_path / "mine.json").write_text('{"preset": "paper", "num_scales": 5}')
-    monkeypatch.chdir(tmp_path)
-    spec = parse("dcfnet:light:mine.json:padding=2")
-    assert (spec.label, spec.preset) == (
-        "dcfnet-light-mine-padding-2",
-        "paper:num_scales=5:padding=2.0",
-    )
-    (tmp_path / "mine.json").unlink()
-    assert (
-        describe(spec)["settings"]["num_scales"] == 5
-        and describe(spec)["settings"]["padding"] == 2.0
-    )
-
-
-def test_a_file_is_named_by_its_whole_path(tmp_path, monkeypatch):
     (tmp_path / "my.h5").touch()
     monkeypatch.chdir(tmp_path)
-    assert parse("dcfnet:my.h5") == Spec(
-        "dcfnet-my", "dcfnet", str(tmp_path / "my.h5"), "default", "auto"
-    )
+    spec = parse_tracker("dcfnet:my.h5:mine.json:padding=2")
+    assert (spec.label, spec.model) == ("dcfnet-my-mine-padding-2", str(tmp_path / "my.h5"))
+    assert spec.preset == "paper:num_scales=5:padding=2.0"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("siamfc", "unknown tracker 'siamfc'; known: dcfnet, hog-dcf"),
-        ("", "unknown tracker ''"),
-        ("kcf:model", "tracker 'kcf:model': expected"),
-        ("dcfnet:a:b:c", "expected dcfnet:WEIGHTS:PRESET"),
-        ("a/b=kcf", "tracker name 'a/b' must be letters"),
-        (".=kcf", "tracker name"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), [
+    ("siamfc", "unknown tracker 'siamfc'; known: dcfnet, hog-dcf"),
+    ("", "unknown tracker ''"),
+    ("kcf:model", "tracker 'kcf:model': expected"),
+    ("dcfnet:a:b:c", "expected dcfnet:WEIGHTS:PRESET"),
+    ("a/b=kcf", "tracker name 'a/b' must be letters"),
+    (".=kcf", "tracker name"),
+])  # fmt: skip
 def test_wrong_names(text, message):
     with pytest.raises(ValueError, match=message):
-        parse(text)
+        parse_tracker(text)
 
 
 def test_what_is_not_there_says_why(tmp_path):
-    with pytest.raises(Unavailable, match="no model file; name it: nano:FOLDER"):
-        make(parse("nano"))
-    with pytest.raises(Unavailable, match="there is no model file .*nanotrack_backbone_sim.onnx"):
-        make(parse(f"nano:{tmp_path}"))
-    with pytest.raises(Unavailable, match="there is no model file .*vit.onnx"):
-        make(parse(f"vit:{tmp_path}/vit.onnx"))
-    if not HAS_CONTRIB:
-        with pytest.raises(Unavailable, match="TrackerKCF; it is in opencv-contrib-python"):
-            make(parse("kcf"))
+    for text, message in [
+        ("nano", "no model file; name it: nano:FOLDER"),
+        (f"nano:{tmp_path}", r"there is no model file .*nanotrack_backbone_sim\.onnx"),
+        (f"vit:{tmp_path}/vit.onnx", r"there is no model file .*vit\.onnx"),
+        ("kcf", "TrackerKCF; it is in opencv-contrib-python"),
+    ]:
+        if text != "kcf" or not HAS_CONTRIB:
+            with pytest.raises(Unavailable, match=message):
+                make_tracker(parse_tracker(text))
 
 
-# --- features ---
+# --- features
 
 
 def naive_fhog(patch, cell):
@@ -178,7 +164,7 @@ def test_gray():
 @pytest.mark.parametrize(("name", "channels", "size"), [("hog-dcf", 31, 63), ("gray-dcf", 1, 125)])
 def test_filters_on_hand_made_features(scene, name, channels, size):
     frames, boxes = scene
-    tracker = make(parse(name))
+    tracker = make_tracker(parse_tracker(name))
     assert follow(tracker, frames, boxes).min() > 0.6
     inner = tracker._tracker
     assert isinstance(inner, Tracker)  # the same machinery as ours
@@ -194,35 +180,41 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
     )  # what it learned from
 
 
-# --- trackers ---
+# --- trackers
 
 
 def test_dcfnet_and_identity(scene):
     frames, boxes = scene
-    assert follow(make(parse("dcfnet", device="cpu")), frames, boxes).min() > 0.7
-    np.testing.assert_allclose(
-        follow(make(parse("identity")), frames, boxes), iou(boxes[0], boxes[1:])
-    )
+    assert follow(make_tracker(parse_tracker("dcfnet", device="cpu")), frames, boxes).min() > 0.7
+    kept = follow(make_tracker(parse_tracker("identity")), frames, boxes)
+    np.testing.assert_allclose(kept, iou(boxes[0], boxes[1:]))
 
 
 @pytest.mark.parametrize("name", ["mil", *baselines.CONTRIB])
 def test_opencv(scene, name):
     try:
-        make(parse(name))
+        trackers = [make_tracker(parse_tracker(name)) for _ in range(2)]
     except Unavailable as error:
         pytest.skip(str(error))
-    frames, boxes = scene
-    overlaps = follow(make(parse(name)), frames, boxes)
-    assert overlaps.mean() > 0.5
-    if name not in baselines.RANDOM:
-        np.testing.assert_array_equal(overlaps, follow(make(parse(name)), frames, boxes))
+    first, second = (follow(tracker, *scene) for tracker in trackers)
+    assert first.mean() > 0.5
+    if name not in RANDOM:
+        np.testing.assert_array_equal(first, second)
 
 
-class _Kept:
-    """What OpenCV is given."""
+class Fake:
+    """A tracker of OpenCV's that keeps what it is given and cannot go on."""
+
+    def __init__(self, error=False):
+        self.error = error
 
     def init(self, frame, box):
         self.box = box
+
+    def update(self, frame):
+        if self.error:
+            raise cv2.error("window outside the frame")
+        return False, (0, 0, 0, 0)
 
 
 EDGES = {  # of a frame of 160x120 pixels: a box, and what OpenCV gets of it; 6 pixels at least
@@ -237,48 +229,26 @@ EDGES = {  # of a frame of 160x120 pixels: a box, and what OpenCV gets of it; 6 
 
 @pytest.mark.parametrize(("box", "inside"), EDGES.items())
 def test_opencv_starts_at_the_edge(scene, box, inside):
-    """It gets whole pixels that lie in the frame, and MIL, which cannot do with less, goes on from
-    them.
-    """
-    frames, _ = scene
-    tracker = baselines.OpenCV(_Kept)
-    tracker.init(frames[0], box)
-    assert tracker._tracker.box == inside
-    tracker = make(parse("mil"))
-    tracker.init(frames[0], box)
-    found = tracker.update(frames[1])
+    """It gets whole pixels in the frame, and MIL, which cannot do with less, goes on from them."""
+    fake = Fake()
+    baselines.OpenCVTracker(lambda: fake).init(scene[0][0], box)
+    assert fake.box == inside
+    tracker = make_tracker(parse_tracker("mil"))
+    tracker.init(scene[0][0], box)
+    found = tracker.update(scene[0][1])
     assert found is None or found[2:] == inside[2:]
-
-
-class _Raises:
-    """What OpenCV's trackers are at times: unable to go on."""
-
-    def __init__(self, error):
-        self.error = error
-
-    def init(self, frame, box):
-        pass
-
-    def update(self, frame):
-        if self.error:
-            raise cv2.error("window outside the frame")
-        return False, (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("error", [True, False])
 def test_a_failed_frame_of_opencv_has_no_box(scene, error):
-    tracker = baselines.OpenCV(lambda: _Raises(error))
+    tracker = baselines.OpenCVTracker(lambda: Fake(error))
     tracker.init(scene[0][0], (10, 10, 20, 20))
     assert tracker.update(scene[0][1]) is None
 
 
 def test_facts_for_the_report():
-    facts = baselines.describe(parse("dcfnet:conv1:paper"))
-    assert (
-        facts["architecture"] == "conv1"
-        and facts["parameters"] == 20256
-        and len(facts["weights_digest"]) == 64
-    )
-    assert facts["settings"]["name"] == "paper"
-    assert baselines.describe(parse("mil"))["opencv"] == cv2.__version__
-    assert baselines.describe(parse("hog-dcf"))["settings"]["learning_rate"] == 0.02
+    facts = describe_tracker(parse_tracker("dcfnet:conv1:paper"))
+    assert facts["architecture"] == "conv1" and facts["parameters"] == 20256
+    assert len(facts["weights_digest"]) == 64 and facts["settings"]["name"] == "paper"
+    assert describe_tracker(parse_tracker("mil"))["opencv"] == cv2.__version__
+    assert describe_tracker(parse_tracker("hog-dcf"))["settings"]["learning_rate"] == 0.02

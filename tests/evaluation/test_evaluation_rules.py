@@ -1,30 +1,32 @@
-"""Scores by their toolkits' own definitions, written once more in plain Python, on boxes of every
-awkward kind.
-"""
+"""Scores by their toolkits' own definitions, written once more in plain Python."""
 
 import dataclasses
 import math
+import operator
 import statistics
 
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation import protocols
-from dcfnet_np.evaluation.metrics import RULES, Rules, combine, score_frames, score_sequence
-from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN
+from dcfnet_np.evaluation import vot
+from dcfnet_np.evaluation.metrics import combine_sequences, score_frames, score_sequence
+from dcfnet_np.evaluation.rules import RULES, Rules
+from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 
 # Typed from the toolkits' sources, not read from the module: OTB's genPerfMat and calcSeqErrRobust,
 # GOT-10k's experiments/got10k.py, pytracking's extract_results.py, DSST's
 # compute_performance_measures.
-FIELDS = (
-    "overlap_thresholds overlap_test success_score op_test precision_thresholds precision_test centre area "
-    "clip_to_frame first_frame failed_frame truth absent average statistic omit_initial"
-).split()
+FIELDS = """overlap_thresholds overlap_test success_score op_test precision_thresholds precision_test
+    centre area clip_to_frame first_frame failed_frame truth absent average statistic omit_initial"""
 SETS = {
-    "otb": "21 > curve > 51 <= centre continuous False truth previous positive otb sequences mean True",
-    "got10k": "101 > overlap > 51 <= centre continuous True skip miss size skip frames mean False",
-    "pytracking": "21 > curve > 51 <= centre continuous False truth previous size skip sequences mean False",
-    "paper": "21 > curve >= 51 < corner continuous False result previous size skip sequences median True",
+    "otb": """21 > curve > 51 <=
+        centre continuous False truth previous positive otb sequences mean True""",
+    "got10k": """101 > overlap > 51 <=
+        centre continuous True skip miss size skip frames mean False""",
+    "pytracking": """21 > curve > 51 <=
+        centre continuous False truth previous size skip sequences mean False""",
+    "paper": """21 > curve >= 51 <
+        corner continuous False result previous size skip sequences median True""",
 }
 SIZE = (120, 90)  # of a frame: boxes reach out of it
 
@@ -33,14 +35,12 @@ SIZE = (120, 90)  # of a frame: boxes reach out of it
 def test_every_field_of_a_set(name):
     rules = RULES[name]
     assert set(RULES) == set(SETS) and rules.name == name
-    assert [field.name for field in dataclasses.fields(Rules)] == ["name", *FIELDS]
-    assert [str(getattr(rules, field)) for field in FIELDS] == SETS[name].split()
+    assert [field.name for field in dataclasses.fields(Rules)] == ["name", *FIELDS.split()]
+    assert [str(getattr(rules, field)) for field in FIELDS.split()] == SETS[name].split()
 
 
 def awkward(seed, count):
-    """(boxes, truth), 0-based: lost and failed frames, hidden targets, truth that reaches out of
-    the frame.
-    """
+    """(boxes, truth), 0-based: lost, failed and hidden frames, truth that leaves the frame."""
     rng = np.random.default_rng(seed)
     truth = np.column_stack(
         [rng.uniform(2, 80, (count, 2)), rng.uniform(8, 40, count), rng.uniform(15, 60, count)]
@@ -98,54 +98,38 @@ def share(hits):
     return sum(hits) / len(hits)
 
 
-def otb(boxes, truth):
-    rows = []
-    for box, there in zip(repaired(boxes, truth), truth):
-        if all(value > 0 for value in there + (1, 1, 0, 0)):
-            rows.append((overlap(box, there), *errors(box, there)))
-        else:
-            rows.append((-1, -1, -1))
-    hit = [row for row in rows if row[0] >= 0]
+def measures(rows, missed=(), above=operator.gt, within=operator.le):
+    """Of (overlap, error, normalised error) of each frame; missed: those of absent frames."""
+    every = [*rows, *missed]
     return {
-        "success": share(row[0] > t / 20 for row in rows for t in range(21)),
-        "op": share(row[0] > 0.5 for row in rows),
-        "dp": share(row[1] <= 20 for row in rows),
-        "normalised_precision": share(row[2] <= 0.2 for row in rows),
-        "cle": statistics.fmean(row[1] for row in hit),
-        "overlap": statistics.fmean(row[0] for row in hit),
-        "frames": len(rows),
+        "success": share(row[0] > t / 20 for row in every for t in range(21)),
+        "op": share(above(row[0], 0.5) for row in every),
+        "dp": share(within(row[1], 20) for row in every),
+        "normalised_precision": share(within(row[2], 0.2) for row in every),
+        "cle": statistics.fmean(row[1] for row in rows),
+        "overlap": statistics.fmean(row[0] for row in rows),
+        "frames": len(every),
     }
+
+
+def otb(boxes, truth):
+    pairs = list(zip(repaired(boxes, truth), truth))
+    there = [pair for pair in pairs if all(v > 0 for v in pair[1] + np.array([1, 1, 0, 0]))]
+    rows = [(overlap(*pair), *errors(*pair)) for pair in there]
+    return measures(rows, [(-1, -1, -1)] * (len(pairs) - len(there)))
 
 
 def pytracking(boxes, truth):
     pairs = [(box, there) for box, there in zip(repaired(boxes, truth), truth) if good(there)]
-    rows = [(overlap(*pair), *errors(*pair)) for pair in pairs]
-    return {
-        "success": share(row[0] > t / 20 for row in rows for t in range(21)),
-        "op": share(row[0] > 0.5 for row in rows),
-        "dp": share(row[1] <= 20 for row in rows),
-        "normalised_precision": share(row[2] <= 0.2 for row in rows),
-        "cle": statistics.fmean(row[1] for row in rows),
-        "overlap": statistics.fmean(row[0] for row in rows),
-        "frames": len(rows),
-    }
+    return measures([(overlap(*pair), *errors(*pair)) for pair in pairs])
 
 
 def paper(boxes, truth):
     """Corners taken for centres, so a box lies around its corner."""
     pairs = [(box, there) for box, there in zip(repaired(boxes, None), truth) if good(there)]
-    overlaps = [overlap(*((x - w / 2, y - h / 2, w, h) for x, y, w, h in pair)) for pair in pairs]
-    corners = [math.hypot(box[0] - there[0], box[1] - there[1]) for box, there in pairs]
-    parts = [math.hypot((b[0] - t[0]) / t[2], (b[1] - t[1]) / t[3]) for b, t in pairs]
-    return {
-        "success": share(value > t / 20 for value in overlaps for t in range(21)),
-        "op": share(value >= 0.5 for value in overlaps),
-        "dp": share(value < 20 for value in corners),
-        "normalised_precision": share(value < 0.2 for value in parts),
-        "cle": statistics.fmean(corners),
-        "overlap": statistics.fmean(overlaps),
-        "frames": len(pairs),
-    }
+    around = [[(x - w / 2, y - h / 2, w, h) for x, y, w, h in pair] for pair in pairs]
+    rows = [(overlap(*pair), *errors(*pair)) for pair in around]
+    return measures(rows, above=operator.ge, within=operator.lt)
 
 
 def cut(box):
@@ -155,31 +139,20 @@ def cut(box):
 
 def got10k(sequences):
     """Over the frames of all sequences, the first of each left out."""
-    pairs = [
-        pair for boxes, truth in sequences for pair in list(zip(boxes, truth))[1:] if good(pair[1])
-    ]
-    overlaps = [
-        overlap(cut(box), cut(there)) if good(box) and good(cut(box)) else 0 for box, there in pairs
-    ]
-    found = [
-        errors(box, there) if np.isfinite(box).all() else (math.inf, math.inf)
-        for box, there in pairs
-    ]
-    return {
-        "success": statistics.fmean(overlaps),
-        "op": share(value > 0.5 for value in overlaps),
-        "dp": share(pixels <= 20 for pixels, _ in found),
-        "normalised_precision": share(parts <= 0.2 for _, parts in found),
-        "cle": math.inf,  # of a frame without a box
-        "overlap": statistics.fmean(overlaps),
-        "frames": len(pairs),
-    }
+    pairs = [pair for boxes, truth in sequences for pair in list(zip(boxes, truth))[1:]]
+    rows = []
+    for box, there in pairs:
+        if good(there):
+            met = overlap(cut(box), cut(there)) if good(box) and good(cut(box)) else 0
+            far = errors(box, there) if np.isfinite(box).all() else (math.inf, math.inf)
+            rows.append((met, *far))
+    return measures(rows) | {"success": statistics.fmean(row[0] for row in rows)}
 
 
 def scored(name):
     rules = RULES[name]
     parts = [score_sequence([score_frames(b, t, rules, SIZE)], rules) for b, t in SEQUENCES]
-    return parts, combine(parts, rules)[0]
+    return parts, combine_sequences(parts, rules)[0]
 
 
 @pytest.mark.parametrize(
@@ -214,13 +187,11 @@ def test_the_sets_differ_on_these_boxes():
         assert len({round(getattr(each, measure), 6) for each in figures.values()}) >= 3, measure
 
 
-# --- normalised precision, by hand ---
+# --- normalised precision, by hand
 
 
 def test_normalised_precision_by_hand():
-    """Errors over the truth's width and height, apart; 40 x 10 here, while the results are of other
-    sizes.
-    """
+    """Errors over the truth's width and height, apart: 40 x 10 here, results have other sizes."""
     truth = np.array([[100, 100, 40, 10]] * 6, float)
     # .2, .2, .2121, .25, .25, .2059
     centres = [(8, 0), (0, 2), (6, 1.5), (0, 2.5), (10, 0), (4, 1.8)]
@@ -242,21 +213,19 @@ def test_normalised_precision_by_hand():
 
 def test_precision_is_read_at_20_pixels():
     truth = np.array([[50, 50, 10, 10]] * 5, float)
-    boxes = truth + np.array([[0], [19.5], [20], [20.5], [50]]) * (1, 0, 0, 0)
+    boxes = truth.copy()
+    boxes[:, 0] += [0, 19.5, 20, 20.5, 50]
     scores, curves, _ = score_sequence([score_frames(boxes, truth, Rules())], Rules())
     assert scores.dp == 3 / 5 and len(curves.precision) == 51
-    np.testing.assert_allclose(
-        curves.precision[[0, 19, 20, 21, 49, 50]], [0.2, 0.2, 0.6, 0.8, 0.8, 1]
-    )
+    found = curves.precision[[0, 19, 20, 21, 49, 50]]
+    np.testing.assert_allclose(found, [0.2, 0.2, 0.6, 0.8, 0.8, 1])
 
 
-# --- VOT ---
+# --- VOT
 
 
 def expected_overlap(overlaps, states):
-    """VOT2015's curve: runs are cut where a tracker is started anew, and those before count as zero
-    ever after.
-    """
+    """VOT2015's curve: runs are cut at each new start, and count as zero ever after."""
     longest = max(map(len, overlaps))
     runs = []
     for values, state in zip(overlaps, states):
@@ -296,8 +265,8 @@ def test_expected_overlap_is_vot_s(rng, failures):
     runs = [supervised(rng, count, at) for count, at in zip((40, 50, 31), [*failures, ()])]
     overlaps, states = zip(*runs)
     expected = expected_overlap(overlaps, states)
-    np.testing.assert_allclose(protocols.expected_overlap(overlaps, states), expected, atol=1e-12)
-    found = protocols.vot_scores(overlaps, states, (10, 25))
+    np.testing.assert_allclose(vot.expected_overlap(overlaps, states), expected, atol=1e-12)
+    found = vot.vot_scores(overlaps, states, (10, 25))
     assert found.eao == pytest.approx(np.mean(expected[9:25]), abs=1e-12)
     assert found.failures == sum(map(len, failures)) and found.robustness == found.failures / 3
 
@@ -305,7 +274,7 @@ def test_expected_overlap_is_vot_s(rng, failures):
 def test_the_range_of_lengths_is_vot2015_s(rng):
     overlaps, states = zip(*(supervised(rng, 400, at) for at in [(50,), (), (200, 300)]))
     expected = expected_overlap(overlaps, states)
-    found = protocols.vot_scores(overlaps, states)
+    found = vot.vot_scores(overlaps, states)
     assert found.lengths == (108, 371)
     assert found.eao == pytest.approx(statistics.fmean(expected[107:371]), abs=1e-12)
     burnt = [value for o, s in zip(overlaps, states) for k, value in enumerate(o)

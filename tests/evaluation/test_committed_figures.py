@@ -1,6 +1,4 @@
-"""Tables of the pages against the committed runs that they come from, and these against a run of
-today.
-"""
+"""Tables of the pages against the committed runs, and these against a run of today."""
 
 import json
 import re
@@ -11,15 +9,14 @@ import pytest
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import protocols
-from dcfnet_np.evaluation.baselines import Spec, make
-from dcfnet_np.evaluation.metrics import RULES
+from dcfnet_np.evaluation.rules import RULES
+from dcfnet_np.evaluation.trackers import TrackerSpec, make_tracker
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGED = ("light", "conv1")
 CAREFUL = "careful (loss.md)"  # a row of docs/results/boxes.md
-WHOLE = (
-    "AUC, nothing cut out: `default`, `careful` ([boxes](boxes.md))"  # rows of docs/results/loss.md
-)
+# rows of docs/results/loss.md
+WHOLE = "AUC, nothing cut out: `default`, `careful` ([boxes](boxes.md))"
 CUT = "AUC with it cut out at times, frames with it but the first: `default`, `careful`"
 
 
@@ -34,37 +31,24 @@ def table_row(page, first):
     return [float(number) for number in re.findall(r"(?<![\w.])\d*\.\d+", cells)]
 
 
-# --- the model card ---
+# --- the model card
 
 
-def rows(architecture, packaged):
-    """Those of one network with `default`, packaged or with random weights, as
-    benchmarks/score_weights.py wrote.
-    """
-    found = [
-        row
-        for row in committed("weights-sequences.json")["scores"]
-        if row["architecture"] == architecture
-    ]
-    found = [row for row in found if row["preset"] == "default"]
-    return [
-        row
-        for row in found
-        if row["weights"] == architecture or not packaged and "random" in row["weights"]
-    ]
+def rows(architecture):
+    """Those of one network with `default`: the packaged weights', and those of random ones."""
+    found = committed("weights-sequences.json")["scores"]
+    found = [r for r in found if r["architecture"] == architecture and r["preset"] == "default"]
+    (packaged,) = (row for row in found if row["weights"] == architecture)
+    return packaged, [row for row in found if "random" in row["weights"]]
 
 
 @pytest.mark.parametrize("architecture", PACKAGED)
 def test_the_model_card_says_what_the_committed_run_says(architecture):
-    """Of files alone: .63 at least, .10 above five random seeds, and the card's figures are the
-    run's.
-    """
-    (packaged,) = rows(architecture, packaged=True)
-    random = [row for row in rows(architecture, packaged=False) if row["weights"] != architecture]
+    """.63 at least, .10 above five random seeds, and the card's figures are the run's."""
+    packaged, random = rows(architecture)
     for row in (packaged, *random):
-        assert len(row["auc"]) == 12 and row["mean"] == pytest.approx(
-            np.mean(list(row["auc"].values()))
-        )
+        scores = list(row["auc"].values())
+        assert len(scores) == 12 and row["mean"] == pytest.approx(np.mean(scores))
     means = [row["mean"] for row in random]
     assert len(means) == 5 and packaged["mean"] >= max(0.63, np.mean(means) + 0.10)
     card = table_row("dcfnet_np/data/README.md", f"`{architecture}`")
@@ -79,14 +63,14 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
     otherwise.
     """
     (sequence,) = datasets.load_dataset(data_dir / "sequences", [name])
-    (segment,) = protocols.segments(sequence, "ope", RULES["otb"])
-    tracker = make(Spec("ours", "dcfnet", architecture, "default", "cpu"))
-    (packaged,) = rows(architecture, packaged=True)
-    score = protocols.success(tracker, sequence, segment, RULES["otb"])
+    (segment,) = protocols.plan_segments(sequence, "ope", RULES["otb"])
+    tracker = make_tracker(TrackerSpec("ours", "dcfnet", architecture, "default", "cpu"))
+    packaged, _ = rows(architecture)
+    score = protocols.run_and_score(tracker, sequence, segment, RULES["otb"])
     assert score == pytest.approx(packaged["auc"][name], abs=0.005)
 
 
-# --- `careful` ---
+# --- `careful`
 
 
 def test_the_pages_say_what_the_committed_runs_say():
@@ -97,9 +81,8 @@ def test_the_pages_say_what_the_committed_runs_say():
     folders, names = ("validation", "development"), ("default", CAREFUL)
     whole = [options[name][folder] for folder in folders for name in names]
     assert table_row("docs/results/loss.md", WHOLE) == pytest.approx(whole, abs=5e-4)
-    cut = [
-        loss[folder][f"{name}_cut"]["auc"] for folder in folders for name in ("default", "careful")
-    ]
+    cuts = [(folder, name) for folder in folders for name in ("default_cut", "careful_cut")]
+    cut = [loss[folder][name]["auc"] for folder, name in cuts]
     said = table_row("docs/results/loss.md", CUT)
     assert said == pytest.approx(cut, abs=5e-4)
 
