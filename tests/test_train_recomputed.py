@@ -256,7 +256,7 @@ SETTINGS = """
     lr_start lr_end momentum weight_decay mean initial_scale cosine_window
 """.split()
 BGR, TORCH_BGR, TORCH_SCALE = (104, 117, 123), (109, 120, 119), math.sqrt(1 / 6)
-# From docs/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None:
+# From docs/reference/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None:
 # not used.
 V1 = ("ahead", 10, 16, 20, 0, "sgd", 0, "constant", 1e-5, None, 0.9, 5e-4, BGR, 1, 0)
 TORCH = ("ahead", 10, 32, 50, 0, "sgd", 0, "logspace", 1e-2, 1e-5, 0.9)

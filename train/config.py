@@ -157,7 +157,7 @@ class Config:
 
 
 def recipe(preset: str) -> Config:
-    """The training settings of a preset; docs/training.md has every constant with its source.
+    """The training settings of a preset; docs/reference/training.md has every constant with its source.
 
     A preset of other online settings alone is trained as `default` is.  One from a file is trained
     as the one that it names.  ValueError names the known presets.
