@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from loss_roc import THRESHOLDS
 
-from dcfnet_np import bench
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import bench, datasets
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -47,7 +46,7 @@ ROUNDS = 40
 
 def sequence_auc(job: tuple[str, str, str]) -> float:
     root, name, option = job
-    (sequence,) = datasets.load(root, [name])
+    (sequence,) = datasets.load_dataset(root, [name])
     tracker = Tracker(preset=dataclasses.replace(DEFAULT, **OPTIONS[option]), device="cpu")
     tracker.init(sequence.frame(0), sequence.boxes[0])
     overlaps = [1.0]
@@ -88,7 +87,7 @@ def main() -> None:
     rows: dict[str, dict[str, float]] = {name: {"ms": ms} for name, ms in milliseconds.items()}
     with multiprocessing.get_context("spawn").Pool(args.cores) as pool:
         for folder, root in (("validation", args.validation), ("development", args.development)):
-            names = [sequence.name for sequence in datasets.load(root)]
+            names = [sequence.name for sequence in datasets.load_dataset(root)]
             jobs = [(root, name, option) for option in OPTIONS for name in names]
             scores = np.reshape(
                 pool.map(sequence_auc, jobs, chunksize=1), (len(OPTIONS), len(names))

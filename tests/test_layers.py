@@ -1,6 +1,6 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-archives, backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision,
+backend, files, support, workers, yardstick < kernels < ops < network, tiled, vision,
 datasets, fast < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
 < adapters, trace, track, bench, bench_kernels, serve, explain < cli
 """
@@ -18,7 +18,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["archives", "backend", "files", "matlab", "workers", "yardstick"],
+    ["backend", "files", "support", "workers", "yardstick"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision", "datasets", "fast"],

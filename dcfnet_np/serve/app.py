@@ -45,12 +45,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..multi_tracker import MultiTracker
 from ..track import Step, follow
-from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
-from ..vision.containers import count_packets
+from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
+from ..vision.boxes import Box, check_box
 from ..vision.draw import STATES
+from ..vision.frames import Frame
 from ..vision.images import decode_image
-from ..vision.overlap import ReadAhead
-from ..vision.sources import Frame, open_source
+from ..vision.read_ahead import ReadAhead
+from ..vision.sources import open_source
+from ..vision.video import count_packets
 
 PAGE = Path(__file__).parent / "page"
 KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
@@ -234,7 +236,7 @@ class Service:
     async def boxes(self, request: Request) -> Response:
         """The boxes of a run as a file."""
         run, suffix = self.runs.get(request.path_params["id"]), f".{request.path_params['suffix']}"
-        if run is None or suffix not in SUFFIXES or not len(run):
+        if run is None or suffix not in BOX_SUFFIXES or not len(run):
             raise Refused("there are no such boxes", 404)
         path = self.folder / f"{request.path_params['id']}{suffix}"
         await in_thread(write_boxes, path, run.rows())
@@ -316,7 +318,7 @@ class Service:
         while len(self.runs) > KEPT_RUNS:
             old = next(iter(self.runs))
             del self.runs[old]
-            for suffix in SUFFIXES:
+            for suffix in BOX_SUFFIXES:
                 (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
         await socket.send_json({"run": id_})
         return self.runs[id_]

@@ -61,7 +61,7 @@ def clip():
 @pytest.fixture(scope="module")
 def file(clip, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
-    page.write_page(path, clip, weights.load("light"))
+    page.write_page(path, clip, weights.load_weights("light"))
     return path
 
 
@@ -176,7 +176,7 @@ def area(browser, name):
 
 
 def test_features_filter_response_and_gradients(browser, clip):
-    loaded, (x, y, w, h) = weights.load("light"), clip.box
+    loaded, (x, y, w, h) = weights.load_weights("light"), clip.box
     window = np.array([[w, h]]) * (1 + ODD["padding"])
     places = ((0, (x + w / 2, y + h / 2)), (ODD["frame"], ODD["centre"]))
     crops = [crop_patches(clip.frames[f], c, window, SIZE, rounded=True) for f, c in places]
@@ -244,7 +244,7 @@ def test_without_workers_the_page_computes_itself(case, browser, file, program):
 def test_a_step_of_training(browser, clip):
     """The first two steps from the random weights: pairs, loss, gradients, parameters."""
     boxes = browser.run("dcfnet.data.boxes")
-    mean = np.array(weights.load("light").mean, np.float32).reshape(3, 1, 1)
+    mean = np.array(weights.load_weights("light").mean, np.float32).reshape(3, 1, 1)
     crops = [
         crop_patches(frame, (x + w / 2, y + h / 2), np.array([[3 * w, 3 * h]]), 67, rounded=True)[0]
         - mean
@@ -321,7 +321,7 @@ def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, 
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
     clip, tracker = scene(), Tracker("light", preset, "cpu")
-    page.write_page(tmp_path / "page.html", clip, weights.load("light"))
+    page.write_page(tmp_path / "page.html", clip, weights.load_weights("light"))
     tracker.init(clip.frames[0], clip.box)
     with Page(program) as browser:
         opened(browser, tmp_path / "page.html")
