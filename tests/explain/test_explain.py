@@ -241,59 +241,40 @@ def test_without_workers_the_page_computes_itself(case, browser, file, program):
         assert alone.messages == []
 
 
-def test_a_step_of_training(browser, clip):
-    """The first two steps from the random weights: pairs, loss, gradients, parameters."""
-    boxes = browser.run("dcfnet.data.boxes")
+def test_a_step_of_training(program, tmp_path, monkeypatch, clip):
+    """The first two steps from the random weights: pairs, loss, gradients, parameters, with a decay
+    that shows."""
+    monkeypatch.setitem(page.TRAINING, "decay", 0.3)
+    page.write_page(tmp_path / "page.html", clip, weights.load_weights("light"))
     mean = np.array(weights.load_weights("light").mean, np.float32).reshape(3, 1, 1)
-    crops = [
-        crop_patches(frame, (x + w / 2, y + h / 2), np.array([[3 * w, 3 * h]]), 67, rounded=True)[0]
-        - mean
-        for frame, (x, y, w, h) in zip(clip.frames, boxes)
-    ]
-    objective = step.make_objective(
-        (63, 63), 0.1 * 67 / 3, 1e-4, band=False, window=True, device=select_device("cpu")
-    )
+    size, sigma, cpu = (63, 63), 0.1 * 67 / 3, select_device("cpu")
+    objective = step.make_objective(size, sigma, 1e-4, band=False, window=True, device=cpu)
     parameters = page._random()
     velocity = zero_velocity(parameters)
-    scroll(browser, "training")
-    rate = 10 ** float(browser.run("document.getElementById('rate').value"))
-    for number in (1, 2):
-        press(browser, "train-step")
-        browser.wait(f"dcfnet.lastStep.result?.step === {number} && dcfnet.idle()")
-        found = get(browser, "dcfnet.lastStep.result")
-        pairs = np.array(found["batch"])
-        assert len(set(map(tuple, pairs))) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
-        images = np.stack([crops[i] for i in pairs.T.reshape(-1)])
-        loss, caches = step.pair_loss(images, parameters, "light", objective)
-        gradients = step.pair_gradients(caches)
-        sgd_step(parameters, gradients, velocity, lr=rate, momentum=0.9, weight_decay=5e-5)
-        assert found["loss"] == pytest.approx(loss, rel=TOLERANCE)
-        for ours, theirs in NAMES.items():
-            close(found["gradients"][ours], gradients[theirs])
-            close(found["parameters"][ours], parameters[theirs])
-
-
-def test_weight_decay(browser):
-    """Large enough to show: the one of a training is below the tolerance in a few steps."""
-    rng = np.random.default_rng(5)
-    parameters, *gradients = ({"w": rng.normal(size=12), "b": rng.normal(size=3)} for _ in range(3))
-    velocity = zero_velocity(parameters)
-    parts = [
-        {name: value.tolist() for name, value in part.items()}
-        for part in (parameters, velocity, *gradients)
-    ]
-    options = "{ rate: 0.1, momentum: 0.7, decay: 0.3 }"
-    script = f"""((parameters, velocity, ...gradients) => {{
-      for (const one of gradients) m.sgdStep(parameters, one, velocity, {options});
-      return {{ parameters, velocity }}; }})(...{json.dumps(parts)})"""
-    found = of_module(browser, "network.js", script)
-    for one in gradients:
-        sgd_step(parameters, one, velocity, lr=0.1, momentum=0.7, weight_decay=0.3)
-    for name in parameters:
-        close(found["parameters"][name], parameters[name])
-        close(found["velocity"][name], velocity[name])
-    scroll(browser, "training")
-    assert words_of(browser, "decay") == "5 × 10⁻⁵"
+    with Page(program) as browser:
+        opened(browser, tmp_path / "page.html")
+        crops = []
+        for frame, (x, y, w, h) in zip(clip.frames, browser.run("dcfnet.data.boxes")):
+            window = np.array([[3 * w, 3 * h]])
+            crop = crop_patches(frame, (x + w / 2, y + h / 2), window, 67, rounded=True)
+            crops.append(crop[0] - mean)
+        scroll(browser, "training")
+        assert words_of(browser, "decay") == "0.3"
+        rate = 10 ** float(browser.run("document.getElementById('rate').value"))
+        for number in (1, 2):
+            press(browser, "train-step")
+            browser.wait(f"dcfnet.lastStep.result?.step === {number} && dcfnet.idle()")
+            found = get(browser, "dcfnet.lastStep.result")
+            pairs = np.array(found["batch"])
+            assert len(set(map(tuple, pairs))) == 4 and (pairs[:, 0] < pairs[:, 1]).all()
+            images = np.stack([crops[i] for i in pairs.T.reshape(-1)])
+            loss, caches = step.pair_loss(images, parameters, "light", objective)
+            gradients = step.pair_gradients(caches)
+            sgd_step(parameters, gradients, velocity, lr=rate, momentum=0.9, weight_decay=0.3)
+            assert found["loss"] == pytest.approx(loss, rel=TOLERANCE)
+            for ours, theirs in NAMES.items():
+                close(found["gradients"][ours], gradients[theirs])
+                close(found["parameters"][ours], parameters[theirs])
 
 
 OTHER = {  # no number that `default` has
