@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from browser import Page, chromium
 
 from dcfnet_np.cli import main as dcfnet
@@ -32,7 +32,7 @@ TIMED = """new Promise((done) => {
   %s;
   look();
 })"""
-READY = "window.dcfnet && dcfnet.timings.length && dcfnet.idle()"
+READY = "window.dcfnet && dcfnet.idle()"
 
 
 def measure(browser):

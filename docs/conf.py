@@ -4,7 +4,6 @@ Pages are Markdown (MyST), the API is read from docstrings.
 """
 
 import importlib
-import logging
 import pkgutil
 import re
 import shutil
@@ -51,7 +50,7 @@ html_title = f"dcfnet_np {release}"
 html_show_sphinx = False
 html_copy_source = False
 html_math_renderer = "mathml"
-html_static_path = ["_static", str(mathml.font_file().parent)]
+html_static_path = ["_static", str(mathml.FONT.parent)]
 html_extra_path = ["_extra"]  # the interactive page, made below
 (DOCS / "_extra").mkdir(exist_ok=True)
 html_css_files = ["site.css"]
@@ -166,8 +165,6 @@ def copy_notebooks(app):
 
 def write_interactive_page(app):
     """explain.html from the demo's clip, into the site as it is."""
-    # it reports each glyph that it leaves out
-    logging.getLogger("fontTools").setLevel(logging.WARNING)
     if dcfnet(["explain", "--out", str(DOCS / "_extra" / "explain.html")]):
         raise RuntimeError("the interactive page could not be made")
 

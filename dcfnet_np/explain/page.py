@@ -1,11 +1,8 @@
-"""Put the interactive page together: one HTML file with its frames, weights, font, styles and
-scripts inside.
-"""
+"""Put the interactive page together: one HTML file with frames, weights, font and scripts inside."""
 
 import base64
 import dataclasses
-import importlib
-import importlib.resources
+import importlib.util
 import json
 import math
 import re
@@ -31,7 +28,9 @@ from . import mathml
 LONGEST_SIDE = 240  # pixels; larger frames are scaled down
 SEARCH_FRAME = 4  # frame of the page in which the search window lies at first
 
+HERE = Path(__file__).parent
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(.+?)";$', re.M)
+EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) ([\w$]+)", re.M)
 
 # The default settings, but with the paper's rule of the update, whose numerator and denominator
 # Fig. 2 shows.
@@ -49,18 +48,16 @@ TRAINING = {
 
 
 class Clip(NamedTuple):
-    """What the page shows: frames (H, W, 3) uint8 BGR, the target in the first one, and where they
-    come from.
-    """
+    """What the page shows."""
 
-    frames: list[np.ndarray]
-    box: Box  # x, y, w, h, pixels, 0-based
-    source: str
+    frames: list[np.ndarray]  # (H, W, 3) uint8 BGR
+    box: Box  # of the target in the first frame: x, y, w, h, pixels, 0-based
+    source: str  # where the frames come from
 
 
 def check_installed() -> None:
     """Raise ValueError when a package of the extra `teach` is missing."""
-    for name in ("jinja2", "math_core", "fontTools", "ziamath"):
+    for name in ("jinja2", "math_core"):
         if importlib.util.find_spec(name) is None:
             raise ValueError(
                 f"the page needs {name}; install the extra teach: pip install '.[teach]'"
@@ -79,29 +76,27 @@ def write_page(path: Path, clip: Clip, weights: Weights) -> None:
 
 def render(clip: Clip, weights: Weights) -> str:
     """The page as a string.  weights: of the network `light`, with BGR input."""
-    import jinja2
-
     check_installed()
+    import jinja2
+    from markupsafe import Markup
+
     if weights.architecture != "light" or weights.channel_order != "bgr":
         raise ValueError(
             "explain: the page computes the network light with BGR input, got "
-            f"{weights.architecture} with {weights.channel_order}; choose --weights light or a file trained like it"
+            f"{weights.architecture} with {weights.channel_order}; "
+            "choose --weights light or a file trained like it"
         )
     clip = scaled(clip)
     frame = min(SEARCH_FRAME, len(clip.frames) - 1)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dcfnet_np.explain", "."),
+        loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["typeset"] = lambda html: _markup(mathml.typeset(str(html)))
-    body = environment.get_template("body.html.j2").render(
-        source=clip.source, count=len(clip.frames), frame=frame, version=__version__, preset=PRESET,
-        training=TRAINING, beta=math.log10(PRESET.learning_rate), lam=math.log10(PRESET.lam),
-        band=_band().limits[0],
-    )  # fmt: skip
+    environment.filters["typeset"] = lambda html: Markup(mathml.typeset(str(html)))
+    environment.globals |= {"preset": PRESET, "training": TRAINING, "version": __version__}
     data = {
         "frames": [_picture(frame) for frame in clip.frames],
         "box": clip.box,
@@ -112,36 +107,32 @@ def render(clip: Clip, weights: Weights) -> str:
         "frame": frame,
         "reference": reference(clip, weights, frame),
     }
-    styles = _read("style.css").replace("FONT", mathml.font_for(body))
+    font = "data:font/woff2;base64," + base64.b64encode(mathml.FONT.read_bytes()).decode()
+    scripts = {name: join_modules(f"{name}.js") for name in ("worker", "main")}
     return environment.get_template("page.html.j2").render(
-        body=_markup(body),
-        styles=_markup(styles),
-        data=_markup(_script(json.dumps(data))),
-        worker=_markup(_script(join_modules("worker.js"))),
-        main=_markup(_script(join_modules("main.js"))),
+        source=clip.source,
+        count=len(clip.frames),
+        frame=frame,
+        beta=math.log10(PRESET.learning_rate),
+        lam=math.log10(PRESET.lam),
+        band=_band().limits[0],
+        styles=Markup(_read("style.css").replace("FONT", font)),
+        data=_script(json.dumps(data)),
+        **{name: _script(text) for name, text in scripts.items()},
     )
 
 
 # --- the library's side of the numbers
-# ----------------------------------------------------------------------
 
 
 def reference(clip: Clip, weights: Weights, frame: int) -> dict[str, float]:
-    """What the library computes, in float32, for the settings with which the page opens: norms and
-    the loss.
-
-    The page shows them beside its own.
-    """
+    """What the library computes in float32 with the settings of the start: norms and the loss."""
     size, (x, y, w, h) = PRESET.input_size, clip.box
     centre, window = (x + w / 2, y + h / 2), np.array([[w, h]]) * (1 + PRESET.padding)
-    patches = np.concatenate(
-        [
-            crop_patches(clip.frames[index], centre, window, size, rounded=True)
-            for index in (0, frame)
-        ]
-    )
-    mean = np.array(weights.mean, np.float32).reshape(3, 1, 1)
-    features, caches = network.forward(patches - mean, weights.parameters, weights.architecture)
+    pair = (clip.frames[0], clip.frames[frame])
+    patches = [crop_patches(image, centre, window, size, rounded=True) for image in pair]
+    images = np.concatenate(patches) - np.array(weights.mean, np.float32).reshape(3, 1, 1)
+    features, caches = network.forward(images, weights.parameters, weights.architecture)
     features = features * hann((size, size))  # a new array: the caches hold the old one
     label = gaussian_label((size, size), PRESET.sigma)
     band = _band()
@@ -160,28 +151,20 @@ def reference(clip: Clip, weights: Weights, frame: int) -> dict[str, float]:
         "w1": dparameters["conv1.weight"],
         "w2": dparameters["conv2.weight"],
     }
-    norms = {
-        name: float(np.linalg.norm(array.ravel().astype(np.complex128)))
-        for name, array in arrays.items()
-    }
+    norms = {name: float(np.linalg.norm(np.asarray(a, complex))) for name, a in arrays.items()}
     return {**norms, "peak": float(response.max()), "loss": loss}
 
 
 def _boxes(clip: Clip, weights: Weights) -> list[Box]:
-    """The library's tracker on the clip: the boxes of training, and what the page's own tracker is
-    held against.
-    """
+    """The library's boxes: for training, and to hold the page's own tracker against."""
     tracker = Tracker(weights, PRESET, "cpu")
     tracker.init(clip.frames[0], clip.box)
     return [clip.box, *(tracker.update(frame).box for frame in clip.frames[1:])]
 
 
 def _random() -> network.Parameters:
-    parameters = network.initialise("light", seed=0)
-    return {
-        name: value * np.float32(recipe("default").initial_scale)
-        for name, value in parameters.items()
-    }
+    scale = np.float32(recipe("default").initial_scale)
+    return {name: value * scale for name, value in network.initialise("light", seed=0).items()}
 
 
 def _band() -> Band:
@@ -192,14 +175,10 @@ def _band() -> Band:
 
 
 # --- what goes into the file
-# ----------------------------------------------------------------------------------
 
 
 def scaled(clip: Clip) -> Clip:
-    """The clip with frames of at most LONGEST_SIDE pixels, checked.
-
-    ValueError for a box outside the frame.
-    """
+    """The clip with frames of at most LONGEST_SIDE pixels; ValueError for a box outside."""
     import cv2
 
     frames = [to_bgr(frame) for frame in clip.frames]
@@ -216,19 +195,15 @@ def scaled(clip: Clip) -> Clip:
 
 
 def moved(image: np.ndarray, count: int) -> list[np.ndarray]:
-    """A clip from a single image: the camera goes once around a circle of an eighth of the shorter
-    side.
-    """
+    """A clip from one image: the camera goes around a circle of an eighth of the shorter side."""
     import cv2
 
     height, width = image.shape[:2]
     radius = min(height, width) / 16
-    frames = []
+    frames, border = [], cv2.BORDER_REFLECT_101
     for turn in np.linspace(0, 2 * np.pi, count):
         shift = np.array([[1, 0, radius * np.sin(turn)], [0, 1, radius * (1 - np.cos(turn))]])
-        frames.append(
-            cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-        )
+        frames.append(cv2.warpAffine(image, shift, (width, height), borderMode=border))
     return frames
 
 
@@ -244,17 +219,13 @@ def _picture(frame: np.ndarray) -> str:
 
 def _packed(parameters: network.Parameters) -> str:
     """All parameters of `light` in the order of its layers, little-endian float32, base64."""
-    values = [
-        np.ascontiguousarray(parameters[name], "<f4").tobytes()
-        for name in network.parameter_shapes("light")
-    ]
-    return base64.b64encode(b"".join(values)).decode()
+    names = network.parameter_shapes("light")
+    values = np.concatenate([parameters[name].ravel() for name in names]).astype("<f4")
+    return base64.b64encode(values.tobytes()).decode()
 
 
 def constants() -> str:
-    """The module constants.js: what the library's preset, network and recipe hold, so that no
-    script repeats it.
-    """
+    """The module constants.js: what preset, network and recipe hold, so that no script repeats it."""
     preset = dataclasses.asdict(PRESET)
     preset |= {
         name: getattr(PRESET, name).tolist() for name in ("scale_factors", "scale_penalties")
@@ -268,15 +239,11 @@ def constants() -> str:
         "NEGLIGIBLE": NEGLIGIBLE[np.dtype(np.float32)],
         "TRAINING": TRAINING,
     }
-    return (
-        "\n".join(f"export const {name} = {json.dumps(value)};" for name, value in values.items())
-        + "\n"
-    )
+    return "".join(f"export const {name} = {json.dumps(values[name])};\n" for name in values)
 
 
 def join_modules(name: str) -> str:
-    """The module `name` of js/ with all that it imports, in one script; what is imported comes
-    first.
+    """The module `name` of js/ and all that it imports, in one script.
 
     constants.js is no file, see `constants`.  Each module becomes a function that is called at once
     and returns what the module exports; its imports become names taken out of these.  So modules
@@ -289,30 +256,21 @@ def join_modules(name: str) -> str:
         for wanted in re.findall(IMPORT, source):
             if wanted[1] not in done:
                 add(wanted[1])
-        exported = ", ".join(
-            re.findall(r"^export (?:async )?(?:function|class|const) ([\w$]+)", source, re.M)
-        )
-        source = re.sub(
-            r"^export ", "", re.sub(IMPORT, r'const {\1} = modules["\2"];', source), flags=re.M
-        )
-        done[module] = (
-            f'modules["{module}"] = (() => {{\n\n{source}\nreturn {{ {exported} }};\n}})();'
-        )
+        exported = ", ".join(re.findall(EXPORT, source))
+        source = re.sub(IMPORT, r'const {\1} = modules["\2"];', source)
+        source = re.sub(r"^export ", "", source, flags=re.M) + f"\nreturn {{ {exported} }};"
+        done[module] = f'modules["{module}"] = (() => {{\n\n{source}\n}})();'
 
     add(name)
     return "\n\n".join(['"use strict";\nconst modules = {};', *done.values()])
 
 
 def _read(name: str) -> str:
-    return (importlib.resources.files("dcfnet_np.explain") / name).read_text(encoding="utf-8")
+    return (HERE / name).read_text(encoding="utf-8")
 
 
-def _script(text: str) -> str:
+def _script(text: str) -> Any:
     """Text that may stand in a <script>: nothing in it ends the element."""
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
-
-
-def _markup(text: str) -> Any:
     from markupsafe import Markup
 
-    return Markup(text)
+    return Markup(text.replace("</", "<\\/").replace("<!--", "<\\!--"))

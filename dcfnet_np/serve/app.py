@@ -1,15 +1,14 @@
-"""The web application behind `dcfnet serve`: uploads, live tracking over a WebSocket, boxes to
-download.
+"""The web application behind `dcfnet serve`: uploads, tracking over a WebSocket, boxes to download.
 
-    GET  /                         the page; its files under /page/
-    GET  /config                   what the page must know: limits, weights, preset
-    POST /videos?name=NAME         a video as the body -> {"id", "name", "width", "height", "fps", "frames"};
-                                   frames: how many it has at most, null where that is not known
-    GET  /videos/ID/frame.jpg      ?number=N: one frame to draw the box on
-    WS   /videos/ID/track          the page sends {"box": [x, y, w, h], "start": N, "pace": bool}, then {"shown": 1} for
-                                   each message that it has shown, or {"stop": 1}
-    WS   /camera                   it sends {"box": [...]}, then JPEG pictures, or {"stop": 1}
-    GET  /runs/ID/boxes.SUFFIX     the boxes of a run, .csv, .json or .txt
+    GET  /                      the page; its files under /page/
+    GET  /config                what the page must know: limits, weights, preset
+    POST /videos?name=NAME      a video as the body -> {"id", "name", "width", "height", "fps",
+                                "frames"}; frames: at most so many, null where that is not known
+    GET  /videos/ID/frame.jpg   ?number=N: one frame to draw the box on
+    WS   /videos/ID/track       the page sends {"box": [x, y, w, h], "start": N, "pace": bool}, then
+                                {"shown": 1} for each message that it has shown, or {"stop": 1}
+    WS   /camera                it sends {"box": [...]}, then JPEG pictures, or {"stop": 1}
+    GET  /runs/ID/boxes.SUFFIX  the boxes of a run, .csv, .json or .txt
 
 Over a WebSocket the server sends {"run": ID}, then a message of `pack` a frame, then {"end": 1} or
 {"error": "..."}. An ID is random and stands for a file that the
@@ -25,13 +24,15 @@ import struct
 import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
-from anyio import sleep, to_thread
+from anyio import sleep
+from anyio.to_thread import run_sync as in_thread
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -61,13 +62,16 @@ SHOWN_WIDTH = 1280  # pictures are sent no wider
 _STATES = tuple(STATES)
 MAX_PIXELS = 2**25  # of a frame: 8192x4096
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; media-src blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+STRANGER = "dcfnet serve answers its own page only; a further name of this machine takes --allow-host NAME\n"
+GONE = "there is no such video any more; open it again"
 
 
 class Guard:
@@ -89,8 +93,7 @@ class Guard:
         if not self._is_ours(host) or (origin is not None and urlsplit(origin).netloc != host):
             if scope["type"] == "websocket":
                 return await send({"type": "websocket.close", "code": 1008})
-            what = "dcfnet serve answers its own page only; a further name of this machine takes --allow-host NAME\n"
-            return await PlainTextResponse(what, 403)(scope, receive, send)
+            return await PlainTextResponse(STRANGER, 403)(scope, receive, send)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -129,15 +132,13 @@ class Run:
 
     def add(self, row: BoxRow) -> None:
         """Keep one more frame."""
-        self._numbers.extend(
-            (row.frame, *row.box, row.score, row.ok, row.time, _STATES.index(row.state))
-        )
+        state = _STATES.index(row.state)
+        self._numbers.extend((row.frame, *row.box, row.score, row.ok, row.time, state))
 
     def rows(self) -> Iterator[BoxRow]:
         """What was kept."""
-        for frame, x, y, w, h, score, ok, seconds, state in (
-            np.array(self._numbers).reshape(-1, 9).tolist()
-        ):
+        for row in np.array(self._numbers).reshape(-1, 9).tolist():
+            frame, x, y, w, h, score, ok, seconds, state = row
             yield BoxRow(int(frame), (x, y, w, h), score, bool(ok), seconds, _STATES[int(state)])
 
     def __len__(self) -> int:
@@ -152,58 +153,44 @@ class Refused(Exception):
         self.status = status
 
 
+@dataclass
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    make_tracker: a new one for a run.  max_upload: bytes of a video.  facts: more for the page's
-    /config."""
+    Arguments as for `make_app`."""
 
-    def __init__(
-        self,
-        make_tracker: Callable[[], MultiTracker],
-        folder: Path,
-        max_upload: int,
-        facts: dict[str, Any],
-    ) -> None:
-        self._make_tracker = make_tracker
-        self._folder = folder
-        self._max_upload = max_upload
-        self._facts = facts
-        self._videos: dict[str, Video] = {}
-        self._runs: dict[str, Run] = {}
-        self._going = 0
+    make_tracker: Callable[[], MultiTracker]
+    folder: Path
+    max_upload: int
+    facts: dict[str, Any]
+    videos: dict[str, Video] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    going: int = 0  # runs at this moment
 
     def routes(self) -> list[Any]:
         """For Starlette."""
+        config = JSONResponse({"max_upload": self.max_upload, **self.facts})
         return [
-            Route("/", self.page),
+            Route("/", lambda request: FileResponse(PAGE / "index.html")),
             Mount("/page", StaticFiles(directory=PAGE)),
-            Route("/config", self.config),
+            Route("/config", lambda request: config),
             Route("/videos", self.upload, methods=["POST"]),
             Route("/videos/{id}/frame.jpg", self.frame),
-            WebSocketRoute("/videos/{id}/track", self.track_video),
-            WebSocketRoute("/camera", self.track_camera),
+            WebSocketRoute("/videos/{id}/track", self._talking(self.track_video)),
+            WebSocketRoute("/camera", self._talking(self.track_camera)),
             Route("/runs/{id}/boxes.{suffix}", self.boxes),
         ]
-
-    async def page(self, request: Request) -> Response:
-        """The page."""
-        return FileResponse(PAGE / "index.html")
-
-    async def config(self, request: Request) -> Response:
-        """What the page must know."""
-        return JSONResponse({"max_upload": self._max_upload, **self._facts})
 
     async def upload(self, request: Request) -> Response:
         """Take a video and look at it."""
         name = Path(request.query_params.get("name", "")).name[:100] or "video"
-        if int(request.headers.get("content-length") or 0) > self._max_upload:
+        if int(request.headers.get("content-length") or 0) > self.max_upload:
             raise self._too_large()
         id_ = secrets.token_urlsafe(16)
-        path = self._folder / id_
+        path = self.folder / id_
         try:
             await self._receive(request, path)
-            video, facts = await to_thread.run_sync(_look_at, path, name)
+            video, facts = await in_thread(_look_at, path, name)
         except BaseException as error:
             path.unlink(missing_ok=True)
             if isinstance(error, ClientDisconnect):
@@ -211,166 +198,148 @@ class Service:
             if isinstance(error, OSError):
                 raise Refused(f"the video cannot be stored: {error.strerror}", 507) from error
             raise
-        self._videos[id_] = video
-        while len(self._videos) > KEPT_VIDEOS:
-            self._videos.pop(next(iter(self._videos))).path.unlink(missing_ok=True)
+        self.videos[id_] = video
+        while len(self.videos) > KEPT_VIDEOS:
+            self.videos.pop(next(iter(self.videos))).path.unlink(missing_ok=True)
         return JSONResponse({"id": id_, **facts})
 
     async def _receive(self, request: Request, path: Path) -> None:
         received = 0
-        with open(path, "xb") as file:
+        with path.open("xb") as file:
             async for chunk in request.stream():
                 received += len(chunk)
-                if received > self._max_upload:
+                if received > self.max_upload:
                     raise self._too_large()
-                await to_thread.run_sync(file.write, chunk)
+                await in_thread(file.write, chunk)
 
     def _too_large(self) -> Refused:
-        return Refused(
-            f"the video is larger than {self._max_upload / 1e6:g} MB; start with a higher --max-upload",
-            413,
-        )
+        most = f"{self.max_upload / 1e6:g} MB"
+        return Refused(f"the video is larger than {most}; start with a higher --max-upload", 413)
 
     async def frame(self, request: Request) -> Response:
         """One frame of an uploaded video as a JPEG picture."""
-        video = self._videos.get(request.path_params["id"])
+        video = self.videos.get(request.path_params["id"])
         number = request.query_params.get("number", "0")
         if video is None or not (number.isascii() and number.isdecimal()):
-            raise Refused("there is no such video any more; open it again", 404)
+            raise Refused(GONE, 404)
 
         def read() -> bytes:
             with open_source(video.path, start=int(number)) as source:
                 return _to_jpeg(next(source.frames()).image)
 
         try:
-            picture = await to_thread.run_sync(read)
+            picture = await in_thread(read)
         except ValueError:
             raise Refused(f"{video.name} has no frame {number}", 404) from None
         return Response(picture, media_type="image/jpeg")
 
     async def boxes(self, request: Request) -> Response:
         """The boxes of a run as a file."""
-        run, suffix = self._runs.get(request.path_params["id"]), f".{request.path_params['suffix']}"
+        run, suffix = self.runs.get(request.path_params["id"]), f".{request.path_params['suffix']}"
         if run is None or suffix not in BOX_SUFFIXES or not len(run):
             raise Refused("there are no such boxes", 404)
-        path = self._folder / f"{request.path_params['id']}{suffix}"
-        await to_thread.run_sync(write_boxes, path, run.rows())
+        path = self.folder / f"{request.path_params['id']}{suffix}"
+        await in_thread(write_boxes, path, run.rows())
         return FileResponse(path, filename=f"{Path(run.name).stem}-boxes{suffix}")
 
     async def track_video(self, socket: WebSocket) -> None:
         """Track a box through an uploaded video and send every frame with what was found."""
-
-        async def work() -> None:
-            video = self._videos.get(socket.path_params["id"])
-            if video is None:
-                raise Refused("there is no such video any more; open it again")
-            order = await _order(socket)
-            box, start = _checked_box(order, (video.height, video.width)), order.get("start", 0)
-            if type(start) is not int or start < 0:
-                raise Refused("start must be a frame number")
-            run = await self._begin(socket, video.name)
-            tracker = await to_thread.run_sync(self._make_tracker)
-            source = await to_thread.run_sync(lambda: open_source(video.path, start=start))
-            with source, ReadAhead(source.frames()) as frames:
-                steps = follow(frames, [box], tracker, response=True)
-                first_time, begin, on_their_way = None, time.monotonic(), 0
-                while (step := await to_thread.run_sync(next, steps, None)) is not None:
-                    run.add(step.rows[0])
-                    first_time = step.frame.time if first_time is None else first_time
-                    if order.get("pace", True):
-                        await sleep(
-                            max(0.0, begin + step.frame.time - first_time - time.monotonic())
-                        )
-                    await socket.send_bytes(await to_thread.run_sync(pack, step, True))
-                    on_their_way += 1
-                    while on_their_way >= AHEAD:
-                        if "stop" in await _order(socket):
-                            return
-                        on_their_way -= 1
-
-        await self._talk(socket, work)
+        video = self.videos.get(socket.path_params["id"])
+        if video is None:
+            raise Refused(GONE)
+        order = await _order(socket)
+        box, start = _checked_box(order, (video.height, video.width)), order.get("start", 0)
+        if type(start) is not int or start < 0:
+            raise Refused("start must be a frame number")
+        run = await self._begin(socket, video.name)
+        tracker = await in_thread(self.make_tracker)
+        source = await in_thread(lambda: open_source(video.path, start=start))
+        with source, ReadAhead(source.frames()) as frames:
+            steps = follow(frames, [box], tracker, response=True)
+            begin = None  # when the video would have begun
+            while (step := await in_thread(next, steps, None)) is not None:
+                run.add(step.rows[0])
+                if begin is None:
+                    begin = time.monotonic() - step.frame.time
+                if order.get("pace", True):
+                    await sleep(max(0.0, begin + step.frame.time - time.monotonic()))
+                await socket.send_bytes(await in_thread(pack, step, True))
+                if len(run) >= AHEAD and "stop" in await _order(socket):
+                    return
 
     async def track_camera(self, socket: WebSocket) -> None:
-        """Track a box through pictures of the browser's camera, which sends one when it has the
-        answer to the last.
-        """
+        """Track a box through a camera's pictures: the page sends one after each answer."""
+        order = await _order(socket)
+        run = await self._begin(socket, "camera")
+        tracker = await in_thread(self.make_tracker)
+        begin = time.monotonic()
+        newest: list[Frame] = []  # from which each step takes one
+        steps: Iterator[Step] | None = None
+        while (picture := (await _message(socket)).get("bytes")) is not None:
+            image = await in_thread(_from_jpeg, picture)
+            newest.append(Frame(len(run), time.monotonic() - begin, image))
+            if steps is None:
+                box = _checked_box(order, image.shape)
+                steps = follow(iter(newest.pop, None), [box], tracker, response=True)
+            step = await in_thread(next, steps)
+            run.add(step.rows[0])
+            await socket.send_bytes(await in_thread(pack, step, False))
 
-        async def work() -> None:
-            order = await _order(socket)
-            run = await self._begin(socket, "camera")
-            tracker = await to_thread.run_sync(self._make_tracker)
-            begin = time.monotonic()
-            newest: list[Frame] = []
-            steps: Iterator[Step] | None = None
-            while (picture := await _picture(socket)) is not None:
-                image = await to_thread.run_sync(_from_jpeg, picture)
-                newest.append(Frame(len(run), time.monotonic() - begin, image))
-                if steps is None:
-                    box = _checked_box(order, image.shape)
-                    # takes one each time
-                    steps = follow(iter(newest.pop, None), [box], tracker, response=True)
-                step = await to_thread.run_sync(next, steps)
-                run.add(step.rows[0])
-                await socket.send_bytes(await to_thread.run_sync(pack, step, False))
+    def _talking(self, work: Callable[[WebSocket], Awaitable[None]]) -> Any:
+        """`work` as a route, which tells the page how it ended."""
 
-        await self._talk(socket, work)
-
-    async def _talk(self, socket: WebSocket, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work`, and tell the page how it ended."""
-        await socket.accept()
-        end: dict[str, Any] = {"end": 1}
-        try:
-            if self._going >= RUNS_AT_ONCE:
-                raise Refused(f"{RUNS_AT_ONCE} runs are going already; stop one of them")
-            self._going += 1
+        async def talk(socket: WebSocket) -> None:
+            await socket.accept()
+            end: dict[str, Any] = {"end": 1}
             try:
-                await work()
-            finally:
-                self._going -= 1
-        except WebSocketDisconnect:
-            return
-        except (Refused, ValueError) as error:
-            video = self._videos.get(socket.path_params.get("id", ""))
-            end = {
-                "error": str(error).replace(str(video.path), video.name) if video else str(error)
-            }
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page has gone meanwhile
-            await socket.send_json(end)
-            await socket.close()
+                if self.going >= RUNS_AT_ONCE:
+                    raise Refused(f"{RUNS_AT_ONCE} runs are going already; stop one of them")
+                self.going += 1
+                try:
+                    await work(socket)
+                finally:
+                    self.going -= 1
+            except WebSocketDisconnect:
+                return
+            except (Refused, ValueError) as error:
+                end = {"error": str(error)}
+                if video := self.videos.get(socket.path_params.get("id", "")):
+                    end = {"error": str(error).replace(str(video.path), video.name)}
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the page has gone
+                await socket.send_json(end)
+                await socket.close()
+
+        return talk
 
     async def _begin(self, socket: WebSocket, name: str) -> Run:
         """A new run, whose ID the page is told."""
         id_ = secrets.token_urlsafe(16)
-        self._runs[id_] = Run(name)
-        while len(self._runs) > KEPT_RUNS:
-            old = next(iter(self._runs))
-            del self._runs[old]
+        self.runs[id_] = Run(name)
+        while len(self.runs) > KEPT_RUNS:
+            old = next(iter(self.runs))
+            del self.runs[old]
             for suffix in BOX_SUFFIXES:
-                (self._folder / f"{old}{suffix}").unlink(missing_ok=True)
+                (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
         await socket.send_json({"run": id_})
-        return self._runs[id_]
+        return self.runs[id_]
+
+
+async def _message(socket: WebSocket) -> Message:
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect
+    return message
 
 
 async def _order(socket: WebSocket) -> dict[str, Any]:
     """The next message of the page: a JSON object."""
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect
     try:
-        order = json.loads(message.get("text") or "")
+        order = json.loads((await _message(socket)).get("text") or "")
     except ValueError:
         order = None
     if not isinstance(order, dict):
         raise Refused("expected a JSON object")
     return order
-
-
-async def _picture(socket: WebSocket) -> bytes | None:
-    """The next picture of the page's camera; None when it asks to stop."""
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect
-    return message.get("bytes")
 
 
 def _checked_box(order: dict[str, Any], shape: Sequence[int]) -> Box:
@@ -385,19 +354,12 @@ def _look_at(path: Path, name: str) -> tuple[Video, dict[str, Any]]:
         with open_source(path) as source:
             height, width = next(source.frames()).image.shape[:2]
     except ValueError:
-        raise Refused(
-            f"{name} cannot be decoded; is it a complete video? ffmpeg may convert it", 415
-        ) from None
+        advice = "is it a complete video? ffmpeg may convert it"
+        raise Refused(f"{name} cannot be decoded; {advice}", 415) from None
     if height * width > MAX_PIXELS:
         raise Refused(f"{name} has {width}x{height} pixels, too many; make it smaller", 413)
-    facts = {
-        "name": name,
-        "width": width,
-        "height": height,
-        "fps": source.fps,
-        "frames": count_packets(path) or None,
-    }
-    return Video(name, path, width, height), facts
+    facts = {"name": name, "width": width, "height": height, "fps": source.fps}
+    return Video(name, path, width, height), {**facts, "frames": count_packets(path) or None}
 
 
 def _is_video(path: Path) -> bool:
@@ -405,7 +367,7 @@ def _is_video(path: Path) -> bool:
 
     FFmpeg would also read play lists, which name other files and addresses to be opened.
     """
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head = file.read(189)
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # .mp4, .mov

@@ -36,11 +36,12 @@ def find_browser():
 
 
 @contextlib.contextmanager
-def chromium():
-    """A browser for one or more `Page`s."""
+def chromium(*options):
+    """A browser for one or more `Page`s; without `options` it has no network."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=find_browser(), args=list(OPTIONS[1:]))
+        words = list(options or OPTIONS[1:])
+        yield driver.chromium.launch(executable_path=find_browser(), args=words)
 
 
 class Page:

@@ -2,174 +2,76 @@
 //
 //   y[o, r, s] = b[o] + sum over c, i, j of  w[o, c, i, j] * x[c, r + i, s + j]
 //
-// Maps are { data, depth, height, width }.  With `border` 1 a map counts as surrounded by zeros and
-// keeps its size; with 0 each convolution takes two pixels off.
+// A map is (n, n) numbers, x and y are lists of maps; w is (O, C, 3, 3), b is (O).
 
-/** Zeros around every map. */
+export const sideOf = (map) => Math.sqrt(map.length);
+
+/** Zeros around a map: (n + 2, n + 2). */
 export function pad(x) {
-  const y = { data: new Float64Array(x.depth * (x.height + 2) * (x.width + 2)), depth: x.depth,
-              height: x.height + 2, width: x.width + 2 };
-  for (let row = 0; row < x.depth * x.height; row++) {
-    const c = Math.floor(row / x.height), r = row % x.height;
-    y.data.set(x.data.subarray(row * x.width, (row + 1) * x.width), (c * y.height + r + 1) * y.width + 1);
-  }
+  const n = sideOf(x), y = new Float64Array((n + 2) ** 2);
+  for (let r = 0; r < n; r++) y.set(x.subarray(r * n, (r + 1) * n), (r + 1) * (n + 2) + 1);
   return y;
 }
 
 /** The inverse of `pad`, which is also its adjoint: the border goes. */
-export function crop(x) {
-  const y = { data: new Float64Array(x.depth * (x.height - 2) * (x.width - 2)), depth: x.depth,
-              height: x.height - 2, width: x.width - 2 };
-  for (let row = 0; row < y.depth * y.height; row++) {
-    const c = Math.floor(row / y.height), r = row % y.height, from = (c * x.height + r + 1) * x.width + 1;
-    y.data.set(x.data.subarray(from, from + y.width), row * y.width);
-  }
+export function unpad(x) {
+  const n = sideOf(x), y = new Float64Array((n - 2) ** 2);
+  for (let r = 1; r < n - 1; r++) y.set(x.subarray(r * n + 1, (r + 1) * n - 1), (r - 1) * (n - 2));
   return y;
 }
 
-// Winograd's F(4x4, 3x3), as in ops/winograd.py: tiles of 4x4 outputs from 6x6 inputs by 36
-// products of each pair of channels in the place of 144.  y = A^T [ (G w G^T) (B^T x B) ] A, and
-// the sum over channels is 36 matrix products.
-//
-//        | 4  0 -5  0  1  0 |        |  1/4     0    0  |
-//        | 0 -4 -4  1  1  0 |        | -1/6  -1/6  -1/6 |           | 1  1  1  1  1  0 |
-//   B^T= | 0  4 -4 -1  1  0 |   G =  | -1/6   1/6  -1/6 |     A^T = | 0  1 -1  2 -2  0 |
-//        | 0 -2 -1  2  1  0 |        | 1/24  1/12   1/6 |           | 0  1  1  4  4  0 |
-//        | 0  2 -1 -2  1  0 |        | 1/24 -1/12   1/6 |           | 0  1 -1  8 -8  1 |
-//        | 0  4  0 -5  0  1 |        |   0     0     1  |
-const G = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]];
+const kernel = (w, o, c, depth) => w.subarray((o * depth + c) * 9, (o * depth + c + 1) * 9);
 
-/** G w G^T: (O, C, 3, 3) to (36, O, C), with C filled up with zeros to `channels`. */
-function transformWeights(weights, outputs, depth, channels) {
-  const u = new Float64Array(36 * outputs * channels), step = outputs * channels;
-  for (let o = 0; o < outputs; o++) for (let c = 0; c < depth; c++) for (let j = 0; j < 6; j++) {
-    const k = (o * depth + c) * 9, h = G[j];
-    const a = weights[k] * h[0] + weights[k + 1] * h[1] + weights[k + 2] * h[2];
-    const b = weights[k + 3] * h[0] + weights[k + 4] * h[1] + weights[k + 5] * h[2];
-    const d = weights[k + 6] * h[0] + weights[k + 7] * h[1] + weights[k + 8] * h[2];
-    for (let i = 0; i < 6; i++) u[(i * 6 + j) * step + o * channels + c] = G[i][0] * a + G[i][1] * b + G[i][2] * d;
-  }
-  return u;
-}
-
-/** B^T x B for one row of tiles: rows `top` .. `top + 5` of x with its border to v, (36, channels, tiles).
- *  lines: (6, 4 tiles + 2), zero where x has no pixels. */
-function transformInput(x, top, border, v, channels, tiles, lines) {
-  const { data, depth, height, width } = x, long = 4 * tiles + 2, step = channels * tiles, zeros = new Float64Array(width);
-  for (let c = 0; c < depth; c++) {
-    const row = (i) => {
-      const r = top - border + i, first = (c * height + r) * width;
-      return r >= 0 && r < height ? data.subarray(first, first + width) : zeros;
-    };
-    const x0 = row(0), x1 = row(1), x2 = row(2), x3 = row(3), x4 = row(4), x5 = row(5);
-    for (let s = 0, p = border; s < width; s++, p++) {
-      const a = x0[s], b = x1[s], d = x2[s], e = x3[s], f = x4[s], g = x5[s];
-      lines[p] = 4 * a - 5 * d + f;
-      lines[long + p] = e + f - 4 * (b + d);
-      lines[2 * long + p] = f - e + 4 * (b - d);
-      lines[3 * long + p] = f - d + 2 * (e - b);
-      lines[4 * long + p] = f - d - 2 * (e - b);
-      lines[5 * long + p] = 4 * b - 5 * e + g;
-    }
-    for (let i = 0; i < 6; i++) for (let t = 0, s = i * long, k = (i * 6 * channels + c) * tiles; t < tiles; t++, s += 4, k++) {
-      const a = lines[s], b = lines[s + 1], d = lines[s + 2], e = lines[s + 3], f = lines[s + 4], g = lines[s + 5];
-      v[k] = 4 * a - 5 * d + f;
-      v[k + step] = e + f - 4 * (b + d);
-      v[k + 2 * step] = f - e + 4 * (b - d);
-      v[k + 3 * step] = f - d + 2 * (e - b);
-      v[k + 4 * step] = f - d - 2 * (e - b);
-      v[k + 5 * step] = 4 * b - 5 * e + g;
+/** y[r, s] += sum over i, j of k[i, j] x[r + i, s + j]. */
+function addCorrelation(y, x, [k00, k01, k02, k10, k11, k12, k20, k21, k22]) {
+  const m = sideOf(y), n = m + 2;
+  for (let r = 0; r < m; r++) {
+    for (let p = r * m, a = r * n, b = a + n, c = b + n; p < (r + 1) * m; p++, a++, b++, c++) {
+      y[p] += k00 * x[a] + k01 * x[a + 1] + k02 * x[a + 2]
+            + k10 * x[b] + k11 * x[b + 1] + k12 * x[b + 2]
+            + k20 * x[c] + k21 * x[c + 1] + k22 * x[c + 2];
     }
   }
 }
 
-/** m = u v for each of the 36: (outputs, channels) by (channels, tiles); two rows and four terms of a sum at once. */
-function multiply(u, v, m, outputs, channels, tiles) {
-  m.fill(0);
-  for (let n = 0; n < 36; n++) for (let o = 0; o < outputs; o += 2) for (let c = 0; c < channels; c += 4) {
-    const k = (n * outputs + o) * channels + c, l = k + channels;
-    const a0 = u[k], a1 = u[k + 1], a2 = u[k + 2], a3 = u[k + 3], b0 = u[l], b1 = u[l + 1], b2 = u[l + 2], b3 = u[l + 3];
-    let i = (n * channels + c) * tiles, p = (n * outputs + o) * tiles;
-    for (const end = p + tiles; p < end; p++, i++) {
-      const v0 = v[i], v1 = v[i + tiles], v2 = v[i + 2 * tiles], v3 = v[i + 3 * tiles];
-      m[p] += a0 * v0 + a1 * v1 + a2 * v2 + a3 * v3;
-      m[p + tiles] += b0 * v0 + b1 * v1 + b2 * v2 + b3 * v3;
-    }
-  }
+/** A map for each bias, two pixels smaller than those of x. */
+export function convForward(x, w, b) {
+  return Array.from(b, (bias, o) => {
+    const y = new Float64Array((sideOf(x[0]) - 2) ** 2).fill(bias);
+    x.forEach((map, c) => addCorrelation(y, map, kernel(w, o, c, x.length)));
+    return y;
+  });
 }
 
-/** A^T m A + bias for one row of tiles into rows `top` .. `top + 3` of y. */
-function transformOutput(m, y, top, bias, tiles, lines) {
-  const { data, depth, height, width } = y, long = 4 * tiles;
-  for (let o = 0; o < depth; o++) {
-    for (let i = 0; i < 6; i++) for (let t = 0, s = i * long; t < tiles; t++, s += 4) {
-      const step = depth * tiles, k = (i * 6 * depth + o) * tiles + t;
-      const b = m[k + step], d = m[k + 2 * step], e = m[k + 3 * step], f = m[k + 4 * step];
-      lines[s] = m[k] + b + d + e + f;
-      lines[s + 1] = b - d + 2 * (e - f);
-      lines[s + 2] = b + d + 4 * (e + f);
-      lines[s + 3] = b - d + 8 * (e - f) + m[k + 5 * step];
-    }
-    const first = (o * height + top) * width, rows = Math.min(4, height - top);
-    for (let s = 0; s < width; s++) {
-      const b = lines[long + s], d = lines[2 * long + s], e = lines[3 * long + s], f = lines[4 * long + s], p = first + s;
-      data[p] = bias[o] + lines[s] + b + d + e + f;
-      if (rows > 1) data[p + width] = bias[o] + b - d + 2 * (e - f);
-      if (rows > 2) data[p + 2 * width] = bias[o] + b + d + 4 * (e + f);
-      if (rows > 3) data[p + 3 * width] = bias[o] + b - d + 8 * (e - f) + lines[5 * long + s];
-    }
+/** dL/dx: each output hands its gradient back through the weights that it came by, which is a
+ *  convolution of dy, with two rows of zeros around it, by the kernels turned by 180 degrees. */
+export function convInputGradient(dy, w, forward = convForward) {
+  const depth = w.length / 9 / dy.length, turned = new Float64Array(w.length);
+  for (let o = 0; o < dy.length; o++) for (let c = 0; c < depth; c++) {
+    kernel(turned, c, o, dy.length).set(kernel(w, o, c, depth).slice().reverse());
   }
+  return forward(dy.map((map) => pad(pad(map))), turned, new Float64Array(depth));
 }
 
-/** x: (C, H, W); weights: (O, C, 3, 3); bias: (O).  Returns (O, H - 2 + 2 border, W - 2 + 2 border).  O is even.
- *  memory: gives an array of a length, for the result. */
-export function convForward(x, weights, bias, border = 0, memory = (length) => new Float64Array(length)) {
-  const outputs = bias.length, height = x.height - 2 + 2 * border, width = x.width - 2 + 2 * border;
-  const y = { data: memory(outputs * height * width), depth: outputs, height, width };
-  const channels = 4 * Math.ceil(x.depth / 4), tiles = Math.ceil(width / 4), lines = new Float64Array(6 * (4 * tiles + 2));
-  const out = new Float64Array(6 * 4 * tiles), u = transformWeights(weights, outputs, x.depth, channels);
-  const v = new Float64Array(36 * channels * tiles), m = new Float64Array(36 * outputs * tiles);
-  for (let top = 0; top < height; top += 4) {
-    transformInput(x, top, border, v, channels, tiles, lines);
-    multiply(u, v, m, outputs, channels, tiles);
-    transformOutput(m, y, top, bias, tiles, out);
-  }
-  return y;
-}
-
-/** dL/dw and dL/db: each weight meets every pixel that it has multiplied.  dy: (O, H - 2, W - 2). */
+/** dL/dw and dL/db: each weight meets every pixel that it has multiplied. */
 export function convWeightGradients(dy, x) {
-  const { data, depth, width } = x, size = dy.height * dy.width;
-  const dw = new Float64Array(dy.depth * depth * 9), db = new Float64Array(dy.depth);
-  for (let o = 0; o < dy.depth; o++) {
-    for (let p = o * size; p < (o + 1) * size; p++) db[o] += dy.data[p];
-    for (let c = 0; c < depth; c++) for (let i = 0; i < 3; i++) {
-      let s0 = 0, s1 = 0, s2 = 0; // the three weights of kernel row i
-      for (let r = 0; r < dy.height; r++) {
-        let p = o * size + r * dy.width, k = (c * x.height + r + i) * width, x0 = data[k], x1 = data[k + 1];
-        for (const end = p + dy.width; p < end; p++, k++) {
-          const d = dy.data[p], x2 = data[k + 2];
-          s0 += d * x0; s1 += d * x1; s2 += d * x2;
-          x0 = x1; x1 = x2;
-        }
-      }
-      dw.set([s0, s1, s2], (o * depth + c) * 9 + i * 3);
-    }
-  }
-  return { dw, db };
+  const dw = new Float64Array(dy.length * x.length * 9);
+  dy.forEach((d, o) => x.forEach((map, c) => addProducts(kernel(dw, o, c, x.length), d, map)));
+  return { dw, db: Float64Array.from(dy, (d) => d.reduce((sum, value) => sum + value, 0)) };
 }
 
-/** dL/dx: every output hands its gradient back through the weights it came by, which is a convolution with the
- *  kernels turned by 180 degrees and inputs and outputs exchanged, of dy with two rows of zeros around it. */
-export function convInputGradient(dy, weights, depth) {
-  const turned = new Float64Array(weights.length);
-  for (let o = 0; o < dy.depth; o++) for (let c = 0; c < depth; c++) for (let k = 0; k < 9; k++) {
-    turned[(c * dy.depth + o) * 9 + 8 - k] = weights[(o * depth + c) * 9 + k];
+/** k[i, j] += sum over r, s of d[r, s] x[r + i, s + j]. */
+function addProducts(k, d, x) {
+  const m = sideOf(d), n = m + 2;
+  for (let r = 0; r < m; r++) for (let i = 0; i < 3; i++) {
+    let left = 0, middle = 0, right = 0;
+    for (let p = r * m, q = (r + i) * n; p < (r + 1) * m; p++, q++) {
+      left += d[p] * x[q];
+      middle += d[p] * x[q + 1];
+      right += d[p] * x[q + 2];
+    }
+    k[3 * i] += left;
+    k[3 * i + 1] += middle;
+    k[3 * i + 2] += right;
   }
-  // `convForward` makes two outputs at once; one more costs little
-  const even = depth + (depth % 2);
-  const more = new Float64Array(even * dy.depth * 9);
-  more.set(turned);
-  const dx = convForward(pad(dy), more, new Float64Array(even), 1);
-  return { ...dx, data: dx.data.subarray(0, depth * dx.height * dx.width), depth };
 }

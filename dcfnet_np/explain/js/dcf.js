@@ -1,94 +1,103 @@
 // The correlation filter layer: Eqs. 1-3 forward, Eqs. 5-11 backward.  Mirrors ops/dcf.py.
 //
-// Every ..._f is a half spectrum { re, im }: (D, bins), or (bins) after a sum over channels. 
-// `bins` lists the bins that are kept (the band); what is not kept stays zero.  `size` is the
-// number of bins of one map.
+// Names with an F are half spectra { re, im }, for all channels a list of them.  `bins` lists the
+// bins that are kept (the band); what is not kept stays zero.  An equation is written for one bin,
+// with complex numbers [re, im].
 
-const spectrum = (length) => ({ re: new Float64Array(length), im: new Float64Array(length) });
+import { sideOf } from "./conv.js";
+import { columnsOf, irfft2, rfft2, spectrum } from "./fourier.js";
 
-/** sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  Real, (bins). */
-export function templateEnergy(templateF, lambda, depth, size, bins) {
-  const energy = new Float64Array(size);
+export const at = ({ re, im }, i) => [re[i], im[i]];
+export const same = (z) => z;
+export const conj = ([a, b]) => [a, -b];
+export const plus = ([a, b], [c, d]) => [a + c, b + d];
+export const minus = ([a, b], [c, d]) => [a - c, b - d];
+export const times = ([a, b], [c, d]) => [a * c - b * d, a * d + b * c];
+export const over = ([a, b], real) => [a / real, b / real];
+
+/** The spectrum, as large as `like`, whose bins are `equation(i)`. */
+export function eachBin(bins, like, equation) {
+  const out = spectrum(like.re.length);
+  for (const i of bins) [out.re[i], out.im[i]] = equation(i);
+  return out;
+}
+
+/** sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 9, 10 and 13.  Real. */
+export function templateEnergy(templateF, lambda, bins) {
+  const energy = new Float64Array(templateF[0].re.length);
   for (const i of bins) energy[i] = lambda;
-  for (let l = 0; l < depth; l++) for (const i of bins) {
-    const k = l * size + i;
-    energy[i] += templateF.re[k] ** 2 + templateF.im[k] ** 2;
-  }
+  for (const { re, im } of templateF) for (const i of bins) energy[i] += re[i] ** 2 + im[i] ** 2;
   return energy;
 }
 
 /** Eq. 2: w^l = phi^l(x) y^* / energy. */
-export function learnFilter(templateF, labelF, energy, depth, size, bins) {
-  const filterF = spectrum(depth * size);
-  for (let l = 0; l < depth; l++) for (const i of bins) {
-    const k = l * size + i, yRe = labelF.re[i] / energy[i], yIm = -labelF.im[i] / energy[i];
-    filterF.re[k] = templateF.re[k] * yRe - templateF.im[k] * yIm;
-    filterF.im[k] = templateF.re[k] * yIm + templateF.im[k] * yRe;
-  }
-  return filterF;
+export function learnFilter(templateF, y, energy, bins) {
+  return templateF.map((x) =>
+    eachBin(bins, x, (i) => over(times(at(x, i), conj(at(y, i))), energy[i])));
 }
 
-/** The sum of Eq. 3: g^ = sum_l w^l* phi^l(z).  sign = -1 conjugates the filter; +1 forgets to, to show it. */
-export function correlate(filterF, searchF, depth, size, bins, sign = -1) {
-  const responseF = spectrum(size);
-  for (let l = 0; l < depth; l++) for (const i of bins) {
-    const k = l * size + i, wIm = sign * filterF.im[k];
-    responseF.re[i] += filterF.re[k] * searchF.re[k] - wIm * searchF.im[k];
-    responseF.im[i] += filterF.re[k] * searchF.im[k] + wIm * searchF.re[k];
-  }
-  return responseF;
-}
-
-/** Eq. 7: dL/d phi^l(z)^* = dL/dg^* w^l.  dresponseF = rfft2(dL/dg), Eqs. 5 and 6. */
-export function searchGradientF(dresponseF, filterF, depth, size, bins) {
-  const out = spectrum(depth * size);
-  for (let l = 0; l < depth; l++) for (const i of bins) {
-    const k = l * size + i;
-    out.re[k] = dresponseF.re[i] * filterF.re[k] - dresponseF.im[i] * filterF.im[k];
-    out.im[k] = dresponseF.re[i] * filterF.im[k] + dresponseF.im[i] * filterF.re[k];
-  }
-  return out;
-}
-
-/** Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / energy, g^ the response of all channels. */
-export function templateGradientF(dresponseF, templateF, searchF, labelF, responseF, energy, depth, size, bins) {
-  const out = spectrum(depth * size);
-  for (let l = 0; l < depth; l++) for (const i of bins) {
-    const k = l * size + i;
-    // (z y - g x)^*, all of it conjugated at the end
-    const re = searchF.re[k] * labelF.re[i] - searchF.im[k] * labelF.im[i]
-             - responseF.re[i] * templateF.re[k] + responseF.im[i] * templateF.im[k];
-    const im = searchF.re[k] * labelF.im[i] + searchF.im[k] * labelF.re[i]
-             - responseF.re[i] * templateF.im[k] - responseF.im[i] * templateF.re[k];
-    out.re[k] = (dresponseF.re[i] * re + dresponseF.im[i] * im) / energy[i];
-    out.im[k] = (dresponseF.im[i] * re - dresponseF.re[i] * im) / energy[i];
-  }
-  return out;
-}
-
-/** Eq. 10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / energy. */
-export function templateConjGradientF(dresponseF, templateF, responseF, energy, depth, size, bins) {
-  const out = spectrum(depth * size), { re: dRe, im: dIm } = dresponseF;
-  for (const i of bins) {
-    const re = -(dRe[i] * responseF.re[i] + dIm[i] * responseF.im[i]) / energy[i];
-    const im = -(dIm[i] * responseF.re[i] - dRe[i] * responseF.im[i]) / energy[i];
-    for (let l = 0; l < depth; l++) {
-      const k = l * size + i;
-      out.re[k] = re * templateF.re[k] - im * templateF.im[k];
-      out.im[k] = re * templateF.im[k] + im * templateF.re[k];
+/** The sum of Eq. 3: g^ = sum_l w^l* phi^l(z).  The page also shows it without the conjugate. */
+export function correlate(filterF, searchF, bins, turned = conj) {
+  const g = spectrum(filterF[0].re.length);
+  filterF.forEach((w, l) => {
+    for (const i of bins) {
+      [g.re[i], g.im[i]] = plus(at(g, i), times(turned(at(w, i)), at(searchF[l], i)));
     }
-  }
-  return out;
+  });
+  return g;
 }
 
-/** The sum of Eq. 11: Eq. 10 plus the conjugate of Eq. 9.  F^-1 of it is dL/d phi(x). */
-export function templateGradientSum(byTemplate, byConjugate) {
-  return { re: byConjugate.re.map((re, k) => re + byTemplate.re[k]),
-           im: byConjugate.im.map((im, k) => im - byTemplate.im[k]) };
-}
-
-/** Eq. 4 without weight decay: L = || g - g~ ||^2, and dL/dg = 2 (g - g~).  g~ is the label. */
-export function responseLoss(response, label) {
+/** The layer and its loss, Eq. 4 without weight decay: L = || g - g~ ||^2, where g~ is the label.
+ *  given: { label, labelF, bins, lambda }; flaw: what to break.  dresponse = dL/dg = 2 (g - g~). */
+export function dcfForward(templateF, searchF, given, flaw = "none") {
+  const { label, labelF, bins, lambda } = given, n = sideOf(label);
+  const energy = templateEnergy(templateF, lambda, bins);
+  const filterF = learnFilter(templateF, labelF, energy, bins);
+  const responseF = correlate(filterF, searchF, bins, flaw === "conjugate" ? same : conj);
+  const response = irfft2(responseF, n, flaw !== "mirror");
   const dresponse = response.map((g, p) => 2 * (g - label[p]));
-  return { loss: dresponse.reduce((sum, d) => sum + (d * d) / 4, 0), dresponse };
+  const loss = dresponse.reduce((sum, d) => sum + (d / 2) ** 2, 0);
+  return { templateF, searchF, ...given, energy, filterF, responseF, response, dresponse, loss };
+}
+
+// Eqs. 7, 9, 10 and the sum of 11, for one channel: x of the template, z of the search, w of the
+// filter; dg = rfft2(dL/dg), which is dL/dg^* by Eqs. 5 and 6.
+
+/** Eq. 7: dL/d phi(z)^* = dL/dg^* w. */
+export const searchGradientF = (dg, w, bins) =>
+  eachBin(bins, dg, (i) => times(at(dg, i), at(w, i)));
+
+/** Eq. 9: dL/d phi(x) = dL/dg^* (phi(z)^* y^* - g^* phi(x)^*) / energy; g is of all channels. */
+export const templateGradientF = (dg, x, z, y, g, energy, bins) => eachBin(bins, dg, (i) => {
+  const difference = minus(times(at(z, i), at(y, i)), times(at(g, i), at(x, i)));
+  return over(times(at(dg, i), conj(difference)), energy[i]);
+});
+
+/** Eq. 10: dL/d phi(x)^* = dL/dg^* (-g^* phi(x)) / energy. */
+export const templateConjGradientF = (dg, x, g, energy, bins) => eachBin(bins, dg, (i) =>
+  over(times(at(dg, i), times(conj(at(g, i)), at(x, i))), -energy[i]));
+
+/** The sum of Eq. 11: Eq. 10 plus the conjugate of Eq. 9. */
+export const templateGradientSum = (eq9, eq10, bins, turned = conj) =>
+  eachBin(bins, eq9, (i) => plus(at(eq10, i), turned(at(eq9, i))));
+
+/** Eqs. 6 to 11 for all channels of a result of `dcfForward`; eq8 and eq11 are maps. */
+export function dcfBackward(forward, flaw = "none") {
+  const { templateF, searchF, labelF, bins, energy, filterF, responseF, dresponse } = forward;
+  const n = sideOf(dresponse), maps = (spectra) => spectra.map((one) => irfft2(one, n));
+  const eq6 = rfft2(dresponse), dg = flaw === "mirror" ? doubled(eq6, n) : eq6;
+  const g = (l) => (flaw === "journal" ? correlate([filterF[l]], [searchF[l]], bins) : responseF);
+  const eq7 = filterF.map((w) => searchGradientF(dg, w, bins));
+  const eq9 = templateF.map((x, l) =>
+    templateGradientF(dg, x, searchF[l], labelF, g(l), energy, bins));
+  const eq10 = templateF.map((x, l) => templateConjGradientF(dg, x, g(l), energy, bins));
+  const sum = eq9.map((nine, l) =>
+    templateGradientSum(nine, eq10[l], bins, flaw === "conjugate" ? same : conj));
+  return { eq6, eq7, eq8: maps(eq7), eq9, eq10, eq11: maps(sum) };
+}
+
+/** Counts the mirror images on the way in, though `irfft2` counts them on the way out. */
+function doubled({ re, im }, n) {
+  const twice = (part) => part.map((value, i) => (i % columnsOf(n) ? 2 * value : value));
+  return { re: twice(re), im: twice(im) };
 }

@@ -1,12 +1,16 @@
 // Pictures of maps.  A map is (n, n) numbers; it is drawn pixel by pixel, scaled up without
 // smoothing.
 
-import { PRESET } from "./constants.js";
+import { sideOf } from "./conv.js";
+import { $, N, label, number, paint } from "./state.js";
 
 // Dark to light, even steps of lightness, safe for the colour-blind; and blue - paper - red for
 // signed maps.
-const HEAT = [[12, 8, 38], [54, 15, 91], [112, 29, 109], [170, 45, 93], [221, 81, 58], [249, 142, 8], [246, 215, 70], [252, 255, 164]];
-const DARK = matchMedia("(prefers-color-scheme: dark)");
+const HEAT = [[12, 8, 38], [54, 15, 91], [112, 29, 109], [170, 45, 93], [221, 81, 58],
+              [249, 142, 8], [246, 215, 70], [252, 255, 164]];
+const SIGNED = [[20, 60, 150], [110, 160, 225], [250, 249, 247], [235, 140, 110], [165, 20, 30]];
+const SIGNED_DARK = [[130, 190, 255], [50, 95, 180], [28, 32, 37], [190, 70, 50], [255, 170, 130]];
+export const DARK = matchMedia("(prefers-color-scheme: dark)");
 
 /** 256 steps from colour to colour, [red, green, blue]. */
 function table(colours) {
@@ -17,82 +21,88 @@ function table(colours) {
   });
 }
 
-/** The same as pixels of an ImageData, one number each. */
-const pixelsOf = (colours) => new Uint32Array(Uint8ClampedArray.from(colours.flatMap((rgb) => [...rgb, 255])).buffer);
+/** A colour as a pixel of an ImageData, one number. */
+const pixel = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
+const heat = table(HEAT), heatPixels = heat.map(pixel);
+const [light, dark] = [SIGNED, SIGNED_DARK].map((colours) => table(colours).map(pixel));
 
-const heat = table(HEAT), heatPixels = pixelsOf(heat);
-const signedLight = pixelsOf(table([[20, 60, 150], [110, 160, 225], [250, 249, 247], [235, 140, 110], [165, 20, 30]]));
-const signedDark = pixelsOf(table([[130, 190, 255], [50, 95, 180], [28, 32, 37], [190, 70, 50], [255, 170, 130]]));
+const limited = (value, low, high) => Math.min(Math.max(value, low), high);
+export const colour = (name) =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-export const onThemeChange = (redraw) => DARK.addEventListener("change", redraw);
-
-const buffers = new Map();
-function buffer(width, height) {
-  const key = `${width}x${height}`;
-  if (!buffers.has(key)) {
-    const canvas = document.createElement("canvas");
-    Object.assign(canvas, { width, height });
-    const context = canvas.getContext("2d");
-    const image = context.createImageData(width, height);
-    buffers.set(key, { canvas, context, image, pixels: new Uint32Array(image.data.buffer) });
+export function extent(map) {
+  let low = Infinity, high = -Infinity;
+  for (const value of map) {
+    low = Math.min(low, value);
+    high = Math.max(high, value);
   }
-  return buffers.get(key);
+  return [low, high];
 }
 
-function paint(canvas, { canvas: small, context: from, image }) {
+const small = document.createElement("canvas");
+/** Fill the canvas with n x n pixels, each `pixelAt(row, column)`. */
+function fill(canvas, n, pixelAt) {
+  const image = new ImageData(n, n), pixels = new Uint32Array(image.data.buffer);
+  for (let r = 0; r < n; r++) for (let s = 0; s < n; s++) pixels[r * n + s] = pixelAt(r, s);
+  if (small.width !== n) small.width = small.height = n;
+  small.getContext("2d").putImageData(image, 0, 0);
   const context = canvas.getContext("2d");
-  if (canvas.width === image.width && canvas.height === image.height) { context.putImageData(image, 0, 0); return; }
-  from.putImageData(image, 0, 0);
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-export function extent(map) {
-  let low = Infinity, high = -Infinity;
-  for (const value of map) { if (value < low) low = value; if (value > high) high = value; }
-  return [low, high];
-}
-
-/** kind: "heat" (low to high), "signed" (zero in the middle of the colours) or "log" (magnitudes, `decades` of them).
- *  rolled: index 0 goes to the middle.  range: [low, high] instead of the map's own.  Returns the range drawn. */
-export function drawMap(canvas, map, { kind = "heat", rolled = false, range, decades = 7, n = PRESET.input_size } = {}) {
-  const target = buffer(n, n), { pixels } = target, half = rolled ? (n + 1) >> 1 : 0;
-  const colours = kind === "signed" ? (DARK.matches ? signedDark : signedLight) : heatPixels;
-  let [low, high] = range ?? extent(map);
-  if (kind === "signed") { high = Math.max(Math.abs(low), Math.abs(high)) || 1; low = -high; }
-  const shown = [low, high];
+/** kind: none (low to high), "signed" (zero in the middle of the colours) or "log" (magnitudes,
+ *  `decades` of them).  rolled: index 0 goes to the middle.  range: [low, high] instead of the
+ *  map's own.  cross: [row, column] of a mark; band: K of a frame around |u|, |v| <= K.  Returns
+ *  the range drawn. */
+export function drawMap(canvas, map, { kind, rolled, range, decades = 7, cross, band } = {}) {
+  const n = sideOf(map), half = rolled ? (n + 1) >> 1 : 0;
+  let [low, high] = range ?? extent(map), height = (value) => value, colours = heatPixels;
+  if (kind === "signed") {
+    colours = DARK.matches ? dark : light;
+    high = Math.max(Math.abs(low), Math.abs(high)) || 1;
+    low = -high;
+  }
+  const shown = [kind === "log" ? high / 10 ** decades : low, high];
   if (kind === "log") {
-    map = map.map((value) => Math.log10(Math.max(value, 1e-300)));
-    high = Math.log10(Math.max(high, 1e-300));
-    low = high - decades;
-    shown[0] = 10 ** low;
+    height = (value) => Math.log10(Math.max(value, 1e-300));
+    [low, high] = [height(high) - decades, height(high)];
   }
   const scale = 255 / (high - low || 1);
-  for (let r = 0; r < n; r++) for (let s = 0; s < n; s++) {
-    const value = map[((r + half) % n) * n + (s < n - half ? s + half : s + half - n)];
-    pixels[r * n + s] = colours[Math.min(255, Math.max(0, Math.round((value - low) * scale)))];
+  fill(canvas, n, (r, s) => {
+    const value = map[((r + half) % n) * n + ((s + half) % n)];
+    return colours[limited(Math.round((height(value) - low) * scale), 0, 255)];
+  });
+  if (cross) drawCross(canvas, cross, n);
+  if (band) {
+    const side = canvas.width / n, first = ((n >> 1) - band) * side + 1;
+    const context = canvas.getContext("2d"), wide = (2 * band + 1) * side - 2;
+    Object.assign(context, { lineWidth: 2, strokeStyle: "#ffffff" });
+    context.strokeRect(first, first, wide, wide);
   }
-  paint(canvas, target);
   return shown;
 }
 
-/** patch: (3, n, n) BGR, 0..255. */
-export function drawPatch(canvas, patch, n = PRESET.input_size) {
-  const target = buffer(n, n), pixels = target.image.data;
-  for (let p = 0; p < n * n; p++) {
-    for (let c = 0; c < 3; c++) pixels[p * 4 + 2 - c] = patch[c * n * n + p];
-    pixels[p * 4 + 3] = 255;
-  }
-  paint(canvas, target);
+/** `drawMap` once the map is in sight, its range below it, and words for who cannot see it. */
+export function showMap(id, map, words, options) {
+  label(id, words);
+  paint($(id), () => {
+    const [low, high] = drawMap($(id), map, options);
+    $(`${id}-range`).textContent = `${number(low, 2)} to ${number(high, 2)}`;
+  });
 }
 
-/** A cross at a map's row and column, as large as the canvas. */
-export function drawCross(canvas, row, column, style = "#ffffff", n = PRESET.input_size) {
-  const context = canvas.getContext("2d"), x = ((column + 0.5) * canvas.width) / n, y = ((row + 0.5) * canvas.height) / n;
-  for (const [width, ink] of [[5, "rgb(0 0 0 / .75)"], [2.2, style]]) {
-    context.lineWidth = width;
-    context.strokeStyle = ink;
+/** patch: blue, green, red, 0..255. */
+export function drawPatch(canvas, [blue, green, red], cross) {
+  fill(canvas, N, (r, s) => pixel([red, green, blue].map((map) => map[r * N + s])));
+  if (cross) drawCross(canvas, cross, N, colour("a"));
+}
+
+function drawCross(canvas, [row, column], n, ink = "#ffffff") {
+  const context = canvas.getContext("2d"), side = canvas.width / n;
+  const x = (column + 0.5) * side, y = (row + 0.5) * side;
+  for (const [lineWidth, strokeStyle] of [[5, "rgb(0 0 0 / .75)"], [2.2, ink]]) {
+    Object.assign(context, { lineWidth, strokeStyle });
     context.beginPath();
     for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
       context.moveTo(x + 5 * dx, y + 5 * dy);
@@ -102,130 +112,109 @@ export function drawCross(canvas, row, column, style = "#ffffff", n = PRESET.inp
   }
 }
 
-/** The band |u|, |v| <= K of a spectrum whose frequency zero is in the middle. */
-export function drawSquare(canvas, K, n = PRESET.input_size) {
-  const context = canvas.getContext("2d"), scale = canvas.width / n, first = ((n >> 1) - K) * scale;
-  context.lineWidth = 2;
-  context.strokeStyle = "#ffffff";
-  context.strokeRect(first + 1, first + 1, (2 * K + 1) * scale - 2, (2 * K + 1) * scale - 2);
-}
-
-/** A frame with boxes: [{ box: [x, y, w, h], colour, dash }].  The canvas is three times the frame. */
+/** A frame with boxes: [{ box: [x, y, w, h], ink, dash, width }]; ink: a colour's name. */
 export function drawFrame(canvas, bitmap, boxes) {
   const factor = Math.max(2, Math.round(600 / bitmap.width));
-  if (canvas.width !== bitmap.width * factor) Object.assign(canvas, { width: bitmap.width * factor, height: bitmap.height * factor });
+  Object.assign(canvas, { width: bitmap.width * factor, height: bitmap.height * factor });
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  for (const { box: [x, y, w, h], colour: ink, dash = [], width = 3 } of boxes) {
-    for (const [line, style] of [[width + 2.5, "rgb(0 0 0 / .55)"], [width, ink]]) {
-      context.lineWidth = line;
-      context.strokeStyle = style;
-      context.setLineDash(dash);
-      context.strokeRect(x * factor, y * factor, w * factor, h * factor);
+  for (const { box, ink, dash = [], width = 3 } of boxes) {
+    const styles = [[width + 2.5, "rgb(0 0 0 / .55)"], [width, ink ? colour(ink) : "#ffffff"]];
+    context.setLineDash(dash);
+    for (const [lineWidth, strokeStyle] of styles) {
+      Object.assign(context, { lineWidth, strokeStyle });
+      context.strokeRect(...box.map((value) => value * factor));
     }
   }
-  context.setLineDash([]);
 }
 
-/** The map as a landscape: every second or third pixel, far rows first.  turn, tilt in radians. */
-export function drawSurface(canvas, map, { rolled = true, range, turn = 0.6, tilt = 0.95, n = PRESET.input_size, step = 2, ground = "card" } = {}) {
-  const context = canvas.getContext("2d"), { width, height } = canvas, half = rolled ? (n + 1) >> 1 : 0;
-  const [low, high] = range ?? extent(map), count = Math.ceil(n / step), tall = 0.62;
-  const at = (i) => Math.min(i * step, n - 1);
-  const sin = Math.sin(turn), cos = Math.cos(turn), flat = Math.cos(tilt), up = Math.sin(tilt);
-  const size = Math.min(0.68 * width, 0.88 * height); // of the square that is seen from above
-  const xs = new Float64Array(count * count), ys = new Float64Array(count * count), zs = new Float64Array(count * count);
-  for (let i = 0; i < count; i++) for (let j = 0; j < count; j++) {
-    const r = at(i), s = at(j), value = (map[((r + half) % n) * n + ((s + half) % n)] - low) / (high - low || 1);
-    const x = s / (n - 1) - 0.5, y = r / (n - 1) - 0.5, k = i * count + j;
-    xs[k] = width / 2 + size * (x * cos - y * sin);
-    ys[k] = height * 0.62 + size * ((x * sin + y * cos) * flat - value * tall * up);
-    zs[k] = value;
-  }
+/** A rolled map as a landscape: every second pixel, far rows first.  turn, tilt in radians; ground:
+ *  the colour behind it. */
+export function drawSurface(canvas, map, [low, high], { turn, tilt }, ground = "card") {
+  const { width, height } = canvas, n = sideOf(map), half = (n + 1) >> 1, count = half, tall = 0.62;
+  const sin = Math.sin(turn), cos = Math.cos(turn), size = Math.min(0.68 * width, 0.88 * height);
+  const points = Array.from({ length: count * count }, (_, k) => {
+    const r = 2 * Math.floor(k / count), s = 2 * (k % count);
+    const x = s / (n - 1) - 0.5, y = r / (n - 1) - 0.5;
+    const z = (map[((r + half) % n) * n + ((s + half) % n)] - low) / (high - low || 1);
+    const down = (x * sin + y * cos) * Math.cos(tilt) - z * tall * Math.sin(tilt);
+    return { x: width / 2 + size * (x * cos - y * sin), y: height * 0.62 + size * down, z };
+  });
+  // Far quads first: the order of rows and of columns follows from the turn.
+  const order = (back) => Array.from({ length: count - 1 }, (_, i) => (back ? count - 2 - i : i));
+  const rows = order(cos < 0), columns = order(sin < 0), byRow = Math.abs(cos) > Math.abs(sin);
+  const context = canvas.getContext("2d");
   context.fillStyle = colour(ground);
   context.fillRect(0, 0, width, height);
-  // Far quads first: the order of rows and of columns follows from the turn.
-  const rows = [...Array(count - 1).keys()], columns = [...Array(count - 1).keys()];
-  if (cos < 0) rows.reverse();
-  if (sin < 0) columns.reverse();
-  const outer = Math.abs(cos) > Math.abs(sin) ? rows : columns, byRow = outer === rows, inner = byRow ? columns : rows;
-  let ink = null; // neighbours of one colour are one path
-  const finish = () => { context.fill(); context.stroke(); };
-  for (const a of outer) for (const b of inner) {
-    const k = byRow ? a * count + b : b * count + a, l = k + count;
-    const wanted = shade((zs[k] + zs[k + 1] + zs[l] + zs[l + 1]) / 4, zs[k] - zs[l + 1]);
-    if (wanted !== ink) {
-      if (ink) finish();
-      context.beginPath();
-      context.fillStyle = context.strokeStyle = ink = wanted;
-    }
-    context.moveTo(xs[k], ys[k]);
-    context.lineTo(xs[k + 1], ys[k + 1]);
-    context.lineTo(xs[l + 1], ys[l + 1]);
-    context.lineTo(xs[l], ys[l]);
+  for (const a of byRow ? rows : columns) for (const b of byRow ? columns : rows) {
+    const k = byRow ? a * count + b : b * count + a;
+    const [p, ...others] = [k, k + 1, k + count + 1, k + count].map((i) => points[i]);
+    const middle = others.reduce((sum, { z }) => sum + z, p.z) / 4;
+    context.fillStyle = context.strokeStyle = shade(middle, p.z - others[1].z);
+    context.beginPath();
+    context.moveTo(p.x, p.y);
+    for (const { x, y } of others) context.lineTo(x, y);
     context.closePath();
+    context.fill();
+    context.stroke();
   }
-  finish();
 }
 
-const shades = new Map();
-/** Colour of the landscape at a height in [0, 1], lighter on slopes towards the light; in 128 times 32 steps. */
+/** Colour of the landscape at a height in [0, 1], lighter on slopes towards the light. */
 function shade(height, slope) {
-  const step = Math.min(127, Math.max(0, Math.round((30 + 225 * height) / 2)));
-  const light = Math.min(31, Math.max(0, Math.round(17 + 105 * slope))), key = step * 32 + light;
-  if (!shades.has(key)) shades.set(key, `rgb(${heat[2 * step].map((value) => Math.round(value * (0.6 + 0.021 * light))).join()})`);
-  return shades.get(key);
+  const brightness = limited(0.957 + 2.2 * slope, 0.6, 1.25);
+  const rgb = heat[limited(Math.round(30 + 225 * height), 0, 255)];
+  return `rgb(${rgb.map((value) => Math.round(value * brightness)).join()})`;
 }
 
-/** The filters of the first layer, (32, 3, 3, 3), in colour, and below what has changed since `before`. */
+/** The filters of the first layer, (32, 3, 3, 3), in colour, and below their change. */
 export function drawKernels(canvas, kernels, before) {
   const context = canvas.getContext("2d"), across = 16, cell = canvas.width / across;
+  const side = (cell - 6) / 3, change = kernels.map((value, i) => value - before[i]);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  const change = kernels.map((value, i) => value - before[i]);
   [kernels, change].forEach((values, block) => {
-    const largest = extent(values.map(Math.abs))[1] || 1;
-    for (let o = 0; o < 32; o++) for (let p = 0; p < 9; p++) {
-      const [blue, green, red] = [0, 1, 2].map((c) => Math.round(128 + (127 * values[o * 27 + c * 9 + p]) / largest));
-      context.fillStyle = `rgb(${red},${green},${blue})`;
-      const side = (cell - 6) / 3, x = (o % across) * cell + (p % 3) * side;
-      const y = Math.floor(o / across) * cell + Math.floor(p / 3) * side + block * (2 * cell + 10);
-      context.fillRect(x, y, Math.ceil(side), Math.ceil(side));
+    const largest = Math.max(...values.map(Math.abs)) || 1;
+    for (let o = 0; o < values.length / 27; o++) for (let p = 0; p < 9; p++) {
+      const rgb = [2, 1, 0].map((c) => 128 + (127 * values[o * 27 + c * 9 + p]) / largest);
+      const top = Math.floor(o / across) * cell + block * (2 * cell + 10);
+      context.fillStyle = `rgb(${rgb.map(Math.round).join()})`;
+      context.fillRect((o % across) * cell + (p % 3) * side, top + Math.floor(p / 3) * side,
+                       Math.ceil(side), Math.ceil(side));
     }
   });
 }
 
 /** Losses over steps as dots, and the mean of the last ten as a line. */
 export function drawCurve(canvas, losses) {
-  const context = canvas.getContext("2d"), { width, height } = canvas, left = 46, bottom = height - 26, right = width - 8;
-  context.clearRect(0, 0, width, height);
-  const top = Math.max(1, ...losses) * 1.05, steps = Math.max(20, losses.length);
-  const x = (i) => left + ((right - left) * (i + 0.5)) / steps, y = (value) => bottom - ((bottom - 10) * value) / top;
-  context.font = "13px system-ui, sans-serif";
-  context.fillStyle = colour("faint");
-  context.strokeStyle = colour("line");
-  context.lineWidth = 1;
-  const tick = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4].find((t) => top / t <= 5) ?? top / 4;
-  for (let value = 0; value <= top; value += tick) {
-    context.textAlign = "right";
-    context.fillText(String(value), left - 8, y(value) + 4);
+  const context = canvas.getContext("2d"), { width, height } = canvas;
+  const left = 46, bottom = height - 26, right = width - 8, steps = Math.max(20, losses.length);
+  const top = Math.max(1, ...losses) * 1.05, x = (i) => left + ((right - left) * (i + 0.5)) / steps;
+  const y = (value) => bottom - ((bottom - 10) * value) / top;
+  const line = (points, strokeStyle, lineWidth) => {
+    Object.assign(context, { strokeStyle, lineWidth });
     context.beginPath();
-    context.moveTo(left, y(value));
-    context.lineTo(right, y(value));
+    for (const point of points) context.lineTo(...point);
     context.stroke();
+  };
+  context.clearRect(0, 0, width, height);
+  const fillStyle = colour("faint");
+  Object.assign(context, { font: "13px system-ui", fillStyle, textAlign: "right" });
+  const tick = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4].find((t) => top / t <= 5);
+  for (let value = 0; value <= top; value += tick ?? top / 4) {
+    context.fillText(String(value), left - 8, y(value) + 4);
+    line([[left, y(value)], [right, y(value)]], colour("line"), 1);
   }
-  context.textAlign = "center";
-  context.fillText("step", (left + right) / 2, height - 4);
-  context.textAlign = "right";
-  context.fillText(String(steps), right, height - 4);
+  context.fillText(`step ${steps}`, right, height - 4);
   context.fillStyle = colour("a");
-  losses.forEach((value, i) => { context.beginPath(); context.arc(x(i), y(value), 3, 0, 7); context.fill(); });
-  context.strokeStyle = colour("accent");
-  context.lineWidth = 2.5;
-  context.beginPath();
-  losses.forEach((_, i) => {
-    const last = losses.slice(Math.max(0, i - 9), i + 1), mean = last.reduce((a, b) => a + b) / last.length;
-    if (i) context.lineTo(x(i), y(mean)); else context.moveTo(x(i), y(mean));
+  losses.forEach((value, i) => {
+    context.beginPath();
+    context.arc(x(i), y(value), 3, 0, 7);
+    context.fill();
   });
-  context.stroke();
+  const means = losses.map((_, i) => {
+    const last = losses.slice(Math.max(0, i - 9), i + 1);
+    return [x(i), y(last.reduce((a, b) => a + b) / last.length)];
+  });
+  line(means, colour("accent"), 2.5);
 }

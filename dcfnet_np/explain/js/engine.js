@@ -1,89 +1,92 @@
-// Talks to a worker that holds a Session.  Answers come as promises.
+// Experiments in workers of their own, so that the page stays alive.
+
+import { LAYERS } from "./constants.js";
+import { clip, data, fail } from "./state.js";
 
 const SOURCE = document.getElementById("worker").textContent;
 const ADDRESS = URL.createObjectURL(new Blob([SOURCE], { type: "text/javascript" }));
 
-/** What a worker is, on the page's own thread: where a browser starts none, the page works all the same, but stutters. */
-class Inline {
+/** What a worker is, on the page's own thread: where a browser starts none, the page stutters, but
+ *  works. */
+function inlineWorker() {
+  const scope = { postMessage: (message) => worker.onmessage({ data: message }) };
+  const worker = { postMessage: (message) => setTimeout(() => scope.onmessage({ data: message })) };
+  new Function("self", SOURCE)(scope);
+  return worker;
+}
+
+/** Parameters of the network: base64 of all in single precision. */
+function unpacked(base64) {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)), named = {};
+  let rest = Float64Array.from(new Float32Array(bytes.buffer));
+  for (const [name, length] of Object.entries(LAYERS)) {
+    named[name] = rest.slice(0, length);
+    rest = rest.subarray(length);
+  }
+  return named;
+}
+
+class Engine {
   constructor() {
-    this.scope = { postMessage: (data) => this.onmessage({ data }) };
-    new Function("self", SOURCE)(this.scope);
-  }
-
-  postMessage(data) { setTimeout(() => this.scope.onmessage({ data })); }
-}
-
-/** A second worker that helps all engines, each over a line of its own; null where none starts. */
-let helper;
-function lineToHelper() {
-  if (helper === undefined) {
-    try {
-      helper = new Worker(ADDRESS);
-      // it never says that it is ready, and nobody asks it
-      helper.onerror = (event) => event.preventDefault();
-    } catch { helper = null; }
-  }
-  if (!helper) return null;
-  const { port1, port2 } = new MessageChannel();
-  helper.postMessage({ name: "help", port: port1 }, [port1]);
-  return port2;
-}
-
-export class Engine {
-  /** start: the arguments of Session's constructor. */
-  constructor(start, onError) {
-    this.start = start;
-    this.onError = onError;
-    this.waiting = new Map();
-    this.next = new Map();
-    this.busy = new Set();
+    this.waiting = new Map(); // questions without an answer, by number
+    this.newest = new Map(); // of the questions of `latest`, by name
     this.count = 0;
-    try { this.use(new Worker(ADDRESS)); } catch { this.use(new Inline()); }
+    try { this.use(new Worker(ADDRESS)); } catch { this.use(inlineWorker()); }
+    const [weights, random] = [data.weights, data.random].map(unpacked);
+    this.call("start", { ...data, frames: clip.frames, weights, random });
   }
 
   use(worker) {
-    this.worker = worker;
     let alive = false;
+    this.worker = worker;
     worker.onmessage = ({ data: { id, result, error } }) => {
+      const { resolve, reject } = this.waiting.get(id);
       alive = true;
-      const { resolve, reject } = this.waiting.get(id) ?? {};
       this.waiting.delete(id);
-      if (error === undefined) resolve?.(result);
-      else { this.onError(error); reject?.(new Error(error)); }
+      if (error === undefined) { resolve(result); return; }
+      fail(error);
+      reject(new Error(error));
     };
     worker.onerror = (event) => {
-      if (alive) { this.onError(event.message); return; }
+      if (alive) { fail(event.message); return; }
       event.preventDefault();
-      this.use(new Inline()); // it never started: all over again without it
-      for (const [id, { message }] of this.waiting) this.worker.postMessage({ id, ...message });
+      this.use(inlineWorker()); // it never started: all over again without it
+      for (const { message } of this.waiting.values()) this.worker.postMessage(message);
     };
-    const port = worker instanceof Inline ? null : lineToHelper();
-    if (port) worker.postMessage({ name: "helper", port }, [port]);
-    worker.postMessage({ id: 0, name: "start", parameters: [this.start] });
   }
 
+  /** The answer of the session's method, as a promise. */
   call(name, ...parameters) {
     return new Promise((resolve, reject) => {
-      const message = { name, parameters };
-      this.waiting.set(++this.count, { resolve, reject, message });
-      this.worker.postMessage({ id: this.count, ...message });
+      const message = { id: ++this.count, name, parameters };
+      this.waiting.set(message.id, { resolve, reject, message });
+      this.worker.postMessage(message);
     });
   }
 
-  /** As `call`, for what a slider asks many times: while one is at work only the newest of the others is kept.
-   *  `done` gets every answer. */
+  /** As `call`, for what a slider asks many times: while one is at work only the newest of the
+   *  others is kept.  `done` gets every answer. */
   async latest(done, name, ...parameters) {
-    if (this.busy.has(name)) { this.next.set(name, { done, parameters }); return; }
-    this.busy.add(name);
+    const busy = this.newest.has(name);
+    this.newest.set(name, { done, parameters });
+    if (busy) return;
     try {
-      done(await this.call(name, ...parameters));
+      for (let job; job !== this.newest.get(name);) {
+        job = this.newest.get(name);
+        job.done(await this.call(name, ...job.parameters));
+      }
     } finally {
-      this.busy.delete(name);
+      this.newest.delete(name);
     }
-    const next = this.next.get(name);
-    this.next.delete(name);
-    if (next) await this.latest(next.done, name, ...next.parameters);
   }
 
-  get idle() { return this.waiting.size === 0 && this.next.size === 0; }
+  get idle() { return this.waiting.size === 0 && this.newest.size === 0; }
 }
+
+const engines = new Map();
+/** The experiment of this name, made when first asked for. */
+export function engine(name) {
+  if (!engines.has(name)) engines.set(name, new Engine());
+  return engines.get(name);
+}
+export const idle = () => [...engines.values()].every((one) => one.idle);

@@ -1,52 +1,70 @@
-// Puts the sections together.
+// Puts the sections together.  Section 10, the page's numbers beside the library's, is here.
 
-import { startBackward, showGradients, waiting } from "./backward.js";
-import { startBroken } from "./broken.js";
-import { startChecked } from "./checked.js";
-import { onThemeChange } from "./draw.js";
-import { redraw, showFrames, startForward, timings, update } from "./forward.js";
-import { startTracking, showTracking, steps } from "./online.js";
-import { $, clip, data, decodeFrames, engine, fail, idle, settings } from "./state.js";
-import { lastStep, showTraining, startTraining } from "./training.js";
+import { startBackward, waiting } from "./backward.js";
+import { DARK } from "./draw.js";
+import { engine, idle } from "./engine.js";
+import { startForward } from "./forward.js";
+import { startTracking, steps } from "./online.js";
+import { $, DEFAULTS, clip, data, decodeFrames, fail, norm, paint, redraw, settings,
+         view } from "./state.js";
+import { lastStep, startTraining } from "./training.js";
+
+const NAMES = {
+  template: "‖φ(x)‖", search: "‖φ(z)‖", filter: "‖ŵ‖, within the band", response: "‖g‖",
+  peak: "peak of g", loss: "L, Eq. 4", eq8: "‖∂L/∂φ(z)‖, Eq. 8", eq11: "‖∂L/∂φ(x)‖, Eq. 11",
+  w1: "‖∂L/∂ first convolution‖", w2: "‖∂L/∂ second convolution‖",
+};
+
+async function compare() {
+  const a = await engine("checked").call("arrays", DEFAULTS), all = (maps) => norm(maps.map(norm));
+  const ours = {
+    template: all(a.features[0]), search: all(a.features[1]), response: norm(a.response),
+    filter: all(a.filterF.flatMap(({ re, im }) => [re, im])), peak: a.peak.value, loss: a.loss,
+    eq8: all(a.dsearch), eq11: all(a.dtemplate),
+    w1: norm(a.parameters.w1), w2: norm(a.parameters.w2),
+  };
+  const cell = (text) => `<td class="digits">${text}</td>`;
+  $("reference").innerHTML = Object.entries(NAMES).map(([name, words]) => {
+    const theirs = data.reference[name], difference = Math.abs((ours[name] - theirs) / theirs);
+    const numbers = [ours[name], theirs].map((value) => cell(value.toPrecision(9)));
+    const error = cell(difference.toExponential(1).replace("-", "−"));
+    return `<tr><th scope="row">${words}</th>${numbers.join("")}${error}</tr>`;
+  }).join("");
+}
 
 /** The small response in the corner, from section 2 on, where the large one is not in sight. */
 function startDock() {
-  const seen = new Set();
+  const beside = ["features", "label", "filter", "backward"], seen = new Set();
   const observer = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) if (isIntersecting) seen.add(target.id); else seen.delete(target.id);
-    $("dock").hidden = !["features", "label", "filter", "backward"].some((id) => seen.has(id)) || seen.has("response-map");
+    for (const { target: { id }, isIntersecting } of entries) {
+      if (isIntersecting) seen.add(id); else seen.delete(id);
+    }
+    $("dock").hidden = !beside.some((id) => seen.has(id)) || seen.has("response-map");
   });
-  for (const id of ["features", "label", "filter", "backward", "response-map"]) observer.observe($(id));
+  for (const id of [...beside, "response-map"]) observer.observe($(id));
 }
 
 async function main() {
-  // until there is more to say
-  for (const canvas of document.querySelectorAll("figure canvas:not([aria-label]), figure canvas[aria-label='']")) {
-    canvas.setAttribute("aria-label", canvas.parentElement.querySelector("figcaption").textContent.trim());
+  for (const canvas of document.querySelectorAll("figure canvas")) { // until there is more to say
+    canvas.setAttribute("aria-label", canvas.parentElement.querySelector("figcaption").innerText);
   }
   await decodeFrames();
   startForward();
-  startBroken();
   startBackward();
   startTraining();
   startTracking();
-  startChecked();
   startDock();
-  onThemeChange(() => { redraw(); showFrames(); showGradients(); showTraining(); showTracking(); });
-  update();
+  $("check").addEventListener("click", compare);
+  paint($("checked"), compare);
+  DARK.addEventListener("change", redraw);
 }
 
 // For the console, and for tests.
 window.dcfnet = {
-  data, settings, clip, steps, lastStep, timings,
-  idle: () => idle() && !waiting(),
-  workers: () => engine("console").call("workers"),
-  /** All arrays of Eqs. 2 and 3 for the present settings. */
-  forward: () => engine("console").call("forward", { ...settings }, { all: true }),
-  /** All arrays of Eqs. 6 to 11. */
-  backward: () => engine("console").call("backward", { ...settings }, { channel: 0, flaw: "none", all: true }),
-  /** dL/d patches and parameters. */
-  throughNetwork: () => engine("console").call("throughNetwork", { ...settings }, { flaw: "none" }),
+  data, settings, clip, steps, lastStep,
+  idle: () => view.latest !== null && idle() && !waiting(),
+  /** All arrays of the equations for the present settings. */
+  arrays: () => engine("console").call("arrays", { ...settings }),
 };
 
 main().catch((error) => fail(error.stack ?? error));

@@ -1,38 +1,26 @@
-// What the sections share: the data of the page, its settings, the engines, and small helpers.
+// What the sections share: the data of the page, its settings, and small helpers.
 
 import { LAYERS, PRESET } from "./constants.js";
-import { Engine } from "./engine.js";
 
-export const N = PRESET.input_size;
-export const D = LAYERS.b2; // channels
 export const $ = (id) => document.getElementById(id);
+export const label = (id, text) => $(id).setAttribute("aria-label", text);
 export const data = JSON.parse($("data").textContent);
-
-export const clip = { frames: [], bitmaps: [] }; // frames: { rgba, width, height }, for the workers
+export const N = PRESET.input_size; // pixels of a map
+export const D = LAYERS.b2; // channels
 export const middle = [data.box[0] + data.box[2] / 2, data.box[1] + data.box[3] / 2];
-export const DEFAULTS = { frame: data.frame, centre: middle, padding: PRESET.padding, sigmaFactor: PRESET.sigma_factor,
-                          lambda: PRESET.lam, band: null };
+export const clip = { frames: [], bitmaps: [] }; // frames: { rgba, width, height }, for the workers
+export const DEFAULTS = { frame: data.frame, centre: middle, padding: PRESET.padding, channel: 0,
+                          sigmaFactor: PRESET.sigma_factor, lambda: PRESET.lam, band: null };
 export const settings = structuredClone(DEFAULTS);
-export const view = { channel: 0, latest: null }; // picked channel; newest result of `forward`
-
-function floats(base64) {
-  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return Float64Array.from(new Float32Array(bytes.buffer));
-}
-
-function parameters(base64) {
-  const all = floats(base64), named = {};
-  let first = 0;
-  for (const [name, length] of Object.entries(LAYERS)) named[name] = all.slice(first, (first += length));
-  return named;
-}
+export const view = { latest: null }; // the newest result of `forward`
 
 export async function decodeFrames() {
   for (const address of data.frames) {
     const image = new Image();
     image.src = address;
     await image.decode();
-    const canvas = document.createElement("canvas"), width = image.naturalWidth, height = image.naturalHeight;
+    const canvas = document.createElement("canvas");
+    const { naturalWidth: width, naturalHeight: height } = image;
     Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(image, 0, 0);
@@ -40,18 +28,6 @@ export async function decodeFrames() {
     clip.bitmaps.push(canvas);
   }
 }
-
-const engines = new Map();
-/** An experiment of its own, in a worker of its own, made when first asked for. */
-export function engine(name) {
-  if (!engines.has(name)) {
-    const { box, boxes, mean } = data, { frames } = clip;
-    const start = { frames, box, boxes, mean, weights: parameters(data.weights), random: parameters(data.random) };
-    engines.set(name, new Engine(start, fail));
-  }
-  return engines.get(name);
-}
-export const idle = () => [...engines.values()].every((one) => one.idle);
 
 export function fail(message) {
   $("failed").textContent = `Something went wrong: ${message}`;
@@ -62,45 +38,42 @@ export function fail(message) {
 /** 0.0123 as "0.0123", 12345 as "12,300", 1e-7 as "1 × 10⁻⁷". */
 export function number(value, digits = 3) {
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) {
-    const [front, power] = value.toExponential(digits - 1).split("e");
-    return `${Number(front)} × 10${Number(power) < 0 ? "⁻" : ""}${[...power.slice(1)].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`.replace("-", "−");
+  if (size === 0 || (size >= 1e-3 && size < 1e6)) {
+    return Number(value.toPrecision(digits)).toLocaleString("en").replace("-", "−");
   }
-  return Number(value.toPrecision(digits)).toLocaleString("en").replace("-", "−");
+  const [front, power] = value.toExponential(digits - 1).split("e");
+  const raised = power.replace(/./g, (sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign] ?? (sign === "-" ? "⁻" : ""));
+  return `${Number(front)} × 10${raised}`.replace("-", "−");
 }
 
-export const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+export const signed = (value, digits = 1) =>
+  (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 export const percent = (value) => `${number(100 * value, 2)} %`;
+export const norm = (x) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
+export const chosen = (name) => document.querySelector(`#${name} input:checked`).value;
 
-/** Runs `show` when the section comes near the screen for the first time. */
-export function whenNear(id, show) {
-  const observer = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    observer.disconnect();
-    show();
-  }, { rootMargin: "400px" });
-  observer.observe($(id));
-}
-
-const visible = new Set(), unpainted = new Map();
+const draws = new Map(), visible = new Set(), waiting = new Set();
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
-    if (!isIntersecting) { visible.delete(target); continue; }
-    visible.add(target);
-    unpainted.get(target)?.();
-    unpainted.delete(target);
+    if (isIntersecting) visible.add(target); else visible.delete(target);
+    if (isIntersecting && waiting.delete(target)) draws.get(target)();
   }
 }, { rootMargin: "100px" });
 
-/** Call `paint` now where the element is in sight, and otherwise when it comes: the newest one only. */
-export function whenSeen(element, paint) {
-  if (visible.has(element)) { paint(); return; }
-  unpainted.set(element, paint);
+/** Call `draw` now where the element is in sight, and otherwise when it comes: the newest only. */
+export function paint(element, draw) {
+  draws.set(element, draw);
+  if (visible.has(element)) { draw(); return; }
+  waiting.add(element);
   watcher.observe(element);
 }
 
-/** Dragging and arrow keys on a canvas: `move(point, kind)` with the point in [0, 1] x [0, 1] and kind "press" or
- *  "drag", `step([dx, dy])` for an arrow key (Shift: ten steps), `enter()` for Enter or Space. */
+/** Draw all again, for new colours or another turn. */
+export const redraw = () => { for (const [element, draw] of draws) paint(element, draw); };
+
+/** Dragging and arrow keys on a canvas: `move(point, kind)` with the point in [0, 1] x [0, 1] and
+ *  kind "press" or "drag", `step([dx, dy])` for an arrow key (Shift: ten steps), `enter()` for
+ *  Enter or Space. */
 export function pointer(canvas, { move, step, enter }) {
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -1,29 +1,30 @@
 // Section 8: a few steps of training.
 
 import { drawCurve, drawKernels } from "./draw.js";
-import { $, engine, number, percent, whenNear } from "./state.js";
+import { engine } from "./engine.js";
+import { $, chosen, label, norm, number, paint, percent } from "./state.js";
 
 let first = null, kernels = null, losses = [], running = false;
 export const lastStep = { result: null };
 
 const rate = () => 10 ** Number($("rate").value);
 
-export function showTraining() {
+function showTraining() {
   $("rate-value").textContent = number(rate(), 2);
   if (!first) return;
-  drawCurve($("curve"), losses);
-  drawKernels($("kernels"), kernels, first);
-  const norm = (x) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
   const change = norm(kernels.map((value, i) => value - first[i])) / norm(first);
+  const words = losses.length ? `Step ${losses.length}: ${number(losses.at(-1))}.` : "";
+  paint($("curve"), () => drawCurve($("curve"), losses));
+  paint($("kernels"), () => drawKernels($("kernels"), kernels, first));
   $("train-change").textContent = `by ${percent(change)} of their norm.`;
-  $("train-loss").textContent = losses.length ? `Step ${losses.length}: ${number(losses.at(-1))}.` : "";
-  $("kernels").setAttribute("aria-label", `The 32 filters of the first layer; changed by ${percent(change)}`);
-  $("curve").setAttribute("aria-label", losses.length ? `Loss after ${losses.length} steps: ${number(losses.at(-1))}, at first ${number(losses[0])}` : "The loss of every step, none yet");
+  $("train-loss").textContent = words;
+  label("kernels", `The 32 filters of the first layer; changed by ${percent(change)}`);
+  label("curve", `The loss of every step. ${words || "None yet."}`);
 }
 
 async function startOver() {
   running = false;
-  const { w1, decay } = await engine("training").call("trainStart", null, { start: document.querySelector("#start input:checked").value });
+  const { w1, decay } = await engine("training").call("trainStart", chosen("start"));
   first = kernels = w1;
   losses = [];
   $("decay").textContent = number(decay);
@@ -31,12 +32,14 @@ async function startOver() {
 }
 
 async function step() {
-  if (!first) await startOver();
-  const result = await engine("training").call("trainStep", null, { rate: rate() });
+  const result = await engine("training").call("trainStep", rate());
   lastStep.result = result;
   kernels = result.parameters.w1;
   losses.push(result.loss);
-  if (!Number.isFinite(result.loss)) { running = false; $("status").textContent = "The loss is no longer a number: the learning rate was too large."; }
+  if (!Number.isFinite(result.loss)) {
+    running = false;
+    $("status").textContent = "The loss is no longer a number: the learning rate was too large.";
+  }
   showTraining();
 }
 
@@ -55,5 +58,5 @@ export function startTraining() {
   $("start").addEventListener("change", startOver);
   $("rate").addEventListener("input", showTraining);
   showTraining();
-  whenNear("training", startOver);
+  paint($("training"), () => first ?? startOver());
 }

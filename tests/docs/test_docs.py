@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = [
     *sorted(DOCS.glob("learn/derivation/*.md")),

@@ -15,7 +15,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from browser import find_browser
+from browser import OPTIONS, chromium
 from processes import PATIENCE
 from scenes import make_frames, make_sequence, promise_more_frames, write_video
 
@@ -32,6 +32,7 @@ from dcfnet_np.vision.frames import Frame
 from dcfnet_np.vision.sources import open_source
 
 SIZE = (160, 120)
+BOX = '{"box": [1, 2, 30, 40]}'
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,8 @@ def running(*words):
     words = [sys.executable, "-m", "dcfnet_np", "serve", "--port", "0", *words]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        line = process.stdout.readline()
-        assert (found := re.search(r"open http://127.0.0.1:(\d+)/ in a browser", line)), (
-            process.stderr.read()
-        )
+        found = re.search(r"open http://127.0.0.1:(\d+)/ in a browser", process.stdout.readline())
+        assert found, process.stderr.read()
         yield process, int(found[1])
     finally:
         process.kill()
@@ -68,15 +67,19 @@ def port():
 def ask(port, method, path, body=None, **headers):
     """(status, headers, body) of one request; the path is sent as it stands."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     return answer.status, answer.headers, answer.read()
 
 
-def upload(port, data, name="a.avi", **headers):
-    status, _, body = ask(port, "POST", f"/videos?name={name}", data, **headers)
+def upload(port, data, name="a.avi"):
+    status, _, body = ask(port, "POST", f"/videos?name={name}", data)
     return status, json.loads(body)
+
+
+def hear(talk):
+    """The next message, a JSON object."""
+    return json.loads(talk.recv(timeout=PATIENCE))
 
 
 # --- in a browser, as a person would ---
@@ -84,34 +87,30 @@ def upload(port, data, name="a.avi", **headers):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    switches = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update"
-    camera = "disable-sync use-fake-device-for-media-stream use-fake-ui-for-media-stream"
-    with playwright.sync_playwright() as driver:
-        arguments = [f"--{name}" for name in f"{switches} {camera}".split()]
-        yield driver.chromium.launch(executable_path=find_browser(), args=arguments)
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with chromium(*(word for word in OPTIONS[1:] if "=" not in word), *camera) as program:
+        yield program
 
 
 @pytest.fixture
 def page(browser, port):
-    """The page, just opened; nothing may be loaded from elsewhere, and no message may come up in
-    its console.
-    """
+    """The page, just opened; it loads nothing from elsewhere and complains of nothing."""
     context = browser.new_context(viewport={"width": 1000, "height": 800}, permissions=["camera"])
     page = context.new_page()
-    page.complaints, asked = [], []
-    complaints = page.complaints
+    complaints, asked = page.complaints, _ = [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"http://127.0.0.1:{port}/")
-    page.wait_for_selector("#about:has-text('light')")
+    visit(page, port)
     yield page
     context.close()
-    assert complaints == []
-    assert [
-        url for url in asked if not url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:"))
-    ] == []
+    own = (f"http://127.0.0.1:{port}/", "blob:", "data:")
+    assert complaints == [] and all(url.startswith(own) for url in asked)
+
+
+def visit(page, port):
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.wait_for_selector("#about:has-text('light')")
 
 
 def drag(page, box, size=SIZE):
@@ -130,10 +129,9 @@ def drag(page, box, size=SIZE):
 
 def pixels(page, selector):
     """What a canvas shows, (height, width, 3)."""
-    data = page.locator(selector).evaluate(
-        "(canvas) => canvas.toDataURL('image/png').split(',')[1]"
-    )
-    return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+    script = "(canvas) => canvas.toDataURL('image/png').split(',')[1]"
+    data = np.frombuffer(base64.b64decode(page.locator(selector).evaluate(script)), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 
 def test_from_upload_to_download(page, scene, tmp_path):
@@ -145,9 +143,8 @@ def test_from_upload_to_download(page, scene, tmp_path):
     assert page.inner_text("#name") == "a walk.avi, 160×120, at most 40 frames"
     assert page.is_disabled("#start")
     drag(page, truth[0])
-    assert [page.input_value(f"#{name}") for name in "xywh"] == [
-        str(round(value)) for value in truth[0]
-    ]
+    values = [page.input_value(f"#{name}") for name in "xywh"]
+    assert values == [str(round(value)) for value in truth[0]]
     page.uncheck("#pace")
     page.click("#start")
     page.wait_for_selector("#again:visible", timeout=1000 * PATIENCE)
@@ -157,13 +154,11 @@ def test_from_upload_to_download(page, scene, tmp_path):
     shown = pixels(page, "#picture").astype(int)
     with open_source(path, start=39) as source:
         plain = next(iter(source)).astype(int)
-    x, y, w, h = truth[39]
     # the box around the target, and nothing else
     rows, columns = np.nonzero(np.abs(shown - plain).max(axis=2) > 40)
     assert 60 < len(rows) < 800
-    assert [columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)] == pytest.approx(
-        [x, y, w, h], abs=8
-    )
+    drawn = [columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)]
+    assert drawn == pytest.approx(list(truth[39]), abs=8)
     assert pixels(page, "#map").shape == (125, 125, 3) and pixels(page, "#map").std() > 10
     assert pixels(page, "#scores").std() > 1
     for suffix in (".csv", ".json", ".txt"):
@@ -177,34 +172,25 @@ def test_from_upload_to_download(page, scene, tmp_path):
 
 def test_with_the_keyboard_alone(page, scene):
     """Tab to the picture, place the box, start, stop; then another box from where it ended."""
-    path, _ = scene
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.id") == "file"
-    page.set_input_files("#file", path)
+    page.set_input_files("#file", scene[0])
     page.wait_for_selector("#start:visible")
     page.focus("#stage")
-    for key in (
-        "ArrowRight",
-        "ArrowRight",
-        "Control+ArrowUp",
-        "Shift+ArrowDown",
-        "Shift+ArrowLeft",
-    ):
+    for key in "ArrowRight ArrowRight Control+ArrowUp Shift+ArrowDown Shift+ArrowLeft".split():
         page.keyboard.press(key)
     assert [page.input_value(f"#{name}") for name in "xywh"] == ["54", "30", "52", "41"]
     page.fill("#w", "40")
     page.keyboard.press("Tab")
     page.focus("#stage")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#stop:visible")
     page.wait_for_selector("#score:not(:text('–'))")
     page.keyboard.press("Escape")
     page.wait_for_selector("#again:visible")
     assert page.evaluate("() => document.activeElement.id") == "again"
     page.keyboard.press("Enter")
     page.wait_for_selector("#start:visible")
-    assert 0 < int(page.input_value("#from")) < 39
-    assert page.input_value("#x") == ""
+    assert 0 < int(page.input_value("#from")) < 39 and page.input_value("#x") == ""
 
 
 def test_the_camera(page, tmp_path):
@@ -214,7 +200,6 @@ def test_the_camera(page, tmp_path):
     page.wait_for_selector("#start:visible")
     page.wait_for_timeout(300)
     drag(page, (200, 150, 150, 150), (640, 480))
-    page.wait_for_selector("#stop:visible")
     page.wait_for_selector("#frame:has-text('5')")
     page.click("#stop")
     page.wait_for_selector("#again:visible")
@@ -237,9 +222,8 @@ def test_what_goes_wrong_is_said(page, scene, tmp_path):
     page.set_input_files("#file", scene[0])
     page.wait_for_selector("#start:visible")
     assert page.is_hidden("#error")
-    page.fill("#x", "500")
-    for name in "ywh":
-        page.fill(f"#{name}", "20")
+    for name, value in zip("xywh", ("500", "20", "20", "20")):
+        page.fill(f"#{name}", value)
     page.keyboard.press("Tab")
     page.click("#start")
     page.wait_for_selector("#error:has-text('box must overlap the frame (160x120 pixels)')")
@@ -248,8 +232,7 @@ def test_what_goes_wrong_is_said(page, scene, tmp_path):
 def test_a_server_that_dies_is_noticed(browser, scene):
     page = browser.new_page()
     with running() as (process, port):
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_selector("#about:has-text('light')")
+        visit(page, port)
         page.set_input_files("#file", scene[0])
         page.wait_for_selector("#start:visible")
         drag(page, scene[1][0])
@@ -265,106 +248,63 @@ def test_a_server_that_dies_is_noticed(browser, scene):
     ("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 29)")]
 )
 def test_on_a_telephone(browser, port, scheme, ground):
-    context = browser.new_context(
-        color_scheme=scheme, viewport={"width": 360, "height": 740}, has_touch=True
-    )
-    page = context.new_page()
-    page.goto(f"http://127.0.0.1:{port}/")
-    page.wait_for_selector("#about:has-text('light')")
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (
-        "the page scrolls sideways"
-    )
+    size = {"width": 360, "height": 740}
+    page = browser.new_page(color_scheme=scheme, viewport=size, has_touch=True)
+    visit(page, port)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "sideways"
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == ground
-    context.close()
+    page.close()
 
 
 # --- what is refused ---
 
 
-def test_only_our_own_page_is_served(port, scene):
-    data = scene[0].read_bytes()
+def test_only_our_own_page_is_served(port):
     here = f"127.0.0.1:{port}"
     assert ask(port, "GET", "/", Host=f"localhost:{port}")[0] == 200
-    for host in (
-        "evil.example",
-        f"evil.example:{port}",
-        "127.0.0.1.evil.example",
-        "localhost.evil.example",
-        "[",
-        "",
-    ):
+    for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
         status, _, body = ask(port, "GET", "/", Host=host)
         assert status in (400, 403) and b"<html" not in body
-    assert upload(port, data, Host=here, Origin=f"http://{here}")[0] == 200
-    for origin in (
-        "http://evil.example",
-        f"http://localhost:{port}",
-        f"http://127.0.0.1:{port + 1}",
-        "null",
-    ):
-        assert ask(port, "POST", "/videos?name=a.avi", data, Host=here, Origin=origin)[0] == 403
-        with (
-            pytest.raises(InvalidStatus, match="403"),
-            connect(f"ws://{here}/camera", origin=origin),
-        ):
+    path = "/videos?name=a.avi"
+    assert ask(port, "POST", path, b"", Host=here, Origin=f"http://{here}")[0] == 415
+    for origin in ("http://evil.example", f"http://localhost:{port}", "http://127.0.0.1:1", "null"):
+        assert ask(port, "POST", path, b"", Host=here, Origin=origin)[0] == 403
+        address = f"ws://{here}/camera"
+        with pytest.raises(InvalidStatus, match="403"), connect(address, origin=origin):
             pass
     wish = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     wish["Sec-WebSocket-Key"] = base64.b64encode(bytes(16)).decode()
     assert ask(port, "GET", "/camera", Host="evil.example", **wish)[0] == 403
+    for path in ("/", "/page/page.js", "/config", "/nothing"):
+        headers = ask(port, "GET", path)[1]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Access-Control-Allow-Origin" not in headers
 
 
 def test_names_that_are_allowed():
     guard = Guard(None, frozenset({"localhost", "studio.lan"}))
-    for host in (
-        "localhost",
-        "localhost:80",
-        "127.0.0.1:8000",
-        "[::1]:8000",
-        "192.168.1.5",
-        "STUDIO.lan:1",
-    ):
-        assert guard._is_ours(host)
-    for host in (
-        "",
-        ":80",
-        "studio.lan.evil.org",
-        "evil.org#localhost",
-        "localhost@evil.org",
-        "[::1",
-        "1.2.3.4.org",
-    ):
-        assert not guard._is_ours(host)
+    ours = "localhost localhost:80 127.0.0.1:8000 [::1]:8000 192.168.1.5 STUDIO.lan:1"
+    others = ":80 studio.lan.evil.org evil.org#localhost localhost@evil.org [::1 1.2.3.4.org"
+    assert all(map(guard._is_ours, ours.split()))
+    assert not any(map(guard._is_ours, ["", *others.split()]))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/page/../app.py",
-        "/page/%2e%2e/app.py",
-        "/page/..%2fapp.py",
-        "/page/%2e%2e%2f%2e%2e%2fcli.py",
-        "/page//etc/passwd",
-        "/page/....//app.py",
-        "/page/\\..\\app.py",
-        "/runs/..%2f..%2fetc/boxes.csv",
-        "/runs/x/boxes.py",
-        "/videos/..%2f..%2fetc%2fpasswd/frame.jpg",
-        "/videos/%00/frame.jpg",
-    ],
-)
-def test_no_path_leads_out(port, path):
-    status, _, body = ask(port, "GET", path)
-    assert status == 404 and b"import" not in body and b"root:" not in body
+PATHS = r"""/page/../app.py /page/%2e%2e/app.py /page/..%2fapp.py /page/%2e%2e%2f%2e%2e%2fcli.py
+    /page//etc/passwd /page/....//app.py /page/\..\app.py /runs/..%2f..%2fetc/boxes.csv
+    /runs/x/boxes.py /videos/..%2f..%2fetc%2fpasswd/frame.jpg /videos/%00/frame.jpg"""
+
+
+def test_no_path_leads_out(port):
+    for path in PATHS.split():
+        status, _, body = ask(port, "GET", path)
+        assert status == 404 and b"import" not in body and b"root:" not in body, path
 
 
 def test_a_name_is_only_a_name(port, scene):
     data = scene[0].read_bytes()
-    for name, kept in (
-        ("..%2f..%2fetc%2fx.avi", "x.avi"),
-        ("%00", "\0"),
-        ("", "video"),
-        ("a" * 999, "a" * 100),
-    ):
+    names = {"..%2f..%2fetc%2fx.avi": "x.avi", "%00": "\0", "": "video", "a" * 999: "a" * 100}
+    for name, kept in names.items():
         status, facts = upload(port, data, name)
         assert (status, facts["name"]) == (200, kept)
         assert re.fullmatch(r"[\w-]{22}", facts["id"])
@@ -374,42 +314,28 @@ def test_a_name_is_only_a_name(port, scene):
 def test_uploads_have_a_limit(port):
     status, answer = upload(port, bytes(3_000_001))
     assert status == 413 and "larger than 3 MB; start with a higher --max-upload" in answer["error"]
-
-    def chunks():  # nothing said about the length before
-        for _ in range(400):
-            yield bytes(10_000)
-
+    chunks = (bytes(10_000) for _ in range(400))  # nothing said about the length before
     # the server may hang up before all is sent
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        assert upload(port, chunks())[0] == 413
+        assert upload(port, chunks)[0] == 413
 
 
-PLAYLISTS = [
-    b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
-    b"ffconcat version 1.0\nfile /etc/passwd\n",
-    b"<?xml version='1.0'?><MPD></MPD>",
-    b"v=0\r\nm=video 1 RTP/AVP 96\r\n",
-    b"",
-    b"RIFF\0\0\0\0WAVE",
-]
-
-
-@pytest.mark.parametrize("data", PLAYLISTS)
-def test_only_videos_reach_the_decoder(port, data):
-    """FFmpeg would open what a play list names."""
-    status, answer = upload(port, data, "list.avi")
-    assert status == 415 and answer["error"].startswith("list.avi is no .mp4")
-
-
-def test_a_broken_video(port, scene):
-    data = bytearray(scene[0].read_bytes())
-    data[40:] = bytes(len(data) - 40)
-    status, answer = upload(port, bytes(data))
-    assert (
-        status == 415
-        and "a.avi cannot be decoded" in answer["error"]
-        and "/tmp" not in answer["error"]
-    )
+def test_only_videos_reach_the_decoder(port, scene):
+    """FFmpeg would open what a play list names; a broken video is refused by its own name."""
+    for data in (
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"<?xml version='1.0'?><MPD></MPD>",
+        b"v=0\r\nm=video 1 RTP/AVP 96\r\n",
+        b"",
+        b"RIFF\0\0\0\0WAVE",
+    ):
+        status, answer = upload(port, data, "list.avi")
+        assert status == 415 and answer["error"].startswith("list.avi is no .mp4")
+    data = scene[0].read_bytes()
+    status, answer = upload(port, data[:40] + bytes(len(data) - 40))
+    assert status == 415 and "a.avi cannot be decoded" in answer["error"]
+    assert "/tmp" not in answer["error"]
 
 
 def test_the_oldest_video_goes(port, scene):
@@ -417,19 +343,8 @@ def test_the_oldest_video_goes(port, scene):
     assert [ask(port, "GET", f"/videos/{id_}/frame.jpg")[0] for id_ in ids] == [404, 200, 200, 200]
     picture = ask(port, "GET", f"/videos/{ids[1]}/frame.jpg?number=7")[2]
     assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape == (120, 160, 3)
-    for number in ("40", "-1", "x", "1e3", "²"):
-        status, _, _ = ask(
-            port, "GET", f"/videos/{ids[1]}/frame.jpg?number={number.replace('²', '%C2%B2')}"
-        )
-        assert status == 404
-
-
-def test_headers(port):
-    for path in ("/", "/page/page.js", "/config", "/nothing"):
-        headers = ask(port, "GET", path)[1]
-        assert "default-src 'none'" in headers["Content-Security-Policy"]
-        assert headers["X-Content-Type-Options"] == "nosniff"
-        assert "Access-Control-Allow-Origin" not in headers
+    for number in ("40", "-1", "x", "1e3", "%C2%B2"):
+        assert ask(port, "GET", f"/videos/{ids[1]}/frame.jpg?number={number}")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -439,10 +354,7 @@ def test_headers(port):
         ("[1, 2]", "expected a JSON object"),
         (b"\x00\x01", "expected a JSON object"),
         ("{}", "box must be four numbers"),
-        ('{"box": [1, 2, 3]}', "box must be four numbers"),
-        ('{"box": [1, 2, 3, "x"]}', "box must be four numbers"),
         ('{"box": [1, 2, NaN, 4]}', "box must be finite"),
-        ('{"box": [1, 2, 300, 4]}', "box must be no larger than the frame"),
         ('{"box": [1, 2, 30, 40], "start": -1}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 1.5}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 40}', "a.avi has no frame between"),
@@ -450,43 +362,40 @@ def test_headers(port):
 )
 def test_bad_orders(port, scene, order, text):
     id_ = upload(port, scene[0].read_bytes())[1]["id"]
-    with connect(f"ws://127.0.0.1:{port}/videos/{id_}/track") as socket:
-        socket.send(order)
-        answers = [json.loads(socket.recv(timeout=PATIENCE))]
-        if "run" in answers[0]:
-            answers.append(json.loads(socket.recv(timeout=PATIENCE)))
-        assert text in answers[-1]["error"] and id_ not in answers[-1]["error"]
+    with connect(f"ws://127.0.0.1:{port}/videos/{id_}/track") as talk:
+        talk.send(order)
+        answer = hear(talk)
+        answer = hear(talk) if "run" in answer else answer
+        assert text in answer["error"] and id_ not in answer["error"]
 
 
 def test_a_camera_that_sends_nonsense(port):
-    with connect(f"ws://127.0.0.1:{port}/camera") as socket:
-        socket.send('{"box": [1, 2, 30, 40]}')
-        socket.send(b"no JPEG")
-        assert "run" in json.loads(socket.recv(timeout=PATIENCE))
-        assert json.loads(socket.recv(timeout=PATIENCE)) == {
-            "error": "a picture of the camera does not decode"
-        }
-    with connect(f"ws://127.0.0.1:{port}/camera", max_size=None) as socket:
-        socket.send('{"box": [1, 2, 30, 40]}')
-        socket.recv(timeout=PATIENCE)
+    with connect(f"ws://127.0.0.1:{port}/camera") as talk:
+        talk.send(BOX)
+        talk.send(b"no JPEG")
+        assert "run" in hear(talk)
+        assert hear(talk) == {"error": "a picture of the camera does not decode"}
+    with connect(f"ws://127.0.0.1:{port}/camera", max_size=None) as talk:
+        talk.send(BOX)
+        hear(talk)
         with pytest.raises(ConnectionClosed):  # larger than any picture
-            socket.send(bytes(9_000_000))
-            socket.recv(timeout=PATIENCE)
+            talk.send(bytes(9_000_000))
+            hear(talk)
 
 
 def test_runs_at_once_have_a_limit(port):
+    address = f"ws://127.0.0.1:{port}/camera"
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(connect(f"ws://127.0.0.1:{port}/camera")) for _ in range(4)]
-        for talk in sockets:
-            talk.send('{"box": [1, 2, 30, 40]}')
-            assert "run" in json.loads(talk.recv(timeout=PATIENCE))
-        with connect(f"ws://127.0.0.1:{port}/camera") as late:
-            assert "4 runs are going already" in json.loads(late.recv(timeout=PATIENCE))["error"]
+        for talk in [stack.enter_context(connect(address)) for _ in range(4)]:
+            talk.send(BOX)
+            assert "run" in hear(talk)
+        with connect(address) as late:
+            assert "4 runs are going already" in hear(late)["error"]
     for _ in range(100):  # the server notices only after a while that the four have gone
-        with connect(f"ws://127.0.0.1:{port}/camera") as again:
+        with connect(address) as again:
             with contextlib.suppress(ConnectionClosed):
-                again.send('{"box": [1, 2, 30, 40]}')
-            answer = json.loads(again.recv(timeout=PATIENCE))
+                again.send(BOX)
+            answer = hear(again)
         if "run" in answer:
             break
         time.sleep(0.1)
@@ -495,32 +404,28 @@ def test_runs_at_once_have_a_limit(port):
 
 def track_all(port, data, name):
     """What was said of an upload, how many frames came, and the last message."""
-    facts = upload(port, data, name)[1]
-    count = 0
+    facts, count = upload(port, data, name)[1], 0
     with connect(f"ws://127.0.0.1:{port}/videos/{facts['id']}/track") as talk:
         talk.send('{"box": [10, 8, 36, 28], "pace": false}')
-        talk.recv(timeout=30)
-        while isinstance(message := talk.recv(timeout=30), bytes):
+        talk.recv(timeout=PATIENCE)
+        while isinstance(message := talk.recv(timeout=PATIENCE), bytes):
             count += 1
             talk.send('{"shown": 1}')
     return facts, count, json.loads(message)
 
 
-def test_a_header_of_too_many_frames(port, tmp_path):
+def test_frames_that_are_not_there(port, scene, tmp_path):
+    """A header of too many frames, and a video cut short, which is named as the page does."""
     frames, _ = make_sequence(np.random.default_rng(5), 40, *SIZE, (36, 28))
     write_video(tmp_path / "a.mkv", frames, "mp4v")
     promise_more_frames(tmp_path / "a.mkv", 7)
     facts, count, end = track_all(port, (tmp_path / "a.mkv").read_bytes(), "a.mkv")
     assert (facts["frames"], count, end) == (40, 40, {"end": 1})
-
-
-def test_a_video_cut_short_is_named_as_the_page_does(port, scene):
     data = scene[0].read_bytes()
     facts, count, end = track_all(port, data[: len(data) // 2], "my%20walk.avi")
     assert 10 < count < 30 and facts["frames"] <= count + 1
-    assert end["error"].startswith(
-        f"frame {count + 1} of my walk.avi is not there: the file is cut short"
-    )
+    words = f"frame {count + 1} of my walk.avi is not there: the file is cut short"
+    assert end["error"].startswith(words)
     assert "dcfnet-serve-" not in end["error"] and facts["id"] not in end["error"]
 
 
@@ -529,7 +434,7 @@ def test_frames_wait_for_the_page(port, scene):
     id_ = upload(port, scene[0].read_bytes())[1]["id"]
     with connect(f"ws://127.0.0.1:{port}/videos/{id_}/track") as talk:
         talk.send('{"box": [10, 8, 36, 28], "pace": false}')
-        run = json.loads(talk.recv(timeout=PATIENCE))["run"]
+        run = hear(talk)["run"]
         for number in range(3):
             data = talk.recv(timeout=PATIENCE)
             length = struct.unpack(">I", data[:4])[0]
@@ -537,39 +442,28 @@ def test_frames_wait_for_the_page(port, scene):
         with pytest.raises(TimeoutError):
             talk.recv(timeout=2)
         talk.send('{"stop": 1}')
-        assert json.loads(talk.recv(timeout=PATIENCE)) == {"end": 1}
+        assert hear(talk) == {"end": 1}
     status, headers, body = ask(port, "GET", f"/runs/{run}/boxes.csv")
     assert status == 200 and body.count(b"\n") == 4
     assert headers["Content-Disposition"] == 'attachment; filename="a-boxes.csv"'
 
 
-# --- parts ---
+# --- parts and the command ---
 
 
 def test_pack(rng):
     image, map_ = make_frames(rng, 1)[0], rng.random((5, 5))
-    data = pack(
-        Step(
-            Frame(7, 0.28, image), [BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "lost")], [map_]
-        ),
-        True,
-    )
+    row = BoxRow(7, (1.234, 2, 3, 4), 0.5, False, 0.0125, "lost")
+    data = pack(Step(Frame(7, 0.28, image), [row], [map_]), True)
     length = struct.unpack(">I", data[:4])[0]
     head, rest = json.loads(data[4 : 4 + length]), data[4 + length :]
     picture = head.pop("picture")
     assert head == {
-        "frame": 7,
-        "time": 0.28,
-        "box": [1.23, 2, 3, 4],
-        "score": 0.5,
-        "ok": False,
-        "state": "lost",
-        "ms": 12.5,
-        "map": 5,
-    }
-    assert (
-        cv2.imdecode(np.frombuffer(rest[:picture], np.uint8), cv2.IMREAD_COLOR).shape == image.shape
-    )
+        "frame": 7, "time": 0.28, "box": [1.23, 2, 3, 4], "score": 0.5, "ok": False,
+        "state": "lost", "ms": 12.5, "map": 5,
+    }  # fmt: skip
+    decoded = cv2.imdecode(np.frombuffer(rest[:picture], np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape == image.shape
     levels = np.frombuffer(rest[picture:], np.uint8).reshape(5, 5)
     np.testing.assert_allclose(levels, (map_ - map_.min()) / np.ptp(map_) * 255, atol=1)
     first = pack(Step(Frame(0, 0.0, image), [BoxRow(0, (1, 2, 3, 4))], [None]), False)
@@ -577,24 +471,11 @@ def test_pack(rng):
 
 
 def test_a_run_keeps_its_rows():
-    run = Run("a")
-    rows = [
-        BoxRow(
-            number,
-            (number + 0.5, 2, 3, 4),
-            number / 7,
-            number % 2 == 0,
-            0.25,
-            ("tracking", "lost")[number % 2],
-        )
-        for number in range(9)
-    ]
+    run, states = Run("a"), ("tracking", "lost")
+    rows = [BoxRow(n, (n + 0.5, 2, 3, 4), n / 7, n % 2 == 0, 0.25, states[n % 2]) for n in range(9)]
     for row in rows:
         run.add(row)
     assert list(run.rows()) == rows and len(run) == 9
-
-
-# --- the command ---
 
 
 def test_ctrl_c_ends_the_server_and_its_files(scene):
