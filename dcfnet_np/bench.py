@@ -206,7 +206,11 @@ def tracking_stages(
             f"bench: stages are those of the fast path, which {weights.architecture} does not take"
         )
     size, scales = preset.input_size, preset.num_scales
-    model, centre, windows = target.filter, target.centre, target.windows(preset.window_factors)
+    model, centre, windows = (
+        target.filter,
+        target.centre,
+        target.windows(preset.scale_factors[:, None]),
+    )
     inverse = tracker._memory[0].inverse
     seconds: dict[str, list[float]] = {}
 

@@ -34,6 +34,8 @@ from .weights import load as load_weights
 
 log = logging.getLogger(__name__)
 
+NO_THRESHOLDS = "the kernels do not know min_score and min_psr"
+
 
 class Stage(NamedTuple):
     """A named part of a step, for timing: mostly one kernel launch."""
@@ -54,7 +56,7 @@ class DeviceStep:
     graph: capture the step as a CUDA graph; else launch its kernels one by one.
     Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the
     full spectrum of an even size, which has no band, or has settings that the kernels do not know
-    (`Preset.array_code_only`)."""
+    (`NO_THRESHOLDS`)."""
 
     def __init__(
         self,
@@ -68,11 +70,8 @@ class DeviceStep:
         graph: bool = True,
     ) -> None:
         self.preset = get_preset(preset)
-        if self.preset.array_code_only:
-            names = ", ".join(self.preset.array_code_only)
-            raise ValueError(
-                f"DeviceStep: the kernels do not know {names} of preset {self.preset.name!r}"
-            )
+        if self.preset.min_score or self.preset.min_psr:
+            raise ValueError(f"DeviceStep: {NO_THRESHOLDS}, as preset {self.preset.name!r} has")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets = targets
         self.frame_shape = (frame_shape[0], frame_shape[1], 3)
@@ -330,7 +329,6 @@ class DeviceStep:
                     self._targets,
                     padding=preset.padding, learning_rate=preset.learning_rate,
                     wrap_before_half=preset.wrap_before_half, update_on_window=preset.update_crop == "window",
-                    subpixel=preset.subpixel,
                 ),
             ),
         ]  # fmt: skip
@@ -552,8 +550,8 @@ def device_tracker(
         and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None
     ):
         reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
-    if preset.array_code_only:
-        reason = f"the kernels do not know {', '.join(preset.array_code_only)}"
+    if preset.min_score or preset.min_psr:
+        reason = NO_THRESHOLDS
     if reason:
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
         return None

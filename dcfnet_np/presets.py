@@ -58,15 +58,6 @@ class Preset:
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
     # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
     wrap_before_half: bool = False
-    # Finer boxes, docs/boxes.md; none of the sources has them.
-    # the peak is the vertex of a parabola through it and its neighbours, along each axis
-    subpixel: bool = False
-    # likewise the scale, from the peaks of three neighbouring scales
-    continuous_scale: bool = False
-    # above 1: two more windows, so many times wider and less high, and the other way round
-    aspect_step: float = 1.0
-    # from 0 on: a second model with this learning rate; the response is their mean
-    second_rate: float = -1.0
     # Loss, docs/loss.md; none of the sources has it.
     # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
     min_score: float = 0.0
@@ -88,8 +79,6 @@ class Preset:
             "lam_divisor": (self.lam_divisor in ("none", "elements"), "'none' or 'elements'"),
             "update_rule": (self.update_rule in ("ratio", "averages"), "'ratio' or 'averages'"),
             "update_crop": (self.update_crop in ("clamped", "window"), "'clamped' or 'window'"),
-            "aspect_step": (self.aspect_step >= 1, ">= 1"),
-            "second_rate": (self.second_rate <= 1, "<= 1"),
             "min_score": (self.min_score >= 0, ">= 0"),
             "min_psr": (self.min_psr >= 0, ">= 0"),
             "lost_after": (self.lost_after >= 1, ">= 1"),
@@ -137,46 +126,6 @@ class Preset:
     def scale_penalties(self) -> np.ndarray:
         """Factors on the peaks of the scales, (num_scales,)."""
         return self.scale_penalty ** abs(self.exponents)
-
-    @property
-    def window_factors(self) -> np.ndarray:
-        """Factors on width and height of the search windows: scales, then aspects.
-
-        (S, 2), or (S + 2, 2).
-        """
-        factors = np.repeat(self.scale_factors[:, None], 2, axis=1)
-        if self.aspect_step == 1:
-            return factors
-        return np.vstack(
-            [
-                factors,
-                [self.aspect_step, 1 / self.aspect_step],
-                [1 / self.aspect_step, self.aspect_step],
-            ]
-        )
-
-    @property
-    def window_penalties(self) -> np.ndarray:
-        """Factors on their peaks; another aspect costs as much as another scale.
-
-        (S,), or (S + 2,).
-        """
-        return np.append(
-            self.scale_penalties,
-            [self.scale_penalty] * (len(self.window_factors) - self.num_scales),
-        )
-
-    @property
-    def array_code_only(self) -> list[str]:
-        """Names of the settings in use that the GPU's kernels do not know."""
-        off = {
-            "continuous_scale": False,
-            "aspect_step": 1.0,
-            "second_rate": -1.0,
-            "min_score": 0.0,
-            "min_psr": 0.0,
-        }
-        return [name for name, value in off.items() if getattr(self, name) != value]
 
 
 # Learning rate, scale step and penalty: found on validation sequences, docs/tuning.md.  The rest is

@@ -107,7 +107,7 @@ class Recorder:
         """As `Tracker.update`."""
         self._frame, self.record = to_bgr(frame), {}
         result = self.tracker.update(self._frame, response)
-        for name in ("box", "score", "psr", "apce", "scale", "ok"):
+        for name in ("box", "score", "psr", "scale", "ok"):
             self._note(name, getattr(result, name))
         return result
 
@@ -119,9 +119,8 @@ class Recorder:
     def _hear(self, event: str, values: dict[str, Any]) -> None:
         """An event of the tracker, see `Tracker`."""
         if event == "model":
-            for prefix, model in zip(("", "second_"), values["filters"]):
-                self._note(f"{prefix}numerator", model.numerator)
-                self._note(f"{prefix}denominator", model.denominator)
+            for name in ("numerator", "denominator"):
+                self._note(name, getattr(values["filter"], name))
         elif event == "response":
             for name in ("response", "peaks"):
                 self._note(name, values[name])

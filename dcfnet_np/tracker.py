@@ -38,8 +38,6 @@ class TrackResult(NamedTuple):
     scale: float  # size over the first frame's, geometric mean of both sides
     # (N, N) response of the best scale, peak at the centre when nothing moved
     response: np.ndarray | None = None
-    # average peak-to-correlation energy of the response; NaN where kernels do the work
-    apce: float = np.nan
     # or "unsure": no response, or score or PSR below the preset's; or "lost": unsure for long
     state: str = "tracking"
 
@@ -49,7 +47,7 @@ class Target:
     finds it.
     """
 
-    filters: list[OnlineFilter]  # one for each learning rate
+    filter: OnlineFilter
     template_window: np.ndarray  # (w, h) of what is to be learned next, around the centre
 
     def __init__(self, box: Box, frame_shape: tuple[int, ...], preset: Preset) -> None:
@@ -99,22 +97,7 @@ class Target:
         extremes: (1, 3, 2), see `is_flat`.
         """
         if not is_flat(extremes):
-            for model in self.filters:
-                model.update(template_f)
-
-    @property
-    def filter(self) -> OnlineFilter:
-        """The first one, most often the only one."""
-        return self.filters[0]
-
-    def response_f(self, search_f: Array) -> Array:
-        """Eq. 3 in the Fourier domain, (S, bins): the mean over the filters."""
-        response_f = self.filter.response_f(search_f)
-        for other in self.filters[1:]:
-            response_f += other.response_f(search_f)
-        if len(self.filters) > 1:
-            response_f /= len(self.filters)
-        return response_f
+            self.filter.update(template_f)
 
     def result(
         self, response: np.ndarray, quality: "Quality", lost_after: int, with_response: bool
@@ -125,9 +108,7 @@ class Target:
         scale = float(np.sqrt((self.size / self.first_size).prod()))
         map_ = np.fft.fftshift(response) if with_response else None
         state = state_after(self.unsure, lost_after)
-        return TrackResult(
-            box, state == "tracking", quality.score, quality.psr, scale, map_, quality.apce, state
-        )
+        return TrackResult(box, state == "tracking", quality.score, quality.psr, scale, map_, state)
 
 
 class Quality(NamedTuple):
@@ -135,10 +116,9 @@ class Quality(NamedTuple):
 
     score: float  # see `score_of`
     psr: float
-    apce: float
 
 
-NOTHING = Quality(0.0, 0.0, 0.0)
+NOTHING = Quality(0.0, 0.0)
 
 
 class Memory(NamedTuple):
@@ -183,7 +163,7 @@ class TrackerBase:
         if self._by_kernels is not None:
             return  # on a GPU kernels do all that follows, see there
 
-        size, scales = self.preset.input_size, len(self.preset.window_factors)
+        size, scales = self.preset.input_size, self.preset.num_scales
         label = gaussian_label((size, size), self.preset.sigma)
         # None: all bins of the spectrum
         self.band: Band | None = label_band(label) if band == "auto" else None
@@ -249,17 +229,13 @@ class TrackerBase:
         lam = preset.lam
         if preset.lam_divisor == "elements":
             lam *= spectra.shape[1] * preset.input_size**2
-        rates = [preset.learning_rate] + ([preset.second_rate] if preset.second_rate >= 0 else [])
-        target.filters = [
-            OnlineFilter(self._label_f, lam, rate, preset.update_rule) for rate in rates
-        ]
-        for model in target.filters:
-            model.update(spectra[0])
-        if not backend.array_module(spectra).isfinite(target.response_f(spectra)).all():
+        target.filter = OnlineFilter(self._label_f, lam, preset.learning_rate, preset.update_rule)
+        target.filter.update(spectra[0])
+        if not backend.array_module(spectra).isfinite(target.filter.response_f(spectra)).all():
             raise ValueError(
                 f"{who}: no finite filter comes from this window; are the weights far too large, or is lam zero?"
             )
-        self._tell("model", filters=target.filters)
+        self._tell("model", filter=target.filter)
         return target
 
     def _follow(
@@ -270,7 +246,7 @@ class TrackerBase:
 
         # Detection: Eq. 3 at every scale of the pyramid around the last position, all windows in
         # one batch.
-        windows = np.stack([target.windows(preset.window_factors) for target in targets])
+        windows = np.stack([target.windows(preset.scale_factors[:, None]) for target in targets])
         centres = np.repeat([target.centre for target in targets], windows.shape[1], axis=0)
         search_f, extremes = self._extract(frame, centres, windows.reshape(-1, 2))
         self._tell("search", centres=centres, windows=windows.reshape(-1, 2), spectra=search_f)
@@ -299,7 +275,7 @@ class TrackerBase:
                 lambda i: learners[i].learn(template_f[i], extremes[i : i + 1]), len(learners)
             )
         if self._observer is not None:  # then there is one target, see `Tracker`
-            self._tell("model", filters=targets[0].filters)
+            self._tell("model", filter=targets[0].filter)
         return results
 
     def _find(
@@ -320,9 +296,9 @@ class TrackerBase:
             maps = np.zeros((len(windows), size, size), np.float32)
         else:
             maps = to_numpy(
-                irfft2(target.response_f(search_f), (size, size), self.band, memory.inverse)
+                irfft2(target.filter.response_f(search_f), (size, size), self.band, memory.inverse)
             )
-        peaks = maps.reshape(len(maps), -1).max(1) * preset.window_penalties
+        peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
         self._tell("response", response=maps, peaks=peaks)
         best, quality = 0, NOTHING
         if not (np.isfinite(peaks).all() and np.isfinite(maps.min())):  # weights far too large
@@ -331,8 +307,6 @@ class TrackerBase:
             best = int(peaks.argmax())
             quality = measure(maps[best], memory.doubles)
             window = windows[best]
-            if preset.continuous_scale and 0 < best < preset.num_scales - 1:
-                window = window * preset.scale_step ** vertex(*peaks[best - 1 : best + 2])
             peak = self._peak(maps[best])
             self._tell("move", peak=peak, window=window)
             target.move(peak, window, size)
@@ -363,7 +337,7 @@ class TrackerBase:
             some = places[first : first + most]
             windows = np.tile(window, (len(some), 1))
             search_f, extremes = self._extract(frame, some, windows)
-            maps = to_numpy(irfft2(target.response_f(search_f), (size, size), self.band))
+            maps = to_numpy(irfft2(target.filter.response_f(search_f), (size, size), self.band))
             self._tell(
                 "redetection", centres=some, windows=windows, spectra=search_f, response=maps
             )
@@ -386,7 +360,7 @@ class TrackerBase:
         target.judge(True, preset.lost_after)
         return target.result(found_map, found, preset.lost_after, response)
 
-    def _peak(self, response: np.ndarray) -> tuple[float, ...]:
+    def _peak(self, response: np.ndarray) -> tuple[int, int]:
         """Displacement (row, column) of the maximum, in map pixels; indices past the middle are
         negative ones.
         """
@@ -396,11 +370,8 @@ class TrackerBase:
             row, column = np.unravel_index(response.argmax(), response.shape)
         size = len(response)
         half = size // 2 - 1 if self.preset.wrap_before_half else size // 2
-        peak: list[float] = [int(index) - (size if index > half else 0) for index in (row, column)]
-        if self.preset.subpixel:
-            peak[0] += vertex(*response[[row - 1, row, (row + 1) % size], column])
-            peak[1] += vertex(*response[row, [column - 1, column, (column + 1) % size]])
-        return peak[0], peak[1]
+        row, column = (int(index) - (size if index > half else 0) for index in (row, column))
+        return row, column
 
     def _for_each(self, work: Callable[[int], Any], count: int) -> list[Any]:
         """[work(0), ..., work(count - 1)], spread over the cores where these do the work."""
@@ -438,7 +409,7 @@ class Tracker(TrackerBase):
         redetection       as search, and response: of other places, for a lost target; once or more
         redetection move  as move, and centre: the place where it is found
         template          as search: what is learned from.  Not in an unsure frame; in `init` the first event
-        model             filters: the list of `OnlineFilter`, after this frame
+        model             filter: the `OnlineFilter`, after this frame
     """
 
     _memory_of_targets = ("_target", "_frame_shape")
@@ -505,14 +476,6 @@ def search_places(centre: np.ndarray, size: np.ndarray, frame_shape: tuple[int, 
     return centre + offsets[order[rings[order] > 0]] * size
 
 
-def vertex(before: float, at: float, after: float) -> float:
-    """Where the parabola through three neighbours is highest, relative to the middle one, the
-    largest of them.
-    """
-    bend = 2 * float(at) - float(before) - float(after)
-    return 0.5 * (float(after) - float(before)) / bend if bend > 0 else 0.0
-
-
 def score_of(response: np.ndarray) -> float:
     """How well a target was recognised, from 0 to 1, by its response (N, N).
 
@@ -527,21 +490,8 @@ def score_of(response: np.ndarray) -> float:
 
 
 def measure(response: np.ndarray, work: np.ndarray | None = None) -> Quality:
-    """Score, PSR and APCE of a response (N, N).  work: as for `peak_to_sidelobe`."""
-    return Quality(
-        score_of(response), peak_to_sidelobe(response, work=work), peak_to_energy(response, work)
-    )
-
-
-def peak_to_energy(response: np.ndarray, work: np.ndarray | None = None) -> float:
-    """Average peak-to-correlation energy: (max - min)^2 / mean of (response - min)^2, in double
-    precision.
-
-    Source: Wang et al., "Large margin object tracking with circulant feature maps", CVPR 2017, Eq.
-    9."""
-    heights = np.subtract(response, response.min(), dtype=np.float64, out=work)
-    energy = np.vdot(heights, heights) / heights.size
-    return float(heights.max() ** 2 / energy) if energy > 0 else 0.0
+    """Score and PSR of a response (N, N).  work: as for `peak_to_sidelobe`."""
+    return Quality(score_of(response), peak_to_sidelobe(response, work=work))
 
 
 def peak_to_sidelobe(

@@ -97,20 +97,12 @@ __device__ __forceinline__ double score_of(double peak, double amplitude, int pi
     return peak > 1 ? fmin(peak * pixels / amplitude, 1.) : peak;
 }
 
-// Vertex of the parabola through three neighbours, relative to the middle one, which is the
-// largest: in [-1/2, 1/2].
-__device__ __forceinline__ double vertex(double before, double at, double after)
-{
-    const double bend = 2 * at - before - after;
-    return bend > 0 ? 0.5 * (after - before) / bend : 0.;
-}
-
 // Per target: choose, move, clamp, and leave the windows of the update and of the next frame
 // behind, their ranges empty. A target whose windows are flat, or whose responses hold NaN or
 // infinity at any scale, has no response. One that has none, or none above zero, is lost: it stays
 // where it is and its rate becomes 0. grid = (T), block = 128; the threads share out the peak's
 // neighbourhood, then the first one does the rest.
-template <class T, bool SUBPIXEL>
+template <class T>
 __global__ void __launch_bounds__(128)
 move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, const T* __restrict__ peaks,
              const int* __restrict__ indices, const double* __restrict__ sums, const double* __restrict__ penalties,
@@ -178,13 +170,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, 
     double psr = 0;
     double update_w = product(w, 1 + padding), update_h = product(h, 1 + padding);
     if (ok) {
-        double dx = column > (wrap_before_half ? W / 2 - 1 : W / 2) ? column - W : column;
-        double dy = row > (wrap_before_half ? H / 2 - 1 : H / 2) ? row - H : row;
-        if (SUBPIXEL) {
-            const T* line = map + row * W;
-            dx += vertex(line[(column + W - 1) % W], line[column], line[(column + 1) % W]);
-            dy += vertex(map[(row + H - 1) % H * W + column], line[column], map[(row + 1) % H * W + column]);
-        }
+        const double dx = column > (wrap_before_half ? W / 2 - 1 : W / 2) ? column - W : column;
+        const double dy = row > (wrap_before_half ? H / 2 - 1 : H / 2) ? row - H : row;
         cx = sum(cx, product(dx, window[2]) / W);
         cy = sum(cy, product(dy, window[3]) / H);
         w = fmin(fmax(window[2] / (1 + padding), target[4]), target[6]);

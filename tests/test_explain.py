@@ -380,8 +380,7 @@ def test_what_the_page_s_tracker_does_not_know_is_off():
     assert rest == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped", "scale_exponents": "centred",
         "swapped_clamp": False, "rounded_crop": True, "cosine_window": True, "column_major_ties": False,
-        "wrap_before_half": False, "subpixel": False, "continuous_scale": False, "aspect_step": 1.0,
-        "second_rate": -1.0, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
+        "wrap_before_half": False, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
     }  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from scenes import make_sequence
 from dcfnet_np import tracker as tracker_module
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.extractor import Extracted
+from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.presets import PRESETS, get_preset
-from dcfnet_np.tracker import NOTHING, Target, Tracker, measure, peak_to_energy, search_places
+from dcfnet_np.tracker import NOTHING, Target, Tracker, measure, peak_to_sidelobe, search_places
 from dcfnet_np.vision.boxes import iou, read_boxes
 
 # The background of these scenes stands still and is learned with the target: a higher threshold
@@ -43,13 +44,8 @@ def video(rng):
 def test_measures_of_a_response(rng):
     response = rng.normal(0, 0.1, (31, 31)).astype(np.float32)
     response[4, 7] = 0.9
-    heights = response.astype(float) - response.min()
-    assert peak_to_energy(response) == pytest.approx(
-        (0.9 - response.min()) ** 2 / (heights**2).mean()
-    )
-    assert peak_to_energy(np.ones((5, 5))) == 0
     quality = measure(response)
-    assert quality.score == pytest.approx(0.9) and quality.apce == peak_to_energy(response)
+    assert quality.score == pytest.approx(0.9) and quality.psr == peak_to_sidelobe(response)
 
 
 def test_published_presets_are_always_sure():
@@ -183,7 +179,7 @@ def with_responses(tracker, monkeypatch, maps, extremes=None):
         return Extracted(np.array([maps[i % len(maps)] for i in many]), ranges)
 
     tracker._extract = extract
-    monkeypatch.setattr(Target, "response_f", lambda self, search_f: search_f)
+    monkeypatch.setattr(OnlineFilter, "response_f", lambda self, search_f: search_f)
     monkeypatch.setattr(tracker_module, "irfft2", lambda maps, *_: maps)
     return asked
 
@@ -331,7 +327,7 @@ def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, 
     frames, boxes, empty = video
     small = dataclasses.replace(CAREFUL, input_size=31)
     with pytest.raises(
-        ValueError, match="the kernels do not know min_score, min_psr of preset 'careful'"
+        ValueError, match="the kernels do not know min_score and min_psr, as preset 'careful'"
     ):
         DeviceStep("light", small, frames[0].shape)
     tracker = Tracker(preset=small, device="cuda")

@@ -50,9 +50,7 @@ MAKERS = {
     "conv1, rgb": lambda: Tracker("conv1", SMALL, device="cpu"),
     "no band": lambda: Tracker(preset=BANDED, device="cpu", band=None),
     "careful": lambda: Tracker(preset=CAREFUL, device="cpu"),
-    "two rates": lambda: Tracker(
-        preset=Preset("2", input_size=45, second_rate=0.3, update_rule="ratio"), device="cpu"
-    ),
+    "ratio": lambda: Tracker(preset=dataclasses.replace(SMALL, update_rule="ratio"), device="cpu"),
     "many": lambda: Many(preset=SMALL, device="cpu"),
     "OpenCV": lambda: OpenCVTracker(preset=SMALL, device="cpu"),
     "gray": lambda: FeatureTracker(gray, SMALL),

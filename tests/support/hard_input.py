@@ -95,7 +95,7 @@ def good_result(result: TrackResult, shape: tuple[int, ...], response: bool) -> 
     assert result.state in ("tracking", "unsure", "lost") and result.ok == (
         result.state == "tracking"
     )
-    for value in (result.score, result.psr, result.apce, result.scale):
+    for value in (result.score, result.psr, result.scale):
         assert isinstance(value, float) and math.isfinite(value), result
     assert (result.response is not None) == response
     assert result.response is None or np.isfinite(result.response).all()
@@ -270,11 +270,6 @@ PRESETS = {
         ("tiny-pytorch", "pytorch", {"input_size": 32}),
         ("tiny-careful", "careful", {"lost_after": 1}),
         ("tiny-whole", "careful", {"lost_after": 2, "redetection": 1000}),
-        (
-            "tiny-fine",
-            "default",
-            {"subpixel": True, "continuous_scale": True, "aspect_step": 1.02, "second_rate": 0.1},
-        ),
         ("tiny-no-lam", "default", {"lam": 0.0, "min_size": 0.5, "learning_rate": 1.0}),
         (
             "tiny-one",
