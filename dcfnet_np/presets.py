@@ -6,7 +6,7 @@ in, the mean and the channel order, belong to the weights (`weights.Weights`), s
 only right with its own.
 
 Wherever a preset is named, `NAME:FIELD=VALUE` changes a field, and a .json file holds such a
-change: see `split`."""
+change: see `split_preset_text`."""
 
 import contextlib
 import dataclasses
@@ -184,7 +184,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def get_preset(preset: "str | Preset") -> Preset:
-    """A preset by its text, see `split`; a Preset comes back as it is.
+    """A preset by its text, see `split_preset_text`; a Preset comes back as it is.
 
     ValueError, one line, for anything wrong.
     """
@@ -194,7 +194,7 @@ def get_preset(preset: "str | Preset") -> Preset:
         raise TypeError(
             f"preset must be a name, a .json file or a Preset, got {type(preset).__name__}"
         )
-    base, fields = split(preset)
+    base, fields = split_preset_text(preset)
     if not fields:
         return PRESETS[base]
     try:
@@ -203,7 +203,7 @@ def get_preset(preset: "str | Preset") -> Preset:
         raise ValueError(f"{preset}: {error}") from None
 
 
-def split(preset: str) -> tuple[str, dict[str, Any]]:
+def split_preset_text(preset: str) -> tuple[str, dict[str, Any]]:
     """`NAME|FILE.json[:FIELD=VALUE...]` -> the name of a preset in PRESETS, and the fields that go on top of it.
 
     The file holds {"preset": NAME, FIELD: VALUE, ...}, without a name `default`'s; what else is
@@ -225,8 +225,8 @@ def split(preset: str) -> tuple[str, dict[str, Any]]:
     return base, fields
 
 
-def join(base: str, fields: Mapping[str, Any]) -> str:
-    """The text that `split` takes apart."""
+def join_preset_text(base: str, fields: Mapping[str, Any]) -> str:
+    """The text that `split_preset_text` takes apart."""
     return ":".join([base, *(f"{name}={value}" for name, value in fields.items())])
 
 

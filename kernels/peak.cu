@@ -14,8 +14,7 @@
 //   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for no response
 // ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest value of each colour,
 // see ranges.cuh.
-// Reference: dcfnet_np.tracker (`TrackerBase._find`, `_peak`, `Target.move`, `score_of`,
-// `peak_to_sidelobe`), to the bit but for psr.
+// Reference: dcfnet_np.tracking: `PlainStep._find`, `Target.move`, `response`; to the bit but for psr.
 // Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
 // Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target;
@@ -90,7 +89,7 @@ map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ i
 
 __device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }
 
-// How well a target was recognised, from 0 to 1: dcfnet_np.tracker.score_of. amplitude: sum of
+// How well a target was recognised, from 0 to 1: dcfnet_np.tracking.response.score_of. amplitude: sum of
 // those of all bins.
 __device__ __forceinline__ double score_of(double peak, double amplitude, int pixels)
 {

@@ -9,7 +9,7 @@ from kernel_device import device  # noqa: F401
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.kernels import peak
 from dcfnet_np.presets import PRESETS
-from dcfnet_np.tracker import Tracker, peak_to_sidelobe
+from dcfnet_np.tracking.response import peak_place, peak_to_sidelobe
 
 SMALLEST, LARGEST = (4.0, 5.0), (60.0, 45.0)
 
@@ -75,7 +75,7 @@ def make_targets(put, preset, boxes, dtype):
 
 
 def expected(preset, response, box, flat):
-    """What Tracker.update does between response and learning, by its own functions, for one target."""
+    """What `PlainStep` does between response and learning, by its own functions, for one target."""
     size = np.array(box[2:])
     centre = np.array(box[:2]) + size / 2
     windows = preset.scale_factors[:, None] * size * (1 + preset.padding)
@@ -83,9 +83,7 @@ def expected(preset, response, box, flat):
     if flat or not np.isfinite(peaks).all() or peaks.max() <= 0:
         return centre, size, size * (1 + preset.padding), False, 0.0, 0.0, None
     best = int(peaks.argmax())
-    tracker = Tracker.__new__(Tracker)
-    tracker.preset = preset
-    row, column = tracker._peak(response[best])
+    row, column = peak_place(response[best], preset)
     centre = centre + np.array([column, row]) * windows[best] / response.shape[1]
     new = np.clip(windows[best] / (1 + preset.padding), SMALLEST, LARGEST)
     update = windows[best] if preset.update_crop == "window" else new * (1 + preset.padding)
@@ -166,7 +164,7 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("scale", [0, 1, 2])
 def test_a_value_that_is_not_finite_at_any_scale_is_no_response(device, rng, scale, value, dtype):  # noqa: F811
-    """As in `TrackerBase._find`; the target beside it, at peace, moves."""
+    """As in `PlainStep`; the target beside it, at peace, moves."""
     preset, box = dataclasses.replace(PRESETS["default"], input_size=9), (30.0, 20.0, 18.0, 12.0)
     maps = abs(rng.normal(0, 0.1, (2, 3, 9, 9))).astype(dtype)
     maps[:, 1, 2, 3] = 0.8

@@ -24,7 +24,7 @@ import numpy as np
 
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
-from dcfnet_np.device_tracker import Stage
+from dcfnet_np.fast.device_step import Stage
 from dcfnet_np.kernels import adam, conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, average_decay

@@ -42,8 +42,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..multi_tracker import MultiTracker
 from ..track import Step, follow
+from ..tracker import MultiTracker
 from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
 from ..vision.containers import count_packets
 from ..vision.draw import STATES

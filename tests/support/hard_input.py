@@ -47,8 +47,7 @@ from test_weights import legacy, state_of, write_net, zipped
 from dcfnet_np import cli, network, presets, weights
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import datasets, results, runner
-from dcfnet_np.multi_tracker import MultiTracker
-from dcfnet_np.tracker import Tracker, TrackResult
+from dcfnet_np.tracker import MultiTracker, Tracker, TrackResult
 from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.vision.boxes import read_boxes
@@ -383,7 +382,7 @@ def check_multi_tracker(value: Any, folder: Path) -> str:
             if number == 1 and ids:
                 tracker.remove(ids.pop(0))
     finally:
-        for id in list(tracker._targets):
+        for id in ids:
             tracker.remove(id)
     return ended or "result"
 

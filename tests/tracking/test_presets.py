@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dcfnet_np.evaluation.baselines import GRAY_PRESET, HOG_PRESET
-from dcfnet_np.presets import PRESETS, Preset, get_preset, join, split
+from dcfnet_np.presets import PRESETS, Preset, get_preset, join_preset_text, split_preset_text
 
 # What all have in common, and each preset's row: Sec. 4.1 of the paper; what it leaves open is
 # MATLAB v1's, its code. v1 and v2 are the released MATLAB codes (v2 with its .mat file's meta),
@@ -152,7 +152,7 @@ def test_a_file_and_words_change_fields(tmp_path):
         "update_rule": "ratio",
         "num_scales": 7,
     }
-    assert split(join("paper", fields)) == ("paper", fields)
+    assert split_preset_text(join_preset_text("paper", fields)) == ("paper", fields)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""One frame of tracking as one chain of kernels: many targets in one batch, the state on the GPU,
-boxes come back.
+"""One frame of tracking as one chain of kernels: many targets in one batch, the state on the GPU.
 
-`Tracker` is the specification of every number here.  A step is
+`tracking.step.PlainStep` is the specification of every number here.  A step is
 
     upload -> crop -> conv+ReLU -> conv+LRN x window -> band DFT -> response -> inverse DFT -> peak
     -> move
@@ -13,26 +12,25 @@ that the host would have to read, so the chain is captured once as a CUDA graph 
 every frame.  Without a graph the same launches go out one by one.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, kernels, network
-from .backend import Array, Device
-from .extractor import NOTHING_TO_TRACK, is_flat
-from .kernels import conv, crop, dcf, dft, lrn, peak
-from .ops.fourier import label_band, make_band, rfft2
-from .presets import Preset, get_preset
-from .vision.boxes import check_box
-from .vision.crop import to_bgr
-from .vision.windows import gaussian_label, hann
-from .weights import Weights
-from .weights import load as load_weights
-
-log = logging.getLogger(__name__)
+from .. import backend, kernels, network
+from ..backend import Array, Device
+from ..kernels import conv, crop, dcf, dft, lrn, peak
+from ..ops.fourier import label_band, make_band, rfft2
+from ..presets import Preset, get_preset
+from ..tracking.features import NOTHING_TO_TRACK, is_flat
+from ..tracking.step import check_copy
+from ..tracking.target import TrackResult, check_frame_shape, size_limits, state_after
+from ..vision.boxes import check_box
+from ..vision.crop import to_bgr
+from ..vision.windows import gaussian_label, hann
+from ..weights import Weights
+from ..weights import load as load_weights
 
 NO_THRESHOLDS = "the kernels do not know min_score and min_psr"
 
@@ -52,16 +50,16 @@ class DeviceStep:
         results = step.step(frame)          # (targets, 8) float64, columns as in kernels.peak.RESULT
 
     weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for
-    checks.
-    graph: capture the step as a CUDA graph; else launch its kernels one by one.
+    checks.  graph: capture the step as a CUDA graph; else launch its kernels one by one.
     Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the
     full spectrum of an even size, which has no band, or has settings that the kernels do not know
-    (`NO_THRESHOLDS`)."""
+    (`NO_THRESHOLDS`).
+    """
 
     def __init__(
         self,
-        weights: "str | Weights",
-        preset: "str | Preset",
+        weights: str | Weights,
+        preset: str | Preset,
         frame_shape: tuple[int, ...],
         targets: int = 1,
         *,
@@ -73,52 +71,48 @@ class DeviceStep:
         if self.preset.min_score or self.preset.min_psr:
             raise ValueError(f"DeviceStep: {NO_THRESHOLDS}, as preset {self.preset.name!r} has")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
-        self.targets = targets
-        self.frame_shape = (frame_shape[0], frame_shape[1], 3)
-        self.dtype = np.dtype(dtype)
+        self.targets, self.dtype = targets, np.dtype(dtype)
+        self.frame_shape = (*frame_shape[:2], 3)
         if targets < 1 or min(self.frame_shape) < 1:
             raise ValueError(
                 f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}"
             )
         self._cp = backend.cupy()
         self._device = self._cp.cuda.Device(device)
-        self._graph_wanted = graph
-        self._graph: Any = None
-        self._steps = 0
+        self._graph_wanted, self._graph, self._steps = graph, None, 0
         with self._device:
             # A stream of its own: the default stream cannot be captured.
             self._stream = self._cp.cuda.Stream(non_blocking=True)
-            self._caller_ready, self._uploaded, self._done = (
-                self._cp.cuda.Event(disable_timing=True) for _ in range(3)
-            )
+            events = (self._cp.cuda.Event(disable_timing=True) for _ in range(3))
+            self._caller_ready, self._uploaded, self._done = events
             with self._stream:
                 self._make_constants()
                 self._make_buffers()
             self.frame = backend.pinned_array(self._cp, self.frame_shape, np.uint8)
             self.results = backend.pinned_array(self._cp, (targets, len(peak.RESULT)), np.float64)
-            self.stages = self._make_stages()
-            self._learn = self.stages[self._learn_from :]
+            detection, self._learning = self._detection_stages(), self._learning_stages()
+            self.stages = [*detection, *self._learning]
             self._stream.synchronize()
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "DeviceStep: it cannot be copied or pickled, since its state is on the GPU; make another one"
+            "DeviceStep: it cannot be copied or pickled, since its state is on the GPU; "
+            "make another one"
         )
 
     def start(self, frame: Any, boxes: Any, who: str = "DeviceStep.start") -> None:
-        """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h; pixels, 0-based)
-        is target t.
+        """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h) is target t.
 
         A row of NaN leaves that target as it is, so that targets can come one by one; one that
-        never came does nothing.
-        Raises ValueError, in the name of `who`, for a bad box or frame, and when the window around
-        a box is flat: then no target has changed.
+        never came does nothing.  Boxes are in pixels, 0-based.  Raises ValueError, in the name of
+        `who`, for a bad box or frame, and when the window around a box is flat: then no target has
+        changed.
         """
         boxes = np.asarray(boxes, np.float64)
         if boxes.shape != (self.targets, 4):
             raise ValueError(f"{who}: boxes must be ({self.targets}, 4), got {boxes.shape}")
         new = ~np.isnan(boxes).all(axis=1)
-        geometry = self._targets.state, self._targets.windows, self._targets.update_windows
+        geometry = self.rows.state, self.rows.windows, self.rows.update_windows
         with self._device, self._ordered():
             before = [backend.to_numpy(array).copy() for array in geometry]
             state, windows, updates = (array.copy() for array in before)
@@ -134,15 +128,14 @@ class DeviceStep:
             for array, values in zip(geometry, (state, windows, updates)):
                 self._set(array, values)
             # 1 for a first frame, 0 for who stays as it is
-            self._set(self._targets.rates, new.astype(self.dtype))
-            for ranges in (self._targets.ranges, self._targets.update_ranges):
-                self._set(
-                    ranges, np.tile(np.array(crop.EMPTY_RANGE, np.float32), (len(ranges), 3, 1))
-                )
+            self._set(self.rows.rates, new.astype(self.dtype))
+            for ranges in (self.rows.ranges, self.rows.update_ranges):
+                empty = np.array(crop.EMPTY_RANGE, np.float32)
+                self._set(ranges, np.tile(empty, (len(ranges), 3, 1)))
             self._put_frame(frame)
-            for stage in self._learn:
+            for stage in self._learning:
                 stage.run()
-            ranges = backend.to_numpy(self._targets.update_ranges)
+            ranges = backend.to_numpy(self.rows.update_ranges)
             # A target whose window is flat has no model: the kernel left it alone.
             if any(is_flat(ranges[[target]]) for target in np.flatnonzero(new)):
                 for array, values in zip(geometry, before):
@@ -150,12 +143,12 @@ class DeviceStep:
                 raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
 
     def step(self, frame: Any = None) -> np.ndarray:
-        """Follow every target into the next frame.  Returns (targets, 8) float64, columns as in
-        `kernels.peak.RESULT`.
+        """Follow every target into the next frame.  Returns (targets, 8), as `kernels.peak.RESULT`.
 
         `frame` is a NumPy array that `vision.crop.to_bgr` takes; an array on the GPU
         (`frame_on_device`); or None when the caller has written uint8 BGR (H, W, 3) into the
-        page-locked `step.frame`, which saves a copy. The array returned is the same one every time.
+        page-locked `step.frame`, which saves a copy.  The array returned, float64, is the same one
+        every time.
         """
         with self._device, self._ordered():
             self._put_frame(frame)
@@ -165,8 +158,7 @@ class DeviceStep:
         return self.results
 
     def submit(self, frame: Any) -> Array:
-        """As `step`, but nothing comes back to the host and nothing waits: the results stay on the
-        GPU.
+        """As `step`, but nothing comes back and nothing waits: the results stay on the GPU.
 
         Returns the array of the results there, the same one every time.  What the caller does with
         it in the stream that is current now comes after this step and before the next one.
@@ -178,42 +170,40 @@ class DeviceStep:
                 self._run()
                 self._done.record(self._stream)
             self._cp.cuda.get_current_stream().wait_event(self._done)
-        return self._targets.results
+        return self.rows.results
 
     def response(self, target: int = 0) -> np.ndarray:
-        """The response of the best scale in the last step, (N, N), on the host, its peak at (0, 0)
-        when nothing moved.
+        """The response (N, N) of the best scale in the last step, on the host, as `PlainStep`'s.
 
         Zeros for a flat window or a response that is not finite, the first scale's map for another
-        lost target."""
+        lost target.
+        """
         with self._device, self._stream:
-            scale = int(backend.to_numpy(self._targets.results[target])[peak.RESULT.index("scale")])
+            scale = int(backend.to_numpy(self.rows.results[target])[peak.RESULT.index("scale")])
             maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
             return np.zeros(maps.shape, self.dtype) if scale < 0 else backend.to_numpy(maps).copy()
 
     def forget(self, target: int) -> None:
         """Nothing happens to this target any more, until `start` gives its row to another one."""
         with self._device, self._ordered():
-            self._model_f[target] = 0
-            self._gain_f[target] = 0
+            for array in self.model[:2]:
+                array[target] = 0
 
     def take_over(self, other: "DeviceStep") -> None:
-        """Go on with the targets of a step that holds fewer of them, in frames of the same size on
-        the same GPU.
-        """
+        """Go on with the targets of a step for fewer, in frames of the same size on the same GPU."""
         with self._device, self._ordered():
             other._stream.synchronize()
-            mine, others = (
-                (*step._targets, step._model_f, step._gain_f, step._energy)
-                for step in (self, other)
-            )
-            for array, values in zip(mine, others):
+            theirs = *other.rows, *other.model
+            for array, values in zip((*self.rows, *self.model), theirs):
                 array[: len(values)] = values
 
+    @property
+    def captured(self) -> bool:
+        """Whether steps are replayed as a graph by now."""
+        return self._graph is not None
+
     def _ordered(self) -> Any:
-        """This step's stream, for `with`: what goes into it comes after all that the caller has
-        queued in its own.
-        """
+        """This step's stream, for `with`: what goes into it comes after all that the caller queued."""
         self._caller_ready.record(self._cp.cuda.get_current_stream())
         self._stream.wait_event(self._caller_ready)
         return self._stream
@@ -236,19 +226,16 @@ class DeviceStep:
             stage.run()
 
     def _make_constants(self) -> None:
-        """What never changes: parameters, windows, tables of the transform, the label's spectrum."""
+        """What never changes: parameters, windows, the transform's tables, the label's spectrum."""
         preset, dtype, size = self.preset, self.dtype, self.preset.input_size
-        self._specs = network.layers(self.weights.architecture)
+        architecture = self.weights.architecture
+        self._specs = network.layers(architecture)
         if not isinstance(self._specs[-1][1], network.Lrn):
-            raise ValueError(
-                f"DeviceStep: the last layer must be Lrn, got {type(self._specs[-1][1]).__name__}"
-            )
+            last = type(self._specs[-1][1]).__name__
+            raise ValueError(f"DeviceStep: the last layer must be Lrn, got {last}")
         self._parameters = {name: self._put(p) for name, p in self.weights.parameters.items()}
-        self._packed = {
-            name: conv.pack(self._parameters[f"{name}.weight"])
-            for name, spec in self._specs
-            if isinstance(spec, network.Conv)
-        }
+        names = [name for name, spec in self._specs if isinstance(spec, network.Conv)]
+        self._packed = {name: conv.pack(self._parameters[f"{name}.weight"]) for name in names}
         self._mean = self._put(np.array(self.weights.mean))
         self._window = self._put(hann((size, size), dtype)) if preset.cosine_window else None
         label = gaussian_label((size, size), preset.sigma, dtype)
@@ -256,22 +243,20 @@ class DeviceStep:
         if band is None:
             if size % 2 == 0:
                 raise ValueError(
-                    f"DeviceStep: this label needs the full spectrum, so an odd input size, got {size}"
+                    "DeviceStep: this label needs the full spectrum, so an odd input size, "
+                    f"got {size}"
                 )
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
         self._label_f = self._cp.asarray(rfft2(label, band))
         self._penalties = self._cp.asarray(np.asarray(preset.scale_penalties, np.float64))
         self._factors = self._cp.asarray(np.asarray(preset.scale_factors, np.float64))
-        self._channels = network.output_channels(self.weights.architecture)
-        self._lam = preset.lam * (
-            self._channels * size**2 if preset.lam_divisor == "elements" else 1
-        )
+        self._channels = network.output_channels(architecture)
+        elements = self._channels * size**2 if preset.lam_divisor == "elements" else 1
+        self._lam = preset.lam * elements
 
     def _make_buffers(self) -> None:
-        """What changes in a step: the batch's intermediate results and the targets' state, all in
-        place.
-        """
+        """What changes in a step: the batch's intermediate results and the targets' state."""
         cp, dtype, size = self._cp, self.dtype, self.preset.input_size
         targets, batch, d = self.targets, self.targets * self.preset.num_scales, self._channels
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
@@ -286,7 +271,7 @@ class DeviceStep:
         self._peaks = peak.make_peaks(batch, dtype)
         # Zeros: a target that never came has no response, so it counts as lost and nothing happens
         # to it.
-        self._targets = peak.Targets(
+        self.rows = peak.Targets(
             state=cp.zeros((targets, len(peak.STATE))),
             windows=cp.zeros((batch, 4)),
             update_windows=cp.zeros((targets, 4)),
@@ -295,108 +280,95 @@ class DeviceStep:
             ranges=crop.empty_ranges(batch),
             update_ranges=crop.empty_ranges(targets),
         )
-        self._model_f = cp.zeros((targets, d, *bins), complex_)
-        self._gain_f = cp.zeros((targets, *bins), complex_)
-        self._energy = cp.zeros((targets, *bins), dtype)
+        # Of each target the template, the gain and the energy, see kernels.dcf.update_model.
+        self.model = (
+            cp.zeros((targets, d, *bins), complex_),
+            cp.zeros((targets, *bins), complex_),
+            cp.zeros((targets, *bins), dtype),
+        )
 
-    def _make_stages(self) -> list[Stage]:
-        """The step in order, every buffer bound."""
-        preset, batch, targets = self.preset, self.targets * self.preset.num_scales, self.targets
-        response_work = self._work.reshape(-1)[
-            : self._maps.size // preset.input_size * self._tables.spectrum_shape[1]
+    def _detection_stages(self) -> list[Stage]:
+        """From the search windows to the targets' new places, every buffer bound."""
+        preset, rows, batch = self.preset, self.rows, self.targets * self.preset.num_scales
+        size, columns = preset.input_size, self._tables.spectrum_shape[1]
+        work = self._work.reshape(-1)[: batch * size * columns].reshape(batch, size, columns)
+        model_f, gain_f, _ = self.model
+        respond = partial(
+            dcf.respond, model_f, self._features_f, gain_f,
+            scales=preset.num_scales, out=self._response_f,
+        )  # fmt: skip
+        invert = partial(dft.irfft2, self._response_f, self._tables, out=self._maps, work=work)
+        ties = preset.column_major_ties
+        find = partial(peak.map_peaks, self._maps, by_columns=ties, out=self._peaks)
+        move = partial(
+            peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties,
+            self._factors, rows, padding=preset.padding, learning_rate=preset.learning_rate,
+            wrap_before_half=preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        )  # fmt: skip
+        return [
+            *self._feature_stages("search", rows.windows, rows.ranges, batch),
+            Stage("search: response", respond),
+            Stage("search: inverse DFT", invert),
+            Stage("search: peaks", find),
+            Stage("search: move", move),
         ]
-        response_work = response_work.reshape(batch, preset.input_size, -1)
-        search_f, template_f = self._features_f, self._features_f[:targets]
-        detection = [
-            *self._feature_stages("search", self._targets.windows, self._targets.ranges, batch),
-            Stage(
-                "search: response",
-                partial(dcf.respond, self._model_f, search_f, self._gain_f, scales=preset.num_scales,
-                        out=self._response_f),
-            ),
-            Stage(
-                "search: inverse DFT",
-                partial(dft.irfft2, self._response_f, self._tables, out=self._maps, work=response_work),
-            ),
-            Stage(
-                "search: peaks",
-                partial(peak.map_peaks, self._maps, by_columns=preset.column_major_ties, out=self._peaks),
-            ),
-            Stage(
-                "search: move",
-                partial(
-                    peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties, self._factors,
-                    self._targets,
-                    padding=preset.padding, learning_rate=preset.learning_rate,
-                    wrap_before_half=preset.wrap_before_half, update_on_window=preset.update_crop == "window",
-                ),
-            ),
-        ]  # fmt: skip
-        learning = [
-            *self._feature_stages("update", self._targets.update_windows, self._targets.update_ranges, targets),
-            Stage(
-                "update: filter",
-                partial(
-                    dcf.update_model, template_f, self._label_f, self._targets.rates, self._targets.update_ranges,
-                    self._model_f, self._gain_f, self._energy, self._lam, preset.update_rule,
-                ),
-            ),
-        ]  # fmt: skip
-        self._learn_from = len(detection)
-        return [*detection, *learning]
+
+    def _learning_stages(self) -> list[Stage]:
+        """From the windows at the new places to the new models."""
+        rows, targets = self.rows, self.targets
+        update = partial(
+            dcf.update_model, self._features_f[:targets], self._label_f, rows.rates,
+            rows.update_ranges, *self.model, self._lam, self.preset.update_rule,
+        )  # fmt: skip
+        features = self._feature_stages("update", rows.update_windows, rows.update_ranges, targets)
+        return [*features, Stage("update: filter", update)]
 
     def _feature_stages(self, title: str, windows: Array, ranges: Array, n: int) -> list[Stage]:
         """Crop n windows, run the network, multiply the cosine window and transform."""
         size = self.preset.input_size
         x = self._patches[:n]
-        stages = [
-            Stage(
-                f"{title}: crop",
-                partial(
-                    crop.crop_patches, self._frame, windows, self._mean, size, rounded=self.preset.rounded_crop,
-                    reverse=self.weights.channel_order == "rgb", out=x, ranges=ranges,
-                ),
-            )
-        ]  # fmt: skip
+        cut = partial(
+            crop.crop_patches, self._frame, windows, self._mean, size, out=x, ranges=ranges,
+            rounded=self.preset.rounded_crop, reverse=self.weights.channel_order == "rgb",
+        )  # fmt: skip
+        stages = [Stage(f"{title}: crop", cut)]
         for depth, (name, spec) in enumerate(self._specs):
-            follower = self._specs[depth + 1][1] if depth + 1 < len(self._specs) else None
             before = self._specs[depth - 1][1] if depth else None
             if isinstance(spec, network.Relu) or _fused(before, spec):
                 continue  # the convolution before it did that
             channels = spec.c_out if isinstance(spec, network.Conv) else x.shape[1]
-            out = self._layers[len(stages) % 2][: n * channels * size * size].reshape(
-                n, channels, size, size
-            )
+            flat = self._layers[len(stages) % 2]
+            out = flat[: n * channels * size * size].reshape(n, channels, size, size)
             if isinstance(spec, network.Conv):
-                normalise = None
-                if isinstance(follower, network.Lrn) and _fused(spec, follower):
-                    window = self._window if depth + 2 == len(self._specs) else None
-                    normalise = conv.Normalise(follower.k, follower.alpha, window)
-                    name = f"{name}+{self._specs[depth + 1][0]}"
-                layer = self._specs[depth][0]
-                run = partial(
-                    conv.forward, x, self._parameters[f"{layer}.weight"], self._parameters[f"{layer}.bias"],
-                    padding=spec.dilation, dilation=spec.dilation, relu=isinstance(follower, network.Relu),
-                    normalise=normalise, packed=self._packed[layer], out=out,
-                )  # fmt: skip
+                layer, run = self._convolution(depth, spec, x, out)
             else:
                 window = self._window if depth == len(self._specs) - 1 else None
-                run = partial(
-                    lrn.forward,
-                    x,
-                    n=spec.n,
-                    k=spec.k,
-                    alpha=spec.alpha,
-                    beta=spec.beta,
-                    window=window,
-                    out=out,
-                )
-            stages.append(Stage(f"{title}: {name}", run))
+                run = partial(lrn.forward, x, **spec._asdict(), window=window, out=out)
+                layer = name
+            stages.append(Stage(f"{title}: {layer}", run))
             x = out
-        transform = partial(
-            dft.rfft2, x, self._tables, out=self._features_f[:n], work=self._work[:n]
-        )
+        features_f, work = self._features_f[:n], self._work[:n]
+        transform = partial(dft.rfft2, x, self._tables, out=features_f, work=work)
         return [*stages, Stage(f"{title}: DFT", transform)]
+
+    def _convolution(
+        self, depth: int, spec: network.Conv, x: Array, out: Array
+    ) -> tuple[str, Callable[[], Any]]:
+        """Layer `depth`, and what its kernel does beside it: the ReLU, or the LRN and the window."""
+        name = self._specs[depth][0]
+        next_name, follower = self._specs[depth + 1] if depth + 1 < len(self._specs) else ("", None)
+        normalise, title = None, name
+        if isinstance(follower, network.Lrn) and _fused(spec, follower):
+            window = self._window if depth + 2 == len(self._specs) else None
+            normalise = conv.Normalise(follower.k, follower.alpha, window)
+            title = f"{name}+{next_name}"
+        weight, bias = (self._parameters[f"{name}.{kind}"] for kind in ("weight", "bias"))
+        return title, partial(
+            conv.forward, x, weight, bias, padding=spec.dilation, dilation=spec.dilation,
+            relu=isinstance(follower, network.Relu), normalise=normalise,
+            packed=self._packed[name], out=out,
+        )  # fmt: skip
 
     def _put(self, array: np.ndarray) -> Array:
         return self._cp.asarray(np.ascontiguousarray(array, self.dtype))
@@ -426,136 +398,105 @@ class DeviceStep:
     def _check_shape(self, frame: Array) -> None:
         if frame.shape[:2] != self.frame_shape[:2]:
             raise ValueError(
-                f"DeviceStep: the frame must be {self.frame_shape} uint8, got {frame.shape} {frame.dtype}"
+                f"DeviceStep: the frame must be {self.frame_shape} uint8, "
+                f"got {frame.shape} {frame.dtype}"
             )
 
     def _fetch(self) -> None:
         """Copy the results into page-locked memory, in this stream."""
-        if backend.is_numpy(self._targets.results):
-            self.results[...] = self._targets.results
+        if backend.is_numpy(self.rows.results):
+            self.results[...] = self.rows.results
         else:
-            self._targets.results.get(stream=self._stream, out=self.results, blocking=False)
+            self.rows.results.get(stream=self._stream, out=self.results, blocking=False)
 
 
-class DeviceTracker:
-    """Targets on a GPU, with the manners of `Tracker`: frames of every kind come in, numbers come
-    back.
+class GrowingDeviceStep:
+    """A `DeviceStep` behind the interface of `tracking.step.FrameStep`.
 
-    It makes a `DeviceStep` for the size of the first frame, and one twice as large when there is no
-    place left.  A target has a number, its row there.  Arguments as for `Tracker`; `device` is a
-    cuda `backend.Device`."""
+    It is made for the size of the first frame, and one twice as large when there is no row left.
+    device: a cuda `backend.Device`.
+    """
 
     def __init__(self, weights: Weights, preset: Preset, device: Device) -> None:
         self._make_step = partial(DeviceStep, weights, preset, device=device.index)
-        self._cp = backend.cupy()
-        self._device = self._cp.cuda.Device(device.index)
-        self._step: Any = None  # the DeviceStep of the newest frame size
+        self._cp, self._device = backend.cupy(), device
         self._preset = preset
+        self.step: Any = None  # the DeviceStep of the newest frame size
         self._first_sizes: dict[int, float] = {}  # of the targets that there are
         self._unsure: dict[int, int] = {}  # their frames in a row without a response
 
-    def start(self, frame: Any, box: Any, target: int, who: str) -> None:
-        """Learn what is inside `box` (x, y, w, h) as number `target`, new or not; `who` stands in
-        errors.
-        """
+    def start(self, frame: Any, box: Any, row: int, who: str) -> None:
+        """As `FrameStep.start`."""
         frame, shape = self._look_at(frame)
         _, _, w, h = box = check_box(box, shape, who)
-        step, others = (
-            self._step,
-            {number: size for number, size in self._first_sizes.items() if number != target},
-        )
-        if others:
+        step = self.step
+        if self._first_sizes.keys() - {row}:
             check_frame_shape(shape, step.frame_shape, who)
         if step is None or step.frame_shape != shape:
-            step = self._make_step(shape, target + 1)
-        elif target >= step.targets:
-            step = self._make_step(shape, max(target + 1, 2 * step.targets))
-            step.take_over(self._step)
+            step = self._make_step(shape, row + 1)
+        elif row >= step.targets:
+            step = self._make_step(shape, max(row + 1, 2 * step.targets))
+            step.take_over(self.step)
         boxes = np.full((step.targets, 4), np.nan)
-        boxes[target] = box
+        boxes[row] = box
         step.start(frame, boxes, who)
-        self._step, self._first_sizes = step, {**others, target: float(np.sqrt(w * h))}
-        self._unsure[target] = 0
-
-    def remove(self, target: int) -> None:
-        """Its row is free."""
-        self._step.forget(target)
-        del self._first_sizes[target]
+        self.step, self._first_sizes[row] = step, float(np.sqrt(w * h))
+        self._unsure[row] = 0
 
     def update(
-        self, frame: Any, targets: Sequence[int], response: bool, who: str
-    ) -> list[dict[str, Any]]:
-        """Of each target the fields of a `TrackResult`."""
-        if self._step is None:
+        self, frame: Any, rows: Sequence[int], response: bool, who: str
+    ) -> list[TrackResult]:
+        """As `FrameStep.update`."""
+        if self.step is None:
             raise RuntimeError(f"{who}: call init(frame, box) first")
         frame, shape = self._look_at(frame)
-        check_frame_shape(shape, self._step.frame_shape, who)
-        rows = self._step.step(frame).tolist()
+        check_frame_shape(shape, self.step.frame_shape, who)
+        found = self.step.step(frame).tolist()
         results = []
-        for target in targets:
-            x, y, w, h, ok, score, psr, _ = rows[target]
-            self._unsure[target] = 0 if ok else self._unsure[target] + 1
-            state = state_after(self._unsure[target], self._preset.lost_after)
-            result = {
-                "box": (x, y, w, h),
-                "ok": bool(ok),
-                "score": score,
-                "psr": psr,
-                "state": state,
-            }
-            result["scale"] = float(np.sqrt(w * h)) / self._first_sizes[target]
-            result["response"] = np.fft.fftshift(self._step.response(target)) if response else None
-            results.append(result)
+        for row in rows:
+            x, y, w, h, ok, score, psr, _ = found[row]
+            self._unsure[row] = 0 if ok else self._unsure[row] + 1
+            state = state_after(self._unsure[row], self._preset.lost_after)
+            scale = float(np.sqrt(w * h)) / self._first_sizes[row]
+            map_ = np.fft.fftshift(self.step.response(row)) if response else None
+            results.append(TrackResult((x, y, w, h), bool(ok), score, psr, scale, map_, state))
         return results
 
+    def remove(self, row: int) -> None:
+        """Its row is free."""
+        self.step.forget(row)
+        del self._first_sizes[row]
+
+    def copy_of_targets(self, who: str) -> Any:
+        check_copy(self._device, who)
+
+    def go_on_with(self, targets: Any) -> None:
+        raise NotImplementedError
+
     def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
-        """What the step takes of a frame, and the shape of its BGR image; errors for what is no
-        frame.
-        """
+        """What the step takes of a frame, and its BGR image's shape; errors for what is no frame."""
         if isinstance(frame, np.ndarray):
             frame = to_bgr(frame)
             return frame, frame.shape
-        with self._device:
+        with backend.current(self._device):
             return frame, (*frame_on_device(self._cp, frame).shape[:2], 3)
 
 
-def state_after(unsure: int, lost_after: int) -> str:
-    """State of a target after so many unsure frames in a row, see `tracker.TrackResult`."""
-    return "tracking" if unsure == 0 else "unsure" if unsure < lost_after else "lost"
-
-
-def check_frame_shape(got: tuple[int, ...], wanted: tuple[int, ...], who: str) -> None:
-    """Raise ValueError, in the name of `who`, for a frame of another size than the first one."""
-    if got != wanted:
-        raise ValueError(
-            f"{who}: the frame must be {wanted[1]}x{wanted[0]} as the first one, got {got[1]}x{got[0]}"
-        )
-
-
-def device_tracker(
-    weights: Weights, preset: Preset, device: Device, band: str | None
-) -> DeviceTracker | None:
-    """What tracks by kernels for a `Tracker` on `device`; None when its array code is to do it, on
-    CPU or GPU.
-    """
-    if device.kind == "cpu":
-        return None
-    reason = ""
-    if not kernels.enabled():
-        reason = "DCFNET_KERNELS=0"
-    elif band is None:
-        reason = "band=None is the full spectrum, by CuPy's FFT"
-    elif (
-        preset.input_size % 2 == 0
-        and label_band(gaussian_label((preset.input_size,) * 2, preset.sigma)) is None
-    ):
-        reason = f"sigma {preset.sigma:g} needs the full spectrum of an even size, which the kernels do not have"
+def reason_against(preset: Preset, band: str | None) -> str:
+    """Why array code is to track on a GPU in place of kernels; "" where they do it."""
+    size = preset.input_size
     if preset.min_score or preset.min_psr:
-        reason = NO_THRESHOLDS
-    if reason:
-        log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
-        return None
-    return DeviceTracker(weights, preset, device)
+        return NO_THRESHOLDS
+    if not kernels.enabled():
+        return "DCFNET_KERNELS=0"
+    if band is None:
+        return "band=None is the full spectrum, by CuPy's FFT"
+    if size % 2 == 0 and label_band(gaussian_label((size, size), preset.sigma)) is None:
+        return (
+            f"sigma {preset.sigma:g} needs the full spectrum of an even size, "
+            "which the kernels do not have"
+        )
+    return ""
 
 
 def frame_on_device(cp: Any, frame: Any) -> Array:
@@ -563,7 +504,8 @@ def frame_on_device(cp: Any, frame: Any) -> Array:
 
     It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or
     (H, W, 1) gray, (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for
-    others."""
+    others.
+    """
     if not (hasattr(frame, "__cuda_array_interface__") or hasattr(frame, "__dlpack__")):
         raise TypeError(
             f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}"
@@ -573,41 +515,25 @@ def frame_on_device(cp: Any, frame: Any) -> Array:
     else:
         # DLPack first: by it the producer orders its stream before ours.
         array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
-    current = cp.cuda.Device().id
-    if kernels.device_of(array) != current:
-        raise ValueError(
-            f"the frame is on cuda:{kernels.device_of(array)}, the tracker on cuda:{current}"
-        )
+    here, there = cp.cuda.Device().id, kernels.device_of(array)
+    if there != here:
+        raise ValueError(f"the frame is on cuda:{there}, the tracker on cuda:{here}")
     if array.dtype != np.uint8:
         raise TypeError(f"a frame on the GPU must be uint8, got {array.dtype}")
     array = array[:, :, None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
         raise ValueError(
-            f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {array.shape}"
+            "frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, "
+            f"got {array.shape}"
         )
     return array[:, :, :3]
 
 
 def _fused(before: network.Spec | None, spec: network.Spec) -> bool:
-    """Does the kernel of the convolution `before` this layer do the layer as well?  Other than
-    ReLU, some LRNs.
-    """
+    """Does the kernel of the convolution `before` this layer do it too?  Some LRNs, beside ReLU."""
     return (
         isinstance(before, network.Conv)
         and isinstance(spec, network.Lrn)
         and (spec.n, spec.beta) == (5, 0.75)
         and before.c_out <= conv.LANE_OUTPUTS
     )
-
-
-def size_limits(
-    size: np.ndarray, frame_shape: tuple[int, ...], preset: Preset
-) -> tuple[float, ...]:
-    """Smallest width and height, largest width and height of a target that starts with `size`, in
-    pixels.
-    """
-    height, width = frame_shape[:2]
-    frame_size = np.array([height, width] if preset.swapped_clamp else [width, height])
-    smallest = np.maximum(preset.min_scale * size, preset.min_size)
-    largest = np.minimum(frame_size, preset.max_scale * size)
-    return (*smallest, *largest)
