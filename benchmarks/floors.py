@@ -1,7 +1,7 @@
 """What every kernel of a step must do at least, as tables: see `dcfnet_np.bench_kernels`, which
 counts it.
 
-    python benchmarks/floors.py [--arch light] [--targets 1] [--batch 16]      the tables of docs/kernels.md
+    python benchmarks/floors.py [--arch light] [--targets 1] [--batch 16]      the tables of docs/reference/kernels.md
 
 The peaks in the tables are those that gpu-tracking-first.json measured on one H100.  No GPU is
 needed."""

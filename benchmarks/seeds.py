@@ -59,7 +59,7 @@ def training(label: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(content: dict[str, Any]) -> str:
-    """A report as docs/training.md shows it."""
+    """A report as docs/reference/training.md shows it."""
     networks = content["networks"]
     first = next(iter(networks.values()))[0]
     counts = [

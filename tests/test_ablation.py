@@ -109,5 +109,5 @@ def test_wrong_words(ablation, words, message, capsys):
 
 
 def test_the_page_has_the_marks(ablation):
-    text = (FOLDER.parent / "docs/ablation.md").read_text(encoding="utf-8")
+    text = (FOLDER.parent / "docs/results/ablation.md").read_text(encoding="utf-8")
     assert text.count(ablation.MARKS[0]) == text.count(ablation.MARKS[1]) == 1

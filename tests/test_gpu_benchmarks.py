@@ -304,6 +304,9 @@ def test_costs_know_every_stage(script, arch):
 
 
 def test_the_documentation_shows_these_floors(script):
-    floors, text = script("floors"), (FOLDER.parent / "docs" / "kernels.md").read_text()
+    floors, text = (
+        script("floors"),
+        (FOLDER.parent / "docs" / "reference" / "kernels.md").read_text(),
+    )
     assert floors.table(bench_kernels.tracking_costs("light", "default")) in text
     assert floors.table(bench_kernels.training_costs("conv1", 16)) in text

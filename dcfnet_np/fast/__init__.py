@@ -1,1 +1,1 @@
-"""The same numbers, faster: on a CPU, and on a GPU.  Nothing is defined here."""
+"""The same numbers as the plain code, faster; nothing is defined here."""

@@ -14,7 +14,7 @@ every frame.  Without a graph the same launches go out one by one.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -31,15 +31,9 @@ from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label, hann
 from ..weights import Weights
 from ..weights import load as load_weights
+from .graph import DeviceQueue, Stage, launch_stages
 
 NO_THRESHOLDS = "the kernels do not know min_score and min_psr"
-
-
-class Stage(NamedTuple):
-    """A named part of a step, for timing: mostly one kernel launch."""
-
-    name: str
-    run: Callable[[], Any]
 
 
 class DeviceStep:
@@ -77,22 +71,16 @@ class DeviceStep:
             raise ValueError(
                 f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}"
             )
-        self._cp = backend.cupy()
-        self._device = self._cp.cuda.Device(device)
-        self._graph_wanted, self._graph, self._steps = graph, None, 0
-        with self._device:
-            # A stream of its own: the default stream cannot be captured.
-            self._stream = self._cp.cuda.Stream(non_blocking=True)
-            events = (self._cp.cuda.Event(disable_timing=True) for _ in range(3))
-            self._caller_ready, self._uploaded, self._done = events
-            with self._stream:
-                self._make_constants()
-                self._make_buffers()
-            self.frame = backend.pinned_array(self._cp, self.frame_shape, np.uint8)
-            self.results = backend.pinned_array(self._cp, (targets, len(peak.RESULT)), np.float64)
+        self._queue = DeviceQueue(device, graph=graph)
+        self._uploaded, self._done = self._queue.new_event(), self._queue.new_event()
+        with self._queue.active() as cp:
+            self._make_constants(cp)
+            self._make_buffers(cp)
+            self.frame = self._queue.pinned(self.frame_shape, np.uint8)
+            self.results = self._queue.pinned((targets, len(peak.RESULT)), np.float64)
             detection, self._learning = self._detection_stages(), self._learning_stages()
             self.stages = [*detection, *self._learning]
-            self._stream.synchronize()
+            self._queue.stream.synchronize()
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -113,7 +101,7 @@ class DeviceStep:
             raise ValueError(f"{who}: boxes must be ({self.targets}, 4), got {boxes.shape}")
         new = ~np.isnan(boxes).all(axis=1)
         geometry = self.rows.state, self.rows.windows, self.rows.update_windows
-        with self._device, self._ordered():
+        with self._queue.after_caller():
             before = [backend.to_numpy(array).copy() for array in geometry]
             state, windows, updates = (array.copy() for array in before)
             scales, grow = self.preset.num_scales, 1 + self.preset.padding
@@ -126,20 +114,19 @@ class DeviceStep:
                 own[:, 2:] = self.preset.scale_factors[:, None] * size * grow
                 updates[target] = [*centre, *(size * grow)]
             for array, values in zip(geometry, (state, windows, updates)):
-                self._set(array, values)
+                self._queue.put(array, values)
             # 1 for a first frame, 0 for who stays as it is
-            self._set(self.rows.rates, new.astype(self.dtype))
+            self._queue.put(self.rows.rates, new.astype(self.dtype))
             for ranges in (self.rows.ranges, self.rows.update_ranges):
                 empty = np.array(crop.EMPTY_RANGE, np.float32)
-                self._set(ranges, np.tile(empty, (len(ranges), 3, 1)))
+                self._queue.put(ranges, np.tile(empty, (len(ranges), 3, 1)))
             self._put_frame(frame)
-            for stage in self._learning:
-                stage.run()
+            launch_stages(self._learning)
             ranges = backend.to_numpy(self.rows.update_ranges)
             # A target whose window is flat has no model: the kernel left it alone.
             if any(is_flat(ranges[[target]]) for target in np.flatnonzero(new)):
                 for array, values in zip(geometry, before):
-                    self._set(array, values)
+                    self._queue.put(array, values)
                 raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
 
     def step(self, frame: Any = None) -> np.ndarray:
@@ -150,11 +137,11 @@ class DeviceStep:
         page-locked `step.frame`, which saves a copy.  The array returned, float64, is the same one
         every time.
         """
-        with self._device, self._ordered():
+        with self._queue.after_caller():
             self._put_frame(frame)
-            self._run()
-            self._fetch()
-            self._stream.synchronize()
+            self._queue.replay(self.stages)
+            self._queue.fetch(self.rows.results, self.results)
+            self._queue.stream.synchronize()
         return self.results
 
     def submit(self, frame: Any) -> Array:
@@ -164,12 +151,12 @@ class DeviceStep:
         it in the stream that is current now comes after this step and before the next one.
         `step.frame` is not for the caller to write while a submitted frame may still be on its way.
         """
-        with self._device:
-            with self._ordered():
+        with self._queue.device:
+            with self._queue.after_caller() as cp:
                 self._put_frame(frame)
-                self._run()
-                self._done.record(self._stream)
-            self._cp.cuda.get_current_stream().wait_event(self._done)
+                self._queue.replay(self.stages)
+                self._done.record(self._queue.stream)
+            cp.cuda.get_current_stream().wait_event(self._done)
         return self.rows.results
 
     def response(self, target: int = 0) -> np.ndarray:
@@ -178,21 +165,21 @@ class DeviceStep:
         Zeros for a flat window or a response that is not finite, the first scale's map for another
         lost target.
         """
-        with self._device, self._stream:
+        with self._queue.active():
             scale = int(backend.to_numpy(self.rows.results[target])[peak.RESULT.index("scale")])
             maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
             return np.zeros(maps.shape, self.dtype) if scale < 0 else backend.to_numpy(maps).copy()
 
     def forget(self, target: int) -> None:
         """Nothing happens to this target any more, until `start` gives its row to another one."""
-        with self._device, self._ordered():
+        with self._queue.after_caller():
             for array in self.model[:2]:
                 array[target] = 0
 
     def take_over(self, other: "DeviceStep") -> None:
         """Go on with the targets of a step for fewer, in frames of the same size on the same GPU."""
-        with self._device, self._ordered():
-            other._stream.synchronize()
+        with self._queue.after_caller():
+            other._queue.stream.synchronize()
             theirs = *other.rows, *other.model
             for array, values in zip((*self.rows, *self.model), theirs):
                 array[: len(values)] = values
@@ -200,32 +187,9 @@ class DeviceStep:
     @property
     def captured(self) -> bool:
         """Whether steps are replayed as a graph by now."""
-        return self._graph is not None
+        return self._queue.captured
 
-    def _ordered(self) -> Any:
-        """This step's stream, for `with`: what goes into it comes after all that the caller queued."""
-        self._caller_ready.record(self._cp.cuda.get_current_stream())
-        self._stream.wait_event(self._caller_ready)
-        return self._stream
-
-    def _run(self) -> None:
-        """The whole chain, from the frame buffer to the results, all on the device."""
-        if self._graph is None and self._graph_wanted and self._steps > 0:
-            # Not the first step: that one compiles kernels, which cannot be captured.
-            self._stream.begin_capture()
-            self._run_stages()
-            self._graph = self._stream.end_capture()
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-        else:
-            self._run_stages()
-        self._steps += 1
-
-    def _run_stages(self) -> None:
-        for stage in self.stages:
-            stage.run()
-
-    def _make_constants(self) -> None:
+    def _make_constants(self, cp: Any) -> None:
         """What never changes: parameters, windows, the transform's tables, the label's spectrum."""
         preset, dtype, size = self.preset, self.dtype, self.preset.input_size
         architecture = self.weights.architecture
@@ -233,11 +197,15 @@ class DeviceStep:
         if not isinstance(self._specs[-1][1], network.Lrn):
             last = type(self._specs[-1][1]).__name__
             raise ValueError(f"DeviceStep: the last layer must be Lrn, got {last}")
-        self._parameters = {name: self._put(p) for name, p in self.weights.parameters.items()}
+
+        def put(array: np.ndarray) -> Array:
+            return cp.asarray(np.ascontiguousarray(array, dtype))
+
+        self._parameters = {name: put(p) for name, p in self.weights.parameters.items()}
         names = [name for name, spec in self._specs if isinstance(spec, network.Conv)]
         self._packed = {name: conv.pack(self._parameters[f"{name}.weight"]) for name in names}
-        self._mean = self._put(np.array(self.weights.mean))
-        self._window = self._put(hann((size, size), dtype)) if preset.cosine_window else None
+        self._mean = put(np.array(self.weights.mean))
+        self._window = put(hann((size, size), dtype)) if preset.cosine_window else None
         label = gaussian_label((size, size), preset.sigma, dtype)
         band = label_band(label, dtype)
         if band is None:
@@ -248,16 +216,16 @@ class DeviceStep:
                 )
             band = make_band((size, size), size // 2, dtype)
         self._tables = dft.make_tables(band.shape, band.limits, dtype)
-        self._label_f = self._cp.asarray(rfft2(label, band))
-        self._penalties = self._cp.asarray(np.asarray(preset.scale_penalties, np.float64))
-        self._factors = self._cp.asarray(np.asarray(preset.scale_factors, np.float64))
+        self._label_f = cp.asarray(rfft2(label, band))
+        self._penalties = cp.asarray(np.asarray(preset.scale_penalties, np.float64))
+        self._factors = cp.asarray(np.asarray(preset.scale_factors, np.float64))
         self._channels = network.output_channels(architecture)
         elements = self._channels * size**2 if preset.lam_divisor == "elements" else 1
         self._lam = preset.lam * elements
 
-    def _make_buffers(self) -> None:
+    def _make_buffers(self, cp: Any) -> None:
         """What changes in a step: the batch's intermediate results and the targets' state."""
-        cp, dtype, size = self._cp, self.dtype, self.preset.input_size
+        dtype, size = self.dtype, self.preset.input_size
         targets, batch, d = self.targets, self.targets * self.preset.num_scales, self._channels
         bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
         widest = max(spec.c_out for _, spec in self._specs if isinstance(spec, network.Conv))
@@ -370,16 +338,6 @@ class DeviceStep:
             packed=self._packed[name], out=out,
         )  # fmt: skip
 
-    def _put(self, array: np.ndarray) -> Array:
-        return self._cp.asarray(np.ascontiguousarray(array, self.dtype))
-
-    def _set(self, array: Array, values: np.ndarray) -> None:
-        """Overwrite a device array by a host array, in this stream."""
-        if backend.is_numpy(array):  # kernels on the CPU
-            array[...] = values
-        else:
-            array.set(values, stream=self._stream)
-
     def _put_frame(self, frame: Any) -> None:
         """Bring a frame into the fixed buffer that the step reads."""
         if isinstance(frame, np.ndarray) or frame is None:
@@ -388,10 +346,10 @@ class DeviceStep:
                 self._check_shape(frame)
                 self._uploaded.synchronize()  # the last frame has left the page-locked memory
                 np.copyto(self.frame, frame)
-            self._set(self._frame, self.frame)
-            self._uploaded.record(self._stream)
+            self._queue.put(self._frame, self.frame)
+            self._uploaded.record(self._queue.stream)
             return
-        array = frame_on_device(self._cp, frame)
+        array = frame_on_device(self._queue.cp, frame)
         self._check_shape(array)
         self._frame[...] = array  # three times, a gray one
 
@@ -401,13 +359,6 @@ class DeviceStep:
                 f"DeviceStep: the frame must be {self.frame_shape} uint8, "
                 f"got {frame.shape} {frame.dtype}"
             )
-
-    def _fetch(self) -> None:
-        """Copy the results into page-locked memory, in this stream."""
-        if backend.is_numpy(self.rows.results):
-            self.results[...] = self.rows.results
-        else:
-            self.rows.results.get(stream=self._stream, out=self.results, blocking=False)
 
 
 class GrowingDeviceStep:

@@ -42,7 +42,7 @@ def test_measures_of_a_response(rng):
 
 
 def test_every_constant_of_careful():
-    """Typed from docs/loss.md; all else is `default`'s, and no other preset is ever unsure."""
+    """Typed from docs/results/loss.md; all else is `default`'s, and no other preset is ever unsure."""
     wanted = {"min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}
     careful = dataclasses.replace(get_preset("default"), name="careful", lost_after=10, **wanted)
     assert get_preset("careful") == careful

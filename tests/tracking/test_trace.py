@@ -26,7 +26,7 @@ from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import Weights, save
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "traces.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "traces.md"
 SMALL = Preset("small", input_size=45)
 BOTH = [
     SMALL,
