@@ -52,7 +52,14 @@ class OnlineFilter:
 
         Raises ValueError for another shape.
         """
-        self.check_template(template_f)
+        array_module(template_f, self.label_f)
+        channels = template_f.shape[0] if self.means is None else len(self.means[0])
+        if template_f.shape != (channels, *self.label_f.shape):
+            words = "D" if self.means is None else channels, *self.label_f.shape
+            raise ValueError(
+                f"OnlineFilter.update: template_f must be ({', '.join(map(str, words))}), "
+                f"got {template_f.shape}"
+            )
         newest = self.of_one_frame(template_f)
         if self.means is None:
             self.means = newest
@@ -84,17 +91,6 @@ class OnlineFilter:
         if self.means is None:
             raise RuntimeError("OnlineFilter: there is no filter before the first update")
         return self.means
-
-    def check_template(self, template_f: Array) -> None:
-        """Raise ValueError unless it has the label's bins and the model's channels."""
-        array_module(template_f, self.label_f)
-        channels = template_f.shape[0] if self.means is None else len(self.means[0])
-        if template_f.shape != (channels, *self.label_f.shape):
-            words = "D" if self.means is None else channels, *self.label_f.shape
-            raise ValueError(
-                f"OnlineFilter.update: template_f must be ({', '.join(map(str, words))}), "
-                f"got {template_f.shape}"
-            )
 
 
 def incremental_loss(
