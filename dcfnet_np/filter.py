@@ -108,7 +108,7 @@ def incremental_loss(
 
 
 def exact_filter(templates_f: Array, weights: Array, label_f: Array, lam: float) -> Array:
-    """The minimiser of Eq. 12 for any number of channels, in each bin the solution of a D x D system
+    """The minimiser of Eq. 12 for any number of channels: a D x D system in each bin,
 
         (sum_t beta_t phi(x_t) phi(x_t)^H + lam I) w^ = sum_t beta_t phi(x_t) y^*
 

@@ -15,7 +15,7 @@ tests/support/naive.py is the definition, and kernels/conv.cu does the same on a
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def conv2d_backward(
 
     dy = xp.ascontiguousarray(dy)
     if xp is not np and kernels.enabled() and (kh, kw) == (3, 3):
-        options = {"padding": padding, "dilation": dilation}
+        options: Any = {"padding": padding, "dilation": dilation}
         x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
         dw, db = conv_kernels.weight_gradient(dy, x, **options)
         if not input_gradient:

@@ -112,7 +112,7 @@ def test_every_packaged_network(name, frames):
 
 
 def test_redetection_is_no_learning(rng):
-    """A target comes back elsewhere: what is looked for there has a name of its own, and is found."""
+    """A target comes back elsewhere: what is looked for has a name of its own, and is found."""
     scene, boxes = make_sequence(rng, 60, 240, 180, size=(30, 26), step=(3.1, 1.7), growth=1.0)
     empty = np.median(scene, axis=0).astype(np.uint8)
     frames = [*scene[:4], empty, empty, empty, *[scene[35]] * 12]
