@@ -53,18 +53,17 @@ class OnlineFilter:
         Raises ValueError for another shape.
         """
         array_module(template_f, self.label_f)
-        channels = template_f.shape[0] if self.means is None else len(self.means[0])
-        if template_f.shape != (channels, *self.label_f.shape):
-            words = "D" if self.means is None else channels, *self.label_f.shape
+        means, bins = self.means, self.label_f.shape
+        if template_f.shape[1:] != bins or (means and len(template_f) != len(means[0])):
             raise ValueError(
-                f"OnlineFilter.update: template_f must be ({', '.join(map(str, words))}), "
-                f"got {template_f.shape}"
+                f"OnlineFilter.update: template_f must be ({len(means[0]) if means else 'D'}, "
+                f"{', '.join(map(str, bins))}), got {template_f.shape}"
             )
         newest = self.of_one_frame(template_f)
-        if self.means is None:
+        if means is None:
             self.means = newest
         else:
-            (a, b), beta = self.means, self.learning_rate
+            (a, b), beta = means, self.learning_rate
             self.means = (1 - beta) * a + beta * newest[0], (1 - beta) * b + beta * newest[1]
 
     def of_one_frame(self, template_f: Array) -> tuple[Array, Array]:
