@@ -407,7 +407,7 @@ MISTAKES = [
          "if (height, width) != self._frame_size:",
          "if height * width != self._frame_size[0] * self._frame_size[1]:"),
     ]),
-    *in_file("dcfnet_np/tracking/response.py", "test_tracker.py", [
+    *in_file("dcfnet_np/tracking/response.py", "test_tracker.py -k 'score_is or indices'", [
         ("a score is the peak, however high",
          "    if peak > 1:\n        peak = min(", "    if peak > 1e99:\n        peak = min("),
         ("a score above 1 is over the largest amplitude",
@@ -419,7 +419,7 @@ MISTAKES = [
          "row - (size if row", "row - (size - 1 if row"),
         ("columns wrap one pixel early", "if column > half else 0", "if column >= half else 0"),
     ]),
-    *in_file("dcfnet_np/tracking/response.py", "test_lost.py", [
+    *in_file("dcfnet_np/tracking/response.py", "test_lost.py -k search_places", [
         ("places from the outside in",
          'rings.argsort(kind="stable")', '(-rings).argsort(kind="stable")'),
         ("places of a frame on its side", "frame_shape[1::-1]", "frame_shape[:2]"),
@@ -427,7 +427,7 @@ MISTAKES = [
         ("places beyond the frame",
          "np.floor((np.array(frame_shape", "np.ceil((np.array(frame_shape"),
     ]),
-    *in_file("dcfnet_np/tracking/step.py", "test_tracker.py", [
+    *in_file("dcfnet_np/tracking/step.py", "test_tracker.py -k 'colour or lambda'", [
         ("a template of one colour is learned",
          "if not is_flat(extremes[i : i + 1]):", "if True:"),
         ("only the first window counts as content",
@@ -436,7 +436,7 @@ MISTAKES = [
         ("lambda is divided for all presets",
          'if preset.lam_divisor == "elements" else 1', "if preset.lam_divisor else 1"),
     ]),
-    *in_file("dcfnet_np/tracking/step.py", "test_lost.py", [
+    *in_file("dcfnet_np/tracking/step.py", "test_lost.py -k 'place or unsure'", [
         ("redetection: the highest score wins",
          "if quality.psr > found.psr:", "if quality.score > found.score:"),
         ("redetection: the last place wins", "if quality.psr > found.psr:", "if quality.psr > 0:"),
@@ -465,7 +465,7 @@ MISTAKES = [
         ("either threshold suffices",
          "score >= preset.min_score and psr >=", "score >= preset.min_score or psr >="),
     ]),
-    *in_file("dcfnet_np/tracking/target.py", "test_lost.py", [
+    *in_file("dcfnet_np/tracking/target.py", "test_lost.py -k counting", [
         ("lost one frame late",
          "return self.unsure >= self.preset.lost_after",
          "return self.unsure > self.preset.lost_after"),
@@ -479,7 +479,7 @@ MISTAKES = [
         ("lost from one unsure frame later",
          '"unsure" if unsure < lost_after', '"unsure" if unsure <= lost_after'),
     ]),
-    *in_file("dcfnet_np/tracking/target.py", "test_tracker.py", [
+    *in_file("dcfnet_np/tracking/target.py", "test_tracker.py -k 'limit'", [
         ("a size's lower limits exchanged",
          "smallest = np.maximum(preset.min_scale", "smallest = np.minimum(preset.min_scale"),
         ("a size is not limited by the frame",
@@ -490,7 +490,7 @@ MISTAKES = [
         ("the template follows the clamped size for all presets",
          'window if preset.update_crop == "window" else', "window if False else"),
     ]),
-    *in_file("dcfnet_np/presets.py", "test_lost.py", [
+    *in_file("dcfnet_np/presets.py", "test_lost.py -k careful", [
         ("careful: a lower score", "min_score=0.21", "min_score=0.2"),
         ("careful: PSR rounded up", "min_psr=7.4,", "min_psr=7.5,"),
         ("careful: lost later", "lost_after: int = 10", "lost_after: int = 12"),
@@ -511,7 +511,7 @@ MISTAKES = [
          "np.ascontiguousarray(patches[:, ::-1]) if self._reverse",
          "np.ascontiguousarray(patches[:, ::1]) if self._reverse"),
     ]),
-    *in_file("dcfnet_np/tracking/features.py", "test_tracker.py", [
+    *in_file("dcfnet_np/tracking/features.py", "test_tracker.py -k one_s_own", [
         ("features: windows are seen at the map's size",
          'getattr(maps, "cell", 1)', 'getattr(maps, "no cell", 1)'),
     ]),
