@@ -34,8 +34,7 @@ from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import Weights
-from dcfnet_np.weights import load as load_weights
+from dcfnet_np.weights import Weights, load_weights
 
 TOLERANCE = 0.01  # pixels that two ways to the same box may differ
 WARM_UP = 20  # frames before a measurement

@@ -32,7 +32,7 @@ from dcfnet_np.tracking.features import NetworkMaps
 from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import load
+from dcfnet_np.weights import load_weights
 
 SIZE, TURNS = 125, 15
 MARKS = "<!-- ladder: written by benchmarks/ladder.py --page -->", "<!-- end of ladder -->"
@@ -68,7 +68,7 @@ def im2col(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def patch_steps() -> dict[str, Steps]:
     """Steps of one patch; each group's results agree."""
-    weights, preset = load("light"), get_preset("pytorch")
+    weights, preset = load_weights("light"), get_preset("pytorch")
     p = weights.parameters
     rng = np.random.default_rng(0)
     band = label_band(gaussian_label((SIZE, SIZE), preset.sigma))
@@ -172,7 +172,7 @@ class Following:
         before = os.environ.get("DCFNET_CORES")
         os.environ["DCFNET_CORES"] = cores
         preset = dataclasses.replace(get_preset("pytorch"), **changes.pop("preset", {}))
-        plain_maps = NetworkMaps(load("light"), Device("cpu")) if plain else None
+        plain_maps = NetworkMaps(load_weights("light"), Device("cpu")) if plain else None
         self.tracker = Tracker("light", preset, "cpu", features=plain_maps, **changes)
         os.environ.pop("DCFNET_CORES") if before is None else os.environ.update(DCFNET_CORES=before)
         self.tracker.init(frames[0], box)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import datasets
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 
@@ -64,7 +64,7 @@ def absences(count: int) -> np.ndarray:
 def run(job: tuple[str, str, str, bool]) -> Frames:
     """Track a sequence: folder, name, preset, whether to cut the target out."""
     root, name, preset, cut = job
-    (sequence,) = datasets.load(root, [name])
+    (sequence,) = datasets.load_dataset(root, [name])
     absent = absences(len(sequence)) if cut else np.zeros(len(sequence), bool)
     tracker = Tracker(preset=preset, device="cpu")
     rows, before = [], 1.0
@@ -134,7 +134,7 @@ def main() -> None:
     curves = {}
     with multiprocessing.get_context("spawn").Pool(args.cores) as pool:
         for name, root in (("validation", args.validation), ("development", args.development)):
-            names = [sequence.name for sequence in datasets.load(root)]
+            names = [sequence.name for sequence in datasets.load_dataset(root)]
 
             def runs(
                 preset: str, cut: bool, root: str = root, names: list[str] = names

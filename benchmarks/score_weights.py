@@ -66,7 +66,12 @@ def main() -> None:
     parser.add_argument("--preset", nargs="+", default=["pytorch"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", default="sequences")
-    parser.add_argument("--weights", nargs="+", default=weights.names(), choices=weights.names())
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=weights.packaged_weights(),
+        choices=weights.packaged_weights(),
+    )
     args = parser.parse_args()
     if "DCFNET_DATA" not in os.environ:
         sys.exit("score_weights: set DCFNET_DATA to the folder with sequences/ or validation/")
@@ -90,7 +95,7 @@ def main() -> None:
         "scores": [],
     }
     for name in args.weights:
-        trained = weights.load(name)
+        trained = weights.load_weights(name)
         for preset in args.preset:
             for used in (trained, *(random_weights(trained, seed) for seed in SEEDS)):
                 scores = {

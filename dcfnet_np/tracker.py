@@ -20,8 +20,7 @@ from .presets import Preset, get_preset
 from .tracking.features import NetworkMaps, PlainFeatures, choose_band
 from .tracking.step import FrameStep, Observer, PlainStep
 from .tracking.target import TrackResult
-from .weights import Weights
-from .weights import load as load_weights
+from .weights import Weights, load_weights
 
 __all__ = ["MultiTracker", "TrackResult", "Tracker"]
 

@@ -27,7 +27,7 @@ def test_both_tables(ablation, tmp_path):
         scene = make_sequence(np.random.default_rng(number), 6, 96, 72, (20, 16), growth=1.03)
         write_sequence(tmp_path / f"set/grow{number}", *scene)
     file = tmp_path / "dilated.h5"
-    weights.save(
+    weights.save_weights(
         file, weights.Weights("conv1-dilation", network.initialise("conv1-dilation", seed=3))
     )
     page = tmp_path / "page.md"
@@ -57,7 +57,8 @@ def test_both_tables(ablation, tmp_path):
     digests = {row["network"]: row["weights_digest"] for row in content["networks"]}
     used = {"conv1": "conv1", "conv1-dilation": file, "conv2": "conv2"}
     assert digests == {
-        name: weights.digest(weights.load(each).parameters) for name, each in used.items()
+        name: weights.parameter_digest(weights.load_weights(each).parameters)
+        for name, each in used.items()
     }
     assert {row["network"] for row in content["scales"]} == {"conv1"}
     for row in content["networks"] + content["scales"]:

@@ -12,7 +12,7 @@ import pytest
 
 from dcfnet_np import bench, cli
 from dcfnet_np.backend import usable_cores
-from dcfnet_np.weights import load
+from dcfnet_np.weights import load_weights
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_stages_are_a_frame_of_the_tracker(rng):
     """What is timed stage by stage leaves the model that `update` leaves."""
     frames = [rng.integers(0, 256, (90, 120, 3), dtype=np.uint8) for _ in range(3)]
     rows = bench.tracking_stages(
-        frames, (40, 30, 30, 25), load("light"), "pytorch", bench.Ceilings(1e11, 1e10)
+        frames, (40, 30, 30, 25), load_weights("light"), "pytorch", bench.Ceilings(1e11, 1e10)
     )
     convolution = next(row for row in rows if row.name == "conv2")
     # half of two operations a tap, four patches

@@ -16,7 +16,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["archives", "backend", "files", "matlab", "workers", "yardstick"],
+    ["backend", "files", "support", "workers", "yardstick"],
     ["kernels"],
     ["ops"],
     ["network", "vision", "datasets"],

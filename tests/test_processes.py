@@ -30,7 +30,7 @@ from dcfnet_np.ops.fourier import make_band
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import MultiTracker, Tracker
 from dcfnet_np.train import step
-from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
+from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
 
 LONG = 240  # seconds: what takes longer hangs
 BANDED = Preset("banded", input_size=63, sigma_factor=0.2)  # a label that has a band

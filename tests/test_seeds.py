@@ -28,7 +28,7 @@ def test_means_and_ranges(seeds, tmp_path, dcfnet):
     trackers = ["released=dcfnet:light:default:input_size=47"]
     for name in ("conv1-dilation-1", "conv1-dilation-12"):
         file, seed = tmp_path / f"{name}.h5", int(name.split("-")[-1])
-        weights.save(
+        weights.save_weights(
             file, weights.Weights("conv1-dilation", network.initialise("conv1-dilation", seed=seed))
         )
         trackers.append(f"{name}=dcfnet:{file}:default:input_size=47")

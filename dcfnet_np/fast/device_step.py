@@ -29,8 +29,7 @@ from ..tracking.target import TrackResult, check_frame_shape, size_limits, state
 from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label, hann
-from ..weights import Weights
-from ..weights import load as load_weights
+from ..weights import Weights, load_weights
 from .graph import DeviceQueue, Stage, launch_stages
 
 NO_THRESHOLDS = "the kernels do not know min_score and min_psr"

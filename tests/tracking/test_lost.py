@@ -19,7 +19,8 @@ from dcfnet_np.tracking.features import Extracted
 from dcfnet_np.tracking.response import NOTHING, measure, peak_to_sidelobe, search_places
 from dcfnet_np.tracking.step import PlainStep
 from dcfnet_np.tracking.target import Target
-from dcfnet_np.vision.boxes import iou, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import iou
 
 CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
 NOWHERE = dataclasses.replace(CAREFUL, redetection=0)

@@ -22,7 +22,7 @@ from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.step import make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import Weights, save
+from dcfnet_np.weights import Weights, save_weights
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "traces.md"
 SMALL = Preset("small", input_size=45)
@@ -325,7 +325,7 @@ def test_the_shorter_run_ends_it():
 
 def test_trace_and_diff(tmp_path, frames, weights, dcfnet):
     write_images(tmp_path / "walk", frames)
-    save(tmp_path / "random.h5", weights)
+    save_weights(tmp_path / "random.h5", weights)
     walk, a, b = (tmp_path / name for name in ("walk", "a.h5", "b.h5"))
     common = ["--box", "20,10,16,12", "--weights", tmp_path / "random.h5", "--frames", "2"]
     said = f"wrote {a}: 2 frames and training values, training gradients\n"
