@@ -21,12 +21,13 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dcfnet_np import bench, network
-from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.backend import Device
 from dcfnet_np.fast import winograd
 from dcfnet_np.fast.strip import BandDft, Strip, make_kernels
 from dcfnet_np.ops import conv, lrn
 from dcfnet_np.ops.fourier import label_band, rfft2
 from dcfnet_np.presets import get_preset
+from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.tracking.features import NetworkMaps
 from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss

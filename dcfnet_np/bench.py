@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, bench_kernels, kernels, network
-from .backend import Device, current, describe, one_blas_thread, processor, usable_cores
+from .backend import Device, current
 from .fast.features import FastFeatures
 from .fast.strip import Strip, supports
 from .ops.fourier import irfft2
 from .presets import get_preset
+from .support.machine import describe_gpu, processor_name, usable_cores
+from .support.threads import one_blas_thread
 from .tracker import Tracker
 from .tracking.features import choose_band
 from .tracking.response import peak_place, peak_to_sidelobe
@@ -89,7 +91,7 @@ def machine() -> dict[str, Any]:
         if name in os.environ
     }
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": usable_cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -431,7 +433,7 @@ def run(
     }
     report |= {"device": str(device), "no_torch": reason}
     if device.kind == "cuda":
-        report["gpu"] = describe(device)
+        report["gpu"] = describe_gpu(device.index)
         report["environment"] = bench_kernels.environment(device.index)
     report["tracking"] = tracking(frames, box, weights, preset, str(device), with_torch=not reason)
     if device.kind == "cpu":

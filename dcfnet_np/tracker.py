@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .backend import Device, Turn, exclusive
+from .backend import Device
 from .fast import device_step, strip
 from .fast.features import FastFeatures
 from .fast.memory import FilterInPlace
 from .presets import Preset, get_preset
+from .support.threads import Turn, exclusive
 from .tracking.features import NetworkMaps, PlainFeatures, choose_band
 from .tracking.step import FrameStep, Observer, PlainStep
 from .tracking.target import TrackResult

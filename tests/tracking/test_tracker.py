@@ -19,8 +19,8 @@ from trackers import (
     track_sequence,
 )
 
-from dcfnet_np.backend import Cores
 from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.support.threads import Cores
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.tracking.response import peak_place, peak_to_sidelobe, score_of
 from dcfnet_np.tracking.target import Target
