@@ -30,7 +30,7 @@ from gpu_kernels import saving
 from dcfnet_np import backend, network
 from dcfnet_np.bench import made_up_frames
 from dcfnet_np.bench_kernels import Ceiling, environment, measure_ceiling, tracking_times
-from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.windows import gaussian_label

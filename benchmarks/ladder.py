@@ -20,13 +20,16 @@ import page
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from dcfnet_np import bench, extractor, network, tiled
+from dcfnet_np import bench, network
 from dcfnet_np.backend import Device
-from dcfnet_np.ops import conv, lrn, winograd
+from dcfnet_np.fast import winograd
+from dcfnet_np.fast.strip import BandDft, Strip, make_kernels
+from dcfnet_np.ops import conv, lrn
 from dcfnet_np.ops.fourier import label_band, rfft2
 from dcfnet_np.presets import get_preset
 from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracking.features import NetworkMaps
 from dcfnet_np.train.fast_step import FastPair
 from dcfnet_np.train.plain_step import PairImages, make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
@@ -74,10 +77,10 @@ def patch_steps() -> dict[str, Steps]:
     assert band is not None
     vector = np.hanning(SIZE).astype(np.float32)
     window = np.outer(vector, vector)
-    dft = tiled.BandDft(band, (SIZE, SIZE), (vector, vector))
+    dft = BandDft(band, (SIZE, SIZE), (vector, vector))
     # as the tracker's
-    strips = [tiled.Strip("light", dft, (SIZE, SIZE), part) for part in ((0, 62), (62, SIZE))]
-    kernels = tiled.make_kernels(p, "light")
+    strips = [Strip("light", dft, (SIZE, SIZE), part) for part in ((0, 62), (62, SIZE))]
+    kernels = make_kernels(p, "light")
     spectra = np.empty((2, 32, *band.spectrum_shape), np.complex64)
     image = rng.uniform(-100, 100, (1, 3, SIZE, SIZE)).astype(np.float32)
     rows = np.ascontiguousarray(image[0].transpose(1, 0, 2))
@@ -131,7 +134,7 @@ def patch_steps() -> dict[str, Steps]:
         "ReLU, convolution 32 to 32": {
             "im2col, nine copies": lambda: im2col(np.maximum(first, 0), *second),
             "three copies (ops.conv)": lambda: conv.conv2d_forward(np.maximum(first, 0), *second),
-            "Winograd (ops.winograd)": lambda: winograd.conv2d_forward(
+            "Winograd (fast.winograd)": lambda: winograd.conv2d_forward(
                 np.maximum(first[0], 0), *second
             ),
             "Winograd, memory kept (tiled)": strip_second,
@@ -171,10 +174,8 @@ class Following:
         before = os.environ.get("DCFNET_CORES")
         os.environ["DCFNET_CORES"] = cores
         preset = dataclasses.replace(get_preset("pytorch"), **changes.pop("preset", {}))
-        self.tracker = Tracker("light", preset, "cpu", **changes)
-        if plain:
-            t = self.tracker
-            t._extract = extractor.Extractor(t.weights, preset, t.band, Device("cpu"))
+        plain_maps = NetworkMaps(load_weights("light"), Device("cpu")) if plain else None
+        self.tracker = Tracker("light", preset, "cpu", features=plain_maps, **changes)
         os.environ.pop("DCFNET_CORES") if before is None else os.environ.update(DCFNET_CORES=before)
         self.tracker.init(frames[0], box)
         self.frames, self.next = frames, 1
@@ -209,7 +210,7 @@ def pair_steps() -> Steps:
         pair_gradients(pair_loss(images, parameters, "conv1", objective)[1])
 
     def fast() -> None:
-        pair.gradients(images, tiled.make_kernels(parameters, "conv1"), 1.0)
+        pair.gradients(images, make_kernels(parameters, "conv1"), 1.0)
 
     full = objective._replace(band=None, label_f=rfft2(objective.label))
     return {

@@ -1,4 +1,4 @@
-"""How well peak, PSR and APCE tell that the target is gone, and what the preset `careful` does
+"""How well peak and PSR tell that the target is gone, and what the preset `careful` does
 about it.
 
     python benchmarks/loss_roc.py VALIDATION_DIR DEVELOPMENT_DIR [--json FILE] [--plot FILE.svg]
@@ -22,7 +22,7 @@ from dcfnet_np import datasets
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 
-MEASURES = ("score", "psr", "apce")
+MEASURES = ("score", "psr")
 STATES = ("tracking", "unsure", "lost")
 FALSE_ALARMS = 0.005  # of the frames in which the box is right: what a threshold may cost
 THRESHOLDS = np.linspace(0, 1, 21)  # of overlap, OTB's
@@ -74,11 +74,9 @@ def run(job: tuple[str, str, str, bool]) -> Frames:
         result = tracker.update(cut_out(frame, box) if absent[index] else frame)
         overlap = float(iou(result.box, box))
         before = before if absent[index] else overlap
-        rows.append(
-            [before, overlap, result.score, result.psr, result.apce, STATES.index(result.state)]
-        )
+        rows.append([before, overlap, result.score, result.psr, STATES.index(result.state)])
     table = np.array(rows)
-    return Frames(absent[1:], table[:, 0], table[:, 1], table[:, 2:5], table[:, 5])
+    return Frames(absent[1:], table[:, 0], table[:, 1], table[:, 2:4], table[:, 4])
 
 
 def join(runs: Sequence[Frames]) -> Frames:
@@ -104,7 +102,7 @@ def area(good: np.ndarray, bad: np.ndarray) -> float:
 def success(runs: Sequence[Frames]) -> float:
     """OTB's AUC over the frames with the target, the first left out, mean over sequences.
 
-    Only for runs in which the target is cut out: whole sequences are scored by options.py alone.
+    Only for runs in which the target is cut out: whole sequences are scored elsewhere.
     """
     overlaps = [frames.overlap[~frames.absent] for frames in runs]
     return float(np.mean([(overlap[:, None] > THRESHOLDS).mean() for overlap in overlaps]))
@@ -195,7 +193,7 @@ def plot(curves: dict[str, Frames], thresholds: dict[str, float], path: Path) ->
                 np.searchsorted(good, at) / len(good),
                 np.searchsorted(bad, at) / len(bad),
             )
-            label = {"score": "peak", "psr": "PSR", "apce": "APCE"}[measure]
+            label = {"score": "peak", "psr": "PSR"}[measure]
             (line,) = axis.plot(alarms, noticed, label=f"{label}, area {area(good, bad):.3f}")
             threshold = thresholds[measure]
             axis.plot(

@@ -7,7 +7,7 @@ model card.
 Tracks every sequence of $DCFNET_DATA/<set> once, from its first box, and prints the OTB success AUC
 (21 thresholds, mean over sequences).  Random weights are those that training starts from: He's
 times `initial_scale`, seeds 0 to 4. On a GPU `DeviceStep` tracks, which gives the boxes of
-`Tracker` (tests/test_device_tracker.py)."""
+`Tracker` (tests/fast/test_device_step.py)."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ import numpy as np
 import dcfnet_np
 from dcfnet_np import network, weights
 from dcfnet_np.backend import select_device
-from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.support.machine import describe_gpu
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dcfnet_np import bench
-from dcfnet_np.multi_tracker import MultiTracker
-from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracker import MultiTracker, Tracker
 
 TARGETS = (1, 2, 4, 8, 16, 32, 64)
 ALONE = 8  # single trackers that are run; more of them would cost the same each

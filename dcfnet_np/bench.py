@@ -16,14 +16,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import __version__, bench_kernels, kernels, network, tiled
+from . import __version__, bench_kernels, kernels, network
 from .backend import Device, current
-from .extractor import FastExtractor
+from .fast.features import FastFeatures
+from .fast.strip import Strip, supports
 from .ops.fourier import irfft2
 from .presets import get_preset
 from .support.machine import describe_gpu, processor_name, usable_cores
 from .support.threads import one_blas_thread
-from .tracker import Tracker, peak_to_sidelobe
+from .tracker import Tracker
+from .tracking.features import choose_band
+from .tracking.response import peak_place, peak_to_sidelobe
 from .train.config import Config
 from .train.device_step import DeviceSteps
 from .train.fast_step import FastSteps
@@ -199,17 +202,21 @@ def tracking_stages(
     Their sum is more than half of a frame on two cores, where stages of two strips run at the same
     time."""
     preset = get_preset(preset_name)
-    tracker = Tracker(weights, preset, "cpu")
-    tracker.init(frames[0], box)
-    tracker.update(frames[1])
-    extract, target = tracker._extract, tracker._target
-    if not isinstance(extract, FastExtractor) or target is None or tracker.band is None:
+    band = choose_band(preset, Device("cpu"))
+    if band is None or not supports(weights.architecture):
         raise ValueError(
             f"bench: stages are those of the fast path, which {weights.architecture} does not take"
         )
+    seen: dict[str, dict[str, Any]] = {}
+    tracker = Tracker(
+        weights, preset, "cpu", observer=lambda name, values: seen.update({name: values})
+    )
+    tracker.init(frames[0], box)
+    tracker.update(frames[1])
     size, scales = preset.input_size, preset.num_scales
-    model, centre, windows = target.filter, target.centre, target.windows(preset.window_factors)
-    inverse = tracker._memory[0].inverse
+    extract = FastFeatures(weights, preset, band, scales)
+    model, windows = seen["model"]["filter"], seen["search"]["windows"]
+    centre = seen["search"]["centres"][0]
     seconds: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[..., Any], *args: Any) -> Any:
@@ -218,7 +225,7 @@ def tracking_stages(
         seconds[name][-1] += time.perf_counter() - began
         return result
 
-    strips = extract._strips
+    strips = extract.strips
     names = [
         "crop",
         "conv1",
@@ -233,26 +240,26 @@ def tracking_stages(
                 times.append(0.0)
             for patches in (windows, windows[:1]):  # detection, then learning
                 down, across = timed("crop", window_taps, frame.shape, centre, patches, size)
-                for s, (strip, crop) in enumerate(zip(strips, extract._croppers)):
+                for s, (strip, crop) in enumerate(zip(strips, extract.croppers)):
                     for number in range(len(patches)):
                         pixels = timed("crop", crop, frame, down, across, number)
-                        timed("conv1", strip.read, pixels, extract._mean)
-                        timed("conv1", strip.first_convolution, extract._kernels)
+                        timed("conv1", strip.read, pixels, extract.mean)
+                        timed("conv1", strip.first_convolution, extract.kernels)
                         for layer in range(len(strip.m)):
                             timed(f"relu{layer + 2}", strip.relu, layer)
-                            timed(f"conv{layer + 2}", strip.convolution, layer, extract._kernels)
+                            timed(f"conv{layer + 2}", strip.convolution, layer, extract.kernels)
                         timed("LRN", strip.normalise)
-                        timed("transform", strip.transform, extract._spectra[s, number])
+                        timed("transform", strip.transform, extract.spectra[s, number])
                 spectra = timed("transform", extract.join, len(patches))
                 if len(patches) == scales:
                     response_f = timed("response", model.response_f, spectra)
-                    maps = timed("inverse", irfft2, response_f, (size, size), tracker.band, inverse)
+                    maps = timed("inverse", irfft2, response_f, (size, size), band)
                     timed("peak", maps.max, (1, 2))
-                    timed("peak", tracker._peak, maps[0])
-                    timed("peak", peak_to_sidelobe, maps[0], 5, tracker._memory[0].doubles)
+                    timed("peak", peak_place, maps[0], preset)
+                    timed("peak", peak_to_sidelobe, maps[0])
                 else:
                     timed("update", model.update, spectra[0])
-    costs = _costs(weights, size, scales, strips, tracker.band.spectrum_shape)
+    costs = _costs(weights, size, scales, strips, band.spectrum_shape)
     rows = []
     for name, times in seconds.items():
         flops, moved = costs[name]
@@ -262,7 +269,7 @@ def tracking_stages(
 
 
 def _costs(
-    weights: Weights, size: int, scales: int, strips: Sequence[tiled.Strip], bins: tuple[int, int]
+    weights: Weights, size: int, scales: int, strips: Sequence[Strip], bins: tuple[int, int]
 ) -> dict[str, tuple[float, float]]:
     """(operations, bytes) of each stage in a frame, as the plain definition has them, each array
     read and written once.

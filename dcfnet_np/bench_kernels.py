@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, kernels, network
-from .device_tracker import DeviceStep, Stage
+from .fast.device_step import DeviceStep, Stage
 from .kernels import conv_tf32
 from .ops.fourier import label_band
 from .presets import Preset, get_preset
@@ -277,10 +277,10 @@ def tracking_times(cp: Any, step: DeviceStep, ceiling: Ceiling) -> dict[str, Any
     `stage_times`.
     """
     cp.cuda.Device().synchronize()
-    before = [array.copy() for array in step._targets]
+    before = [array.copy() for array in step.rows]
 
     def back() -> None:  # so many moves would carry the targets away
-        for array, value in zip(step._targets, before):
+        for array, value in zip(step.rows, before):
             array[...] = value
 
     costs = tracking_costs(step.weights.architecture, step.preset, step.targets)

@@ -233,9 +233,15 @@ def test_weights_far_too_large(rng):
 def test_a_response_that_is_not_finite_moves_nothing(rng):
     """Nor does it get out."""
     frames = make_frames(rng, 2)
-    tracker = Tracker(hard_input.untrained(), hard_input.PRESETS["tiny"], "cpu")
+    told = {}
+    tracker = Tracker(
+        hard_input.untrained(),
+        hard_input.PRESETS["tiny"],
+        "cpu",
+        observer=lambda name, values: told.update(values),
+    )
     tracker.init(frames[0], (20, 10, 16, 12))
-    tracker._target.filter.numerator[0, 0, 1] = np.nan
+    told["filter"].means[0][0, 0, 1] = np.nan
     result = tracker.update(frames[1], response=True)
     assert result.box == (20, 10, 16, 12) and not result.ok and not result.response.any()
     hard_input.good_result(result, frames[0].shape, True)

@@ -122,7 +122,7 @@ def test_the_sanitizer_sees_tests_of_every_kernel():
         f"kernels/test_kernels_{name}"
         for name in ("conv", "tf32", "lrn", "dft", "dcf", "crop", "peak")
     ]
-    for file in (*files, "train/test_device_step"):
+    for file in (*files, "train/test_train_device_step"):
         assert f"tests/{file}.py::" in done.stdout, file
 
 

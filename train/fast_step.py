@@ -1,6 +1,6 @@
 """The steps of `plain_step`, faster on a CPU: the loss and the gradients of a pair on one core.
 
-The network and the transforms are those of `tiled.Strip`, the filter and its gradients the
+The network and the transforms are those of `Strip`, the filter and its gradients the
 equations of `ops.dcf`.
 """
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from dcfnet_np import network, tiled
+from dcfnet_np import network
+from dcfnet_np.fast.strip import BandDft, Kernels, Strip, make_kernels, supports
 from dcfnet_np.ops import dcf
-from dcfnet_np.ops.fourier import irfft2, make_inverse_work, rfft2
+from dcfnet_np.ops.fourier import irfft2, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.plain_step import Objective, PlainSteps, map_label
@@ -34,26 +35,25 @@ class FastPair:
         self._objective, self._band = objective, band
         windowed = objective.window is not None
         height, width = (np.hanning(n) if windowed else np.ones(n) for n in band.shape)
-        dft = tiled.BandDft(band, size, (height, width))
+        dft = BandDft(band, size, (height, width))
         self._strips = [
-            tiled.Strip(architecture, dft, size, dtype=dtype, backward=True) for _ in range(2)
+            Strip(architecture, dft, size, dtype=dtype, backward=True) for _ in range(2)
         ]
         channels = network.output_channels(architecture)
         self._spectra = np.empty((2, 1, channels, *band.spectrum_shape), objective.label_f.dtype)
-        self._inverse = make_inverse_work(band, (1,), dtype)
         self._names = [
             name for name, spec in network.layers(architecture) if isinstance(spec, network.Conv)
         ]
         self._no_mean = np.zeros((1, 1), dtype)
 
-    def loss(self, images: np.ndarray, kernels: tiled.Kernels) -> float:
+    def loss(self, images: np.ndarray, kernels: Kernels) -> float:
         """Eqs. 2-4 for images (2, C, H, W): the template and its search, the mean taken off."""
         return self._forward(images, kernels)[0]
 
     def gradients(
         self,
         images: np.ndarray,
-        kernels: tiled.Kernels,
+        kernels: Kernels,
         share: float,
         label: np.ndarray | None = None,
         limit: float = math.inf,
@@ -86,16 +86,16 @@ class FastPair:
         return loss, named
 
     def _forward(
-        self, images: np.ndarray, kernels: tiled.Kernels, label: np.ndarray | None = None
+        self, images: np.ndarray, kernels: Kernels, label: np.ndarray | None = None
     ) -> tuple[float, Any, Any, Any, Any]:
         for strip, image, spectrum in zip(self._strips, images, self._spectra):
             strip.forward(image.transpose(1, 0, 2), self._no_mean, kernels, spectrum[0])
         template_f, search_f = self._spectra
         energy = dcf.template_energy(template_f, self._objective.lam)
-        # Eq. 2, with the energy kept for the backward pass
-        filter_f = template_f * (self._objective.label_f.conj() / energy)
+        label_f, lam = self._objective.label_f, self._objective.lam
+        filter_f = dcf.learn_filter(template_f, label_f, lam, energy)  # Eq. 2
         response_f = dcf.correlate(filter_f, search_f)
-        response = irfft2(response_f, self._band.shape, self._band, self._inverse)  # Eq. 3
+        response = irfft2(response_f, self._band.shape, self._band)  # Eq. 3
         wanted = self._objective.label if label is None else label
         loss, loss_cache = response_loss_forward(response, wanted)
         return loss, loss_cache, energy, filter_f, response_f
@@ -114,7 +114,7 @@ class FastSteps(PlainSteps):
     @staticmethod
     def reaches(config: Config, size: int) -> bool:
         """Whether it can do these crops: not without a band, nor for dilated networks."""
-        return tiled.supports(config.arch) and map_label(config, size, np.float32)[1] is not None
+        return supports(config.arch) and map_label(config, size, np.float32)[1] is not None
 
     @contextmanager
     def pair(self, objective: Objective) -> Iterator[FastPair]:
@@ -129,17 +129,17 @@ class FastSteps(PlainSteps):
         finally:
             free.put(pair)
 
-    def _form(self, parameters: network.Parameters) -> tiled.Kernels:
-        return tiled.make_kernels(parameters, self.config.arch)
+    def _form(self, parameters: network.Parameters) -> Kernels:
+        return make_kernels(parameters, self.config.arch)
 
-    def _loss(self, images: np.ndarray, form: tiled.Kernels, objective: Objective) -> float:
+    def _loss(self, images: np.ndarray, form: Kernels, objective: Objective) -> float:
         with self.pair(objective) as pair:
             return pair.loss(images, form)
 
     def _gradients(
         self,
         images: np.ndarray,
-        form: tiled.Kernels,
+        form: Kernels,
         objective: Objective,
         label: np.ndarray | None,
         share: float,

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from ..follow import follow
-from ..multi_tracker import MultiTracker
 from ..support.files import WriteError, make_folder, replacing
+from ..tracker import MultiTracker
 from ..vision.box_files import BoxWriter
 from ..vision.draw import contact_sheet
 from ..vision.read_ahead import ReadAhead, WriteBehind

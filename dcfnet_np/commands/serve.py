@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from ..multi_tracker import MultiTracker
+from ..tracker import MultiTracker
 from . import common
 
 NEEDED = ("starlette", "uvicorn", "websockets")

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from ..follow import Painter, Step, Summary, follow
-from ..multi_tracker import MultiTracker
 from ..support.errors import Failed
 from ..support.files import WriteError
+from ..tracker import MultiTracker
 from ..vision.box_files import BoxWriter, read_boxes
 from ..vision.boxes import check_box
 from ..vision.read_ahead import ReadAhead, WriteBehind

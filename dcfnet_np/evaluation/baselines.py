@@ -7,13 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..extractor import Extracted, extremes_of_windows
-from ..ops.fourier import rfft2
-from ..presets import Preset, get_preset
+from ..presets import Preset
 from ..tracker import Tracker
 from ..vision.boxes import Box
-from ..vision.crop import crop_patches
-from ..vision.windows import hann
 
 CONTRIB = ("csrt", "kcf", "mosse")
 OPENCV = (*CONTRIB, "mil", "nano", "vit")
@@ -103,45 +99,31 @@ def find_opencv(kind: str, model: str = "") -> Callable[[], Any]:
 
 # Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the
 # number of elements; scale search and window of the released code.  HOG maps have 63 cells of 4
-# pixels, so a window is seen at 252 pixels.
-_RELEASED = dataclasses.replace(
-    get_preset("pytorch"), swapped_clamp=False, padding=1.5, lam_divisor="elements"
+# pixels, so a window is seen at 252 pixels.  Frozen: no other preset moves them.
+HOG_PRESET = Preset(
+    "hog-dcf", input_size=63, padding=1.5, sigma_factor=0.1, lam=1e-4, lam_divisor="elements",
+    learning_rate=0.02, num_scales=3, scale_step=1.0275, scale_penalty=0.9925,
+    update_rule="averages", update_crop="clamped",
+)  # fmt: skip
+GRAY_PRESET = dataclasses.replace(
+    HOG_PRESET, name="gray-dcf", input_size=125, sigma_factor=0.2, learning_rate=0.075
 )
-HOG_PRESET = dataclasses.replace(
-    _RELEASED, name="hog-dcf", input_size=63, sigma_factor=0.1, learning_rate=0.02
-)
-GRAY_PRESET = dataclasses.replace(_RELEASED, name="gray-dcf", sigma_factor=0.2, learning_rate=0.075)
 FEATURES = {"hog-dcf": HOG_PRESET, "gray-dcf": GRAY_PRESET}
 
 
 def make_feature_tracker(kind: str) -> Tracker:
     """`Tracker` on hand-made features: "hog-dcf" or "gray-dcf"."""
-    if kind == "hog-dcf":
-        return FeatureTracker(fhog, HOG_PRESET, cell=4)
-    return FeatureTracker(gray, GRAY_PRESET)
+    features = Hog() if kind == "hog-dcf" else gray
+    return Tracker(preset=FEATURES[kind], device="cpu", features=features)
 
 
-class FeatureTracker(Tracker):
-    """`Tracker` with hand-made features in the network's place: what do learnt features add?
+class Hog:
+    """`fhog` as the features of a `Tracker`."""
 
-    features: (S, 3, N, N) patches, BGR, 0..255 -> (S, D, N // cell, N // cell) float32.
-    preset: its input_size is that of the map; windows are seen at `cell` times as many pixels.
-    """
+    cell = 4
 
-    def __init__(
-        self, features: Callable[[np.ndarray], np.ndarray], preset: Preset, cell: int = 1
-    ) -> None:
-        super().__init__(weights="light", preset=preset, device="cpu")  # the weights are not used
-        self._settings = {"features": features, "preset": preset, "cell": cell}  # of a copy
-        window = hann((preset.input_size, preset.input_size))
-
-        def extract(frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
-            size = preset.input_size * cell
-            patches = crop_patches(frame, centres, windows, size, rounded=preset.rounded_crop)
-            extremes = extremes_of_windows(patches, frame.shape, centres, windows)
-            return Extracted(rfft2(features(patches) * window, self.band), extremes)
-
-        self._extract = extract
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        return fhog(patches, self.cell)
 
 
 def gray(patches: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import weights
-from ..presets import get_preset, join, split
+from ..presets import get_preset, join_preset_text, split_preset_text
 from ..tracker import Tracker
 from ..vision.boxes import Box
 from . import baselines
@@ -79,7 +79,9 @@ def parse_tracker(
         label = kind
     else:
         label = re.sub(r"[^\w.-]", "-", "-".join([kind, *map(_stem, words)]))
-        preset = join(*split(preset))  # not the name of a file, which may change
+        preset = join_preset_text(
+            *split_preset_text(preset)
+        )  # not the name of a file, which may change
     # a later run, or another machine, may have another working folder
     if model and Path(model).exists():
         model = str(Path(model).resolve())

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import __version__, datasets, weights
-from ..presets import PRESETS, get_preset, join, parse_field, split
+from ..presets import PRESETS, get_preset, join_preset_text, parse_field, split_preset_text
 from ..support.files import check_output, make_folder, only_writer, replacing
 from ..support.workers import worker_pool
 from .protocols import even_segments, is_annotated, run_and_score
@@ -184,7 +184,10 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         self, config: SearchConfig, sequences: Sequence[datasets.Sequence], out: Path
     ) -> None:
         self.config, self.sequences, self.out = config, list(sequences), out
-        self.base, self.text = get_preset(config.preset), join(*split(config.preset))
+        self.base, self.text = (
+            get_preset(config.preset),
+            join_preset_text(*split_preset_text(config.preset)),
+        )
         self.space = parse_search_space(config.search, config.preset)
         used = {name: weights.load_weights(name).parameters for name in config.weights}
         make_tracker(self._spec(config.weights[0], {}))  # for what is wrong with the device
@@ -304,7 +307,9 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
 
     def _spec(self, name: str, fields: dict[str, Any]) -> TrackerSpec:
         label = re.sub(r"[^\w-]", "-", name)
-        return TrackerSpec(label, "dcfnet", name, join(self.text, fields), self.config.device)
+        return TrackerSpec(
+            label, "dcfnet", name, join_preset_text(self.text, fields), self.config.device
+        )
 
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
         """All runs of a trial: weights, then sequences, then their runs."""
@@ -315,7 +320,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         """best.json and trials.csv."""
         trials, best = self.trials(), self.best()
         base = trials[0]
-        root, fields = split(join(self.text, best.fields))
+        root, fields = split_preset_text(join_preset_text(self.text, best.fields))
         plain = vars(PRESETS[root])
         mean, error = paired_difference(base, best)
         by_weights = _base_and_best(self.config.weights, base, best, axis=1)

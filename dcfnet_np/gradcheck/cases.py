@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import network, tiled
+from .. import network
 from ..backend import Array, Device, cupy, select_device
-from ..ops import conv, dcf, fourier, loss, lrn, relu, winograd
+from ..fast import winograd
+from ..fast.strip import BandDft, Kernels, Strip, make_kernels
+from ..ops import conv, dcf, fourier, loss, lrn, relu
 from . import equations
 from .checker import Sweep, check, sweep
 from .pair import (
@@ -97,16 +99,16 @@ def _one_strip(
     image, mean = place.normal(rng, 3, *shape), place.normal(rng, 3, 1)
     windows = place(rng.uniform(0.5, 1.5, size[0])), place(rng.uniform(0.5, 1.5, size[1]))
     band = fourier.make_band(size, (2, 3), place.precision)
-    transform = tiled.BandDft(band, shape, windows)
-    strip = tiled.Strip(architecture, transform, shape, rows, place.precision, backward=True)
+    transform = BandDft(band, shape, windows)
+    strip = Strip(architecture, transform, shape, rows, place.precision, backward=True)
     spectrum = np.empty((5, *band.spectrum_shape), np.complex128)
 
-    def forward(*values: Array) -> tuple[Array, tiled.Kernels]:
-        kernels = tiled.make_kernels(dict(zip(shapes, values)), architecture)
+    def forward(*values: Array) -> tuple[Array, Kernels]:
+        kernels = make_kernels(dict(zip(shapes, values)), architecture)
         strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
         return fourier.irfft2(spectrum, size, band), kernels
 
-    def backward(dy: Array, kernels: tiled.Kernels) -> list[Array]:
+    def backward(dy: Array, kernels: Kernels) -> list[Array]:
         strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
         gradients = strip.backward(fourier.rfft2(dy, band), kernels)
         return [gradient for pair in gradients for gradient in pair]

@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import filter as filter_module
-from .. import network, ops, tiled
+from .. import network, ops
 from ..backend import Array
+from ..fast import strip, winograd
 from .cases import CASES, run
 from .checker import check
 
@@ -43,25 +44,21 @@ NOT_MUTATED = {"array_module", "is_numpy"}
 GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition is not run on a CPU
 
 UNKNOWN_LENGTH = re.compile(r"(\.reshape\((?:[^()]|\([^()]*\))*)-2")  # a -1 of reshape, one less
-EXACT, UPDATE = "filter.exact_filter", "filter.OnlineFilter.update"
-SPLIT, STRIP, BLOCKS = "ops.fourier.split_parts", "tiled.Strip.backward", "ops.conv._blocks"
+EXACT = "filter.exact_filter"
+SPLIT, STRIP, BLOCKS = "ops.fourier.split_parts", "fast.strip.Strip.backward", "ops.conv._blocks"
 # (function, part of a line of its code, what stands there in the mutant, or "*" for any change of
 # that line, why no check can tell the two apart)
 EQUIVALENT: list[tuple[str, str, str, str]] = [
     (EXACT, "swapaxes(-1, -2)", "swapaxes(-1, 2)", "the matrix has four axes, so -2 is 2"),
     (EXACT, "swapaxes(-1, -2)", "swapaxes(-2, -1)", "the order of two exchanged axes is nothing"),
     (EXACT, "[..., 0]", "[..., -1]", "that axis has length 1, so the last index is the first"),
-    (UPDATE, "real if self.rule == 'ratio' else ", "", "a real in a complex array is the same"),
-    (UPDATE, "None or self", "None and self", "both are set in one line"),
-    (UPDATE, " if self.numerator is None else len(self.numerator)", "",
-     "every case has one number of channels; tests/test_dcf.py gives another, which is refused"),
-    (UPDATE, "count = 'D' if self.numerator is None else channels", "*", "for an error line alone"),
-    ("filter.OnlineFilter.response_f", ":0]", ":-1]", "one window less is never as many"),
+    ("ops.dcf.learn_filter", "template_energy(template_f, lam) if energy is None else energy",
+     "template_energy(template_f, lam)", "what is given is the same energy"),
     (STRIP, "[:, 1:]", "[:, :]", "the column before the first tile is zero"),
     (STRIP, "[:, 1:]", "[:, 0:]", "the column before the first tile is zero"),
     (SPLIT, "0, :] = 0", "0, :] = 1", "it is multiplied with the sine of zero"),
     (SPLIT, "0, :] = 0", "0, :] = -1", "it is multiplied with the sine of zero"),
-    ("ops.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*",
+    ("fast.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*",
      "these two places lie beyond all tiles and are never read; zero keeps them from growing"),
     (BLOCKS, "step = 1 if xp is np else max(n, 1)", "*",
      "how many images at a time: the sums are the same, and what follows `else` is for a GPU"),
@@ -340,12 +337,12 @@ def survivors(
 def targets() -> dict[str, Function]:
     """What is mutated of this library.
 
-    Every backward pass, adjoint and update in `ops`, `network`, `tiled` and `filter`, every
+    Every backward pass, adjoint and update in `ops`, `network`, `fast` and `filter`, every
     function of `ops` and `filter` whose docstring names an equation, and whatever these call there.
     """
     names = [info.name for info in pkgutil.iter_modules(ops.__path__)]
     modules = [importlib.import_module(f"{ops.__name__}.{name}") for name in names]
-    modules += [network, filter_module, tiled]
+    modules += [network, filter_module, strip, winograd]
     own = {module.__name__ for module in modules}
     queue: list[Function] = []
     for module in modules:

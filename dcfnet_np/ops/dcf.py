@@ -5,7 +5,7 @@
     search          phi(z)          (N, D, H, W)                 features of the detection branch
     label           y               (H, W)                       Gaussian, its peak rolled to (0, 0)
     filter_f        w^              (N, D, bins)                 learned filter
-    response        g               (N, H, W)                    its peak is where the target moved to
+    response        g               (N, H, W)                    its peak is where it moved to
     energy          sum phi^ phi^*  (N, 1, bins), real           of the template, lambda included
 
 A name that ends in `_f` is a half spectrum, "bins" its two axes: (H, W//2 + 1), or a `Band`'s.
@@ -33,7 +33,7 @@ class DcfCache(NamedTuple):
 
 
 def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Array:
-    """Eq. 1: || sum_l w^l * phi^l(x) - y ||^2 + lam sum_l ||w^l||^2, by pixels; * is circular correlation.
+    """Eq. 1: || sum_l w^l * phi^l(x) - y ||^2 + lam sum_l ||w^l||^2, by pixels; * correlates.
 
     filter_f: (N, D, H, W//2 + 1), full spectrum; template: (N, D, H, W); label: (H, W).  Returns
     (N,).  It serves to prove that Eq. 2 minimises it.
@@ -44,33 +44,25 @@ def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Ar
     return ((response - label) ** 2).sum((1, 2)) + lam * (w**2).sum((1, 2, 3))
 
 
-def template_energy(
-    template_f: Array, lam: float, work: Array | None = None, out: Array | None = None
+def template_energy(template_f: Array, lam: float) -> Array:
+    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10: (N, 1, bins)."""
+    energy = (template_f.conj() * template_f).real.sum(1, keepdims=True)
+    return energy + energy.dtype.type(lam)
+
+
+def learn_filter(
+    template_f: Array, label_f: Array, lam: float, energy: Array | None = None
 ) -> Array:
-    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  (N, D, bins) -> (N,
-    1, bins), real.
+    """Eq. 2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns (N, D, bins).
 
-    For a caller that wants no new arrays: work, like template_f, and out, like the result.
+    energy: `template_energy`, where the caller has it already.
     """
-    xp = array_module(template_f)
-    product = xp.conj(template_f, out=work)
-    product *= template_f
-    energy = product.real.sum(1, keepdims=True, out=out)
-    energy += energy.dtype.type(lam)
-    return energy
-
-
-def learn_filter(template_f: Array, label_f: Array, lam: float) -> Array:
-    """Eq. 2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns filter_f: (N, D,
-    bins).
-    """
-    return template_f * (label_f.conj() / template_energy(template_f, lam))
+    energy = template_energy(template_f, lam) if energy is None else energy
+    return template_f * (label_f.conj() / energy)
 
 
 def correlate(filter_f: Array, search_f: Array) -> Array:
-    """The sum of Eq. 3, still in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns
-    response_f: (N, bins).
-    """
+    """The sum of Eq. 3 in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns (N, bins)."""
     return (filter_f.conj() * search_f).sum(1)
 
 
@@ -95,9 +87,8 @@ def dcf_forward(
     array_module(template, search, label_f)
     shape = template.shape[-2:]
     if template.ndim != 4 or search.shape != template.shape:
-        raise ValueError(
-            f"dcf_forward: template and search must both be (N, D, H, W), got {template.shape} and {search.shape}"
-        )
+        got = f"{template.shape} and {search.shape}"
+        raise ValueError(f"dcf_forward: template and search must both be (N, D, H, W), got {got}")
     bins = (shape[0], shape[1] // 2 + 1) if band is None else band.spectrum_shape
     if label_f.shape != bins:
         raise ValueError(
@@ -108,8 +99,7 @@ def dcf_forward(
     template_f = rfft2(template, band)
     search_f = rfft2(search, band)
     energy = template_energy(template_f, lam)
-    # Eq. 2, with the energy kept for the backward pass
-    filter_f = template_f * (label_f.conj() / energy)
+    filter_f = learn_filter(template_f, label_f, lam, energy)  # Eq. 2
     response_f = correlate(filter_f, search_f)
     response = irfft2(response_f, shape, band)  # Eq. 3
     return response, DcfCache(
@@ -126,8 +116,8 @@ def dcf_backward(dresponse: Array, cache: DcfCache) -> tuple[Array, Array]:
     array_module(dresponse, template_f)
     if dresponse.shape != (len(template_f), *shape):
         raise ValueError(
-            f"dcf_backward: dresponse must have the shape of the response, {(len(template_f), *shape)}, "
-            f"got {dresponse.shape}"
+            "dcf_backward: dresponse must have the shape of the response, "
+            f"{(len(template_f), *shape)}, got {dresponse.shape}"
         )
     dresponse_f = rfft2(dresponse, band)  # Eq. 6
     dsearch = to_image(search_gradient_f(dresponse_f, filter_f), shape, band)
@@ -157,8 +147,9 @@ def template_gradient_f(
     response_f: Array,
     energy: Array,
 ) -> Array:
-    """Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / (sum_k phi^k(x) phi^k(x)^*
-    + lambda).
+    """Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / energy.
+
+    energy = sum_k phi^k(x) phi^k(x)^* + lambda, see `template_energy`.
 
     g^* here is the conjugate of the whole response, summed over all channels (the 2023 journal
     version puts one channel's own product in its place, which is right for D = 1 only).  Returns
@@ -171,7 +162,8 @@ def template_conj_gradient_f(
     dresponse_f: Array, template_f: Array, response_f: Array, energy: Array
 ) -> Array:
     """Eq. 10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / (sum_k phi^k(x) phi^k(x)^* + lambda).
-    (N, D, bins).
+
+    Returns (N, D, bins).
     """
     return -(dresponse_f * response_f.conj())[:, None] * template_f / energy
 

@@ -44,7 +44,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..follow import Step, follow
-from ..multi_tracker import MultiTracker
+from ..tracker import MultiTracker
 from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
 from ..vision.boxes import Box, check_box
 from ..vision.draw import STATES

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from browser import Page, chromium
 from scenes import make_sequence
+from trackers import Watched
 
 from dcfnet_np import network, weights
 from dcfnet_np.backend import select_device
@@ -21,7 +22,7 @@ from dcfnet_np.explain import mathml, page
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
-from dcfnet_np.tracker import Tracker, score_of
+from dcfnet_np.tracking.response import score_of
 from dcfnet_np.train import plain_step
 from dcfnet_np.train.optimisers import sgd_step, zero_velocity
 from dcfnet_np.vision.crop import crop_patches
@@ -301,7 +302,7 @@ def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, 
     that is blank is no answer.  And the model at the end."""
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
-    clip, tracker = scene(), Tracker("light", preset, "cpu")
+    clip, tracker = scene(), Watched("light", preset)
     page.write_page(tmp_path / "page.html", clip, weights.load_weights("light"))
     tracker.init(clip.frames[0], clip.box)
     with Page(program) as browser:
@@ -322,12 +323,12 @@ def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, 
             assert theirs == pytest.approx(result.box, abs=1e-9)
         assert browser.run("document.getElementById('track-step').disabled")
     assert last is None or result.box[2:] == pytest.approx(last)
-    model = tracker._target.filter
-    rows, columns = model.denominator.shape
+    numerator, denominator = tracker.filter.means
+    rows, columns = denominator.shape
     first, middle = (SIZE - rows) // 2, SIZE // 2
     for name, stored in (
-        ("denominator", model.denominator),
-        ("numerator", np.sqrt((abs(model.numerator) ** 2).sum(0))),
+        ("denominator", denominator),
+        ("numerator", np.sqrt((abs(numerator) ** 2).sum(0))),
     ):
         whole = found[name].reshape(SIZE, SIZE)[first : first + rows, middle : middle + columns]
         close(whole, np.fft.fftshift(stored, axes=0))
@@ -340,8 +341,7 @@ def test_what_the_page_s_tracker_does_not_know_is_off():
     assert {name: value for name, value in fields.items() if name not in known} == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped", "scale_exponents": "centred",
         "swapped_clamp": False, "rounded_crop": True, "cosine_window": True, "column_major_ties": False,
-        "wrap_before_half": False, "subpixel": False, "continuous_scale": False, "aspect_step": 1.0,
-        "second_rate": -1.0, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
+        "wrap_before_half": False, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
     }  # fmt: skip
 
 

@@ -47,8 +47,7 @@ from weight_files import legacy, state_of, write_net, zipped
 from dcfnet_np import cli, datasets, network, presets, weights
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import results, runner
-from dcfnet_np.multi_tracker import MultiTracker
-from dcfnet_np.tracker import Tracker, TrackResult
+from dcfnet_np.tracker import MultiTracker, Tracker, TrackResult
 from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
 from dcfnet_np.vision.box_files import read_boxes
@@ -95,7 +94,7 @@ def good_result(result: TrackResult, shape: tuple[int, ...], response: bool) -> 
     assert result.state in ("tracking", "unsure", "lost") and result.ok == (
         result.state == "tracking"
     )
-    for value in (result.score, result.psr, result.apce, result.scale):
+    for value in (result.score, result.psr, result.scale):
         assert isinstance(value, float) and math.isfinite(value), result
     assert (result.response is not None) == response
     assert result.response is None or np.isfinite(result.response).all()
@@ -270,11 +269,6 @@ PRESETS = {
         ("tiny-pytorch", "pytorch", {"input_size": 32}),
         ("tiny-careful", "careful", {"lost_after": 1}),
         ("tiny-whole", "careful", {"lost_after": 2, "redetection": 1000}),
-        (
-            "tiny-fine",
-            "default",
-            {"subpixel": True, "continuous_scale": True, "aspect_step": 1.02, "second_rate": 0.1},
-        ),
         ("tiny-no-lam", "default", {"lam": 0.0, "min_size": 0.5, "learning_rate": 1.0}),
         (
             "tiny-one",
@@ -388,7 +382,7 @@ def check_multi_tracker(value: Any, folder: Path) -> str:
             if number == 1 and ids:
                 tracker.remove(ids.pop(0))
     finally:
-        for id in list(tracker._targets):
+        for id in ids:
             tracker.remove(id)
     return ended or "result"
 

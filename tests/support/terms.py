@@ -76,7 +76,7 @@ EQUATIONS = [
              "online.md#the-exact-answer", ("equation 13",),
              ("test_equations.test_eq13_is_an_approximation_for_several_channels",)),
     Equation("13", "filter over time",
-             ("filter.OnlineFilter.update", "filter.OnlineFilter._new_model",
+             ("filter.OnlineFilter.update", "filter.OnlineFilter.of_one_frame",
               "filter.OnlineFilter.response_f"),
              "online.md#what-eq-13-is", ("equation 13",),
              ("test_equations.test_eq13_minimises_eq12_for_one_channel",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from training import config
 
-from dcfnet_np import network, tiled
+from dcfnet_np import network
 from dcfnet_np.backend import Device
+from dcfnet_np.fast.strip import make_kernels
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.train.fast_step import FastPair, FastSteps
 from dcfnet_np.train.plain_step import (
@@ -38,7 +39,7 @@ def test_loss_and_gradients_of_a_pair(rng, architecture, dtype, loss_limit, limi
             value += 10 * rng.standard_normal(value.shape).astype(dtype)
     pairs, kernels = (
         PairImages(crops, (104.0, 117.0, 123.0), dtype),
-        tiled.make_kernels(parameters, architecture),
+        make_kernels(parameters, architecture),
     )
     fast = FastPair(architecture, (size, size), objective)
     for pair in ([0, 1], [2, 3], [0, 1]):
