@@ -100,7 +100,7 @@ $(BASELINES)/.ready: setup.py pyproject.toml
 ABLATION ?= out/ablation
 ablation: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder of sequences: make ablation DATA=DIR"; exit 2; }
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/studies/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
 	  --json benchmarks/results/ablation.json --page docs/ablation.md
 
 # The recipe `default`, docs/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
@@ -118,7 +118,7 @@ weights: $(VENV)/.test
 	done; done; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/validation; \
-	$(BIN)/python benchmarks/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
+	$(BIN)/python benchmarks/studies/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
 # leave time for the rest, what ignores SIGTERM is killed GPU_GRACE seconds later, and what has goals comes first.

@@ -35,9 +35,7 @@ def table_row(page, first):
 
 
 def rows(architecture, packaged):
-    """Those of one network with `default`, packaged or with random weights, as
-    benchmarks/score_weights.py wrote.
-    """
+    """Those of one network with `default`, packaged or with random weights."""
     found = [
         row
         for row in committed("weights-sequences.json")["scores"]

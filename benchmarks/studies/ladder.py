@@ -1,7 +1,7 @@
 """The ladder of docs/speed.md: every way of doing each step that the code has, or once had, timed
 one after the other.
 
-    python benchmarks/ladder.py [--frames FOLDER] [--json FILE] [--page docs/speed.md]
+    python benchmarks/studies/ladder.py [--frames FOLDER] [--json FILE] [--page docs/speed.md]
 
 One 125x125 patch of `light` on one core, float32; then whole frames and training pairs.  All
 versions of a step take turns, so that whatever else the machine does meets all of them.  Their
@@ -32,7 +32,7 @@ from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import load
 
 SIZE, TURNS = 125, 15
-MARKS = "<!-- ladder: written by benchmarks/ladder.py --page -->", "<!-- end of ladder -->"
+MARKS = "<!-- ladder: written by benchmarks/studies/ladder.py --page -->", "<!-- end of ladder -->"
 Steps = dict[str, Callable[[], Any]]
 
 
