@@ -68,7 +68,7 @@ equations: $(VENV)/.test
 	$(BIN)/python tests/support/terms.py
 
 notebooks: $(VENV)/.test
-	$(BIN)/python tests/test_notebooks.py
+	$(BIN)/python tests/benchmarks/test_notebooks.py
 
 # vot-toolkit brings opencv-python, which overwrites every other build of OpenCV, and pins; so an environment of its own.
 vot: vot-environment
@@ -130,7 +130,8 @@ GPU_BENCH_SECONDS ?= 90
 GPU_GRACE ?= 8
 SANITIZER := compute-sanitizer --error-exitcode 1 --tool
 # Some tests of every kernel; each is slow under the sanitizer. DCFNET_NO_POOL: an array that ends where its memory ends.
-SANITIZED := -q -m gpu $(addprefix tests/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train)) -k "gpu and \
+SANITIZED_FILES := $(addprefix test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak train))
+SANITIZED := -q -m gpu $(foreach file,$(SANITIZED_FILES),$(wildcard tests/$(file) tests/*/$(file))) -k "gpu and \
   (9-channels or (3-channels and float32) or given or given_buffers or every_tile_size or (every_chunk and 3) or sgd_step \
   or (bins0 and float32) or (response_loss and shape0) or to_the_bit or (map_peaks and shape0) or (move_targets and 25-default) \
   or (gather and float32))"
@@ -142,20 +143,19 @@ gpu:
 	  else timeout -k $(GPU_GRACE) $$left "$$@" || failed="$$failed [$$*]"; fi; }; \
 	mkdir -p $(RESULTS); \
 	part install $(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .; \
-	part compile $(PYTHON) benchmarks/gpu_kernels.py --compile; \
+	part compile $(PYTHON) benchmarks/gpu.py compile; \
 	part tests timeout -k $(GPU_GRACE) $(GPU_TEST_SECONDS) $(PYTHON) -m pytest -q -m gpu --durations=5 --continue-on-collection-errors; \
 	david=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then david=$$DCFNET_DATA/sequences/David; \
 	else echo "== David's frames: skipped, no DCFNET_DATA; made-up ones in their place"; fi; \
 	part bench timeout -k $(GPU_GRACE) $(GPU_BENCH_SECONDS) $(PYTHON) -m dcfnet_np bench $${david:+"$$david"} --device cuda \
 	  --json $(RESULTS)/gpu-bench.json; \
-	part tracking $(PYTHON) benchmarks/gpu_tracking.py $${david:+--frames "$$david"} --out $(RESULTS)/gpu-tracking.json; \
-	part training $(PYTHON) benchmarks/gpu_training.py --arch conv1 --out $(RESULTS)/gpu-training.json; \
+	part tracking $(PYTHON) benchmarks/gpu.py tracking $${david:+--frames "$$david"} --out $(RESULTS)/gpu-tracking.json; \
+	part training $(PYTHON) benchmarks/gpu.py training --arch conv1 --out $(RESULTS)/gpu-training.json; \
 	if command -v compute-sanitizer >/dev/null; then \
 	  for tool in memcheck racecheck; do \
 	    part $$tool env DCFNET_NO_POOL=1 $(SANITIZER) $$tool $(PYTHON) -m pytest $(SANITIZED); \
 	  done; \
 	else echo "== memcheck, racecheck: skipped, no compute-sanitizer here"; fi; \
-	part kernels $(PYTHON) benchmarks/gpu_kernels.py --quick --json $(RESULTS)/gpu-kernels.json; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:

@@ -1307,8 +1307,9 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from . import bench
     from .backend import DeviceError, select_device
+    from .bench import cpu
+    from .bench import report as bench_report
     from .vision.sources import open_source
     from .weights import load
 
@@ -1326,7 +1327,7 @@ def _bench(args: argparse.Namespace) -> int:
         except Failed as error:
             why = str(error)
     if why:
-        name, (frames, patch) = "the made-up video", bench.made_up_frames(args.frames)
+        name, (frames, patch) = "the made-up video", cpu.made_up_frames(args.frames)
         box = args.box or patch
     else:
         with open_source(clip, args.frames) as source:
@@ -1336,13 +1337,13 @@ def _bench(args: argparse.Namespace) -> int:
             box = _first_box(args, source, frames[0])[1]
     if len(frames) < 2:
         raise ValueError(f"{name} has one frame; bench needs two or more")
-    with bench.pinned(args.cores):
-        report = bench.run(frames, box, weights, args.preset, device)
+    with cpu.pinned(args.cores):
+        report = bench_report.measure(frames, box, weights, args.preset, device)
     if why:
         report["made_up"] = why
     else:
         report["tracking"]["decode_ms"] = decode * 1e3
-    print(bench.text(report), end="")
+    print(bench_report.as_text(report), end="")
     if args.json:
         with replacing(args.json) as part:
             part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

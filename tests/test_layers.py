@@ -1,8 +1,8 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-archives, backend, files, matlab, workers, yardstick < kernels < ops < network, tiled, vision,
+archives, backend, files, matlab, workers < kernels < ops < network, tiled, vision,
 datasets < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
-< adapters, trace, track, bench, bench_kernels, serve, explain < cli
+< adapters, trace, track, bench, serve, explain < cli
 """
 
 import ast
@@ -18,14 +18,14 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["archives", "backend", "files", "matlab", "workers", "yardstick"],
+    ["archives", "backend", "files", "matlab", "workers"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision", "datasets"],
     ["filter", "presets", "weights", "extractor"],
     ["tracker", "multi_tracker", "device_tracker"],
     ["evaluation", "train", "gradcheck"],
-    ["adapters", "trace", "track", "bench", "bench_kernels", "serve", "explain"],
+    ["adapters", "trace", "track", "bench", "serve", "explain"],
     ["cli", "__main__"],
     ["__init__"],  # dcfnet_np itself: the public names, imported by nobody inside
 ]
@@ -90,7 +90,7 @@ def faults(source, module, is_package=False):
         top = name.split(".")[0]
         if top in ("cupy", "cupyx") and room != "backend":
             lines.append(f"{module}:{lineno} imports {name}: only backend.py imports cupy")
-        elif top in ("torch", "torchvision") and room != "yardstick":
+        elif top in ("torch", "torchvision"):
             lines.append(f"{module}:{lineno} imports {name}: the library needs no framework")
         elif top in ("kernels", "train"):
             lines.append(f"{module}:{lineno} imports {name}: it installs as dcfnet_np.{name}")

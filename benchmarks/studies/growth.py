@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from dcfnet_np import bench
+from dcfnet_np.bench import cpu
+from dcfnet_np.bench import report as bench_report
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
@@ -47,7 +48,7 @@ def in_turns(ways: dict[Any, Callable[[np.ndarray], Any]], frames: list) -> dict
 def frame_ms(cores: int = 2, **changes: Any) -> float:
     """Of one target."""
     frames = noise(8, 240, 320)
-    with bench.pinned(cores):
+    with cpu.pinned(cores):
         tracker = Tracker("light", dataclasses.replace(get_preset("pytorch"), **changes), "cpu")
         tracker.init(frames[0], (120, 80, 60, 70))
         return in_turns({"": tracker.update}, frames)[""]
@@ -67,7 +68,7 @@ def target_ms() -> dict[str, dict[int, float]]:
         for box in boxes[:count]:
             together.add(frames[0], box)
         ways[count] = together.update
-    with bench.pinned(2):
+    with cpu.pinned(2):
         ms = in_turns(ways, frames)
     one_by_one = {ALONE: ms.pop(0) / ALONE}
     return {"together": {n: each / n for n, each in ms.items()}, "one_by_one": one_by_one}
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path)
     args = parser.parse_args()
     report: dict[str, Any] = {
-        "machine": bench.machine(),
+        "machine": bench_report.machine(),
         "scales": {n: frame_ms(num_scales=n) for n in SCALES},
         "input": {n: frame_ms(input_size=n) for n in SIZES},
         "cores": {n: frame_ms(cores=n) for n in CORES},

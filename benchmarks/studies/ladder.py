@@ -20,8 +20,9 @@ import page
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from dcfnet_np import bench, extractor, network, tiled
+from dcfnet_np import extractor, network, tiled
 from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.bench.report import machine
 from dcfnet_np.ops import conv, lrn, winograd
 from dcfnet_np.ops.fourier import label_band, rfft2
 from dcfnet_np.presets import get_preset
@@ -32,7 +33,6 @@ from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import load
 
 SIZE, TURNS = 125, 15
-MARKS = "<!-- ladder: written by benchmarks/studies/ladder.py --page -->", "<!-- end of ladder -->"
 Steps = dict[str, Callable[[], Any]]
 
 
@@ -222,11 +222,10 @@ def pair_steps() -> Steps:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path)
     parser.add_argument(
         "--frames", type=Path, help="a sequence with ground truth; default: frames that are made up"
     )
-    parser.add_argument("--page", type=Path, help="a Markdown file whose table is written anew")
+    page.add_outputs(parser)
     args = parser.parse_args()
     if args.frames:
         source = open_source(str(args.frames), 81)
@@ -238,20 +237,15 @@ def main() -> None:
             (120, 80, 60, 70),
         )
     try:
-        page.check(args.json, args.page, MARKS)
+        page.check(args, "ladder")
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    report: dict[str, Any] = {"machine": bench.machine()}
+    report: dict[str, Any] = {"machine": machine()}
     with one_blas_thread():
         report |= {name: in_turns(steps) for name, steps in patch_steps().items()}
         report["training pair"] = in_turns(pair_steps(), 3)
     report["frame"] = in_turns(frame_steps(frames, box))
-    for name, times in report.items():
-        if name != "machine":
-            print(f"{name}, ms")
-            for version, ms in times.items():
-                print(f"  {version:46s} {ms:8.2f}")
-    page.write(report, args.json, table(report), args.page, MARKS)
+    page.write(report, table(report), args, "ladder")
 
 
 def table(report: dict[str, Any]) -> str:

@@ -1,0 +1,456 @@
+"""Tracking and training on a real GPU: correct first, then fast.
+
+    python benchmarks/gpu.py compile                   all kernels, on all cores
+    python benchmarks/gpu.py tracking --out FILE.json [--frames SEQUENCE_DIR] [--targets 1 8 64]
+    python benchmarks/gpu.py training --out FILE.json [--arch conv1 light]
+    python benchmarks/gpu.py floors                    the tables of docs/kernels.md; takes no GPU
+
+Boxes and losses of the captured step and of its kernels launched one by one must agree with
+NumPy's; if they do not, nothing is timed and the exit code is 1. Then come rates, as a CUDA graph and launch by
+launch, for frames with their upload and for crops on the GPU or streamed; every stage of a frame
+beside its floor; and PyTorch, eager and compiled, where torch is installed. `make gpu` runs all.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcfnet_np import backend, kernels, network
+from dcfnet_np.backend import Device
+from dcfnet_np.bench import cpu, gpu
+from dcfnet_np.bench.costs import Ceiling, Cost, tracking_costs, training_costs
+from dcfnet_np.bench.report import environment
+from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.kernels.compile import minimum_arch
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.device_step import TrainStep
+from dcfnet_np.train.step import Batches, batch_gradients, make_objective
+from dcfnet_np.vision.sources import open_source
+from dcfnet_np.vision.windows import gaussian_label
+from dcfnet_np.weights import Weights, load
+
+BOX_TOLERANCE = 0.01  # pixels that two ways to the same box may differ
+TOLERANCE, TF32_TOLERANCE = 1e-3, 5e-3  # of the loss
+WARM_UP = 20  # calls before a measurement
+RUNS = 5  # of a measurement; the median counts
+LR = 1e-5
+CROPS, SIZE = 512, 125  # of training
+GOALS = {
+    "frames per second of one target, upload included": 2000,
+    "target-updates per second of 64 targets": 20000,
+    "times PyTorch eager": 6,
+    "conv1: pairs per second in float32": 5000,
+    "conv1: pairs per second in tf32": 10000,
+}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def saving(path: Path, report: dict) -> Iterator[None]:
+    """Write the report whatever happens inside; an error or the end of the time is named in it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))  # what `timeout` sends
+    try:
+        yield
+    except BaseException as error:
+        report["cut_off"] = f"{type(error).__name__}: {error}"[:300]
+        raise
+    finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def measure_rate(
+    step: Callable[[int], Any], seconds: float, finish: Callable[[], Any] = lambda: None
+) -> dict[str, Any]:
+    """How often a second step(0), step(1), ... goes, waiting for the last one included."""
+    for number in range(WARM_UP):
+        step(number)
+    finish()
+    runs = []
+    for _ in range(RUNS):
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds / RUNS:
+            step(count)
+            count += 1
+        finish()
+        runs.append(count / (time.perf_counter() - start))
+    return {"per_second": statistics.median(runs), "runs": [round(run, 1) for run in runs]}
+
+
+def goals(figures: dict[str, float | None]) -> dict[str, dict]:
+    """{what: figure, where it was measured} as rows that say whether its goal is met."""
+    rows = {}
+    for what, figure in figures.items():
+        goal = GOALS.get(what, 1)
+        met = None if figure is None else figure >= goal
+        rows[what] = {"figure": figure, "goal": goal, "met": met}
+        say(f"goal: {what}: {rows[what]}")
+    return rows
+
+
+def against_torch(measures: dict[str, Callable[[Any], dict]], reason: str) -> dict[str, Any]:
+    """What each makes of the yardstick, or why it was not measured."""
+    if reason:
+        return {"skipped": reason}
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"skipped": "torch finds no GPU"}
+    yardstick, rows = cpu.load_yardstick(), {"version": {"torch": torch.__version__}}
+    for name, measure in measures.items():
+        try:
+            rows[name] = measure(yardstick)
+        except Exception as error:  # a compiler that cannot do it; the others must still run
+            rows[name] = {"skipped": f"{type(error).__name__}: {error}"[:300]}
+        say(f"PyTorch, {name}: {rows[name]}")
+    return rows
+
+
+def times_torch(ours: float, rows: dict[str, Any], word: str) -> float | None:
+    """Over the best of PyTorch's rows with this word in their names."""
+    rates = [row["per_second"] for key, row in rows.items() if word in key and "per_second" in row]
+    return ours / max(rates) if rates else None
+
+
+# --- compiling
+
+
+def compile_one(file_and_name: tuple[str, str]) -> None:
+    """CuPy keeps it on disk."""
+    kernels._kernel(backend.cupy(), 0, *file_and_name)
+
+
+def in_parallel(names: list[tuple[str, str]]) -> None:
+    with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, 16)) as pool:
+        pool.map(compile_one, names, chunksize=1)
+
+
+def compile_all(args: argparse.Namespace, cp: Any) -> int:
+    """One after another they would take minutes, in the first test of each."""
+    if tuple(map(int, cp.__version__.split(".")[:2])) < (14, 2):  # its issues 9667 and 10173
+        print(
+            f"nothing compiled ahead: CuPy {cp.__version__} compiles templates anew in every "
+            "process, 14.2 does not"
+        )
+        return 0
+    capability = int(cp.cuda.Device().compute_capability)
+    files = {f: e for f, e in kernels.expressions().items() if capability >= minimum_arch(f)}
+    names = [(file, name) for file, expressions in files.items() for name in expressions]
+    in_parallel(names)
+    print(f"{len(names)} kernels compiled")
+    return 0
+
+
+# --- tracking
+
+
+def track(args: argparse.Namespace, cp: Any) -> int:
+    if args.frames:
+        with open_source(str(args.frames), max_frames=args.max_frames) as source:
+            frames, box = [np.ascontiguousarray(frame) for frame in source], source.first_box
+    else:
+        frames, box = cpu.made_up_frames(args.max_frames)
+    weights = make_weights(args.weights)
+    report: dict = {
+        "what": "tracking",
+        "weights": args.weights,
+        "preset": args.preset,
+        "frame": frames[0].shape,
+        "frames": len(frames),
+        "environment": environment(),
+        "ceiling": gpu.measure_ceiling(cp)._asdict(),
+    }
+    with saving(args.out, report):
+        report["correctness"] = compare_boxes(args, weights, frames, box)
+        say(f"{report['environment']['device']}: {report['correctness']}")
+        if not report["correctness"]["agree"]:
+            return 1
+        measure_tracking(args, cp, (weights, frames, box), report)
+    return 0
+
+
+def make_weights(name: str) -> Weights:
+    if not name.startswith("random:"):
+        return load(name)
+    architecture = name.removeprefix("random:")
+    return Weights(architecture, network.initialise(architecture, seed=0))
+
+
+def boxes_of(box: Any, targets: int) -> np.ndarray:
+    """The given box, and others, each moved a little."""
+    boxes = np.tile(np.array(box, float), (targets, 1))
+    boxes[1:, :2] += np.random.default_rng(1).uniform(-6, 6, (targets, 2))[1:]
+    return boxes
+
+
+def compare_boxes(args: argparse.Namespace, weights: Weights, frames: list, box: Any) -> dict:
+    tracker = Tracker(weights, args.preset, device="cpu")
+    tracker.init(frames[0], box)
+    want = np.array([tracker.update(frame).box for frame in frames[1 : args.check + 1]])
+    moved = np.hypot(*(want[:, :2] - np.array(box)[:2]).T).max()
+    report: dict = {"frames": len(want), "moved_px": float(moved)}
+    for name, graph in (("graph", True), ("launches", False)):
+        step = DeviceStep(weights, args.preset, frames[0].shape, graph=graph)
+        step.start(frames[0], [box])
+        got = [step.step(frame)[0, :4].copy() for frame in frames[1 : args.check + 1]]
+        report[f"{name}_largest_difference_px"] = float(abs(np.array(got) - want).max())
+    differences = [value for name, value in report.items() if "difference" in name]
+    return {**report, "agree": max(differences) <= BOX_TOLERANCE}
+
+
+def measure_tracking(args: argparse.Namespace, cp: Any, what: tuple, report: dict) -> None:
+    weights, frames, box = what
+    there_and_back = frames[1:] + frames[-2:0:-1]  # so that no target ever jumps
+    on_gpu = [cp.asarray(frame) for frame in there_and_back]
+
+    def rate(update: Callable[[Any], Any], images: Sequence = there_and_back) -> dict:
+        return measure_rate(lambda number: update(images[number % len(images)]), args.seconds)
+
+    rows = report["fps"] = {}
+    for targets, graph in itertools.product(args.targets, (True, False)):
+        step = DeviceStep(weights, args.preset, frames[0].shape, targets, graph=graph)
+        boxes = boxes_of(box, targets)
+        step.start(frames[0], boxes)
+        key = f"{targets} targets, {'graph' if graph else 'launches'}"
+        row = rows[key] = rate(step.step)
+        row |= {"ms": 1e3 / row["per_second"], "target_updates": row["per_second"] * targets}
+        say(f"{key}: {row}")
+        if not graph:
+            ceiling = Ceiling(**report["ceiling"])
+            times = gpu.tracking_times(cp, step, frames[0], boxes, ceiling)
+            report.setdefault("stages", {})[str(targets)] = times
+            for each in times["stages"]:
+                say(f"    {each['stage']:22s} {each['us']:8.1f} us, floor {each['floor_us']:.1f}")
+        del step
+        cp.get_default_memory_pool().free_all_blocks()
+    tracker = Tracker(weights, args.preset, device="cuda")
+    tracker.init(frames[0], box)
+    rows["Tracker"] = rate(tracker.update)
+    rows["Tracker, frames on the GPU"] = rate(tracker.update, on_gpu)
+
+    def torch_rate(yardstick: Any, gpu_crop: bool, compiled: bool) -> dict:
+        yardstick.allow_tf32(False)  # float32, as ours
+        arrays = cpu.torch_arrays(weights)
+        theirs = yardstick.TorchTracker(arrays, args.preset, "cuda", gpu_crop, compiled)
+        ours = Tracker(weights, args.preset, device="cpu")
+        for each in (theirs, ours):
+            each.init(frames[0], box)
+        gaps = [abs(theirs.update(frame) - ours.update(frame).box).max() for frame in frames[1:11]]
+        return {**rate(theirs.update), "largest_difference_px": float(max(gaps))}
+
+    ways = {
+        "eager, cpu crop": lambda module: torch_rate(module, False, False),
+        "eager, gpu crop": lambda module: torch_rate(module, True, False),
+        "compiled, gpu crop": lambda module: torch_rate(module, True, True),
+    }
+    report["torch"] = against_torch(ways, cpu.why_no_torch_tracker(weights, args.preset))
+    one, many = rows.get("1 targets, graph"), rows.get("64 targets, graph")
+    ours = one["per_second"] if one else None
+    eager, compiled = (
+        times_torch(ours, report["torch"], kind) if ours else None for kind in ("eager", "compiled")
+    )
+    report["goals"] = goals(
+        {
+            "frames per second of one target, upload included": ours,
+            "target-updates per second of 64 targets": many["target_updates"] if many else None,
+            "times PyTorch eager": eager,
+            "times PyTorch compiled": compiled,
+        }
+    )
+
+
+# --- training
+
+
+def train(args: argparse.Namespace, cp: Any) -> int:
+    crops = make_crops()
+    report: dict = {"what": "training", "batch": args.batch, "size": SIZE, "crops": CROPS}
+    report |= {"environment": environment(), "ceiling": gpu.measure_ceiling(cp)._asdict()}
+    ceiling, failed = Ceiling(**report["ceiling"]), False
+    with saving(args.out, report):
+        for arch in args.arch:
+            config = Config(arch=arch, batch=args.batch, weight_decay=5e-4)
+            row = report[arch] = {"correctness": compare_losses(config, crops, ceiling)}
+            say(f"{arch}: {row['correctness']}")
+            if row["correctness"]["agree"]:
+                measure_training(args, cp, config, crops, ceiling, row)
+            else:
+                failed = True
+    return int(failed)
+
+
+def make_crops() -> np.ndarray:
+    """Squares of random grey levels, each crop a little different from the one before."""
+    rng = np.random.default_rng(0)
+    squares = -(-SIZE // 5)
+    first = rng.uniform(0, 256, (3, squares, squares))
+    frames = [first := 0.9 * first + 0.1 * rng.uniform(0, 256, first.shape) for _ in range(CROPS)]
+    return np.array(frames, np.uint8).repeat(5, 2).repeat(5, 3)[..., :SIZE, :SIZE]
+
+
+def draw(config: Config, seed: int) -> np.ndarray:
+    """Pairs of neighbours."""
+    template = np.random.default_rng(seed).integers(0, CROPS - 1, config.batch)
+    return np.stack([template, template + 1], 1)
+
+
+def make_label(config: Config) -> tuple[np.ndarray, float]:
+    """The wish, and its sigma in pixels."""
+    size = network.feature_size(SIZE, config.arch, "valid")
+    sigma = config.sigma_factor * SIZE / (1 + config.padding)
+    return gaussian_label((size, size), sigma), sigma
+
+
+def compare_losses(config: Config, crops: np.ndarray, ceiling: Ceiling) -> dict:
+    """The first loss of each way against NumPy's."""
+    label, sigma = make_label(config)
+    pairs, parameters = draw(config, 0), network.initialise(config.arch, config.seed)
+    objective = make_objective(label.shape, sigma, config.lam, device=Device("cpu"))
+    batches = Batches(crops, config.mean)
+    losses, _ = batch_gradients(batches, pairs, parameters, config.arch, objective)
+    want, agree = float(losses.mean()), True
+    report: dict = {"loss": want}
+    ways: dict[str, dict] = {"graph": {"graph": True}, "launches": {"graph": False}}
+    for name, options in (ways | ({"tf32": {"tf32": True}} if ceiling.tf32 else {})).items():
+        step = TrainStep(config, crops, **options)
+        step.step(pairs, 0.0)
+        error = report[f"{name}_loss_error"] = float(abs(step.losses()[0] - want) / want)
+        agree &= error <= (TF32_TOLERANCE if name == "tf32" else TOLERANCE)
+    return {**report, "agree": agree}
+
+
+def measure_training(
+    args: argparse.Namespace,
+    cp: Any,
+    config: Config,
+    crops: np.ndarray,
+    ceiling: Ceiling,
+    row: dict,
+) -> None:
+    label, sigma = make_label(config)
+    precisions = ["float32", "tf32"] if ceiling.tf32 else ["float32"]
+
+    def rate(step: Callable[[np.ndarray], Any], finish: Callable[[], Any]) -> dict:
+        found = measure_rate(lambda seed: step(draw(config, seed)), args.seconds, finish)
+        return {**found, "pairs_per_s": args.batch * found["per_second"]}
+
+    for resident, graph, precision in itertools.product((True, False), (True, False), precisions):
+        where = f"{'resident' if resident else 'streamed'}, {'graph' if graph else 'launches'}"
+        tf32 = precision == "tf32"
+        step = TrainStep(config, crops, graph=graph, resident=resident, tf32=tf32)
+        key = f"{where}, {precision}"
+        row[key] = rate(lambda pairs, step=step: step.step(pairs, LR), step.losses)
+        say(f"{config.arch}, {key}: {row[key]}")
+        del step
+        cp.get_default_memory_pool().free_all_blocks()
+    costs = training_costs(config.arch, args.batch, SIZE, sigma)
+    row["floor_pairs_per_s"] = {
+        name: 1e6 * args.batch / sum(ceiling.floor_us(cost, name == "tf32") for cost in costs)
+        for name in precisions
+    }
+
+    def torch_rate(yardstick: Any, compiled: bool, tf32: bool) -> dict:
+        import torch
+
+        yardstick.allow_tf32(tf32)
+        start = list(network.initialise(config.arch, config.seed).values())
+        theirs = yardstick.TorchStep(crops, start, label, LR, "cuda", compiled)
+        ours = TrainStep(config, crops, tf32=tf32)
+        want = theirs.step(draw(config, 0)).item()
+        ours.step(draw(config, 0), LR)
+        error = float(abs(ours.losses()[0] - want) / want)
+        return {**rate(theirs.step, torch.cuda.synchronize), "loss_error": error}
+
+    ways = {
+        f"{kind}, {name}": lambda module, kind=kind, name=name: torch_rate(
+            module, kind == "compiled", name == "tf32"
+        )
+        for kind, name in itertools.product(("eager", "compiled"), precisions)
+    }
+    row["torch"] = against_torch(ways, cpu.why_no_torch())
+    figures = {}
+    for name in precisions:
+        ours = row[f"resident, graph, {name}"]
+        if config.arch == "conv1":
+            figures[f"conv1: pairs per second in {name}"] = ours["pairs_per_s"]
+        theirs = times_torch(ours["per_second"], row["torch"], name)
+        figures[f"{config.arch}: times PyTorch in {name}"] = theirs
+    row["goals"] = goals(figures)
+
+
+# --- floors
+
+
+def floor_table(costs: list[Cost]) -> str:
+    """Markdown: operations, bytes and the floor of every stage, and of all, at the peaks that
+    gpu-tracking-first.json measured on one H100.
+    """
+    path = Path(__file__).parent / "results" / "gpu-tracking-first.json"
+    about = json.loads(path.read_text())["environment"]
+    ceiling = Ceiling(about["float32_tflops"] * 1e12, about["gigabytes_per_s"] * 1e9)
+    lines = ["| kernel | MFLOP | MB | floor, µs |", "|---|---:|---:|---:|"]
+    floors = [ceiling.floor_us(cost) for cost in costs]
+    total = Cost("all", sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs))
+    for cost, floor in zip([*costs, total], [*floors, sum(floors)]):
+        size = f"{cost.flops / 1e6:.1f} | {cost.bytes / 1e6:.2f}"
+        lines.append(f"| {cost.stage} | {size} | {floor:.1f} |")
+    return "\n".join(lines)
+
+
+def print_floors(args: argparse.Namespace) -> int:
+    print(floor_table(tracking_costs(args.arch, args.preset, args.targets)) + "\n")
+    print(floor_table(training_costs("conv1", args.batch)))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(dest="part", required=True)
+    parts.add_parser("compile")
+    tracking, training, floors = map(parts.add_parser, ("tracking", "training", "floors"))
+    for part in (tracking, training):
+        part.add_argument("--out", type=Path, required=True, help="JSON file to write")
+        part.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
+    for part in (tracking, floors):
+        part.add_argument("--preset", default="default")
+    for part in (training, floors):
+        part.add_argument("--batch", type=int, default=16)
+    tracking.add_argument("--frames", type=Path, help="a sequence folder; default: made-up frames")
+    tracking.add_argument("--weights", default="light", help="as for track, or random:ARCHITECTURE")
+    tracking.add_argument("--targets", type=int, nargs="+", default=[1, 8, 64])
+    tracking.add_argument("--check", type=int, default=40, help="frames to compare before timing")
+    tracking.add_argument("--max-frames", type=int, default=120)
+    known = sorted(network.ARCHITECTURES)
+    training.add_argument("--arch", nargs="+", default=["conv1", "light"], choices=known)
+    floors.add_argument("--arch", default="light", help="of tracking; training is conv1's")
+    floors.add_argument("--targets", type=int, default=1)
+    args = parser.parse_args(argv)
+    if args.part == "floors":
+        return print_floors(args)
+    try:
+        cp = backend.cupy()
+    except backend.DeviceError as error:
+        sys.exit(f"gpu.py: {error}")
+    return {"compile": compile_all, "tracking": track, "training": train}[args.part](args, cp)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
