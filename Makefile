@@ -21,11 +21,11 @@ help:
 	@echo "make gradcheck  every gradient against finite differences"
 	@echo "make lint       ruff and mypy       make format   rewrite with ruff"
 	@echo "make proof      the slow tests      make parity   remake the golden boxes (needs torch)"
-	@echo "make docs       the site, into build/docs    make equations  rewrite docs/equations.md"
+	@echo "make docs       the site, into build/docs    make equations  rewrite docs/learn/equations.md"
 	@echo "make notebooks  run examples/ and keep the outputs"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
-	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/ablation.md; WEIGHTS=\"conv2=FILE ...\" for weights of your own"
+	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/results/ablation.md; WEIGHTS=\"conv2=FILE ...\" for weights of your own"
 	@echo "make weights    with DATA=DIR: train light and conv1 by the recipe default, three seeds each, and score them"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"
@@ -101,9 +101,9 @@ ABLATION ?= out/ablation
 ablation: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder of sequences: make ablation DATA=DIR"; exit 2; }
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/studies/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
-	  --json benchmarks/results/ablation.json --page docs/ablation.md
+	  --json benchmarks/results/ablation.json --page docs/results/ablation.md
 
-# The recipe `default`, docs/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
+# The recipe `default`, docs/reference/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
 # OTHERS=released=dcfnet:FILE.h5:pytorch scores that too, to compare with.
 TRAINED ?= out/weights
 NETWORKS ?= light conv1

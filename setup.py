@@ -65,7 +65,7 @@ TEST = [
     "wheel",
 ]
 BENCH = ["torch"]
-# why just these: docs/bridges.md
+# why just these: docs/howto/bridges.md
 VOT = ["vot-toolkit==0.7.4", "attributee==0.1.9", "vot-trax==4.0.2"]
 
 setup(

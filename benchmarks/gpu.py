@@ -3,7 +3,7 @@
     python benchmarks/gpu.py compile                   all kernels, on all cores
     python benchmarks/gpu.py tracking --out FILE.json [--frames SEQUENCE_DIR] [--targets 1 8 64]
     python benchmarks/gpu.py training --out FILE.json [--arch conv1 light]
-    python benchmarks/gpu.py floors                    the tables of docs/kernels.md; takes no GPU
+    python benchmarks/gpu.py floors                    the tables of docs/reference/kernels.md; takes no GPU
 
 Boxes and losses of the captured step and of its kernels launched one by one must agree with
 NumPy's; if they do not, nothing is timed and the exit code is 1. Then come rates, as a CUDA graph and launch by

@@ -388,7 +388,7 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "dataset",
         metavar="DATASET_DIR",
-        help="folders that docs/evaluation.md lists: OTB, VOT, ...",
+        help="folders that docs/howto/evaluation.md lists: OTB, VOT, ...",
     )
     evaluate.add_argument(
         "--out", metavar="DIR", type=Path, help="where results go; a run that was cut goes on there"
@@ -452,7 +452,7 @@ def _add_evaluation_commands(command: Callable[..., argparse.ArgumentParser]) ->
         "tune", _tune, "search a preset's settings for the best success AUC on annotated sequences"
     )
     tune.add_argument(
-        "dataset", metavar="SEQUENCES_DIR", help="folders that docs/evaluation.md lists"
+        "dataset", metavar="SEQUENCES_DIR", help="folders that docs/howto/evaluation.md lists"
     )
     tune.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="a search that was cut goes on there"

@@ -14,15 +14,16 @@ every frame.  Without a graph the same launches go out one by one.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from . import backend, kernels, network
 from .backend import Array, Device
 from .extractor import NOTHING_TO_TRACK, is_flat
+from .fast.graph import Stage
 from .kernels import conv, crop, dcf, dft, lrn, peak
 from .ops.fourier import label_band, make_band, rfft2
 from .presets import Preset, get_preset
@@ -33,13 +34,6 @@ from .weights import Weights
 from .weights import load as load_weights
 
 log = logging.getLogger(__name__)
-
-
-class Stage(NamedTuple):
-    """A named part of a step, for timing: mostly one kernel launch."""
-
-    name: str
-    run: Callable[[], Any]
 
 
 class DeviceStep:

@@ -59,10 +59,10 @@ class OnlineFilter:
         xp = array_module(template_f, self.label_f)
         channels = len(template_f) if self.numerator is None else len(self.numerator)
         if template_f.shape != (channels, *self.label_f.shape):
-            expected = ("D" if self.numerator is None else channels, *self.label_f.shape)
-            words = ", ".join(map(str, expected))
+            count = "D" if self.numerator is None else channels
             raise ValueError(
-                f"OnlineFilter.update: template_f must be ({words}), got {template_f.shape}"
+                f"OnlineFilter.update: template_f must be ({count}, {str(self.label_f.shape)[1:]}, "
+                f"got {template_f.shape}"
             )
         if self.numerator is None or self.denominator is None:
             real = template_f.real.dtype
@@ -98,10 +98,8 @@ class OnlineFilter:
             xp.divide(self.label_f, energy, out=denominator)
 
     def response_f(self, search_f: Array) -> Array:
-        """Eq.
-
-        3 in the Fourier domain, for search_f (S, D, bins).  Returns (S, bins), overwritten by the
-        next call.
+        """Eq. 3 in the Fourier domain, for search_f (S, D, bins).  Returns (S, bins), overwritten
+        by the next call.
         """
         if self.numerator is None or self.denominator is None:
             raise RuntimeError("OnlineFilter: response_f before the first update")

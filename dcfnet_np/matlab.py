@@ -1,7 +1,7 @@
 """MATLAB's .mat files of version 5 to 7.2, as far as networks are kept in them: numbers, texts,
 cells, structures.
 
-SciPy's reader ends the process on many a damaged file (docs/robustness.md), so this one is made of
+SciPy's reader ends the process on many a damaged file (docs/reference/robustness.md), so this one is made of
 slices that are checked.  Source: MathWorks, "MAT-File Format", R2023b.
 """
 

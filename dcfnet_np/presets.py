@@ -1,7 +1,7 @@
 """Frozen tracking settings: what the paper says, what each released code does, and our own default.
 
 The sources disagree in small ways that change scores, and each is a named preset here.
-docs/presets.md goes through every constant, row by row.  Two things that the sources also differ
+docs/reference/presets.md goes through every constant, row by row.  Two things that the sources also differ
 in, the mean and the channel order, belong to the weights (`weights.Weights`), since a network is
 only right with its own.
 
@@ -58,7 +58,7 @@ class Preset:
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
     # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
     wrap_before_half: bool = False
-    # Finer boxes, docs/boxes.md; none of the sources has them.
+    # Finer boxes, docs/results/boxes.md; none of the sources has them.
     # the peak is the vertex of a parabola through it and its neighbours, along each axis
     subpixel: bool = False
     # likewise the scale, from the peaks of three neighbouring scales
@@ -67,7 +67,7 @@ class Preset:
     aspect_step: float = 1.0
     # from 0 on: a second model with this learning rate; the response is their mean
     second_rate: float = -1.0
-    # Loss, docs/loss.md; none of the sources has it.
+    # Loss, docs/results/loss.md; none of the sources has it.
     # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
     min_score: float = 0.0
     min_psr: float = 0.0
@@ -179,7 +179,7 @@ class Preset:
         return [name for name, value in off.items() if getattr(self, name) != value]
 
 
-# Learning rate, scale step and penalty: found on validation sequences, docs/tuning.md.  The rest is
+# Learning rate, scale step and penalty: found on validation sequences, docs/howto/tuning.md.  The rest is
 # the PyTorch code's.
 _DEFAULT = Preset("default")
 
@@ -221,7 +221,7 @@ PRESETS: dict[str, Preset] = {
         ),
         _PYTORCH,
         dataclasses.replace(_PYTORCH, name="pytorch-py3", scale_exponents="python3"),
-        # Says when it is not sure and learns nothing then; thresholds: docs/loss.md.
+        # Says when it is not sure and learns nothing then; thresholds: docs/results/loss.md.
         dataclasses.replace(
             _DEFAULT,
             name="careful",

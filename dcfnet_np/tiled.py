@@ -5,14 +5,13 @@ and `ops.fourier`.
 in training:
 
 - convolutions by Winograd's F(4, 3) on images cut into tiles (`ops.winograd`), the first one, of 3
-channels, plainly;
+  channels, plainly;
 - the cosine window costs nothing: it is an outer product, so it is multiplied into the matrices of
-the band's DFT;
+  the band's DFT;
 - every array is made once and used again: memory that is fresh has to be mapped and cleared by the
-system first;
-- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of an
-image is the sum of
-  the spectra of its strips, so strips share nothing.
+  system first;
+- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of
+  an image is the sum of the spectra of its strips, so strips share nothing.
 
 docs/decisions.md says what was tried; `dcfnet bench` measures each stage against the machine.
 """

@@ -5,7 +5,7 @@ of them part.
     write_trace("trace.h5", recorder.steps(frames, box), recorder.attributes())
 
 A step is a name and a dict of arrays in the order in which they were computed: "frame 0", the first
-frame, then "frame 1" and so on, then "training values" and "training gradients".  docs/traces.md
+frame, then "frame 1" and so on, then "training values" and "training gradients".  docs/reference/traces.md
 describes every quantity.
 
 `Recorder` listens to a `Tracker` as its observer.  What the tracker's fast extractor does not show,

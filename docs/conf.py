@@ -20,6 +20,7 @@ from dcfnet_np.explain import mathml
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 # the tests that prove equations are documented beside the API
+sys.path[:0] = [str(path) for path in (ROOT / "tests").iterdir() if path.is_dir()]
 sys.path.insert(0, str(ROOT / "tests"))
 
 project = "dcfnet_np"
@@ -57,7 +58,6 @@ html_css_files = ["site.css"]
 
 
 # --- mathematics as MathML: no script, no request; every current browser draws it
-# --------------------------
 
 
 def inline_math(self, node):
@@ -73,7 +73,6 @@ def display_math(self, node):
 
 
 # --- the API: a page for each module, from its docstrings, which are plain text
-# -----------------------------
 
 
 def write_api_pages(app):
@@ -151,7 +150,6 @@ def skip_member(app, what, name, obj, skip, options):
 
 
 # --- pages that lie elsewhere
-# -------------------------------------------------------------------------------
 
 
 def copy_notebooks(app):
@@ -172,11 +170,9 @@ def write_interactive_page(app):
 
 
 def name_files_outside(app, docname, source):
-    """In docs/*.md a link to ../FILE, which a reader of the repository can follow, becomes the
-    file's name.
-    """
-    if "/" not in docname:
-        source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source[0])
+    """A link out of docs/, which a reader of the repository can follow, becomes the file's name."""
+    up = "../" * (docname.count("/") + 1)
+    source[0] = re.sub(rf"\[([^\]]+)\]\({re.escape(up)}([^)]+)\)", r"\1 (`\2`)", source[0])
 
 
 def setup(app):

@@ -29,10 +29,8 @@ _REAL = {
 
 
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
-    """Eq.
-
-    2, `ops.dcf.learn_filter`.  Returns filter_f (N, D, bins) and the energy (N, bins), lambda
-    included.
+    """Eq. 2, `ops.dcf.learn_filter`.  Returns filter_f (N, D, bins) and the energy (N, bins),
+    lambda included.
     """
     real, ctype = _real(template_f, "learn_filter: template_f")
     n, d, bins = _sizes(template_f, "learn_filter: template_f")

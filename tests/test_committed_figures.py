@@ -15,8 +15,10 @@ from dcfnet_np.evaluation.metrics import RULES
 
 ROOT = Path(__file__).parent.parent
 PACKAGED = ("light", "conv1")
-CAREFUL = "careful (loss.md)"  # a row of docs/boxes.md
-WHOLE = "AUC, nothing cut out: `default`, `careful` (docs/boxes.md)"  # rows of docs/loss.md
+CAREFUL = "careful (loss.md)"  # a row of docs/results/boxes.md
+WHOLE = (
+    "AUC, nothing cut out: `default`, `careful` ([boxes](boxes.md))"  # rows of docs/results/loss.md
+)
 CUT = "AUC with it cut out at times, frames with it but the first: `default`, `careful`"
 
 
@@ -87,15 +89,15 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
 def test_the_pages_say_what_the_committed_runs_say():
     options, loss = committed("options.json"), committed("loss.json")
     for name, row in options.items():
-        said = table_row("docs/boxes.md", name)
+        said = table_row("docs/results/boxes.md", name)
         assert said == pytest.approx([row["validation"], row["development"]], abs=5e-4), name
     folders, names = ("validation", "development"), ("default", CAREFUL)
     whole = [options[name][folder] for folder in folders for name in names]
-    assert table_row("docs/loss.md", WHOLE) == pytest.approx(whole, abs=5e-4)
+    assert table_row("docs/results/loss.md", WHOLE) == pytest.approx(whole, abs=5e-4)
     cut = [
         loss[folder][f"{name}_cut"]["auc"] for folder in folders for name in ("default", "careful")
     ]
-    said = table_row("docs/loss.md", CUT)
+    said = table_row("docs/results/loss.md", CUT)
     assert said == pytest.approx(cut, abs=5e-4)
 
 

@@ -21,10 +21,7 @@ def test_response_is_a_circular_correlation(rng):
 
 @pytest.mark.parametrize("channels, shape", [(1, (7, 6)), (3, (5, 8))])
 def test_filter_is_the_least_squares_solution(rng, channels, shape):
-    """Eq.
-
-    2 against the ridge regression of Eq. 1 written out as a linear system over all shifts.
-    """
+    """Eq. 2 against the ridge regression of Eq. 1 written out as a linear system over all shifts."""
     template, label, lam = (
         rng.standard_normal((1, channels, *shape)),
         rng.standard_normal(shape),
@@ -89,9 +86,8 @@ def spectra(rng, count, channels=2, shape=(6, 7)):
 
 
 def test_the_ratio_rule_is_equation_13(rng):
-    """Three frames, against the sums of Eq.
-
-    13 written out, with the weights that a running mean gives them.
+    """Three frames, against the sums of Eq. 13 written out, with the weights that a running mean
+    gives them.
     """
     templates, label_f, beta, lam = spectra(rng, 3), rfft2(rng.standard_normal((6, 7))), 0.3, 0.5
     model = OnlineFilter(label_f, lam, beta, "ratio")

@@ -15,9 +15,9 @@ import pytest
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = [
-    *sorted(DOCS.glob("derivation/*.md")),
+    *sorted(DOCS.glob("learn/derivation/*.md")),
     *sorted(DOCS.glob("howto/*.md")),
-    DOCS / "questions.md",
+    DOCS / "learn" / "questions.md",
 ]
 PAGES = [page for page in RUN if "```python\n" in page.read_text(encoding="utf-8")]
 

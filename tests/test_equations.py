@@ -238,9 +238,8 @@ def test_the_counts_of_the_half_spectrum_matter(rng, shape):
 
 
 def running_mean(templates_f, label_f, lam, rate):
-    """The filter of Eq.
-
-    13 after all templates, and its weights beta_t.  templates_f: (T, D, bins).
+    """The filter of Eq. 13 after all templates, and its weights beta_t.  templates_f: (T, D,
+    bins).
     """
     model = OnlineFilter(label_f, lam, rate, "ratio")
     for template_f in templates_f:
@@ -259,9 +258,8 @@ def test_eq13_minimises_eq12_for_one_channel(rng, shape):
 
 
 def test_eq13_with_other_weights_has_another_lambda(rng, shape):
-    """Its lambda stands inside the sum over t, that of Eq.
-
-    12 outside: equal only where the weights sum to one.
+    """Its lambda stands inside the sum over t, that of Eq. 12 outside: equal only where the
+    weights sum to one.
     """
     p = Problem(rng, shape, 1, n=3)
     weights = np.array([1.0, 0.5, 2.0])
@@ -275,9 +273,8 @@ def test_eq13_with_other_weights_has_another_lambda(rng, shape):
 
 
 def test_eq13_is_an_approximation_for_several_channels(rng, shape):
-    """A documented gap: the minimiser of Eq.
-
-    12 needs a D x D system in each bin once there are two frames.
+    """A documented gap: the minimiser of Eq. 12 needs a D x D system in each bin once there are
+    two frames.
     """
     p = Problem(rng, shape, 3, n=4)
     filter_f, weights = running_mean(p.template_f, p.label_f, p.lam, rate=0.2)

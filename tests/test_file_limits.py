@@ -1,5 +1,5 @@
 """What the readers of files may take, memory above all, when a file was made to harm: the table of
-docs/robustness.md.
+docs/reference/robustness.md.
 
 Every hostile file is read in one other process, which says how reading ended and by how much its
 peak of memory grew. A reader that waits for ever is seen by that process' time limit.
@@ -40,7 +40,7 @@ from dcfnet_np.vision.images import read_image
 
 MB = 1 << 20
 SECONDS = 300  # after which a reader counts as one that never returns
-PAGE = Path(__file__).parent.parent / "docs" / "robustness.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "robustness.md"
 
 # reader, as the table calls it: (what reads, times the file's size, and MB beside it)
 READERS: dict[str, tuple[Callable[[Path], Any], int, int]] = {
@@ -504,7 +504,9 @@ def measured(
             sizes[reader, case] = len(content) / MB
     warm = [(reader, "", str(folder / name), True) for reader, name in SOUND.items()]
     (folder / "list.json").write_text(json.dumps(warm + tasks))
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_file_limits as here"
+    here = Path(__file__).parent
+    program = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here / 'support')!r}]; "
+    program += "import test_file_limits as here"
     program += f"; here.read_all(here.Path({str(folder)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=1200

@@ -130,7 +130,9 @@ def test_a_report_of_another_kind_is_refused(tmp_path):
 
 def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    document = (Path(__file__).parent.parent / "docs" / "gradcheck.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parent.parent / "docs" / "reference" / "gradcheck.md").read_text(
+        encoding="utf-8"
+    )
     first, curves, mutated = re.findall(r"```python\n(.*?)```", document, re.S)
     assert len(first.strip().splitlines()) == 5 + first.count("\n\n")
     scope = {}

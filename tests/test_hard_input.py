@@ -54,7 +54,7 @@ def test_a_crash_and_a_hang_are_noticed(tmp_path, what, said):
     """And what was tried last is there to be tried again."""
     program = f"""
         import os, sys
-        sys.path.insert(0, {str(TESTS)!r})
+        sys.path[:0] = [{str(TESTS)!r}, {str(TESTS / "support")!r}]
         import hard_input
         def check(value, folder):
             {what}

@@ -118,9 +118,8 @@ def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F
 
 @pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
 def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):  # noqa: F811
-    """Transform, layer, loss, and back (Eqs.
-
-    2-11) by kernels alone, against dcf_forward and dcf_backward.
+    """Transform, layer, loss, and back (Eqs. 2-11) by kernels alone, against dcf_forward and
+    dcf_backward.
     """
     band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, np.float64)
     template, search = rng.standard_normal((2, 3, 4, *shape))

@@ -1,7 +1,7 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
 archives, backend, files, matlab, workers < kernels < ops < network, tiled, vision,
-datasets < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
+datasets, fast < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
 < adapters, trace, track, bench, serve, explain < cli
 """
 
@@ -21,7 +21,7 @@ LAYERS = [
     ["archives", "backend", "files", "matlab", "workers"],
     ["kernels"],
     ["ops"],
-    ["network", "tiled", "vision", "datasets"],
+    ["network", "tiled", "vision", "datasets", "fast"],
     ["filter", "presets", "weights", "extractor"],
     ["tracker", "multi_tracker", "device_tracker"],
     ["evaluation", "train", "gradcheck"],

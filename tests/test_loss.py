@@ -126,7 +126,7 @@ def careful_tracker(frame, box, **options):
 
 
 def test_every_constant_of_careful():
-    """Typed from docs/loss.md; all else is `default`'s."""
+    """Typed from docs/results/loss.md; all else is `default`'s."""
     wanted = {
         "min_score": 0.21,
         "min_psr": 7.4,

@@ -87,7 +87,7 @@ def test_nothing_is_loaded_from_elsewhere(pages):
 
 
 def test_mathematics_is_in_the_page(pages):
-    text = (SITE / "derivation" / "template.html").read_text(encoding="utf-8")
+    text = (SITE / "learn" / "derivation" / "template.html").read_text(encoding="utf-8")
     assert text.count("<math") > 20 and '<span class="eqno">(11)</span>' in text
     assert not re.search(r"\$\$|\\frac", text)
 

@@ -308,7 +308,7 @@ def test_video_cut_short_gives_its_frames_first(tmp_path, rng):
 def test_empty_folder(tmp_path):
     fails(
         tmp_path,
-        "holds no images; known layouts: uav123, .*, vot .docs/evaluation.md.; found: nothing",
+        "holds no images; known layouts: uav123, .*, vot .docs/howto/evaluation.md.; found: nothing",
     )
     (tmp_path / "groundtruth_rect.txt").write_text("1,2,3,4\n")
     (tmp_path / "img").mkdir()

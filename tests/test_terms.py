@@ -1,4 +1,4 @@
-"""A term of an equation that is left out is noticed; docs/equations.md shows it as it is now."""
+"""A term of an equation that is left out is noticed; docs/learn/equations.md shows it as it is now."""
 
 import re
 

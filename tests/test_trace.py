@@ -25,7 +25,7 @@ from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import Weights, save
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "traces.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "traces.md"
 SMALL = Preset("small", input_size=45)
 BOTH = [
     SMALL,

@@ -63,10 +63,8 @@ def features(x, theta):
 
 
 def respond(theta, images, label, config, windowed):
-    """Eqs.
-
-    2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W), peak at (0,
-    0).
+    """Eqs. 2 and 3: (N, H, W).  images: (2, N, 3, S, S), templates and searches; label: (H, W),
+    peak at (0, 0).
     """
     template, search = (features(part, theta) for part in images)
     if windowed:
@@ -113,10 +111,8 @@ class Run:
         )
 
     def losses(self, theta, images, labels, windowed):
-        """Eq.
-
-        4 without weight decay, of each pair; the wanted response may peak off the middle, the label
-        does not.
+        """Eq. 4 without weight decay, of each pair; the wanted response may peak off the middle,
+        the label does not.
         """
         response = respond(theta, images, self.label, self.config, windowed)
         return anp.sum((response - labels) ** 2, (1, 2))
@@ -260,7 +256,7 @@ SETTINGS = """
     lr_start lr_end momentum weight_decay mean initial_scale cosine_window
 """.split()
 BGR, TORCH_BGR, TORCH_SCALE = (104, 117, 123), (109, 120, 119), math.sqrt(1 / 6)
-# From docs/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None:
+# From docs/reference/training.md; uniform first weights up to 1 / sqrt(9 c) are sqrt(1 / 6) of He's.  None:
 # not used.
 V1 = ("ahead", 10, 16, 20, 0, "sgd", 0, "constant", 1e-5, None, 0.9, 5e-4, BGR, 1, 0)
 TORCH = ("ahead", 10, 32, 50, 0, "sgd", 0, "logspace", 1e-2, 1e-5, 0.9)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ from dcfnet_np.train import prepare
 from dcfnet_np.train.checkpoint import GROUPS, load_checkpoint
 from dcfnet_np.train.config import Config, recipe
 from dcfnet_np.train.reader import AHEAD, prefetch
+
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +299,7 @@ def start(crops_file, run, tracked, epochs):
     command = [sys.executable, "-c", PROGRAM, str(crops_file), str(run), str(tracked), str(epochs)]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.path.dirname(__file__),
+        "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS / 'support'}",
         "OPENBLAS_NUM_THREADS": "1",
     }
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

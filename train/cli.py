@@ -93,7 +93,7 @@ def add_command(
     )
     parser.add_argument("--no-pictures", action="store_true", help="no curves.png and filters.png")
     settings = parser.add_argument_group(
-        "settings", "each default is the preset's; docs/training.md explains them"
+        "settings", "each default is the preset's; docs/reference/training.md explains them"
     )
     for field in dataclasses.fields(Config):
         if field.name not in LEFT_OUT:

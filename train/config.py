@@ -145,9 +145,8 @@ class Config:
         return math.floor(step * self.cosine_window) > math.floor((step - 1) * self.cosine_window)
 
     def regulariser(self, size: int) -> float:
-        """What stands for lambda in Eq.
-
-        2 when the crops are of `size` pixels: divided energies are a larger lambda.
+        """What stands for lambda in Eq. 2 when the crops are of `size` pixels: divided energies
+        are a larger lambda.
         """
         from dcfnet_np import network
 
@@ -158,7 +157,7 @@ class Config:
 
 
 def recipe(preset: str) -> Config:
-    """The training settings of a preset; docs/training.md has every constant with its source.
+    """The training settings of a preset; docs/reference/training.md has every constant with its source.
 
     A preset of other online settings alone is trained as `default` is.  One from a file is trained
     as the one that it names.  ValueError names the known presets.

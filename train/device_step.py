@@ -24,7 +24,7 @@ import numpy as np
 
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.backend import Array, Device
-from dcfnet_np.device_tracker import Stage
+from dcfnet_np.fast.graph import DeviceQueue, Stage, launch_stages
 from dcfnet_np.kernels import adam, conv, conv_tf32, dcf, dft, gather, lrn, sgd
 from dcfnet_np.ops.fourier import label_band, make_band, rfft2
 from dcfnet_np.train.adam import EPSILON, SQUARES_DECAY, average_decay
@@ -97,7 +97,7 @@ class TrainStep:
     the step before it computes.  dtype: float32, or float64 for checks.
     graph: capture the step as a CUDA graph; else launch its kernels one by one.  tf32: convolutions
     of more than a few channels on tensor cores, which are fast and round every factor to 10 bits of
-    fraction (docs/kernels.md says what that costs).  processes: those that share each batch.
+    fraction (docs/reference/kernels.md says what that costs).  processes: those that share each batch.
     Raises `backend.DeviceError` when there is no usable GPU, or no TF32 on it, ValueError when the
     label needs the full spectrum of an even size, which has no band, or the network is not
     convolutions and one LRN behind them."""
@@ -135,12 +135,9 @@ class TrainStep:
         network.check_parameters(config.arch, parameters)
         self.config = config
         self.dtype = np.dtype(dtype)
-        self._cp = backend.cupy()
-        self._device = self._cp.cuda.Device(device)
-        self._graph_wanted = graph
-        self._graph: Any = None
+        self._queue = queue = DeviceQueue(device, graph=graph)
+        self._cp = queue.cp
         self._done = done  # steps of the optimiser
-        self._compiled = False
         self._ahead = 0  # steps made whose losses `epoch` has yet to yield
         self._steps = 0  # since the losses were last asked for
         self._losses: list[np.ndarray] = []
@@ -152,21 +149,19 @@ class TrainStep:
             raise ValueError(
                 "TrainStep: crops with a margin, and all that is done on the CPU, need resident=False"
             )
-        with self._device:
+        self._uploads = queue.new_stream()
+        with queue.device:
             self._add = processes.adder_on(Device("cuda", device))
-            # Streams of their own: the default stream cannot be captured.
-            self._stream = self._cp.cuda.Stream(non_blocking=True)
-            self._uploads = self._cp.cuda.Stream(non_blocking=True)
-            with self._stream:
-                self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
-                self._make_network(parameters, self.size)
-                self._velocity = self._flatten(velocity)
-                self._squares = self._flatten(squares) if config.optimiser == "adam" else None
-                self._average = self._flatten(average or parameters) if config.averaging else None
-                self._make_objective()
-                self._forward, self._backward = self._make_forward(), self._make_backward()
-                self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
-            self._stream.synchronize()
+        with queue.active():
+            self._crops = self._cp.asarray(np.ascontiguousarray(crops)) if resident else None
+            self._make_network(parameters, self.size)
+            self._velocity = self._flatten(velocity)
+            self._squares = self._flatten(squares) if config.optimiser == "adam" else None
+            self._average = self._flatten(average or parameters) if config.averaging else None
+            self._make_objective()
+            self._forward, self._backward = self._make_forward(), self._make_backward()
+            self._slots = [self._make_slot(self.size) for _ in range(SLOTS)]
+        queue.stream.synchronize()
 
     def epoch(
         self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0
@@ -203,15 +198,15 @@ class TrainStep:
             pairs[first : first + self.config.batch]
             for first in range(0, len(pairs), self.config.batch)
         ]
-        with self._device, self._stream:
+        with self._queue.active():
             newest = self._flat.copy()
             self._choose_window(False)
             if self._average is not None:
                 self._flat[...] = self._average
         for batch in batches:
-            self._submit(batch, None, self._run_forward, len(batch))
+            self._submit(batch, None, lambda: launch_stages(self._forward), len(batch))
         losses = self.losses()
-        with self._device, self._stream:
+        with self._queue.active():
             self._flat[...] = newest
         return float(losses @ [len(batch) for batch in batches]) / len(pairs)
 
@@ -249,23 +244,23 @@ class TrainStep:
         index = pairs.T.reshape(-1)
         changed = epoch is not None and self._augmentation.relights
         slot = self._slots[self._steps % SLOTS]
-        with self._device:
+        with self._queue.device:
             if self._steps >= SLOTS:
                 self._finish(slot)
             slot.shares[...] = (np.arange(batch) < count) / self.dtype.type(total)
-            self._copy(slot.device_shares, slot.shares)
+            self._queue.put(slot.device_shares, slot.shares, self._uploads)
             if slot.crops is None:
                 slot.chosen[...] = index
-                self._copy(slot.device_chosen, slot.chosen)
+                self._queue.put(slot.device_chosen, slot.chosen, self._uploads)
             else:
                 self._read(pairs, index, epoch, slot.crops)
-                self._copy(slot.device_crops, slot.crops)
+                self._queue.put(slot.device_crops, slot.crops, self._uploads)
             if epoch is not None and changed:
                 slot.changes[...] = self._changes(pairs, index, epoch, slot.crops)
-                self._copy(slot.device_changes, slot.changes)
+                self._queue.put(slot.device_changes, slot.changes, self._uploads)
             slot.uploaded.record(self._uploads)
-            with self._stream:
-                self._stream.wait_event(slot.uploaded)
+            with self._queue.stream:
+                self._queue.stream.wait_event(slot.uploaded)
                 crops = self._crops if slot.crops is None else slot.device_crops
                 gather.gather(
                     crops, slot.device_chosen, self._mean_pixel, changes=slot.device_changes if changed else None,
@@ -280,8 +275,8 @@ class TrainStep:
                         self._label if shifts is None else shift_label(self._label, shifts)
                     )
                 work()
-                self._fetch(self._map_losses, slot.losses)
-                slot.over.record(self._stream)
+                self._queue.fetch(self._map_losses, slot.losses)
+                slot.over.record(self._queue.stream)
         self._steps += 1
 
     def _read(
@@ -355,7 +350,7 @@ class TrainStep:
         return self._unflatten(self._dflat)
 
     def _unflatten(self, flat: Array) -> network.Parameters:
-        self._stream.synchronize()
+        self._queue.stream.synchronize()
         values = backend.to_numpy(flat).copy()
         return {name: self._view(values, name) for name in self._places}
 
@@ -375,18 +370,9 @@ class TrainStep:
 
     def _replay(self, lr: float) -> None:
         self._choose_window(self.config.windowed(self._done + 1))
-        # the first step compiles kernels, which is no capture
-        if not self._graph_wanted or not self._compiled:
-            self._run()
-            self._compiled = True
-        else:
-            if self._graph is None:
-                self._stream.begin_capture()
-                self._run()
-                self._graph = self._stream.end_capture()
-            self._graph.launch(self._stream)
+        self._queue.replay((*self._forward, *self._backward))
         if self._add is not None:
-            self._add(self._dflat, self._stream)
+            self._add(self._dflat, self._queue.stream)
         self._done += 1
         self._descend(lr)  # outside of the graph, which would keep the numbers of its capture
 
@@ -481,15 +467,13 @@ class TrainStep:
 
     def _make_slot(self, size: int) -> Slot:
         cp, n = self._cp, 2 * self.config.batch
-        index = backend.pinned_array(cp, (n,), np.int32)
+        index = self._queue.pinned((n,), np.int32)
         crops = (
-            None
-            if self._crops is not None
-            else backend.pinned_array(cp, (n, 3, size, size), np.uint8)
+            None if self._crops is not None else self._queue.pinned((n, 3, size, size), np.uint8)
         )
         index[...] = 0 if crops is None else np.arange(n)  # streamed crops come in order
         shapes = (n, len(gather.CHANGE)), (n // 2,), (n // 2,)
-        changes, shares, losses = (backend.pinned_array(cp, shape, self.dtype) for shape in shapes)
+        changes, shares, losses = (self._queue.pinned(shape, self.dtype) for shape in shapes)
         return Slot(
             index,
             changes,
@@ -500,8 +484,8 @@ class TrainStep:
             cp.empty(changes.shape, self.dtype),
             cp.empty(shares.shape, self.dtype),
             None if crops is None else cp.empty(crops.shape, np.uint8),
-            cp.cuda.Event(disable_timing=True),
-            cp.cuda.Event(disable_timing=True),
+            self._queue.new_event(),
+            self._queue.new_event(),
         )
 
     def stages(self, lr: float) -> list[Stage]:
@@ -519,15 +503,6 @@ class TrainStep:
             *self._backward,
             Stage("SGD" if self._squares is None else "Adam", partial(self._descend, lr)),
         ]
-
-    def _run(self) -> None:
-        """All kernels between `gather` and the optimiser."""
-        for stage in (*self._forward, *self._backward):
-            stage.run()
-
-    def _run_forward(self) -> None:
-        for stage in self._forward:
-            stage.run()
 
     def _descend(self, lr: float) -> None:
         """One step of the optimiser, and of the average."""
@@ -641,20 +616,6 @@ class TrainStep:
                 )  # fmt: skip
                 stages.append(Stage(f"{layer.name}: gradient to the data", to_data))
         return stages
-
-    def _copy(self, array: Array, values: np.ndarray) -> None:
-        """Upload page-locked `values`, in the stream of uploads."""
-        if backend.is_numpy(array):  # kernels on the CPU
-            array[...] = values
-        else:
-            array.set(values, stream=self._uploads)
-
-    def _fetch(self, array: Array, out: np.ndarray) -> None:
-        """Copy an array into page-locked memory, in this stream, without waiting."""
-        if backend.is_numpy(array):
-            out[...] = array
-        else:
-            array.get(stream=self._stream, out=out, blocking=False)
 
 
 def device_step(

@@ -96,7 +96,7 @@ def report(found: dict[str, Any], labels: list[str], preset: str) -> dict[str, A
 
 
 def table(content: dict[str, Any]) -> str:
-    """The report as docs/ablation.md shows it."""
+    """The report as docs/results/ablation.md shows it."""
     head = "AUC | OP@.5 | DP@20 | CLE, px | median CLE | fps | paper: OP | DP | CLE | fps |"
     lines = ["", f"| network | parameters | receptive field | {head}", "|---|" + "--:|" * 12]
     for each in content["networks"]:

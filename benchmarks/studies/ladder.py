@@ -1,7 +1,7 @@
-"""The ladder of docs/speed.md: every way of doing each step that the code has, or once had, timed
+"""The ladder of docs/results/speed.md: every way of doing each step that the code has, or once had, timed
 one after the other.
 
-    python benchmarks/studies/ladder.py [--frames FOLDER] [--json FILE] [--page docs/speed.md]
+    python benchmarks/studies/ladder.py [--frames FOLDER] [--json FILE] [--page docs/results/speed.md]
 
 One 125x125 patch of `light` on one core, float32; then whole frames and training pairs.  All
 versions of a step take turns, so that whatever else the machine does meets all of them.  Their
@@ -249,7 +249,7 @@ def main() -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The times as docs/speed.md shows them."""
+    """The times as docs/results/speed.md shows them."""
     lines = ["", "| step | version | ms |", "|---|---|--:|"]
     for name, times in report.items():
         if name != "machine":

@@ -43,7 +43,7 @@ def report(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(content: dict[str, Any]) -> str:
-    """A report as docs/training.md shows it."""
+    """A report as docs/reference/training.md shows it."""
     networks = content["networks"]
     names = [f"{n}, {len(each)} seeds" if len(each) > 1 else n for n, each in networks.items()]
     lines = ["", f"| success AUC | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]

@@ -113,7 +113,7 @@ def describe(folder: Path) -> str:
     shown = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in names[:5])
     more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
     known = ", ".join(FORMATS)
-    return f"known layouts: {known} (docs/evaluation.md); found: {shown + more if names else 'nothing'}"
+    return f"known layouts: {known} (docs/howto/evaluation.md); found: {shown + more if names else 'nothing'}"
 
 
 def read(entry: Entry) -> list[Sequence]:

@@ -329,9 +329,8 @@ class _Problem(NamedTuple):
         )
 
     def to_bins(self, dresponse: Array, gradient_f: Callable[[Array], Array]) -> Array:
-        """The gradient by stored bins that one of Eqs.
-
-        7, 9, 10 gives for the gradient by the response.
+        """The gradient by stored bins that one of Eqs. 7, 9, 10 gives for the gradient by the
+        response.
         """
         return from_paper(gradient_f(fourier.rfft2(dresponse, self.band)), self.shape, self.band)
 
@@ -427,9 +426,8 @@ def _irfft2(p: _Problem) -> Iterator[Pair | GradientResult]:
 
 
 def _equation_1(p: _Problem) -> Iterator[Pair | GradientResult]:
-    """The ridge loss in the Fourier domain against the circular correlation of Eq.
-
-    1 by its definition.
+    """The ridge loss in the Fourier domain against the circular correlation of Eq. 1 by its
+    definition.
     """
     if p.band is not None:  # a loss over pixels needs the whole spectrum
         return
@@ -452,9 +450,8 @@ def _circular_correlation(w: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _equation_2(p: _Problem) -> Iterator[Pair | GradientResult]:
-    """The ridge loss of Eq.
-
-    1, which `equation 1` checks, is stationary (so, being convex, least) at Eq. 2.
+    """The ridge loss of Eq. 1, which `equation 1` checks, is stationary (so, being convex, least)
+    at Eq. 2.
     """
     if p.band is not None or p.label.dtype != np.float64:
         return
@@ -726,9 +723,8 @@ def _equation_13(place: Place) -> Iterator[Pair | GradientResult]:
 def _incremental_loss(
     templates: Sequence[Array], label: Array, weights: Sequence[float], lam: float, w: np.ndarray
 ) -> float:
-    """Eq.
-
-    12: sum_t beta_t || sum_l w^l * phi^l(x_t) - y ||^2 + lambda sum_l ||w^l||^2.  w: (D, H, W).
+    """Eq. 12: sum_t beta_t || sum_l w^l * phi^l(x_t) - y ||^2 + lambda sum_l ||w^l||^2.  w: (D, H,
+    W).
     """
     filter_f = fourier.rfft2(array_module(label).asarray(w))[None]
     errors = [float(dcf.ridge_loss(filter_f, template, label, 0.0)[0]) for template in templates]
@@ -740,9 +736,8 @@ def _incremental_loss(
 
 
 def _chain(place: Place) -> Iterator[Pair | GradientResult]:
-    """Images to loss: both branches through one small network, then Eqs.
-
-    2-4; down to conv1 and images.
+    """Images to loss: both branches through one small network, then Eqs. 2-4; down to conv1 and
+    images.
     """
     # so many ReLUs have a kink within the large steps of float32
     if place.precision is not np.float64:

@@ -61,17 +61,15 @@ def template_energy(
 
 
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> Array:
-    """Eq.
-
-    2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns filter_f: (N, D, bins).
+    """Eq. 2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns filter_f: (N, D,
+    bins).
     """
     return template_f * (label_f.conj() / template_energy(template_f, lam))
 
 
 def correlate(filter_f: Array, search_f: Array) -> Array:
-    """The sum of Eq.
-
-    3, still in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns response_f: (N, bins).
+    """The sum of Eq. 3, still in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns
+    response_f: (N, bins).
     """
     return (filter_f.conj() * search_f).sum(1)
 
@@ -172,10 +170,8 @@ def template_gradient_f(
 def template_conj_gradient_f(
     dresponse_f: Array, template_f: Array, response_f: Array, energy: Array
 ) -> Array:
-    """Eq.
-
-    10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / (sum_k phi^k(x) phi^k(x)^* + lambda).  (N, D,
-    bins).
+    """Eq. 10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / (sum_k phi^k(x) phi^k(x)^* + lambda).
+    (N, D, bins).
     """
     return -(dresponse_f * response_f.conj())[:, None] * template_f / energy
 

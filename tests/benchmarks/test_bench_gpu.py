@@ -218,5 +218,5 @@ def test_costs_know_every_stage(program, arch):
 
 def test_the_documentation_shows_these_floors(program, capsys):
     assert run(program, "floors") == 0
-    text = (ROOT / "docs" / "kernels.md").read_text()
+    text = (ROOT / "docs" / "reference" / "kernels.md").read_text()
     assert all(table in text for table in capsys.readouterr().out.strip().split("\n\n"))

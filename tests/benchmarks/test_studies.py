@@ -138,7 +138,7 @@ def test_nothing_is_written_where_a_part_cannot_be(study, tmp_path, capsys):
     assert "it must hold" in error and "results.json" in error
 
 
-@pytest.mark.parametrize(("name", "file"), [("ablation", "ablation"), ("seeds", "training")])
+@pytest.mark.parametrize(("name", "file"), [("ablation", "results/ablation"), ("seeds", "reference/training")])
 def test_the_pages_have_the_marks(study, name, file):
     text = (ROOT / f"docs/{file}.md").read_text(encoding="utf-8")
     assert all(text.count(mark) == 1 for mark in study("page").marks(name))

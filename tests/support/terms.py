@@ -7,7 +7,7 @@ statement that writes an element or updates an array.  With each it runs the equ
 reports the error that they find.  Nothing is listed by hand, so a function that is rewritten is
 covered as it stands.
 
-`make equations` (or `python tests/support/terms.py`) writes docs/equations.md; test_terms.py checks that it
+`make equations` (or `python tests/support/terms.py`) writes docs/learn/equations.md; test_terms.py checks that it
 is up to date."""
 
 import ast
@@ -30,7 +30,7 @@ from dcfnet_np.ops.fourier import irfft2, rfft2
 from dcfnet_np.ops.loss import response_loss_forward
 from dcfnet_np.train.sgd import sgd_step
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "equations.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "learn" / "equations.md"
 LIMIT = 5e-8  # of an error by value; those of gradcheck's cases have their own
 NOTICED = 1e-3  # a left-out term must show at least so much
 
