@@ -40,7 +40,7 @@ from dcfnet_np.train.device_step import TrainStep
 from dcfnet_np.train.step import Batches, batch_gradients, make_objective
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import Weights, load
+from dcfnet_np.weights import Weights, load_weights
 
 BOX_TOLERANCE = 0.01  # pixels that two ways to the same box may differ
 TOLERANCE, TF32_TOLERANCE = 1e-3, 5e-3  # of the loss
@@ -187,7 +187,7 @@ def track(args: argparse.Namespace, cp: Any) -> int:
 
 def make_weights(name: str) -> Weights:
     if not name.startswith("random:"):
-        return load(name)
+        return load_weights(name)
     architecture = name.removeprefix("random:")
     return Weights(architecture, network.initialise(architecture, seed=0))
 

@@ -121,7 +121,7 @@ def through_track(count: int, folder: Path) -> dict:
         "mp4v",
         frames[0],
     )
-    weights.save(folder / "network.h5", hard_input.untrained())
+    weights.save_weights(folder / "network.h5", hard_input.untrained())
     words = [
         sys.executable,
         "-c",

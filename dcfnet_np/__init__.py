@@ -27,7 +27,7 @@ _WHERE = {
     "Tracker": ("dcfnet_np.tracker", "Tracker"),
     "check_gradients": ("dcfnet_np.gradcheck", "check"),
     "get_preset": ("dcfnet_np.presets", "get_preset"),
-    "load_weights": ("dcfnet_np.weights", "load"),
+    "load_weights": ("dcfnet_np.weights", "load_weights"),
     "open_source": ("dcfnet_np.vision.sources", "open_source"),
 }
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dcfnet_np.presets import PRESETS, get_preset
     from dcfnet_np.tracker import Tracker, TrackResult
     from dcfnet_np.vision.sources import open_source
-    from dcfnet_np.weights import load as load_weights
+    from dcfnet_np.weights import load_weights
 
 
 def __getattr__(name: str) -> Any:

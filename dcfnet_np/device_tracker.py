@@ -30,8 +30,7 @@ from .presets import Preset, get_preset
 from .vision.boxes import check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label, hann
-from .weights import Weights
-from .weights import load as load_weights
+from .weights import Weights, load_weights
 
 log = logging.getLogger(__name__)
 

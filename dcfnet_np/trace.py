@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, network
-from .archives import open_hdf5, stored_attributes, stored_dataset
 from .extractor import Extractor
 from .files import check_output, replacing
 from .ops import dcf, fourier, loss
@@ -29,11 +28,12 @@ from .ops.conv import conv2d_forward
 from .ops.lrn import lrn_forward
 from .ops.relu import relu_forward
 from .presets import Preset
+from .support.archives import open_hdf5, stored_attributes, stored_dataset
 from .tracker import Tracker, TrackResult
 from .vision.boxes import check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label
-from .weights import Weights, digest
+from .weights import Weights, parameter_digest
 
 FORMAT = "dcfnet_np trace"
 FORMAT_VERSION = 2
@@ -86,7 +86,7 @@ class Recorder:
             "format_version": FORMAT_VERSION,
             "dcfnet_np": __version__,
             "preset": json.dumps(dataclasses.asdict(self.preset)),
-            "weights_digest": digest(self.weights.parameters),
+            "weights_digest": parameter_digest(self.weights.parameters),
             "architecture": str(self.weights.architecture),
             "channel_order": self.weights.channel_order,
             "mean": np.array(self.weights.mean),

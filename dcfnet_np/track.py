@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .multi_tracker import MultiTracker
-from .vision.boxes import Box, BoxRow, iou
+from .vision.box_files import BoxRow
+from .vision.boxes import Box, iou
 from .vision.draw import STATES, TARGETS, draw_box, draw_label, draw_trail, response_inset
-from .vision.sources import Frame
+from .vision.frames import Frame
 
 
 class Step(NamedTuple):

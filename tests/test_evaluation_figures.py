@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scenes import write_sequence
 
-from dcfnet_np import weights
-from dcfnet_np.evaluation import datasets, report, results, runner, tune
+from dcfnet_np import datasets, weights
+from dcfnet_np.evaluation import report, results, runner, tune
 from dcfnet_np.evaluation.baselines import parse
 from dcfnet_np.evaluation.metrics import RULES
 from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN, Run, Segment
@@ -26,7 +26,7 @@ def make_sequences(root, *names):
     frames[:] = 10 * np.arange(COUNT)[:, None, None, None]
     for name in names:
         write_sequence(root / name, frames, TRUTH, "{:04d}.png")
-    return datasets.load(root, list(names))
+    return datasets.load_dataset(root, list(names))
 
 
 @pytest.fixture
@@ -377,7 +377,7 @@ def test_a_mean_over_runs_then_sequences(search):
 def test_a_digest_of_the_data(tmp_path):
     (sequence,) = make_sequences(tmp_path, "a")
     before = tune.data_digest([sequence])
-    assert tune.data_digest(datasets.load(tmp_path)) == before
+    assert tune.data_digest(datasets.load_dataset(tmp_path)) == before
     moved = dataclasses.replace(sequence, boxes=sequence.boxes + 0.5)
     renamed = dataclasses.replace(sequence, name="b")
     frame = sequence.frames[5]
@@ -408,7 +408,7 @@ def test_every_weights_has_its_digest(tmp_path, network_file):
     search._write()
     told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
     assert {name: told["weights"][name]["digest"] for name in names} == {
-        name: weights.digest(weights.load(name).parameters) for name in names
+        name: weights.parameter_digest(weights.load_weights(name).parameters) for name in names
     }
     assert [told["weights"][name]["base"] for name in names] == pytest.approx([0.6, 0.15])
     assert [told["sequences"][name]["base"] for name in "ab"] == pytest.approx([0.3, 0.45])

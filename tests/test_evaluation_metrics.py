@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation import datasets, explain
-from dcfnet_np.evaluation.datasets import Sequence
+from dcfnet_np import datasets
+from dcfnet_np.datasets import Sequence
+from dcfnet_np.evaluation import explain
 from dcfnet_np.evaluation.metrics import (
     RULES,
     Rules,
@@ -400,7 +401,7 @@ def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
     for file in (Path(__file__).parent / "golden/pytorch").glob("*.txt"):
         # without its comment
         (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])
-    pairs = find_results(tmp_path, datasets.load(data_dir / "sequences"))
+    pairs = find_results(tmp_path, datasets.load_dataset(data_dir / "sequences"))
     assert len(pairs) == 12
     found = {
         sequence.name: scores(result.boxes, sequence.boxes).success for sequence, result in pairs

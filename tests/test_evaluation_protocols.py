@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scenes import make_sequence, write_sequence
 
-from dcfnet_np.evaluation import datasets, protocols
-from dcfnet_np.evaluation.datasets import DatasetError, Sequence
+from dcfnet_np import datasets
+from dcfnet_np.datasets import DatasetError, Sequence
+from dcfnet_np.evaluation import protocols
 from dcfnet_np.evaluation.metrics import Rules
 from dcfnet_np.evaluation.protocols import (
     BOX,
@@ -29,7 +30,7 @@ COUNT = 30
 def sequence(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "Walk"
     write_sequence(folder, *make_sequence(np.random.default_rng(3), COUNT, 64, 48, (16, 12)))
-    return datasets.load(folder)[0]
+    return datasets.load_dataset(folder)[0]
 
 
 class Script:

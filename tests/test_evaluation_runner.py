@@ -17,10 +17,11 @@ import pytest
 from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
+from dcfnet_np import datasets
 from dcfnet_np.cli import main
-from dcfnet_np.evaluation import datasets, results, runner
+from dcfnet_np.evaluation import results, runner
 from dcfnet_np.evaluation.baselines import Spec, parse
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
 
@@ -83,7 +84,7 @@ def command(*words, **options):
 
 
 def test_files_of_a_run(finished, data):
-    truth = datasets.load(data)
+    truth = datasets.load_dataset(data)
     for tracker in ("gray-dcf", "identity", "other"):
         for sequence in truth:
             path = finished / "boxes" / tracker / f"{sequence.name}.txt"
@@ -484,7 +485,7 @@ def test_verify_sees_other_weights(data, tmp_path, dcfnet):
     from dcfnet_np import network, weights
 
     for seed in (1, 2):
-        weights.save(
+        weights.save_weights(
             tmp_path / f"{seed}.h5",
             weights.Weights("light", network.initialise("light", seed=seed)),
         )

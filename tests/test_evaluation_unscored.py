@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scenes import make_sequence, write_sequence
 
-from dcfnet_np.evaluation import datasets, protocols, results
+from dcfnet_np import datasets
+from dcfnet_np.evaluation import protocols, results
 from dcfnet_np.evaluation.metrics import RULES
 
 COUNT = 9
@@ -45,7 +46,7 @@ def mixed(tmp_path_factory):
 
 
 def test_all_frames_are_there(split):
-    for sequence in datasets.load(split):
+    for sequence in datasets.load_dataset(split):
         assert len(sequence) == COUNT and sequence.boxes.shape == (COUNT, 4)
         assert np.isnan(sequence.boxes[1:]).all() and np.isfinite(sequence.boxes[0]).all()
         assert not protocols.is_annotated(sequence)
@@ -58,7 +59,7 @@ def test_polygons_of_the_first_frame_alone(tmp_path):
     write_sequence(
         tmp_path / "a", frames, polygon, images="color", truth="groundtruth.txt", origin=0
     )
-    (sequence,) = datasets.load(tmp_path)
+    (sequence,) = datasets.load_dataset(tmp_path)
     assert sequence.polygons.shape == (COUNT, 8) and np.isnan(sequence.polygons[1:]).all()
     np.testing.assert_allclose(sequence.boxes[0], boxes[0], atol=1e-3)
 
@@ -183,16 +184,16 @@ def test_starts_that_lead_nowhere_do_not_count(split, tmp_path):
     boxes[31:] = np.nan
     write_sequence(tmp_path / "a", frames, boxes)
     config = tune.Config("num_scales=1|3", "default:input_size=47", starts=4, frames=12)
-    search = tune.Search(config, datasets.load(tmp_path), tmp_path / "out")
+    search = tune.Search(config, datasets.load_dataset(tmp_path), tmp_path / "out")
     assert [segment.start for _, segment in search.runs[0]] == [0, 7, 15, 23]
     boxes[20:] = np.nan
     boxes[33] = 5, 5, 20, 20  # alone
     write_sequence(tmp_path / "a", frames, boxes)
-    search = tune.Search(config, datasets.load(tmp_path), tmp_path / "other")
+    search = tune.Search(config, datasets.load_dataset(tmp_path), tmp_path / "other")
     assert [segment.start for _, segment in search.runs[0]] == [0, 5, 10, 15]
     for frames, starts in ((None, range(20)), (12, range(19))):
         config = tune.Config("num_scales=1|3", starts=21, frames=frames)
-        search = tune.Search(config, datasets.load(tmp_path), tmp_path / f"out{frames}")
+        search = tune.Search(config, datasets.load_dataset(tmp_path), tmp_path / f"out{frames}")
         assert [segment.start for _, segment in search.runs[0]] == list(starts)
 
 

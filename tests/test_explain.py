@@ -64,7 +64,7 @@ def walk(growth, width=112, height=84, margin=0.0):
 @pytest.fixture(scope="module")
 def file(clip, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
-    page.write_page(path, clip, weights.load("light"))
+    page.write_page(path, clip, weights.load_weights("light"))
     return path
 
 
@@ -127,7 +127,7 @@ def close(found, expected):
 
 def library(clip, settings):
     """Features, filter, response and all gradients by the Python library in float32."""
-    loaded = weights.load("light")
+    loaded = weights.load_weights("light")
     x, y, w, h = clip.box
     window = np.array([[w, h]]) * (1 + settings["padding"])
     crops = [
@@ -226,7 +226,7 @@ def test_a_step_of_training(browser, clip):
     and decay.
     """
     boxes = browser.run("dcfnet.data.boxes")
-    mean = np.array(weights.load("light").mean, np.float32).reshape(3, 1, 1)
+    mean = np.array(weights.load_weights("light").mean, np.float32).reshape(3, 1, 1)
     crops = [
         crop_patches(frame, (x + w / 2, y + h / 2), np.array([[3 * w, 3 * h]]), 67, rounded=True)[0]
         - mean
@@ -343,7 +343,7 @@ def test_every_constant_is_the_preset_s(program, tmp_path, monkeypatch, scene, f
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
     clip = walk(*scene)
-    page.write_page(tmp_path / "page.html", clip, weights.load("light"))
+    page.write_page(tmp_path / "page.html", clip, weights.load_weights("light"))
     tracker, boxes = Tracker("light", preset, "cpu"), []
     tracker.init(clip.frames[0], clip.box)
     with Page(program) as browser:
@@ -406,7 +406,7 @@ def test_the_tracker_on_a_blank_frame(program, tmp_path):
     page.write_page(
         tmp_path / "page.html",
         page.Clip(list(frames), box, "a made-up scene"),
-        weights.load("light"),
+        weights.load_weights("light"),
     )
     tracker = Tracker("light", dataclasses.replace(page.PRESET, learning_rate=0.1), "cpu")
     tracker.init(frames[0], box)

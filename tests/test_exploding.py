@@ -252,5 +252,5 @@ def test_weights_of_a_run_with_a_bad_pair_track_as_well(crops_file, tmp_path):
     """Left out is as if it were not there: the parameters stay what ordinary pairs make of them."""
     run = loop.train(crops_file, config(initial_scale=0.41), tmp_path / "run", device="cpu")
     start = loop.first_parameters(config(initial_scale=0.41))
-    for name, value in weights.load(str(run)).parameters.items():
+    for name, value in weights.load_weights(str(run)).parameters.items():
         assert np.isfinite(value).all() and 0 < abs(value - start[name]).max() < 1

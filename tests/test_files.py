@@ -189,7 +189,7 @@ def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
 
 
 def write_weights(path):
-    weights.save(path, weights.Weights("light", network.initialise("light", seed=1)))
+    weights.save_weights(path, weights.Weights("light", network.initialise("light", seed=1)))
 
 
 def write_trace(path):

@@ -5,7 +5,6 @@ one.
 import json
 import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import cv2
@@ -16,19 +15,20 @@ import pytest
 import scipy.io
 from processes import run_python
 from scenes import make_frames, write_images, write_video
-from test_weights import CONTAINERS, p_int, p_state, p_tensor, p_tuple
+from weight_files import CONTAINERS, compressed, matrix, p_int, p_state, p_tensor, p_tuple
 
-from dcfnet_np import weights
+from dcfnet_np import datasets, weights
 from dcfnet_np.datasets.davis import read_mask
-from dcfnet_np.evaluation import datasets, results, runner
-from dcfnet_np.matlab import MatlabError, read_mat
+from dcfnet_np.evaluation import results, runner
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.crops import read_crops
-from dcfnet_np.vision.boxes import check_box, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import check_box
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, decode_image, read_image
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.weights import WeightsError
+from dcfnet_np.weights.mat import MatlabError, read_mat
 
 TESTS = Path(__file__).parent
 SHARE = {"MultiTracker": 40, "Tracker": 40, "track": 32, "boxes": 200, "results": 200}
@@ -269,25 +269,6 @@ def test_mat_files_are_read_as_scipy_does(tmp_path, rng):
         assert ours["net"]["meta"] == {"a": 1}
 
 
-def matrix(kind, shape, *parts, flags=0):
-    """An array of a .mat file from its parts, each (type, bytes)."""
-    head = [
-        (6, struct.pack("<II", kind | flags, 0)),
-        (5, struct.pack(f"<{len(shape)}i", *shape)),
-        (1, b"net"),
-    ]
-    body = b"".join(
-        struct.pack("<II", t, len(data)) + data + bytes(-len(data) % 8)
-        for t, data in [*head, *parts]
-    )
-    return struct.pack("<II", 14, len(body)) + body
-
-
-def compressed(data):
-    packed = zlib.compress(data)
-    return struct.pack("<II", 15, len(packed)) + packed
-
-
 def nested(depth):
     data = matrix(6, (1, 1), (9, bytes(8)))
     for _ in range(depth):
@@ -347,7 +328,7 @@ def test_tuples_of_the_same_tuples(tmp_path, container, again):
         path = tmp_path / "bomb.pth"
         path.write_bytes(container(state, {}))
         with pytest.raises(WeightsError, match="too large for a state dict|incomplete or damaged"):
-            weights.import_pth(path)
+            weights.import_weights(path)
 
 
 @CONTAINERS
@@ -356,14 +337,14 @@ def test_many_tensors_of_one_storage(tmp_path, container):
     entries = [(f"{i}.weight", p_tensor("0", (1000,), (1,), 1000)) for i in range(300)]
     path = tmp_path / "a.pth"
     path.write_bytes(container(p_state(entries), {"0": bytes(4000)}))
-    refused(weights.import_pth, path, error=WeightsError, match="more values than the file")
+    refused(weights.import_weights, path, error=WeightsError, match="more values than the file")
 
 
 def test_hdf5_without_checksums_is_not_opened(tmp_path):
     """The library may never return from such a file; ours all have checksums."""
     hard_input.old_hdf5(tmp_path / "a.h5")
     refused(
-        weights.load,
+        weights.load_weights,
         tmp_path / "a.h5",
         error=WeightsError,
         match="no weights: neither a file of dcfnet_np",
@@ -453,19 +434,22 @@ def test_files_beside_a_sequence_that_are_no_text(tmp_path, name):
     (root / name).write_bytes(b"\x80 \xff" + b"7" * 9000)
     if name == "attrs.txt":
         refused(
-            datasets.load,
+            datasets.load_dataset,
             root,
             error=datasets.DatasetError,
             match="attrs.txt is no UTF-8 text from byte 0 on",
         )
-    assert all(len(problem.text) < 500 for problem in datasets.check(root))
+    assert all(len(problem.text) < 500 for problem in datasets.check_dataset(root))
 
 
 def test_attributes_nested_without_end(tmp_path):
     root = hard_input.dataset_root(tmp_path, "otb")
     (root / "attributes.json").write_text("[" * 100_000)
     refused(
-        datasets.load, root, error=datasets.DatasetError, match="attributes.json: expected JSON"
+        datasets.load_dataset,
+        root,
+        error=datasets.DatasetError,
+        match="attributes.json: expected JSON",
     )
 
 
@@ -473,7 +457,7 @@ def test_a_part_of_uav123_with_another_digit(tmp_path, rng):
     write_images(tmp_path / "data_seq" / "UAV123" / "car1_²", make_frames(rng, 2))
     (tmp_path / "anno" / "UAV123").mkdir(parents=True)
     (tmp_path / "anno" / "UAV123" / "car1_².txt").write_text("1,1,9,9\n" * 2)
-    assert [sequence.name for sequence in datasets.load(tmp_path)] == ["car1_²"]
+    assert [sequence.name for sequence in datasets.load_dataset(tmp_path)] == ["car1_²"]
 
 
 def test_the_committed_long_run():

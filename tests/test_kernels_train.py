@@ -296,7 +296,7 @@ def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, t
     if stand_in:
         assert cuda_on_cpu.devices_used == {1}
 
-    want, got = weights.load(str(cpu)), weights.load(str(gpu))
+    want, got = weights.load_weights(str(cpu)), weights.load_weights(str(gpu))
     for kind in ("loss", "validation_loss"):
         np.testing.assert_allclose(got.training[kind], want.training[kind], rtol=1e-4)
     start = network.initialise(config.arch, config.seed)

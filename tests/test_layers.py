@@ -1,7 +1,12 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
+<<<<<<< HEAD
+backend, files, support, workers < kernels < ops < network, tiled, vision,
+datasets < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
+=======
 archives, backend, files, matlab, workers < kernels < ops < network, tiled, vision,
 datasets, fast < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
+>>>>>>> main
 < adapters, trace, track, bench, serve, explain < cli
 """
 
@@ -18,7 +23,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["archives", "backend", "files", "matlab", "workers"],
+    ["backend", "files", "support", "workers"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision", "datasets", "fast"],

@@ -20,7 +20,8 @@ from scenes import PATCH, make_frames, make_sequence, write_images, write_sequen
 
 from dcfnet_np.cli import _parse_moment
 from dcfnet_np.track import Painter, Step
-from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
+from dcfnet_np.vision.box_files import BoxRow, read_boxes
+from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.draw import (
     GREEN,
     RED,
@@ -30,9 +31,10 @@ from dcfnet_np.vision.draw import (
     draw_trail,
     response_inset,
 )
+from dcfnet_np.vision.frames import Frame
 from dcfnet_np.vision.images import SourceError
-from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
-from dcfnet_np.vision.sources import Frame, open_source
+from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
+from dcfnet_np.vision.sources import open_source
 
 BOX = "20,10,16,12"
 

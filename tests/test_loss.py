@@ -16,7 +16,8 @@ from dcfnet_np.extractor import Extracted
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.presets import PRESETS, get_preset
 from dcfnet_np.tracker import NOTHING, Target, Tracker, measure, peak_to_energy, search_places
-from dcfnet_np.vision.boxes import iou, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import iou
 
 # The background of these scenes stands still and is learned with the target: a higher threshold
 # tells them apart.

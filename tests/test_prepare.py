@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from layouts import HEIGHT, LAYOUTS, WIDTH, davis, otb, write_png, write_rows, write_xml
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import datasets
 from dcfnet_np.train import prepare
 from dcfnet_np.train.crops import held_out, read_crops
 
@@ -222,9 +222,9 @@ def test_masks_of_two_targets(tmp_path, made, kind):
     }
     np.testing.assert_array_equal(data.box[:5], BOXES)
     np.testing.assert_array_equal(data.box[5:], [[100, 110 + k, 40, 20 - k] for k in range(4)])
-    (video,) = {sequence.video for sequence in datasets.load(tmp_path / "data")}
+    (video,) = {sequence.video for sequence in datasets.load_dataset(tmp_path / "data")}
     assert video == "ant"
-    (second,) = datasets.load(tmp_path / "data", ["ant.2"])
+    (second,) = datasets.load_dataset(tmp_path / "data", ["ant.2"])
     assert np.isnan(second.boxes[4]).all()
 
 

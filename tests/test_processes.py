@@ -29,7 +29,7 @@ from dcfnet_np.ops.fourier import make_band
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train import step
-from dcfnet_np.vision.overlap import ReadAhead, WriteBehind
+from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
 
 LONG = 240  # seconds: what takes longer hangs
 SMALL = Preset("small", input_size=45)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcfnet_np.evaluation.datasets import Sequence
+from dcfnet_np.datasets import Sequence
 from dcfnet_np.evaluation.protocols import BOX, FAILED, STARTED, UNKNOWN
 from dcfnet_np.evaluation.result_files import find_results, is_supervised, read_result, read_vot
 

@@ -26,8 +26,10 @@ from websockets.sync.client import connect
 
 from dcfnet_np.serve.app import Guard, Run, pack
 from dcfnet_np.track import Step
-from dcfnet_np.vision.boxes import BoxRow, iou, read_boxes
-from dcfnet_np.vision.sources import Frame, open_source
+from dcfnet_np.vision.box_files import BoxRow, read_boxes
+from dcfnet_np.vision.boxes import iou
+from dcfnet_np.vision.frames import Frame
+from dcfnet_np.vision.sources import open_source
 
 SIZE = (160, 120)
 

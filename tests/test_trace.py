@@ -23,7 +23,7 @@ from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.step import make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import Weights, save
+from dcfnet_np.weights import Weights, save_weights
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "reference" / "traces.md"
 SMALL = Preset("small", input_size=45)
@@ -382,7 +382,7 @@ def test_the_shorter_run_ends_it():
 @pytest.fixture
 def folder(tmp_path, frames, weights):
     write_images(tmp_path / "walk", frames)
-    save(tmp_path / "random.h5", weights)
+    save_weights(tmp_path / "random.h5", weights)
     return tmp_path
 
 

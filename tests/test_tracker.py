@@ -15,7 +15,8 @@ from dcfnet_np import network
 from dcfnet_np.backend import Cores
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker, peak_to_sidelobe, score_of
-from dcfnet_np.vision.boxes import from_otb, iou, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import from_otb, iou
 from dcfnet_np.vision.crop import window_taps
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.weights import Weights, import_weights

@@ -376,7 +376,7 @@ def test_train_writes_log_checkpoint_and_weights(crops_file, whole_run):
     )
     assert all(0 <= record["waiting"] < 1 for record in records)
 
-    result = weights.load(str(whole_run / "weights.h5"))
+    result = weights.load_weights(str(whole_run / "weights.h5"))
     assert (result.architecture, result.channel_order) == ("light", "bgr")
     assert result.training["config"] == config().as_dict()
     assert result.training["sequences"] == ["ant", "cat"]
@@ -464,7 +464,7 @@ def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, p
         np.testing.assert_array_equal(first.velocity[name], second.velocity[name])
     for key in ("epoch", "lr", "loss", "validation_loss"):
         assert [r[key] for r in read_log(whole_run)] == [r[key] for r in read_log(broken)]
-    assert (weights.load(str(broken / "weights.h5")).training) == weights.load(
+    assert (weights.load_weights(str(broken / "weights.h5")).training) == weights.load_weights(
         str(whole_run / "weights.h5")
     ).training
 
@@ -634,6 +634,6 @@ def test_gpu_run_agrees_with_the_cpu(crops_file, tmp_path, xp):
     paths = [
         loop.train(crops_file, settings, tmp_path / name, device=name) for name in ("cpu", "cuda")
     ]
-    cpu, cuda = (weights.load(str(path)).parameters for path in paths)
+    cpu, cuda = (weights.load_weights(str(path)).parameters for path in paths)
     for name, value in cpu.items():
         np.testing.assert_allclose(cuda[name], value, rtol=1e-3, atol=1e-4)

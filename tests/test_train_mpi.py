@@ -98,7 +98,9 @@ def test_two_ranks_train_as_one(mpirun, data, tmp_path, dcfnet):
     code, out, err = train_by(mpirun, 2, data, tmp_path / "two", *words)
     assert code == 0, err
     assert len(out.splitlines()) == 3  # one of them prints
-    one, two = (weights.load(str(tmp_path / name / "weights.h5")) for name in ("one", "two"))
+    one, two = (
+        weights.load_weights(str(tmp_path / name / "weights.h5")) for name in ("one", "two")
+    )
     for key in ("loss", "validation_loss"):
         np.testing.assert_allclose(two.training[key], one.training[key], rtol=1e-5)
     first = loop.first_parameters(Config(**one.training["config"]))
@@ -127,7 +129,9 @@ def test_a_pair_that_explodes_is_left_out_by_all(mpirun, tmp_path, dcfnet):
     assert [[record["left_out"] for record in state.records] for state in states] == [[2, 2]] * 2
     assert states[0].surplus == states[1].surplus
     assert err.count("frame 3 with frame") == err.count("frame 6 with frame") == 1
-    one, two = (weights.load(str(tmp_path / name / "weights.h5")) for name in ("one", "two"))
+    one, two = (
+        weights.load_weights(str(tmp_path / name / "weights.h5")) for name in ("one", "two")
+    )
     np.testing.assert_allclose(two.training["loss"], one.training["loss"], rtol=1e-5)
     first = loop.first_parameters(Config(**one.training["config"]))
     for name, value in one.parameters.items():
@@ -175,7 +179,9 @@ def test_a_lost_rank_ends_the_job_and_resume_goes_on(mpirun, data, tmp_path, way
     code, _, err = train_by(mpirun, 2, data, tmp_path / "run", "--resume")
     assert code == 0, err
     code, _, err = train_by(mpirun, 2, data, tmp_path / "whole")
-    first, second = (weights.load(str(tmp_path / name / "weights.h5")) for name in ("run", "whole"))
+    first, second = (
+        weights.load_weights(str(tmp_path / name / "weights.h5")) for name in ("run", "whole")
+    )
     for name, value in first.parameters.items():
         np.testing.assert_array_equal(value, second.parameters[name])
 

@@ -236,7 +236,7 @@ def test_a_run_of_three_epochs(crops_file, tmp_path, name):
         assert record["validation_loss"] == pytest.approx(second.validation(), rel=1e-3)
     state, kept = (
         load_checkpoint(out / "checkpoint.npz"),
-        weights.load(str(out / "weights.h5")).parameters,
+        weights.load_weights(str(out / "weights.h5")).parameters,
     )
     for key, value in second.theta.items():
         # Adam's steps are as long where the gradient is mere rounding.

@@ -86,10 +86,10 @@ def test_a_run_with_everything(dcfnet, crops_file, tracked, tmp_path):
         assert set(record["sequences"]) == {"dog", "elk"} and 0 < record["success"] <= 1
         assert record["success"] == pytest.approx(np.mean(list(record["sequences"].values())))
         assert 0 <= record["waiting"] < 1 and record["tracking_seconds"] > 0
-    best = weights.load(str(run / "best.h5"))
+    best = weights.load_weights(str(run / "best.h5"))
     scores = [record["success"] for record in records]
     assert len(best.training["success"]) == 1 + scores.index(max(scores))
-    trained = weights.load(str(run / "weights.h5")).training
+    trained = weights.load_weights(str(run / "weights.h5")).training
     assert trained["success"] == scores and trained["tracked_sequences"] == ["dog", "elk"]
     expected = dataclasses.replace(
         recipe("default"),
@@ -206,14 +206,14 @@ def test_bad_input(dcfnet, crops_file, tmp_path):
 def test_resume_takes_the_settings_of_the_run(dcfnet, crops_file, tmp_path):
     run = tmp_path / "run"
     assert dcfnet("train", crops_file, "--out", run, *SHORT, "--seed", 5)[0] == 0
-    first = weights.load(str(run / "weights.h5"))
+    first = weights.load_weights(str(run / "weights.h5"))
     code, _, err = dcfnet("train", crops_file, "--out", run, *SHORT)
     assert code == 2 and "already holds a run; resume it" in err
     (run / "weights.h5").unlink()
     assert dcfnet("train", crops_file, "--out", run, "--resume", "--device", "cpu")[0] == 0
-    again = weights.load(str(run / "weights.h5"))
+    again = weights.load_weights(str(run / "weights.h5"))
     assert (
-        weights.digest(again.parameters) == weights.digest(first.parameters)
+        weights.parameter_digest(again.parameters) == weights.parameter_digest(first.parameters)
         and again.training == first.training
     )
     code, _, err = dcfnet(
@@ -316,8 +316,12 @@ def final(run):
         for group in GROUPS
         for name, value in getattr(state, group).items()
     }
-    files = [weights.load(str(run / name)) for name in ("weights.h5", "best.h5")]
-    return [(weights.digest(file.parameters), file.training) for file in files], log, arrays
+    files = [weights.load_weights(str(run / name)) for name in ("weights.h5", "best.h5")]
+    return (
+        [(weights.parameter_digest(file.parameters), file.training) for file in files],
+        log,
+        arrays,
+    )
 
 
 def kill_and_resume(kills, epochs, crops_file, tracked, folder):

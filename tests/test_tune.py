@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from scenes import make_sequence, write_sequence
 
+from dcfnet_np import datasets
 from dcfnet_np.cli import main
-from dcfnet_np.evaluation import datasets, tune
+from dcfnet_np.evaluation import tune
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
@@ -95,7 +96,7 @@ def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
     of the first 3.
     """
     scores = []
-    for sequence, starts in zip(datasets.load(data), ((0,), (0, 1))):
+    for sequence, starts in zip(datasets.load_dataset(data), ((0,), (0, 1))):
         for start in starts:
             tracker = Tracker("light", str(finished / "best.json"), "cpu")
             tracker.init(sequence.frame(start), sequence.boxes[start])
@@ -124,7 +125,7 @@ def test_strides_leave_frames_out_and_turn_time_round(data, tmp_path, dcfnet):
         "-2",
     )
     assert code == 0
-    (sequence,) = datasets.load(data, ["grow1"])
+    (sequence,) = datasets.load_dataset(data, ["grow1"])
     scores = []
     for order in (range(0, 22, 3), range(21, -1, -2)):
         tracker = Tracker("light", BASE, "cpu")
@@ -141,7 +142,7 @@ def test_strides_leave_frames_out_and_turn_time_round(data, tmp_path, dcfnet):
 
 
 def test_a_thinned_sequence_keeps_rows_together(data):
-    (sequence,) = datasets.load(data, ["grow1"])
+    (sequence,) = datasets.load_dataset(data, ["grow1"])
     sequence = dataclasses.replace(sequence, visible=np.arange(22) % 5 > 0, first=4)
     for stride, first in ((3, 2), (1, 4), (-3, 0)):
         thin, kept = sequence.every(stride), range(22)[::stride]

@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dcfnet_np import network, weights
+from dcfnet_np import datasets, network, weights
 from dcfnet_np.backend import Device, array_module, current, to_device, to_numpy
-from dcfnet_np.evaluation import datasets
 from dcfnet_np.files import make_folder, only_writer, replacing
 from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import check_margin
@@ -448,7 +447,7 @@ class _Run:
 
     def save_weights(self, name: str) -> None:
         """Write the network to RUN_DIR."""
-        weights.save(self.out / name, self.weights())
+        weights.save_weights(self.out / name, self.weights())
 
     def diverged(self, error: Diverged) -> TrainingError:
         """Keep the batch that a step failed on, with the state before it; returns what to raise."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import datasets
 from dcfnet_np.vision.images import decode_image
 from dcfnet_np.workers import map_in_order
 
@@ -117,12 +117,12 @@ def find(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Overlap]:
     """Videos, {some frames: name}, that are in the benchmarks: folders of any format of
-    `evaluation.datasets`.
+    `dcfnet_np.datasets`.
     """
     sequences: list[tuple[str, Sequence[Path]]] = [
         (f"{folder}: {sequence.name}", sequence.frames)
         for folder in benchmarks
-        for sequence in datasets.load(folder)
+        for sequence in datasets.load_dataset(folder)
     ]
     videos: list[tuple[str, Sequence[Path]]] = [
         *((name, frames) for frames, name in samples.items()),

@@ -7,7 +7,7 @@ the same scale, for augmentation.  Both crops of a training pair are centred, so
 always peaks at 0.
 
 Frames that show no target, whose window is of one colour, or that do not decode, are left out and
-counted by reason. Sequences are read as `dcfnet_np.evaluation.datasets` reads them, one at a time,
+counted by reason. Sequences are read as `dcfnet_np.datasets` reads them, one at a time,
 and their frames in blocks, so memory holds a few blocks, whatever the size of the set.
 """
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcfnet_np.evaluation import datasets
+from dcfnet_np import datasets
 from dcfnet_np.extractor import extremes_of_windows, is_flat
 from dcfnet_np.files import WriteError, check_output
 from dcfnet_np.train import detections, overlap
@@ -145,7 +145,7 @@ def plan(
 def _find(folder: Path) -> list[datasets.Entry]:
     """The sequences below a folder, or those that annotations of a detector make."""
     try:
-        return datasets.find(folder)
+        return datasets.find_sequences(folder)
     except datasets.DatasetError as error:
         found = detections.find(folder)
         if not found:
@@ -156,7 +156,9 @@ def _find(folder: Path) -> list[datasets.Entry]:
 
 
 def _read(entry: datasets.Entry) -> list[datasets.Sequence]:
-    return detections.read(entry) if entry.format in ("coco", "yolo") else datasets.read(entry)
+    return (
+        detections.read(entry) if entry.format in ("coco", "yolo") else datasets.read_entry(entry)
+    )
 
 
 def _qualified(entry: datasets.Entry, name: str) -> str:
@@ -290,7 +292,7 @@ def prepare(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Write crops.h5 from sequences of any format of `evaluation.datasets`; the file appears whole
+    """Write crops.h5 from sequences of any format of `dcfnet_np.datasets`; the file appears whole
     or not at all.
 
     folders: of data sets or single sequences.  padding, size, margin: see above.  validation: share

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dcfnet_np.evaluation import datasets, protocols
+from dcfnet_np import datasets
+from dcfnet_np.evaluation import protocols
 from dcfnet_np.evaluation.baselines import Boxes
 from dcfnet_np.evaluation.metrics import get_rules
 from dcfnet_np.tracker import Tracker
@@ -16,7 +17,7 @@ def load_sequences(folder: str | Path, learnt: Sequence[str]) -> list[datasets.S
 
     ValueError when there are none, or one of them is among the `learnt` names.
     """
-    sequences = datasets.load(folder)
+    sequences = datasets.load_dataset(folder)
     alone = [sequence.name for sequence in sequences if not protocols.is_annotated(sequence)]
     if alone:
         raise ValueError(

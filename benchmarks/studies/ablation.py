@@ -41,7 +41,7 @@ def find_weights(given: list[str]) -> dict[str, str]:
         if name not in NETWORKS or not file:
             known = ", ".join(NETWORKS)
             raise ValueError(f"--weights takes NAME=FILE with NAME one of {known}, got {name!r}")
-        if (architecture := weights.load(file).architecture) != name:
+        if (architecture := weights.load_weights(file).architecture) != name:
             raise ValueError(f"--weights {name}={file}: the file holds the network {architecture}")
     return {name: files.get(name, name) for name in NETWORKS}
 

@@ -30,7 +30,7 @@ from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
-from dcfnet_np.weights import load
+from dcfnet_np.weights import load_weights
 
 SIZE, TURNS = 125, 15
 Steps = dict[str, Callable[[], Any]]
@@ -65,7 +65,7 @@ def im2col(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def patch_steps() -> dict[str, Steps]:
     """Steps of one patch; each group's results agree."""
-    weights, preset = load("light"), get_preset("pytorch")
+    weights, preset = load_weights("light"), get_preset("pytorch")
     p = weights.parameters
     rng = np.random.default_rng(0)
     band = label_band(gaussian_label((SIZE, SIZE), preset.sigma))

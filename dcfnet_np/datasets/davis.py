@@ -19,7 +19,7 @@ RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # the first one that is ther
 MOST_TARGETS = 64  # in a video; with more values an image is no mask
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The videos of a root."""
     images, truths = folder / "JPEGImages", folder / "Annotations"
     if not images.is_dir() or not truths.is_dir():
@@ -29,7 +29,7 @@ def find(folder: Path) -> list[Entry]:
     return [Entry(video.name, "davis", images / resolution / video.name, video) for video in videos]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """A sequence NAME.ID for each target of a video, NAME alone for a single one, from the first
     frame that has it.
     """

@@ -8,20 +8,18 @@ import re
 from pathlib import Path
 
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, entry_of_folder
+
+LABELS = {"cover.label": lambda cover: cover > 0, "absence.label": lambda absent: absent == 0}
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder; one of the test split may have nothing but its name to be known by."""
-    truth, name = folder / "groundtruth.txt", folder.resolve().name
-    marked = any(
-        (folder / mark).is_file() for mark in ("meta_info.ini", "absence.label", "cover.label")
-    )
-    is_one = marked or re.fullmatch(r"GOT-10k_(Train|Val|Test)_\d+", name)
-    return [Entry(name, "got10k", folder, truth)] if truth.is_file() and is_one else []
+    known = re.fullmatch(r"GOT-10k_(Train|Val|Test)_\d+", folder.resolve().name)
+    marks = () if known else ("meta_info.ini", *LABELS)
+    return entry_of_folder(folder, "got10k", "groundtruth.txt", marks)
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
-    labels = {"cover.label": lambda cover: cover > 0, "absence.label": lambda absent: absent == 0}
-    return [make_sequence(entry, files, read_truth(entry.truth, origin=1), labels)]
+    return [make_sequence(entry, files, read_truth(entry.truth, origin=1), LABELS)]

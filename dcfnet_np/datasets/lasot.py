@@ -6,21 +6,17 @@ Source: https://github.com/HengLan/LaSOT_Evaluation_Toolkit.
 from pathlib import Path
 
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, entry_of_folder
+
+LABELS = ("full_occlusion.txt", "out_of_view.txt")
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
-    truth = folder / "groundtruth.txt"
-    marked = any(
-        (folder / mark).is_file() for mark in ("full_occlusion.txt", "out_of_view.txt", "nlp.txt")
-    )
-    return (
-        [Entry(folder.resolve().name, "lasot", folder, truth)] if truth.is_file() and marked else []
-    )
+    return entry_of_folder(folder, "lasot", "groundtruth.txt", (*LABELS, "nlp.txt"))
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
-    labels = dict.fromkeys(("full_occlusion.txt", "out_of_view.txt"), lambda hidden: hidden == 0)
+    labels = dict.fromkeys(LABELS, lambda hidden: hidden == 0)
     return [make_sequence(entry, files, read_truth(entry.truth, origin=1), labels)]

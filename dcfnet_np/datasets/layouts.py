@@ -14,28 +14,16 @@ from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, 
 
 # The layouts, by the names of their modules.  The first one that finds something in a folder has
 # it:
-#   find(folder) -> entries     of a folder, which is a root or a sequence; nothing but names is read
-#   read(entry, files) -> sequences     one for each target; files: the frames.  ValueError and OSError
-FORMATS: dict[str, ModuleType] = {
-    layout.__name__.rpartition(".")[2]: layout
-    for layout in (
-        uav123,
-        davis,
-        vid,
-        trackingnet,
-        nfs,
-        mot,
-        otb,
-        tc128,
-        got10k,
-        lasot,
-        nuspro,
-        vot,
-    )
-}
+#   find_entries(folder) -> entries     of a data set's root or a sequence, by nothing but names
+#   read_sequences(entry, files) -> sequences, one for each target; files: the frames.
+#                                       Raises ValueError and OSError.
+LAYOUTS = (
+    uav123, davis, vid, trackingnet, nfs, mot, otb, tc128, got10k, lasot, nuspro, vot,
+)  # fmt: skip
+FORMATS: dict[str, ModuleType] = {layout.__name__.rpartition(".")[2]: layout for layout in LAYOUTS}
 
 
-def load(
+def load_dataset(
     root: str | os.PathLike[str],
     names: list[str] | None = None,
     attributes: str | os.PathLike[str] | None = None,
@@ -47,56 +35,49 @@ def load(
     sequences of one name, and for a sequence that cannot be read.
     """
     root = Path(root)
-    entries = find(root)
+    entries = find_sequences(root)
     tables = _read_attributes(root, attributes)
     found: dict[str, Sequence] = {}
     for entry in entries:
-        if names is not None and not any(entry.holds(name) for name in names):
+        if names is not None and not any(map(entry.holds, names)):
             continue
-        for sequence in read(entry):
-            if sequence.name in found:
-                one, other = found[sequence.name].frames[0].parent, sequence.frames[0].parent
-                raise DatasetError(
-                    f"{one} and {other} are both called {sequence.name}; rename one, or give its folder"
-                )
-            known_attributes = tables.get(sequence.name) or _folder_attributes(entry.folder)
-            found[sequence.name] = dataclasses.replace(sequence, attributes=tuple(known_attributes))
-    missing = [name for name in names or () if name not in found]
-    if missing:
-        known = ", ".join(entry.name for entry in entries[:8]) + (
-            ", ..." if len(entries) > 8 else ""
-        )
-        raise DatasetError(f"{root} has no sequence {', '.join(missing)}; it has {known}")
+        for sequence in read_entry(entry):
+            name = sequence.name
+            if name in found:
+                both = f"{found[name].frames[0].parent} and {sequence.frames[0].parent}"
+                advice = "rename one, or give its folder"
+                raise DatasetError(f"{both} are both called {name}; {advice}")
+            words = tables.get(name) or _folder_attributes(entry.folder)
+            found[name] = dataclasses.replace(sequence, attributes=tuple(words))
+    if missing := [name for name in names or () if name not in found]:
+        known = [entry.name for entry in entries[:8]] + ["..."] * (len(entries) > 8)
+        what = f"{root} has no sequence {', '.join(missing)}"
+        raise DatasetError(f"{what}; it has {', '.join(known)}")
     return list(found.values()) if names is None else [found[name] for name in names]
 
 
-def find(root: str | os.PathLike[str]) -> list[Entry]:
-    """The sequences below `root`, which may be a single one; nothing but file names is read.
+def find_sequences(root: str | os.PathLike[str]) -> list[Entry]:
+    """The sequences below `root`, which may be a single one, by nothing but file names.
 
     Raises DatasetError.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DatasetError(
-            f"{root} is no folder; give the data set's folder, or that of one sequence"
-        )
-    entries = find_here(root)
+        advice = "give the data set's folder, or that of one sequence"
+        raise DatasetError(f"{root} is no folder; {advice}")
+    if entries := find_here(root):
+        return entries
+    for folder in folders_in(root):
+        # LaSOT has a folder of classes between.
+        entries += find_here(folder) or [e for f in folders_in(folder) for e in find_here(f)]
     if not entries:
-        for folder in folders_in(root):
-            # LaSOT has a folder of classes between.
-            entries += find_here(folder) or [
-                e for inner in folders_in(folder) for e in find_here(inner)
-            ]
-    if not entries:
-        raise DatasetError(f"{root} holds no sequences; {describe(root)}")
+        raise DatasetError(f"{root} holds no sequences; {describe_folder(root)}")
     return entries
 
 
 def find_here(folder: Path) -> list[Entry]:
-    """The sequences of a folder that is itself a sequence or a data set's root; none where it only
-    has such in it.
-    """
-    return next((found for layout in FORMATS.values() if (found := layout.find(folder))), [])
+    """The sequences of a folder that is itself a sequence or a data set's root."""
+    return next((found for layout in LAYOUTS if (found := layout.find_entries(folder))), [])
 
 
 def is_ground_truth(path: Path) -> bool:
@@ -107,16 +88,16 @@ def is_ground_truth(path: Path) -> bool:
     return bool(named) or in_anno or of_nfs
 
 
-def describe(folder: Path) -> str:
+def describe_folder(folder: Path) -> str:
     """For messages about a folder of an unknown layout: which ones are known, and what is there."""
     names = sorted(folder.iterdir(), key=natural_order)
-    shown = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in names[:5])
-    more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
-    known = ", ".join(FORMATS)
-    return f"known layouts: {known} (docs/howto/evaluation.md); found: {shown + more if names else 'nothing'}"
+    shown = [f"{path.name}/" if path.is_dir() else path.name for path in names[:5]]
+    shown += [f"... ({len(names)} in all)"] * (len(names) > 5)
+    known = f"known layouts: {', '.join(FORMATS)} (docs/howto/evaluation.md)"
+    return f"{known}; found: {', '.join(shown) or 'nothing'}"
 
 
-def read(entry: Entry) -> list[Sequence]:
+def read_entry(entry: Entry) -> list[Sequence]:
     """Read the annotations of an entry: a sequence, or one for each target of its video.
 
     Raises DatasetError.
@@ -124,11 +105,10 @@ def read(entry: Entry) -> list[Sequence]:
     files = frames_of(entry.folder)
     if not files:
         folders = ", ".join(f"{name}/" for name in FRAME_FOLDERS[:-1])
-        raise DatasetError(
-            f"{entry.folder} holds no images, neither directly nor in one of {folders}"
-        )
+        where = f"neither directly nor in one of {folders}"
+        raise DatasetError(f"{entry.folder} holds no images, {where}")
     try:
-        return FORMATS[entry.format].read(entry, files)
+        return FORMATS[entry.format].read_sequences(entry, files)
     except (OSError, ValueError) as error:
         raise DatasetError(f"ground truth cannot be read: {error}") from None
 

@@ -1,5 +1,4 @@
-"""Need for Speed: 30/NAME.txt and 30/NAME/, likewise 240, in a folder for each video; taken to
-count from 0.
+"""Need for Speed: 30/NAME.txt and 30/NAME/, likewise 240, in a folder for each video; from 0.
 
 A row has VATIC's columns: track, x1, y1, x2, y2, frame, lost, occluded, generated, "label"; there
 is no target where `lost` is 1.  Source: https://github.com/cvondrick/vatic, readme, which counts
@@ -12,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ..files import read_text
-from ..vision.boxes import parse_numbers
+from ..vision.box_files import parse_numbers
 from .rows import Truth, make_sequence
 from .sequence import Entry, Sequence, files_in
 
 RATES = ("30", "240")  # frames a second
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder; where both rates are there, NAME.30 and NAME.240."""
     rates = [folder] if folder.name in RATES else [folder / rate for rate in RATES]
     truths = [path for rate in rates for path in files_in(rate, "*.txt")]
@@ -29,7 +28,7 @@ def find(folder: Path) -> list[Entry]:
     return [Entry(name, "nfs", path.with_suffix(""), path) for name, path in zip(names, truths)]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     rows = _read_rows(entry.truth)
     if abs(len(rows) / len(files) - 8) < 1:
@@ -51,8 +50,6 @@ def _read_rows(path: Path) -> np.ndarray:
             raise ValueError(f"{where}: expected nine numbers and a label, got {len(words)} words")
         if words:
             rows.append(parse_numbers(words, where))
-    if len({row[0] for row in rows}) != 1:
-        raise ValueError(
-            f"{path}: expected the rows of one track, got {len({row[0] for row in rows})} tracks"
-        )
+    if (count := len({row[0] for row in rows})) != 1:
+        raise ValueError(f"{path}: expected the rows of one track, got {count} tracks")
     return np.array(rows)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..files import read_text
 from ..vision.images import SourceError
-from .layouts import find, read
-from .sequence import DatasetError, Sequence, folders_in, frame_number, frames_of
+from .layouts import find_sequences, read_entry
+from .sequence import DatasetError, Entry, Sequence, folders_in, frame_number, frames_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Problem:
     fatal: bool = True
 
 
-def check(
+def check_dataset(
     root: str | os.PathLike[str], names: list[str] | None = None, decode: bool = False
 ) -> Iterator[Problem]:
     """Problems of a copy of a data set, sequence by sequence.
@@ -30,101 +30,90 @@ def check(
     decode: decode every frame, not only the first and the last of each sequence.
     Raises DatasetError when there is no data set at all.
     """
-    root = Path(root)
-    entries = find(root)
-    listed = root / "list.txt"
-    if listed.is_file():
-        # Jogging: Jogging.1
-        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}
-        try:
-            missing = [name for name in read_text(listed).split() if name not in there]
-        except (OSError, ValueError) as error:
-            yield Problem(listed.name, str(error))
-            missing = []
-        for name in missing:
-            yield Problem(
-                name[:60], f"{listed} names it, but there is no such folder with ground truth"
-            )
-    for folder in folders_in(root):
-        if frames_of(folder) and not any(
-            folder in (entry.folder, *entry.folder.parents) for entry in entries
-        ):
-            yield Problem(folder.name, f"{folder} has frames but no ground truth")
+    entries = find_sequences(root)
+    yield from _missing_sequences(Path(root), entries)
     seen: set[str] = set()
     for entry in entries:
-        if names is not None and not any(entry.holds(name) for name in names):
+        if names is not None and not any(map(entry.holds, names)):
             continue
         try:
-            sequences = read(entry)
+            sequences = read_entry(entry)
         except DatasetError as error:
             yield Problem(entry.name, str(error))
             continue
         for sequence in sequences:
-            if names is None or sequence.name in names:
-                if sequence.name in seen:
-                    yield Problem(
-                        sequence.name,
-                        f"another sequence has the name of {entry.folder}; rename one",
-                    )
-                seen.add(sequence.name)
-                yield from _check_sequence(sequence, decode)
+            name = sequence.name
+            if names is not None and name not in names:
+                continue
+            if name in seen:
+                yield Problem(name, f"another sequence has the name of {entry.folder}; rename one")
+            seen.add(name)
+            for text, fatal in _problems_of_rows(sequence):
+                yield Problem(name, text, fatal)
+            yield from _problems_of_frames(sequence, decode)
 
 
-def _check_sequence(sequence: Sequence, decode: bool) -> Iterator[Problem]:
+def _missing_sequences(root: Path, entries: list[Entry]) -> Iterator[Problem]:
+    """What list.txt names and is not there, and folders of frames without ground truth."""
+    listed = root / "list.txt"
+    if listed.is_file():
+        # Jogging: Jogging.1
+        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}
+        nothing = "there is no such folder with ground truth"
+        try:
+            for name in read_text(listed).split():
+                if name not in there:
+                    yield Problem(name[:60], f"{listed} names it, but {nothing}")
+        except (OSError, ValueError) as error:
+            yield Problem(listed.name, str(error))
+    known = {folder for entry in entries for folder in (entry.folder, *entry.folder.parents)}
+    for folder in folders_in(root):
+        if folder not in known and frames_of(folder):
+            yield Problem(folder.name, f"{folder} has frames but no ground truth")
+
+
+def _problems_of_rows(sequence: Sequence) -> Iterator[tuple[str, bool]]:
+    """(text, fatal) of what the ground truth and the frames' names tell."""
     for note in sequence.notes:
-        yield Problem(sequence.name, note, fatal=False)
-    boxes = sequence.boxes
-    absent = np.isnan(boxes).any(axis=1)
+        yield note, False
+    absent = np.isnan(sequence.boxes).any(axis=1)
+    later = np.flatnonzero(absent[1:]) + 1
     if absent[0]:
-        yield Problem(
-            sequence.name,
-            "the first row has no box of positive size: there is nothing to start from",
-        )
-    elif len(absent) > 1 and absent[1:].all():
-        yield Problem(
-            sequence.name,
-            "only the first frame has a box: there is nothing to score by",
-            fatal=False,
-        )
-    if absent[1:].any() and not absent[1:].all():
-        rows = _rows(np.flatnonzero(absent[1:]) + 1)
-        yield Problem(
-            sequence.name, f"no target, or no positive width and height, in {rows}", fatal=False
-        )
+        nothing = "there is nothing to start from"
+        yield f"the first row has no box of positive size: {nothing}", True
+    elif 0 < len(later) == len(absent) - 1:
+        yield "only the first frame has a box: there is nothing to score by", False
+    if 0 < len(later) < len(absent) - 1:
+        yield f"no target, or no positive width and height, in {_rows(later)}", False
     numbers = [frame_number(path) for path in sequence.frames]
     if None not in numbers and sequence.format != "uav123":
         gaps = np.flatnonzero(np.diff(np.array(numbers, float)) != 1)
         if gaps.size:
             after = sequence.frames[gaps[0]].name
-            text = f"gaps in the frame numbers: {gaps.size}, the first after {after}"
-            yield Problem(sequence.name, text, fatal=False)
+            yield f"gaps in the frame numbers: {gaps.size}, the first after {after}", False
+
+
+def _problems_of_frames(sequence: Sequence, decode: bool) -> Iterator[Problem]:
+    """Frames that do not decode or have another size, and boxes outside."""
     size = None
     for index in range(len(sequence)) if decode else sorted({0, len(sequence) - 1}):
         try:
-            frame = sequence.frame(index)
+            height, width = sequence.frame(index).shape[:2]
         except SourceError as error:
             yield Problem(sequence.name, str(error))
             continue
-        if size is not None and frame.shape[:2] != size:
-            here, first = (f"{shape[1]}x{shape[0]}" for shape in (frame.shape, size))
-            text = f"{sequence.frames[index].name} is {here} pixels, the first frame {first}"
+        size = size or (width, height)
+        if (width, height) != size:
+            here, first = f"{width}x{height} pixels", f"{size[0]}x{size[1]}"
+            text = f"{sequence.frames[index].name} is {here}, the first frame {first}"
             yield Problem(sequence.name, text)
-        size = size or frame.shape[:2]
     if size is None:
         return
-    height, width = size
-    with np.errstate(invalid="ignore"):
-        outside = (
-            (boxes[:, 0] >= width)
-            | (boxes[:, 1] >= height)
-            | (boxes[:, :2] + boxes[:, 2:] <= 0).any(axis=1)
-        )
-    if outside.any():
-        yield Problem(
-            sequence.name,
-            f"the box lies outside the frame in {_rows(np.flatnonzero(outside))}",
-            fatal=False,
-        )
+    low, far = sequence.boxes[:, :2], sequence.boxes[:, :2] + sequence.boxes[:, 2:]
+    outside = np.flatnonzero(((low >= size) | (far <= 0)).any(axis=1))
+    if len(outside):
+        text = f"the box lies outside the frame in {_rows(outside)}"
+        yield Problem(sequence.name, text, fatal=False)
 
 
 def _rows(indices: np.ndarray) -> str:

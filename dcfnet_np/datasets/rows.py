@@ -1,14 +1,12 @@
-"""Ground truth in one file with a row a frame, as most data sets have it: boxes, polygons, VOT's
-masks.
+"""Ground truth in one file with a row a frame, as most data sets have it.
 
 A row is one of
 
     x,y,w,h             a box; in some data sets its corners x1,y1,x2,y2
-    x1,y1,...,xk,yk     a polygon of three points or more, which is tracked as the smallest upright box around it
+    x1,y1,...,xk,yk     a polygon of three points or more, tracked as the smallest upright box
     mx,y,w,h,n0,n1,...  VOT's mask: a window, then lengths of runs of pixels outside and inside, by
-    turns, row by row
-                        from the window's corner on (rle_to_mask in the VOT toolkit,
-                        vot/region/io.py)
+                        turns, row by row from the window's corner on (rle_to_mask in the VOT
+                        toolkit, vot/region/io.py)
 
 and there is no target in a frame whose row is empty, is nan, has no positive width and height (such
 as 0,0,0,0 or -1,-1,-1,-1), or is a single 0, 1 or 2, which are VOT's codes.
@@ -21,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..vision.boxes import parse_numbers, polygon_to_box, read_numbers, split_rows
+from ..vision.box_files import parse_numbers, read_numbers, split_rows
+from ..vision.boxes import polygon_to_box
 from .sequence import Entry, Sequence, frame_number
 
 VOT_CODES = (0.0, 1.0, 2.0)
@@ -58,10 +57,7 @@ def read_truth(path: Path, origin: int, corners: bool = False) -> Truth:
         if not words:  # a frame without a target, unless the file begins or ends with it
             blank += 1
             continue
-        is_mask = words[0][:1] in ("m", "M")
-        region = (
-            _mask(words, where) if is_mask else _region(parse_numbers(words, where), where, corners)
-        )
+        region = _region(words, where, corners)
         if {before, region.kind} == {"box", "polygon"}:  # one of both is a mistake
             raise ValueError(f"{where}: expected a {before} as above, got {len(words)} numbers")
         before = region.kind if region.kind in ("box", "polygon") else before
@@ -76,7 +72,10 @@ def read_truth(path: Path, origin: int, corners: bool = False) -> Truth:
     return Truth(boxes, _polygons(regions, boxes, origin))
 
 
-def _region(values: list[float], where: str, corners: bool) -> _Region:
+def _region(words: list[str], where: str, corners: bool) -> _Region:
+    if words[0][:1] in ("m", "M"):
+        return _mask(parse_numbers([words[0][1:], *words[1:]], where), where)
+    values = parse_numbers(words, where)
     if all(map(math.isnan, values)) or (len(values) == 1 and values[0] in VOT_CODES):
         return _ABSENT
     if len(values) == 4:
@@ -84,9 +83,8 @@ def _region(values: list[float], where: str, corners: bool) -> _Region:
         return _Region("box", (x, y, w - x, h - y) if corners else (x, y, w, h))
     if 6 <= len(values) <= 2 * MOST_POINTS and len(values) % 2 == 0:
         return _Region("polygon", tuple(polygon_to_box(values)), tuple(values))
-    raise ValueError(
-        f"{where}: expected 4 numbers a row, or 6, 8, ... for a polygon, got {len(values)}"
-    )
+    wanted = "4 numbers a row, or 6, 8, ... for a polygon"
+    raise ValueError(f"{where}: expected {wanted}, got {len(values)}")
 
 
 def _check_extra_columns(path: Path, regions: list[_Region]) -> None:
@@ -95,29 +93,25 @@ def _check_extra_columns(path: Path, regions: list[_Region]) -> None:
     """
     rows = [(index, region.points) for index, region in enumerate(regions) if region.points]
     counts = {points[0] - index for index, points in rows}
-    flags = all(len(points) == 6 and max(map(abs, points[4:])) <= 1 for _, points in rows)
-    if rows and (flags or (len(rows) > 1 and counts in ({0}, {1}))):
-        what = (
-            "the last two of 6 numbers are flags"
-            if flags
-            else "the first number of each row counts the frames"
-        )
+    what = ""
+    if rows and all(len(points) == 6 and max(map(abs, points[4:])) <= 1 for _, points in rows):
+        what = "the last two of 6 numbers are flags"
+    elif len(rows) > 1 and counts in ({0}, {1}):
+        what = "the first number of each row counts the frames"
+    if what:
         raise ValueError(f"{path}: {what}; leave only x,y,w,h in a row, or the points of a polygon")
 
 
-def _mask(words: list[str], where: str) -> _Region:
+def _mask(values: list[float], where: str) -> _Region:
     """The smallest box around the pixels of a mask; the mask itself is never made."""
-    values = parse_numbers([words[0][1:], *words[1:]], where)
     if len(values) < 4 or not all(value.is_integer() for value in values) or min(values[2:]) < 0:
-        raise ValueError(
-            f"{where}: expected a mask, m and whole numbers x,y,w,h,n0,n1,..., got {len(values)} numbers"
-        )
+        wanted = "a mask, m and whole numbers x,y,w,h,n0,n1,..."
+        raise ValueError(f"{where}: expected {wanted}, got {len(values)} numbers")
     left, top, width, height, *runs = map(int, values)
     ends = np.cumsum(runs, dtype=np.int64)
     if runs and ends[-1] > width * height:
-        raise ValueError(
-            f"{where}: the mask's runs are {ends[-1]} pixels long, its window is {width}x{height}"
-        )
+        window = f"its window is {width}x{height}"
+        raise ValueError(f"{where}: the mask's runs are {ends[-1]} pixels long, {window}")
     starts, stops = ends[::2][: len(runs) // 2], ends[1::2]
     inside = stops > starts
     if not inside.any():
@@ -127,9 +121,8 @@ def _mask(words: list[str], where: str) -> _Region:
     # a run over a row's end has its last pixel and the next row's first
     whole = (last_rows > first_rows).any()
     x, end = (0, width) if whole else (low.min(), high.max() + 1)
-    return _Region(
-        "mask", (left + x, top + first_rows[0], end - x, last_rows[-1] + 1 - first_rows[0])
-    )
+    y, bottom = first_rows[0], last_rows[-1] + 1
+    return _Region("mask", (left + x, top + y, end - x, bottom - y))
 
 
 def _polygons(regions: list[_Region], boxes: np.ndarray, origin: int) -> np.ndarray | None:
@@ -165,11 +158,8 @@ def make_sequence(
     single row is the box of the first frame, and the others have none.  Raises ValueError.
     """
     if part is not None:
-        files = [
-            path
-            for path in files
-            if (n := frame_number(path)) is not None and part[0] <= n <= part[1]
-        ]
+        numbered = [(path, frame_number(path)) for path in files]
+        files = [path for path, n in numbered if n is not None and part[0] <= n <= part[1]]
         if not files:
             raise ValueError(f"{entry.folder} has no frame numbered {part[0]} to {part[1]}")
     boxes, polygons = truth
@@ -178,16 +168,15 @@ def make_sequence(
         polygons = None if polygons is None else _padded(polygons, len(files))
     visible = _visible(entry.truth.parent, labels or {}, len(boxes))
     count = min(len(files), len(boxes))
-    notes = []
+    notes: tuple[str, ...] = ()
     if len(files) != len(boxes):
-        kept = "the first rows" if len(files) < len(boxes) else "the first frames"
-        notes.append(
-            f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}; {kept}, {count}, are used"
-        )
+        kept = "rows" if len(files) < len(boxes) else "frames"
+        what = f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}"
+        notes = (f"{what}; the first {kept}, {count}, are used",)
     return Sequence(
         entry.name, entry.format, tuple(files[:count]), boxes[:count],
         None if polygons is None else polygons[:count], None if visible is None else visible[:count],
-        first=first if count > first else 0, notes=tuple(notes), video=entry.folder.name,
+        first=first if count > first else 0, notes=notes, video=entry.folder.name,
     )  # fmt: skip
 
 
@@ -197,18 +186,15 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:
-    """Which rows show their target by the files that are there, (count,) bool; None for a format
-    without labels.
-    """
+    """Which rows show their target by the files that are there, (count,) bool; None without labels."""
     if not labels:
         return None
     visible = np.ones(count, bool)
-    for name, shown in labels.items():
-        if (folder / name).is_file():
-            # LaSOT: one row of all frames; GOT-10k: a row a frame
-            values = read_numbers(folder / name).ravel()
+    for path, shown in ((folder / name, shown) for name, shown in labels.items()):
+        if path.is_file():
+            values = read_numbers(path).ravel()  # LaSOT: one row of all frames; GOT-10k: a row each
             if len(values) != count:
                 wanted = f"a label for each of {count} rows of ground truth"
-                raise ValueError(f"{folder / name}: expected {wanted}, got {len(values)}")
+                raise ValueError(f"{path}: expected {wanted}, got {len(values)}")
             visible &= shown(values)
     return visible

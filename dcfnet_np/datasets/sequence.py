@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Sequence:
     """One target in one video.
 
     frames: image files, as many as boxes.  boxes: (n, 4) float64, 0-based, NaN where there is no
-    target; only the first row is a box where the data set gives no more (test splits). polygons:
+    target; only the first row is a box where the data set gives no more (test splits).  polygons:
     (n, 2k), x1, y1, ..., xk, yk, 0-based, where the data set has them (VOT), else None.  visible:
     (n,) bool from the data set's labels, else None.  first: where OTB's toolkit starts.  notes:
     what was done to make frames and rows fit.  video: name of the video, which other targets may
@@ -54,36 +55,38 @@ class Sequence:
         height, width = self.frame(0).shape[:2]
         return width, height
 
+    def visible_boxes(self) -> np.ndarray:
+        """The boxes, NaN where the target is there but hidden."""
+        if self.visible is None:
+            return self.boxes
+        return np.where(self.visible[:, None], self.boxes, np.nan)
+
     def from_its_first_box(self) -> "Sequence":
         """Without the frames before the target appears, for trackers are started there."""
         start = int((~np.isnan(self.boxes).any(axis=1)).argmax())
-        visible = None if self.visible is None else self.visible[start:]
-        return dataclasses.replace(
-            self, frames=self.frames[start:], boxes=self.boxes[start:], visible=visible
-        )
+        return self._rows(slice(start, None))
 
     def every(self, stride: int) -> "Sequence":
-        """Every stride-th frame, as of a slower camera; for a negative stride backwards, from the
-        last frame on.
-        """
+        """Every stride-th frame, as of a slower camera; a negative stride goes backwards."""
+        first = -(-self.first // stride) if stride > 0 else 0
+        return dataclasses.replace(self._rows(slice(None, None, stride)), first=first)
 
-        def thin(rows: np.ndarray | None) -> np.ndarray | None:
-            return None if rows is None else np.ascontiguousarray(rows[::stride])
+    def _rows(self, rows: slice) -> "Sequence":
+        def of(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else np.ascontiguousarray(values[rows])
 
         return dataclasses.replace(
             self,
-            frames=self.frames[::stride],
-            boxes=np.ascontiguousarray(self.boxes[::stride]),
-            polygons=thin(self.polygons),
-            visible=thin(self.visible),
-            first=-(-self.first // stride) if stride > 0 else 0,
+            frames=self.frames[rows],
+            boxes=np.ascontiguousarray(self.boxes[rows]),
+            polygons=of(self.polygons),
+            visible=of(self.visible),
         )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A sequence that is known by name and not read yet; for formats of VIDEOS a video with all its
-    targets.
+    """A sequence that is known by name and not read yet; of VIDEOS a video with all its targets.
 
     folder: of the frames.  truth: file or folder of the annotations.  part: first and last frame
     number, where it is a part of its folder.
@@ -100,28 +103,35 @@ class Entry:
         return name == self.name or (self.format in VIDEOS and name.startswith(self.name + "."))
 
 
+def entry_of_folder(
+    folder: Path, format: str, truth: str, marks: tuple[str, ...] = ()
+) -> list[Entry]:
+    """The sequence that a folder is, if the file `truth` is there, and one of `marks` if given."""
+    marked = not marks or any((folder / mark).is_file() for mark in marks)
+    found = Entry(folder.resolve().name, format, folder, folder / truth)
+    return [found] if found.truth.is_file() and marked else []
+
+
 def frames_of(folder: Path) -> list[Path]:
-    """The frames of one video: the images in the first of FRAME_FOLDERS that has any, in natural
-    order.
-    """
+    """The frames of one video: the images in the first of FRAME_FOLDERS that has any, in order."""
     return next((found for sub in FRAME_FOLDERS if (found := image_files(folder / sub))), [])
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, in natural order of their names, without hidden ones."""
-    return sorted(
-        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
-        key=natural_order,
-    )
+    return _in_order(path for path in folder.iterdir() if path.is_dir())
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
-    """The files in a folder with such names, in natural order, without hidden ones: a Mac leaves
-    ._NAME beside NAME.
+    """The files in a folder with such names, in natural order, without hidden ones.
+
+    A Mac leaves ._NAME beside NAME.
     """
-    return sorted(
-        (p for p in folder.glob(pattern) if not p.name.startswith(".")), key=natural_order
-    )
+    return _in_order(folder.glob(pattern))
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    return sorted((p for p in paths if not p.name.startswith(".")), key=natural_order)
 
 
 def frame_number(path: Path) -> int | None:

@@ -33,7 +33,7 @@ PARTS = {
 }  # fmt: skip
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequences of the first of VERSIONS that a root has; anno/VERSION as the folder chooses
     one.
     """
@@ -58,6 +58,6 @@ def _find_version(root: Path, version: str) -> list[Entry]:
     return entries
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     return [make_sequence(entry, files, read_truth(entry.truth, origin=1), part=entry.part)]

@@ -14,7 +14,7 @@ import numpy as np
 from .sequence import Entry, Sequence
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is
     deeper than val.
     """
@@ -27,7 +27,7 @@ def find(folder: Path) -> list[Entry]:
     return [Entry(truth.name, "vid", images / truth.relative_to(top), truth) for truth in truths]
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """A sequence NAME.TRACKID for each target of a video, from the first frame that has it."""
     return [
         Sequence(

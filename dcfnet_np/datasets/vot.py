@@ -7,19 +7,15 @@ toolkit, https://github.com/votchallenge/toolkit, vot/region/io.py.
 from pathlib import Path
 
 from .rows import make_sequence, read_truth
-from .sequence import Entry, Sequence
+from .sequence import Entry, Sequence, entry_of_folder
 
 
-def find(folder: Path) -> list[Entry]:
+def find_entries(folder: Path) -> list[Entry]:
     """The sequence of a folder."""
-    truths = [
-        path
-        for name in ("groundtruth.txt", "groundtruth_poly.txt")
-        if (path := folder / name).is_file()
-    ]
-    return [Entry(folder.resolve().name, "vot", folder, truth) for truth in truths[:1]]
+    names = "groundtruth.txt", "groundtruth_poly.txt"
+    return next((found for name in names if (found := entry_of_folder(folder, "vot", name))), [])
 
 
-def read(entry: Entry, files: list[Path]) -> list[Sequence]:
+def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     """The sequence of an entry."""
     return [make_sequence(entry, files, read_truth(entry.truth, origin=0))]

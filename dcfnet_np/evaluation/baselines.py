@@ -139,11 +139,11 @@ def describe(spec: Spec) -> dict[str, Any]:
     """
     facts: dict[str, Any] = dataclasses.asdict(spec)
     if spec.kind == "dcfnet":
-        used = weights.load(spec.model)
+        used = weights.load_weights(spec.model)
         facts["settings"] = dataclasses.asdict(get_preset(spec.preset))
         facts["architecture"] = used.architecture
         facts["parameters"] = int(sum(p.size for p in used.parameters.values()))
-        facts["weights_digest"] = weights.digest(used.parameters)
+        facts["weights_digest"] = weights.parameter_digest(used.parameters)
     elif spec.kind in ("hog-dcf", "gray-dcf"):
         facts["settings"] = dataclasses.asdict(
             HOG_PRESET if spec.kind == "hog-dcf" else GRAY_PRESET

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from .. import datasets
 from ..vision.boxes import Box
-from . import datasets
 from .metrics import (
     FrameScores,
     Rules,

@@ -19,16 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..vision.boxes import (
-    LARGEST,
-    SUFFIXES,
-    from_otb,
-    polygon_to_box,
-    read_numbered_boxes,
-    read_numbers,
-    split_rows,
-)
-from . import datasets
+from .. import datasets
+from ..vision.box_files import BOX_SUFFIXES, LARGEST, read_numbered_boxes, read_numbers, split_rows
+from ..vision.boxes import from_otb, polygon_to_box
 from .protocols import BOX, FAILED, STARTED, UNKNOWN, Run
 
 CODES = (UNKNOWN, STARTED, FAILED)
@@ -67,7 +60,7 @@ def _candidates(folder: Path) -> list[tuple[str, Path]]:
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         stems = (inner.name, inner.name + FIRST_RUN)
         found += [(inner.name, path) for path in sorted(inner.iterdir()) if path.stem in stems]
-    return [(name, path) for name, path in found if path.suffix.lower() in SUFFIXES]
+    return [(name, path) for name, path in found if path.suffix.lower() in BOX_SUFFIXES]
 
 
 def _spelling(name: str) -> str:

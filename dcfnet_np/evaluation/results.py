@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, backend
+from .. import __version__, backend, datasets
 from ..files import replacing
-from . import datasets, metrics
+from . import metrics
 from .baselines import Spec, describe
 from .metrics import Curves, Rules, Scores, SequenceScores, combine, get_rules
 from .protocols import (

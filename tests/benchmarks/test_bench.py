@@ -13,7 +13,7 @@ from scenes import make_frames
 from dcfnet_np.backend import usable_cores
 from dcfnet_np.bench import cpu, report
 from dcfnet_np.bench.costs import Ceiling
-from dcfnet_np.weights import load
+from dcfnet_np.weights import load_weights
 
 STAGES = "crop conv1 relu2 conv2 LRN transform response inverse peak update".split()
 
@@ -43,7 +43,7 @@ def test_the_command(dcfnet, folder, monkeypatch):
 
 def test_a_stage_has_its_operations_and_its_floor(rng):
     frames, ceiling = make_frames(rng, 2), Ceiling(1e11, 1e10)
-    rows = cpu.measure_stages(frames, (20, 10, 16, 12), load("light"), "pytorch", ceiling)
+    rows = cpu.measure_stages(frames, (20, 10, 16, 12), load_weights("light"), "pytorch", ceiling)
     row = next(row for row in rows if row["name"] == "conv2")
     # half of two operations a tap, four patches
     assert row["flops"] == 4 * 125 * 125 * 32 * 32 * 9

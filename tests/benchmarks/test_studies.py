@@ -33,7 +33,7 @@ def scenes(tmp_path):
 
 def untrained(path, seed):
     parameters = network.initialise("conv1-dilation", seed=seed)
-    weights.save(path, weights.Weights("conv1-dilation", parameters))
+    weights.save_weights(path, weights.Weights("conv1-dilation", parameters))
     return path
 
 
@@ -68,7 +68,9 @@ def test_ablation(study, scenes, tmp_path):
     assert {row["network"] for row in scales} == {"conv1"}
     # The file that was named, and the packaged weights for the others.
     for row, used in zip(networks, ("conv1", file, "conv2")):
-        assert row["weights_digest"] == weights.digest(weights.load(used).parameters)
+        assert row["weights_digest"] == weights.parameter_digest(
+            weights.load_weights(used).parameters
+        )
     for row in networks + scales:
         facts = found["trackers"][row["label"]]
         settings, scores = facts["settings"]["settings"], facts["scores"]
@@ -138,7 +140,9 @@ def test_nothing_is_written_where_a_part_cannot_be(study, tmp_path, capsys):
     assert "it must hold" in error and "results.json" in error
 
 
-@pytest.mark.parametrize(("name", "file"), [("ablation", "results/ablation"), ("seeds", "reference/training")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("ablation", "results/ablation"), ("seeds", "reference/training")]
+)
 def test_the_pages_have_the_marks(study, name, file):
     text = (ROOT / f"docs/{file}.md").read_text(encoding="utf-8")
     assert all(text.count(mark) == 1 for mark in study("page").marks(name))

@@ -42,16 +42,16 @@ import scipy.io
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from scenes import make_frames, write_images, write_video
-from test_weights import legacy, state_of, write_net, zipped
+from weight_files import legacy, state_of, write_net, zipped
 
-from dcfnet_np import cli, network, presets, weights
+from dcfnet_np import cli, datasets, network, presets, weights
 from dcfnet_np.datasets.rows import read_truth
-from dcfnet_np.evaluation import datasets, results, runner
+from dcfnet_np.evaluation import results, runner
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.tracker import Tracker, TrackResult
 from dcfnet_np.train.crops import CropWriter, read_crops
 from dcfnet_np.train.pairs import epoch_pairs
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.crop import crop_patches, to_bgr
 from dcfnet_np.vision.images import SourceError, read_image
 from dcfnet_np.vision.sources import open_source
@@ -506,7 +506,7 @@ def released(*suffixes: str) -> list[tuple[str, bytes]]:
 
 def old_hdf5(path: Path) -> None:
     """The same content as h5py writes it by default: no checksums, texts on a heap, links, chunks."""
-    weights.save(path, untrained())
+    weights.save_weights(path, untrained())
     with h5py.File(path) as file:
         attributes, values = (
             dict(file.attrs),
@@ -527,7 +527,7 @@ def old_hdf5(path: Path) -> None:
 def small_hdf5(path: Path) -> None:
     """Structure nearly alone: where a changed byte does most."""
     with h5py.File(path, "w") as file:
-        file.attrs["format"], file.attrs["format_version"] = weights.FORMAT, 1
+        file.attrs["format"], file.attrs["format_version"] = "dcfnet_np weights", 1
         file.attrs["architecture"], file.attrs["mean"] = "light", [1.0, 2.0, 3.0]
         file.create_dataset(
             "conv1/weight", data=np.zeros((32, 3, 3, 3), np.float32), compression="gzip"
@@ -571,7 +571,7 @@ def small_mat(path: Path) -> None:
 def weight_files(kind: str) -> list[tuple[str, bytes]]:
     if kind == "h5":
         files = [
-            make_bytes(lambda path, name=name: weights.save(path, untrained(name)))
+            make_bytes(lambda path, name=name: weights.save_weights(path, untrained(name)))
             for name in ("light", "conv2")
         ]
         files += [make_bytes(old_hdf5), make_bytes(small_hdf5)]
@@ -596,7 +596,7 @@ def check_weights(kind: str, value: Any, folder: Path) -> str:
     path = folder / f"current{suffix}"
     path.write_bytes(damage(data, steps))
     try:
-        found = weights.load(path)
+        found = weights.load_weights(path)
     except weights.WeightsError as error:
         return clear(error, path.name)
     assert all(
@@ -882,7 +882,7 @@ def check_dataset(value: Any, folder: Path) -> str:
     (root / name).write_bytes(data)
     ended = "result"
     try:
-        for sequence in datasets.load(root):
+        for sequence in datasets.load_dataset(root):
             good_rows(sequence.boxes)
             assert len(sequence.boxes) == len(sequence.frames) > 0
     except datasets.DatasetError as error:
@@ -893,7 +893,7 @@ def check_dataset(value: Any, folder: Path) -> str:
     except SourceError as error:
         clear(error, root.name)
     try:
-        for problem in datasets.check(root, decode=True):
+        for problem in datasets.check_dataset(root, decode=True):
             clear(ValueError(f"{problem.sequence}: {problem.text}"))
     except datasets.DatasetError as error:
         clear(error)
@@ -1112,7 +1112,7 @@ def check_track(value: Any, folder: Path) -> str:
     source, (number, steps), options, boxes, box, saved, (height, width), preset, response = value
     network_file = folder / "network.h5"
     if not network_file.exists():
-        weights.save(network_file, untrained())
+        weights.save_weights(network_file, untrained())
     inputs, outputs = folder / "inputs", folder / "outputs"
     for place in (inputs, outputs):
         place.mkdir(exist_ok=True)

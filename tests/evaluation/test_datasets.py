@@ -11,11 +11,17 @@ from layouts import write_png, write_xml
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.cli import main
-from dcfnet_np.datasets import DatasetError, check, find, is_ground_truth, load
+from dcfnet_np.datasets import (
+    DatasetError,
+    check_dataset,
+    find_sequences,
+    is_ground_truth,
+    load_dataset,
+)
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.files import read_text
 from dcfnet_np.presets import get_preset
-from dcfnet_np.vision.boxes import read_boxes, read_numbers
+from dcfnet_np.vision.box_files import read_boxes, read_numbers
 from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.sources import open_source
 
@@ -137,7 +143,7 @@ LAYOUTS = {
 def test_boxes_typed_by_hand(tmp_path, layout):
     frames, files, expected = LAYOUTS[layout]
     make(tmp_path, frames, files, first=0 if layout == "mot from 0" else 1)
-    (one,) = load(tmp_path)
+    (one,) = load_dataset(tmp_path)
     assert (
         one.format == layout.split()[0].replace("uav20l", "uav123").rstrip(",") and one.notes == ()
     )
@@ -192,14 +198,14 @@ TARGETS += "1,1,1,1,0,4,1\n2,1,1,1,0,4,1\n"  # no target: it has no width
 def test_targets_of_mot(tmp_path):
     """Each from its first to its last frame; one that is there once, or without a size, is none."""
     make(tmp_path, "V/img1", {"V/gt/gt.txt": TARGETS}, 5)
-    two, nine = load(tmp_path)
+    two, nine = load_dataset(tmp_path)
     assert (two.name, nine.name, two.video) == ("V.2", "V.9", "V")
     np.testing.assert_array_equal(two.boxes, [(20, 7, 8, 8), GONE, (22, 7, 8, 8)])
     np.testing.assert_array_equal(nine.boxes, [(4, 6, 10, 9), (5, 6, 10, 9)])
     assert [path.name for path in two.frames] == ["000002.jpg", "000003.jpg", "000004.jpg"]
     with open_source(tmp_path / "V") as source:  # the first frame shows 9 alone
         assert source.name == "V.9" and source.length == 2 and source.first_box == (4, 6, 10, 9)
-    (only,) = load(tmp_path, ["V.9"])
+    (only,) = load_dataset(tmp_path, ["V.9"])
     assert only.name == "V.9"
 
 
@@ -224,11 +230,11 @@ def test_a_target_that_appears_later_begins_there(tmp_path, layout):
             write_xml(
                 tmp_path / f"Annotations/VID/val/a/{number:06d}.xml", [(1, (4, 6, 10, 9), 0), *late]
             )
-    whole, late = load(tmp_path)
+    whole, late = load_dataset(tmp_path)
     assert (len(whole), len(late)) == (4, 2) and late.frames == whole.frames[2:]
     np.testing.assert_array_equal(late.boxes, [(23, 20, 17, 10), (24, 20, 16, 10)])
     assert layout == "davis" or late.visible.tolist() == [True, False]
-    assert [each for each in check(tmp_path) if each.fatal] == []
+    assert [each for each in check_dataset(tmp_path) if each.fatal] == []
     with open_source(tmp_path) as source:
         assert (source.name, source.length) == (whole.name, 4)
 
@@ -277,7 +283,7 @@ def test_the_first_box_alone(tmp_path):
     make(tmp_path, "GOT-10k_Test_000001", {"GOT-10k_Test_000001/groundtruth.txt": "5,7,10,9\n"})
     # no row of OTB's 300
     make(tmp_path, "David/img", {"David/groundtruth_rect.txt": "5,7,10,9\n"}, first=298)
-    for one in load(tmp_path):
+    for one in load_dataset(tmp_path):
         assert len(one) == 4 and one.notes == ()
         np.testing.assert_array_equal(one.boxes, [BOXES[0], GONE, GONE, GONE])
 
@@ -304,8 +310,8 @@ def test_annotations_are_not_written_over(tmp_path, name, expected):
 def test_both_rates_of_nfs(tmp_path):
     for rate in ("30", "240"):
         make(tmp_path, f"ball/{rate}/ball", {f"ball/{rate}/ball.txt": "\n".join(VATIC)})
-    assert [entry.name for entry in find(tmp_path)] == ["ball.30", "ball.240"]
-    assert [entry.name for entry in find(tmp_path / "ball/30")] == ["ball"]
+    assert [entry.name for entry in find_sequences(tmp_path)] == ["ball.30", "ball.240"]
+    assert [entry.name for entry in find_sequences(tmp_path / "ball/30")] == ["ball"]
 
 
 def test_versions_of_uav123(tmp_path):
@@ -314,15 +320,15 @@ def test_versions_of_uav123(tmp_path):
         "data_seq/UAV123/car1",
         {"anno/UAV123/car1_1.txt": ZEROS, "anno/UAV20L/car1.txt": ZEROS},
     )
-    assert [entry.name for entry in find(tmp_path)] == ["car1_1"]
-    assert [(entry.name, entry.part) for entry in find(tmp_path / "anno/UAV20L")] == [
+    assert [entry.name for entry in find_sequences(tmp_path)] == ["car1_1"]
+    assert [(entry.name, entry.part) for entry in find_sequences(tmp_path / "anno/UAV20L")] == [
         ("car1", None)
     ]
 
 
 def test_unknown_layouts_say_what_is_known_and_what_is_there(tmp_path):
     make(tmp_path / "x", "deep/er/frames", {"labels.xml": ""})
-    for reading, error in ((find, DatasetError), (open_source, SourceError)):
+    for reading, error in ((find_sequences, DatasetError), (open_source, SourceError)):
         with pytest.raises(
             error, match="known layouts: uav123, .*, mot, .*; found: deep/, labels.xml$"
         ):
@@ -349,7 +355,7 @@ def test_what_a_mac_leaves_beside_annotations(tmp_path, layout):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f"._{path.name}").write_bytes(HIDDEN)
-    (sequence,) = load(tmp_path)
+    (sequence,) = load_dataset(tmp_path)
     np.testing.assert_array_equal(sequence.boxes, expected)
 
 
@@ -360,9 +366,9 @@ def test_two_sequences_of_one_name(tmp_path):
         with pytest.raises(
             DatasetError, match="vot2013/bolt and .*vot2014/bolt are both called bolt; rename one"
         ):
-            load(tmp_path, names)
-    assert [each.name for each in load(tmp_path / "vot2014")] == ["bolt"]
-    (problem,) = (each for each in check(tmp_path) if each.fatal)
+            load_dataset(tmp_path, names)
+    assert [each.name for each in load_dataset(tmp_path / "vot2014")] == ["bolt"]
+    (problem,) = (each for each in check_dataset(tmp_path) if each.fatal)
     assert (
         problem.sequence == "bolt"
         and "has the name of" in problem.text
@@ -381,7 +387,7 @@ def test_a_list_names_the_folder_of_two_targets(tmp_path):
         {f"Jogging/groundtruth_rect.{n}.txt": FROM_1.format(1, 1, 9, 9) for n in (1, 2)},
     )
     (tmp_path / "list.txt").write_text("Jogging\nSkating2\n")
-    assert [(each.sequence, each.fatal) for each in check(tmp_path)] == [("Skating2", True)]
+    assert [(each.sequence, each.fatal) for each in check_dataset(tmp_path)] == [("Skating2", True)]
 
 
 @pytest.mark.parametrize(
@@ -398,7 +404,7 @@ def test_boxes_with_further_columns_are_no_polygons(tmp_path, row, message):
         rows = "\n".join(row.format(frame=first + index) for index in range(4))
         make(tmp_path / str(first), "a", {"a/groundtruth.txt": rows})
         with pytest.raises(DatasetError, match=f"groundtruth.txt: {message}; leave only x,y,w,h"):
-            load(tmp_path / str(first))
+            load_dataset(tmp_path / str(first))
 
 
 @pytest.mark.parametrize(
@@ -444,9 +450,9 @@ def test_rows_that_are_none(tmp_path, layout, text, message):
     frames, files, _ = LAYOUTS[layout]
     make(tmp_path, frames, {name: text for name in files})
     (name,) = files
-    for reading, error in ((load, DatasetError), (open_source, SourceError)):
+    for reading, error in ((load_dataset, DatasetError), (open_source, SourceError)):
         with pytest.raises(error, match=message) as caught:
-            reading(tmp_path if reading is load else tmp_path / frames.split("/")[0])
+            reading(tmp_path if reading is load_dataset else tmp_path / frames.split("/")[0])
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -481,7 +487,7 @@ def test_every_text_that_people_hand_us_is_decoded_by_its_mark(tmp_path, encodin
     assert len(texts) == 8
     for path in texts:
         path.write_bytes(encode(path.read_text(), encoding))
-    (one,) = load(tmp_path / "data")
+    (one,) = load_dataset(tmp_path / "data")
     assert one.attributes == ("IV", "OCC") and one.visible.tolist() == [True, False, True, True]
     np.testing.assert_array_equal(one.boxes[[0, 2, 3]], [BOXES[0], BOXES[2], BOXES[3]])
     for suffix in ("csv", "json", "txt"):
@@ -532,7 +538,7 @@ def test_more_than_one_separator_is_refused_everywhere(tmp_path, text):
             open_source((tmp_path / name).parent)
     make(tmp_path, "d", {"d/groundtruth.txt": "1,2,3,4\n" * 4, "d/absence.label": text})
     with pytest.raises(DatasetError, match="absence.label, line [12]: more than one separator"):
-        load(tmp_path / "d")
+        load_dataset(tmp_path / "d")
     (tmp_path / "boxes.txt").write_text(text)
     with pytest.raises(ValueError, match="boxes.txt, line [12]: more than one separator"):
         read_boxes(tmp_path / "boxes.txt")

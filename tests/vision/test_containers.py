@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scenes import make_frames, promise_more_frames, write_images, write_video
 
-from dcfnet_np.vision.containers import count_packets, is_animated, missing_bytes, tiff_pages
 from dcfnet_np.vision.image_files import SourceWarning
-from dcfnet_np.vision.images import SourceError
+from dcfnet_np.vision.images import SourceError, is_animated, tiff_pages
 from dcfnet_np.vision.sources import open_source
+from dcfnet_np.vision.video import count_packets, missing_bytes
 
 COUNT = 40
 VIDEOS = [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mov", "mp4v"), ("a.mkv", "mp4v")]

@@ -1,17 +1,27 @@
-"""MATLAB's .mat files of version 5 to 7.2, as far as networks are kept in them: numbers, texts,
-cells, structures.
+"""Weights of MatConvNet, and the .mat files of MATLAB 5 to 7.2 that they are kept in.
 
+<<<<<<< HEAD:dcfnet_np/weights/mat.py
+The reader of .mat files knows numbers, texts, cells and structures.  SciPy's ends the process on
+many a damaged file (docs/reference/robustness.md), so this one is made of slices that are checked.
+Source: MathWorks, "MAT-File Format", R2023b.
+=======
 SciPy's reader ends the process on many a damaged file (docs/reference/robustness.md), so this one is made of
 slices that are checked.  Source: MathWorks, "MAT-File Format", R2023b.
+>>>>>>> main:dcfnet_np/matlab.py
 """
 
 import math
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..network import Lrn
+from .container import INCOMPLETE, MEAN_RGB, ForeignNetwork, Weights, WeightsError, weights_errors
+
+UNEVEN = 1e-3  # grey levels by which the pixels of a mean image may differ
 LARGEST = 4 << 20  # bytes that a file may unfold to; the networks in question have under 1 MB
 DEEPEST = 16  # cells and structures inside each other
 MOST_DIMENSIONS = 32  # of an array; a kernel has four
@@ -21,22 +31,102 @@ EMPTY = np.empty((0, 0))
 MATRIX, COMPRESSED = 14, 15
 CELL, STRUCT, CHAR, NUMBERS = 1, 2, 4, range(6, 16)
 DTYPES = {
-    1: "i1",
-    2: "u1",
-    3: "i2",
-    4: "u2",
-    5: "i4",
-    6: "u4",
-    7: "f4",
-    9: "f8",
-    12: "i8",
-    13: "u8",
-}
+    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+}  # fmt: skip
 ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 
 
 class MatlabError(ValueError):
     """This is no such file, or a damaged one."""
+
+
+def import_mat(path: Path, architecture: str | None) -> Weights:
+    """Weights of a MatConvNet file: a `net` structure, or the arrays conv1_w, conv1_b, ... of
+    net_param.mat.
+
+    MatConvNet stores kernels as (height, width, in, out) and sees RGB images, 0..255, minus
+    net.meta.normalization.averageImage (123, 117, 104 where the file has none).  Raises
+    WeightsError.
+    """
+    with weights_errors(path, f"not a MATLAB file, or {INCOMPLETE}"):
+        content = read_mat(path.read_bytes())
+    with weights_errors(path, "the file is whole, but no network as MatConvNet keeps it"):
+        training: dict[str, Any] = {"imported_from": path.name}
+        mean: tuple[float, ...] = MEAN_RGB
+        net = content.get("net", content)  # `save -struct net` makes variables of its fields
+        if isinstance(net, dict) and "layers" in net:
+            network = _read_layers(net["layers"])
+            meta = _structure(net.get("meta"))
+            normalization = _structure(meta.get("normalization", net.get("normalization")))
+            mean = _mean(normalization.get("averageImage", ())) or MEAN_RGB
+            plain = {
+                key: value for key, value in meta.items() if isinstance(value, int | float | str)
+            }
+            training |= {"meta": plain} if plain else {}
+        elif "conv1_w" in content:
+            count = sum(key.startswith("conv") and key.endswith("_w") for key in content)
+            pairs = [(content[f"conv{i}_w"], content[f"conv{i}_b"]) for i in range(1, count + 1)]
+            network = ForeignNetwork(pairs)
+        else:
+            raise WeightsError("no network: neither 'net' with its 'layers' nor 'conv1_w'")
+        oihw = [(np.asarray(w).transpose(3, 2, 0, 1), np.ravel(b)) for w, b in network.convolutions]
+        found, parameters = network._replace(convolutions=oihw).parameters(architecture)
+        return Weights(found, parameters, "rgb", mean, training, path.stem)
+
+
+def _read_layers(layers: Any) -> ForeignNetwork:
+    """The layers of a network; its kernels are still (height, width, in, out).
+
+    Before version 1.0-beta12 kernels were called `filters` and `biases`, LRN `normalize`, and
+    `normalization` lay beside the layers: see MatConvNet's vl_simplenn_tidy.m.
+    """
+    kinds = ["lrn" if layer["type"] == "normalize" else layer["type"] for layer in layers]
+    for layer, kind in zip(layers, kinds):
+        if kind == "lrn" and not np.allclose(layer["param"], Lrn(), rtol=1e-6, atol=0):
+            got = np.ravel(layer["param"])[:8].tolist()
+            raise WeightsError(f"LRN constants must be {tuple(Lrn())}, got {got}")
+        if np.any(np.not_equal(layer.get("stride", 1), 1)) or np.any(layer.get("leak", 0)):
+            what = f"a {kind} layer has a stride or a leak"
+            raise WeightsError(f"{what}, which these networks have not")
+    convolutions = [layer for layer, kind in zip(layers, kinds) if kind == "conv"]
+    return ForeignNetwork(
+        convolutions=[_kernel_and_bias(layer) for layer in convolutions],
+        dilations=[int(np.max(layer.get("dilate", 1))) for layer in convolutions],
+        kinds=[str(kind) for kind in kinds],
+    )
+
+
+def _structure(value: Any) -> dict[str, Any]:
+    """A structure; anything else, as an empty matrix, stands for one without fields."""
+    return value if isinstance(value, dict) else {}
+
+
+def _kernel_and_bias(layer: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Of a convolution; an empty bias is one of zeros."""
+    w, b = layer["weights"][:2] if "weights" in layer else (layer["filters"], layer["biases"])
+    return w, b if np.size(b) else np.zeros(w.shape[-1])
+
+
+def _mean(image: Any) -> tuple[float, ...] | None:
+    """A mean per channel, None where there is none.
+
+    MatConvNet subtracts a mean image pixel by pixel.  Here there is one grey level a channel, for
+    windows of any size, so an image must be the same everywhere.
+    """
+    image = np.asarray(image, np.float64)
+    if image.size == 0:
+        return None
+    if image.size in (1, 3):
+        image = np.broadcast_to(image.ravel(), (1, 1, 3))
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise WeightsError(f"the mean image must have three channels, got shape {image.shape[:8]}")
+    pixels = image.reshape(-1, 3)
+    if np.ptp(pixels, axis=0).max() > UNEVEN:
+        raise WeightsError(
+            "its mean image differs from pixel to pixel, and here a mean has three numbers; "
+            "if its mean will do, save it again with averageImage = mean(mean(averageImage, 1), 2)"
+        )
+    return tuple(pixels.mean(axis=0).tolist())
 
 
 def read_mat(data: bytes) -> dict[str, Any]:
@@ -45,7 +135,8 @@ def read_mat(data: bytes) -> dict[str, Any]:
     Numbers are arrays of the shape and dtype that they are stored with, a single one a Python
     number; texts are str; cells lists, column by column; a structure a dict, several of them a list
     of dicts.  What else there is (objects, functions, sparse and complex arrays) is None.  Raises
-    MatlabError."""
+    MatlabError.
+    """
     if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
         raise MatlabError("not a .mat file of MATLAB 5 to 7.2")
     order = "<" if data[126:128] == b"IM" else ">"
@@ -79,9 +170,7 @@ def _inflate(data: memoryview, most: int) -> memoryview:
 
 
 class _Elements:
-    """Takes one data element after another off the front of `data`; each has a type, a length and
-    contents.
-    """
+    """Takes data elements off the front of `data`; each has a type, a length and contents."""
 
     def __init__(self, data: memoryview, order: str) -> None:
         self.data, self.order = data, order
@@ -142,10 +231,8 @@ def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
         return name, [_inner(elements, order, depth) for _ in range(count)]
     if kind == STRUCT:
         fields = _field_names(elements)
-        structures = [
-            {field: _inner(elements, order, depth) for field in fields} for _ in range(count)
-        ]
-        return name, structures[0] if count == 1 else structures
+        found = [{key: _inner(elements, order, depth) for key in fields} for _ in range(count)]
+        return name, found[0] if count == 1 else found
     if kind == CHAR:
         return name, _text(elements, order)
     if kind not in NUMBERS or is_complex:
@@ -166,16 +253,11 @@ def _inner(elements: _Elements, order: str, depth: int) -> Any:
 def _field_names(elements: _Elements) -> list[str]:
     """Names of equal length, filled up with zeros."""
     length, names = elements.few_numbers(), bytes(elements.next()[1])
-    if (
-        len(length) != 1
-        or not isinstance(length[0], int)
-        or not len(names) <= MOST_FIELDS * length[0]
-    ):
+    if [type(n) for n in length] != [int] or len(names) > MOST_FIELDS * length[0]:
         raise MatlabError("a structure without names")
     step = max(1, length[0])
-    return [
-        names[i : i + step].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), step)
-    ]
+    parts = [names[i : i + step] for i in range(0, len(names), step)]
+    return [part.split(b"\0")[0].decode("latin-1") for part in parts]
 
 
 def _text(elements: _Elements, order: str) -> str:

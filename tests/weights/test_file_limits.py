@@ -26,27 +26,26 @@ import h5py
 import numpy as np
 import pytest
 from processes import PATIENCE
-from test_hard_input import compressed, matrix
-from test_weights import legacy, make, p_state, p_tensor, state_of, zipped
+from weight_files import compressed, legacy, make, matrix, p_state, p_tensor, state_of, zipped
 
 from dcfnet_np import presets, trace, weights
-from dcfnet_np.archives import open_hdf5, open_stored_zip, stored_attributes, stored_dataset
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import results, runner
-from dcfnet_np.matlab import MatlabError, read_mat
+from dcfnet_np.support.archives import open_hdf5, open_stored_zip, stored_attributes, stored_dataset
 from dcfnet_np.train import checkpoint, crops
-from dcfnet_np.vision.boxes import read_boxes
+from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.images import read_image
+from dcfnet_np.weights.mat import MatlabError, read_mat
 
 MB = 1 << 20
 SECONDS = 300  # after which a reader counts as one that never returns
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "robustness.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "robustness.md"
 
 # reader, as the table calls it: (what reads, times the file's size, and MB beside it)
 READERS: dict[str, tuple[Callable[[Path], Any], int, int]] = {
-    "weights, HDF5": (weights.load, 4, 20),
-    "weights, `.mat`": (weights.load, 4, 150),
-    "weights, PyTorch": (weights.load, 8, 20),
+    "weights, HDF5": (weights.load_weights, 4, 20),
+    "weights, `.mat`": (weights.load_weights, 4, 150),
+    "weights, PyTorch": (weights.load_weights, 8, 20),
     "`crops.h5`": (crops.read_crops, 4, 20),
     "a trace": (lambda path: [None for _ in trace.read_trace(path)], 4, 20),
     "a checkpoint": (checkpoint.load_checkpoint, 8, 20),
@@ -171,7 +170,7 @@ def changed(original: bytes, change: Callable[[h5py.File], None]) -> bytes:
 
 
 def sound_weights(folder: Path) -> bytes:
-    weights.save(folder / "sound.h5", make())
+    weights.save_weights(folder / "sound.h5", make())
     return (folder / "sound.h5").read_bytes()
 
 
@@ -505,8 +504,8 @@ def measured(
     warm = [(reader, "", str(folder / name), True) for reader, name in SOUND.items()]
     (folder / "list.json").write_text(json.dumps(warm + tasks))
     here = Path(__file__).parent
-    program = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here / 'support')!r}]; "
-    program += "import test_file_limits as here"
+    paths = [str(here), str(here.parent / "support")]
+    program = f"import sys; sys.path[:0] = {paths!r}; import test_file_limits as here"
     program += f"; here.read_all(here.Path({str(folder)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=1200
@@ -584,7 +583,7 @@ def test_the_table_says_what_is_measured():
 
 def test_sound_files_are_read(tmp_path):
     sound_weights(tmp_path), sound_crops(tmp_path), sound_trace(tmp_path)
-    assert weights.load(tmp_path / "sound.h5").training == make().training
+    assert weights.load_weights(tmp_path / "sound.h5").training == make().training
     assert crops.read_crops(tmp_path / "sound_crops.h5").crops.shape == (5, 3, 16, 16)
     ((name, record),) = trace.read_trace(tmp_path / "sound_trace.h5")
     np.testing.assert_array_equal(record["a"], np.random.default_rng(0).random((1000, 3)))
@@ -695,11 +694,11 @@ def test_pipes_are_not_waited_for(tmp_path):
     program = f"""
         from pathlib import Path
         from dcfnet_np import trace, weights
-        from dcfnet_np.archives import open_hdf5
+        from dcfnet_np.support.archives import open_hdf5
         from dcfnet_np.train import checkpoint, crops
-        imports = weights.import_weights, weights.import_mat, weights.import_pth
+        imports = weights.import_weights, weights.import_weights, weights.import_weights
         others = crops.read_crops, checkpoint.load_checkpoint, open_hdf5
-        for read in (weights.load, *imports, *others, lambda path: next(trace.read_trace(path))):
+        for read in (weights.load_weights, *imports, *others, lambda path: next(trace.read_trace(path))):
             try:
                 read(Path({str(tmp_path / "pipe")!r}))
             except (ValueError, FileNotFoundError) as error:
@@ -809,7 +808,7 @@ def test_large_files_are_not_read(tmp_path, size):
     (tmp_path / "a.pth").write_bytes(b"PK\x03\x04")
     os.truncate(tmp_path / "a.pth", size)
     with pytest.raises(weights.WeightsError, match="too large" if size > 16 * MB else "damaged"):
-        weights.load(tmp_path / "a.pth")
+        weights.load_weights(tmp_path / "a.pth")
     os.truncate(tmp_path / "a.pth", 4 * size)
     with pytest.raises(
         checkpoint.CheckpointError, match="over 64 MiB" if size > 16 * MB else "not a zip file"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scenes import make_sequence, write_images, write_sequence
 
-from dcfnet_np.evaluation import datasets
-from dcfnet_np.evaluation.datasets import DatasetError
+from dcfnet_np import datasets
+from dcfnet_np.datasets import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def boxes_of(count):
 def problems(root, **options):
     return [
         (problem.sequence, problem.fatal, problem.text)
-        for problem in datasets.check(root, **options)
+        for problem in datasets.check_dataset(root, **options)
     ]
 
 
@@ -52,7 +52,7 @@ def test_otb(tmp_path, scene):
     frames, boxes = scene
     write_sequence(tmp_path / "Car", frames, boxes)
     (tmp_path / "Car/attrs.txt").write_text("IV, SV,OCC\n")
-    (one,) = datasets.load(tmp_path)
+    (one,) = datasets.load_dataset(tmp_path)
     assert (one.name, one.format, len(one), one.attributes) == (
         "Car",
         "otb",
@@ -61,7 +61,7 @@ def test_otb(tmp_path, scene):
     )
     np.testing.assert_allclose(one.boxes, boxes, atol=1e-4)
     assert one.frame_size() == (64, 48)
-    (again,) = datasets.load(tmp_path / "Car")
+    (again,) = datasets.load_dataset(tmp_path / "Car")
     np.testing.assert_array_equal(again.boxes, one.boxes)
 
 
@@ -77,13 +77,15 @@ def test_otb(tmp_path, scene):
 def test_commas_tabs_and_blanks(tmp_path, text):
     write_images(tmp_path / "A/img", blank(2))
     (tmp_path / "A/groundtruth_rect.txt").write_text(text, encoding="utf-8")
-    np.testing.assert_array_equal(datasets.load(tmp_path)[0].boxes, [[0, 1, 3, 4], [4, 5, 7, 8]])
+    np.testing.assert_array_equal(
+        datasets.load_dataset(tmp_path)[0].boxes, [[0, 1, 3, 4], [4, 5, 7, 8]]
+    )
 
 
 def test_a_missing_row_is_an_absent_target(tmp_path):
     write_images(tmp_path / "A/img", blank(4))
     (tmp_path / "A/groundtruth_rect.txt").write_text("1,2,3,4\n\n\n5,6,7,8\n\n")
-    boxes = datasets.load(tmp_path)[0].boxes
+    boxes = datasets.load_dataset(tmp_path)[0].boxes
     assert np.isnan(boxes[1:3]).all() and boxes[3].tolist() == [4, 5, 7, 8]
 
 
@@ -95,37 +97,37 @@ def test_two_targets(tmp_path):
             boxes_of(3) + number,
             delimiter="\t",
         )
-    first, second = datasets.load(tmp_path)
+    first, second = datasets.load_dataset(tmp_path)
     assert (first.name, second.name) == ("Jogging.1", "Jogging.2")
     np.testing.assert_array_equal(second.boxes - first.boxes, np.ones((3, 4)))
-    (only,) = datasets.load(tmp_path, ["Jogging.2"])
+    (only,) = datasets.load_dataset(tmp_path, ["Jogging.2"])
     assert only.name == "Jogging.2"
 
 
 def test_an_empty_target_file_is_no_target(tmp_path):
     write_sequence(tmp_path / "Human4", blank(2), boxes_of(2), truth="groundtruth_rect.2.txt")
     (tmp_path / "Human4/groundtruth_rect.1.txt").write_text("\n")
-    assert [sequence.name for sequence in datasets.load(tmp_path)] == ["Human4"]
+    assert [sequence.name for sequence in datasets.load_dataset(tmp_path)] == ["Human4"]
 
 
 def test_ranges_of_otb(tmp_path):
     """Only where a folder has more frames than rows."""
     write_sequence(tmp_path / "original/Diving", blank(231), boxes_of(215))
-    (cut,) = datasets.load(tmp_path / "original")
+    (cut,) = datasets.load_dataset(tmp_path / "original")
     assert (cut.frames[0].name, cut.frames[-1].name, cut.notes) == ("0001.jpg", "0215.jpg", ())
     frames = blank(12)
     write_images(tmp_path / "late/David/img", frames, start=295)
     np.savetxt(tmp_path / "late/David/groundtruth_rect.txt", boxes_of(7), delimiter=",")
-    (late,) = datasets.load(tmp_path / "late")
+    (late,) = datasets.load_dataset(tmp_path / "late")
     assert (late.frames[0].name, late.frames[-1].name) == ("0300.png", "0306.png")
     write_sequence(tmp_path / "renumbered/David", frames, boxes_of(12))
-    (renumbered,) = datasets.load(tmp_path / "renumbered")
+    (renumbered,) = datasets.load_dataset(tmp_path / "renumbered")
     assert renumbered.frames[0].name == "0001.jpg" and len(renumbered) == 12
 
 
 def test_the_start_of_tiger1(tmp_path):
     write_sequence(tmp_path / "Tiger1", blank(9), boxes_of(9))
-    assert datasets.load(tmp_path)[0].first == 5
+    assert datasets.load_dataset(tmp_path)[0].first == 5
 
 
 @pytest.mark.parametrize("images", ["color", "img", "."])
@@ -138,7 +140,7 @@ def test_vot(tmp_path, images):
     text = (tmp_path / "bag/groundtruth.txt").read_text().splitlines()
     text[1] = ",".join(["nan"] * 8)
     (tmp_path / "bag/groundtruth.txt").write_text("\n".join(text))
-    (bag,) = datasets.load(tmp_path)
+    (bag,) = datasets.load_dataset(tmp_path)
     assert bag.format == "vot"
     np.testing.assert_allclose(bag.boxes[0], [x, y, 9, 8])
     np.testing.assert_allclose(bag.polygons[2], polygons[2])
@@ -151,7 +153,7 @@ def test_got10k(tmp_path):
     (folder / "meta_info.ini").write_text("[METAINFO]\n")
     (folder / "cover.label").write_text("8\n0\n3\n")
     (folder.parent / "list.txt").write_text("GOT-10k_Val_000001\nGOT-10k_Val_000002\n")
-    (one,) = datasets.load(tmp_path / "val")
+    (one,) = datasets.load_dataset(tmp_path / "val")
     assert one.format == "got10k" and one.visible.tolist() == [True, False, True]
     np.testing.assert_allclose(one.boxes, boxes_of(3))
     assert problems(tmp_path / "val")[0][:2] == ("GOT-10k_Val_000002", True)
@@ -163,13 +165,13 @@ def test_lasot(tmp_path):
     (folder / "full_occlusion.txt").write_text("0,1,0,0")
     (folder / "out_of_view.txt").write_text("0,0,0,1")
     (folder / "nlp.txt").write_text("a bird")
-    (one,) = datasets.load(tmp_path)
+    (one,) = datasets.load_dataset(tmp_path)
     assert (one.name, one.format) == ("bird-1", "lasot")
     assert one.visible.tolist() == [True, False, True, False]
     np.testing.assert_allclose(one.boxes, boxes_of(4))
     (folder / "out_of_view.txt").write_text("0,0,0")
     with pytest.raises(DatasetError, match="a label for each of 4 rows"):
-        datasets.load(tmp_path)
+        datasets.load_dataset(tmp_path)
 
 
 def test_uav123(tmp_path):
@@ -179,7 +181,7 @@ def test_uav123(tmp_path):
     rows = boxes_of(2)
     np.savetxt(tmp_path / "anno/UAV123/uav1_3.txt", rows, delimiter=",")  # frames 2473 to 3469
     (tmp_path / "anno/UAV123/boat1.txt").write_text("1,1,2,2\nNaN,NaN,NaN,NaN\n3,1,2,2\n")
-    boat, uav = datasets.load(tmp_path)
+    boat, uav = datasets.load_dataset(tmp_path)
     assert (uav.name, uav.frames[0].name, len(uav)) == ("uav1_3", "002473.jpg", 2)
     np.testing.assert_array_equal(uav.boxes, rows - (1, 1, 0, 0))
     assert np.isnan(boat.boxes[1]).all() and boat.boxes[2].tolist() == [2, 0, 2, 2]
@@ -189,14 +191,15 @@ def test_attributes_from_a_file(tmp_path):
     for name in ("A", "B"):
         write_sequence(tmp_path / "set" / name, blank(2), boxes_of(2))
     (tmp_path / "set/attributes.json").write_text(json.dumps({"A": ["IV"]}))
-    assert [s.attributes for s in datasets.load(tmp_path / "set")] == [("IV",), ()]
+    assert [s.attributes for s in datasets.load_dataset(tmp_path / "set")] == [("IV",), ()]
     (tmp_path / "other.json").write_text(json.dumps({"B": ["OCC", "SV"]}))
     assert [
-        s.attributes for s in datasets.load(tmp_path / "set", attributes=tmp_path / "other.json")
+        s.attributes
+        for s in datasets.load_dataset(tmp_path / "set", attributes=tmp_path / "other.json")
     ][1] == ("OCC", "SV")
     (tmp_path / "other.json").write_text("[1]")
     with pytest.raises(DatasetError, match="expected JSON like"):
-        datasets.load(tmp_path / "set", attributes=tmp_path / "other.json")
+        datasets.load_dataset(tmp_path / "set", attributes=tmp_path / "other.json")
 
 
 # --- what is wrong ---
@@ -205,7 +208,7 @@ def test_attributes_from_a_file(tmp_path):
 def test_rows_and_frames_that_do_not_fit(tmp_path):
     write_sequence(tmp_path / "A", blank(5), boxes_of(3))
     write_sequence(tmp_path / "B", blank(2), boxes_of(6))
-    a, b = datasets.load(tmp_path)
+    a, b = datasets.load_dataset(tmp_path)
     assert len(a) == len(a.boxes) == 3 and len(b) == len(b.boxes) == 2
     assert a.notes == (
         "5 frames but 3 rows in groundtruth_rect.txt; the first frames, 3, are used",
@@ -215,17 +218,17 @@ def test_rows_and_frames_that_do_not_fit(tmp_path):
 
 def test_unknown_names_and_folders(tmp_path):
     with pytest.raises(DatasetError, match="is no folder"):
-        datasets.load(tmp_path / "nothing")
+        datasets.load_dataset(tmp_path / "nothing")
     with pytest.raises(DatasetError, match="holds no sequences"):
-        datasets.load(tmp_path)
+        datasets.load_dataset(tmp_path)
     write_sequence(tmp_path / "A", blank(2), boxes_of(2))
     with pytest.raises(DatasetError, match="has no sequence C; it has A"):
-        datasets.load(tmp_path, ["A", "C"])
+        datasets.load_dataset(tmp_path, ["A", "C"])
     (tmp_path / "A/groundtruth_rect.txt").write_text("1,2,3\n")
     with pytest.raises(
         DatasetError, match="expected 4 numbers a row, or 6, 8, ... for a polygon, got 3"
     ):
-        datasets.load(tmp_path)
+        datasets.load_dataset(tmp_path)
 
 
 def test_check_names_what_is_wrong(tmp_path):

@@ -1,8 +1,7 @@
-"""Reading and writing beside the work between them, each in a thread of its own with a bounded
-queue.
+"""Reading and writing beside the work between them, each in a thread of its own.
 
 OpenCV decodes and encodes without Python's lock, so the threads run at the same time as the
-tracker. A forked process has no such thread: there an object from before the fork refuses to work.
+tracker.  A forked process has no such thread: there an object from before the fork refuses to work.
 """
 
 import os
@@ -17,33 +16,41 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def _check_process(process: int, who: str) -> None:
-    if process != os.getpid():
-        raise RuntimeError(
-            f"{who}: its thread is in the process that made it; after a fork make another one"
-        )
+class _OfOneProcess:
+    """Remembers in which process it was made."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    def _is_forked(self) -> bool:
+        return self._process != os.getpid()
+
+    def _check_process(self) -> None:
+        if self._is_forked():
+            where = "its thread is in the process that made it"
+            name = type(self).__name__
+            raise RuntimeError(f"{name}: {where}; after a fork make another one")
 
 
-class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
-    """Iterates over `items` in a thread, at most `size` of them ahead; a context manager that ends
-    the thread.
+class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
+    """Iterates over `items` in a thread, at most `size` of them ahead, until the `with` block ends.
 
     newest: keep only the newest item and drop those that nobody has taken, for frames that come by
     themselves: what is taken then is never older than one item, however slow the taker; `dropped`
     counts.  An exception of `items` is raised to the taker after the items before it.  After a fork
-    the child's `next` is a RuntimeError."""
+    the child's `next` is a RuntimeError.
+    """
 
     def __init__(self, items: Iterable[T], size: int = 4, newest: bool = False) -> None:
+        super().__init__()
         self.dropped = 0
         self._waiting: deque[T] = deque()
         self._size = 1 if newest else size
         self._newest = newest
         self._ended = self._closed = False
         self._error: Exception | None = None
-        self._process = os.getpid()
         self._changed = threading.Condition()
-        # A daemon, since a camera may hang in a read for ever, which shall not keep the process
-        # alive.
+        # A daemon: a camera may hang in a read for ever, which shall not keep the process alive.
         self._thread = threading.Thread(
             target=self._read, args=(items,), name="dcfnet-reader", daemon=True
         )
@@ -69,7 +76,7 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
                 self._changed.notify_all()
 
     def __next__(self) -> T:
-        _check_process(self._process, "ReadAhead")
+        self._check_process()
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
             if self._waiting:
@@ -79,13 +86,8 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
             raise self._error
         raise StopIteration
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process != os.getpid():
+    def __exit__(self, *_: object) -> None:
+        if self._is_forked():
             return
         with self._changed:
             self._closed = True
@@ -94,24 +96,23 @@ class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T])
         self._thread.join(timeout=1)  # longer only where a read hangs
 
 
-class WriteBehind(AbstractContextManager["WriteBehind"]):
-    """Calls `write` in a thread, in order, at most `size` calls behind; the end of the `with` block
-    waits for them.
+class WriteBehind(_OfOneProcess, AbstractContextManager["WriteBehind"]):
+    """Calls `write` in a thread, in order, at most `size` calls behind; the `with` block's end waits.
 
     An exception of `write` is raised by a later call, or at the end unless another one is on its
     way.  After a fork a call in the child is a RuntimeError.
     """
 
     def __init__(self, write: Callable[..., None], size: int = 4) -> None:
+        super().__init__()
         self._write = write
         self._size = size
         self._waiting: deque[Future[None]] = deque()
-        self._process = os.getpid()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="dcfnet-writer")
 
     def __call__(self, *arguments: Any) -> None:
         """Write `arguments` some time later; waits when too much is waiting already."""
-        _check_process(self._process, "WriteBehind")
+        self._check_process()
         if len(self._waiting) == self._size:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, *arguments))
@@ -122,7 +123,7 @@ class WriteBehind(AbstractContextManager["WriteBehind"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process != os.getpid():
+        if self._is_forked():
             return
         try:
             while self._waiting:

@@ -1,0 +1,1 @@
+"""What any program needs: files, threads, workers, the machine."""
