@@ -53,8 +53,7 @@ format: $(VENV)/.test
 proof: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet gradcheck --mutants --report benchmarks/results/gradcheck.json
-	@mkdir -p out && rm -f out/robustness.json  # a run that was cut would go on there
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/robustness.py --json out/robustness.json
+	OPENBLAS_NUM_THREADS=1 DCFNET_INPUTS=long $(BIN)/python -m pytest -s tests/robustness/test_hard_input.py
 
 parity: $(VENV)/.bench
 	$(BIN)/python benchmarks/parity.py

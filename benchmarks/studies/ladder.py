@@ -1,11 +1,12 @@
-"""The ladder of docs/results/speed.md: every way of doing each step that the code has, or once had, timed
-one after the other.
+"""The ladder of docs/results/speed.md: every way of doing each step that the code has, or once had,
+timed one after the other.
 
-    python benchmarks/studies/ladder.py [--frames FOLDER] [--json FILE] [--page docs/results/speed.md]
+    python benchmarks/studies/ladder.py [--frames FOLDER] [--json FILE] [--page FILE.md]
 
-One 125x125 patch of `light` on one core, float32; then whole frames and training pairs.  All
-versions of a step take turns, so that whatever else the machine does meets all of them.  Their
-results are compared first."""
+One 125x125 patch of `light` on one core, float32; then whole frames and training pairs. All
+versions of a step take turns, so that whatever else the machine does meets all of them. Results of
+a patch are compared first.
+"""
 
 import argparse
 import dataclasses
@@ -22,14 +23,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from dcfnet_np import extractor, network, tiled
 from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.bench import cpu
 from dcfnet_np.bench.report import machine
 from dcfnet_np.ops import conv, lrn, winograd
-from dcfnet_np.ops.fourier import label_band, rfft2
+from dcfnet_np.ops.fourier import rfft2
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss
+from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.sources import open_source
-from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import load_weights
 
 SIZE, TURNS = 125, 15
@@ -55,109 +57,69 @@ def in_turns(steps: Steps, turns: int = TURNS) -> dict[str, float]:
 def im2col(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The textbook's: nine copies of the image side by side, one product."""
     padded = np.pad(x[0], ((0, 0), (1, 1), (1, 1)))
-    columns = (
-        sliding_window_view(padded, (3, 3), axis=(1, 2))
-        .transpose(0, 3, 4, 1, 2)
-        .reshape(9 * len(padded), -1)
-    )
+    windows = sliding_window_view(padded, (3, 3), axis=(1, 2))
+    columns = windows.transpose(0, 3, 4, 1, 2).reshape(9 * len(padded), -1)
     return (w.reshape(len(w), -1) @ columns + b[:, None]).reshape(1, len(w), *x.shape[2:])
 
 
 def patch_steps() -> dict[str, Steps]:
-    """Steps of one patch; each group's results agree."""
+    """Steps of one patch: the fast tracker's stages beside other ways to the same numbers."""
     weights, preset = load_weights("light"), get_preset("pytorch")
-    p = weights.parameters
-    rng = np.random.default_rng(0)
-    band = label_band(gaussian_label((SIZE, SIZE), preset.sigma))
-    assert band is not None
-    vector = np.hanning(SIZE).astype(np.float32)
-    window = np.outer(vector, vector)
-    dft = tiled.BandDft(band, (SIZE, SIZE), (vector, vector))
-    # as the tracker's
-    strips = [tiled.Strip("light", dft, (SIZE, SIZE), part) for part in ((0, 62), (62, SIZE))]
-    kernels = tiled.make_kernels(p, "light")
-    spectra = np.empty((2, 32, *band.spectrum_shape), np.complex64)
-    image = rng.uniform(-100, 100, (1, 3, SIZE, SIZE)).astype(np.float32)
-    rows = np.ascontiguousarray(image[0].transpose(1, 0, 2))
-    mean = np.zeros((3, 1), np.float32)
-    for strip, spectrum in zip(strips, spectra):
-        strip.forward(rows[strip.reads], mean, kernels, spectrum)
+    frame = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    patches = cpu.Patches(frame, (120, 80, 60, 70), weights, preset)
+    stages, strips = patches.stages(), range(len(patches.strips))
 
-    first = conv.conv2d_forward(image, p["conv1.weight"], p["conv1.bias"])[0]
-    x = np.maximum(first, 0)
-    second = p["conv2.weight"], p["conv2.bias"]
+    def kept(*names: str) -> Callable[[], None]:
+        """These stages of the first patch."""
+        works = [work for name, work in stages if name in names]
+        return lambda: [work(i, 0) for work in works for i in strips] and None
+
+    kept(*(name for name, _ in stages))()
+    arrays = tuple(weights.parameters.values())
+    first, second, band = arrays[:2], arrays[2:], patches.band
+    centre, mean = np.array([150.0, 115.0]), patches.mean[:, None]
+    image = crop_patches(frame, centre, patches.windows[:1], SIZE, rounded=True) - mean
+    a = conv.conv2d_forward(image, *first)[0]
+    x = np.maximum(a, 0)
     y = conv.conv2d_forward(x, *second)[0]
-    spec = strips[0].lrn
-    normalised = lrn.lrn_forward(y, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta)[0]
-
-    def strip_first() -> None:
-        for strip in strips:
-            strip.read(rows[strip.reads], mean)
-            strip.first_convolution(kernels)
-
-    def strip_second() -> None:
-        for strip in strips:
-            strip.relu(0)
-            strip.convolution(0, kernels)
-
-    def strip_lrn() -> None:
-        for strip in strips:
-            strip.normalise()
-
-    def strip_transform() -> None:
-        for strip, spectrum in zip(strips, spectra):
-            strip.transform(spectrum)
-
-    def close(a: np.ndarray, b: np.ndarray) -> None:
-        np.testing.assert_allclose(a, b, atol=2e-5 * abs(b).max())
-
-    close(im2col(x, *second), y)
-    close(winograd.conv2d_forward(x[0], *second)[0], y[0])
-    close(winograd.from_tiles(np.concatenate([strip.y for strip in strips], axis=1), SIZE), y[0])
-    expected = np.fft.rfft2((normalised * window)[0])
-    close(rfft2(normalised * window, band)[0], band_of(expected, band.limits))
-    close(spectra.sum(0), band_of(expected, band.limits))
-
+    spec = patches.strips[0].lrn
+    how = {"n": spec.n, "k": spec.k, "alpha": spec.alpha, "beta": spec.beta}
+    windowed = lrn.lrn_forward(y, **how)[0] * np.outer(np.hanning(SIZE), np.hanning(SIZE))
+    windowed = windowed.astype(np.float32)
+    for got, wanted in (
+        (im2col(x, *second), y),
+        (winograd.conv2d_forward(x[0], *second)[0], y[0]),
+        (patches.spectra[:, 0].sum(0), rfft2(windowed, band)[0]),
+    ):
+        np.testing.assert_allclose(got, wanted, atol=2e-5 * abs(wanted).max())
     return {
         "convolution 3 to 32": {
-            "im2col, nine copies": lambda: im2col(image, p["conv1.weight"], p["conv1.bias"]),
-            "three copies (ops.conv)": lambda: conv.conv2d_forward(
-                image, p["conv1.weight"], p["conv1.bias"]
-            ),
-            "three copies, row by row, memory kept (tiled)": strip_first,
+            "im2col, nine copies": lambda: im2col(image, *first),
+            "three copies (ops.conv)": lambda: conv.conv2d_forward(image, *first),
+            "three copies, row by row, memory kept (tiled)": kept("conv1"),
         },
         "ReLU, convolution 32 to 32": {
-            "im2col, nine copies": lambda: im2col(np.maximum(first, 0), *second),
-            "three copies (ops.conv)": lambda: conv.conv2d_forward(np.maximum(first, 0), *second),
+            "im2col, nine copies": lambda: im2col(np.maximum(a, 0), *second),
+            "three copies (ops.conv)": lambda: conv.conv2d_forward(np.maximum(a, 0), *second),
             "Winograd (ops.winograd)": lambda: winograd.conv2d_forward(
-                np.maximum(first[0], 0), *second
+                np.maximum(a[0], 0), *second
             ),
-            "Winograd, memory kept (tiled)": strip_second,
+            "Winograd, memory kept (tiled)": kept("relu2", "conv2"),
         },
         "LRN": {
             "with a power": lambda: (
                 y * (spec.k + spec.alpha * lrn.channel_sum(y * y, spec.n)) ** -spec.beta
             ),
-            "with square roots (ops.lrn)": lambda: lrn.lrn_forward(
-                y, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta
-            ),
-            "with square roots, memory kept (tiled)": strip_lrn,
+            "with square roots (ops.lrn)": lambda: lrn.lrn_forward(y, **how),
+            "with square roots, memory kept (tiled)": kept("LRN"),
         },
         "window, transform": {
-            "NumPy's FFT": lambda: np.fft.rfft2(normalised * window),
-            "SciPy's FFT": lambda: scipy.fft.rfft2(normalised * window),
-            "the band, two products (ops.fourier)": lambda: rfft2(normalised * window, band),
-            "the same, window within, memory kept (tiled)": strip_transform,
+            "NumPy's FFT": lambda: np.fft.rfft2(windowed),
+            "SciPy's FFT": lambda: scipy.fft.rfft2(windowed),
+            "the band, two products (ops.fourier)": lambda: rfft2(windowed, band),
+            "the same, window within, memory kept (tiled)": kept("transform"),
         },
     }
-
-
-def band_of(spectrum: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
-    """The kept bins of a half spectrum."""
-    ku, kv = limits
-    return np.concatenate(
-        [spectrum[..., : ku + 1, : kv + 1], spectrum[..., -ku:, : kv + 1]], axis=-2
-    )
 
 
 class Following:

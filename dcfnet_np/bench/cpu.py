@@ -6,6 +6,7 @@ both. PyTorch's tracker and step, the yardstick, are in benchmarks/ of the repos
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import statistics
 import time
@@ -170,104 +171,113 @@ def measure_tracking(
     return report
 
 
-class Frame:
-    """The stages of a frame one after the other, as the tracker does them: a patch for each scale
-    and one to learn from, in strips.
+class Patches:
+    """The patches of a frame, from the crop to the spectra, as the tracker makes them: one for each
+    scale and one to learn from, each in two strips.
 
-    `of_strip` are done for each strip i of each patch number n, then `of_frame` once.
+    `stages` are done for each strip i of each patch n.
     """
 
     def __init__(self, frame: np.ndarray, box: Any, weights: Weights, preset: Preset) -> None:
-        size = preset.input_size
-        label = gaussian_label((size, size), preset.sigma)
-        band = label_band(label)
-        if band is None or not tiled.supports(weights.architecture):
+        size, (x, y, w, h) = preset.input_size, box
+        self.band = label_band(gaussian_label((size, size), preset.sigma))
+        if self.band is None or not tiled.supports(weights.architecture):
             raise ValueError(
                 f"bench: stages are those of the fast path, which {weights.architecture} does not "
                 "take"
             )
-        x, y, w, h = box
-        windows = np.array([w, h]) * (1 + preset.padding) * np.r_[preset.scale_factors, 1][:, None]
-        taps = window_taps(frame.shape, np.array([x + w / 2, y + h / 2]), windows, size)
-        self.frame, self.patches, self.strips = frame, len(windows), range(2)
-        vector = np.hanning(size)
-        dft = tiled.BandDft(band, (size, size), (vector, vector))
-        halves = (1, size // 2), (size // 2, size - 1)  # the outermost rows are zero in the window
-        strips = [tiled.Strip(weights.architecture, dft, (size, size), rows) for rows in halves]
-        croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in strips]
-        weighted = tiled.make_kernels(weights.parameters, weights.architecture)
-        mean, pixels = np.array(weights.mean, np.float32)[:, None], [np.empty(0)] * 2
+        vector, halves = np.hanning(size), ((1, size // 2), (size // 2, size - 1))
+        dft = tiled.BandDft(self.band, (size, size), (vector, vector))
+        make = partial(tiled.Strip, weights.architecture, dft, (size, size))
+        self.strips = [make(rows) for rows in halves]  # in the outermost rows the window is zero
+        self.kernels = tiled.make_kernels(weights.parameters, weights.architecture)
+        self.mean = np.array(weights.mean, np.float32)[:, None]
+        scales = np.append(preset.scale_factors, 1)[:, None]
+        self.windows = np.array([w, h]) * (1 + preset.padding) * scales
+        self.taps = window_taps(frame.shape, np.array([x + w / 2, y + h / 2]), self.windows, size)
+        self.croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in self.strips]
+        self.frame, self.pixels = frame, [np.empty(0)] * len(self.strips)
         channels = network.output_channels(weights.architecture)
-        spectra = np.empty((2, self.patches, channels, *band.spectrum_shape), np.complex64)
-        model = OnlineFilter(rfft2(label, band), preset.lam, preset.learning_rate, "averages")
+        shape = len(self.strips), len(self.windows), channels, *self.band.spectrum_shape
+        self.spectra = np.empty(shape, np.complex64)
 
-        def cut(i: int, n: int) -> None:
-            pixels[i] = croppers[i](self.frame, *taps, n)
+    def crop(self, i: int, n: int) -> None:
+        self.pixels[i] = self.croppers[i](self.frame, *self.taps, n)
 
-        def first_convolution(i: int, n: int) -> None:
-            strips[i].read(pixels[i], mean)
-            strips[i].first_convolution(weighted)
+    def first_convolution(self, i: int, n: int) -> None:
+        self.strips[i].read(self.pixels[i], self.mean)
+        self.strips[i].first_convolution(self.kernels)
 
-        def relu(layer: int, i: int, n: int) -> None:
-            strips[i].relu(layer)
+    def relu(self, layer: int, i: int, n: int) -> None:
+        self.strips[i].relu(layer)
 
-        def convolution(layer: int, i: int, n: int) -> None:
-            strips[i].convolution(layer, weighted)
+    def convolution(self, layer: int, i: int, n: int) -> None:
+        self.strips[i].convolution(layer, self.kernels)
 
-        self.of_strip: list[tuple[str, Callable[[int, int], Any]]] = [
-            ("crop", cut),
-            ("conv1", first_convolution),
-        ]
-        for layer in range(len(strips[0].m)):
-            self.of_strip.append((f"relu{layer + 2}", partial(relu, layer)))
-            self.of_strip.append((f"conv{layer + 2}", partial(convolution, layer)))
-        self.of_strip += [
-            ("LRN", lambda i, n: strips[i].normalise()),
-            ("transform", lambda i, n: strips[i].transform(spectra[i, n])),
-        ]
-        for n in range(self.patches):
-            for i in self.strips:
-                for _, work in self.of_strip:
-                    work(i, n)
-        joined = spectra[0]
-        model.update(joined[-1])
-        response_f = model.response_f(joined[:-1])
-        maps = irfft2(response_f, (size, size), band)
+    def normalise(self, i: int, n: int) -> None:
+        self.strips[i].normalise()
 
-        def peak() -> None:
-            best = maps[maps.max((1, 2)).argmax()]
-            best.argmax()
-            peak_to_sidelobe(best)
+    def transform(self, i: int, n: int) -> None:
+        self.strips[i].transform(self.spectra[i, n])
 
-        self.of_frame: list[tuple[str, Callable[[], Any]]] = [
-            ("transform", lambda: np.add(spectra[0], spectra[1], out=joined)),
-            ("response", lambda: model.response_f(joined[:-1])),
-            ("inverse", lambda: irfft2(response_f, (size, size), band)),
-            ("peak", peak),
-            ("update", lambda: model.update(joined[-1])),
-        ]
+    def stages(self) -> list[tuple[str, Callable[[int, int], Any]]]:
+        layers: list[tuple[str, Callable[[int, int], Any]]] = []
+        for layer in range(len(self.strips[0].m)):
+            layers.append((f"relu{layer + 2}", partial(self.relu, layer)))
+            layers.append((f"conv{layer + 2}", partial(self.convolution, layer)))
+        before = [("crop", self.crop), ("conv1", self.first_convolution)]
+        return [*before, *layers, ("LRN", self.normalise), ("transform", self.transform)]
+
+    def each(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Every stage of every strip of every patch, in order."""
+        for n, i in itertools.product(range(len(self.windows)), range(len(self.strips))):
+            for name, work in self.stages():
+                yield name, partial(work, i, n)
+
+
+def frame_stages(patches: Patches, preset: Preset) -> list[tuple[str, Callable[[], Any]]]:
+    """What is done once a frame with the spectra of its patches."""
+    shape, joined = (preset.input_size,) * 2, patches.spectra[0]
+    label_f = rfft2(gaussian_label(shape, preset.sigma), patches.band)
+    model = OnlineFilter(label_f, preset.lam, preset.learning_rate, preset.update_rule)
+    for _, work in patches.each():
+        work()
+    model.update(joined[-1])
+    response_f = model.response_f(joined[:-1])
+    maps = irfft2(response_f, shape, patches.band)
+
+    def peak() -> None:
+        best = maps[maps.max((1, 2)).argmax()]
+        best.argmax()
+        peak_to_sidelobe(best)
+
+    return [
+        ("transform", lambda: np.add(patches.spectra[0], patches.spectra[1], out=joined)),
+        ("response", lambda: model.response_f(joined[:-1])),
+        ("inverse", lambda: irfft2(response_f, shape, patches.band)),
+        ("peak", peak),
+        ("update", lambda: model.update(joined[-1])),
+    ]
 
 
 def measure_stages(
-    frames: Sequence[np.ndarray], box: Any, weights: Weights, preset: str, ceiling: Ceiling
+    frames: Sequence[np.ndarray], box: Any, weights: Weights, preset_name: str, ceiling: Ceiling
 ) -> list[dict[str, Any]]:
     """The stages of a frame on one core: ms, operations, bytes, and the floor.
 
     Their sum is more than half of a frame on two cores, where stages of two strips run at the same
     time.
     """
-    stages = Frame(frames[0], box, weights, get_preset(preset))
+    preset = get_preset(preset_name)
+    patches = Patches(frames[0], box, weights, preset)
+    once = frame_stages(patches, preset)
     costs = cpu_tracking_costs(weights.architecture, preset)
     times = {cost.stage: np.zeros(ROUNDS) for cost in costs}
     with one_blas_thread():
         for number in range(ROUNDS):
-            stages.frame = frames[number % len(frames)]  # no cache holds its pixels
-            for n in range(stages.patches):
-                for i in stages.strips:
-                    for name, of_strip in stages.of_strip:
-                        times[name][number] += seconds_of(partial(of_strip, i, n))
-            for name, of_frame in stages.of_frame:
-                times[name][number] += seconds_of(of_frame)
+            patches.frame = frames[number % len(frames)]  # no cache holds its pixels
+            for name, work in itertools.chain(patches.each(), once):
+                times[name][number] += seconds_of(work)
     return [
         {
             "name": cost.stage,

@@ -1,0 +1,322 @@
+"""Hard texts and command lines, made by hypothesis; with hard_input.py and hard_files.py the KINDS of
+hard input.
+"""
+
+import contextlib
+import functools
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import hard_files as files
+import hard_input as hard
+import numpy as np
+from hard_files import STEPS, damage, image_files, still_frames, video_files
+from hypothesis import strategies as st
+from scenes import write_images
+
+from dcfnet_np import cli, datasets, weights
+from dcfnet_np.datasets.rows import read_truth
+from dcfnet_np.evaluation import results, runner
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.sources import open_source
+
+# --- files of numbers and texts
+
+WORDS = st.sampled_from(
+    "1 2.5 -3 nan NaN inf -Infinity 1e9 1e400 1e-400 x 0x10 1_0 ٣ ² null true \" [ { } ; -- +4 1e é"
+    .split()
+    + ["", "\ufeff", "\0", "1 2", "9" * 400]
+) | st.integers(-5, 500).map(str)  # fmt: skip
+NEWLINES = st.sampled_from(("\n", "\n", "\r\n", "\r", "\n\n", "\x0b", "\u2028", ""))
+HEADS = st.sampled_from(("", "frame,x,y,w,h,score\n", "x,y,w,h\n"))
+
+
+@st.composite
+def texts(draw: Any, suffix: str) -> bytes:
+    """Rows of numbers and of what is none, as a table or as JSON."""
+    how = draw(st.integers(0, 7))
+    if how == 0:
+        return draw(st.binary(max_size=60))
+    columns = draw(st.sampled_from((4, 4, 4, 8, 3, 1, 5, 6, 9, 10)))
+    cells = st.integers(0, 300).map(str) if how > 3 else WORDS
+    rows = draw(st.lists(st.lists(cells, min_size=columns, max_size=columns), max_size=6))
+    if suffix == ".json":
+        names = draw(st.sampled_from(("xywh", "xywh", "xyw", ("frame", "x", "x", "h"))))
+        records = [dict(zip(names, map(json_word, row))) for row in rows]
+        text = json.dumps(draw(st.sampled_from((records, {"boxes": records}, records[:1] or 7))))
+        depth = draw(st.sampled_from((0, 0, 0, 1, 5000, 200_000)))
+        text = "[" * depth + text + "]" * depth
+    else:
+        between, ends = draw(st.sampled_from((",", "\t", " ", ", ", ";"))), draw(NEWLINES)
+        head, mask = draw(HEADS) if suffix == ".csv" else "", "m" if how == 7 else ""
+        text = head + "".join(mask + between.join(row) + ends for row in rows)
+    data = text.encode(draw(st.sampled_from(("utf-8",) * 3 + ("utf-8-sig", "utf-16"))), "replace")
+    return damage(data, draw(STEPS)) if how in (1, 4) else data
+
+
+def json_word(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
+@st.composite
+def box_texts(draw: Any) -> Any:
+    names = ("a.txt", "a.csv", "a.json", "groundtruth.txt", "groundtruth_rect.txt")
+    name = draw(st.sampled_from(names))
+    return name, draw(texts(Path(name).suffix))
+
+
+def check_boxes(value: Any, folder: Path) -> str:
+    name, data = value
+    path = folder / name
+    path.write_bytes(data)
+    try:
+        if name.startswith("a."):
+            hard.good_rows(read_boxes(path))
+        else:
+            hard.good_rows(read_truth(path, int("rect" in name)).boxes)
+    except ValueError as error:
+        return hard.clear(error, path.name)
+    return "result"
+
+
+XML = (
+    b"<annotation><object><trackid>0</trackid><bndbox><xmax>30</xmax><xmin>3</xmin><ymax>9</ymax>"
+    b"<ymin>2</ymin></bndbox><occluded>0</occluded></object></annotation>"
+)
+ROWS = b"3,4,20,10\n4,4,20,10\n5,4,20,10\n"
+FRAMES = {
+    "vid": "Data/VID/val/a",
+    "davis": "JPEGImages/480p/a",
+    "vot": "color",
+    "got10k": ".",
+    "uav123": "data_seq/UAV123/a",
+    "trackingnet": "frames/a",
+    "nfs": "30/a",
+    "mot": "img1",
+}
+DATASETS: dict[str, dict[str, bytes]] = {
+    "otb": {
+        "groundtruth_rect.txt": ROWS,
+        "groundtruth_rect.2.txt": ROWS,
+        "attrs.txt": b"IV, SV",
+        "attributes.json": b'{"a": ["IV"]}',
+        "list.txt": b"",
+    },
+    "vot": {"groundtruth.txt": ROWS},
+    "uav123": {"anno/UAV20L/a.txt": ROWS},
+    "trackingnet": {"anno/a.txt": ROWS},
+    "nfs": {"30/a.txt": b'0 3 4 23 14 0 0 0 0 "a"\n0 4 4 24 14 1 1 0 0 "a"\n'},
+    "mot": {"gt/gt.txt": b"1,1,3,4,20,10,1\n2,1,4,4,20,10,1\n2,2,4,4,20,10,1\n3,2,5,4,20,10,0\n"},
+    "got10k": {"groundtruth.txt": ROWS, "cover.label": b"8\n8\n8\n", "absence.label": b"0\n0\n0"},
+    "lasot": {"groundtruth.txt": ROWS, "full_occlusion.txt": b"0,0,1", "out_of_view.txt": b"0,0,0"},
+    "nuspro": {"groundtruth.txt": ROWS, "occlusion.txt": b"0\n1\n2\n"},
+    "tc128": {"a_gt.txt": ROWS, "a_frames.txt": b"1,3"},
+    "vid": {"Annotations/VID/val/a/0001.xml": XML},
+    "davis": {
+        "Annotations/480p/a/0001.png": cv2.imencode(".png", np.eye(48, 64, dtype=np.uint8))[
+            1
+        ].tobytes()
+    },
+}
+
+
+@functools.cache
+def dataset_root(folder: Path, form: str) -> Path:
+    """A sound data set of one format, with three frames."""
+    root = folder / f"dataset-{form}"
+    write_images(root / FRAMES.get(form, "img"), still_frames()[:3])
+    for name, data in DATASETS[form].items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+@st.composite
+def dataset_files(draw: Any) -> Any:
+    """(format, the file that is hard, its content)."""
+    form = draw(st.sampled_from(sorted(DATASETS)))
+    name = draw(st.sampled_from(sorted(DATASETS[form])))
+    sound = DATASETS[form][name]
+    if name.endswith((".xml", ".png")) or draw(st.booleans()):
+        return form, name, damage(sound, draw(STEPS))
+    return form, name, draw(texts(Path(name).suffix))
+
+
+def check_dataset(value: Any, folder: Path) -> str:
+    form, name, data = value
+    root = dataset_root(folder, form)
+    (root / name).write_bytes(data)
+    ended = "result"
+    try:
+        for sequence in datasets.load_dataset(root):
+            hard.good_rows(sequence.boxes)
+            assert len(sequence.boxes) == len(sequence.frames) > 0
+    except datasets.DatasetError as error:
+        ended = hard.clear(error, root.name)
+    try:
+        with open_source(root) as source:
+            if source.boxes is not None:
+                hard.good_rows(source.boxes)
+    except ValueError as error:
+        hard.clear(error, root.name)
+    try:
+        for problem in datasets.check_dataset(root, decode=True):
+            hard.clear(ValueError(f"{problem.sequence}: {problem.text}"))
+    except datasets.DatasetError as error:
+        hard.clear(error)
+    (root / name).write_bytes(DATASETS[form][name])
+    return ended
+
+
+RECORD = {"format": 1, "dataset": "x", "protocol": "ope", "rules": "otb", "sequences": {}}
+SOUND_RESULTS = json.dumps(RECORD | {"trackers": {}}).encode()
+
+
+@st.composite
+def result_files(draw: Any) -> Any:
+    name = draw(st.sampled_from(("results.json", "run.json", "vot.txt")))
+    if name.endswith(".json") and draw(st.booleans()):
+        return name, damage(SOUND_RESULTS, draw(STEPS))
+    return name, draw(texts(Path(name).suffix))
+
+
+def check_results(value: Any, folder: Path) -> str:
+    name, data = value
+    (folder / name).write_bytes(data)
+    try:
+        if name == "results.json":
+            assert results.load(folder)["format"] == results.FORMAT_VERSION
+        elif name == "run.json":
+            assert {*RECORD, "trackers"} - {"format"} <= set(runner.read_record(folder))
+        else:
+            boxes, states = runner.read_vot(folder / name)
+            hard.good_rows(boxes)
+            assert states.shape == (len(boxes),)
+    except ValueError as error:
+        return hard.clear(error, name)
+    return "result"
+
+
+# --- the command
+
+OPTIONS = "--start", "--end", "--every", "--max-frames", "--trail"
+OPTION_WORDS = st.sampled_from(
+    ["1", "2", "3", "0.05s", "0", "5", "-1", "1.5", "x", "", "nan", "inf", "1e9", "1:0", "9:59:59"]
+    + ["²", "٣", "0x2", "9" * 20, "9" * 400 + "s", "9" * 5000]
+)
+ODD_SOURCES = (
+    ["nothing", "99", "9" * 30, "a%99999999999d.png", "%d.png", "http://[::1", "rtsp://", "a\0b"]
+    + ["", ".", "*", "x" * 5000, "[", "a[b/*.png", "file:///nowhere", "²", "-", "/dev/null", "//"]
+    + ["~", "%s%n.jpg", "a%0d*.png"]
+)
+
+
+@st.composite
+def runs(draw: Any) -> Any:
+    """(source, (number, damage), options, boxes, suffixes of boxes and video, preset)."""
+    kinds = ("video", "video", "folder", "folder", "sequence", "boxes", "odd")
+    source = draw(st.sampled_from(kinds))
+    steps = draw(STEPS) if draw(st.booleans()) else []
+    options = draw(st.dictionaries(st.sampled_from(OPTIONS), OPTION_WORDS, max_size=2))
+    boxes = draw(texts(".txt")) if source in ("boxes", "sequence") else b""
+    saved = (
+        draw(st.sampled_from((".csv", ".txt", ".json"))),
+        draw(st.sampled_from(("", "", ".mkv"))),
+    )
+    preset = draw(st.sampled_from(hard.PRESETS))
+    return source, (draw(st.integers(0, 63)), steps), options, boxes, saved, preset
+
+
+def command(*words: Any) -> tuple[int, str, str]:
+    """`dcfnet` in this process: exit code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main([str(word) for word in words])
+    return code, out.getvalue(), err.getvalue()
+
+
+def write_source(source: str, number: int, steps: Any, boxes: bytes, inputs: Path) -> list[Any]:
+    """What `dcfnet track` is asked to follow, in an empty folder."""
+    start = ["--box", "20,10,16,12"]
+    if source == "odd":
+        return [ODD_SOURCES[number % len(ODD_SOURCES)], *start]
+    if source in ("video", "boxes"):
+        name, data = video_files()[number % len(video_files())]
+        (inputs / name).write_bytes(data if source == "boxes" else damage(data, steps))
+        if source == "boxes":
+            (inputs / "boxes.txt").write_bytes(boxes)
+            start = ["--boxes", inputs / "boxes.txt"]
+        return [inputs / name, *start]
+    write_images(inputs, still_frames()[:5])
+    name, data = image_files()[number % len(image_files())]
+    if steps:
+        (inputs / f"{number % 6:04d}.png").write_bytes(damage(data, steps))
+    if source == "folder":
+        return [inputs, *start]
+    (inputs / "groundtruth.txt").write_bytes(boxes)
+    return [inputs]
+
+
+def check_track(value: Any, folder: Path) -> str:
+    source, (number, steps), options, boxes, (boxes_suffix, video_suffix), preset = value
+    network_file, outputs = folder / "network.h5", folder / "outputs"
+    if not network_file.exists():
+        weights.save_weights(network_file, hard.untrained())
+    for place in (folder / "inputs", outputs):
+        place.mkdir(exist_ok=True)
+        for path in place.iterdir():
+            path.unlink()
+    words = ["track", *write_source(source, number, steps, boxes, folder / "inputs")]
+    words += [word for option in options.items() for word in option]
+    words += ["--weights", network_file, "--preset", preset, "--device", "cpu"]
+    words += ["--save-boxes", outputs / f"a{boxes_suffix}"]
+    words += ["--save-video", outputs / f"a{video_suffix}"] if video_suffix else []
+    code, out, err = command(*words)
+
+    lines = err.splitlines()
+    assert all(line.startswith("dcfnet: ") and len(line) < 800 for line in lines), err[:2000]
+    assert sum(line.startswith("dcfnet: error: ") for line in lines) == (code != 0), err[:2000]
+    assert "debug shows where" not in err, err
+    found = sorted(path.name for path in outputs.iterdir())
+    assert not any(".part" in name for name in found), found
+    assert code in (0, 1, 2) and (code != 0 or " frame" in out), (code, out)
+    assert code != 2 or found == [], found
+    assert code != 0 or f"a{boxes_suffix}" in found
+    if f"a{boxes_suffix}" in found:
+        rows = read_boxes(outputs / f"a{boxes_suffix}").tolist()
+        for row in rows[1:]:
+            hard.good_box(row, (5000, 5000))
+    return f"exit {code}"
+
+
+# --- kinds
+
+
+class Kind(NamedTuple):
+    strategy: st.SearchStrategy[Any]
+    check: Callable[[Any, Path], str]
+
+
+DAMAGED = st.tuples(st.integers(0, 63), STEPS)
+KINDS = {
+    "Tracker": Kind(hard.clips(), hard.check_tracker),
+    "MultiTracker": Kind(hard.clips(), hard.check_multi_tracker),
+    "crop": Kind(hard.windows(), hard.check_crop),
+    "boxes": Kind(box_texts(), check_boxes),
+    "data sets": Kind(dataset_files(), check_dataset),
+    "results": Kind(result_files(), check_results),
+    "weights .h5": Kind(DAMAGED, files.FileKind(files.hdf5_files, files.read_weights).check),
+    "weights .mat": Kind(DAMAGED, files.FileKind(files.mat_files, files.read_weights).check),
+    "weights .pth": Kind(DAMAGED, files.FileKind(files.pth_files, files.read_weights).check),
+    "crops.h5": Kind(DAMAGED, files.FileKind(files.crop_files, files.read_crop_file).check),
+    "images": Kind(DAMAGED, files.FileKind(image_files, files.read_one_image).check),
+    "videos": Kind(DAMAGED, files.FileKind(video_files, files.read_video).check),
+    "track": Kind(runs(), check_track),
+}
