@@ -1,18 +1,20 @@
 """Tracking and training on a real GPU: correct first, then fast.
 
-    python benchmarks/gpu.py compile                   all kernels, on all cores
+    python benchmarks/gpu.py compile              all kernels, on all cores
     python benchmarks/gpu.py tracking --out FILE.json [--frames SEQUENCE_DIR] [--targets 1 8 64]
     python benchmarks/gpu.py training --out FILE.json [--arch conv1 light]
-    python benchmarks/gpu.py floors                    the tables of docs/reference/kernels.md; takes no GPU
+    python benchmarks/gpu.py floors               takes no GPU
 
-Boxes and losses of the captured step and of its kernels launched one by one must agree with
-NumPy's; if they do not, nothing is timed and the exit code is 1. Then come rates, as a CUDA graph and launch by
-launch, for frames with their upload and for crops on the GPU or streamed; every stage of a frame
-beside its floor; and PyTorch, eager and compiled, where torch is installed. `make gpu` runs all.
+`floors` prints the tables of docs/reference/kernels.md. Boxes and losses of the captured step and of
+its kernels launched one by one must agree with NumPy's; if they do not, nothing is timed and the
+exit code is 1. Then come rates, as a CUDA graph and launch by launch, for frames with their upload
+and for crops on the GPU or streamed; every stage of a frame beside its floor; and PyTorch, eager
+and compiled, where torch is installed. `make gpu` runs all.
 """
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import multiprocessing
@@ -21,9 +23,9 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +50,7 @@ WARM_UP = 20  # calls before a measurement
 RUNS = 5  # of a measurement; the median counts
 LR = 1e-5
 CROPS, SIZE = 512, 125  # of training
+KINDS = ("eager", "compiled")  # of PyTorch
 GOALS = {
     "frames per second of one target, upload included": 2000,
     "target-updates per second of 64 targets": 20000,
@@ -112,7 +115,8 @@ def against_torch(measures: dict[str, Callable[[Any], dict]], reason: str) -> di
 
     if not torch.cuda.is_available():
         return {"skipped": "torch finds no GPU"}
-    yardstick, rows = cpu.load_yardstick(), {"version": {"torch": torch.__version__}}
+    yardstick = cpu.load_yardstick()
+    rows: dict[str, Any] = {"version": {"torch": torch.__version__}}
     for name, measure in measures.items():
         try:
             rows[name] = measure(yardstick)
@@ -122,10 +126,10 @@ def against_torch(measures: dict[str, Callable[[Any], dict]], reason: str) -> di
     return rows
 
 
-def times_torch(ours: float, rows: dict[str, Any], word: str) -> float | None:
+def times_torch(ours: float | None, rows: dict[str, Any], word: str) -> float | None:
     """Over the best of PyTorch's rows with this word in their names."""
     rates = [row["per_second"] for key, row in rows.items() if word in key and "per_second" in row]
-    return ours / max(rates) if rates else None
+    return ours / max(rates) if ours and rates else None
 
 
 # --- compiling
@@ -160,119 +164,106 @@ def compile_all(args: argparse.Namespace, cp: Any) -> int:
 # --- tracking
 
 
+class Scene(NamedTuple):
+    weights: Weights
+    preset: str
+    frames: list[np.ndarray]
+    box: Any  # in the first frame
+
+    def start_tracker(self, device: str) -> Tracker:
+        tracker = Tracker(self.weights, self.preset, device)
+        tracker.init(self.frames[0], self.box)
+        return tracker
+
+    def start_step(self, targets: int, graph: bool) -> tuple[DeviceStep, np.ndarray]:
+        """A step that follows the box and others, each moved a little; their boxes."""
+        boxes = np.tile(np.array(self.box, float), (targets, 1))
+        boxes[1:, :2] += np.random.default_rng(1).uniform(-6, 6, (targets, 2))[1:]
+        shape = self.frames[0].shape
+        step = DeviceStep(self.weights, self.preset, shape, targets, graph=graph)
+        step.start(self.frames[0], boxes)
+        return step, boxes
+
+    def rate(self, update: Callable[[Any], Any], seconds: float) -> dict:
+        """Frames go there and back again, so that no target ever jumps."""
+        images = self.frames[1:] + self.frames[-2:0:-1]
+        return measure_rate(lambda number: update(images[number % len(images)]), seconds)
+
+
 def track(args: argparse.Namespace, cp: Any) -> int:
     if args.frames:
         with open_source(str(args.frames), max_frames=args.max_frames) as source:
             frames, box = [np.ascontiguousarray(frame) for frame in source], source.first_box
     else:
         frames, box = cpu.made_up_frames(args.max_frames)
-    weights = make_weights(args.weights)
-    report: dict = {
-        "what": "tracking",
-        "weights": args.weights,
-        "preset": args.preset,
-        "frame": frames[0].shape,
-        "frames": len(frames),
-        "environment": environment(),
-        "ceiling": gpu.measure_ceiling(cp)._asdict(),
-    }
+    scene = Scene(load_weights(args.weights), args.preset, frames, box)
+    report = {"what": "tracking", "weights": args.weights, "preset": args.preset}
+    report |= {"frame": frames[0].shape, "frames": len(frames), "environment": environment()}
+    ceiling = gpu.measure_ceiling(cp)
+    report["ceiling"] = ceiling._asdict()
     with saving(args.out, report):
-        report["correctness"] = compare_boxes(args, weights, frames, box)
+        report["correctness"] = compare_boxes(scene, args.check)
         say(f"{report['environment']['device']}: {report['correctness']}")
         if not report["correctness"]["agree"]:
             return 1
-        measure_tracking(args, cp, (weights, frames, box), report)
+        report["stages"] = {}
+        rows = report["fps"] = {}
+        for targets, graph in itertools.product(args.targets, (True, False)):
+            step, boxes = scene.start_step(targets, graph)
+            key = f"{targets} targets, {'graph' if graph else 'launches'}"
+            row = rows[key] = scene.rate(step.step, args.seconds)
+            row |= {"ms": 1e3 / row["per_second"], "target_updates": row["per_second"] * targets}
+            say(f"{key}: {row}")
+            if not graph:
+                times = gpu.tracking_times(cp, step, frames[0], boxes, ceiling)
+                report["stages"][str(targets)] = times
+            del step
+            cp.get_default_memory_pool().free_all_blocks()
+        tracker = scene.start_tracker("cuda")
+        rows["Tracker"] = scene.rate(tracker.update, args.seconds)
+        on_gpu = scene._replace(frames=[cp.asarray(frame) for frame in frames])
+        rows["Tracker, frames on the GPU"] = on_gpu.rate(tracker.update, args.seconds)
+        report["torch"] = track_by_torch(scene, args.seconds)
+        report["goals"] = tracking_goals(rows, report["torch"])
     return 0
 
 
-def make_weights(name: str) -> Weights:
-    if not name.startswith("random:"):
-        return load_weights(name)
-    architecture = name.removeprefix("random:")
-    return Weights(architecture, network.initialise(architecture, seed=0))
-
-
-def boxes_of(box: Any, targets: int) -> np.ndarray:
-    """The given box, and others, each moved a little."""
-    boxes = np.tile(np.array(box, float), (targets, 1))
-    boxes[1:, :2] += np.random.default_rng(1).uniform(-6, 6, (targets, 2))[1:]
-    return boxes
-
-
-def compare_boxes(args: argparse.Namespace, weights: Weights, frames: list, box: Any) -> dict:
-    tracker = Tracker(weights, args.preset, device="cpu")
-    tracker.init(frames[0], box)
-    want = np.array([tracker.update(frame).box for frame in frames[1 : args.check + 1]])
-    moved = np.hypot(*(want[:, :2] - np.array(box)[:2]).T).max()
-    report: dict = {"frames": len(want), "moved_px": float(moved)}
+def compare_boxes(scene: Scene, count: int) -> dict:
+    tracker, frames = scene.start_tracker("cpu"), scene.frames[1 : count + 1]
+    want = np.array([tracker.update(frame).box for frame in frames])
+    report: dict = {"frames": len(want), "agree": True}
     for name, graph in (("graph", True), ("launches", False)):
-        step = DeviceStep(weights, args.preset, frames[0].shape, graph=graph)
-        step.start(frames[0], [box])
-        got = [step.step(frame)[0, :4].copy() for frame in frames[1 : args.check + 1]]
-        report[f"{name}_largest_difference_px"] = float(abs(np.array(got) - want).max())
-    differences = [value for name, value in report.items() if "difference" in name]
-    return {**report, "agree": max(differences) <= BOX_TOLERANCE}
+        step, _ = scene.start_step(1, graph)
+        got = [step.step(frame)[0, :4].copy() for frame in frames]
+        gap = report[f"{name}_largest_difference_px"] = float(abs(np.array(got) - want).max())
+        report["agree"] &= gap <= BOX_TOLERANCE
+    return report
 
 
-def measure_tracking(args: argparse.Namespace, cp: Any, what: tuple, report: dict) -> None:
-    weights, frames, box = what
-    there_and_back = frames[1:] + frames[-2:0:-1]  # so that no target ever jumps
-    on_gpu = [cp.asarray(frame) for frame in there_and_back]
-
-    def rate(update: Callable[[Any], Any], images: Sequence = there_and_back) -> dict:
-        return measure_rate(lambda number: update(images[number % len(images)]), args.seconds)
-
-    rows = report["fps"] = {}
-    for targets, graph in itertools.product(args.targets, (True, False)):
-        step = DeviceStep(weights, args.preset, frames[0].shape, targets, graph=graph)
-        boxes = boxes_of(box, targets)
-        step.start(frames[0], boxes)
-        key = f"{targets} targets, {'graph' if graph else 'launches'}"
-        row = rows[key] = rate(step.step)
-        row |= {"ms": 1e3 / row["per_second"], "target_updates": row["per_second"] * targets}
-        say(f"{key}: {row}")
-        if not graph:
-            ceiling = Ceiling(**report["ceiling"])
-            times = gpu.tracking_times(cp, step, frames[0], boxes, ceiling)
-            report.setdefault("stages", {})[str(targets)] = times
-            for each in times["stages"]:
-                say(f"    {each['stage']:22s} {each['us']:8.1f} us, floor {each['floor_us']:.1f}")
-        del step
-        cp.get_default_memory_pool().free_all_blocks()
-    tracker = Tracker(weights, args.preset, device="cuda")
-    tracker.init(frames[0], box)
-    rows["Tracker"] = rate(tracker.update)
-    rows["Tracker, frames on the GPU"] = rate(tracker.update, on_gpu)
-
-    def torch_rate(yardstick: Any, gpu_crop: bool, compiled: bool) -> dict:
+def track_by_torch(scene: Scene, seconds: float) -> dict[str, Any]:
+    def rate(yardstick: Any, compiled: bool) -> dict:
         yardstick.allow_tf32(False)  # float32, as ours
-        arrays = cpu.torch_arrays(weights)
-        theirs = yardstick.TorchTracker(arrays, args.preset, "cuda", gpu_crop, compiled)
-        ours = Tracker(weights, args.preset, device="cpu")
-        for each in (theirs, ours):
-            each.init(frames[0], box)
-        gaps = [abs(theirs.update(frame) - ours.update(frame).box).max() for frame in frames[1:11]]
-        return {**rate(theirs.update), "largest_difference_px": float(max(gaps))}
+        arrays = cpu.torch_arrays(scene.weights)
+        theirs = yardstick.TorchTracker(arrays, scene.preset, "cuda", True, compiled)
+        theirs.init(scene.frames[0], scene.box)
+        ours, first = scene.start_tracker("cpu"), scene.frames[1:11]
+        gaps = [abs(theirs.update(frame) - ours.update(frame).box).max() for frame in first]
+        return {**scene.rate(theirs.update, seconds), "largest_difference_px": float(max(gaps))}
 
-    ways = {
-        "eager, cpu crop": lambda module: torch_rate(module, False, False),
-        "eager, gpu crop": lambda module: torch_rate(module, True, False),
-        "compiled, gpu crop": lambda module: torch_rate(module, True, True),
+    ways = {kind: functools.partial(rate, compiled=kind == "compiled") for kind in KINDS}
+    return against_torch(ways, cpu.why_no_torch_tracker(scene.weights, scene.preset))
+
+
+def tracking_goals(rows: dict[str, Any], torch_rows: dict[str, Any]) -> dict[str, dict]:
+    one = rows.get("1 targets, graph", {}).get("per_second")
+    many = rows.get("64 targets, graph", {}).get("target_updates")
+    figures = {
+        "frames per second of one target, upload included": one,
+        "target-updates per second of 64 targets": many,
     }
-    report["torch"] = against_torch(ways, cpu.why_no_torch_tracker(weights, args.preset))
-    one, many = rows.get("1 targets, graph"), rows.get("64 targets, graph")
-    ours = one["per_second"] if one else None
-    eager, compiled = (
-        times_torch(ours, report["torch"], kind) if ours else None for kind in ("eager", "compiled")
-    )
-    report["goals"] = goals(
-        {
-            "frames per second of one target, upload included": ours,
-            "target-updates per second of 64 targets": many["target_updates"] if many else None,
-            "times PyTorch eager": eager,
-            "times PyTorch compiled": compiled,
-        }
-    )
+    for kind in KINDS:
+        figures[f"times PyTorch {kind}"] = times_torch(one, torch_rows, kind)
+    return goals(figures)
 
 
 # --- training
@@ -289,7 +280,10 @@ def train(args: argparse.Namespace, cp: Any) -> int:
             row = report[arch] = {"correctness": compare_losses(config, crops, ceiling)}
             say(f"{arch}: {row['correctness']}")
             if row["correctness"]["agree"]:
-                measure_training(args, cp, config, crops, ceiling, row)
+                row |= measure_training(
+                    args, cp, crops, config, ceiling, row["correctness"]["loss"]
+                )
+                row["goals"] = training_goals(arch, row)
             else:
                 failed = True
     return int(failed)
@@ -338,13 +332,15 @@ def compare_losses(config: Config, crops: np.ndarray, ceiling: Ceiling) -> dict:
 def measure_training(
     args: argparse.Namespace,
     cp: Any,
-    config: Config,
     crops: np.ndarray,
+    config: Config,
     ceiling: Ceiling,
-    row: dict,
-) -> None:
+    want: float,
+) -> dict[str, Any]:
+    """Pairs per second of every way, of the floor and of PyTorch."""
     label, sigma = make_label(config)
-    precisions = ["float32", "tf32"] if ceiling.tf32 else ["float32"]
+    precisions = ("float32", "tf32") if ceiling.tf32 else ("float32",)
+    row: dict[str, Any] = {}
 
     def rate(step: Callable[[np.ndarray], Any], finish: Callable[[], Any]) -> dict:
         found = measure_rate(lambda seed: step(draw(config, seed)), args.seconds, finish)
@@ -354,9 +350,8 @@ def measure_training(
         where = f"{'resident' if resident else 'streamed'}, {'graph' if graph else 'launches'}"
         tf32 = precision == "tf32"
         step = TrainStep(config, crops, graph=graph, resident=resident, tf32=tf32)
-        key = f"{where}, {precision}"
-        row[key] = rate(lambda pairs, step=step: step.step(pairs, LR), step.losses)
-        say(f"{config.arch}, {key}: {row[key]}")
+        row[f"{where}, {precision}"] = rate(functools.partial(step.step, lr=LR), step.losses)
+        say(f"{config.arch}, {where}, {precision}: {row[f'{where}, {precision}']}")
         del step
         cp.get_default_memory_pool().free_all_blocks()
     costs = training_costs(config.arch, args.batch, SIZE, sigma)
@@ -371,27 +366,30 @@ def measure_training(
         yardstick.allow_tf32(tf32)
         start = list(network.initialise(config.arch, config.seed).values())
         theirs = yardstick.TorchStep(crops, start, label, LR, "cuda", compiled)
-        ours = TrainStep(config, crops, tf32=tf32)
-        want = theirs.step(draw(config, 0)).item()
-        ours.step(draw(config, 0), LR)
-        error = float(abs(ours.losses()[0] - want) / want)
-        return {**rate(theirs.step, torch.cuda.synchronize), "loss_error": error}
+        error = theirs.step(draw(config, 0)).item() / want - 1
+        return {**rate(theirs.step, torch.cuda.synchronize), "loss_error": abs(error)}
 
-    ways = {
-        f"{kind}, {name}": lambda module, kind=kind, name=name: torch_rate(
-            module, kind == "compiled", name == "tf32"
-        )
-        for kind, name in itertools.product(("eager", "compiled"), precisions)
-    }
-    row["torch"] = against_torch(ways, cpu.why_no_torch())
+    row["torch"] = against_torch(
+        {
+            f"{kind}, {name}": functools.partial(
+                torch_rate, compiled=kind == "compiled", tf32=name == "tf32"
+            )
+            for kind, name in itertools.product(KINDS, precisions)
+        },
+        cpu.why_no_torch(),
+    )
+    return row
+
+
+def training_goals(arch: str, row: dict[str, Any]) -> dict[str, dict]:
     figures = {}
-    for name in precisions:
+    for name in row["floor_pairs_per_s"]:
         ours = row[f"resident, graph, {name}"]
-        if config.arch == "conv1":
+        if arch == "conv1":
             figures[f"conv1: pairs per second in {name}"] = ours["pairs_per_s"]
         theirs = times_torch(ours["per_second"], row["torch"], name)
-        figures[f"{config.arch}: times PyTorch in {name}"] = theirs
-    row["goals"] = goals(figures)
+        figures[f"{arch}: times PyTorch in {name}"] = theirs
+    return goals(figures)
 
 
 # --- floors
@@ -414,8 +412,8 @@ def floor_table(costs: list[Cost]) -> str:
 
 
 def print_floors(args: argparse.Namespace) -> int:
-    print(floor_table(tracking_costs(args.arch, args.preset, args.targets)) + "\n")
-    print(floor_table(training_costs("conv1", args.batch)))
+    print(floor_table(tracking_costs("light", "default")) + "\n")
+    print(floor_table(training_costs("conv1", batch=16)))
     return 0
 
 
@@ -424,24 +422,19 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = parser.add_subparsers(dest="part", required=True)
-    parts.add_parser("compile")
-    tracking, training, floors = map(parts.add_parser, ("tracking", "training", "floors"))
+    _, _, tracking, training = map(parts.add_parser, ("compile", "floors", "tracking", "training"))
     for part in (tracking, training):
         part.add_argument("--out", type=Path, required=True, help="JSON file to write")
         part.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
-    for part in (tracking, floors):
-        part.add_argument("--preset", default="default")
-    for part in (training, floors):
-        part.add_argument("--batch", type=int, default=16)
     tracking.add_argument("--frames", type=Path, help="a sequence folder; default: made-up frames")
-    tracking.add_argument("--weights", default="light", help="as for track, or random:ARCHITECTURE")
+    tracking.add_argument("--weights", default="light", help="as for track")
+    tracking.add_argument("--preset", default="default")
     tracking.add_argument("--targets", type=int, nargs="+", default=[1, 8, 64])
     tracking.add_argument("--check", type=int, default=40, help="frames to compare before timing")
     tracking.add_argument("--max-frames", type=int, default=120)
     known = sorted(network.ARCHITECTURES)
     training.add_argument("--arch", nargs="+", default=["conv1", "light"], choices=known)
-    floors.add_argument("--arch", default="light", help="of tracking; training is conv1's")
-    floors.add_argument("--targets", type=int, default=1)
+    training.add_argument("--batch", type=int, default=16)
     args = parser.parse_args(argv)
     if args.part == "floors":
         return print_floors(args)

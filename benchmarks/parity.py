@@ -36,7 +36,7 @@ def boxes_of(sequence: Path, weights: Path, preset: str) -> list[np.ndarray]:
     frames = [cv2.imread(str(path)) for path in sorted((sequence / "img").glob("*.jpg"))]
     tracker = TorchTracker(weights, preset)
     tracker.init(frames[0], first - [1, 1, 0, 0])
-    return [first, *(tracker.update(frame) + (1, 1, 0, 0) for frame in frames[1:])]
+    return [first, *(np.add(tracker.update(frame), [1, 1, 0, 0]) for frame in frames[1:])]
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 
 Frames are made up (their content does not matter); `light`, and the preset `pytorch` but for what
 is varied. Many targets are tracked with `default` by one MultiTracker, and by a Tracker each.
---plots writes speed_growth.svg and targets.svg, which docs/results/speed.md and docs/howto/targets.md show.
+--plots writes speed_growth.svg and targets.svg, which docs/results/speed.md and
+docs/howto/targets.md show.
 """
 
 import argparse

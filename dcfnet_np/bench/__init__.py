@@ -1,1 +1,1 @@
-"""Where the time of tracking and training goes: stages beside their floors, on a CPU and on a GPU."""
+"""Where the time of tracking and training goes: stages beside their floors, CPU and GPU."""

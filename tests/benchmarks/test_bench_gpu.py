@@ -119,7 +119,7 @@ def test_without_a_gpu_there_is_one_line(dcfnet, program, monkeypatch):
     monkeypatch.setattr(backend, "_load_cupy", lambda: (None, 0, "there is none"))
     code, out, err = dcfnet("bench", "--device", "cuda")
     assert (code, out) == (2, "") and len(err.splitlines()) == 1 and "there is none" in err
-    with pytest.raises(SystemExit, match="gpu.py: .*there is none"):
+    with pytest.raises(SystemExit, match="there is none"):
         run(program, "compile")
 
 
@@ -151,7 +151,7 @@ def test_compile(program, monkeypatch, capsys):
 
 
 def test_tracking(program, tmp_path):
-    words = ("--weights", "random:light", "--preset", "small", "--targets", 1, 2, "--check", 2)
+    words = ("--preset", "small", "--targets", 1, 2, "--check", 2)
     words = (*words, "--seconds", 0.02, "--max-frames", 3, "--out", tmp_path / "a.json")
     assert run(program, "tracking", *words) == 0
     found = json.loads((tmp_path / "a.json").read_text())

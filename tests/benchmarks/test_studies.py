@@ -129,7 +129,7 @@ def test_seeds(study, scenes, tmp_path, dcfnet):
 
 
 def test_nothing_is_written_where_a_part_cannot_be(study, tmp_path, capsys):
-    """Neither into a page without the lines that hold a table, nor from a folder without results."""
+    """A page without the lines that hold a table, a folder without results."""
     path = tmp_path / "page.md"
     path.write_text("no marks\n")
     for name, words in (("ablation", ["nowhere"]), ("seeds", [str(tmp_path)])):

@@ -136,8 +136,8 @@ def test_sources_that_cannot_be(spec):
 
 
 def test_a_png_without_end(tmp_path, rng):
-    """Its first chunk of pixels is said to be longer than the file, and OpenCV 5.0 never comes back;
-    in a process of its own, so that this test does.
+    """Its first chunk is said to be longer than the file, and OpenCV 5.0 never comes back; in a
+    process of its own, so that this test does.
     """
     image, path = make_frames(rng, 1)[0], tmp_path / "a.png"
     data = cv2.imencode(".png", image)[1].tobytes()
@@ -363,7 +363,7 @@ def test_crops_of_no_crop(crops_file):
 
 
 def test_texts_of_crops_lie_where_a_checksum_is(crops_file):
-    """A text of variable length lies in a heap without one, where damage made HDF5 loop for ever."""
+    """One of variable length lies in a heap without it, where damage made HDF5 loop for ever."""
     with h5py.File(crops_file) as file:
         for name in file.attrs:
             kind = h5py.check_string_dtype(file.attrs.get_id(name).dtype)

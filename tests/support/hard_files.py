@@ -1,5 +1,5 @@
-"""Damaged files, made by hypothesis: sound ones with bits flipped, numbers written into them, pieces
-cut, doubled or blanked. What must hold is in hard_input.py.
+"""Damaged files, made by hypothesis: sound ones with bits flipped, numbers written into them,
+pieces cut, doubled or blanked. What must hold is in hard_input.py.
 """
 
 import contextlib

@@ -1,5 +1,5 @@
-"""Hard texts and command lines, made by hypothesis; with hard_input.py and hard_files.py the KINDS of
-hard input.
+"""Hard texts and command lines, made by hypothesis; with those of hard_input.py and hard_files.py
+the KINDS of hard input.
 """
 
 import contextlib
@@ -26,11 +26,10 @@ from dcfnet_np.vision.sources import open_source
 
 # --- files of numbers and texts
 
-WORDS = st.sampled_from(
-    "1 2.5 -3 nan NaN inf -Infinity 1e9 1e400 1e-400 x 0x10 1_0 ٣ ² null true \" [ { } ; -- +4 1e é"
-    .split()
-    + ["", "\ufeff", "\0", "1 2", "9" * 400]
-) | st.integers(-5, 500).map(str)  # fmt: skip
+PLAIN_WORDS = """1 2.5 -3 nan NaN inf -Infinity 1e9 1e400 1e-400 x 0x10 1_0 ٣ ² null true " [ { }
+    ; -- +4 1e é"""
+MORE_WORDS = "", "\ufeff", "\0", "1 2", "9" * 400
+WORDS = st.sampled_from((*PLAIN_WORDS.split(), *MORE_WORDS)) | st.integers(-5, 500).map(str)
 NEWLINES = st.sampled_from(("\n", "\n", "\r\n", "\r", "\n\n", "\x0b", "\u2028", ""))
 HEADS = st.sampled_from(("", "frame,x,y,w,h,score\n", "x,y,w,h\n"))
 
@@ -207,15 +206,12 @@ def check_results(value: Any, folder: Path) -> str:
 # --- the command
 
 OPTIONS = "--start", "--end", "--every", "--max-frames", "--trail"
-OPTION_WORDS = st.sampled_from(
-    ["1", "2", "3", "0.05s", "0", "5", "-1", "1.5", "x", "", "nan", "inf", "1e9", "1:0", "9:59:59"]
-    + ["²", "٣", "0x2", "9" * 20, "9" * 400 + "s", "9" * 5000]
-)
-ODD_SOURCES = (
-    ["nothing", "99", "9" * 30, "a%99999999999d.png", "%d.png", "http://[::1", "rtsp://", "a\0b"]
-    + ["", ".", "*", "x" * 5000, "[", "a[b/*.png", "file:///nowhere", "²", "-", "/dev/null", "//"]
-    + ["~", "%s%n.jpg", "a%0d*.png"]
-)
+PLAIN_OPTION_WORDS = "1 2 3 0.05s 0 5 -1 1.5 x nan inf 1e9 1:0 9:59:59 ² ٣ 0x2"
+LONG_WORDS = "", "9" * 20, "9" * 400 + "s", "9" * 5000
+OPTION_WORDS = st.sampled_from((*PLAIN_OPTION_WORDS.split(), *LONG_WORDS))
+PLAIN_SOURCES = """nothing 99 a%99999999999d.png %d.png http://[::1 rtsp:// . * [ a[b/*.png
+    file:///nowhere ² - /dev/null // ~ %s%n.jpg a%0d*.png"""
+ODD_SOURCES = *PLAIN_SOURCES.split(), "", "a\0b", "9" * 30, "x" * 5000
 
 
 @st.composite
