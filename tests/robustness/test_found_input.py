@@ -82,13 +82,13 @@ def test_texts_that_are_none(tmp_path, name, text, read, match):
 @pytest.mark.parametrize(
     ("name", "text", "match"),
     [
-        ("attrs.txt", b"\x80 \xff" + b"7" * 9000, "attrs.txt is no UTF-8 text from byte 0 on"),
+        ("a/attrs.txt", b"\x80 \xff" + b"7" * 9000, "attrs.txt is no UTF-8 text from byte 0 on"),
         ("list.txt", b"\x80 \xff" + b"7" * 9000, None),
         ("attributes.json", b"[" * 100_000, "attributes.json: expected JSON"),
     ],
 )
 def test_files_beside_a_sequence_that_are_no_text(tmp_path, name, text, match):
-    root = dataset_root(tmp_path, "otb")
+    root, _ = dataset_root(tmp_path, "otb")
     (root / name).write_bytes(text)
     if match:
         refused(datasets.load_dataset, root, match=match)

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from dcfnet_np import network, weights
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.tracker import Tracker, TrackResult
-from dcfnet_np.vision.crop import crop_patches, to_bgr
 
 LARGEST = 1e9  # pixels; a larger number in a box is an error
 REFUSED = ValueError, TypeError
@@ -167,12 +166,6 @@ def untrained(kind: str = "light") -> weights.Weights:
     return weights.Weights(architecture, scaled)
 
 
-@functools.cache
-def tracker_of(preset: str, kind: str, many: bool) -> Any:
-    """One of a kind for all inputs of a process, so that what one leaves behind meets the next."""
-    return (MultiTracker if many else Tracker)(untrained(kind), preset, "cpu")
-
-
 @st.composite
 def clips(draw: Any) -> Any:
     """(preset, weights, frames, boxes, whether maps are wanted)."""
@@ -195,61 +188,24 @@ def frame_of(picture: Any) -> Any:
     return picture.make() if isinstance(picture, Picture) else picture
 
 
-def check_tracker(value: Any, folder: Path) -> str:
+def check_tracking(value: Any, folder: Path) -> str:
+    """A `Tracker` where there is one box, else a `MultiTracker`."""
     preset, kind, frames, boxes, response = value
-    tracker, first, ended = tracker_of(preset, kind, False), frame_of(frames[0]), "result"
-    try:
-        tracker.init(first, boxes[0])
-    except REFUSED as error:
-        return clear(error)
+    many, first, ended = len(boxes) > 1, frame_of(frames[0]), "result"
+    tracker: Any = (MultiTracker if many else Tracker)(untrained(kind), preset, "cpu")
+    for box in boxes:
+        try:
+            (tracker.add if many else tracker.init)(first, box)
+        except REFUSED as error:
+            ended = clear(error)
+    if ended != "result" and not many:
+        return ended
     for picture in frames[1:]:
         try:
-            good_result(tracker.update(frame_of(picture), response), first.shape, response)
+            found = tracker.update(frame_of(picture), response)
         except REFUSED as error:
             ended = f"{clear(error)} later"
+            continue
+        for result in found.values() if many else [found]:
+            good_result(result, first.shape, response)
     return ended
-
-
-def check_multi_tracker(value: Any, folder: Path) -> str:
-    preset, kind, frames, boxes, response = value
-    tracker, first, ended = tracker_of(preset, kind, True), frame_of(frames[0]), "result"
-    ids: list[int] = []
-    try:
-        for box in boxes:
-            try:
-                ids.append(tracker.add(first, box))
-            except REFUSED as error:
-                ended = clear(error)
-        for picture in frames[1:]:
-            try:
-                found = tracker.update(frame_of(picture), response)
-            except REFUSED as error:
-                ended = f"{clear(error)} later"
-                continue
-            assert list(found) == ids
-            for result in found.values():
-                good_result(result, first.shape, response)
-    finally:
-        for target in ids:
-            tracker.remove(target)
-    return ended
-
-
-@st.composite
-def windows(draw: Any) -> Any:
-    number = HARD_NUMBERS.filter(math.isfinite)
-    sizes = draw(st.lists(st.tuples(number.map(abs), number.map(abs)), min_size=1, max_size=3))
-    centre = draw(st.tuples(number, number))
-    return draw(pictures(good=True)), centre, sizes, draw(st.integers(8, 40)), draw(st.booleans())
-
-
-def check_crop(value: Any, folder: Path) -> str:
-    picture, centre, sizes, side, rounded = value
-    try:
-        frame = to_bgr(picture.make())
-    except ValueError as error:
-        return clear(error)
-    patches = crop_patches(frame, centre, np.array(sizes, float), side, rounded=rounded)
-    assert patches.shape == (len(sizes), 3, side, side) and patches.dtype == np.float32
-    assert ((patches >= 0) & (patches <= 255.001)).all()  # also not NaN
-    return "result"

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import hard_files as files
 import hard_input as hard
 import numpy as np
 from hard_files import STEPS, damage, image_files, still_frames, video_files
 from hypothesis import strategies as st
+from layouts import LAYOUTS
 from scenes import write_images
 
 from dcfnet_np import cli, datasets, weights
@@ -85,72 +85,38 @@ def check_boxes(value: Any, folder: Path) -> str:
     return "result"
 
 
-XML = (
-    b"<annotation><object><trackid>0</trackid><bndbox><xmax>30</xmax><xmin>3</xmin><ymax>9</ymax>"
-    b"<ymin>2</ymin></bndbox><occluded>0</occluded></object></annotation>"
-)
-ROWS = b"3,4,20,10\n4,4,20,10\n5,4,20,10\n"
-FRAMES = {
-    "vid": "Data/VID/val/a",
-    "davis": "JPEGImages/480p/a",
-    "vot": "color",
-    "got10k": ".",
-    "uav123": "data_seq/UAV123/a",
-    "trackingnet": "frames/a",
-    "nfs": "30/a",
-    "mot": "img1",
-}
-DATASETS: dict[str, dict[str, bytes]] = {
-    "otb": {
-        "groundtruth_rect.txt": ROWS,
-        "groundtruth_rect.2.txt": ROWS,
-        "attrs.txt": b"IV, SV",
-        "attributes.json": b'{"a": ["IV"]}',
-        "list.txt": b"",
-    },
-    "vot": {"groundtruth.txt": ROWS},
-    "uav123": {"anno/UAV20L/a.txt": ROWS},
-    "trackingnet": {"anno/a.txt": ROWS},
-    "nfs": {"30/a.txt": b'0 3 4 23 14 0 0 0 0 "a"\n0 4 4 24 14 1 1 0 0 "a"\n'},
-    "mot": {"gt/gt.txt": b"1,1,3,4,20,10,1\n2,1,4,4,20,10,1\n2,2,4,4,20,10,1\n3,2,5,4,20,10,0\n"},
-    "got10k": {"groundtruth.txt": ROWS, "cover.label": b"8\n8\n8\n", "absence.label": b"0\n0\n0"},
-    "lasot": {"groundtruth.txt": ROWS, "full_occlusion.txt": b"0,0,1", "out_of_view.txt": b"0,0,0"},
-    "nuspro": {"groundtruth.txt": ROWS, "occlusion.txt": b"0\n1\n2\n"},
-    "tc128": {"a_gt.txt": ROWS, "a_frames.txt": b"1,3"},
-    "vid": {"Annotations/VID/val/a/0001.xml": XML},
-    "davis": {
-        "Annotations/480p/a/0001.png": cv2.imencode(".png", np.eye(48, 64, dtype=np.uint8))[
-            1
-        ].tobytes()
-    },
+FRAMES = {".jpg", ".jpeg", ".png"}
+BOXES = np.array([(3, 4, 20, 10), (4, 4, 20, 10), (5, 4, 20, 10)], float)
+BESIDE = {
+    "otb": {"a/attrs.txt": "IV, SV", "attributes.json": '{"b": ["IV"]}', "list.txt": ""},
+    "got10k": {"a/cover.label": "8\n8\n8\n", "a/absence.label": "0\n0\n0\n"},
 }
 
 
 @functools.cache
-def dataset_root(folder: Path, form: str) -> Path:
-    """A sound data set of one format, with three frames."""
-    root = folder / f"dataset-{form}"
-    write_images(root / FRAMES.get(form, "img"), still_frames()[:3])
-    for name, data in DATASETS[form].items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
+def dataset_root(folder: Path, layout: str) -> tuple[Path, dict[str, bytes]]:
+    """A sound data set of one layout, and its files without those of the frames."""
+    root = folder / f"dataset-{layout}"
+    LAYOUTS[layout](root, "a", BOXES)
+    for name, text in BESIDE.get(layout, {}).items():
+        (root / name).write_text(text)
+    paths = [path for path in sorted(root.rglob("*.*")) if path.suffix.lower() not in FRAMES]
+    masks = sorted(root.glob("Annotations/**/*.png"))
+    return root, {str(p.relative_to(root)): p.read_bytes() for p in paths + masks}
 
 
 @st.composite
 def dataset_files(draw: Any) -> Any:
-    """(format, the file that is hard, its content)."""
-    form = draw(st.sampled_from(sorted(DATASETS)))
-    name = draw(st.sampled_from(sorted(DATASETS[form])))
-    sound = DATASETS[form][name]
-    if name.endswith((".xml", ".png")) or draw(st.booleans()):
-        return form, name, damage(sound, draw(STEPS))
-    return form, name, draw(texts(Path(name).suffix))
+    """(layout, which of its files is hard, its content or the damage to it)."""
+    layout, number = draw(st.sampled_from(sorted(LAYOUTS))), draw(st.integers(0, 15))
+    return layout, number, draw(texts(".json") | texts(".txt") | STEPS | STEPS)
 
 
 def check_dataset(value: Any, folder: Path) -> str:
-    form, name, data = value
-    root = dataset_root(folder, form)
+    layout, number, hard_part = value
+    root, files = dataset_root(folder, layout)
+    name, sound = sorted(files.items())[number % len(files)]
+    data = hard_part if isinstance(hard_part, bytes) else damage(sound, hard_part)
     (root / name).write_bytes(data)
     ended = "result"
     try:
@@ -160,17 +126,14 @@ def check_dataset(value: Any, folder: Path) -> str:
     except datasets.DatasetError as error:
         ended = hard.clear(error, root.name)
     try:
-        with open_source(root) as source:
+        for problem in datasets.check_dataset(root, decode=True):
+            hard.clear(ValueError(f"{problem.sequence}: {problem.text}"))
+        with open_source(root / "a") as source:
             if source.boxes is not None:
                 hard.good_rows(source.boxes)
     except ValueError as error:
-        hard.clear(error, root.name)
-    try:
-        for problem in datasets.check_dataset(root, decode=True):
-            hard.clear(ValueError(f"{problem.sequence}: {problem.text}"))
-    except datasets.DatasetError as error:
         hard.clear(error)
-    (root / name).write_bytes(DATASETS[form][name])
+    (root / name).write_bytes(sound)
     return ended
 
 
@@ -302,9 +265,7 @@ class Kind(NamedTuple):
 
 DAMAGED = st.tuples(st.integers(0, 63), STEPS)
 KINDS = {
-    "Tracker": Kind(hard.clips(), hard.check_tracker),
-    "MultiTracker": Kind(hard.clips(), hard.check_multi_tracker),
-    "crop": Kind(hard.windows(), hard.check_crop),
+    "tracking": Kind(hard.clips(), hard.check_tracking),
     "boxes": Kind(box_texts(), check_boxes),
     "data sets": Kind(dataset_files(), check_dataset),
     "results": Kind(result_files(), check_results),
