@@ -34,7 +34,7 @@ from dcfnet_np.backend import Device
 from dcfnet_np.bench import cpu, gpu
 from dcfnet_np.bench.costs import Ceiling, Cost, tracking_costs, training_costs
 from dcfnet_np.bench.report import environment
-from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.kernels.compile import minimum_arch
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.config import Config
@@ -175,14 +175,14 @@ class Scene(NamedTuple):
         tracker.init(self.frames[0], self.box)
         return tracker
 
-    def start_step(self, targets: int, graph: bool) -> tuple[DeviceStep, np.ndarray]:
-        """A step that follows the box and others, each moved a little; their boxes."""
+    def start_step(self, targets: int, graph: bool) -> DeviceStep:
+        """A step that follows the box and others, each moved a little."""
         boxes = np.tile(np.array(self.box, float), (targets, 1))
         boxes[1:, :2] += np.random.default_rng(1).uniform(-6, 6, (targets, 2))[1:]
         shape = self.frames[0].shape
         step = DeviceStep(self.weights, self.preset, shape, targets, graph=graph)
         step.start(self.frames[0], boxes)
-        return step, boxes
+        return step
 
     def rate(self, update: Callable[[Any], Any], seconds: float) -> dict:
         """Frames go there and back again, so that no target ever jumps."""
@@ -209,13 +209,13 @@ def track(args: argparse.Namespace, cp: Any) -> int:
         report["stages"] = {}
         rows = report["fps"] = {}
         for targets, graph in itertools.product(args.targets, (True, False)):
-            step, boxes = scene.start_step(targets, graph)
+            step = scene.start_step(targets, graph)
             key = f"{targets} targets, {'graph' if graph else 'launches'}"
             row = rows[key] = scene.rate(step.step, args.seconds)
             row |= {"ms": 1e3 / row["per_second"], "target_updates": row["per_second"] * targets}
             say(f"{key}: {row}")
             if not graph:
-                times = gpu.tracking_times(cp, step, frames[0], boxes, ceiling)
+                times = gpu.tracking_times(cp, step, ceiling)
                 report["stages"][str(targets)] = times
             del step
             cp.get_default_memory_pool().free_all_blocks()
@@ -233,7 +233,7 @@ def compare_boxes(scene: Scene, count: int) -> dict:
     want = np.array([tracker.update(frame).box for frame in frames])
     report: dict = {"frames": len(want), "agree": True}
     for name, graph in (("graph", True), ("launches", False)):
-        step, _ = scene.start_step(1, graph)
+        step = scene.start_step(1, graph)
         got = [step.step(frame)[0, :4].copy() for frame in frames]
         gap = report[f"{name}_largest_difference_px"] = float(abs(np.array(got) - want).max())
         report["agree"] &= gap <= BOX_TOLERANCE

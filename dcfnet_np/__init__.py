@@ -21,7 +21,7 @@ __all__ = [
 # public name -> (module, name there)
 _WHERE = {
     "PRESETS": ("dcfnet_np.presets", "PRESETS"),
-    "MultiTracker": ("dcfnet_np.multi_tracker", "MultiTracker"),
+    "MultiTracker": ("dcfnet_np.tracker", "MultiTracker"),
     "OnlineFilter": ("dcfnet_np.filter", "OnlineFilter"),
     "TrackResult": ("dcfnet_np.tracker", "TrackResult"),
     "Tracker": ("dcfnet_np.tracker", "Tracker"),
@@ -34,9 +34,8 @@ _WHERE = {
 if TYPE_CHECKING:  # the same names for type checkers and editors
     from dcfnet_np.filter import OnlineFilter
     from dcfnet_np.gradcheck import check as check_gradients
-    from dcfnet_np.multi_tracker import MultiTracker
     from dcfnet_np.presets import PRESETS, get_preset
-    from dcfnet_np.tracker import Tracker, TrackResult
+    from dcfnet_np.tracker import MultiTracker, Tracker, TrackResult
     from dcfnet_np.vision.sources import open_source
     from dcfnet_np.weights import load_weights
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .gradcheck.mutants import Verdict
-    from .multi_tracker import MultiTracker
     from .track import Painter, Step, Summary
+    from .tracker import MultiTracker
     from .vision.box_files import BoxWriter
     from .vision.boxes import Box
     from .vision.frames import Frame, Source
@@ -778,7 +778,7 @@ def _demo_clip() -> Path:
 
 def _make_tracker(args: argparse.Namespace) -> "MultiTracker":
     from .backend import DeviceError
-    from .multi_tracker import MultiTracker
+    from .tracker import MultiTracker
 
     try:
         return MultiTracker(weights=args.weights, preset=args.preset, device=args.device)

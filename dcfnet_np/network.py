@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .backend import Array, array_module
+from .backend import Array
 from .ops.conv import conv2d_backward, conv2d_forward, output_size
 from .ops.lrn import lrn_backward, lrn_forward
 from .ops.relu import relu_backward, relu_forward
@@ -31,10 +31,7 @@ KERNEL = 3  # every convolution of every DCFNet is 3x3
 
 
 class Conv(NamedTuple):
-    """3x3 convolution with bias, stride 1.
-
-    With dilation 2 its nine taps spread over 5x5 pixels.
-    """
+    """3x3 convolution with bias, stride 1; with dilation 2 its nine taps spread over 5x5 pixels."""
 
     c_in: int
     c_out: int
@@ -60,18 +57,11 @@ Architecture: TypeAlias = tuple[Spec, ...]
 Parameters: TypeAlias = dict[str, Array]
 
 ARCHITECTURES: dict[str, Architecture] = {
-    # The paper's DCFNet, 20,256 parameters.  No ReLU after the last convolution: features are
-    # signed.
+    # The paper's DCFNet, 20,256 parameters.  No ReLU at the end: features are signed.
     "conv1": (Conv(3, 64), Relu(), Conv(64, 32), Lrn()),
     "conv1-dilation": (Conv(3, 64), Relu(), Conv(64, 32, dilation=2), Lrn()),
     "conv2": (
-        Conv(3, 64),
-        Relu(),
-        Conv(64, 64),
-        Relu(),
-        Conv(64, 128),
-        Relu(),
-        Conv(128, 32),
+        *(Conv(3, 64), Relu(), Conv(64, 64), Relu(), Conv(64, 128), Relu(), Conv(128, 32)),
         Lrn(),
     ),
     # The network of the released 2.0 codes, 10,144 parameters.
@@ -88,22 +78,17 @@ class LayerCache(NamedTuple):
 
 
 def get_architecture(architecture: str | Architecture) -> Architecture:
-    """The specs of a name of ARCHITECTURES (ValueError for another); a tuple of specs comes back as
-    it is.
-    """
+    """The specs of a name of ARCHITECTURES (ValueError for another); a tuple comes back as it is."""
     if not isinstance(architecture, str):
         return architecture
     if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}"
-        )
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"architecture must be one of {known}, got {architecture!r}")
     return ARCHITECTURES[architecture]
 
 
 def layers(architecture: str | Architecture) -> list[tuple[str, Spec]]:
-    """(name, spec) of every layer, in forward order; names count per kind: conv1, relu1, conv2,
-    lrn1.
-    """
+    """(name, spec) of every layer, forwards; names count per kind: conv1, relu1, conv2, lrn1."""
     count: dict[str, int] = {}
     named = []
     for spec in get_architecture(architecture):
@@ -128,7 +113,7 @@ def feature_size(size: int, architecture: str | Architecture, padding: str = "sa
 
     125 stays 125 with padding "same"; with "valid" two convolutions make it 121.
     """
-    for _, spec in layers(architecture):
+    for spec in get_architecture(architecture):
         if isinstance(spec, Conv):
             size = output_size(size, KERNEL, _zeros(spec, padding), spec.dilation)
     return size
@@ -144,7 +129,8 @@ def initialise(architecture: str | Architecture, seed: int, dtype: Any = np.floa
 
     The variance keeps the size of the activations from layer to layer where a ReLU drops half of
     them (He et al., Delving Deep into Rectifiers, 2015, Eq. 10).  The same seed gives the same
-    values."""
+    values.
+    """
     rng = np.random.default_rng(seed)
     parameters = {}
     for name, shape in parameter_shapes(architecture).items():
@@ -157,32 +143,26 @@ def initialise(architecture: str | Architecture, seed: int, dtype: Any = np.floa
 
 
 def check_parameters(architecture: str | Architecture, parameters: Parameters) -> None:
-    """Raise ValueError unless `parameters` has the names and shapes of `architecture` and one float
-    dtype.
-    """
+    """Raise ValueError unless these are the architecture's names and shapes, in one float dtype."""
     shapes = parameter_shapes(architecture)
-    title = (
-        f"architecture {architecture!r}" if isinstance(architecture, str) else "the architecture"
-    )
+    named = f"architecture {architecture!r}"
+    title = named if isinstance(architecture, str) else "the architecture"
     for name in (*shapes, *parameters):
         if name not in parameters:
-            raise ValueError(
-                f"parameters must have {name!r} for {title}, got {', '.join(parameters) or 'none'}"
-            )
+            got = ", ".join(parameters) or "none"
+            raise ValueError(f"parameters must have {name!r} for {title}, got {got}")
         if name not in shapes:
-            raise ValueError(
-                f"parameters must have only {', '.join(shapes)} for {title}, got {name!r} too"
-            )
-        if tuple(parameters[name].shape) != shapes[name]:
-            shape = tuple(parameters[name].shape)
+            only = ", ".join(shapes)
+            raise ValueError(f"parameters must have only {only} for {title}, got {name!r} too")
+        shape = tuple(parameters[name].shape)
+        if shape != shapes[name]:
             raise ValueError(
                 f"parameters: {name} must have shape {shapes[name]} for {title}, got {shape}"
             )
     dtypes = {np.dtype(p.dtype) for p in parameters.values()}
     if len(dtypes) > 1 or not all(np.issubdtype(dtype, np.floating) for dtype in dtypes):
-        raise ValueError(
-            f"parameters must share one float dtype, got {', '.join(sorted(map(str, dtypes)))}"
-        )
+        got = ", ".join(sorted(map(str, dtypes)))
+        raise ValueError(f"parameters must share one float dtype, got {got}")
 
 
 def forward(
@@ -198,19 +178,33 @@ def forward(
                so: no zeros leak into the features.
     Raises ValueError for wrong shapes, parameters or padding, TypeError for a wrong dtype.
     """
-    _check_input(x, parameters, architecture, padding)
+    check_input(x, parameters, architecture, padding)
     caches = []
     for name, spec in layers(architecture):
-        x, cache = _layer_forward(x, name, spec, parameters, padding)
-        caches.append(LayerCache(name, spec, cache))
+        x, cache = layer_forward(x, name, spec, parameters, padding=padding)
+        caches.append(cache)
     return x, caches
+
+
+def layer_forward(
+    x: Array, name: str, spec: Spec, parameters: Parameters, *, padding: str = "same"
+) -> tuple[Array, LayerCache]:
+    """One layer of `forward`."""
+    cache: Any
+    if isinstance(spec, Conv):
+        w, b = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+        y, cache = conv2d_forward(x, w, b, padding=_zeros(spec, padding), dilation=spec.dilation)
+    elif isinstance(spec, Relu):
+        y, cache = relu_forward(x)
+    else:
+        y, cache = lrn_forward(x, **spec._asdict())
+    return y, LayerCache(name, spec, cache)
 
 
 def backward(
     dfeatures: Array, caches: list[LayerCache], *, input_gradient: bool = True
 ) -> tuple[Array | None, Parameters]:
-    """Gradients of `forward`: the layers in reverse order, each handing its dx to the one before as
-    dy.
+    """Gradients of `forward`: the layers in reverse order, each handing its dx on as dy.
 
     dfeatures: (N, c_out, H', W').  Returns dx (N, c_in, H, W), which is None when `input_gradient`
     is false (training has no use for the gradient of the image), and the gradient of every
@@ -233,27 +227,11 @@ def backward(
 def features(
     x: Array, parameters: Parameters, architecture: str | Architecture, *, padding: str = "same"
 ) -> Array:
-    """The features of `forward`, for tracking: caches are dropped at once, memory stays at a layer
-    or two.
-    """
-    _check_input(x, parameters, architecture, padding)
+    """The features of `forward`, for tracking: no caches, so memory stays at a layer or two."""
+    check_input(x, parameters, architecture, padding)
     for name, spec in layers(architecture):
-        if isinstance(spec, Relu):
-            x = array_module(x).maximum(x, 0)  # relu_forward would also keep where x was positive
-        else:
-            x = _layer_forward(x, name, spec, parameters, padding)[0]
+        x, _ = layer_forward(x, name, spec, parameters, padding=padding)
     return x
-
-
-def _layer_forward(
-    x: Array, name: str, spec: Spec, parameters: Parameters, padding: str
-) -> tuple[Array, Any]:
-    if isinstance(spec, Conv):
-        w, b = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-        return conv2d_forward(x, w, b, padding=_zeros(spec, padding), dilation=spec.dilation)
-    if isinstance(spec, Relu):
-        return relu_forward(x)
-    return lrn_forward(x, n=spec.n, k=spec.k, alpha=spec.alpha, beta=spec.beta)
 
 
 def _zeros(spec: Conv, padding: str) -> int:
@@ -265,9 +243,10 @@ def _zeros(spec: Conv, padding: str) -> int:
     raise ValueError(f"padding must be 'same' or 'valid', got {padding!r}")
 
 
-def _check_input(
+def check_input(
     x: Array, parameters: Parameters, architecture: str | Architecture, padding: str
 ) -> None:
+    """Raise ValueError or TypeError for what `forward` does not take."""
     check_parameters(architecture, parameters)
     w = parameters["conv1.weight"]
     if x.ndim != 4 or x.shape[1] != w.shape[1]:

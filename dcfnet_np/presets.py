@@ -1,12 +1,13 @@
 """Frozen tracking settings: what the paper says, what each released code does, and our own default.
 
 The sources disagree in small ways that change scores, and each is a named preset here.
-docs/reference/presets.md goes through every constant, row by row.  Two things that the sources also differ
-in, the mean and the channel order, belong to the weights (`weights.Weights`), since a network is
-only right with its own.
+docs/reference/presets.md goes through every constant, row by row.  Two things that the sources also
+differ in, the mean and the channel order, belong to the weights (`weights.Weights`), since a
+network is only right with its own.
 
 Wherever a preset is named, `NAME:FIELD=VALUE` changes a field, and a .json file holds such a
-change: see `split`."""
+change: see `split_preset_text`.
+"""
 
 import contextlib
 import dataclasses
@@ -17,11 +18,15 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from .files import read_text
+
+# fields whose bound is 0
+POSITIVE = "padding sigma_factor scale_step scale_penalty min_scale min_size max_scale".split()
+NOT_NEGATIVE = "lam min_score min_psr redetection".split()
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,6 @@ class Preset:
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
     # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
     wrap_before_half: bool = False
-    # Finer boxes, docs/results/boxes.md; none of the sources has them.
-    # the peak is the vertex of a parabola through it and its neighbours, along each axis
-    subpixel: bool = False
-    # likewise the scale, from the peaks of three neighbouring scales
-    continuous_scale: bool = False
-    # above 1: two more windows, so many times wider and less high, and the other way round
-    aspect_step: float = 1.0
-    # from 0 on: a second model with this learning rate; the response is their mean
-    second_rate: float = -1.0
     # Loss, docs/results/loss.md; none of the sources has it.
     # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
     min_score: float = 0.0
@@ -84,35 +80,20 @@ class Preset:
             "input_size": (self.input_size >= 8, ">= 8"),
             "num_scales": (self.num_scales >= 1 and self.num_scales % 2 == 1, "odd and positive"),
             "learning_rate": (0 <= self.learning_rate <= 1, "in [0, 1]"),
-            "lam": (self.lam >= 0, ">= 0"),
-            "lam_divisor": (self.lam_divisor in ("none", "elements"), "'none' or 'elements'"),
-            "update_rule": (self.update_rule in ("ratio", "averages"), "'ratio' or 'averages'"),
-            "update_crop": (self.update_crop in ("clamped", "window"), "'clamped' or 'window'"),
-            "aspect_step": (self.aspect_step >= 1, ">= 1"),
-            "second_rate": (self.second_rate <= 1, "<= 1"),
-            "min_score": (self.min_score >= 0, ">= 0"),
-            "min_psr": (self.min_psr >= 0, ">= 0"),
             "lost_after": (self.lost_after >= 1, ">= 1"),
-            "redetection": (self.redetection >= 0, ">= 0"),
-            "redetection_psr": (
-                self.redetection == 0 or self.redetection_psr >= self.min_psr > 0,
-                "at least min_psr, and min_psr above 0, where there is redetection",
-            ),
-            "scale_exponents": (
-                self.scale_exponents in ("centred", "python3"),
-                "'centred' or 'python3'",
-            ),
         }
-        for name in (
-            "padding",
-            "sigma_factor",
-            "scale_step",
-            "scale_penalty",
-            "min_scale",
-            "min_size",
-            "max_scale",
-        ):
-            rules[name] = (getattr(self, name) > 0, "> 0")
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), get_args(field.type)
+            if choices:
+                rules[field.name] = (value in choices, " or ".join(map(repr, choices)))
+            elif field.name in POSITIVE:
+                rules[field.name] = (value > 0, "> 0")
+            elif field.name in NOT_NEGATIVE:
+                rules[field.name] = (value >= 0, ">= 0")
+        rules["redetection_psr"] = (
+            self.redetection == 0 or self.redetection_psr >= self.min_psr > 0,
+            "at least min_psr, and min_psr above 0, where there is redetection",
+        )
         for name, (good, expected) in rules.items():
             if not good:
                 raise ValueError(f"Preset: {name} must be {expected}, got {getattr(self, name)!r}")
@@ -138,49 +119,9 @@ class Preset:
         """Factors on the peaks of the scales, (num_scales,)."""
         return self.scale_penalty ** abs(self.exponents)
 
-    @property
-    def window_factors(self) -> np.ndarray:
-        """Factors on width and height of the search windows: scales, then aspects.
 
-        (S, 2), or (S + 2, 2).
-        """
-        factors = np.repeat(self.scale_factors[:, None], 2, axis=1)
-        if self.aspect_step == 1:
-            return factors
-        return np.vstack(
-            [
-                factors,
-                [self.aspect_step, 1 / self.aspect_step],
-                [1 / self.aspect_step, self.aspect_step],
-            ]
-        )
-
-    @property
-    def window_penalties(self) -> np.ndarray:
-        """Factors on their peaks; another aspect costs as much as another scale.
-
-        (S,), or (S + 2,).
-        """
-        return np.append(
-            self.scale_penalties,
-            [self.scale_penalty] * (len(self.window_factors) - self.num_scales),
-        )
-
-    @property
-    def array_code_only(self) -> list[str]:
-        """Names of the settings in use that the GPU's kernels do not know."""
-        off = {
-            "continuous_scale": False,
-            "aspect_step": 1.0,
-            "second_rate": -1.0,
-            "min_score": 0.0,
-            "min_psr": 0.0,
-        }
-        return [name for name, value in off.items() if getattr(self, name) != value]
-
-
-# Learning rate, scale step and penalty: found on validation sequences, docs/howto/tuning.md.  The rest is
-# the PyTorch code's.
+# Learning rate, scale step and penalty: found on validation sequences, docs/howto/tuning.md.  The
+# rest is the PyTorch code's.
 _DEFAULT = Preset("default")
 
 _PYTORCH = Preset(
@@ -234,18 +175,17 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def get_preset(preset: "str | Preset") -> Preset:
-    """A preset by its text, see `split`; a Preset comes back as it is.
+def get_preset(preset: str | Preset) -> Preset:
+    """A preset by its text, see `split_preset_text`; a Preset comes back as it is.
 
     ValueError, one line, for anything wrong.
     """
     if isinstance(preset, Preset):
         return preset
     if not isinstance(preset, str):
-        raise TypeError(
-            f"preset must be a name, a .json file or a Preset, got {type(preset).__name__}"
-        )
-    base, fields = split(preset)
+        kind = type(preset).__name__
+        raise TypeError(f"preset must be a name, a .json file or a Preset, got {kind}")
+    base, fields = split_preset_text(preset)
     if not fields:
         return PRESETS[base]
     try:
@@ -254,38 +194,31 @@ def get_preset(preset: "str | Preset") -> Preset:
         raise ValueError(f"{preset}: {error}") from None
 
 
-def split(preset: str) -> tuple[str, dict[str, Any]]:
-    """`NAME|FILE.json[:FIELD=VALUE...]` -> the name of a preset in PRESETS, and the fields that go on top of it.
+def split_preset_text(preset: str) -> tuple[str, dict[str, Any]]:
+    """`NAME|FILE.json[:FIELD=VALUE...]` -> a name in PRESETS, and the fields that go on top of it.
 
     The file holds {"preset": NAME, FIELD: VALUE, ...}, without a name `default`'s; what else is
     under "provenance" is for people.
     """
     text, *words = re.split(r":(?=\w+=)", preset)
-    if text.lower().endswith(".json"):
-        base, fields = _read(Path(text))
-    else:
-        base, fields = text, {}
+    base, fields = _read(Path(text)) if text.lower().endswith(".json") else (text, {})
     if base not in PRESETS:
+        where = "" if base == text else f"{text}: "
         known = f"{', '.join(PRESETS)}, or a .json file of fields"
-        raise ValueError(
-            f"{'' if base == text else f'{text}: '}unknown preset {base!r}; known: {known}"
-        )
+        raise ValueError(f"{where}unknown preset {base!r}; known: {known}")
     for word in words:
         name, _, value = word.partition("=")
         fields[name] = parse_field(name, value)
     return base, fields
 
 
-def join(base: str, fields: Mapping[str, Any]) -> str:
-    """The text that `split` takes apart."""
+def join_preset_text(base: str, fields: Mapping[str, Any]) -> str:
+    """The text that `split_preset_text` takes apart."""
     return ":".join([base, *(f"{name}={value}" for name, value in fields.items())])
 
 
 def parse_field(name: str, text: str) -> Any:
-    """The value of a field from text.
-
-    ValueError for an unknown field or a text that is no value of its type.
-    """
+    """The value of a field from text; ValueError for an unknown field or another type's value."""
     kind, value = _kind(name), text
     with contextlib.suppress(ValueError):
         value = json.loads(text.lower()) if kind is bool else kind(text)
@@ -299,7 +232,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"cannot read the preset {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the preset {path} is no JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("preset", "default"), str):
+    if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
         raise ValueError(
             f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, with the name of a preset'
         )
@@ -324,11 +257,7 @@ def _checked(name: str, value: Any) -> Any:
     kind = _kind(name)
     good = type(value) is kind or (kind is float and type(value) is int)
     if not good or (kind is float and not math.isfinite(value)):
-        expected = {
-            int: "a whole number",
-            float: "a finite number",
-            bool: "true or false",
-            str: "a text",
-        }[kind]
+        words = {int: "a whole number", float: "a finite number", bool: "true or false"}
+        expected = words.get(kind, "a text")
         raise ValueError(f"{name} must be {expected}, got {reprlib.repr(value)}")
     return kind(value)

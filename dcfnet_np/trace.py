@@ -8,9 +8,10 @@ A step is a name and a dict of arrays in the order in which they were computed: 
 frame, then "frame 1" and so on, then "training values" and "training gradients".  docs/reference/traces.md
 describes every quantity.
 
-`Recorder` listens to a `Tracker` as its observer.  What the tracker's fast extractor does not show,
-crops and features, the plain `Extractor` computes again.  Everything is copied, since the tracker
-uses its memory again."""
+`Recorder` listens to a `Tracker` as its observer.  What the tracker's fast features do not show,
+crops and features, `PlainFeatures` computes again.  Everything is copied, since the tracker uses
+its memory again.
+"""
 
 import dataclasses
 import json
@@ -21,19 +22,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, network
-from .extractor import Extractor
+from .backend import Device
 from .files import check_output, replacing
 from .ops import dcf, fourier, loss
-from .ops.conv import conv2d_forward
-from .ops.lrn import lrn_forward
-from .ops.relu import relu_forward
-from .presets import Preset
+from .presets import Preset, get_preset
 from .support.archives import open_hdf5, stored_attributes, stored_dataset
 from .tracker import Tracker, TrackResult
+from .tracking.features import NetworkMaps, PlainFeatures, choose_band
 from .vision.boxes import check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label
-from .weights import Weights, parameter_digest
+from .weights import Weights, load_weights, parameter_digest
 
 FORMAT = "dcfnet_np trace"
 FORMAT_VERSION = 2
@@ -52,9 +51,13 @@ class Recorder:
         preset: str | Preset = "default",
         band: str | None = "auto",
     ) -> None:
-        self.tracker = Tracker(weights, preset, "cpu", band, self._hear)
-        self.weights, self.preset = self.tracker.weights, self.tracker.preset
-        self.plain = Extractor(self.weights, self.preset, self.tracker.band, self.tracker.device)
+        cpu = Device("cpu")
+        self.preset = get_preset(preset)
+        self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        self.tracker = Tracker(self.weights, self.preset, "cpu", band, observer=self._hear)
+        self.band = choose_band(self.preset, cpu) if band == "auto" else None
+        self.network = NetworkMaps(self.weights, cpu)
+        self.plain = PlainFeatures(self.network, self.preset, self.band, cpu)
         self.record: Record = {}
 
     def steps(self, frames: Iterable[Any], box: Any, training: bool = True) -> Iterator[Step]:
@@ -71,7 +74,7 @@ class Recorder:
                 self.update(frame)
             # both at the first place: where the target went is the label's affair
             if number < 2 and training:
-                pair.append(self.plain.crop(self._frame, *first))
+                pair.append(self._crop(*first))
             yield f"frame {number}", self.record
         if pair:
             values, gradients = self._training_step(pair[0], pair[-1])
@@ -80,7 +83,6 @@ class Recorder:
 
     def attributes(self) -> dict[str, Any]:
         """What a reader needs to know beside the arrays: all settings, the weights, the band."""
-        band = self.tracker.band
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -90,7 +92,7 @@ class Recorder:
             "architecture": str(self.weights.architecture),
             "channel_order": self.weights.channel_order,
             "mean": np.array(self.weights.mean),
-            "band": np.array(band.limits if band is not None else (-1, -1)),
+            "band": np.array(self.band.limits if self.band is not None else (-1, -1)),
         }
 
     def init(self, frame: Any, box: Any) -> None:
@@ -98,7 +100,7 @@ class Recorder:
         size = (self.preset.input_size, self.preset.input_size)
         self._frame = to_bgr(frame)
         label = gaussian_label(size, self.preset.sigma)
-        self.record = {"label": label, "label_f": fourier.rfft2(label, self.tracker.band)}
+        self.record = {"label": label, "label_f": fourier.rfft2(label, self.band)}
         self._note("cosine_window", self.plain.window)
         self._note("box", check_box(box, self._frame.shape, "Recorder.init"))
         self.tracker.init(self._frame, box)
@@ -107,7 +109,7 @@ class Recorder:
         """As `Tracker.update`."""
         self._frame, self.record = to_bgr(frame), {}
         result = self.tracker.update(self._frame, response)
-        for name in ("box", "score", "psr", "apce", "scale", "ok"):
+        for name in ("box", "score", "psr", "scale", "ok"):
             self._note(name, getattr(result, name))
         return result
 
@@ -119,9 +121,8 @@ class Recorder:
     def _hear(self, event: str, values: dict[str, Any]) -> None:
         """An event of the tracker, see `Tracker`."""
         if event == "model":
-            for prefix, model in zip(("", "second_"), values["filters"]):
-                self._note(f"{prefix}numerator", model.numerator)
-                self._note(f"{prefix}denominator", model.denominator)
+            for name, mean in zip(("numerator", "denominator"), values["filter"].means):
+                self._note(name, mean)
         elif event == "response":
             for name in ("response", "peaks"):
                 self._note(name, values[name])
@@ -133,43 +134,36 @@ class Recorder:
         else:
             self._note(f"{event}_centres", values["centres"])
             self._note(f"{event}_windows", values["windows"])
-            patches = self.plain.crop(self._frame, values["centres"], values["windows"])
+            patches = self._crop(values["centres"], values["windows"])
             self._note(f"{event}_crop", patches)
-            self._note(f"{event}_features", self.plain.features(patches))
+            self._note(f"{event}_features", self.network.of_images(patches))
             self._note(f"{event}_f", values["spectra"])
             if event == "redetection":
                 self._note("redetection_response", values["response"])
 
+    def _crop(self, centres: np.ndarray, windows: np.ndarray) -> np.ndarray:
+        """Patches of the newest frame, channels as the weights have them."""
+        return self.network.in_order(self.plain.crop(self._frame, centres, windows))
+
     def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
-        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.loop`
-        does it.
+        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as training does it.
 
         Both go through the network as one batch, without padding, and the label has the size of the
-        map."""
-        values: Record = {"images": np.concatenate([template, search]) - self.plain.mean}
+        map.
+        """
+        values: Record = {"images": np.concatenate([template, search]) - self.network.mean}
+        parameters, architecture = self.network.parameters, self.weights.architecture
         x, caches = values["images"], []
-        cache: Any
-        for name, spec in network.layers(self.weights.architecture):
-            if isinstance(spec, network.Conv):
-                w, b = (self.plain.parameters[f"{name}.{kind}"] for kind in ("weight", "bias"))
-                x, cache = conv2d_forward(x, w, b, padding=0, dilation=spec.dilation)
-            elif isinstance(spec, network.Relu):
-                x, cache = relu_forward(x)
-            else:
-                x, cache = lrn_forward(x, **spec._asdict())
+        for name, spec in network.layers(architecture):
+            x, cache = network.layer_forward(x, name, spec, parameters, padding="valid")
             values[name] = x
-            caches.append(network.LayerCache(name, spec, cache))
+            caches.append(cache)
         label = gaussian_label((x.shape[2], x.shape[3]), self.preset.sigma)
-        response, dcf_cache = dcf.dcf_forward(x[:1], x[1:], fourier.rfft2(label), self.preset.lam)
+        response, f = dcf.dcf_forward(x[:1], x[1:], fourier.rfft2(label), self.preset.lam)
         value, loss_cache = loss.response_loss_forward(response, label)
-        f = dcf_cache
-        values |= {
-            "label": label,
-            "label_f": f.label_f,
-            "template_f": f.template_f,
-            "search_f": f.search_f,
-        }
-        values |= {"energy": f.energy, "filter_f": f.filter_f, "response_f": f.response_f}
+        values["label"] = label
+        for name in ("label_f", "template_f", "search_f", "energy", "filter_f", "response_f"):
+            values[name] = getattr(f, name)
         values |= {"response": response, "loss": np.array(value)}
 
         dresponse = loss.response_loss_backward(loss_cache)
@@ -182,7 +176,7 @@ class Recorder:
         gradients["by_conjugate_f"] = dcf.template_conj_gradient_f(
             dresponse_f, f.template_f, f.response_f, f.energy
         )
-        dy: Any = np.concatenate(dcf.dcf_backward(dresponse, dcf_cache))
+        dy: Any = np.concatenate(dcf.dcf_backward(dresponse, f))
         for layer in reversed(caches):
             gradients[f"d{layer.name}"] = dy
             dy, dparameters = network.backward(dy, [layer])
@@ -191,14 +185,14 @@ class Recorder:
         return values, gradients
 
 
-# ---------------------------------------------------------------------------------------------------- files
+# --- files
 
 
 def write_trace(path: str | Path, steps: Iterable[Step], attributes: dict[str, Any]) -> list[str]:
-    """Write steps as they come to an HDF5 file: a group a step, a dataset a quantity.  Returns the
-    names of the steps.
+    """Write steps as they come to an HDF5 file: a group a step, a dataset a quantity.
 
-    Raises ValueError for an impossible place, WriteError when the disk is full.
+    Returns the names of the steps.  Raises ValueError for an impossible place, WriteError when the
+    disk is full.
     """
     import h5py
 
@@ -225,11 +219,8 @@ def read_trace(path: str | Path) -> Iterator[Step]:
     try:
         file = open_hdf5(path)
     except (OSError, ValueError) as error:
-        reason = (
-            "there is no such file"
-            if isinstance(error, FileNotFoundError)
-            else "it cannot be opened"
-        )
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else "it cannot be opened"
         raise ValueError(f"{path}: {reason}; a trace is written by dcfnet trace") from None
     with file:
         facts = stored_attributes(file, ("format", "format_version"))
@@ -254,8 +245,7 @@ def read_trace(path: str | Path) -> Iterator[Step]:
             yield name, record
 
 
-# ------------------------------------------------------------------------------------------------
-# differences
+# --- differences
 
 
 class Difference(NamedTuple):
@@ -270,23 +260,19 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         where = f" at {self.worst}" if self.worst else ""
-        amount = (
-            f"{self.largest:.3g} ({self.relative:.1e} of the largest){where}: "
-            if np.isfinite(self.largest)
-            else ""
-        )
-        return f"{self.step}, {self.quantity}: {amount}{self.note}"
+        amount = f"{self.largest:.3g} ({self.relative:.1e} of the largest){where}: "
+        told = amount if np.isfinite(self.largest) else ""
+        return f"{self.step}, {self.quantity}: {told}{self.note}"
 
 
 def differences(
     first: Iterable[Step], second: Iterable[Step], tolerance: float = TOLERANCE
 ) -> tuple[list[Difference], int]:
-    """The first difference of every quantity, in the order of computation, and the number of steps
-    compared.
+    """The first difference of every quantity, in the order of computation; the number of steps.
 
-    A quantity differs where max|a - b| exceeds `tolerance` times its largest magnitude; 0 asks for the same bits.
-    The first of the list is where the runs part; the others follow from it, or have reasons of
-    their own.  The shorter run ends the comparison.
+    A quantity differs where max|a - b| exceeds `tolerance` times its largest magnitude; 0 asks for
+    the same bits.  The first of the list is where the runs part; the others follow from it, or have
+    reasons of their own.  The shorter run ends the comparison.
     """
     if not tolerance >= 0:
         raise ValueError(f"differences: tolerance must be at least 0, got {tolerance}")
@@ -296,28 +282,22 @@ def differences(
         if name != other_name:  # one run is shorter, and here comes its training step
             break
         count += 1
-        for quantity in [*a, *(quantity for quantity in b if quantity not in a)]:
+        for quantity in dict.fromkeys((*a, *b)):
             if quantity not in found:
-                difference = _compare(name, quantity, a.get(quantity), b.get(quantity), tolerance)
+                difference = _compare(a.get(quantity), b.get(quantity), tolerance)
                 if difference is not None:
-                    found[quantity] = difference
+                    found[quantity] = Difference(name, quantity, *difference)
     return list(found.values()), count
 
 
 def _compare(
-    step: str, quantity: str, a: np.ndarray | None, b: np.ndarray | None, tolerance: float
-) -> Difference | None:
+    a: np.ndarray | None, b: np.ndarray | None, tolerance: float
+) -> tuple[float, float, tuple[int, ...], str] | None:
+    """The last four of a `Difference`; None where there is none."""
     if a is None or b is None:
-        return Difference(
-            step,
-            quantity,
-            np.inf,
-            np.inf,
-            (),
-            f"only in the {'second' if a is None else 'first'} run",
-        )
+        return np.inf, np.inf, (), f"only in the {'second' if a is None else 'first'} run"
     if a.shape != b.shape:
-        return Difference(step, quantity, np.inf, np.inf, (), f"shapes {a.shape} and {b.shape}")
+        return np.inf, np.inf, (), f"shapes {a.shape} and {b.shape}"
     if np.array_equal(a, b, equal_nan=True) or not a.size:
         return None
     gap = abs(a.astype(np.result_type(a, np.float64)) - b)
@@ -326,5 +306,5 @@ def _compare(
     if largest <= tolerance * scale:
         return None
     index = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
-    values = f"{a[index]:.6g} and {b[index]:.6g}"
-    return Difference(step, quantity, largest, largest / scale if scale else np.inf, index, values)
+    relative = largest / scale if scale else np.inf
+    return largest, relative, index, f"{a[index]:.6g} and {b[index]:.6g}"

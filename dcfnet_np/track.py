@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .multi_tracker import MultiTracker
+from .tracker import MultiTracker
 from .vision.box_files import BoxRow
 from .vision.boxes import Box, iou
 from .vision.draw import STATES, TARGETS, draw_box, draw_label, draw_trail, response_inset

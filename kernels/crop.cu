@@ -18,7 +18,7 @@
 // Launch: grid = (ceil(size / 32), ceil(size / 8), P), block = (32, 8), one thread a pixel of three
 // channels.
 // Reference: dcfnet_np.vision.crop.crop_patches, to the bit: positions in double, weights and sums
-// in float, nothing fused, vertical before horizontal; ranges: dcfnet_np.extractor.extremes_of.
+// in float, nothing fused, vertical before horizontal; ranges: dcfnet_np.tracking.features.extremes_of.
 //
 // Version 1: one thread a pixel; for a frame in the cache the reads cost little, and the writes are
 // in order. Version 2, this one: the ranges, by a reduction in each warp and one atomic operation

@@ -14,8 +14,7 @@
 //   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for no response
 // ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest value of each colour,
 // see ranges.cuh.
-// Reference: dcfnet_np.tracker (`TrackerBase._find`, `_peak`, `Target.move`, `score_of`,
-// `peak_to_sidelobe`), to the bit but for psr.
+// Reference: dcfnet_np.tracking: `PlainStep._find`, `Target.move`, `response`; to the bit but for psr.
 // Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
 // Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target;
@@ -90,19 +89,11 @@ map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ i
 
 __device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }
 
-// How well a target was recognised, from 0 to 1: dcfnet_np.tracker.score_of. amplitude: sum of
+// How well a target was recognised, from 0 to 1: dcfnet_np.tracking.response.score_of. amplitude: sum of
 // those of all bins.
 __device__ __forceinline__ double score_of(double peak, double amplitude, int pixels)
 {
     return peak > 1 ? fmin(peak * pixels / amplitude, 1.) : peak;
-}
-
-// Vertex of the parabola through three neighbours, relative to the middle one, which is the
-// largest: in [-1/2, 1/2].
-__device__ __forceinline__ double vertex(double before, double at, double after)
-{
-    const double bend = 2 * at - before - after;
-    return bend > 0 ? 0.5 * (after - before) / bend : 0.;
 }
 
 // Per target: choose, move, clamp, and leave the windows of the update and of the next frame
@@ -110,7 +101,7 @@ __device__ __forceinline__ double vertex(double before, double at, double after)
 // infinity at any scale, has no response. One that has none, or none above zero, is lost: it stays
 // where it is and its rate becomes 0. grid = (T), block = 128; the threads share out the peak's
 // neighbourhood, then the first one does the rest.
-template <class T, bool SUBPIXEL>
+template <class T>
 __global__ void __launch_bounds__(128)
 move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, const T* __restrict__ peaks,
              const int* __restrict__ indices, const double* __restrict__ sums, const double* __restrict__ penalties,
@@ -178,13 +169,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, 
     double psr = 0;
     double update_w = product(w, 1 + padding), update_h = product(h, 1 + padding);
     if (ok) {
-        double dx = column > (wrap_before_half ? W / 2 - 1 : W / 2) ? column - W : column;
-        double dy = row > (wrap_before_half ? H / 2 - 1 : H / 2) ? row - H : row;
-        if (SUBPIXEL) {
-            const T* line = map + row * W;
-            dx += vertex(line[(column + W - 1) % W], line[column], line[(column + 1) % W]);
-            dy += vertex(map[(row + H - 1) % H * W + column], line[column], map[(row + 1) % H * W + column]);
-        }
+        const double dx = column > (wrap_before_half ? W / 2 - 1 : W / 2) ? column - W : column;
+        const double dy = row > (wrap_before_half ? H / 2 - 1 : H / 2) ? row - H : row;
         cx = sum(cx, product(dx, window[2]) / W);
         cy = sum(cy, product(dy, window[3]) / H);
         w = fmin(fmax(window[2] / (1 + padding), target[4]), target[6]);

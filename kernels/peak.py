@@ -11,11 +11,9 @@ from . import c_type, launch, require
 from .dft import COMPLEX
 
 _FLAGS = ("false", "true")
-EXPRESSIONS = tuple(
-    f"{kernel}<{ctype}, {flag}>"
-    for kernel in ("map_peaks", "move_targets")
-    for ctype in ("float", "double")
-    for flag in _FLAGS
+EXPRESSIONS = (
+    *(f"map_peaks<{ctype}, {flag}>" for ctype in ("float", "double") for flag in _FLAGS),
+    *(f"move_targets<{ctype}>" for ctype in ("float", "double")),
 )
 
 # Columns of a target's state and of its result; see peak.cu.
@@ -83,7 +81,6 @@ def move_targets(
     learning_rate: float,
     wrap_before_half: bool = False,
     update_on_window: bool = False,
-    subpixel: bool = False,
 ) -> None:
     """Choose every target's scale, move its box, and write the windows of its update and of the
     next frame.
@@ -92,7 +89,7 @@ def move_targets(
     their half spectra or bands of these; peaks: of these maps; penalties, factors: (S,) float64.
     padding, learning_rate,
     wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is "window".
-    `subpixel` refines the peak by a parabola along each axis.  `targets` is changed in place.
+    `targets` is changed in place.
     """
     require(maps, "move_targets: maps", maps.dtype, (None, None, None))
     ctype = c_type(maps, "move_targets: maps")
@@ -114,7 +111,7 @@ def move_targets(
     require(targets.results, "move_targets: results", np.float64, (t, len(RESULT)))
     require(targets.ranges, "move_targets: ranges", np.float32, (count, 3, 2))
     require(targets.update_ranges, "move_targets: update_ranges", np.float32, (t, 3, 2))
-    launch("peak.cu", f"move_targets<{ctype}, {_FLAGS[subpixel]}>", (t,), (128,), maps, maps_f, *peaks, penalties,
+    launch("peak.cu", f"move_targets<{ctype}>", (t,), (128,), maps, maps_f, *peaks, penalties,
            factors, *targets, np.int32(scales), np.int32(height), np.int32(width),
            np.int32(maps_f.shape[1] * maps_f.shape[2]), np.int32(maps_f.shape[2]), np.float64(padding),
            maps.dtype.type(learning_rate), np.int32(wrap_before_half), np.int32(update_on_window))  # fmt: skip

@@ -19,7 +19,7 @@ __device__ __forceinline__ void store_empty(float* stored)
 }
 
 // Is there nothing to track in these windows? Half a grey level of tolerance:
-// dcfnet_np.extractor.is_flat.
+// dcfnet_np.tracking.features.is_flat.
 __device__ __forceinline__ bool is_flat(const float* ranges, int windows)
 {
     for (int colour = 0; colour < COLOURS; ++colour) {

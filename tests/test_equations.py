@@ -246,7 +246,7 @@ def running_mean(templates_f, label_f, lam, rate):
         model.update(template_f)
     weights = rate * (1 - rate) ** np.arange(len(templates_f) - 1, -1, -1.0)
     weights[0] /= rate
-    return model.numerator / model.denominator, weights
+    return model.filter_f, weights
 
 
 def test_eq13_minimises_eq12_for_one_channel(rng, shape):

@@ -7,7 +7,6 @@ from scenes import make_sequence
 
 from dcfnet_np.evaluation import baselines
 from dcfnet_np.evaluation.baselines import Spec, Unavailable, describe, fhog, gray, make, parse
-from dcfnet_np.extractor import is_flat
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 
@@ -181,17 +180,19 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
     tracker = make(parse(name))
     assert follow(tracker, frames, boxes).min() > 0.6
     inner = tracker._tracker
-    assert isinstance(inner, Tracker)  # the same machinery as ours
-    spectra, extremes = inner._extract(
-        frames[0], np.array([50.0, 40.0]), np.array([[90.0, 70.0], [99.0, 77.0]])
+    assert isinstance(inner, Tracker) and inner.preset.input_size == size
+    told = {}
+    frame, box = frames[0], boxes[0]
+    watched = Tracker(
+        preset=inner.preset,
+        features=baselines.Hog() if channels == 31 else gray,
+        observer=lambda name, values: told.update(values),
     )
-    assert spectra.shape == (2, channels, *inner._label_f.shape) and not is_flat(extremes)
+    watched.init(frame, box)
+    assert told["filter"].filter_f.shape[0] == told["spectra"].shape[1] == channels
     # the window reaches out of a white frame
     with pytest.raises(ValueError, match="holds nothing to track"):
-        inner.init(np.full_like(frames[0], 255), (3.0, 4.0, 20.0, 20.0))
-    assert (
-        inner.preset.input_size == size and inner._target.filter.numerator.shape[0] == channels
-    )  # what it learned from
+        inner.init(np.full_like(frame, 255), (3.0, 4.0, 20.0, 20.0))
 
 
 # --- trackers ---

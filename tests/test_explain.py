@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from browser import Page, chromium
 from scenes import make_sequence
+from trackers import Watched
 
 from dcfnet_np import network, weights
 from dcfnet_np.backend import select_device
@@ -21,7 +22,8 @@ from dcfnet_np.explain import mathml, page
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
-from dcfnet_np.tracker import Tracker, score_of
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracking.response import score_of
 from dcfnet_np.train import step
 from dcfnet_np.train.sgd import sgd_step, zero_velocity
 from dcfnet_np.vision.crop import crop_patches
@@ -295,7 +297,7 @@ def test_the_tracker(browser, clip):
     end.
     """
     preset = dataclasses.replace(page.PRESET, learning_rate=10**-0.5)
-    tracker = Tracker("light", preset, "cpu")
+    tracker = Watched("light", preset)
     tracker.init(clip.frames[0], clip.box)
     scroll(browser, "online")
     slide(browser, "beta", -0.5)
@@ -309,11 +311,9 @@ def test_the_tracker(browser, clip):
     assert browser.run("document.getElementById('track-step').disabled")
     whole = found["denominator"].reshape(SIZE, SIZE)
     half, K = SIZE // 2, 28
-    stored = np.fft.fftshift(tracker._target.filter.denominator, axes=0)
+    stored = np.fft.fftshift(tracker.filter.means[1], axes=0)
     close(whole[half - K : half + K + 1, half : half + K + 1], stored)
-    numerator = np.fft.fftshift(
-        np.sqrt((abs(tracker._target.filter.numerator) ** 2).sum(0)), axes=0
-    )
+    numerator = np.fft.fftshift(np.sqrt((abs(tracker.filter.means[0]) ** 2).sum(0)), axes=0)
     close(
         found["numerator"].reshape(SIZE, SIZE)[half - K : half + K + 1, half : half + K + 1],
         numerator,
@@ -380,8 +380,7 @@ def test_what_the_page_s_tracker_does_not_know_is_off():
     assert rest == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped", "scale_exponents": "centred",
         "swapped_clamp": False, "rounded_crop": True, "cosine_window": True, "column_major_ties": False,
-        "wrap_before_half": False, "subpixel": False, "continuous_scale": False, "aspect_step": 1.0,
-        "second_rate": -1.0, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
+        "wrap_before_half": False, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
     }  # fmt: skip
 
 
@@ -408,7 +407,7 @@ def test_the_tracker_on_a_blank_frame(program, tmp_path):
         page.Clip(list(frames), box, "a made-up scene"),
         weights.load_weights("light"),
     )
-    tracker = Tracker("light", dataclasses.replace(page.PRESET, learning_rate=0.1), "cpu")
+    tracker = Watched("light", dataclasses.replace(page.PRESET, learning_rate=0.1))
     tracker.init(frames[0], box)
     with Page(program) as browser:
         browser.open(tmp_path / "page.html")
@@ -431,7 +430,7 @@ def test_the_tracker_on_a_blank_frame(program, tmp_path):
                 model = get(browser, "dcfnet.steps.at(-1).denominator").reshape(SIZE, SIZE)[
                     34:91, 62:91
                 ]
-                close(model, np.fft.fftshift(tracker._target.filter.denominator, axes=0))
+                close(model, np.fft.fftshift(tracker.filter.means[1], axes=0))
 
 
 @pytest.mark.parametrize("size", [9, 10])

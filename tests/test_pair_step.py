@@ -5,8 +5,9 @@ memory.
 import numpy as np
 import pytest
 
-from dcfnet_np import network, tiled
+from dcfnet_np import network
 from dcfnet_np.backend import Device
+from dcfnet_np.fast.strip import make_kernels
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.train import step as plain
 from dcfnet_np.train.augment import Augmentation
@@ -36,7 +37,7 @@ def batch(rng, architecture, size, dtype, window):
 def test_loss_and_gradients(rng, architecture, dtype, loss_limit, limit, window):
     batches, parameters, objective = batch(rng, architecture, 70, dtype, window)
     steps = batches.pair_steps(architecture, objective)
-    kernels = tiled.make_kernels(parameters, architecture)
+    kernels = make_kernels(parameters, architecture)
     for pair in ([0, 1], [2, 3], [0, 1]):
         images = batches.images(np.array([pair]))
         expected, caches = plain.pair_loss(images, parameters, architecture, objective)

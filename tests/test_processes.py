@@ -17,22 +17,22 @@ import pytest
 import threadpoolctl
 from kernel_device import on_cpu
 from scenes import make_sequence
-from test_device_tracker import make_weights
+from trackers import SMALL, make_weights
 
-from dcfnet_np import backend, extractor, network, tiled, trace
+from dcfnet_np import backend, network, trace
 from dcfnet_np.adapters.opencv import OpenCVTracker
 from dcfnet_np.backend import Device, one_blas_thread
-from dcfnet_np.device_tracker import DeviceStep
-from dcfnet_np.evaluation.baselines import FeatureTracker, gray
-from dcfnet_np.multi_tracker import MultiTracker
+from dcfnet_np.evaluation.baselines import gray
+from dcfnet_np.fast.device_step import DeviceStep
+from dcfnet_np.fast.features import FastFeatures
+from dcfnet_np.fast.strip import BandDft, Strip
 from dcfnet_np.ops.fourier import make_band
 from dcfnet_np.presets import PRESETS, Preset
-from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracker import MultiTracker, Tracker
 from dcfnet_np.train import step
 from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
 
 LONG = 240  # seconds: what takes longer hangs
-SMALL = Preset("small", input_size=45)
 BANDED = Preset("banded", input_size=63, sigma_factor=0.2)  # a label that has a band
 CAREFUL = dataclasses.replace(PRESETS["careful"], input_size=63, lost_after=1, min_psr=9.0)
 
@@ -50,12 +50,10 @@ MAKERS = {
     "conv1, rgb": lambda: Tracker("conv1", SMALL, device="cpu"),
     "no band": lambda: Tracker(preset=BANDED, device="cpu", band=None),
     "careful": lambda: Tracker(preset=CAREFUL, device="cpu"),
-    "two rates": lambda: Tracker(
-        preset=Preset("2", input_size=45, second_rate=0.3, update_rule="ratio"), device="cpu"
-    ),
+    "ratio": lambda: Tracker(preset=dataclasses.replace(SMALL, update_rule="ratio"), device="cpu"),
     "many": lambda: Many(preset=SMALL, device="cpu"),
     "OpenCV": lambda: OpenCVTracker(preset=SMALL, device="cpu"),
-    "gray": lambda: FeatureTracker(gray, SMALL),
+    "gray": lambda: Tracker(preset=SMALL, features=gray),
 }
 maker = pytest.mark.parametrize("make", MAKERS.values(), ids=list(MAKERS))
 
@@ -331,7 +329,7 @@ def test_what_is_pickled_is_of_one_frame(video):
         in_another_thread(lambda: pickle.dumps(tracker))
     tracker.update(frames[1])
     twin = make(*arguments)
-    vars(twin).update(state)
+    twin.__setstate__(state)
     assert numbers(twin.update(frames[2])) == numbers(want.update(frames[2]))
 
 
@@ -347,8 +345,8 @@ def test_a_copy_gives_no_id_twice(video):
 
 def test_what_cannot_be_copied_says_so(monkeypatch, video):
     band = make_band((45, 45), 14)
-    strip = tiled.Strip("light", tiled.BandDft(band, (45, 45), (np.hanning(45),) * 2), (45, 45))
-    fast = extractor.make_extractor(make_weights(), SMALL, band, Device("cpu"), 1)
+    strip = Strip("light", BandDft(band, (45, 45), (np.hanning(45),) * 2), (45, 45))
+    fast = FastFeatures(make_weights(), SMALL, band, 1)
     watched = Tracker(preset=SMALL, device="cpu", observer=print)
     recorder = trace.Recorder(preset=SMALL)
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)

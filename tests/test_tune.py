@@ -111,7 +111,16 @@ def test_the_score_is_a_mean_over_starts_and_sequences(finished, data):
 
 def test_strides_leave_frames_out_and_turn_time_round(data, tmp_path, dcfnet):
     """By hand: grow1 at every third frame, and at every second one from the last on."""
-    words = ["--search", "subpixel=true|false", "--preset", BASE, "--trials", "1", "--starts", "1"]
+    words = [
+        "--search",
+        "rounded_crop=true|false",
+        "--preset",
+        BASE,
+        "--trials",
+        "1",
+        "--starts",
+        "1",
+    ]
     code, *_ = dcfnet(
         "tune",
         data,
@@ -169,7 +178,7 @@ def test_means_and_standard_error_by_hand():
 def test_several_weights_count_alike(data, network_file, tmp_path, dcfnet):
     words = [
         "--search",
-        "subpixel=true|false",
+        "rounded_crop=true|false",
         "--preset",
         "default:input_size=47",
         "--trials",
@@ -264,8 +273,8 @@ def test_a_log_without_scores_is_damaged(finished, data, tmp_path, dcfnet, word)
         ),
         ("num_scales=3:7", "--search allows num_scales=4, but Preset: num_scales must be odd"),
         ("num_scales=3|5.5", "num_scales must be a whole number, got '5.5'"),
-        ("subpixel=false:true", "subpixel has no range; give choices"),
-        ("subpixel=0|1", "subpixel must be true or false, got 0"),
+        ("rounded_crop=false:true", "rounded_crop has no range; give choices"),
+        ("rounded_crop=0|1", "rounded_crop must be true or false, got 0"),
         (
             "update_rule=ratio|mean",
             "but Preset: update_rule must be 'ratio' or 'averages', got 'mean'",

@@ -203,8 +203,8 @@ def recipe(preset: str) -> Config:
         dataclasses.replace(pytorch, preset="pytorch-py3"),
     )
     by_name = {config.preset: config for config in recipes}
-    base, fields = presets.split(preset)
+    base, fields = presets.split_preset_text(preset)
     # Not the name of a file: a run, and what it leaves, must not depend on it.
     return dataclasses.replace(
-        by_name.get(base, by_name["default"]), preset=presets.join(base, fields)
+        by_name.get(base, by_name["default"]), preset=presets.join_preset_text(base, fields)
     )

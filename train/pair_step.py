@@ -1,7 +1,7 @@
 """Loss and gradients of one pair of crops on one CPU core, fast: `train.step.pair_loss` and
 `pair_gradients` in one.
 
-The network and the transforms are those of `tiled.Strip`, the filter and its gradients the
+The network and the transforms are those of `Strip`, the filter and its gradients the
 equations of `ops.dcf`."""
 
 import math
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from dcfnet_np import network, tiled
+from dcfnet_np import network
+from dcfnet_np.fast.strip import BandDft, Kernels, Strip
 from dcfnet_np.ops import dcf
-from dcfnet_np.ops.fourier import Band, irfft2, make_inverse_work, rfft2
+from dcfnet_np.ops.fourier import Band, irfft2, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 
 
@@ -23,7 +24,7 @@ class PairStep:
 
     size: (H, W) of the crops.  label, label_f, band, lam: of the response, whose shape (h, w)
     leaves a margin of (H - h) / 2 around it, as a network without padding does.  windows: vectors
-    (h,), (w,), see `tiled.BandDft`."""
+    (h,), (w,), see `BandDft`."""
 
     def __init__(
         self,
@@ -37,26 +38,25 @@ class PairStep:
     ) -> None:
         dtype = label.dtype
         self._label, self._label_f, self._band, self._lam = label, label_f, band, lam
-        dft = tiled.BandDft(band, size, windows)
+        dft = BandDft(band, size, windows)
         self._strips = [
-            tiled.Strip(architecture, dft, size, dtype=dtype, backward=True) for _ in range(2)
+            Strip(architecture, dft, size, dtype=dtype, backward=True) for _ in range(2)
         ]
         channels = network.output_channels(architecture)
         self._spectra = np.empty((2, 1, channels, *band.spectrum_shape), label_f.dtype)
-        self._inverse = make_inverse_work(band, (1,), dtype)
         self._names = [
             name for name, spec in network.layers(architecture) if isinstance(spec, network.Conv)
         ]
         self._no_mean = np.zeros((1, 1), dtype)
 
-    def loss(self, images: np.ndarray, kernels: tiled.Kernels) -> float:
+    def loss(self, images: np.ndarray, kernels: Kernels) -> float:
         """Eqs. 2-4 for images (2, C, H, W): the template and its search, the mean taken off."""
         return self._forward(images, kernels)[0]
 
     def gradients(
         self,
         images: np.ndarray,
-        kernels: tiled.Kernels,
+        kernels: Kernels,
         share: float,
         label: np.ndarray | None = None,
         limit: float = math.inf,
@@ -93,16 +93,15 @@ class PairStep:
         return loss, named
 
     def _forward(
-        self, images: np.ndarray, kernels: tiled.Kernels, label: np.ndarray | None = None
+        self, images: np.ndarray, kernels: Kernels, label: np.ndarray | None = None
     ) -> tuple[float, Any, Any, Any, Any]:
         for strip, image, spectrum in zip(self._strips, images, self._spectra):
             strip.forward(image.transpose(1, 0, 2), self._no_mean, kernels, spectrum[0])
         template_f, search_f = self._spectra
         energy = dcf.template_energy(template_f, self._lam)
-        # Eq. 2, with the energy kept for the backward pass
-        filter_f = template_f * (self._label_f.conj() / energy)
+        filter_f = dcf.learn_filter(template_f, self._label_f, self._lam, energy)  # Eq. 2
         response_f = dcf.correlate(filter_f, search_f)
-        response = irfft2(response_f, self._band.shape, self._band, self._inverse)  # Eq. 3
+        response = irfft2(response_f, self._band.shape, self._band)  # Eq. 3
         loss, loss_cache = response_loss_forward(response, self._label if label is None else label)
         return loss, loss_cache, energy, filter_f, response_f
 

@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dcfnet_np import datasets
-from dcfnet_np.extractor import extremes_of_windows, is_flat
 from dcfnet_np.files import WriteError, check_output
+from dcfnet_np.tracking.features import extremes_of_windows, is_flat
 from dcfnet_np.train import detections, overlap
 from dcfnet_np.train.crops import (
     FORMAT_VERSION,
@@ -44,7 +44,7 @@ BLOCK = 32  # frames that a worker cuts at a time
 MARGIN = 24  # pixels around a window of 125
 SMALLEST = 20  # pixels of a crop
 LARGEST_NUMBER = 2**31 - 1  # of a frame, in the file
-# inside the frame it is of one colour, see `extractor.is_flat`
+# inside the frame it is of one colour, see `tracking.features.is_flat`
 NOTHING = "the window shows nothing"
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np import network, tiled
+from dcfnet_np import network
 from dcfnet_np.backend import Array, Cores, Device, array_module, to_device, to_numpy
+from dcfnet_np.fast.strip import make_kernels, supports
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
@@ -205,7 +206,7 @@ class Batches:
         """The fast way to do a pair, None where there is none: on a GPU, without a band, for
         dilated networks.
         """
-        if not self.on_cpu or objective.band is None or not tiled.supports(architecture):
+        if not self.on_cpu or objective.band is None or not supports(architecture):
             return None
         for known, same, steps in self._pair_steps:
             if known == architecture and same is objective:
@@ -264,7 +265,7 @@ def batch_gradients(
     processes.  limit: a pair whose loss is larger adds nothing to the gradient.
     """
     steps = batches.pair_steps(architecture, objective)
-    kernels = tiled.make_kernels(parameters, architecture) if steps else None
+    kernels = make_kernels(parameters, architecture) if steps else None
     total = total or len(pairs)
 
     def work(part: np.ndarray, images: Array) -> tuple[np.ndarray, network.Parameters]:
@@ -293,7 +294,7 @@ def mean_loss(
 ) -> float:
     """Mean loss over index pairs, no gradients."""
     steps = batches.pair_steps(config.arch, objective)
-    kernels = tiled.make_kernels(parameters, config.arch) if steps else None
+    kernels = make_kernels(parameters, config.arch) if steps else None
 
     def work(part: np.ndarray, images: Array) -> float:
         if steps and kernels:

@@ -20,9 +20,8 @@ import numpy as np
 
 from dcfnet_np.bench import cpu
 from dcfnet_np.bench import report as bench_report
-from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.presets import get_preset
-from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracker import MultiTracker, Tracker
 
 SCALES, SIZES, CORES = (1, 3, 5, 7), (63, 125, 187, 251), (1, 2)
 TARGETS = (1, 2, 4, 8, 16, 32, 64)

@@ -9,26 +9,30 @@ a patch are compared first.
 """
 
 import argparse
-import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import page
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from dcfnet_np import extractor, network, tiled
+from dcfnet_np import network
 from dcfnet_np.backend import Device, one_blas_thread
 from dcfnet_np.bench import cpu
 from dcfnet_np.bench.report import machine
-from dcfnet_np.ops import conv, lrn, winograd
+from dcfnet_np.fast import winograd
+from dcfnet_np.fast.strip import make_kernels
+from dcfnet_np.ops import conv, lrn
 from dcfnet_np.ops.fourier import rfft2
 from dcfnet_np.presets import get_preset
 from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracking.features import NetworkMaps
 from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.sources import open_source
@@ -96,62 +100,50 @@ def patch_steps() -> dict[str, Steps]:
         "convolution 3 to 32": {
             "im2col, nine copies": lambda: im2col(image, *first),
             "three copies (ops.conv)": lambda: conv.conv2d_forward(image, *first),
-            "three copies, row by row, memory kept (tiled)": kept("conv1"),
+            "three copies, row by row, memory kept (fast.strip)": kept("conv1"),
         },
         "ReLU, convolution 32 to 32": {
             "im2col, nine copies": lambda: im2col(np.maximum(a, 0), *second),
             "three copies (ops.conv)": lambda: conv.conv2d_forward(np.maximum(a, 0), *second),
-            "Winograd (ops.winograd)": lambda: winograd.conv2d_forward(
+            "Winograd (fast.winograd)": lambda: winograd.conv2d_forward(
                 np.maximum(a[0], 0), *second
             ),
-            "Winograd, memory kept (tiled)": kept("relu2", "conv2"),
+            "Winograd, memory kept (fast.strip)": kept("relu2", "conv2"),
         },
         "LRN": {
             "with a power": lambda: (
                 y * (spec.k + spec.alpha * lrn.channel_sum(y * y, spec.n)) ** -spec.beta
             ),
             "with square roots (ops.lrn)": lambda: lrn.lrn_forward(y, **how),
-            "with square roots, memory kept (tiled)": kept("LRN"),
+            "with square roots, memory kept (fast.strip)": kept("LRN"),
         },
         "window, transform": {
             "NumPy's FFT": lambda: np.fft.rfft2(windowed),
             "SciPy's FFT": lambda: scipy.fft.rfft2(windowed),
             "the band, two products (ops.fourier)": lambda: rfft2(windowed, band),
-            "the same, window within, memory kept (tiled)": kept("transform"),
+            "the same, window within, memory kept (fast.strip)": kept("transform"),
         },
     }
 
 
-class Following:
+def follow(frames: list[np.ndarray], box: Any, cores: int, **options: Any) -> Callable[[], Any]:
     """A tracker that takes the next frame with every call."""
-
-    def __init__(
-        self, frames: list[np.ndarray], box: Any, plain: bool, cores: str, **changes: Any
-    ) -> None:
-        before = os.environ.get("DCFNET_CORES")
-        os.environ["DCFNET_CORES"] = cores
-        preset = dataclasses.replace(get_preset("pytorch"), **changes.pop("preset", {}))
-        self.tracker = Tracker("light", preset, "cpu", **changes)
-        if plain:
-            t = self.tracker
-            t._extract = extractor.Extractor(t.weights, preset, t.band, Device("cpu"))
-        os.environ.pop("DCFNET_CORES") if before is None else os.environ.update(DCFNET_CORES=before)
-        self.tracker.init(frames[0], box)
-        self.frames, self.next = frames, 1
-
-    def __call__(self) -> None:
-        self.tracker.update(self.frames[self.next])
-        self.next = self.next % (len(self.frames) - 1) + 1
+    with mock.patch.dict(os.environ, DCFNET_CORES=str(cores)):
+        tracker = Tracker("light", "pytorch", "cpu", **options)
+        tracker.init(frames[0], box)
+    following = itertools.cycle(frames[1:])
+    return lambda: tracker.update(next(following))
 
 
 def frame_steps(frames: list[np.ndarray], box: Any) -> Steps:
     """A whole frame: three scales and the template."""
+    plain = NetworkMaps(load_weights("light"), Device("cpu"))
     return {
-        "plain operations, all bins, 1 core": Following(frames, box, True, "1", band=None),
-        "plain operations, the band, 1 core": Following(frames, box, True, "1"),
-        "plain operations, the band, 2 cores": Following(frames, box, True, "2"),
-        "tiled, 1 core": Following(frames, box, False, "1"),
-        "tiled, 2 cores": Following(frames, box, False, "2"),
+        "plain operations, all bins, 1 core": follow(frames, box, 1, features=plain, band=None),
+        "plain operations, the band, 1 core": follow(frames, box, 1, features=plain),
+        "plain operations, the band, 2 cores": follow(frames, box, 2, features=plain),
+        "fast, 1 core": follow(frames, box, 1),
+        "fast, 2 cores": follow(frames, box, 2),
     }
 
 
@@ -172,13 +164,13 @@ def pair_steps() -> Steps:
 
     def fast() -> None:
         with pair.one() as one:
-            one.gradients(images, tiled.make_kernels(parameters, "conv1"), 1.0)
+            one.gradients(images, make_kernels(parameters, "conv1"), 1.0)
 
     full = objective._replace(band=None, label_f=rfft2(objective.label))
     return {
         "plain operations, all bins": lambda: plain(full),
         "plain operations, the band": lambda: plain(objective),
-        "tiled": fast,
+        "fast": fast,
     }
 
 

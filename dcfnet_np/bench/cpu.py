@@ -18,14 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import network, tiled
+from .. import network
 from ..backend import Device, one_blas_thread, usable_cores
-from ..filter import OnlineFilter
-from ..ops.fourier import irfft2, label_band, rfft2
+from ..fast.features import FastFeatures
+from ..fast.memory import FilterInPlace
+from ..fast.strip import supports
+from ..ops.fourier import irfft2, rfft2
 from ..presets import Preset, get_preset
-from ..tracker import peak_to_sidelobe
+from ..tracking.features import choose_band
+from ..tracking.response import measure, peak_place
 from ..train.step import Batches, batch_gradients, make_objective
-from ..vision.crop import Cropper, window_taps
+from ..vision.crop import window_taps
 from ..vision.windows import gaussian_label
 from ..weights import Weights
 from .costs import Ceiling, cpu_tracking_costs
@@ -173,33 +176,27 @@ def measure_tracking(
 
 class Patches:
     """The patches of a frame, from the crop to the spectra, as the tracker makes them: one for each
-    scale and one to learn from, each in two strips.
+    scale and one to learn from, each in strips.
 
     `stages` are done for each strip i of each patch n.
     """
 
     def __init__(self, frame: np.ndarray, box: Any, weights: Weights, preset: Preset) -> None:
-        size, (x, y, w, h) = preset.input_size, box
-        self.band = label_band(gaussian_label((size, size), preset.sigma))
-        if self.band is None or not tiled.supports(weights.architecture):
+        band = choose_band(preset, Device("cpu"))
+        if band is None or not supports(weights.architecture):
             raise ValueError(
                 f"bench: stages are those of the fast path, which {weights.architecture} does not "
                 "take"
             )
-        vector, halves = np.hanning(size), ((1, size // 2), (size // 2, size - 1))
-        dft = tiled.BandDft(self.band, (size, size), (vector, vector))
-        make = partial(tiled.Strip, weights.architecture, dft, (size, size))
-        self.strips = [make(rows) for rows in halves]  # in the outermost rows the window is zero
-        self.kernels = tiled.make_kernels(weights.parameters, weights.architecture)
-        self.mean = np.array(weights.mean, np.float32)[:, None]
+        size, (x, y, w, h) = preset.input_size, box
         scales = np.append(preset.scale_factors, 1)[:, None]
         self.windows = np.array([w, h]) * (1 + preset.padding) * scales
         self.taps = window_taps(frame.shape, np.array([x + w / 2, y + h / 2]), self.windows, size)
-        self.croppers = [Cropper(size, preset.rounded_crop, strip.reads) for strip in self.strips]
+        fast = FastFeatures(weights, preset, band, len(self.windows))
+        self.band, self.kernels, self.mean = band, fast.kernels, fast.mean
+        self.strips, self.croppers, self.spectra = fast.strips, fast.croppers, fast.spectra
+        self.join = partial(fast.join, len(self.windows))
         self.frame, self.pixels = frame, [np.empty(0)] * len(self.strips)
-        channels = network.output_channels(weights.architecture)
-        shape = len(self.strips), len(self.windows), channels, *self.band.spectrum_shape
-        self.spectra = np.empty(shape, np.complex64)
 
     def crop(self, i: int, n: int) -> None:
         self.pixels[i] = self.croppers[i](self.frame, *self.taps, n)
@@ -237,26 +234,28 @@ class Patches:
 
 def frame_stages(patches: Patches, preset: Preset) -> list[tuple[str, Callable[[], Any]]]:
     """What is done once a frame with the spectra of its patches."""
-    shape, joined = (preset.input_size,) * 2, patches.spectra[0]
-    label_f = rfft2(gaussian_label(shape, preset.sigma), patches.band)
-    model = OnlineFilter(label_f, preset.lam, preset.learning_rate, preset.update_rule)
+    shape, band = (preset.input_size,) * 2, patches.band
+    label_f = rfft2(gaussian_label(shape, preset.sigma), band)
+    model = FilterInPlace(label_f, preset.lam, preset.learning_rate, preset.update_rule)
     for _, work in patches.each():
         work()
-    model.update(joined[-1])
+    joined = patches.join()
+    template_f = joined[-1]
+    model.update(template_f)
     response_f = model.response_f(joined[:-1])
-    maps = irfft2(response_f, shape, patches.band)
+    maps = irfft2(response_f, shape, band)
 
     def peak() -> None:
         best = maps[maps.max((1, 2)).argmax()]
-        best.argmax()
-        peak_to_sidelobe(best)
+        peak_place(best, preset)
+        measure(best)
 
     return [
-        ("transform", lambda: np.add(patches.spectra[0], patches.spectra[1], out=joined)),
+        ("transform", patches.join),
         ("response", lambda: model.response_f(joined[:-1])),
-        ("inverse", lambda: irfft2(response_f, shape, patches.band)),
+        ("inverse", lambda: irfft2(response_f, shape, band)),
         ("peak", peak),
-        ("update", lambda: model.update(joined[-1])),
+        ("update", lambda: model.update(template_f)),
     ]
 
 

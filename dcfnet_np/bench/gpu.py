@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import backend, kernels
-from ..device_tracker import DeviceStep, Stage
+from ..fast.device_step import DeviceStep
+from ..fast.graph import Stage
 from ..kernels import conv_tf32
 from ..train.config import Config
 from ..train.device_step import TrainStep
@@ -138,16 +139,17 @@ def stage_times(
     return {"us": whole, "floor_us": sum(row["floor_us"] for row in rows), "stages": rows}
 
 
-def tracking_times(
-    cp: Any, step: DeviceStep, frame: Any, boxes: Any, ceiling: Ceiling
-) -> dict[str, Any]:
-    """The stages of a frame: see `stage_times`. Targets start at `boxes` of `frame` for each."""
+def tracking_times(cp: Any, step: DeviceStep, ceiling: Ceiling) -> dict[str, Any]:
+    """The stages of a frame of a started `step`, whose targets stay where they are: see
+    `stage_times`.
+    """
+    cp.cuda.Device().synchronize()
+    before = [array.copy() for array in step.rows]
 
     def back() -> None:  # so many moves would carry the targets away
-        step.start(frame, boxes)
-        cp.cuda.Device().synchronize()
+        for array, value in zip(step.rows, before):
+            array[...] = value
 
-    back()
     costs = tracking_costs(step.weights.architecture, step.preset, step.targets)
     return stage_times(cp, step.stages, costs, ceiling, back)
 
@@ -206,7 +208,9 @@ def measure_kernels(
         except ValueError as error:
             report["tracking"] = {"skipped": str(error)}
         else:
-            report["tracking"] = tracking_times(cp, step, frames[0], [box], ceiling)
+            step.start(frames[0], [box])
+            step.step(frames[1])
+            report["tracking"] = tracking_times(cp, step, ceiling)
         for title, tf32 in (("training float32", False), ("training TF32", True)):
             if tf32 and not ceiling.tf32:
                 report[title] = {"skipped": "this GPU has no TF32"}

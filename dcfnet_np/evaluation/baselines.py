@@ -21,13 +21,9 @@ from typing import Any
 import numpy as np
 
 from .. import weights
-from ..extractor import Extracted, extremes_of_windows
-from ..ops.fourier import rfft2
-from ..presets import Preset, get_preset, join, split
+from ..presets import Preset, get_preset, join_preset_text, split_preset_text
 from ..tracker import Tracker
 from ..vision.boxes import Box
-from ..vision.crop import crop_patches
-from ..vision.windows import hann
 from .protocols import EvaluatedTracker
 
 CONTRIB = ("csrt", "kcf", "mosse")
@@ -38,14 +34,15 @@ NANO_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
 # Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the
 # number of elements; scale search and window of the released code.  HOG maps have 63 cells of 4
-# pixels, so a window is seen at 252 pixels.
-_RELEASED = dataclasses.replace(
-    get_preset("pytorch"), swapped_clamp=False, padding=1.5, lam_divisor="elements"
+# pixels, so a window is seen at 252 pixels.  Frozen: no other preset moves them.
+HOG_PRESET = Preset(
+    "hog-dcf", input_size=63, padding=1.5, sigma_factor=0.1, lam=1e-4, lam_divisor="elements",
+    learning_rate=0.02, num_scales=3, scale_step=1.0275, scale_penalty=0.9925,
+    update_rule="averages", update_crop="clamped",
+)  # fmt: skip
+GRAY_PRESET = dataclasses.replace(
+    HOG_PRESET, name="gray-dcf", input_size=125, sigma_factor=0.2, learning_rate=0.075
 )
-HOG_PRESET = dataclasses.replace(
-    _RELEASED, name="hog-dcf", input_size=63, sigma_factor=0.1, learning_rate=0.02
-)
-GRAY_PRESET = dataclasses.replace(_RELEASED, name="gray-dcf", sigma_factor=0.2, learning_rate=0.075)
 
 
 class Unavailable(RuntimeError):
@@ -104,7 +101,7 @@ def parse(text: str, weights: str = "light", preset: str = "default", device: st
         model, preset = (words + [weights, preset][len(words) :])[:2]
         label = name or re.sub(r"[^\w.-]", "-", "-".join(["dcfnet", *map(_short, words)]))
         # not the name of a file, which may change
-        spec = Spec(label, kind, model, join(*split(preset)), device)
+        spec = Spec(label, kind, model, join_preset_text(*split_preset_text(preset)), device)
     # a later run, or another machine, may have another working folder
     if spec.model and Path(spec.model).exists():
         spec = dataclasses.replace(spec, model=str(Path(spec.model).resolve()))
@@ -125,9 +122,9 @@ def make(spec: Spec) -> EvaluatedTracker:
     if spec.kind == "dcfnet":
         return Boxes(Tracker(weights=spec.model, preset=spec.preset, device=spec.device))
     if spec.kind == "hog-dcf":
-        return Boxes(FeatureTracker(fhog, HOG_PRESET, cell=4))
+        return Boxes(Tracker(preset=HOG_PRESET, device="cpu", features=Hog()))
     if spec.kind == "gray-dcf":
-        return Boxes(FeatureTracker(gray, GRAY_PRESET))
+        return Boxes(Tracker(preset=GRAY_PRESET, device="cpu", features=gray))
     if spec.kind == "identity":
         return Identity()
     return OpenCV(_opencv_factory(spec))
@@ -246,27 +243,13 @@ def _opencv_factory(spec: Spec) -> Callable[[], Any]:
 # -----------------------------------------------------------------------------------
 
 
-class FeatureTracker(Tracker):
-    """`Tracker` with hand-made features in the network's place: what do learnt features add?
+class Hog:
+    """`fhog` as the features of a `Tracker`."""
 
-    features: (S, 3, N, N) patches, BGR, 0..255 -> (S, D, N // cell, N // cell) float32.
-    preset: its input_size is that of the map; windows are seen at `cell` times as many pixels.
-    """
+    cell = 4
 
-    def __init__(
-        self, features: Callable[[np.ndarray], np.ndarray], preset: Preset, cell: int = 1
-    ) -> None:
-        super().__init__(weights="light", preset=preset, device="cpu")  # the weights are not used
-        self._settings = {"features": features, "preset": preset, "cell": cell}  # of a copy
-        window = hann((preset.input_size, preset.input_size))
-
-        def extract(frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
-            size = preset.input_size * cell
-            patches = crop_patches(frame, centres, windows, size, rounded=preset.rounded_crop)
-            extremes = extremes_of_windows(patches, frame.shape, centres, windows)
-            return Extracted(rfft2(features(patches) * window, self.band), extremes)
-
-        self._extract = extract
+    def __call__(self, patches: np.ndarray) -> np.ndarray:
+        return fhog(patches, self.cell)
 
 
 def gray(patches: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ import numpy as np
 
 from .. import __version__, datasets, weights
 from ..files import check_output, make_folder, only_writer, replacing
-from ..presets import PRESETS, get_preset, join, parse_field, split
+from ..presets import PRESETS, get_preset, join_preset_text, parse_field, split_preset_text
 from ..workers import worker_pool
 from . import baselines
 from .baselines import Spec
@@ -193,7 +193,10 @@ class Search(contextlib.AbstractContextManager["Search"]):
 
     def __init__(self, config: Config, sequences: Sequence[datasets.Sequence], out: Path) -> None:
         self.config, self.sequences, self.out = config, list(sequences), out
-        self.base, self.text = get_preset(config.preset), join(*split(config.preset))
+        self.base, self.text = (
+            get_preset(config.preset),
+            join_preset_text(*split_preset_text(config.preset)),
+        )
         self.space = parse_search(config.search, config.preset)
         twice = [name for name in config.weights if config.weights.count(name) > 1]
         if twice:
@@ -320,7 +323,7 @@ class Search(contextlib.AbstractContextManager["Search"]):
 
     def _spec(self, name: str, fields: dict[str, Any]) -> Spec:
         label = re.sub(r"[^\w-]", "-", name)
-        return Spec(label, "dcfnet", name, join(self.text, fields), self.config.device)
+        return Spec(label, "dcfnet", name, join_preset_text(self.text, fields), self.config.device)
 
     def _runs_of(self, sequence: datasets.Sequence) -> list[tuple[datasets.Sequence, Segment]]:
         """Strides, then starts."""
@@ -374,7 +377,7 @@ class Search(contextlib.AbstractContextManager["Search"]):
         """best.json and trials.csv."""
         trials, best = self.trials(), self.best()
         base = trials[0]
-        root, fields = split(join(self.text, best.fields))
+        root, fields = split_preset_text(join_preset_text(self.text, best.fields))
         changed = {
             name: value for name, value in fields.items() if value != getattr(PRESETS[root], name)
         }

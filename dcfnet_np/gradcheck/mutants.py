@@ -30,8 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import filter as filter_module
-from .. import network, ops, tiled
+from .. import network, ops
 from ..backend import Array
+from ..fast import memory, strip, winograd
 from .checker import check
 from .table import CASES, run
 
@@ -80,12 +81,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "if self._work.get('search', search_f[:-1]).shape != search_f.shape:",
     ): "one window less is never as many",
     (
-        "tiled.Strip.backward",
+        "fast.strip.Strip.backward",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, :].sum(1)))",
     ): "the column before the first tile is zero",
     (
-        "tiled.Strip.backward",
+        "fast.strip.Strip.backward",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 0:].sum(1)))",
     ): "the column before the first tile is zero",
@@ -104,7 +105,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
         "matrix = rows * weights @ rows.conj().swapaxes(-2, -1) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
     ): "the order of the two axes that are exchanged does not matter",
-    ("ops.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*"): (
+    ("fast.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*"): (
         "these two places lie beyond all tiles and are never read; zero keeps them from growing"
     ),
     (
@@ -408,14 +409,13 @@ def survivors(
 
 def targets() -> dict[str, Callable[..., Any]]:
     """What is mutated of this library: every backward pass, adjoint and update in `ops`, `network`,
-    `tiled` and
-    `filter`, every function of `ops` and `filter` whose docstring names an equation, and whatever
+    `fast` and `filter`, every function of `ops` and `filter` whose docstring names an equation, and whatever
     these call there."""
     modules = [
         importlib.import_module(f"{ops.__name__}.{info.name}")
         for info in pkgutil.iter_modules(ops.__path__)
     ]
-    modules += [network, filter_module, tiled]
+    modules += [network, filter_module, memory, strip, winograd]
     own = {module.__name__ for module in modules}
     queue: list[Callable[..., Any]] = []
     for module in modules:

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import filter as filter_module
-from .. import network, tiled
+from .. import network
 from ..backend import Array, Device, array_module, cupy, select_device, to_device, to_numpy
-from ..ops import conv, dcf, fourier, loss, lrn, relu, winograd
+from ..fast import winograd
+from ..fast.strip import BandDft, Kernels, Strip, make_kernels
+from ..ops import conv, dcf, fourier, loss, lrn, relu
 from ..ops.fourier import Band
 from .checker import STEP, GradientError, GradientResult, Sweep, check, sweep, to_host
 
@@ -193,22 +195,17 @@ def _one_strip(
     image, mean = place(rng.standard_normal((3, *shape))), place(rng.standard_normal((3, 1)))
     windows = place(rng.uniform(0.5, 1.5, size[0])), place(rng.uniform(0.5, 1.5, size[1]))
     band = fourier.make_band(size, (2, 3), place.precision)
-    strip = tiled.Strip(
-        architecture,
-        tiled.BandDft(band, shape, windows),
-        shape,
-        rows,
-        place.precision,
-        backward=True,
+    strip = Strip(
+        architecture, BandDft(band, shape, windows), shape, rows, place.precision, backward=True
     )
     spectrum = np.empty((5, *band.spectrum_shape), np.result_type(place.precision, np.complex64))
 
-    def forward(*values: Array) -> tuple[Array, tiled.Kernels]:
-        kernels = tiled.make_kernels(dict(zip(shapes, values)), architecture)
+    def forward(*values: Array) -> tuple[Array, Kernels]:
+        kernels = make_kernels(dict(zip(shapes, values)), architecture)
         strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
         return fourier.irfft2(spectrum, size, band), kernels
 
-    def backward(dy: Array, kernels: tiled.Kernels) -> list[Array]:
+    def backward(dy: Array, kernels: Kernels) -> list[Array]:
         strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
         gradients = strip.backward(fourier.rfft2(dy, band), kernels)
         return [gradient for pair in gradients for gradient in pair]
@@ -683,9 +680,7 @@ def _equation_13(place: Place) -> Iterator[Pair | GradientResult]:
             ("ratio", ratio, filter_f),
             ("averages", averages, averages_f),
         ):
-            assert model.numerator is not None and model.denominator is not None
-            by_rule = 1 / model.denominator if rule == "ratio" else model.denominator.conj()
-            yield _value(f"{name}, {rule}", "13", model.numerator * by_rule, expected, note)
+            yield _value(f"{name}, {rule}", "13", model.filter_f, expected, note)
             response_f = dcf.correlate(expected[None], search_f)
             # search windows; the model's memory is made for the first call and anew for the second
             for s in (1, 2):

@@ -44,33 +44,25 @@ def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Ar
     return ((response - label) ** 2).sum((1, 2)) + lam * (w**2).sum((1, 2, 3))
 
 
-def template_energy(
-    template_f: Array, lam: float, work: Array | None = None, out: Array | None = None
+def template_energy(template_f: Array, lam: float) -> Array:
+    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10: (N, 1, bins), real."""
+    energy = (template_f.conj() * template_f).real.sum(1, keepdims=True)
+    return energy + energy.dtype.type(lam)
+
+
+def learn_filter(
+    template_f: Array, label_f: Array, lam: float, energy: Array | None = None
 ) -> Array:
-    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10.  (N, D, bins) -> (N,
-    1, bins), real.
+    """Eq. 2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns (N, D, bins).
 
-    For a caller that wants no new arrays: work, like template_f, and out, like the result.
+    energy: `template_energy`, where the caller has it already.
     """
-    xp = array_module(template_f)
-    product = xp.conj(template_f, out=work)
-    product *= template_f
-    energy = product.real.sum(1, keepdims=True, out=out)
-    energy += energy.dtype.type(lam)
-    return energy
-
-
-def learn_filter(template_f: Array, label_f: Array, lam: float) -> Array:
-    """Eq. 2: w^ = phi^(x) y^* / (sum_k phi^k(x) phi^k(x)^* + lambda).  Returns filter_f: (N, D,
-    bins).
-    """
-    return template_f * (label_f.conj() / template_energy(template_f, lam))
+    energy = template_energy(template_f, lam) if energy is None else energy
+    return template_f * (label_f.conj() / energy)
 
 
 def correlate(filter_f: Array, search_f: Array) -> Array:
-    """The sum of Eq. 3, still in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns
-    response_f: (N, bins).
-    """
+    """The sum of Eq. 3 in the Fourier domain: g^ = sum_l w^l* phi^l(z).  Returns (N, bins)."""
     return (filter_f.conj() * search_f).sum(1)
 
 
@@ -108,8 +100,7 @@ def dcf_forward(
     template_f = rfft2(template, band)
     search_f = rfft2(search, band)
     energy = template_energy(template_f, lam)
-    # Eq. 2, with the energy kept for the backward pass
-    filter_f = template_f * (label_f.conj() / energy)
+    filter_f = learn_filter(template_f, label_f, lam, energy)  # Eq. 2
     response_f = correlate(filter_f, search_f)
     response = irfft2(response_f, shape, band)  # Eq. 3
     return response, DcfCache(
@@ -157,8 +148,9 @@ def template_gradient_f(
     response_f: Array,
     energy: Array,
 ) -> Array:
-    """Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / (sum_k phi^k(x) phi^k(x)^*
-    + lambda).
+    """Eq. 9: dL/d phi^l(x) = dL/dg^* (phi^l(z)^* y^* - g^* phi^l(x)^*) / energy.
+
+    energy = sum_k phi^k(x) phi^k(x)^* + lambda, see `template_energy`.
 
     g^* here is the conjugate of the whole response, summed over all channels (the 2023 journal
     version puts one channel's own product in its place, which is right for D = 1 only).  Returns
@@ -171,7 +163,8 @@ def template_conj_gradient_f(
     dresponse_f: Array, template_f: Array, response_f: Array, energy: Array
 ) -> Array:
     """Eq. 10: dL/d phi^l(x)^* = dL/dg^* (-g^* phi^l(x)) / (sum_k phi^k(x) phi^k(x)^* + lambda).
-    (N, D, bins).
+
+    Returns (N, D, bins).
     """
     return -(dresponse_f * response_f.conj())[:, None] * template_f / energy
 

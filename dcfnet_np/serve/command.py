@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     import uvicorn
 
     from ..backend import DeviceError
-    from ..multi_tracker import MultiTracker
+    from ..tracker import MultiTracker
     from .app import make_app
 
     def make_tracker() -> MultiTracker:

@@ -18,7 +18,7 @@ from kernel_device import on_cpu
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.bench import cpu, gpu, report
 from dcfnet_np.bench.costs import Ceiling, Cost, tracking_costs, training_costs
-from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.kernels import compile as compiling
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.train.config import Config

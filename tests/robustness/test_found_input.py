@@ -213,9 +213,14 @@ def test_weights_far_too_large(rng):
 def test_a_response_that_is_not_finite_moves_nothing(rng):
     """Nor does it get out."""
     frames = make_frames(rng, 2)
-    tracker = Tracker(hard_input.untrained(), hard_input.PRESETS[0], "cpu")
+    told = {}
+
+    def hear(name, values):
+        told.update(values)
+
+    tracker = Tracker(hard_input.untrained(), hard_input.PRESETS[0], "cpu", observer=hear)
     tracker.init(frames[0], BOX)
-    tracker._target.filter.numerator[0, 0, 1] = np.nan
+    told["filter"].means[0][0, 0, 1] = np.nan
     result = tracker.update(frames[1], response=True)
     assert result.box == BOX and not result.ok and not result.response.any()
     hard_input.good_result(result, frames[0].shape, True)

@@ -14,8 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from dcfnet_np import network, weights
-from dcfnet_np.multi_tracker import MultiTracker
-from dcfnet_np.tracker import Tracker, TrackResult
+from dcfnet_np.tracker import MultiTracker, Tracker, TrackResult
 
 LARGEST = 1e9  # pixels; a larger number in a box is an error
 REFUSED = ValueError, TypeError

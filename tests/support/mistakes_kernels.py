@@ -261,8 +261,6 @@ KERNELS = [
            "c == 0 || 2 * c == W", "2 * c == W"),
     kernel("peak: amplitudes of the first scale", "peak.cu", "move_targets and float64 and default",
            "maps_f[static_cast<size_t>(first + best) * bins + i]", "maps_f[static_cast<size_t>(first) * bins + i]"),
-    kernel("peak: vertex on the wrong side", "peak.cu", "subpixel",
-           "(after - before) / bend", "(before - after) / bend"),
     kernel("peak.py: width and height exchanged", "peak.py", "map_peaks",
            "np.int32(height), np.int32(width))  # fmt: skip\n    return out",
            "np.int32(width), np.int32(height + 1))  # fmt: skip\n    return out"),

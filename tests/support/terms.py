@@ -80,7 +80,7 @@ EQUATIONS = [
     Equation("12", "ridge loss over time", ("filter.incremental_loss", "filter.exact_filter"),
              "derivation/online.md#the-exact-answer", ("incremental_loss_by_value", "exact_filter_by_value"),
              ("test_equations.test_eq13_is_an_approximation_for_several_channels",)),
-    Equation("13", "filter over time", ("filter.OnlineFilter.update", "filter.OnlineFilter._new_model",
+    Equation("13", "filter over time", ("filter.OnlineFilter.update", "filter.OnlineFilter.of_one_frame",
                                         "filter.OnlineFilter.response_f"),
              "derivation/online.md#what-eq-13-is",
              ("equation 13", "ratio_by_value", "averages_by_value"),

@@ -253,7 +253,7 @@ def output_transform_backward(dy: np.ndarray, dm: np.ndarray) -> None:
     dm[5] = dy[3]
 
 
-# ----------------------------------------------------- the whole, for checks; `tiled` does it in
+# ----------------------------------------------------- the whole, for checks; `strip` does it in
 # memory of its own
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dcfnet_np.evaluation.baselines import GRAY_PRESET, HOG_PRESET
-from dcfnet_np.presets import PRESETS, Preset, get_preset, join, split
+from dcfnet_np.presets import PRESETS, Preset, get_preset, join_preset_text, split_preset_text
 
 # What all have in common, and each preset's row: Sec. 4.1 of the paper; what it leaves open is
 # MATLAB v1's, its code. v1 and v2 are the released MATLAB codes (v2 with its .mat file's meta),
@@ -16,7 +16,6 @@ from dcfnet_np.presets import PRESETS, Preset, get_preset, join, split
 ALL = {
     "input_size": 125, "sigma_factor": 0.1, "lam": 1e-4, "num_scales": 3, "min_scale": 0.2, "min_size": 4.0,
     "max_scale": 5.0, "cosine_window": True, "scale_exponents": "centred", "swapped_clamp": False,
-    "subpixel": False, "continuous_scale": False, "aspect_step": 1.0, "second_rate": -1.0,
     "min_score": 0.0, "min_psr": 0.0, "lost_after": 10, "redetection": 0, "redetection_psr": 0.0,
 }  # fmt: skip
 MATLAB = {
@@ -78,27 +77,9 @@ def test_scales():
     np.testing.assert_allclose(
         PRESETS["pytorch-py3"].scale_penalties, [0.9888, 0.9962, 0.9962], atol=1e-4
     )
-    five = Preset("five", num_scales=5, scale_step=2.0, scale_penalty=0.5, aspect_step=4.0)
+    five = Preset("five", num_scales=5, scale_step=2.0, scale_penalty=0.5)
     np.testing.assert_array_equal(five.scale_factors, [0.25, 0.5, 1, 2, 4])
-    np.testing.assert_array_equal(
-        five.window_factors[:5], np.repeat([[0.25], [0.5], [1], [2], [4]], 2, axis=1)
-    )
-    np.testing.assert_array_equal(five.window_factors[5:], [[4, 0.25], [0.25, 4]])
-    np.testing.assert_array_equal(five.window_penalties, [0.25, 0.5, 1, 0.5, 0.25, 0.5, 0.5])
-
-
-def test_what_kernels_do_not_know():
-    """Every field that is in use and not theirs, named."""
-    assert [name for name, preset in PRESETS.items() if preset.array_code_only] == ["careful"]
-    on = {
-        "continuous_scale": True,
-        "aspect_step": 1.1,
-        "second_rate": 0.0,
-        "min_score": 0.1,
-        "min_psr": 1.0,
-    }
-    for field, value in on.items():
-        assert Preset("one", **{field: value}).array_code_only == [field]
+    np.testing.assert_array_equal(five.scale_penalties, [0.25, 0.5, 1, 0.5, 0.25])
 
 
 def test_a_preset_is_frozen_and_knows_its_fields():
@@ -119,8 +100,8 @@ def test_a_preset_is_frozen_and_knows_its_fields():
             Preset("mine", **{field: value})
     # On either side of each bound.
     bounds = {
-        "input_size": (8, 7), "num_scales": (1, -1), "learning_rate": (0, -1e-9), "second_rate": (1, 1.01),
-        "lam": (0, -1e-9), "aspect_step": (1, 0.99), "min_score": (0, -0.1), "min_psr": (0, -0.1), "lost_after": (1, 0),
+        "input_size": (8, 7), "num_scales": (1, -1), "learning_rate": (0, -1e-9),
+        "lam": (0, -1e-9), "min_score": (0, -0.1), "min_psr": (0, -0.1), "lost_after": (1, 0),
         "scale_step": (0.01, 0), "scale_penalty": (0.01, 0), "min_scale": (0.01, 0), "min_size": (0.01, 0),
         "max_scale": (0.01, 0), "sigma_factor": (0.01, 0), "padding": (0.01, 0), "redetection": (0, -1),
     }  # fmt: skip
@@ -146,17 +127,17 @@ def test_a_preset_is_frozen_and_knows_its_fields():
 def test_a_file_and_words_change_fields(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(
-        '{"preset": "paper", "learning_rate": 0.02, "subpixel": true, "padding": 2, "provenance": {"a": 1}}'
+        '{"preset": "paper", "learning_rate": 0.02, "rounded_crop": true, "padding": 2, "provenance": {"a": 1}}'
     )
     mine = get_preset(str(path))
-    assert (mine.learning_rate, mine.subpixel, mine.padding) == (0.02, True, 2.0) and type(
+    assert (mine.learning_rate, mine.rounded_crop, mine.padding) == (0.02, True, 2.0) and type(
         mine.padding
     ) is float
     assert mine == dataclasses.replace(
-        PRESETS["paper"], name=str(path), learning_rate=0.02, subpixel=True, padding=2.0
+        PRESETS["paper"], name=str(path), learning_rate=0.02, rounded_crop=True, padding=2.0
     )
-    more = get_preset(f"{path}:num_scales=5:subpixel=False:lam_divisor=none:learning_rate=1e-3")
-    assert (more.num_scales, more.subpixel, more.lam_divisor, more.learning_rate) == (
+    more = get_preset(f"{path}:num_scales=5:rounded_crop=False:lam_divisor=none:learning_rate=1e-3")
+    assert (more.num_scales, more.rounded_crop, more.lam_divisor, more.learning_rate) == (
         5,
         False,
         "none",
@@ -165,8 +146,13 @@ def test_a_file_and_words_change_fields(tmp_path):
     assert more.padding == 2.0 and more.name.endswith("learning_rate=1e-3")
     assert get_preset("default:num_scales=5").scale_step == PRESETS["default"].scale_step
     assert get_preset("default") is PRESETS["default"]
-    fields = {"learning_rate": 0.1 + 0.2, "subpixel": True, "update_rule": "ratio", "num_scales": 7}
-    assert split(join("paper", fields)) == ("paper", fields)
+    fields = {
+        "learning_rate": 0.1 + 0.2,
+        "rounded_crop": True,
+        "update_rule": "ratio",
+        "num_scales": 7,
+    }
+    assert split_preset_text(join_preset_text("paper", fields)) == ("paper", fields)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +174,7 @@ def test_a_file_and_words_change_fields(tmp_path):
         ('{"preset": "paper", "padding": NaN}', "padding must be a finite number, got nan"),
         ('{"preset": "paper", "padding": true}', "padding must be a finite number, got True"),
         ('{"preset": "paper", "num_scales": 3.0}', "num_scales must be a whole number, got 3.0"),
-        ('{"preset": "paper", "subpixel": 1}', "subpixel must be true or false, got 1"),
+        ('{"preset": "paper", "rounded_crop": 1}', "rounded_crop must be true or false, got 1"),
         ('{"preset": "paper", "update_rule": 1}', "update_rule must be a text, got 1"),
         (
             f'{{"padding": {"[" * 900}{"]" * 900}}}',

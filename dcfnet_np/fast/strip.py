@@ -1,17 +1,16 @@
-"""The network and the band-limited transform on one CPU core, fast: the same numbers as `network`
-and `ops.fourier`.
+"""The network and the band-limited transform on one CPU core, fast.
 
-`network.forward` is the definition; this is how it is computed where time counts, in tracking and
-in training:
+`network.forward` and `ops.fourier` are the definition; this is how it is computed where time
+counts, in tracking and in training:
 
-- convolutions by Winograd's F(4, 3) on images cut into tiles (`ops.winograd`), the first one, of 3
+- convolutions by Winograd's F(4, 3) on images cut into tiles (`fast.winograd`), the first one, of 3
   channels, plainly;
 - the cosine window costs nothing: it is an outer product, so it is multiplied into the matrices of
   the band's DFT;
 - every array is made once and used again: memory that is fresh has to be mapped and cleared by the
   system first;
-- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of
-  an image is the sum of the spectra of its strips, so strips share nothing.
+- a `Strip` of rows is a piece of work for one core.  The transform is linear: the spectrum of an
+  image is the sum of the spectra of its strips, so strips share nothing.
 
 docs/decisions.md says what was tried; `dcfnet bench` measures each stage against the machine.
 """
@@ -21,16 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import network
-from .ops import winograd
-from .ops.fourier import Band, join_parts, mirror_count, split_parts
-from .ops.lrn import banded_matrix
+from .. import network
+from ..ops.fourier import Band, mirror_count
+from ..ops.lrn import banded_matrix
+from . import winograd
 
 
-def supports(architecture: "str | network.Architecture") -> bool:
-    """Whether a network is two or more convolutions without dilation, ReLU between them, and one
-    LRN at the end.
-    """
+def supports(architecture: str | network.Architecture) -> bool:
+    """Whether a network is two or more convolutions without dilation, ReLU between, LRN behind."""
     specs = network.get_architecture(architecture)
     convolutions = specs[:-1:2]
     return (
@@ -51,7 +48,7 @@ class Kernels(NamedTuple):
 
 
 def make_kernels(
-    parameters: network.Parameters, architecture: "str | network.Architecture"
+    parameters: network.Parameters, architecture: str | network.Architecture
 ) -> Kernels:
     """Transform the parameters of `architecture` for `Strip`."""
     names = [name for name, spec in network.layers(architecture) if isinstance(spec, network.Conv)]
@@ -69,18 +66,18 @@ def make_kernels(
 
 
 class BandDft:
-    """The band-limited transform of a windowed feature map, and its inverse, as matrices for
-    `Strip`.
+    """The band-limited transform of a windowed feature map, and its inverse, as matrices.
 
     band: of the map (h, w).  The map lies in the middle of an image of `shape` (H, W), (H - h) / 2
     rows from its edge: 0 with "same" padding; with "valid" padding the outer features are computed
-    all the same, and left out here.
-    windows: two vectors, (h,) and (w,), whose outer product is the window.
+    all the same, and left out here.  windows: two vectors, (h,) and (w,), whose outer product is
+    the window, which stands in rows and columns:
 
-        parts = rows @ (features * window) @ columns                 dfeatures = rows^T @ parts @ inverse_columns
+        parts = rows @ (features * window) @ columns
+        dfeatures = rows^T @ parts @ inverse_columns
 
-    `parts` are what `ops.fourier.join_parts` takes and `split_parts` gives; the window stands in
-    rows and columns."""
+    `join` makes a spectrum of `parts`, and `split` does the reverse, as in `ops.fourier`.
+    """
 
     def __init__(
         self, band: Band, shape: tuple[int, int], windows: tuple[np.ndarray, np.ndarray]
@@ -94,25 +91,41 @@ class BandDft:
         columns = np.zeros((4 * -(-width // 4), band.columns.shape[1]), dtype)
         columns[left : left + w] = band.columns * windows[1].astype(dtype)[:, None]
         # Tiles keep column 4t + k of an image at place k T + t.
-        self.columns = (
-            columns.reshape(-1, 4, columns.shape[1]).transpose(1, 0, 2).reshape(columns.shape)
-        )
+        tiles = columns.reshape(-1, 4, columns.shape[1]).transpose(1, 0, 2)
+        self.columns = tiles.reshape(columns.shape)
         weights = mirror_count(band.shape, band, dtype) / (h * w)
         self.inverse_columns = np.ascontiguousarray((self.columns * np.repeat(weights, 2)).T)
 
+    def join(self, parts: np.ndarray, spectrum: np.ndarray) -> None:
+        """`ops.fourier.join_parts` into `spectrum`; parts are used up."""
+        ku, _ = self.band.limits
+        c, s = parts[..., : ku + 1, :], parts[..., ku + 1 :, :]
+        s *= -1j
+        np.add(c, s, out=spectrum[..., : ku + 1, :])
+        np.subtract(c[..., :0:-1, :], s[..., :0:-1, :], out=spectrum[..., ku + 1 :, :])
+
+    def split(self, spectrum: np.ndarray, parts: np.ndarray) -> None:
+        """`ops.fourier.split_parts` into `parts`."""
+        ku, _ = self.band.limits
+        positive, negative = spectrum[..., 1 : ku + 1, :], spectrum[..., :ku:-1, :]
+        even, odd = parts[..., : ku + 1, :], parts[..., ku + 1 :, :]
+        even[..., 0, :] = spectrum[..., 0, :]
+        odd[..., 0, :] = 0
+        np.add(positive, negative, out=even[..., 1:, :])
+        np.subtract(positive, negative, out=odd[..., 1:, :])
+        odd *= 1j
+
 
 class Strip:
-    """Rows `first` to `last` of the features of an image, and all the arrays that are needed to
-    compute them.
+    """Rows `first` to `last` of an image's features, and all the arrays that compute them.
 
     shape: (H, W) of images and maps ("same" padding).  One object works for one thread, on one
-    image at a time; what
-    `forward` leaves in it is what `backward` needs.
+    image at a time; what `forward` leaves in it is what `backward` needs.
     """
 
     def __init__(
         self,
-        architecture: "str | network.Architecture",
+        architecture: str | network.Architecture,
         dft: BandDft,
         shape: tuple[int, int],
         rows: tuple[int, int] | None = None,
@@ -121,55 +134,51 @@ class Strip:
     ) -> None:
         """backward: keep what `backward` needs."""
         if not supports(architecture):
-            raise ValueError(
-                f"Strip: {architecture!r} is not an architecture that `tiled.supports` takes"
-            )
+            raise ValueError(f"Strip: {architecture!r} is no architecture that `supports` takes")
         specs = network.get_architecture(architecture)
         convolutions = [spec for spec in specs if isinstance(spec, network.Conv)]
         (self.lrn,) = [spec for spec in specs if isinstance(spec, network.Lrn)]
-        height, width = shape
+        height, self.width = shape
         self.dft, self.dtype = dft, dtype
         self.first, self.last = rows or (0, height)
-        self.width = width
-        tiles = -(-width // 4)
-
         # Every convolution but the last makes rows beyond the strip, for the next ones to use: a
-        # halo. Those beyond the image stay zero: that is the padding.
-        depth = len(convolutions)
-        halos = range(depth - 1, -1, -1)
+        # halo.  Those beyond the image stay zero: that is the padding.
+        halos = range(len(convolutions) - 1, -1, -1)
         heights = [self.last - self.first + 2 * halo for halo in halos]
         self.inside = [
             slice(max(0, halo - self.first), min(n, height - self.first + halo))
             for halo, n in zip(halos, heights)
         ]
+        self._make_first_buffers(convolutions[0].c_in, heights[0])
+        self._make_buffers([spec.c_out for spec in convolutions], heights, backward)
+        if backward:
+            self._make_backward_buffers()
 
-        # The first convolution: the image with its padding, and im2col but for its rows: columns
-        # (j, c), and ones for the bias.
-        c = convolutions[0].c_in
-        self.padded = np.zeros((heights[0] + 2, c, 4 * tiles + 2), dtype)
-        self.stack = np.zeros((4, heights[0] + 2, 3 * c + 1, tiles), dtype)
-        for k in range(4):
-            self.stack[k, :, -1, : len(range(k, width, 4))] = 1
-        self.stack_rows = winograd.kernel_rows(self.stack, heights[0])
+    def _make_first_buffers(self, c: int, rows: int) -> None:
+        """The image with its padding, and im2col but for its rows: columns (j, c), then ones."""
+        tiles = -(-self.width // 4)
+        self.padded = np.zeros((rows + 2, c, 4 * tiles + 2), self.dtype)
+        self.stack = np.zeros((4, rows + 2, 3 * c + 1, tiles), self.dtype)
+        for k in range(4):  # the ones are for the bias
+            self.stack[k, :, -1, : len(range(k, self.width, 4))] = 1
+        self.stack_rows = winograd.kernel_rows(self.stack, rows)
 
-        # The later ones: input, zeros for its ReLU, V, M.
+    def _make_buffers(self, channels: list[int], heights: list[int], backward: bool) -> None:
+        tiles, dtype = -(-self.width // 4), self.dtype
+        # Of the later convolutions: input, zeros for its ReLU, V, M.
         self.maps = [
-            winograd.make_tiles(n, spec.c_out, width, dtype)
-            for n, spec in zip(heights, convolutions[:-1])
+            winograd.make_tiles(n, c, self.width, dtype)
+            for n, c in zip(heights[:-1], channels[:-1])
         ]
         self.zeros = [np.zeros(x.shape[1:], dtype) for x in self.maps]
         self.v = [np.zeros((6, *x.shape[1:]), dtype) for x in self.maps]
         self.v_rows = [winograd.kernel_rows(v[..., 1:], n) for v, n in zip(self.v, heights[1:])]
-        self.m = [
-            np.empty((6, n, spec.c_out, tiles), dtype)
-            for n, spec in zip(heights[1:], convolutions[1:])
-        ]
+        self.m = [np.empty((6, n, c, tiles), dtype) for n, c in zip(heights[1:], channels[1:])]
         self.work = [np.empty(x.shape[1:], dtype) for x in self.maps]
-
         # Features before LRN, its s, s**beta; features after it, for the transform in the order D,
         # rows, (k, t).  What is not needed any more gives its memory: the less there is, the more
         # of it stays in the core's cache.
-        n, d = heights[-1], convolutions[-1].c_out
+        n, d = heights[-1], channels[-1]
         self.y, self.s = np.empty((2, 4, n, d, tiles), dtype)
         self.power = self.m[-1][:4]
         spare = self.v[-1].reshape(-1)
@@ -177,11 +186,9 @@ class Strip:
             spare = np.empty(self.y.size, dtype)
         self.features = spare[: self.y.size].reshape(d, n, 4, tiles)
         self.banded = banded_matrix(d, self.lrn.n, dtype) * np.dtype(dtype).type(self.lrn.alpha)
-        self.dft_rows = np.ascontiguousarray(dft.rows[:, self.first : self.last])
-        self.product = np.empty((d, n, dft.columns.shape[1]), dtype)
-        self.parts = np.empty((d, len(dft.rows), dft.columns.shape[1]), dtype)
-        if backward:
-            self._make_backward_buffers()
+        self.dft_rows = np.ascontiguousarray(self.dft.rows[:, self.first : self.last])
+        self.product = np.empty((d, n, self.dft.columns.shape[1]), dtype)
+        self.parts = np.empty((d, len(self.dft.rows), self.dft.columns.shape[1]), dtype)
 
     def __reduce__(self) -> Any:
         """A copy's arrays would share no memory any more, and its numbers would be wrong."""
@@ -201,7 +208,8 @@ class Strip:
         """The spectrum of the strip's features, (D, bins) complex, into `spectrum`.
 
         pixels: (R, C, W), rows `reads` of the image, rows before channels; mean: (C, 1), taken off
-        them."""
+        them.
+        """
         self.read(pixels, mean)
         self.first_convolution(kernels)
         for layer in range(len(self.m)):
@@ -216,16 +224,12 @@ class Strip:
         top = self.reads.start - (self.first - len(self.maps) - 1)  # rows of padding above
         np.subtract(pixels, mean, out=self.padded[top : top + n, :, 1 : 1 + width])
         row, channel, column = self.padded.strides
-        tiles = self.stack.shape[-1]
-        columns = as_strided(
-            self.padded,
-            (4, len(self.padded), 3, c, tiles),
-            (column, row, column, channel, 4 * column),
-        )
+        shape = 4, len(self.padded), 3, c, self.stack.shape[-1]
+        columns = as_strided(self.padded, shape, (column, row, column, channel, 4 * column))
         self.stack[:, :, :-1].reshape(columns.shape)[...] = columns
 
     def first_convolution(self, kernels: Kernels) -> None:
-        """The first convolution, plainly: rows r, r+1, r+2 of the stack are the columns of im2col."""
+        """The first convolution, plainly: rows r, r+1, r+2 of the stack are im2col's columns."""
         np.matmul(kernels.first, self.stack_rows[:, self.inside[0]], out=self._written(0))
 
     def relu(self, layer: int) -> None:
@@ -269,15 +273,11 @@ class Strip:
         np.divide(y, power, out=self.features.transpose(2, 1, 0, 3))
 
     def transform(self, spectrum: np.ndarray) -> None:
-        """The window and the band of the spectrum: two matrix products.
-
-        See `ops.fourier.rfft2`.
-        """
-        np.matmul(
-            self.features.reshape(*self.product.shape[:2], -1), self.dft.columns, out=self.product
-        )
+        """The window and the band of the spectrum: two matrix products, see `ops.fourier.rfft2`."""
+        features = self.features.reshape(*self.product.shape[:2], -1)
+        np.matmul(features, self.dft.columns, out=self.product)
         np.matmul(self.dft_rows, self.product, out=self.parts)
-        join_parts(self.parts.view(spectrum.dtype), self.dft.band, spectrum)
+        self.dft.join(self.parts.view(spectrum.dtype), spectrum)
 
     def _make_backward_buffers(self) -> None:
         self.dy, self.through = np.empty((2, *self.y.shape), self.dtype)
@@ -303,19 +303,15 @@ class Strip:
     def backward(
         self, dspectrum: np.ndarray, kernels: Kernels
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Gradients (dw, db) of every convolution, first to last, from those of the spectrum of the
-        newest `forward`.
+        """Gradients (dw, db) of every convolution, first to last, after the newest `forward`.
 
         dspectrum: (D, bins) complex, the gradient by the features in the paper's convention, Eqs. 8
         and 11.  The steps of `forward` in reverse.
         """
-        split_parts(dspectrum, self.dft.band, self.parts.view(dspectrum.dtype))
+        self.dft.split(dspectrum, self.parts.view(dspectrum.dtype))
         np.matmul(self.dft_rows.T, self.parts, out=self.product)
-        np.matmul(
-            self.product,
-            self.dft.inverse_columns,
-            out=self.features.reshape(*self.product.shape[:2], -1),
-        )
+        features = self.features.reshape(*self.product.shape[:2], -1)
+        np.matmul(self.product, self.dft.inverse_columns, out=features)
         dy = self._lrn_backward()
         gradients = []
         for layer in reversed(range(len(self.m))):
@@ -324,11 +320,8 @@ class Strip:
             du = winograd.kernel_products(dm[:, 2:-2, :, 1:], v[..., 1:], *self.pixels[layer])
             gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))
             v[..., 0] = 0  # from here on v is its own gradient
-            np.matmul(
-                winograd.reversed_kernel(kernels.transformed[layer]),
-                self.dm_rows[layer],
-                out=v[..., 1:],
-            )
+            reversed_kernel = winograd.reversed_kernel(kernels.transformed[layer])
+            np.matmul(reversed_kernel, self.dm_rows[layer], out=v[..., 1:])
             winograd.input_transform_backward(v, dx, self.work[layer])
             # ReLU; what lies beyond the image is 0 and gets no gradient either
             for phase, dphase in zip(x, dx):
@@ -337,9 +330,7 @@ class Strip:
         return [self._first_gradient(dy), *reversed(gradients)]
 
     def _lrn_backward(self) -> np.ndarray:
-        """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum over n channels of d * y /
-        s**(beta + 1)).
-        """
+        """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum of d * y / s**(beta + 1))."""
         dfeatures, dy, through = self.features.transpose(2, 1, 0, 3), self.dy, self.through
         np.divide(dfeatures, self.power, out=dy)
         np.multiply(dy, self.y, out=through)
@@ -351,10 +342,7 @@ class Strip:
         return dy
 
     def _first_gradient(self, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """dw, db of the first convolution: in each row dy times im2col, then all rows added.
-
-        dy: (4, R, O, T).
-        """
+        """dw, db of the first convolution, dy (4, R, O, T): per row dy times im2col, then summed."""
         np.matmul(dy, self.stack_rows.transpose(0, 1, 3, 2), out=self.first_products)
         dw = self.first_products.sum((0, 1)).reshape(dy.shape[2], 3, -1)  # (O, i, (j, c) and bias)
         db = dw[:, 1, -1].copy()

@@ -5,7 +5,7 @@ plain one.
 import numpy as np
 import pytest
 
-from dcfnet_np.ops import winograd
+from dcfnet_np.fast import winograd
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
 
 

@@ -1,0 +1,489 @@
+"""One frame of tracking as one chain of kernels: many targets in one batch, the state on the GPU.
+
+`tracking.step.PlainStep` is the specification of every number here.  A step is
+
+    upload -> crop -> conv+ReLU -> conv+LRN x window -> band DFT -> response -> inverse DFT -> peak
+    -> move
+           -> crop at the new place -> conv+ReLU -> conv+LRN x window -> band DFT -> filter update
+           -> result
+
+in buffers that are made once.  Nothing in it is allocated, waits for the host or depends on a value
+that the host would have to read, so the chain is captured once as a CUDA graph and replayed for
+every frame.  Without a graph the same launches go out one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import backend, kernels, network
+from ..backend import Array, Device
+from ..kernels import conv, crop, dcf, dft, lrn, peak
+from ..ops.fourier import label_band, make_band, rfft2
+from ..presets import Preset, get_preset
+from ..tracking.features import NOTHING_TO_TRACK, is_flat
+from ..tracking.step import check_copy
+from ..tracking.target import TrackResult, check_frame_shape, size_limits, state_after
+from ..vision.boxes import check_box
+from ..vision.crop import to_bgr
+from ..vision.windows import gaussian_label, hann
+from ..weights import Weights, load_weights
+from .graph import DeviceQueue, Stage, launch_stages
+
+NO_THRESHOLDS = "the kernels do not know min_score and min_psr"
+
+
+class DeviceStep:
+    """The tracking step of up to `targets` targets in frames of one size, on one GPU.
+
+        step = DeviceStep("light", "default", frame_shape=(480, 640), targets=2)
+        step.start(frame, [(x, y, w, h), (x, y, w, h)])
+        results = step.step(frame)          # (targets, 8) float64, columns as in kernels.peak.RESULT
+
+    weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for
+    checks.  graph: capture the step as a CUDA graph; else launch its kernels one by one.
+    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the
+    full spectrum of an even size, which has no band, or has settings that the kernels do not know
+    (`NO_THRESHOLDS`).
+    """
+
+    def __init__(
+        self,
+        weights: str | Weights,
+        preset: str | Preset,
+        frame_shape: tuple[int, ...],
+        targets: int = 1,
+        *,
+        device: int = 0,
+        dtype: Any = np.float32,
+        graph: bool = True,
+    ) -> None:
+        self.preset = get_preset(preset)
+        if self.preset.min_score or self.preset.min_psr:
+            raise ValueError(f"DeviceStep: {NO_THRESHOLDS}, as preset {self.preset.name!r} has")
+        self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        self.targets, self.dtype = targets, np.dtype(dtype)
+        self.frame_shape = (*frame_shape[:2], 3)
+        if targets < 1 or min(self.frame_shape) < 1:
+            raise ValueError(
+                f"DeviceStep: there must be a target and a frame, got {targets} and {frame_shape}"
+            )
+        self._queue = DeviceQueue(device, graph=graph)
+        self._uploaded, self._done = self._queue.new_event(), self._queue.new_event()
+        with self._queue.active() as cp:
+            self._make_constants(cp)
+            self._make_buffers(cp)
+            self.frame = self._queue.pinned(self.frame_shape, np.uint8)
+            self.results = self._queue.pinned((targets, len(peak.RESULT)), np.float64)
+            detection, self._learning = self._detection_stages(), self._learning_stages()
+            self.stages = [*detection, *self._learning]
+            self._queue.stream.synchronize()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "DeviceStep: it cannot be copied or pickled, since its state is on the GPU; "
+            "make another one"
+        )
+
+    def start(self, frame: Any, boxes: Any, who: str = "DeviceStep.start") -> None:
+        """Learn targets in `frame` (as for `step`): row t of `boxes` (x, y, w, h) is target t.
+
+        A row of NaN leaves that target as it is, so that targets can come one by one; one that
+        never came does nothing.  Boxes are in pixels, 0-based.  Raises ValueError, in the name of
+        `who`, for a bad box or frame, and when the window around a box is flat: then no target has
+        changed.
+        """
+        boxes = np.asarray(boxes, np.float64)
+        if boxes.shape != (self.targets, 4):
+            raise ValueError(f"{who}: boxes must be ({self.targets}, 4), got {boxes.shape}")
+        new = ~np.isnan(boxes).all(axis=1)
+        geometry = self.rows.state, self.rows.windows, self.rows.update_windows
+        with self._queue.after_caller():
+            before = [backend.to_numpy(array).copy() for array in geometry]
+            state, windows, updates = (array.copy() for array in before)
+            scales, grow = self.preset.num_scales, 1 + self.preset.padding
+            for target in np.flatnonzero(new):
+                x, y, w, h = check_box(boxes[target], self.frame_shape, who)
+                centre, size = np.array([x + w / 2, y + h / 2]), np.array([w, h])
+                state[target] = [*centre, *size, *size_limits(size, self.frame_shape, self.preset)]
+                own = windows[target * scales : (target + 1) * scales]
+                own[:, :2] = centre
+                own[:, 2:] = self.preset.scale_factors[:, None] * size * grow
+                updates[target] = [*centre, *(size * grow)]
+            for array, values in zip(geometry, (state, windows, updates)):
+                self._queue.put(array, values)
+            # 1 for a first frame, 0 for who stays as it is
+            self._queue.put(self.rows.rates, new.astype(self.dtype))
+            for ranges in (self.rows.ranges, self.rows.update_ranges):
+                empty = np.array(crop.EMPTY_RANGE, np.float32)
+                self._queue.put(ranges, np.tile(empty, (len(ranges), 3, 1)))
+            self._put_frame(frame)
+            launch_stages(self._learning)
+            ranges = backend.to_numpy(self.rows.update_ranges)
+            # A target whose window is flat has no model: the kernel left it alone.
+            if any(is_flat(ranges[[target]]) for target in np.flatnonzero(new)):
+                for array, values in zip(geometry, before):
+                    self._queue.put(array, values)
+                raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
+
+    def step(self, frame: Any = None) -> np.ndarray:
+        """Follow every target into the next frame.  Returns (targets, 8), as `kernels.peak.RESULT`.
+
+        `frame` is a NumPy array that `vision.crop.to_bgr` takes; an array on the GPU
+        (`frame_on_device`); or None when the caller has written uint8 BGR (H, W, 3) into the
+        page-locked `step.frame`, which saves a copy.  The array returned, float64, is the same one
+        every time.
+        """
+        with self._queue.after_caller():
+            self._put_frame(frame)
+            self._queue.replay(self.stages)
+            self._queue.fetch(self.rows.results, self.results)
+            self._queue.stream.synchronize()
+        return self.results
+
+    def submit(self, frame: Any) -> Array:
+        """As `step`, but nothing comes back and nothing waits: the results stay on the GPU.
+
+        Returns the array of the results there, the same one every time.  What the caller does with
+        it in the stream that is current now comes after this step and before the next one.
+        `step.frame` is not for the caller to write while a submitted frame may still be on its way.
+        """
+        with self._queue.device:
+            with self._queue.after_caller() as cp:
+                self._put_frame(frame)
+                self._queue.replay(self.stages)
+                self._done.record(self._queue.stream)
+            cp.cuda.get_current_stream().wait_event(self._done)
+        return self.rows.results
+
+    def response(self, target: int = 0) -> np.ndarray:
+        """The response (N, N) of the best scale in the last step, on the host, as `PlainStep`'s.
+
+        Zeros for a flat window or a response that is not finite, the first scale's map for another
+        lost target.
+        """
+        with self._queue.active():
+            scale = int(backend.to_numpy(self.rows.results[target])[peak.RESULT.index("scale")])
+            maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
+            return np.zeros(maps.shape, self.dtype) if scale < 0 else backend.to_numpy(maps).copy()
+
+    def forget(self, target: int) -> None:
+        """Nothing happens to this target any more, until `start` gives its row to another one."""
+        with self._queue.after_caller():
+            for array in self.model[:2]:
+                array[target] = 0
+
+    def take_over(self, other: "DeviceStep") -> None:
+        """Go on with the targets of a step for fewer, in frames of the same size on the same GPU."""
+        with self._queue.after_caller():
+            other._queue.stream.synchronize()
+            theirs = *other.rows, *other.model
+            for array, values in zip((*self.rows, *self.model), theirs):
+                array[: len(values)] = values
+
+    @property
+    def captured(self) -> bool:
+        """Whether steps are replayed as a graph by now."""
+        return self._queue.captured
+
+    def _make_constants(self, cp: Any) -> None:
+        """What never changes: parameters, windows, the transform's tables, the label's spectrum."""
+        preset, dtype, size = self.preset, self.dtype, self.preset.input_size
+        architecture = self.weights.architecture
+        self._specs = network.layers(architecture)
+        if not isinstance(self._specs[-1][1], network.Lrn):
+            last = type(self._specs[-1][1]).__name__
+            raise ValueError(f"DeviceStep: the last layer must be Lrn, got {last}")
+
+        def put(array: np.ndarray) -> Array:
+            return cp.asarray(np.ascontiguousarray(array, dtype))
+
+        self._parameters = {name: put(p) for name, p in self.weights.parameters.items()}
+        names = [name for name, spec in self._specs if isinstance(spec, network.Conv)]
+        self._packed = {name: conv.pack(self._parameters[f"{name}.weight"]) for name in names}
+        self._mean = put(np.array(self.weights.mean))
+        self._window = put(hann((size, size), dtype)) if preset.cosine_window else None
+        label = gaussian_label((size, size), preset.sigma, dtype)
+        band = label_band(label, dtype)
+        if band is None:
+            if size % 2 == 0:
+                raise ValueError(
+                    "DeviceStep: this label needs the full spectrum, so an odd input size, "
+                    f"got {size}"
+                )
+            band = make_band((size, size), size // 2, dtype)
+        self._tables = dft.make_tables(band.shape, band.limits, dtype)
+        self._label_f = cp.asarray(rfft2(label, band))
+        self._penalties = cp.asarray(np.asarray(preset.scale_penalties, np.float64))
+        self._factors = cp.asarray(np.asarray(preset.scale_factors, np.float64))
+        self._channels = network.output_channels(architecture)
+        elements = self._channels * size**2 if preset.lam_divisor == "elements" else 1
+        self._lam = preset.lam * elements
+
+    def _make_buffers(self, cp: Any) -> None:
+        """What changes in a step: the batch's intermediate results and the targets' state."""
+        dtype, size = self.dtype, self.preset.input_size
+        targets, batch, d = self.targets, self.targets * self.preset.num_scales, self._channels
+        bins, complex_ = self._tables.spectrum_shape, dft.COMPLEX[dtype]
+        widest = max(spec.c_out for _, spec in self._specs if isinstance(spec, network.Conv))
+        self._frame = cp.empty(self.frame_shape, np.uint8)
+        self._patches = cp.empty((batch, 3, size, size), dtype)
+        self._layers = [cp.empty(batch * widest * size * size, dtype) for _ in range(2)]  # in turn
+        self._work = cp.empty((batch, d, size, bins[1]), complex_)
+        self._features_f = cp.empty((batch, d, *bins), complex_)
+        self._response_f = cp.empty((batch, *bins), complex_)
+        self._maps = cp.empty((batch, size, size), dtype)
+        self._peaks = peak.make_peaks(batch, dtype)
+        # Zeros: a target that never came has no response, so it counts as lost and nothing happens
+        # to it.
+        self.rows = peak.Targets(
+            state=cp.zeros((targets, len(peak.STATE))),
+            windows=cp.zeros((batch, 4)),
+            update_windows=cp.zeros((targets, 4)),
+            rates=cp.zeros(targets, dtype),
+            results=cp.zeros((targets, len(peak.RESULT))),
+            ranges=crop.empty_ranges(batch),
+            update_ranges=crop.empty_ranges(targets),
+        )
+        # Of each target the template, the gain and the energy, see kernels.dcf.update_model.
+        self.model = (
+            cp.zeros((targets, d, *bins), complex_),
+            cp.zeros((targets, *bins), complex_),
+            cp.zeros((targets, *bins), dtype),
+        )
+
+    def _detection_stages(self) -> list[Stage]:
+        """From the search windows to the targets' new places, every buffer bound."""
+        preset, rows, batch = self.preset, self.rows, self.targets * self.preset.num_scales
+        size, columns = preset.input_size, self._tables.spectrum_shape[1]
+        work = self._work.reshape(-1)[: batch * size * columns].reshape(batch, size, columns)
+        model_f, gain_f, _ = self.model
+        respond = partial(
+            dcf.respond, model_f, self._features_f, gain_f,
+            scales=preset.num_scales, out=self._response_f,
+        )  # fmt: skip
+        invert = partial(dft.irfft2, self._response_f, self._tables, out=self._maps, work=work)
+        ties = preset.column_major_ties
+        find = partial(peak.map_peaks, self._maps, by_columns=ties, out=self._peaks)
+        move = partial(
+            peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties,
+            self._factors, rows, padding=preset.padding, learning_rate=preset.learning_rate,
+            wrap_before_half=preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        )  # fmt: skip
+        return [
+            *self._feature_stages("search", rows.windows, rows.ranges, batch),
+            Stage("search: response", respond),
+            Stage("search: inverse DFT", invert),
+            Stage("search: peaks", find),
+            Stage("search: move", move),
+        ]
+
+    def _learning_stages(self) -> list[Stage]:
+        """From the windows at the new places to the new models."""
+        rows, targets = self.rows, self.targets
+        update = partial(
+            dcf.update_model, self._features_f[:targets], self._label_f, rows.rates,
+            rows.update_ranges, *self.model, self._lam, self.preset.update_rule,
+        )  # fmt: skip
+        features = self._feature_stages("update", rows.update_windows, rows.update_ranges, targets)
+        return [*features, Stage("update: filter", update)]
+
+    def _feature_stages(self, title: str, windows: Array, ranges: Array, n: int) -> list[Stage]:
+        """Crop n windows, run the network, multiply the cosine window and transform."""
+        size = self.preset.input_size
+        x = self._patches[:n]
+        cut = partial(
+            crop.crop_patches, self._frame, windows, self._mean, size, out=x, ranges=ranges,
+            rounded=self.preset.rounded_crop, reverse=self.weights.channel_order == "rgb",
+        )  # fmt: skip
+        stages = [Stage(f"{title}: crop", cut)]
+        for depth, (name, spec) in enumerate(self._specs):
+            before = self._specs[depth - 1][1] if depth else None
+            if isinstance(spec, network.Relu) or _fused(before, spec):
+                continue  # the convolution before it did that
+            channels = spec.c_out if isinstance(spec, network.Conv) else x.shape[1]
+            flat = self._layers[len(stages) % 2]
+            out = flat[: n * channels * size * size].reshape(n, channels, size, size)
+            if isinstance(spec, network.Conv):
+                layer, run = self._convolution(depth, spec, x, out)
+            else:
+                window = self._window if depth == len(self._specs) - 1 else None
+                run = partial(lrn.forward, x, **spec._asdict(), window=window, out=out)
+                layer = name
+            stages.append(Stage(f"{title}: {layer}", run))
+            x = out
+        features_f, work = self._features_f[:n], self._work[:n]
+        transform = partial(dft.rfft2, x, self._tables, out=features_f, work=work)
+        return [*stages, Stage(f"{title}: DFT", transform)]
+
+    def _convolution(
+        self, depth: int, spec: network.Conv, x: Array, out: Array
+    ) -> tuple[str, Callable[[], Any]]:
+        """Layer `depth`, and what its kernel does beside it: the ReLU, or the LRN and the window."""
+        name = self._specs[depth][0]
+        next_name, follower = self._specs[depth + 1] if depth + 1 < len(self._specs) else ("", None)
+        normalise, title = None, name
+        if isinstance(follower, network.Lrn) and _fused(spec, follower):
+            window = self._window if depth + 2 == len(self._specs) else None
+            normalise = conv.Normalise(follower.k, follower.alpha, window)
+            title = f"{name}+{next_name}"
+        weight, bias = (self._parameters[f"{name}.{kind}"] for kind in ("weight", "bias"))
+        return title, partial(
+            conv.forward, x, weight, bias, padding=spec.dilation, dilation=spec.dilation,
+            relu=isinstance(follower, network.Relu), normalise=normalise,
+            packed=self._packed[name], out=out,
+        )  # fmt: skip
+
+    def _put_frame(self, frame: Any) -> None:
+        """Bring a frame into the fixed buffer that the step reads."""
+        if isinstance(frame, np.ndarray) or frame is None:
+            if frame is not None:
+                frame = to_bgr(frame)
+                self._check_shape(frame)
+                self._uploaded.synchronize()  # the last frame has left the page-locked memory
+                np.copyto(self.frame, frame)
+            self._queue.put(self._frame, self.frame)
+            self._uploaded.record(self._queue.stream)
+            return
+        array = frame_on_device(self._queue.cp, frame)
+        self._check_shape(array)
+        self._frame[...] = array  # three times, a gray one
+
+    def _check_shape(self, frame: Array) -> None:
+        if frame.shape[:2] != self.frame_shape[:2]:
+            raise ValueError(
+                f"DeviceStep: the frame must be {self.frame_shape} uint8, "
+                f"got {frame.shape} {frame.dtype}"
+            )
+
+
+class GrowingDeviceStep:
+    """A `DeviceStep` behind the interface of `tracking.step.FrameStep`.
+
+    It is made for the size of the first frame, and one twice as large when there is no row left.
+    device: a cuda `backend.Device`.
+    """
+
+    def __init__(self, weights: Weights, preset: Preset, device: Device) -> None:
+        self._make_step = partial(DeviceStep, weights, preset, device=device.index)
+        self._cp, self._device = backend.cupy(), device
+        self._preset = preset
+        self.step: Any = None  # the DeviceStep of the newest frame size
+        self._first_sizes: dict[int, float] = {}  # of the targets that there are
+        self._unsure: dict[int, int] = {}  # their frames in a row without a response
+
+    def start(self, frame: Any, box: Any, row: int, who: str) -> None:
+        """As `FrameStep.start`."""
+        frame, shape = self._look_at(frame)
+        _, _, w, h = box = check_box(box, shape, who)
+        step = self.step
+        if self._first_sizes.keys() - {row}:
+            check_frame_shape(shape, step.frame_shape, who)
+        if step is None or step.frame_shape != shape:
+            step = self._make_step(shape, row + 1)
+        elif row >= step.targets:
+            step = self._make_step(shape, max(row + 1, 2 * step.targets))
+            step.take_over(self.step)
+        boxes = np.full((step.targets, 4), np.nan)
+        boxes[row] = box
+        step.start(frame, boxes, who)
+        self.step, self._first_sizes[row] = step, float(np.sqrt(w * h))
+        self._unsure[row] = 0
+
+    def update(
+        self, frame: Any, rows: Sequence[int], response: bool, who: str
+    ) -> list[TrackResult]:
+        """As `FrameStep.update`."""
+        if self.step is None:
+            raise RuntimeError(f"{who}: call init(frame, box) first")
+        frame, shape = self._look_at(frame)
+        check_frame_shape(shape, self.step.frame_shape, who)
+        found = self.step.step(frame).tolist()
+        results = []
+        for row in rows:
+            x, y, w, h, ok, score, psr, _ = found[row]
+            self._unsure[row] = 0 if ok else self._unsure[row] + 1
+            state = state_after(self._unsure[row], self._preset.lost_after)
+            scale = float(np.sqrt(w * h)) / self._first_sizes[row]
+            map_ = np.fft.fftshift(self.step.response(row)) if response else None
+            results.append(TrackResult((x, y, w, h), bool(ok), score, psr, scale, map_, state))
+        return results
+
+    def remove(self, row: int) -> None:
+        """Its row is free."""
+        self.step.forget(row)
+        del self._first_sizes[row]
+
+    def copy_of_targets(self, who: str) -> Any:
+        check_copy(self._device, who)
+
+    def go_on_with(self, targets: Any) -> None:
+        raise NotImplementedError
+
+    def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
+        """What the step takes of a frame, and its BGR image's shape; errors for what is no frame."""
+        if isinstance(frame, np.ndarray):
+            frame = to_bgr(frame)
+            return frame, frame.shape
+        with backend.current(self._device):
+            return frame, (*frame_on_device(self._cp, frame).shape[:2], 3)
+
+
+def reason_against(preset: Preset, band: str | None) -> str:
+    """Why array code is to track on a GPU in place of kernels; "" where they do it."""
+    size = preset.input_size
+    if preset.min_score or preset.min_psr:
+        return NO_THRESHOLDS
+    if not kernels.enabled():
+        return "DCFNET_KERNELS=0"
+    if band is None:
+        return "band=None is the full spectrum, by CuPy's FFT"
+    if size % 2 == 0 and label_band(gaussian_label((size, size), preset.sigma)) is None:
+        return (
+            f"sigma {preset.sigma:g} needs the full spectrum of an even size, "
+            "which the kernels do not have"
+        )
+    return ""
+
+
+def frame_on_device(cp: Any, frame: Any) -> Array:
+    """A frame that lies on the current GPU as uint8 (H, W, 3) or gray (H, W, 1), without a copy.
+
+    It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or
+    (H, W, 1) gray, (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for
+    others.
+    """
+    if not (hasattr(frame, "__cuda_array_interface__") or hasattr(frame, "__dlpack__")):
+        raise TypeError(
+            f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}"
+        )
+    if isinstance(frame, cp.ndarray):
+        array = frame
+    else:
+        # DLPack first: by it the producer orders its stream before ours.
+        array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
+    here, there = cp.cuda.Device().id, kernels.device_of(array)
+    if there != here:
+        raise ValueError(f"the frame is on cuda:{there}, the tracker on cuda:{here}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"a frame on the GPU must be uint8, got {array.dtype}")
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            "frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, "
+            f"got {array.shape}"
+        )
+    return array[:, :, :3]
+
+
+def _fused(before: network.Spec | None, spec: network.Spec) -> bool:
+    """Does the kernel of the convolution `before` this layer do it too?  Some LRNs, beside ReLU."""
+    return (
+        isinstance(before, network.Conv)
+        and isinstance(spec, network.Lrn)
+        and (spec.n, spec.beta) == (5, 0.75)
+        and before.c_out <= conv.LANE_OUTPUTS
+    )

@@ -1,0 +1,1 @@
+"""The definition of a frame of tracking: features, response, move, model."""

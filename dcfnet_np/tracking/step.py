@@ -1,0 +1,268 @@
+"""One frame of tracking: search windows, response, peak, move, redetection, template, model.
+
+A `FrameStep` does it for a batch of targets, by their rows.  `PlainStep` is the definition, and
+what a CPU runs: only its features and its filter may be faster ones.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from ..backend import (
+    Array,
+    Cores,
+    Device,
+    array_module,
+    current,
+    one_blas_thread,
+    to_device,
+    to_numpy,
+)
+from ..filter import OnlineFilter
+from ..ops.fourier import Band, irfft2, rfft2
+from ..presets import Preset
+from ..vision.boxes import check_box
+from ..vision.crop import to_bgr
+from ..vision.windows import gaussian_label
+from .features import NOTHING_TO_TRACK, Extracted, Features, is_flat
+from .response import NOTHING, measure, peak_place, search_places
+from .target import Target, TrackResult, check_frame_shape
+
+# of an event's name and its values, see `tracker.Tracker`
+Observer: TypeAlias = Callable[[str, dict[str, Any]], None]
+
+
+class FrameStep(Protocol):
+    """One frame of tracking for a batch of targets.  `who` stands in errors."""
+
+    def start(self, frame: Any, box: Any, row: int, who: str) -> None:
+        """Learn what is inside `box` (x, y, w, h; pixels, 0-based) as target `row`, new or not.
+
+        Raises ValueError for a bad box, a flat window, and another size of frame than that of the
+        other targets; then nothing has changed.
+        """
+
+    def update(
+        self, frame: Any, rows: Sequence[int], response: bool, who: str
+    ) -> list[TrackResult]:
+        """Find these targets in the next frame and learn from it.  RuntimeError before `start`."""
+
+    def remove(self, row: int) -> None:
+        """Forget this target."""
+
+    def copy_of_targets(self, who: str) -> Any:
+        """What another step goes on from; TypeError where targets stay on a GPU."""
+
+    def go_on_with(self, targets: Any) -> None:
+        """Take the targets that `copy_of_targets` of another step gave."""
+
+
+class PlainStep:
+    """The definition, in array code, on a CPU or a GPU.
+
+    features, band, device: of one another, see `features`.  batch: the most targets that are worked
+    on at the same time.  new_filter: what makes a filter, with the arguments of `OnlineFilter`.
+    observer: hears of each event of a frame, see `tracker.Tracker`.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        features: Features,
+        band: Band | None,
+        device: Device,
+        batch: int = 1,
+        new_filter: Callable[..., OnlineFilter] = OnlineFilter,
+        observer: Observer | None = None,
+    ) -> None:
+        self.preset, self.features, self.band, self._device = preset, features, band, device
+        self._shape = preset.input_size, preset.input_size
+        self._batch, self._new_filter, self._observer = batch, new_filter, observer
+        label = to_device(gaussian_label(self._shape, preset.sigma), device)
+        # so that no number depends on BLAS's threads
+        with current(device), one_blas_thread():
+            self._label_f = rfft2(label, band)
+        self._cores = Cores() if device.kind == "cpu" else None  # that share out the targets
+        self._targets: dict[int, Target] = {}
+        self._frame_shape: tuple[int, ...] = ()
+
+    def start(self, frame: Any, box: Any, row: int, who: str) -> None:
+        frame, preset = to_bgr(frame), self.preset
+        if self._targets.keys() - {row}:
+            check_frame_shape(frame.shape, self._frame_shape, who)
+        target = Target(check_box(box, frame.shape, who), frame.shape, preset)
+        with one_blas_thread():
+            template_f, extremes = self._template(frame, [target])
+            if is_flat(extremes):
+                raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
+            elements = template_f.shape[1] * preset.input_size**2
+            lam = preset.lam * (elements if preset.lam_divisor == "elements" else 1)
+            target.filter = self._new_filter(
+                self._label_f, lam, preset.learning_rate, preset.update_rule
+            )
+            target.filter.update(template_f[0])
+            if not array_module(template_f).isfinite(target.filter.response_f(template_f)).all():
+                raise ValueError(
+                    f"{who}: no finite filter comes from this window; "
+                    "are the weights far too large, or is lam zero?"
+                )
+            self._tell("model", filter=target.filter)
+        self._targets[row], self._frame_shape = target, frame.shape
+
+    def update(
+        self, frame: Any, rows: Sequence[int], response: bool, who: str
+    ) -> list[TrackResult]:
+        if not self._targets:
+            raise RuntimeError(f"{who}: call init(frame, box) first")
+        frame = to_bgr(frame)
+        check_frame_shape(frame.shape, self._frame_shape, who)
+        targets = [self._targets[row] for row in rows]
+        results: list[TrackResult] = []
+        with one_blas_thread():
+            for first in range(0, len(targets), self._batch):
+                results += self._follow(frame, targets[first : first + self._batch], response)
+        return results
+
+    def remove(self, row: int) -> None:
+        del self._targets[row]
+
+    def copy_of_targets(self, who: str) -> Any:
+        check_copy(self._device, who)
+        return copy.deepcopy((self._targets, self._frame_shape))
+
+    def go_on_with(self, targets: Any) -> None:
+        self._targets, self._frame_shape = targets
+
+    def _follow(
+        self, frame: np.ndarray, targets: Sequence[Target], response: bool
+    ) -> list[TrackResult]:
+        """Find every target in the next frame and learn from it; at most `batch` of them."""
+        # Detection: Eq. 3 at every scale around the last position, all windows in one batch.
+        count, scales = len(targets), self.preset.num_scales
+        windows = np.concatenate([t.windows(self.preset.scale_factors) for t in targets])
+        centres = np.repeat([target.centre for target in targets], scales, axis=0)
+        search_f, extremes = self._look("search", frame, centres, windows)
+
+        def find(i: int) -> TrackResult:
+            own = slice(i * scales, (i + 1) * scales)
+            return self._find(targets[i], windows[own], search_f[own], extremes[own], response)
+
+        results = self._each(find, count)
+        for i, target in enumerate(targets):
+            if self.preset.redetection and target.lost:
+                results[i] = self._redetect(frame, target, response) or results[i]
+
+        # Learning: the template at the new place.
+        learners = [target for target, result in zip(targets, results) if result.ok]
+        if learners:
+            template_f, extremes = self._template(frame, learners)
+
+            def learn(i: int) -> None:
+                if not is_flat(extremes[i : i + 1]):
+                    learners[i].filter.update(template_f[i])
+
+            self._each(learn, len(learners))
+        self._tell("model", filter=targets[0].filter)  # who observes has one target
+        return results
+
+    def _find(
+        self,
+        target: Target,
+        windows: np.ndarray,
+        search_f: Array,
+        extremes: np.ndarray,
+        response: bool,
+    ) -> TrackResult:
+        """Move one target to the best peak of its responses.  search_f: (S, D, bins)."""
+        preset = self.preset
+        if is_flat(extremes):
+            maps = np.zeros((len(windows), *self._shape), np.float32)
+        else:
+            maps = self._respond(target, search_f)
+        peaks = maps.reshape(len(maps), -1).max(1) * preset.scale_penalties
+        self._tell("response", response=maps, peaks=peaks)
+        best, quality = 0, NOTHING
+        if not (np.isfinite(peaks).all() and np.isfinite(maps.min())):  # weights far too large
+            maps = np.zeros_like(maps)
+        elif peaks.max() > 0:
+            best = int(peaks.argmax())
+            quality = measure(maps[best])
+            peak = peak_place(maps[best], preset)
+            self._tell("move", peak=peak, window=windows[best])
+            target.move(peak, windows[best])
+        score, psr = quality
+        target.judge(score > 0 and score >= preset.min_score and psr >= preset.min_psr)
+        return target.result(maps[best], quality, response)
+
+    def _redetect(self, frame: np.ndarray, target: Target, response: bool) -> TrackResult | None:
+        """Look for a lost target at some other places; None when it is not there."""
+        preset = self.preset
+        places = search_places(target.centre, target.size, frame.shape)
+        count = min(preset.redetection, len(places))
+        if count == 0:
+            return None
+        begin = (target.unsure - preset.lost_after) * count
+        places = np.take(places, range(begin, begin + count), axis=0, mode="wrap")
+        window = target.windows()[0]
+        found, found_map, found_place = NOTHING, None, target.centre
+        most = preset.num_scales * self._batch  # windows in one call
+        for first in range(0, count, most):
+            some = places[first : first + most]
+            windows = np.tile(window, (len(some), 1))
+            spectra, extremes = self.features(frame, some, windows)
+            maps = self._respond(target, spectra)
+            values = {"centres": some, "windows": windows, "spectra": spectra, "response": maps}
+            self._tell("redetection", **values)
+            for place, map_, own_extremes in zip(some, maps, extremes):
+                answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()
+                quality = measure(map_) if answered else NOTHING
+                if quality.psr > found.psr:
+                    found, found_map, found_place = quality, map_.copy(), place
+        believed = found.psr >= preset.redetection_psr and found.score >= preset.min_score
+        if found_map is None or not believed:
+            return None
+        peak = peak_place(found_map, preset)
+        self._tell("redetection move", centre=found_place, peak=peak, window=window)
+        target.centre = found_place
+        target.move(peak, window)
+        target.judge(True)
+        return target.result(found_map, found, response)
+
+    def _template(self, frame: np.ndarray, targets: Sequence[Target]) -> Extracted:
+        """What is to be learned of each target where it is now."""
+        centres = np.stack([target.centre for target in targets])
+        windows = np.stack([target.template_window for target in targets])
+        return self._look("template", frame, centres, windows)
+
+    def _look(
+        self, event: str, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray
+    ) -> Extracted:
+        """Features of windows, and tell so."""
+        seen = self.features(frame, centres, windows)
+        self._tell(event, centres=centres, windows=windows, spectra=seen.spectra)
+        return seen
+
+    def _respond(self, target: Target, search_f: Array) -> np.ndarray:
+        """Eq. 3: the responses (P, N, N), zero displacement at (0, 0)."""
+        return to_numpy(irfft2(target.filter.response_f(search_f), self._shape, self.band))
+
+    def _each(self, work: Callable[[int], Any], count: int) -> list[Any]:
+        """[work(0), ..., work(count - 1)], spread over the cores where these do the work."""
+        if count == 1 or self._cores is None:
+            return [work(i) for i in range(count)]
+        return self._cores.map(work, range(count))
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self._observer is not None:
+            self._observer(event, values)
+
+
+def check_copy(device: Device, who: str) -> None:
+    """Raise TypeError, in the name of `who`, for a copy of targets on a GPU."""
+    if device.kind != "cpu":
+        raise TypeError(
+            f"{who}: this tracker is on {device}, where its targets stay, so it cannot be copied "
+            "or pickled; make another one, and start it from the boxes of its results"
+        )

@@ -1,0 +1,287 @@
+"""A target that goes: thresholds, states, and where a lost one is looked for."""
+
+import dataclasses
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from kernel_device import on_cpu
+from scenes import make_sequence, write_images
+from trackers import Watched, same_model
+
+from dcfnet_np.backend import Device
+from dcfnet_np.fast.device_step import DeviceStep
+from dcfnet_np.filter import OnlineFilter
+from dcfnet_np.ops.fourier import rfft2
+from dcfnet_np.presets import PRESETS, Preset, get_preset
+from dcfnet_np.tracker import MultiTracker, Tracker
+from dcfnet_np.tracking.features import Extracted
+from dcfnet_np.tracking.response import NOTHING, measure, peak_to_sidelobe, search_places
+from dcfnet_np.tracking.step import PlainStep
+from dcfnet_np.tracking.target import Target
+from dcfnet_np.vision.boxes import iou, read_boxes
+
+CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
+NOWHERE = dataclasses.replace(CAREFUL, redetection=0)
+
+
+@pytest.fixture
+def video(rng):
+    """A target fast enough to uncover every place; frames, boxes, and the background alone."""
+    frames, boxes = make_sequence(
+        rng, count=60, width=240, height=180, size=(30, 26), step=(3.1, 1.7), growth=1.0
+    )
+    return frames, boxes, np.median(frames, axis=0).astype(np.uint8)
+
+
+def test_measures_of_a_response(rng):
+    response = rng.normal(0, 0.1, (31, 31)).astype(np.float32)
+    response[4, 7] = 0.9
+    quality = measure(response)
+    assert quality.score == pytest.approx(0.9) and quality.psr == peak_to_sidelobe(response)
+
+
+def test_every_constant_of_careful():
+    """Typed from docs/results/loss.md; all else is `default`'s, and no other preset is ever unsure."""
+    wanted = {"min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}
+    careful = dataclasses.replace(get_preset("default"), name="careful", lost_after=10, **wanted)
+    assert get_preset("careful") == careful
+    for name, preset in PRESETS.items():
+        assert any(getattr(preset, field) for field in wanted) == (name == "careful")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_states_of_a_target_that_goes_and_comes_back(video, many):
+    """It is unsure, learns nothing, is lost at its last sure place, and found there again."""
+    frames, boxes, empty = video
+    tracker = Watched(preset=NOWHERE)
+    tracker.init(frames[0], boxes[0])
+    group = MultiTracker(preset=NOWHERE, device="cpu")
+    group.add(frames[0], boxes[0])
+
+    def update(frame):
+        result, other = tracker.update(frame), group.update(frame)[0]
+        assert other == result
+        return result
+
+    sure = [update(frame) for frame in frames[1:10]]
+    assert {(result.state, result.ok) for result in sure} == {("tracking", True)}
+    model = tracker.filter
+    gone = [update(empty) for _ in range(6)]
+    assert [result.state for result in gone] == ["unsure"] * 2 + ["lost"] * 4
+    assert not any(result.ok for result in gone)
+    assert {result.box for result in gone[2:]} == {sure[-1].box}
+    assert max(result.psr for result in gone) < min(result.psr for result in sure)
+    assert same_model(tracker.filter, model)
+    back = update(frames[9])
+    assert back.state == "tracking" and iou(back.box, boxes[9]) > 0.6
+    assert not same_model(tracker.filter, model)
+
+
+@pytest.mark.parametrize("options", [{"min_score": 10.0}, {"min_psr": 1e6}])
+def test_either_threshold_makes_it_unsure(video, options):
+    frames, boxes, _ = video
+    preset = dataclasses.replace(get_preset("default"), **options)
+    tracker = Tracker(preset=preset, device="cpu")
+    tracker.init(frames[0], boxes[0])
+    assert tracker.update(frames[1]).state == "unsure"
+
+
+@pytest.mark.parametrize("redetection", [4, 1000])
+def test_it_is_found_elsewhere(video, redetection):
+    """It is back far outside the window: found by growing rings, or by the whole frame at once."""
+    frames, boxes, empty = video
+    tracker = Tracker(preset=dataclasses.replace(CAREFUL, redetection=redetection), device="cpu")
+    tracker.init(frames[0], boxes[0])
+    for frame in frames[1:5]:
+        tracker.update(frame)
+    far = 35
+    assert abs(boxes[far, :2] - boxes[4, :2]).max() > 1.5 * boxes[0, 2:].max()
+    for _ in range(4):
+        result = tracker.update(empty)
+    assert result.state == "lost"
+    found = [tracker.update(frames[far]) for _ in range(1 if redetection == 1000 else 20)]
+    assert found[-1].state == "tracking" and iou(found[-1].box, boxes[far]) > 0.5
+    assert redetection == 1000 or found[0].state == "lost"  # the nearest places come first
+
+
+@pytest.mark.parametrize("lost_after", [1, 2, 5])
+def test_counting_unsure_frames(lost_after):
+    """Where it is after each frame, sure or not; it moves by (10, 1) and grows by 1 each time."""
+    preset = Preset("count", lost_after=lost_after)
+    target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), preset)
+    centre, size, unsure = np.array([18.0, 21.0]), np.array([20.0, 10.0]), 0
+    sure_place = centre, size
+    for sure in [True, False, False, True, False, False, False, False, False, False, True, False]:
+        centre, size = centre + (10, 1), size + 1
+        target.centre, target.size = centre, size
+        target.judge(sure)
+        unsure = 0 if sure else unsure + 1
+        if sure:
+            sure_place = centre, size
+        elif unsure >= lost_after:
+            centre, size = sure_place
+        assert target.unsure == unsure
+        assert tuple(target.centre) == tuple(centre) and tuple(target.size) == tuple(size)
+        wanted = "tracking" if unsure == 0 else "lost" if unsure >= lost_after else "unsure"
+        assert target.result(np.zeros((3, 3)), NOTHING, False).state == wanted
+
+
+class Passing(OnlineFilter):
+    """A filter that answers with what it is asked."""
+
+    def response_f(self, search_f):
+        return search_f[:, 0]
+
+
+class Answers:
+    """Features that make these responses (P, N, N) of the places that a lost target is sought at.
+
+    The first call is for the template, the second one for the search windows, which find nothing.
+    """
+
+    def __init__(self, maps, extremes=None):
+        self.calls, self.maps, self.extremes = [], maps, extremes
+
+    def __call__(self, frame, centres, windows):
+        before = sum(len(call) for call in self.calls[2:])
+        self.calls.append(np.hstack([np.broadcast_to(centres, windows.shape), windows]))
+        first = len(self.calls) <= 2
+        which = (before + np.arange(len(windows))) % len(self.maps)
+        maps = 0 * self.maps[:1].repeat(len(windows), 0) if first else self.maps[which]
+        extremes = np.tile([10.0, 200.0], (len(windows), 3, 1))
+        if self.extremes is not None and not first:
+            extremes = self.extremes[which]
+        return Extracted(rfft2(np.nan_to_num(maps, neginf=0))[:, None] + 0 * maps.min(), extremes)
+
+
+def sought(features, unsure, frame_shape, **options):
+    """A frame for a target that is lost after 3 frames and unsure in `unsure` ones by now."""
+    preset = dataclasses.replace(get_preset("careful"), lost_after=3, **options)
+    step = PlainStep(preset, features, None, Device("cpu"), new_filter=Passing)
+    step.start(np.zeros(frame_shape, np.uint8), (100.0, 70.0, 30.0, 26.0), 0, "test")
+    targets, shape = step.copy_of_targets("test")
+    targets[0].unsure = unsure - 1
+    step.go_on_with((targets, shape))
+    (result,) = step.update(np.zeros(frame_shape, np.uint8), [0], True, "test")
+    return result, targets[0]
+
+
+@pytest.mark.parametrize("unsure", [3, 4, 6, 17])
+def test_which_places_are_looked_at(unsure):
+    """The first `redetection` of the list when it becomes lost, then the next ones, on and on."""
+    features = Answers(np.zeros((1, 125, 125), np.float32))
+    result, _ = sought(features, unsure, (180, 240, 3), redetection=7)
+    assert result.state == "lost"
+    columns, rows = [-3, -2, -1, 0, 1, 2, 3, 4], [-3, -2, -1, 0, 1, 2, 3]
+    rows = [r for r in rows if 0 <= 83 + 26 * r <= 180]
+    columns = [c for c in columns if 0 <= 115 + 30 * c <= 240]
+    places = [(115 + 30 * c, 83 + 26 * r) for r in rows for c in columns if (r, c) != (0, 0)]
+    # stable: rows from the top in a ring
+    places.sort(key=lambda p: max(abs(p[0] - 115) / 30, abs(p[1] - 83) / 26))
+    start = (unsure - 3) * 7
+    wanted = [(*places[(start + i) % len(places)], 90, 78) for i in range(7)]
+    np.testing.assert_allclose(np.concatenate(features.calls[2:]), wanted)
+
+
+def bump(size, row, column, height, noise, rng):
+    map_ = rng.normal(0, noise, (size, size)).astype(np.float32)
+    map_[row, column] = height
+    return map_
+
+
+@pytest.mark.parametrize("case", ["best", "low psr", "low score", "flat", "not finite"])
+def test_the_place_with_the_best_psr_is_believed(rng, case):
+    """Not the one with the highest peak; none too low, that holds nothing, or that is not finite."""
+    size, shape = 125, (180, 240, 3)
+    options = {"low psr": {"redetection_psr": 60.0}, "low score": {"min_score": 0.45}}.get(case, {})
+    maps = np.array([bump(size, 9, 4, 0.9, 0.05, rng) for _ in range(5)])
+    maps[3] = bump(size, 121, 7, 0.4, 0.01, rng)  # PSR 40, the others 18
+    extremes = np.tile([10.0, 200.0], (5, 3, 1))
+    if case == "flat":
+        extremes[3] = 77
+    features = Answers(maps, extremes)
+    if case == "not finite":
+        features.maps = np.insert(np.delete(maps, 3, 0), 3, np.nan, 0)
+    with np.errstate(all="ignore"):
+        result, target = sought(features, 3, shape, redetection=5, **options)
+    place = search_places(np.array([115.0, 83.0]), np.array([30.0, 26.0]), shape)[3]
+    if case in ("low psr", "low score"):
+        assert result.state == "lost" and target.unsure == 3
+        assert tuple(target.centre) == (115, 83)
+    elif case == "best":
+        assert result.ok and result.score == pytest.approx(0.4)
+        assert result.psr == pytest.approx(40, rel=0.1)
+        centre = place + np.array([7 * 90, -4 * 78]) / size  # row 121 of 125 is 4 above
+        np.testing.assert_allclose(np.array(result.box[:2]) + (15, 13), centre)
+        assert result.box[2:] == (30, 26) and target.unsure == 0
+        assert np.unravel_index(result.response.argmax(), (size, size)) == (62 - 4, 62 + 7)
+        np.testing.assert_allclose(features.calls[-1], [(*centre, 90, 78)])  # to learn from
+        assert tuple(target.sure_place[0]) == tuple(target.centre)
+    else:
+        assert result.ok and result.score == pytest.approx(0.9)
+
+
+def test_search_places():
+    """Every place in the frame but its own, the nearest rings first."""
+    places = search_places(np.array([50.0, 30.0]), np.array([20.0, 10.0]), (60, 90, 3))
+    assert len(places) == 5 * 7 - 1
+    assert (places >= 0).all() and (places <= (90, 60)).all()
+    offsets = (places - (50, 30)) / (20, 10)
+    rings = abs(offsets).max(1)
+    assert (offsets == np.rint(offsets)).all() and (np.diff(rings) >= 0).all() and rings[0] == 1
+    assert len(search_places(np.array([5.0, 5.0]), np.array([20.0, 20.0]), (10, 10, 3))) == 0
+
+
+def test_search_places_in_order():
+    """The ring row by row from the top left, then the next one; frames are (height, width)."""
+    places = search_places(np.array([25.0, 12.0]), np.array([20.0, 8.0]), (24, 80, 3))
+    ring = [(5, 4), (25, 4), (45, 4), (5, 12), (45, 12), (5, 20), (25, 20), (45, 20)]
+    assert [tuple(place) for place in places] == [*ring, (65, 4), (65, 12), (65, 20)]
+    # the frame's edges belong to it
+    edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))
+    grid = {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)}
+    assert {tuple(place) for place in edge} == grid - {(20, 8)}
+
+
+def test_a_small_target_is_not_looked_for_without_end(video):
+    """What a lost frame costs is bounded by `redetection`, not by the frame's number of places."""
+    frames, boxes, _ = video
+    tracker = Watched(preset=CAREFUL)
+    tracker.init(frames[0], (*boxes[0, :2], 4.0, 4.0))
+    for _ in range(4):
+        tracker.names.clear()
+        result = tracker.update(np.zeros_like(frames[0]))
+    assert result.state == "lost" and len(tracker.last["redetection"]["windows"]) <= 3
+    assert tracker.names.count("redetection") == -(-CAREFUL.redetection // CAREFUL.num_scales)
+
+
+def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, caplog):
+    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
+    caplog.set_level("INFO")
+    frames, boxes, empty = video
+    small = dataclasses.replace(CAREFUL, input_size=31)
+    with pytest.raises(ValueError, match="min_score and min_psr, as preset 'careful' has"):
+        DeviceStep("light", small, frames[0].shape)
+    trackers = [Tracker(preset=small, device=device) for device in ("cuda", "cpu")]
+    assert "the kernels do not know min_score" in caplog.text
+    for tracker in trackers:
+        tracker.init(frames[0], boxes[0])
+    for frame in (frames[1], *[empty] * 4, frames[2]):
+        got, want = (tracker.update(frame) for tracker in trackers)
+        assert got.state == want.state
+        np.testing.assert_allclose(got.box, want.box, rtol=1e-6)
+
+
+def test_state_in_files_and_drawings(tmp_path, rng, dcfnet):
+    frames, boxes = make_sequence(rng, count=6)
+    frames[3] = 0
+    write_images(tmp_path / "in", frames)
+    words = ["--box", ",".join(f"{value:.2f}" for value in boxes[0]), "--device", "cpu"]
+    for suffix in ("csv", "json"):
+        out = tmp_path / f"boxes.{suffix}"
+        words = [*words[:4], "--save-boxes", out, "--save-video", tmp_path / "out.avi"]
+        code, _, error = dcfnet("track", tmp_path / "in", *words)
+        assert code == 0, error
+        assert out.read_text().count("unsure") == 1 and out.read_text().count("tracking") == 5
+        assert len(read_boxes(out)) == 6
