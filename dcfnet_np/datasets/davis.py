@@ -34,21 +34,18 @@ def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
     frame that has it.
     """
     targets = read_masks(entry.truth, files)
-    return [
-        Sequence(
-            entry.name if len(targets) == 1 else f"{entry.name}.{target}",
-            "davis",
-            tuple(files),
-            boxes,
-            video=entry.name,
-        ).from_its_first_box()
-        for target, boxes in targets.items()
-    ]
+    sequences = []
+    for target, boxes in targets.items():
+        name = entry.name if len(targets) == 1 else f"{entry.name}.{target}"
+        whole = Sequence(name, "davis", tuple(files), boxes, video=entry.name)
+        sequences.append(whole.from_its_first_box())
+    return sequences
 
 
 def voc_palette() -> np.ndarray:
-    """PASCAL VOC's 256 colours, (256, 3) uint8, red first: the bits of a number, in turn, from the
-    top bit of each.
+    """PASCAL VOC's 256 colours, (256, 3) uint8, red first.
+
+    The bits of a number go to the three colours by turns, from the top bit of each.
     """
     numbers, palette = np.arange(256), np.zeros((256, 3), int)
     for bit in range(8):
@@ -68,47 +65,43 @@ def read_mask(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is no mask: it does not decode as an image of 8 bits")
     if mask.ndim == 2:
         return mask
-    # of BGR(A)
-    codes, place = np.unique(
-        mask[..., 2::-1].astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True
-    )
-    numbers = {
-        int(code): number
-        for number, code in enumerate(voc_palette().astype(np.int32) @ (1 << 16, 1 << 8, 1))
-    }
+    codes, place = np.unique(_codes(mask[..., 2::-1]), return_inverse=True)  # of BGR(A)
+    numbers = {code: number for number, code in enumerate(_codes(voc_palette()).tolist())}
     numbers[0xFFFFFF] = 255  # black and white saved in colour
     if not numbers.keys() >= set(codes.tolist()):
         raise ValueError(f"{path} is no mask: it has colours that are not in PASCAL VOC's palette")
     return np.array([numbers[code] for code in codes.tolist()])[place].reshape(mask.shape[:2])
 
 
+def _codes(colours: np.ndarray) -> np.ndarray:
+    """A number for each colour, (..., 3) uint8, red first -> (...)."""
+    return colours.astype(np.int32) @ (1 << 16, 1 << 8, 1)
+
+
 def read_masks(folder: Path, frames: list[Path]) -> dict[int, np.ndarray]:
     """{target: boxes (n, 4) float64, 0-based} from the masks in `folder`, named as the frames.
 
-    NaN where a target has no pixel, or a frame no mask.  Raises ValueError, one line, naming the
-    file.
+    NaN where a target has no pixel, or a frame no mask.  Raises ValueError that names the file.
     """
     boxes: dict[int, np.ndarray] = {}
     size: tuple[int, ...] = ()
     there = {path.stem: path for path in folder.glob("*.png")}
     if not there.keys() & {frame.stem for frame in frames}:
-        raise ValueError(
-            f"{folder} has no masks (.png) with the names of the frames in {frames[0].parent}"
-        )
+        wanted = f"(.png) with the names of the frames in {frames[0].parent}"
+        raise ValueError(f"{folder} has no masks {wanted}")
     for index, frame in enumerate(frames):
-        if frame.stem not in there:
+        path = there.get(frame.stem)
+        if path is None:
             continue
-        mask = read_mask(there[frame.stem])
+        mask = read_mask(path)
         size = size or read_image(frame, index + 1).shape[:2]
         if mask.shape != size:
             sizes = f"{mask.shape[1]}x{mask.shape[0]} pixels, its frame {size[1]}x{size[0]}"
-            raise ValueError(f"{there[frame.stem]} is {sizes}; a mask must have its frame's size")
-        targets = np.unique(mask[mask > 0])
-        if len(boxes.keys() | set(targets.tolist())) > MOST_TARGETS:
-            raise ValueError(
-                f"{there[frame.stem]} is no mask: it has {len(targets)} different values"
-            )
-        for target in targets.tolist():
+            raise ValueError(f"{path} is {sizes}; a mask must have its frame's size")
+        targets = np.unique(mask[mask > 0]).tolist()
+        if len(boxes.keys() | set(targets)) > MOST_TARGETS:
+            raise ValueError(f"{path} is no mask: it has {len(targets)} different values")
+        for target in targets:
             rows, columns = (np.flatnonzero((mask == target).any(axis)) for axis in (1, 0))
             box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
             boxes.setdefault(target, np.full((len(frames), 4), np.nan))[index] = box

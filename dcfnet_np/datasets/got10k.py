@@ -14,7 +14,7 @@ LABELS = {"cover.label": lambda cover: cover > 0, "absence.label": lambda absent
 
 
 def find_entries(folder: Path) -> list[Entry]:
-    """The sequence of a folder; one of the test split may have nothing but its name to be known by."""
+    """The sequence of a folder; one of the test split may be known by its name alone."""
     known = re.fullmatch(r"GOT-10k_(Train|Val|Test)_\d+", folder.resolve().name)
     marks = () if known else ("meta_info.ini", *LABELS)
     return entry_of_folder(folder, "got10k", "groundtruth.txt", marks)

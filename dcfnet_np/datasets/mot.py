@@ -62,7 +62,7 @@ def _read_rows(path: Path) -> np.ndarray:
 
 
 def _indices(frames: np.ndarray, files: list[Path], entry: Entry) -> np.ndarray:
-    """The place in `files` of each frame number: by the number in its name, which may count from 0."""
+    """The place in `files` of each frame number; the names may count from 0."""
     numbers = [frame_number(path) for path in files]
     start = 1 if 0 in numbers else 0
     places = {number + start: index for index, number in enumerate(numbers) if number is not None}

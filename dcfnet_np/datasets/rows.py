@@ -126,7 +126,7 @@ def _mask(values: list[float], where: str) -> _Region:
 
 
 def _polygons(regions: list[_Region], boxes: np.ndarray, origin: int) -> np.ndarray | None:
-    """(n, 2k) 0-based where all regions are polygons; those of fewer points repeat their last one."""
+    """(n, 2k) 0-based where all regions are polygons; shorter ones repeat their last point."""
     if {region.kind for region in regions} - {"absent"} != {"polygon"}:
         return None
     longest = max(len(region.points) for region in regions)
@@ -174,10 +174,16 @@ def make_sequence(
         what = f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}"
         notes = (f"{what}; the first {kept}, {count}, are used",)
     return Sequence(
-        entry.name, entry.format, tuple(files[:count]), boxes[:count],
-        None if polygons is None else polygons[:count], None if visible is None else visible[:count],
-        first=first if count > first else 0, notes=notes, video=entry.folder.name,
-    )  # fmt: skip
+        entry.name,
+        entry.format,
+        tuple(files[:count]),
+        boxes[:count],
+        polygons=None if polygons is None else polygons[:count],
+        visible=None if visible is None else visible[:count],
+        first=first if count > first else 0,
+        notes=notes,
+        video=entry.folder.name,
+    )
 
 
 def _padded(rows: np.ndarray, count: int) -> np.ndarray:
@@ -186,7 +192,7 @@ def _padded(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:
-    """Which rows show their target by the files that are there, (count,) bool; None without labels."""
+    """Which rows show their target by the files that are there, (count,) bool."""
     if not labels:
         return None
     visible = np.ones(count, bool)

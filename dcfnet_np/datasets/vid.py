@@ -1,5 +1,4 @@
-"""ILSVRC-VID: Data/VID/.../NAME/, and in Annotations/VID/.../NAME/ an XML file a frame; counts from
-0.
+"""ILSVRC-VID: Data/VID/.../NAME/, and in Annotations/VID/.../NAME/ an XML file a frame; from 0.
 
 A file has any number of objects, which keep their trackid through a video.  Source: the devkit of
 ILSVRC2015, readme.
@@ -11,12 +10,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..vision.boxes import Box
 from .sequence import Entry, Sequence
 
 
 def find_entries(folder: Path) -> list[Entry]:
-    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too; train is
-    deeper than val.
+    """Every folder with XML files below Annotations/, or its VID/ where it has DET/ too.
+
+    Folders of train lie deeper than those of val.
     """
     top, images = folder / "Annotations", folder / "Data"
     start = top / "VID" if (top / "VID").is_dir() else top
@@ -28,42 +29,34 @@ def find_entries(folder: Path) -> list[Entry]:
 
 
 def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.TRACKID for each target of a video, from the first frame that has it."""
-    return [
-        Sequence(
-            f"{entry.name}.{target}", "vid", tuple(files), boxes, visible=visible, video=entry.name
-        ).from_its_first_box()
-        for target, (boxes, visible) in read_objects(entry.truth, files).items()
-    ]
+    """A sequence NAME.TRACKID for each target of a video, from the first frame that has it.
 
-
-def read_objects(folder: Path, frames: list[Path]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """{trackid: (boxes (n, 4) float64, 0-based, visible (n,) bool)} from the .xml files named as
-    the frames.
-
-    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  NaN
-    where a target is not in a frame; not visible where it is marked as occluded.  Raises
-    ValueError, one line, naming the file.
+    Corners in the files count pixels from 0, both included, so the width is xmax - xmin + 1.  A
+    target is not visible where it is marked as occluded.  Raises ValueError that names the file.
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for index, frame in enumerate(frames):
-        path = folder / f"{frame.stem}.xml"
+    for index, frame in enumerate(files):
+        path = entry.truth / f"{frame.stem}.xml"
         if not path.is_file():
             continue
-        for target, box, occluded in read_frame(path):
-            boxes, visible = found.setdefault(
-                target, (np.full((len(frames), 4), np.nan), np.ones(len(frames), bool))
-            )
+        for target, box, occluded in _read_frame(path):
+            if target not in found:
+                found[target] = np.full((len(files), 4), np.nan), np.ones(len(files), bool)
+            boxes, visible = found[target]
             boxes[index], visible[index] = box, not occluded
     if not found:
-        raise ValueError(
-            f"{folder}: no object in any .xml with the name of a frame in {frames[0].parent}"
-        )
-    return dict(sorted(found.items()))
+        nothing = f"no object in any .xml with the name of a frame in {files[0].parent}"
+        raise ValueError(f"{entry.truth}: {nothing}")
+    sequences = []
+    for target, (boxes, visible) in sorted(found.items()):
+        name = f"{entry.name}.{target}"
+        whole = Sequence(name, "vid", tuple(files), boxes, visible=visible, video=entry.name)
+        sequences.append(whole.from_its_first_box())
+    return sequences
 
 
-def read_frame(path: Path) -> list[tuple[int, tuple[float, float, float, float], bool]]:
-    """(trackid, box, occluded) of every object of one file.  Raises ValueError, one line."""
+def _read_frame(path: Path) -> list[tuple[int, Box, bool]]:
+    """(trackid, box, occluded) of every object of one file."""
     try:
         objects = ElementTree.parse(path).getroot().findall("object")
     except (OSError, ElementTree.ParseError, UnicodeError) as error:

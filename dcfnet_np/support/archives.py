@@ -1,5 +1,4 @@
-"""HDF5 and zip files of unknown makers, opened so that they take no more memory than they have
-bytes.
+"""HDF5 and zip files of unknown makers, which shall take no more memory than they have bytes.
 
 Compression unfolds, entries overlap, links lead into other files.  Our own files need none of this,
 so it is refused by what the headers say, before any content is read.
@@ -17,8 +16,7 @@ MOST_NUMBERS = 16  # of an attribute; a mean has three
 
 
 def open_hdf5(path: Path) -> Any:
-    """An h5py.File to read, of structure with checksums (version 2 or newer), as all files of ours
-    are.
+    """An h5py.File to read, of structure with checksums (version 2 or newer), as all of ours are.
 
     HDF5 may never return from damage in an older one, which is what h5py makes by default.
     Raises FileNotFoundError, ValueError for another file, and what h5py raises on a damaged one.
@@ -27,7 +25,7 @@ def open_hdf5(path: Path) -> Any:
 
     if not path.is_file():  # a pipe would be waited for
         raise FileNotFoundError(f"{path} is not a file")
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         start = stream.read(9)
     if start[:8] != b"\x89HDF\r\n\x1a\n" or start[8:] in (b"\x00", b"\x01"):
         raise ValueError("no HDF5 file with checksums")
@@ -44,7 +42,7 @@ def stored_dataset(group: Any, name: str) -> Any:
 
     found = group
     for part in name.split("/"):
-        if not isinstance(found, h5py.Group) or part not in found.keys():
+        if not isinstance(found, h5py.Group) or part not in found:
             raise KeyError(f"{name} is missing")
         if not isinstance(found.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} is a link to another place")
@@ -59,11 +57,10 @@ def stored_dataset(group: Any, name: str) -> Any:
 
 
 def stored_attributes(group: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the attributes `names` that are one text of fixed length or a few numbers; texts are
-    decoded.
+    """Those of the attributes `names` that are a text of fixed length, decoded, or a few numbers.
 
-    Texts of variable length lie where HDF5 has no checksum, and damage there makes it loop for
-    ever."""
+    Texts of variable length lie where HDF5 has no checksum; damage there makes it loop for ever.
+    """
     found: dict[str, Any] = {}
     for name in names:
         if name not in group.attrs:

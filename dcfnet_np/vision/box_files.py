@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +75,7 @@ def split_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def parse_numbers(words: Iterable[str], where: str) -> list[float]:
-    """Words as numbers.  Raises ValueError that begins with `where`, also for one beyond LARGEST."""
+    """Words as numbers; ValueError that begins with `where`, also for one beyond LARGEST."""
     values = []
     for word in words:
         try:
@@ -152,7 +151,7 @@ def read_numbered_boxes(path: str | os.PathLike[str]) -> tuple[list[Any] | None,
 
 
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
-    """The rows below the head, whose sign parts the columns; ValueError for one of another length."""
+    """The rows below the head, whose sign parts the columns; all must have its length."""
     head, _, _ = text.partition("\n")
     separator = next((sign for sign in ";\t" if sign in head), ",")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
@@ -218,23 +217,17 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
         self.count += 1
 
     def _write(self, text: str) -> None:
-        end = self._file.tell()
-        data = text.encode()
+        end, data = self._file.tell(), text.encode()
         with write_errors(self.path):
             try:
                 while data:  # a disk that fills up takes a part first
                     data = data[self._file.write(data) :]
             except OSError:
+                self._file.truncate(end)  # no half rows
                 self._file.seek(end)
-                self._file.truncate()  # no half rows
                 raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         # a run that failed before its first box leaves an older file alone
         keep = self.count > 0 or error is None
         with self._held:

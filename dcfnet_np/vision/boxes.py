@@ -17,7 +17,7 @@ OTB_ORIGIN = np.array([1.0, 1.0, 0.0, 0.0])
 
 
 def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "check_box") -> Box:
-    """Return `box` as four Python floats, or raise ValueError with one line that begins with `where`.
+    """Return `box` as four Python floats, or raise ValueError that begins with `where`.
 
     box: (x, y, w, h), pixels, 0-based.  frame_shape: (height, width, ...).  A box may reach out of
     the frame, and may be as small as 1x1; it may not hold NaN or infinity, be thinner than a pixel,
@@ -56,7 +56,7 @@ def to_otb(boxes: Any) -> np.ndarray:
 
 
 def polygon_to_box(polygon: Any) -> np.ndarray:
-    """The smallest upright box around polygons: x1, y1, ..., xk, yk (..., 2k) -> x, y, w, h (..., 4).
+    """The smallest upright box around polygons x1, y1, ..., xk, yk: (..., 2k) -> (..., 4).
 
     The corner keeps the polygon's origin (0- or 1-based).  NaN stays NaN.
     """
@@ -70,7 +70,7 @@ def polygon_to_box(polygon: Any) -> np.ndarray:
 
 
 def iou(a: Any, b: Any) -> np.ndarray:
-    """Overlap of boxes, area of the intersection over that of the union: (..., 4), (..., 4) -> (...).
+    """Overlap, area of the intersection over that of the union: (..., 4), (..., 4) -> (...).
 
     From 0 to 1.  Areas are continuous (w * h, no +1 a side).  Two boxes of no area overlap by 0.
     NaN gives NaN.

@@ -1,6 +1,4 @@
-"""From a frame of any kind to the network's input: colour conversion and the crop of a scale
-pyramid.
-"""
+"""From a frame of any kind to the network's input: colours, and the crop of a scale pyramid."""
 
 from typing import Any, NamedTuple
 
@@ -13,17 +11,16 @@ def to_bgr(frame: Any) -> np.ndarray:
     Takes uint8, uint16 (full range 0..65535: scale the values of a 10- or 12-bit camera up) or
     float (0..1) frames of shape (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA (alpha is
     dropped).  A uint8 BGR frame comes back as it is; others are rounded to the nearest of 256
-    levels.
-    Raises TypeError for another type or dtype, ValueError for another shape, an empty frame or NaN.
+    levels.  Raises TypeError for another type or dtype, ValueError for another shape, an empty
+    frame or NaN.
     """
     if not isinstance(frame, np.ndarray):
         raise TypeError(f"frame must be a NumPy array, got {type(frame).__name__}")
     if frame.ndim == 2:
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or frame.size == 0:
-        raise ValueError(
-            f"frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, got {frame.shape}"
-        )
+        wanted = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty"
+        raise ValueError(f"frame must be {wanted}, got {frame.shape}")
     dtype = frame.dtype.newbyteorder("=")
     if dtype == np.uint16:
         frame = ((frame + np.uint32(128)) // 257).astype(np.uint8)
@@ -31,10 +28,9 @@ def to_bgr(frame: Any) -> np.ndarray:
         if not np.isfinite(frame).all():
             raise ValueError("a float frame must be finite, got NaN or infinity")
         if frame.min() < 0 or frame.max() > 1:
-            raise ValueError(
-                f"a float frame must hold values from 0 to 1, got {frame.min():g} to {frame.max():g}; "
-                "divide by 255, or convert it to uint8"
-            )
+            got = f"{frame.min():g} to {frame.max():g}"
+            advice = "divide by 255, or convert it to uint8"
+            raise ValueError(f"a float frame must hold values from 0 to 1, got {got}; {advice}")
         frame = np.rint(frame * 255).astype(np.uint8)
     elif dtype != np.uint8:
         raise TypeError(f"frame must be uint8, uint16, float32 or float64, got {frame.dtype}")
@@ -44,9 +40,7 @@ def to_bgr(frame: Any) -> np.ndarray:
 
 
 class Taps(NamedTuple):
-    """Bilinear interpolation along one axis, S windows: the two pixels that each of n output pixels
-    is mixed from.
-    """
+    """Bilinear interpolation of S windows along one axis: n output pixels, each mixed from two."""
 
     indices: np.ndarray  # (S, 2, n) int32: the pixel before and the pixel behind its position
     weights: np.ndarray  # (S, 2, n) float32; 0 for a pixel outside the frame
@@ -54,10 +48,10 @@ class Taps(NamedTuple):
 
 
 def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
-    """Output pixel j of `size` samples centre - length / 2 + j * length / (size - 1), of pixels 0
-    .. limit - 1.
+    """Output pixel j of `size` samples centre - length / 2 + j * length / (size - 1).
 
-    centres: a number, or (S,); lengths: (S,); of the windows along this axis.
+    Of pixels 0 .. limit - 1.  centres: a number, or (S,), lengths: (S,), of the windows along this
+    axis.
     """
     lengths = np.asarray(lengths, np.float64)[:, None]
     position = np.reshape(centres, (-1, 1)) - lengths / 2 + np.arange(size) * (lengths / (size - 1))
@@ -75,13 +69,12 @@ def make_taps(centres: Any, lengths: np.ndarray, size: int, limit: int) -> Taps:
 
 
 class Cropper:
-    """Cuts windows of several sizes out of a frame and scales each to size x size pixels; rows
-    `rows` of these.
+    """Cuts windows of several sizes out of a frame and scales each to size x size pixels.
 
     Pixel (i, j) of a patch samples the frame at x = cx - w/2 + j w / (size - 1), likewise y,
-    bilinearly, with zeros outside the frame; `rounded` rounds to whole grey levels, as an 8-bit
-    image resampler does.  Interpolation is
-    separable: rows first, of just the columns that are needed, then columns.
+    bilinearly, with zeros outside the frame; only rows `rows` of a patch are made.  `rounded`
+    rounds to whole grey levels, as an 8-bit image resampler does.  Interpolation is separable: rows
+    first, of just the columns that are needed, then columns.
     Source: the crop of the released PyTorch code (rounded) and of the MATLAB codes (not rounded).
 
     Memory is made for the first frame and used again.  One object works for one thread.
@@ -111,10 +104,9 @@ class Cropper:
         top, bottom = int(rows[0, 0]), int(rows[1, -1]) + 1
         count = n * (right - left) * 3
 
-        region = self._copy[: (bottom - top) * (right - left) * 3].reshape(
-            bottom - top, right - left, 3
-        )
-        region[...] = frame[top:bottom, left:right]
+        seen = frame[top:bottom, left:right]
+        region = self._copy[: seen.size].reshape(seen.shape)
+        region[...] = seen
         taken = self._bytes[: 2 * count].reshape(2 * n, -1, 3)
         np.take(region, (rows - top).reshape(-1), axis=0, out=taken, mode="clip")
         lines = self._lines[: 2 * count].reshape(2 * n, -1)
@@ -125,29 +117,26 @@ class Cropper:
 
         planes = self._planes[:count].reshape(n, 3, -1)
         planes[...] = mixed.reshape(n, -1, 3).transpose(0, 2, 1)
-        before_and_behind = np.take(
-            planes, (columns - left).reshape(-1), axis=2, out=self._taken, mode="clip"
-        )
-        before_and_behind *= across.weights[number].reshape(-1)
-        size = self._pixels.shape[2]
-        pixels = np.add(
-            before_and_behind[..., :size], before_and_behind[..., size:], out=self._pixels
-        )
+        places, size = (columns - left).reshape(-1), self._pixels.shape[2]
+        pair = np.take(planes, places, axis=2, out=self._taken, mode="clip")
+        pair *= across.weights[number].reshape(-1)
+        pixels = np.add(pair[..., :size], pair[..., size:], out=self._pixels)
         return np.rint(pixels, out=pixels) if self.rounded else pixels
 
 
 def window_taps(
     frame_shape: tuple[int, ...], centres: Any, windows: np.ndarray, size: int
 ) -> tuple[Taps, Taps]:
-    """Taps down and across for windows (S, 2), widths and heights, around centres (x, y): (S, 2),
-    or one for all.
+    """Taps down and across for windows (S, 2), widths and heights, around centres (x, y).
+
+    centres: (S, 2), or one for all.
     """
     centres, windows = np.asarray(centres), np.asarray(windows)
-    height, width = frame_shape[:2]
-    return (
-        make_taps(centres[..., 1], windows[:, 1], size, height),
-        make_taps(centres[..., 0], windows[:, 0], size, width),
+    down, across = (
+        make_taps(centres[..., axis], windows[:, axis], size, frame_shape[1 - axis])
+        for axis in (1, 0)
     )
+    return down, across
 
 
 def crop_patches(

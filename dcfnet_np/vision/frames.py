@@ -23,7 +23,7 @@ class Frame(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Which frames of a recording are wanted: numbers count from 0, a float is a time in seconds."""
+    """Which frames of a recording are wanted: numbers from 0; a float is a time in seconds."""
 
     start: int | float = 0
     end: int | float | None = None

@@ -25,7 +25,8 @@ MASK_WORDS = {
 # A sign stands behind no digit: 2024-01-02.  A decimal number has one point: 10.30.05 is none.
 NUMBER = re.compile(
     r"(?P<sign>(?<![0-9])[+-])?"
-    r"(?:(?<![0-9.,])(?P<whole>[0-9]+)[.,](?P<fraction>[0-9]+)(?![0-9]|[.,][0-9])|(?P<digits>[0-9]+))"
+    r"(?:(?<![0-9.,])(?P<whole>[0-9]+)[.,](?P<fraction>[0-9]+)(?![0-9]|[.,][0-9])"
+    r"|(?P<digits>[0-9]+))"
 )
 
 

@@ -13,7 +13,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 class SourceError(ValueError):
-    """A source cannot be opened, or a frame of it cannot be had; one line: what, where, what to do."""
+    """A source or a frame of it cannot be had; one line: what, where, what to do."""
 
 
 def read_image(file: Path, number: int, page: int | None = None) -> np.ndarray:
@@ -112,7 +112,7 @@ def stack_pages(path: Path) -> list[int]:
 
 
 def tiff_pages(file: BinaryIO) -> list[int]:
-    """Numbers of a TIFF's pages, without reduced copies of others (thumbnails); [] for another file.
+    """Numbers of a TIFF's pages, without thumbnails of others; [] for another file.
 
     Source: TIFF 6.0, sections 2 and 8 (NewSubfileType); BigTIFF has wider numbers.
     """

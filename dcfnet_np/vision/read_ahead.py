@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class _OfOneProcess:
-    """Remembers in which process it was made."""
+    """Knows whether it is still in the process that made it."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -27,9 +26,8 @@ class _OfOneProcess:
 
     def _check_process(self) -> None:
         if self._is_forked():
-            where = "its thread is in the process that made it"
-            name = type(self).__name__
-            raise RuntimeError(f"{name}: {where}; after a fork make another one")
+            what = f"{type(self).__name__}: its thread is in the process that made it"
+            raise RuntimeError(f"{what}; after a fork make another one")
 
 
 class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
@@ -97,7 +95,7 @@ class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[
 
 
 class WriteBehind(_OfOneProcess, AbstractContextManager["WriteBehind"]):
-    """Calls `write` in a thread, in order, at most `size` calls behind; the `with` block's end waits.
+    """Calls `write` in a thread, in order, at most `size` calls behind; leaving the block waits.
 
     An exception of `write` is raised by a later call, or at the end unless another one is on its
     way.  After a fork a call in the child is a RuntimeError.
@@ -117,12 +115,7 @@ class WriteBehind(_OfOneProcess, AbstractContextManager["WriteBehind"]):
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, *arguments))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._is_forked():
             return
         try:

@@ -150,7 +150,7 @@ class VideoSource(Source):
         return at if last < at < math.inf else last + 1 / self.fps
 
     def _check_end(self, count: int, reached: int) -> None:
-        """Whether the recording ends here, after `count` frames; the last is due as number `reached`.
+        """Refuse an end after `count` frames, the last due as number `reached`, that is no end.
 
         A camera never ends.  A file may have fewer bytes than its container says, and an .avi
         counts its pictures.  Other headers tell for how long anything lasts, often the sound: that

@@ -1,4 +1,4 @@
-"""The two fixed windows of a correlation filter: the Gaussian label and the Hann (cosine) window."""
+"""The two windows of a correlation filter: the Gaussian label and the Hann (cosine) window."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def gaussian_label(shape: tuple[int, int], sigma: float, dtype: Any = np.float32
 
 
 def wrapped_index(n: int) -> np.ndarray:
-    """Signed distance from index 0 on a circle of n: 0, 1, ..., n//2, then negative ones up to -1."""
+    """Signed distance from index 0 on a circle of n: 0, 1, ..., n//2, then up to -1."""
     index = np.arange(n, dtype=np.float64)
     return np.where(index > n // 2, index - n, index)
 

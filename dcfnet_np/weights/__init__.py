@@ -6,7 +6,6 @@ others.
 """
 
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,9 @@ def _packaged() -> Any:
 
 
 def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
-    """Packaged weights by name ("light"), or those of a file, which its first bytes tell the kind of.
+    """Packaged weights by name ("light"), or those of a file.
 
-    A file is ours (HDF5), MatConvNet's or PyTorch's; its name does not matter.  Raises WeightsError
+    Its first bytes tell whether it is ours (HDF5), MatConvNet's or PyTorch's.  Raises WeightsError
     (a ValueError) for a file that is missing, of another kind, truncated, of a newer format or an
     unknown architecture, with wrong shapes, dtypes or values, or changed since it was saved.
     """
@@ -99,24 +98,6 @@ def _kind_of_file(path: Path) -> str:
     what = FOREIGN if start else INCOMPLETE
     if start[512:].startswith(HDF5):
         what = "a MATLAB file of version 7.3; save it in MATLAB with save(FILE, 'net', '-v7')"
-    elif _is_mat_4(start):
-        what = "a MATLAB file of version 4, which holds no network; save it with save -v7"
     elif start[257:262] == b"ustar" or start.startswith(PACKED):
         what = "an archive; take the file of weights out and name that"
     raise WeightsError(f"{path}: {what}")
-
-
-def _is_mat_4(start: bytes) -> bool:
-    """Whether a file begins as MATLAB 4's: kind, rows, columns, imaginary, length of name, name.
-
-    The kind is a number of four digits.
-    """
-    if len(start) < 20:
-        return False
-    for order in "<>":
-        kind, _, _, imaginary, name = struct.unpack_from(f"{order}5I", start)
-        digits = kind // 1000, kind // 100 % 10, kind // 10 % 10, kind % 10
-        known = all(digit <= most for digit, most in zip(digits, (4, 0, 5, 2)))
-        if known and imaginary < 2 and 1 < name < 64:
-            return start[20 : 19 + name].isascii() and start[19 + name : 20 + name] == b"\0"
-    return False

@@ -5,7 +5,7 @@ float32, and these attributes at its root:
 
     format, format_version   "dcfnet_np weights", 1
     architecture             a name of network.ARCHITECTURES
-    channel_order, mean      the network sees an image in "bgr" or "rgb" order, 0..255, minus the mean
+    channel_order, mean      the network sees an image, "bgr" or "rgb", 0..255, minus the mean
     lrn_n, _k, _alpha, _beta constants of the final LRN; they must be the architecture's
     training                 how the weights came about, as JSON
     data_digest              of the training data, where training["data_digest"] gives one, else ""

@@ -1,13 +1,8 @@
 """Weights of MatConvNet, and the .mat files of MATLAB 5 to 7.2 that they are kept in.
 
-<<<<<<< HEAD:dcfnet_np/weights/mat.py
 The reader of .mat files knows numbers, texts, cells and structures.  SciPy's ends the process on
 many a damaged file (docs/reference/robustness.md), so this one is made of slices that are checked.
 Source: MathWorks, "MAT-File Format", R2023b.
-=======
-SciPy's reader ends the process on many a damaged file (docs/reference/robustness.md), so this one is made of
-slices that are checked.  Source: MathWorks, "MAT-File Format", R2023b.
->>>>>>> main:dcfnet_np/matlab.py
 """
 
 import math

@@ -8,7 +8,8 @@ from dcfnet_np.datasets.davis import read_mask, read_masks
 
 # Of targets 1 to 9, 20 and 255: red, green, blue.
 VOC = {
-    1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 5: (128, 0, 128), 6: (0, 128, 128),
+    1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 5: (128, 0, 128),
+    6: (0, 128, 128),
     7: (128, 128, 128), 8: (64, 0, 0), 9: (192, 0, 0), 20: (0, 64, 128), 255: (224, 224, 192),
 }  # fmt: skip
 
@@ -64,7 +65,7 @@ def test_an_image_of_many_values_is_no_mask(tmp_path, count):
     if count <= 64:
         assert len(read_masks(tmp_path, [tmp_path / "0.jpg"])) == count
     else:
-        with pytest.raises(ValueError, match="0.png is no mask: it has 65 different values"):
+        with pytest.raises(ValueError, match=r"0.png is no mask: it has 65 different values"):
             read_masks(tmp_path, [tmp_path / "0.jpg"])
 
 
@@ -74,6 +75,6 @@ def test_masks_of_another_size_than_their_frames(tmp_path):
     write(tmp_path / "0.png", mask), write(tmp_path / "0.jpg", np.zeros((10, 15)))
     with pytest.raises(
         ValueError,
-        match="0.png is 30x20 pixels, its frame 15x10; a mask must have its frame's size$",
+        match=r"0.png is 30x20 pixels, its frame 15x10; a mask must have its frame's size$",
     ):
         read_masks(tmp_path, [tmp_path / "0.jpg"])

@@ -1,9 +1,9 @@
-"""Tiny data sets in every layout, whose pixels tell where they are: blue is x, green is y, red
-tells the frame.
+"""Tiny data sets in every layout, whose pixels tell where they are: blue x, green y, red the frame.
 
 Bilinear interpolation keeps a slope, so a pixel of a crop says which point of which frame it was
 taken from.  Frames are PNG whatever their name says, which OpenCV does not mind: a JPEG would not
-keep the numbers."""
+keep the numbers.
+"""
 
 from pathlib import Path
 
@@ -15,11 +15,8 @@ WIDTH, HEIGHT = 240, 200
 
 def coded_frame(index):
     frame = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    frame[..., 0], frame[..., 1], frame[..., 2] = (
-        np.arange(WIDTH),
-        np.arange(HEIGHT)[:, None],
-        4 * index,
-    )
+    frame[..., 0], frame[..., 1] = np.arange(WIDTH), np.arange(HEIGHT)[:, None]
+    frame[..., 2] = 4 * index
     return frame
 
 
@@ -37,9 +34,8 @@ def write_frames(folder, count, name, first=1):
 
 def write_rows(path, rows, form="{:g}", between=","):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "".join(between.join(form.format(value) for value in row) + "\n" for row in rows)
-    )
+    lines = [between.join(form.format(value) for value in row) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
 
 
 ONE_BASED = np.array([1, 1, 0, 0])
@@ -72,9 +68,9 @@ def lasot(root, name, boxes):
         write_rows(folder / file, np.zeros((1, len(boxes)), int))
 
 
-def uav123(root, name, boxes):
+def uav123(root, name, boxes, version="UAV123"):
     write_frames(root / "data_seq/UAV123" / name, len(boxes), "{:06d}.jpg")
-    write_rows(root / "anno/UAV123" / f"{name}.txt", boxes + ONE_BASED)
+    write_rows(root / "anno" / version / f"{name}.txt", boxes + ONE_BASED)
 
 
 def uav123_10fps(root, name, boxes):
@@ -85,8 +81,7 @@ def uav123_10fps(root, name, boxes):
 
 
 def uav20l(root, name, boxes):
-    write_frames(root / "data_seq/UAV123" / name, len(boxes), "{:06d}.jpg")
-    write_rows(root / "anno/UAV20L" / f"{name}.txt", boxes + ONE_BASED)
+    uav123(root, name, boxes, "UAV20L")
 
 
 def trackingnet(root, name, boxes):
@@ -150,31 +145,17 @@ def write_xml(path, objects):
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "<annotation><folder>x</folder><size><width>240</width><height>200</height></size>"
     for track, (x, y, w, h), occluded in objects:
-        text += (
-            f"<object><trackid>{track}</trackid><name>n02834778</name><bndbox><xmax>{x + w - 1:g}</xmax>"
-            f"<xmin>{x:g}</xmin><ymax>{y + h - 1:g}</ymax><ymin>{y:g}</ymin></bndbox>"
-            f"<occluded>{occluded}</occluded></object>"
-        )
+        sides = {"xmax": x + w - 1, "xmin": x, "ymax": y + h - 1, "ymin": y}
+        box = "".join(f"<{side}>{at:g}</{side}>" for side, at in sides.items())
+        text += f"<object><trackid>{track}</trackid><name>n02834778</name><bndbox>{box}</bndbox>"
+        text += f"<occluded>{occluded}</occluded></object>"
     path.write_text(text + "</annotation>")
 
 
 LAYOUTS = {
     writer.__name__: writer
     for writer in (
-        otb,
-        vot,
-        vot_masks,
-        got10k,
-        lasot,
-        uav123,
-        uav123_10fps,
-        uav20l,
-        trackingnet,
-        mot,
-        nfs,
-        nuspro,
-        tc128,
-        davis,
-        vid,
+        otb, vot, vot_masks, got10k, lasot, uav123, uav123_10fps, uav20l, trackingnet, mot, nfs,
+        nuspro, tc128, davis, vid,
     )
-}
+}  # fmt: skip

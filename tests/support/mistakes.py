@@ -391,7 +391,7 @@ MISTAKES = [
         ("MOT's rows that do not count", "rows[:, 6] != 0", "rows[:, 6] != 9"),
         ("MOT from 0", "from_otb(rows[of_target, 2:6])", "rows[of_target, 2:6]"),
     ]),
-    *in_file("dcfnet_np/vision/crop.py", "test_vision.py", [
+    *in_file("dcfnet_np/vision/crop.py", "test_crop.py", [
         ("16 bits are cut, not rounded",
          "(frame + np.uint32(128)) // 257", "frame // np.uint32(257)"),
         ("16 bits by 256", "(frame + np.uint32(128)) // 257", "(frame + np.uint32(128)) // 256"),

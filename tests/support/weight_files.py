@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ import pytest
 import scipy.io
 
 from dcfnet_np import network
-from dcfnet_np.weights import Weights
+from dcfnet_np.weights import Weights, WeightsError, load_weights
 
 TRAINING = {"epochs": 20, "seed": 3, "data": ["a", "b"], "data_digest": "f00d", "lr": 1e-5}
 
@@ -27,6 +28,32 @@ def make(architecture="light", seed=0, **changes):
     return Weights(architecture, **(fields | changes))
 
 
+def assert_same(a, b):
+    assert list(a) == list(b)
+    for name in a:
+        assert a[name].dtype == b[name].dtype == np.float32
+        assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def refused(path, message, content=None, read=load_weights):
+    """Reading ends in one WeightsError of reasonable length that says `message` and names the file.
+
+    Nothing of the inside: names of our functions, what HDF5 or pickle say.
+    """
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message) as error:
+        read(path)
+    text = str(error.value)
+    assert "\n" not in text and len(text) < 500 and str(path) in text
+    inside = r"\b(load|save|import_\w+|check_\w+): |storage '|synchronously|pickle data|unpack"
+    assert not re.search(inside, text)
+    return text
+
+
+# --- PyTorch
+
+
 def p_string(text):
     return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
 
@@ -40,15 +67,10 @@ def p_tuple(*items):
 
 
 def p_tensor(key, shape, strides, length, offset=0, storage=b"ctorch\nFloatStorage\n"):
-    pid = (
-        p_tuple(p_string("storage"), storage, p_string(key), p_string("cpu"), p_int(length)) + b"Q"
-    )
+    words = p_string("storage"), storage, p_string(key), p_string("cpu"), p_int(length)
     sizes, steps = p_tuple(*map(p_int, shape)), p_tuple(*map(p_int, strides))
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n"
-        + p_tuple(pid, p_int(offset), sizes, steps, b"\x89N")
-        + b"R"
-    )
+    fields = p_tuple(p_tuple(*words) + b"Q", p_int(offset), sizes, steps, b"\x89N")
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + fields + b"R"
 
 
 def p_state(entries):
@@ -90,24 +112,7 @@ def zipped(state, storages, compression=zipfile.ZIP_STORED):
 CONTAINERS = pytest.mark.parametrize("container", [legacy, zipped])
 
 
-def write_net(
-    path, parameters, dilations=(1, 1), lrn=(5, 1, 2e-5, 0.75), mean=(123.0, 117.0, 104.0)
-):
-    """A MatConvNet file with two convolutions, as the authors' scripts save it."""
-    layers = []
-    for i, dilation in enumerate(dilations, start=1):
-        cell = np.empty((1, 2), object)
-        cell[0, 0] = parameters[f"conv{i}.weight"].transpose(2, 3, 1, 0)
-        cell[0, 1] = parameters[f"conv{i}.bias"][:, None]
-        dilate = np.uint8([[dilation, dilation]])
-        layers.append({"name": f"conv{i}", "type": "conv", "weights": cell, "dilate": dilate})
-        layers.append({"name": f"relu{i}", "type": "relu"})
-    layers[-1] = {"name": "norm1", "type": "lrn", "param": np.array([lrn], float)}
-    cells = np.empty((1, len(layers)), object)
-    cells[0] = layers
-    normalization = {"averageImage": np.float32(mean).reshape(1, 1, 3)}
-    meta = {"normalization": normalization, "interp_factor": 0.011, "arch": "DCFNet"}
-    scipy.io.savemat(path, {"net": {"layers": cells, "meta": meta}})
+# --- MatConvNet
 
 
 def cells(*items):
@@ -116,30 +121,43 @@ def cells(*items):
     return made
 
 
+def write_net(
+    path, parameters, dilations=(1, 1), lrn=(5, 1, 2e-5, 0.75), mean=(123.0, 117.0, 104.0)
+):
+    """A MatConvNet file with two convolutions, as the authors' scripts save it."""
+    layers = []
+    for i, dilation in enumerate(dilations, start=1):
+        w, b = parameters[f"conv{i}.weight"], parameters[f"conv{i}.bias"]
+        weights = cells(w.transpose(2, 3, 1, 0), b[:, None])
+        dilate = np.uint8([[dilation, dilation]])
+        layers.append({"name": f"conv{i}", "type": "conv", "weights": weights, "dilate": dilate})
+        layers.append({"name": f"relu{i}", "type": "relu"})
+    layers[-1] = {"name": "norm1", "type": "lrn", "param": np.array([lrn], float)}
+    normalization = {"averageImage": np.float32(mean).reshape(1, 1, 3)}
+    meta = {"normalization": normalization, "interp_factor": 0.011, "arch": "DCFNet"}
+    scipy.io.savemat(path, {"net": {"layers": cells(*layers), "meta": meta}})
+
+
 def old_net(parameters, **more):
     """A network as MatConvNet had it before 1.0-beta12."""
     w = [parameters[f"conv{i}.weight"].transpose(2, 3, 1, 0) for i in (1, 2)]
     b = [parameters[f"conv{i}.bias"][None] for i in (1, 2)]
     layers = [{"type": "conv", "filters": w[0], "biases": b[0], "stride": 1}, {"type": "relu"}]
-    layers += [
-        {"type": "conv", "filters": w[1], "biases": b[1]},
-        {"type": "normalize", "param": [5, 1, 2e-5, 0.75]},
-    ]
+    layers += [{"type": "conv", "filters": w[1], "biases": b[1]}]
+    layers += [{"type": "normalize", "param": [5, 1, 2e-5, 0.75]}]
     return {"layers": cells(*layers), **more}
+
+
+def element(kind, data):
+    """A data element of a .mat file."""
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
 
 
 def matrix(kind, shape, *parts, flags=0):
     """An array of a .mat file from its parts, each (type, bytes)."""
-    head = [
-        (6, struct.pack("<II", kind | flags, 0)),
-        (5, struct.pack(f"<{len(shape)}i", *shape)),
-        (1, b"net"),
-    ]
-    body = b"".join(
-        struct.pack("<II", t, len(data)) + data + bytes(-len(data) % 8)
-        for t, data in [*head, *parts]
-    )
-    return struct.pack("<II", 14, len(body)) + body
+    head = [(6, struct.pack("<II", kind | flags, 0))]
+    head += [(5, struct.pack(f"<{len(shape)}i", *shape)), (1, b"net")]
+    return element(14, b"".join(element(*part) for part in [*head, *parts]))
 
 
 def compressed(data):

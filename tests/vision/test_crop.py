@@ -33,21 +33,15 @@ def test_crop_is_its_definition(frame, centre, window):
 
 @pytest.mark.parametrize("centre, window", CROPS)
 def test_rounded_crop_is_opencv_s(frame, centre, window):
-    """cv2.warpAffine by the matrix of the released PyTorch code: the same grey levels but for ties
-    of rounding.
-    """
+    """cv2.warpAffine by the matrix of the released PyTorch code, but for ties of rounding."""
     size = 25
     x0, y0 = centre[0] - window[0] / 2, centre[1] - window[1] / 2
     a, b = (size - 1) / window[0], (size - 1) / window[1]
     matrix = np.array([[a, 0, -a * x0], [0, b, -b * y0]])
-    expected = cv2.warpAffine(
-        frame, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
-    )
-    patch = crop_patches(frame, centre, np.array([window]), size, rounded=True)[0].transpose(
-        1, 2, 0
-    )
+    expected = cv2.warpAffine(frame, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT)
+    (patch,) = crop_patches(frame, centre, np.array([window]), size, rounded=True)
     assert (patch == np.rint(patch)).all()
-    difference = abs(patch - expected)
+    difference = abs(patch.transpose(1, 2, 0) - expected)
     assert difference.max() <= 1 and (difference > 0).mean() < 0.03
 
 
@@ -76,9 +70,8 @@ def test_scales_are_cropped_one_by_one(frame):
     windows = np.array([[10.0, 8.0], [20.0, 16.0]])
     both = crop_patches(frame, (20, 15), windows, 9, rounded=False)
     for window, patch in zip(windows, both, strict=True):
-        np.testing.assert_array_equal(
-            patch, crop_patches(frame, (20, 15), window[None], 9, rounded=False)[0]
-        )
+        (alone,) = crop_patches(frame, (20, 15), window[None], 9, rounded=False)
+        np.testing.assert_array_equal(patch, alone)
 
 
 def test_frames_of_every_kind(rng):
@@ -92,20 +85,9 @@ def test_frames_of_every_kind(rng):
 
 # Values of 0 .. 65535, and the level of 256 that is nearest to 255 v / 65535.
 LEVELS = {
-    0: 0,
-    1: 0,
-    128: 0,
-    129: 1,
-    255: 1,
-    256: 1,
-    257: 1,
-    385: 1,
-    386: 2,
-    20000: 78,
-    32767: 127,
-    32768: 128,
-}
-LEVELS |= {40000: 156, 65278: 254, 65406: 254, 65407: 255, 65535: 255}
+    0: 0, 1: 0, 128: 0, 129: 1, 255: 1, 256: 1, 257: 1, 385: 1, 386: 2, 20000: 78, 32767: 127,
+    32768: 128, 40000: 156, 65278: 254, 65406: 254, 65407: 255, 65535: 255,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "<f4", ">f4", "<f8"])
@@ -127,12 +109,8 @@ def test_deep_frames_are_rounded_to_the_nearest_level(rng, dtype, channels):
 
 def test_every_level_is_kept():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    for frame in (
-        levels,
-        levels.astype(np.uint16) * 257,
-        levels / 255,
-        (levels / 255).astype(np.float32),
-    ):
+    floats = levels / 255
+    for frame in (levels, levels.astype(np.uint16) * 257, floats, floats.astype(np.float32)):
         np.testing.assert_array_equal(to_bgr(frame), np.dstack([levels] * 3))
     every = np.arange(65536).reshape(256, 256)
     np.testing.assert_array_equal(to_bgr(every.astype(np.uint16))[..., 0], np.rint(every / 257))
@@ -161,25 +139,21 @@ def test_one_cropper_for_frames_of_one_area_and_other_shapes(rng, rounded):
         )
 
 
-@pytest.mark.parametrize(
-    "frame, error",
-    [
-        (np.zeros((4, 4, 2), np.uint8), ValueError),
-        (np.zeros((0, 4, 3), np.uint8), ValueError),
-        (np.zeros((4,), np.uint8), ValueError),
-        (np.zeros((4, 4, 3), np.int32), TypeError),
-        (np.full((4, 4), np.nan), ValueError),
-        (np.full((4, 4), 255.0), ValueError),
-        (np.full((4, 4), 1.001), ValueError),
-        (np.full((4, 4), -0.001), ValueError),
-        (np.full((4, 4), np.inf, np.float32), ValueError),
-        (np.zeros((4, 4), np.int16), TypeError),
-        (np.zeros((4, 4), np.uint32), TypeError),
-        (np.zeros((4, 4), np.float16), TypeError),
-        (np.zeros((4, 4), bool), TypeError),
-        (None, TypeError),
-        ("frame.png", TypeError),
+WRONG = {
+    ValueError: [
+        np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros(4, np.uint8),
+        np.full((4, 4), np.nan), np.full((4, 4), 1.001), np.full((4, 4), -0.001),
+        np.full((4, 4), np.inf, np.float32),
     ],
+    TypeError: [
+        np.zeros((4, 4, 3), np.int32), np.zeros((4, 4), np.int16), np.zeros((4, 4), np.uint32),
+        np.zeros((4, 4), np.float16), np.zeros((4, 4), bool), None, "frame.png",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "frame"), [(key, frame) for key in WRONG for frame in WRONG[key]]
 )
 def test_what_is_no_frame(frame, error):
     with pytest.raises(error, match="frame"):

@@ -1,6 +1,4 @@
-"""What files say of themselves, and what sources make of it: whole and damaged videos, stacks of
-pages.
-"""
+"""What files say of themselves, and what sources make of it: damaged videos, stacks of pages."""
 
 import io
 import struct
@@ -68,19 +66,15 @@ def test_a_whole_video_lacks_nothing(video):
 def test_a_video_cut_short(video, lacking):
     if video.suffix in (".mp4", ".mov"):
         index_first(video)
-    whole = video.read_bytes()
-    video.write_bytes(whole[:-lacking])
+    video.write_bytes(video.read_bytes()[:-lacking])
     assert missing_bytes(video) == lacking
     got, error, said = read(video)
-    assert said == []
-    # an index at the end, or the last byte of the last picture
-    if lacking == 1 and len(got) == COUNT:
-        assert error == ""
-    else:
+    # all there: an index at the end, or the last byte of the last picture
+    if not (lacking == 1 and len(got) == COUNT and error == ""):
         assert 10 < len(got) < COUNT
-        assert error.startswith(
-            f"frame {len(got) + 1} of {video} is not there: the file is cut short, {lacking} bytes"
-        )
+        cut = f"is not there: the file is cut short, {lacking} bytes"
+        assert error.startswith(f"frame {len(got) + 1} of {video} {cut}")
+    assert said == []
     before, error, _ = read(video, max_frames=5)
     assert len(before) == 5 and error == ""  # nobody has asked for the rest
 
@@ -93,16 +87,13 @@ def test_a_header_that_tells_of_more_frames(tmp_path, rng, factor, warned):
     promise_more_frames(path, factor)
     got, error, said = read(path)
     assert (len(got), error, len(said)) == (COUNT, "", warned)
-    assert not warned or said[0].startswith(
-        f"{path} ends after 40 frames, though its header tells of {COUNT * factor}"
-    )
+    text = f"{path} ends after 40 frames, though its header tells of {COUNT * factor}"
+    assert not warned or said[0].startswith(text)
     assert count_packets(path) == COUNT
 
 
 def test_a_varying_rate_is_no_early_end(tmp_path, rng):
-    """The header tells of a rate of which half the frames are there, and the last one stands at the
-    end.
-    """
+    """By the rate in the header half of the frames are there; the last one stands at the end."""
     path = tmp_path / "a.mkv"
     write_video(path, make_frames(rng, COUNT), "mp4v")
     data = bytearray(path.read_bytes())
@@ -119,14 +110,18 @@ def test_a_varying_rate_is_no_early_end(tmp_path, rng):
 def test_an_avi_counts_its_pictures(tmp_path, rng):
     path = tmp_path / "a.avi"
     write_video(path, make_frames(rng, COUNT), "MJPG")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
-    path.write_bytes(data)
+    data = path.read_bytes()
+    half = len(data) // 2
+    path.write_bytes(data[:half] + bytes(len(data) - half))
     got, error, said = read(path)
     assert 10 < len(got) < 30 and said == []
-    assert error.startswith(
-        f"frame {len(got) + 1} of {path} does not decode, but the file counts 40 frames; check"
-    )
+    text = f"frame {len(got) + 1} of {path} does not decode, but the file counts 40 frames; check"
+    assert error.startswith(text)
+
+
+EBML = b"\x1a\x45\xdf\xa3"
+SEGMENT = EBML + b"\x81\x42\x18\x53\x80\x67"
+FTYP = b"\0\0\0\x08ftyp"
 
 
 @pytest.mark.parametrize(
@@ -137,16 +132,16 @@ def test_an_avi_counts_its_pictures(tmp_path, rng):
         (b"RIFF\x10\0\0\0AVI ", 12),
         (b"RIFF\x04\0\0\0AVI RIFF\x64\0\0\0AVIX", 96),  # more than 1 GB: several of them
         (b"RIFF\xff\xff\xff\xffAVI ", 0),  # not ended yet
-        (b"\0\0\0\x08ftyp\0\0\0\x20mdat", 24),
-        (b"\0\0\0\x08ftyp\0\0\0\x20free", 0),  # nobody needs that
-        (b"\0\0\0\x08ftyp\0\0\0\0mdat", 0),  # up to the end
-        (b"\0\0\0\x08ftyp\0\0\0\x04mdatmoov", 0),  # no box is so small
-        (b"\0\0\0\x08ftyp\0\0\0\x01mdat\0\0\0\x01\0\0\0\0", 2**32 + 8 - 24),
-        (b"\x1a\x45\xdf\xa3\x81\x42\x18\x53\x80\x67\x40\x20", 32),
-        (b"\x1a\x45\xdf\xa3\x81\x42\x18\x53\x80\x67\xff" + bytes(9), 0),  # not known
-        (b"\x1a\x45\xdf\xa3\x81\x42\x18\x53\x80\x67\x01" + b"\xff" * 7, 0),
-        (b"\x1a\x45\xdf\xa3\x00\x42\x18\x53", 0),
-        (b"\x1a\x45\xdf\xa3", 0),
+        (FTYP + b"\0\0\0\x20mdat", 24),
+        (FTYP + b"\0\0\0\x20free", 0),  # nobody needs that
+        (FTYP + b"\0\0\0\0mdat", 0),  # up to the end
+        (FTYP + b"\0\0\0\x04mdatmoov", 0),  # no box is so small
+        (FTYP + b"\0\0\0\x01mdat\0\0\0\x01\0\0\0\0", 2**32 + 8 - 24),
+        (SEGMENT + b"\x40\x20", 32),
+        (SEGMENT + b"\xff" + bytes(9), 0),  # not known
+        (SEGMENT + b"\x01" + b"\xff" * 7, 0),
+        (EBML + b"\x00\x42\x18\x53", 0),
+        (EBML, 0),
         (b"G" * 188, 0),
     ],
 )
@@ -163,7 +158,8 @@ def test_a_name_that_looks_like_an_address(tmp_path, rng, monkeypatch):
     assert len(read("10:30.avi")[0]) == 3
 
 
-# --- several pictures in one file ---
+# --- several pictures in one file
+
 
 KINDS = {
     "8 bits": lambda frame: frame,
@@ -173,21 +169,16 @@ KINDS = {
 }
 
 
-def expected_of(frame, kind):
-    return np.repeat(frame[..., 1:2], 3, axis=2) if kind == "gray" else frame
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_pages_are_frames(tmp_path, rng, kind):
-    frames = make_frames(rng, 7)
-    assert cv2.imwritemulti(str(tmp_path / "stäck.tif"), [KINDS[kind](frame) for frame in frames])
-    with open_source(tmp_path / "stäck.tif") as source:
+    frames, path = make_frames(rng, 7), tmp_path / "stäck.tif"
+    assert cv2.imwritemulti(str(path), [KINDS[kind](frame) for frame in frames])
+    expected = np.repeat(frames[..., 1:2], 3, axis=3) if kind == "gray" else frames
+    with open_source(path) as source:
         assert (source.name, source.length) == ("stäck", 7)
         for _ in range(2):
-            np.testing.assert_array_equal(
-                np.stack(list(source)), [expected_of(frame, kind) for frame in frames]
-            )
-    with open_source(tmp_path / "stäck.tif", start=1, every=2, max_frames=2) as source:
+            np.testing.assert_array_equal(np.stack(list(source)), expected)
+    with open_source(path, start=1, every=2, max_frames=2) as source:
         assert [frame.number for frame in source.frames()] == [1, 3]
 
 
@@ -196,26 +187,21 @@ def test_a_stack_in_a_folder_is_refused(tmp_path, rng):
     write_images(tmp_path, frames, "{}.tif")
     cv2.imwritemulti(str(tmp_path / "3.tif"), list(frames))
     got, error, _ = read(tmp_path)
-    assert len(got) == 2 and error == (
-        f"frame 3 ({tmp_path / '3.tif'}) has 3 pages; give the file itself, whose pages are frames, or a file for each"
-    )
+    advice = "give the file itself, whose pages are frames, or a file for each"
+    assert len(got) == 2 and error == f"frame 3 ({tmp_path / '3.tif'}) has 3 pages; {advice}"
 
 
 def pages_of(order, big, kinds):
-    """A TIFF with no pictures in it: pages of these NewSubfileTypes, None where there is no such
-    entry.
-    """
+    """A TIFF without pictures: pages of these NewSubfileTypes, None for no such entry."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
     data = head + (struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8))
+    entry, where = order + ("HHQI4x" if big else "HHII"), order + ("Q" if big else "I")
     for index, kind in enumerate(kinds):
         tags = [(256, 64)] if kind is None else [(254, kind), (256, 64)]
-        entry = order + ("HHQI4x" if big else "HHII")
-        page = struct.pack(order + ("Q" if big else "H"), len(tags))
-        page += b"".join(struct.pack(entry, tag, 4, 1, value) for tag, value in tags)
-        after = len(data) + len(page) + (8 if big else 4)
-        data += page + struct.pack(
-            order + ("Q" if big else "I"), after if index + 1 < len(kinds) else 0
-        )
+        data += struct.pack(order + ("Q" if big else "H"), len(tags))
+        data += b"".join(struct.pack(entry, tag, 4, 1, value) for tag, value in tags)
+        after = len(data) + struct.calcsize(where)
+        data += struct.pack(where, after if index + 1 < len(kinds) else 0)
     return data
 
 
@@ -231,9 +217,8 @@ def test_thumbnails_are_no_pages(order, big):
 
 
 def test_pages_in_a_circle():
-    data = bytearray(pages_of("<", False, [0, 0]))
-    data[-4:] = struct.pack("<I", 8)
-    assert tiff_pages(io.BytesIO(bytes(data))) == [0, 1]
+    data = pages_of("<", False, [0, 0])[:-4] + struct.pack("<I", 8)
+    assert tiff_pages(io.BytesIO(data)) == [0, 1]
 
 
 def gray_tiff(*images):
@@ -241,25 +226,13 @@ def gray_tiff(*images):
     largest = max(image.size for image in images)
     data = b"II*\0" + struct.pack("<I", 8)
     for number, image in enumerate(images, 1):
-        height, width = image.shape
-        pixels = len(data) + 2 + 12 * 9 + 4
-        tags = {
-            254: image.size < largest,
-            256: width,
-            257: height,
-            258: 8,
-            259: 1,
-            262: 1,
-            273: pixels,
-            278: height,
-        }
-        tags[279] = image.size
-        data += struct.pack("<H", 9) + b"".join(
-            struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags
-        )
-        data += (
-            struct.pack("<I", pixels + image.size if number < len(images) else 0) + image.tobytes()
-        )
+        (height, width), pixels = image.shape, len(data) + 2 + 12 * 9 + 4
+        tags = {254: image.size < largest, 256: width, 257: height, 258: 8, 259: 1, 262: 1}
+        tags |= {273: pixels, 278: height, 279: image.size}
+        data += struct.pack("<H", 9)
+        data += b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
+        after = pixels + image.size if number < len(images) else 0
+        data += struct.pack("<I", after) + image.tobytes()
     return data
 
 
@@ -278,15 +251,14 @@ def test_animations(tmp_path, rng, suffix):
     assert not is_animated((tmp_path / f"1.{suffix}").read_bytes())
     if suffix == "webp":  # with an alpha channel its first chunk is that of an animation
         (tmp_path / "alpha").mkdir()
-        image = np.dstack([frames[0], frames[0, ..., 0]])
-        assert cv2.imwrite(str(tmp_path / "alpha/1.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 60])
-        data = (tmp_path / "alpha/1.webp").read_bytes()
+        image, path = np.dstack([frames[0], frames[0, ..., 0]]), tmp_path / "alpha/1.webp"
+        assert cv2.imwrite(str(path), image, [cv2.IMWRITE_WEBP_QUALITY, 60])
+        data = path.read_bytes()
         assert b"VP8X" in data[:16] and not any(is_animated(data[:length]) for length in range(99))
         assert len(read(tmp_path / "alpha")[0]) == 1
     animation = cv2.Animation()
     animation.frames, animation.durations = list(frames), np.full(3, 40, np.int32)
     assert cv2.imwriteanimation(str(tmp_path / f"2.{suffix}"), animation)
     got, error, _ = read(tmp_path)
-    assert (
-        len(got) == 1 and "is an animation; make a video of it, or a file for each picture" in error
-    )
+    assert len(got) == 1
+    assert "is an animation; make a video of it, or a file for each picture" in error
