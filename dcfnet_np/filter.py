@@ -52,12 +52,18 @@ class OnlineFilter:
 
         Raises ValueError for another shape.
         """
-        self.check_template(template_f)
+        array_module(template_f, self.label_f)
+        means, bins = self.means, self.label_f.shape
+        if template_f.shape[1:] != bins or (means and len(template_f) != len(means[0])):
+            raise ValueError(
+                f"OnlineFilter.update: template_f must be ({len(means[0]) if means else 'D'}, "
+                f"{', '.join(map(str, bins))}), got {template_f.shape}"
+            )
         newest = self.of_one_frame(template_f)
-        if self.means is None:
+        if means is None:
             self.means = newest
         else:
-            (a, b), beta = self.means, self.learning_rate
+            (a, b), beta = means, self.learning_rate
             self.means = (1 - beta) * a + beta * newest[0], (1 - beta) * b + beta * newest[1]
 
     def of_one_frame(self, template_f: Array) -> tuple[Array, Array]:
@@ -85,17 +91,6 @@ class OnlineFilter:
             raise RuntimeError("OnlineFilter: there is no filter before the first update")
         return self.means
 
-    def check_template(self, template_f: Array) -> None:
-        """Raise ValueError unless it has the label's bins and the model's channels."""
-        array_module(template_f, self.label_f)
-        channels = template_f.shape[0] if self.means is None else len(self.means[0])
-        if template_f.shape != (channels, *self.label_f.shape):
-            words = "D" if self.means is None else channels, *self.label_f.shape
-            raise ValueError(
-                f"OnlineFilter.update: template_f must be ({', '.join(map(str, words))}), "
-                f"got {template_f.shape}"
-            )
-
 
 def incremental_loss(
     filter_f: Array, templates: Array, weights: Array, label: Array, lam: float
@@ -112,7 +107,7 @@ def incremental_loss(
 
 
 def exact_filter(templates_f: Array, weights: Array, label_f: Array, lam: float) -> Array:
-    """The minimiser of Eq. 12 for any number of channels, in each bin the solution of a D x D system
+    """The minimiser of Eq. 12 for any number of channels: a D x D system in each bin,
 
         (sum_t beta_t phi(x_t) phi(x_t)^H + lam I) w^ = sum_t beta_t phi(x_t) y^*
 

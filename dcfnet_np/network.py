@@ -78,7 +78,7 @@ class LayerCache(NamedTuple):
 
 
 def get_architecture(architecture: str | Architecture) -> Architecture:
-    """The specs of a name of ARCHITECTURES (ValueError for another); a tuple comes back as it is."""
+    """The specs of a name of ARCHITECTURES, else ValueError; a tuple comes back as it is."""
     if not isinstance(architecture, str):
         return architecture
     if architecture not in ARCHITECTURES:
@@ -174,8 +174,8 @@ def forward(
     same dtype.
     `padding` says what the convolutions see beyond the border:
       "same"   zeros, as many as `dilation` on each side: H' = H.  All released codes track so.
-      "valid"  nothing: each convolution takes 2 * dilation from H and W, 125 -> 121 for conv1.  They train
-               so: no zeros leak into the features.
+      "valid"  nothing: each convolution takes 2 * dilation from H and W, 125 -> 121 for conv1.
+               They train so: no zeros leak into the features.
     Raises ValueError for wrong shapes, parameters or padding, TypeError for a wrong dtype.
     """
     check_input(x, parameters, architecture, padding)

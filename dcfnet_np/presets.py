@@ -25,8 +25,11 @@ import numpy as np
 from .files import read_text
 
 # fields whose bound is 0
-POSITIVE = "padding sigma_factor scale_step scale_penalty min_scale min_size max_scale".split()
-NOT_NEGATIVE = "lam min_score min_psr redetection".split()
+POSITIVE = (
+    *("padding", "sigma_factor", "scale_step", "scale_penalty"),
+    *("min_scale", "min_size", "max_scale"),
+)
+NOT_NEGATIVE = ("lam", "min_score", "min_psr", "redetection")
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,8 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"the preset {path} is no JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("preset", ""), str):
         raise ValueError(
-            f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, with the name of a preset'
+            f'{path} must hold {{"preset": "default", FIELD: VALUE, ...}}, '
+            "with the name of a preset"
         )
     base = content.pop("preset", "default")
     content.pop("provenance", None)

@@ -5,8 +5,8 @@ of them part.
     write_trace("trace.h5", recorder.steps(frames, box), recorder.attributes())
 
 A step is a name and a dict of arrays in the order in which they were computed: "frame 0", the first
-frame, then "frame 1" and so on, then "training values" and "training gradients".  docs/reference/traces.md
-describes every quantity.
+frame, then "frame 1" and so on, then "training values" and "training gradients".
+docs/reference/traces.md describes every quantity.
 
 `Recorder` listens to a `Tracker` as its observer.  What the tracker's fast features do not show,
 crops and features, `PlainFeatures` computes again.  Everything is copied, since the tracker uses
@@ -146,7 +146,7 @@ class Recorder:
         return self.network.in_order(self.plain.crop(self._frame, centres, windows))
 
     def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
-        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as training does it.
+        """Forward and backward pass of Eq. 4 on a pair of crops (1, 3, N, N), as in training.
 
         Both go through the network as one batch, without padding, and the label has the size of the
         map.

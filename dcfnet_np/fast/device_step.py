@@ -40,7 +40,7 @@ class DeviceStep:
 
         step = DeviceStep("light", "default", frame_shape=(480, 640), targets=2)
         step.start(frame, [(x, y, w, h), (x, y, w, h)])
-        results = step.step(frame)          # (targets, 8) float64, columns as in kernels.peak.RESULT
+        results = step.step(frame)      # (targets, 8) float64, columns as in kernels.peak.RESULT
 
     weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for
     checks.  graph: capture the step as a CUDA graph; else launch its kernels one by one.
@@ -176,7 +176,7 @@ class DeviceStep:
                 array[target] = 0
 
     def take_over(self, other: "DeviceStep") -> None:
-        """Go on with the targets of a step for fewer, in frames of the same size on the same GPU."""
+        """Go on with the targets of a step for fewer, in frames of one size on the same GPU."""
         with self._queue.after_caller():
             other._queue.stream.synchronize()
             theirs = *other.rows, *other.model
@@ -322,7 +322,7 @@ class DeviceStep:
     def _convolution(
         self, depth: int, spec: network.Conv, x: Array, out: Array
     ) -> tuple[str, Callable[[], Any]]:
-        """Layer `depth`, and what its kernel does beside it: the ReLU, or the LRN and the window."""
+        """Layer `depth`, and what its kernel does beside it: ReLU, or LRN and the window."""
         name = self._specs[depth][0]
         next_name, follower = self._specs[depth + 1] if depth + 1 < len(self._specs) else ("", None)
         normalise, title = None, name
@@ -424,7 +424,7 @@ class GrowingDeviceStep:
         raise NotImplementedError
 
     def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
-        """What the step takes of a frame, and its BGR image's shape; errors for what is no frame."""
+        """What the step takes of a frame, and its BGR image's shape; errors for no frame."""
         if isinstance(frame, np.ndarray):
             frame = to_bgr(frame)
             return frame, frame.shape

@@ -9,14 +9,13 @@ class FilterInPlace(OnlineFilter):
     """`OnlineFilter` on a CPU, the same bits.  A response is overwritten by the next one."""
 
     def update(self, template_f: np.ndarray) -> None:
-        if self.means is None:
-            super().update(template_f)
+        if self.means is None or template_f.shape != self.means[0].shape:
+            super().update(template_f)  # the first one, or a wrong one
             self._template = np.empty_like(template_f)
             self._energy = np.empty((1, *self.label_f.shape), template_f.real.dtype)
             self._label_conj = self.label_f.conj()
             self._search = self._response = np.empty(0)
             return
-        self.check_template(template_f)
         (a, b), beta, work = self.means, self.learning_rate, self._template
         np.conj(template_f, out=work)
         work *= template_f

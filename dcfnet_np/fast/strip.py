@@ -219,7 +219,7 @@ class Strip:
         self.transform(spectrum)
 
     def read(self, pixels: np.ndarray, mean: np.ndarray) -> None:
-        """stack[k, r, (j, c), t] = pixels[r, c, 4t + k + j - 1] - mean[c], zeros beyond the image."""
+        """stack[k, r, (j, c), t] = pixels[r, c, 4t + k + j - 1] - mean[c], zeros beyond."""
         n, c, width = pixels.shape
         top = self.reads.start - (self.first - len(self.maps) - 1)  # rows of padding above
         np.subtract(pixels, mean, out=self.padded[top : top + n, :, 1 : 1 + width])
@@ -342,7 +342,7 @@ class Strip:
         return dy
 
     def _first_gradient(self, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """dw, db of the first convolution, dy (4, R, O, T): per row dy times im2col, then summed."""
+        """dw, db of the first convolution, dy (4, R, O, T): dy times im2col a row, then summed."""
         np.matmul(dy, self.stack_rows.transpose(0, 1, 3, 2), out=self.first_products)
         dw = self.first_products.sum((0, 1)).reshape(dy.shape[2], 3, -1)  # (O, i, (j, c) and bias)
         db = dw[:, 1, -1].copy()

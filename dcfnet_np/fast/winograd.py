@@ -4,7 +4,7 @@ Four neighbouring outputs y0..y3 of a row need six inputs d0..d5 and three taps 
 that is 12 products; as polynomials, multiplied through their values at the points 0, 1, -1, 2, -2
 and infinity, it is six:
 
-    y = A^T ((G g) * (B^T d))                                       * elementwise, one product a point
+    y = A^T ((G g) * (B^T d))                            * elementwise, one product a point
 
 Source: Winograd, Arithmetic Complexity of Computations, 1980; the matrices are those of Lavin and
 Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, Sec. 4.3.  Kernel rows and
@@ -13,9 +13,9 @@ columns numbered by t, a convolution is six matrix products a row,
 
     M[e, r, o, t] = sum over i, c of  U[e, o, (i, c)] V[e, r + i, c, t],      e = 0..5
 
-**The layout.**  `tiles` are images cut into tiles of four columns, and the four columns are kept apart:
+**The layout.**  `tiles` are images cut into tiles of four columns, which are kept apart:
 
-    tiles[k, r, c, t] = image[c, r, 4t + k],      k = 0..3, t = 0..T-1, zero beyond the image's width
+    tiles[k, r, c, t] = image[c, r, 4t + k],      k = 0..3, t = 0..T-1, zero beyond the width
 
 so that each transform is a handful of additions of long arrays.  Rows stand before channels: rows
 r, r+1, r+2 of V lie one after another and are, with no copy, the matrix of 3C rows that M's product
@@ -23,16 +23,16 @@ needs (`kernel_rows`).  A tile also needs one column of each neighbour, so one m
 stands before the first: `tiles` is (4, R, C, 1 + T).
 
 A backward function is its forward function transposed, with the same matrices.  All write into
-arrays of the caller."""
+arrays of the caller.
+"""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-# Transposed where used transposed, as the literature prints them.  The functions below spell B^T
-# and A^T as additions.
-INPUT = np.array(  # B^T
+# B^T, G and A^T, as the literature prints them.  Functions below spell B^T and A^T as additions.
+INPUT = np.array(
     [
         [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
@@ -42,48 +42,40 @@ INPUT = np.array(  # B^T
         [0, 4, 0, -5, 0, 1],
     ]
 )
-# G
 KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-# A^T
 OUTPUT = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
 
 
 def make_tiles(rows: int, channels: int, width: int, dtype: Any) -> np.ndarray:
-    """Zero `tiles` for an image of `width` columns: (4, rows, channels, 1 + T), T = ceil(width /
-    4).
+    """Zero `tiles` for an image of `width` columns: (4, rows, channels, 1 + ceil(width / 4)).
 
     Behind each of the four stands one more zero, the right neighbour of the very last tile.
     """
     line = 1 + -(-width // 4)
     flat = np.zeros((4, rows * channels * line + 1), dtype)
-    return as_strided(
-        flat,
-        (4, rows, channels, line),
-        (flat.strides[0], *np.empty((rows, channels, line), dtype).strides),
-    )
+    strides = np.empty((rows, channels, line), dtype).strides
+    return as_strided(flat, (4, rows, channels, line), (flat.strides[0], *strides))
 
 
 def kernel_rows(v: np.ndarray, rows: int) -> np.ndarray:
-    """Rows r, r+1, r+2 of `v` as one matrix, for each of `rows` outputs: (..., R, C, T) -> (...,
-    rows, 3C, T), a view.
+    """Rows r, r+1, r+2 of `v` as one matrix, for each of `rows` outputs.
 
-    The channels of a row must stand right after those of the row before.  Rows overlap: not to be
-    written."""
+    (..., R, C, T) -> (..., rows, 3C, T), a view.  The channels of a row must stand right after
+    those of the row before.  Rows overlap: not to be written.
+    """
     *lead, height, c, tiles = v.shape
     if height < rows + 2 or v.strides[-3] != c * v.strides[-2]:
         raise ValueError(
-            f"kernel_rows: v must have {rows + 2} rows and channels side by side, got {v.shape}, {v.strides}"
+            f"kernel_rows: v must have {rows + 2} rows and channels side by side, "
+            f"got {v.shape}, {v.strides}"
         )
     return as_strided(v, (*lead, rows, 3 * c, tiles), v.strides, writeable=False)
 
 
 def kernel_transform(w: np.ndarray) -> np.ndarray:
-    """U = G g along the columns of a kernel.
-
-    w: (O, C, 3, 3) -> (6, 1, O, 3C), its last axis (i, c).
-    """
+    """U = G g along a kernel's columns.  w: (O, C, 3, 3) -> (6, 1, O, 3C), its last axis (i, c)."""
     u = np.einsum("ej,ocij->eoic", KERNEL.astype(w.dtype), w)
     return np.ascontiguousarray(u).reshape(6, 1, w.shape[0], -1)
 
@@ -95,16 +87,14 @@ def kernel_transform_backward(du: np.ndarray) -> np.ndarray:
 
 
 def reversed_kernel(u: np.ndarray) -> np.ndarray:
-    """U for the gradient of V: dV[e, r] = sum over i of U[e, i]^T dM[e, r - i], with kernel rows
-    from last to first.
+    """U for the gradient of V: dV[e, r] = sum over i of U[e, i]^T dM[e, r - i].
 
-    u: (6, 1, O, 3C).  Returns (6, 1, C, 3O).
+    So kernel rows go from last to first.  u: (6, 1, O, 3C).  Returns (6, 1, C, 3O).
     """
     _, _, o, columns = u.shape
     c = columns // 3
-    return np.ascontiguousarray(u.reshape(6, o, 3, c)[:, :, ::-1].transpose(0, 3, 2, 1)).reshape(
-        6, 1, c, 3 * o
-    )
+    turned = u.reshape(6, o, 3, c)[:, :, ::-1].transpose(0, 3, 2, 1)
+    return np.ascontiguousarray(turned).reshape(6, 1, c, 3 * o)
 
 
 def kernel_products(
@@ -114,8 +104,9 @@ def kernel_products(
 
     dm: (6, R, O, T); v: (6, R + 2, C, T), any strides.  Written: dm_pixels (R, T, O) and v_pixels
     (R + 2, T, C), one e at a time with channels last, so that each (e, i) is one product over all
-    pixels.  Returns (6, O, 3C)."""
-    rows, tiles, o = dm_pixels.shape
+    pixels.  Returns (6, O, 3C).
+    """
+    rows, _, o = dm_pixels.shape
     c = v_pixels.shape[2]
     du = np.empty((6, o, 3, c), dm.dtype)
     for e in range(6):
@@ -127,23 +118,22 @@ def kernel_products(
 
 
 def _neighbours(tiles: np.ndarray) -> list[np.ndarray]:
-    """The six columns d0..d5 that a tile's outputs need, for all tiles at once: flat views of (4,
-    R, C, 1 + T).
+    """The six columns d0..d5 that a tile's outputs need, for all tiles at once: flat views.
 
     d1..d4 are the tile's own columns, d0 the last one of its left neighbour, d5 the first one of
-    its right neighbour. Left out is the very first element, a zero before a tile.
+    its right neighbour.  Left out is the very first element, a zero before a tile.
     """
     if len(tiles) != 4 or tiles.strides[0] != (tiles[0].size + 1) * tiles.itemsize:
         raise ValueError(
-            f"winograd: tiles must be (4, R, C, 1 + T) of make_tiles, got {tiles.shape}, {tiles.strides}"
+            "winograd: tiles must be (4, R, C, 1 + T) of make_tiles, "
+            f"got {tiles.shape}, {tiles.strides}"
         )
     flat = as_strided(tiles, (4, tiles[0].size + 1), (tiles.strides[0], tiles.itemsize))
     return [flat[3, :-2], flat[0, 1:-1], flat[1, 1:-1], flat[2, 1:-1], flat[3, 1:-1], flat[0, 2:]]
 
 
 def input_transform(tiles: np.ndarray, v: np.ndarray, work: np.ndarray) -> None:
-    """V = B^T d.  tiles: (4, R, C, 1 + T) of `make_tiles`; written: v (6, R, C, 1 + T), work (R, C,
-    1 + T), contiguous.
+    """V = B^T d.  tiles: (4, R, C, 1 + T); written: v (6, R, C, 1 + T), work (R, C, 1 + T).
 
     With a = d4 - 4 d2, b = d3 - 4 d1, c = d4 - d2, e = 2 (d3 - d1) the rows of B^T are
     4 (d0 - d2) + c,  a + b,  a - b,  c + e,  c - e,  d5 - d3 - 2e.
@@ -173,12 +163,12 @@ def input_transform(tiles: np.ndarray, v: np.ndarray, work: np.ndarray) -> None:
 def input_transform_backward(dv: np.ndarray, dtiles: np.ndarray, work: np.ndarray) -> None:
     """dd = B dV, added up where tiles share a column.
 
-    dv: (6, R, C, 1 + T), zero at place 0 of the last axis; used up.  dtiles: (4, R, C, 1 + T) of
-    `make_tiles`, written;
-    work: (R, C, 1 + T).
+    dv: (6, R, C, 1 + T), zero at place 0 of the last axis; used up.  Written: dtiles (4, R, C,
+    1 + T), work (R, C, 1 + T).
 
     With s = dv1 + dv2, u = dv1 - dv2, p = dv3 + dv4, q = 2 (dv3 - dv4) the columns of B^T give
-    dd0 = 4 dv0,  dd1 = 4 (dv5 - u) - q,  dd2 = -5 dv0 - 4 s - p,  dd3 = u + q - 5 dv5,  dd4 = dv0 + s + p,  dd5 = dv5.
+    dd0 = 4 dv0,  dd1 = 4 (dv5 - u) - q,  dd2 = -5 dv0 - 4 s - p,  dd3 = u + q - 5 dv5,
+    dd4 = dv0 + s + p,  dd5 = dv5.
     """
     d0, d1, d2, d3, d4, d5 = _neighbours(dtiles)
     v0, v1, v2, v3, v4, v5 = dv.reshape(6, -1)[:, 1:]
@@ -209,8 +199,8 @@ def input_transform_backward(dv: np.ndarray, dtiles: np.ndarray, work: np.ndarra
 def output_transform(m: np.ndarray, y: np.ndarray) -> None:
     """y = A^T m.  m: (6, R, O, T), used up; y: (4, R, O, T), any strides, written.
 
-    With p = m1 + m2, q = m1 - m2, r = m3 + m4, s = m3 - m4 the rows of A^T are  m0 + p + r,  q + 2s,  p + 4r,
-    q + 8s + m5.  A bias may be added to m1 alone: the column of A^T is all ones.
+    With p = m1 + m2, q = m1 - m2, r = m3 + m4, s = m3 - m4 the rows of A^T are  m0 + p + r,
+    q + 2s,  p + 4r,  q + 8s + m5.  A bias may be added to m1 alone: the column of A^T is all ones.
     """
     m0, m1, m2, m3, m4, m5 = m
     m5 += m1
@@ -253,8 +243,7 @@ def output_transform_backward(dy: np.ndarray, dm: np.ndarray) -> None:
     dm[5] = dy[3]
 
 
-# ----------------------------------------------------- the whole, for checks; `strip` does it in
-# memory of its own
+# --- the whole, for checks; `strip` does it in memory of its own
 
 
 class WinogradCache(NamedTuple):
@@ -264,11 +253,8 @@ class WinogradCache(NamedTuple):
 
 
 def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, WinogradCache]:
-    """The convolution of `ops.conv` with padding 1, of one image.
-
-    x: (C, H, W); w: (O, C, 3, 3); b: (O,).  y: (O, H, W).
-    """
-    c, height, width = x.shape
+    """The convolution of `ops.conv` of one image, padding 1: x (C, H, W) -> y (O, H, W)."""
+    _, height, width = x.shape
     tiles = to_tiles(x, 1)
     v, work = np.empty((6, *tiles.shape[1:]), x.dtype), np.empty(tiles.shape[1:], x.dtype)
     input_transform(tiles, v, work)
@@ -300,9 +286,7 @@ def conv2d_backward(
 
 
 def to_tiles(x: np.ndarray, padding: int) -> np.ndarray:
-    """An image (C, H, W) as tiles, `padding` rows of zeros above and below: (4, H + 2 padding, C, 1
-    + T).
-    """
+    """An image (C, H, W) as tiles, `padding` rows of zeros above and below."""
     c, height, width = x.shape
     tiles = make_tiles(height + 2 * padding, c, width, x.dtype)
     for k in range(4):

@@ -32,7 +32,7 @@ import numpy as np
 from .. import filter as filter_module
 from .. import network, ops
 from ..backend import Array
-from ..fast import memory, strip, winograd
+from ..fast import strip, winograd
 from .checker import check
 from .table import CASES, run
 
@@ -62,24 +62,14 @@ UNKNOWN_LENGTH = re.compile(r"(\.reshape\((?:[^()]|\([^()]*\))*)-2")  # a -1 of 
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "filter.exact_filter",
-        "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
-        "matrix = rows * weights @ rows.conj().swapaxes(-1, 2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
+        "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * eye",
+        "matrix = rows * weights @ rows.conj().swapaxes(-1, 2) + lam * eye",
     ): "the matrix has four axes, so -2 is 2",
     (
         "filter.exact_filter",
         "return xp.linalg.solve(matrix, right[..., None])[..., 0].transpose(2, 0, 1)",
         "return xp.linalg.solve(matrix, right[..., None])[..., -1].transpose(2, 0, 1)",
     ): "that axis has length 1, so the last index is the first",
-    (
-        "filter.OnlineFilter.update",
-        "self.denominator = xp.empty(self.label_f.shape, real if self.rule == 'ratio' else template_f.dtype)",
-        "self.denominator = xp.empty(self.label_f.shape, template_f.dtype)",
-    ): "a real number in a complex array is the same number",
-    (
-        "filter.OnlineFilter.response_f",
-        "if self._work.get('search', search_f[:0]).shape != search_f.shape:",
-        "if self._work.get('search', search_f[:-1]).shape != search_f.shape:",
-    ): "one window less is never as many",
     (
         "fast.strip.Strip.backward",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
@@ -90,29 +80,20 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 0:].sum(1)))",
     ): "the column before the first tile is zero",
-    (
-        "ops.fourier.split_parts",
-        "odd[..., 0, :] = 0",
-        "odd[..., 0, :] = 1",
-    ): "it is multiplied with the sine of zero",
-    (
-        "ops.fourier.split_parts",
-        "odd[..., 0, :] = 0",
-        "odd[..., 0, :] = -1",
-    ): "it is multiplied with the sine of zero",
+    ("fast.strip.BandDft.split", "odd[..., 0, :] = 0", "*"): "the sine of zero follows",
     (
         "filter.exact_filter",
-        "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
-        "matrix = rows * weights @ rows.conj().swapaxes(-2, -1) + lam * xp.eye(rows.shape[2], dtype=rows.dtype)",
+        "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * eye",
+        "matrix = rows * weights @ rows.conj().swapaxes(-2, -1) + lam * eye",
     ): "the order of the two axes that are exchanged does not matter",
     ("fast.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*"): (
         "these two places lie beyond all tiles and are never read; zero keeps them from growing"
     ),
     (
-        "filter.OnlineFilter.update",
-        "if self.numerator is None or self.denominator is None:",
-        "if self.numerator is None and self.denominator is None:",
-    ): "both are set in one line",
+        "ops.dcf.learn_filter",
+        "energy = template_energy(template_f, lam) if energy is None else energy",
+        "energy = template_energy(template_f, lam)",
+    ): "what is given is the same energy",
     ("ops.conv._blocks", "step = 1 if xp is np else max(n, 1)", "*"): (
         "how many images at a time: the sums are the same, and what follows `else` is for a GPU"
     ),
@@ -415,7 +396,7 @@ def targets() -> dict[str, Callable[..., Any]]:
         importlib.import_module(f"{ops.__name__}.{info.name}")
         for info in pkgutil.iter_modules(ops.__path__)
     ]
-    modules += [network, filter_module, memory, strip, winograd]
+    modules += [network, filter_module, strip, winograd]
     own = {module.__name__ for module in modules}
     queue: list[Callable[..., Any]] = []
     for module in modules:

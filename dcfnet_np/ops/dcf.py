@@ -5,7 +5,7 @@
     search          phi(z)          (N, D, H, W)                 features of the detection branch
     label           y               (H, W)                       Gaussian, its peak rolled to (0, 0)
     filter_f        w^              (N, D, bins)                 learned filter
-    response        g               (N, H, W)                    its peak is where the target moved to
+    response        g               (N, H, W)                    its peak is where it moved to
     energy          sum phi^ phi^*  (N, 1, bins), real           of the template, lambda included
 
 A name that ends in `_f` is a half spectrum, "bins" its two axes: (H, W//2 + 1), or a `Band`'s.
@@ -33,7 +33,7 @@ class DcfCache(NamedTuple):
 
 
 def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Array:
-    """Eq. 1: || sum_l w^l * phi^l(x) - y ||^2 + lam sum_l ||w^l||^2, by pixels; * is circular correlation.
+    """Eq. 1: || sum_l w^l * phi^l(x) - y ||^2 + lam sum_l ||w^l||^2, by pixels; * correlates.
 
     filter_f: (N, D, H, W//2 + 1), full spectrum; template: (N, D, H, W); label: (H, W).  Returns
     (N,).  It serves to prove that Eq. 2 minimises it.
@@ -45,7 +45,7 @@ def ridge_loss(filter_f: Array, template: Array, label: Array, lam: float) -> Ar
 
 
 def template_energy(template_f: Array, lam: float) -> Array:
-    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10: (N, 1, bins), real."""
+    """sum_k phi^k(x) phi^k(x)^* + lambda, the denominator of Eqs. 2, 4, 9, 10: (N, 1, bins)."""
     energy = (template_f.conj() * template_f).real.sum(1, keepdims=True)
     return energy + energy.dtype.type(lam)
 
@@ -87,9 +87,8 @@ def dcf_forward(
     array_module(template, search, label_f)
     shape = template.shape[-2:]
     if template.ndim != 4 or search.shape != template.shape:
-        raise ValueError(
-            f"dcf_forward: template and search must both be (N, D, H, W), got {template.shape} and {search.shape}"
-        )
+        got = f"{template.shape} and {search.shape}"
+        raise ValueError(f"dcf_forward: template and search must both be (N, D, H, W), got {got}")
     bins = (shape[0], shape[1] // 2 + 1) if band is None else band.spectrum_shape
     if label_f.shape != bins:
         raise ValueError(
@@ -117,8 +116,8 @@ def dcf_backward(dresponse: Array, cache: DcfCache) -> tuple[Array, Array]:
     array_module(dresponse, template_f)
     if dresponse.shape != (len(template_f), *shape):
         raise ValueError(
-            f"dcf_backward: dresponse must have the shape of the response, {(len(template_f), *shape)}, "
-            f"got {dresponse.shape}"
+            "dcf_backward: dresponse must have the shape of the response, "
+            f"{(len(template_f), *shape)}, got {dresponse.shape}"
         )
     dresponse_f = rfft2(dresponse, band)  # Eq. 6
     dsearch = to_image(search_gradient_f(dresponse_f, filter_f), shape, band)

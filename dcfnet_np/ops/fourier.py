@@ -69,7 +69,7 @@ def make_band(
     """
     height, width = shape
     ku, kv = (limits, limits) if isinstance(limits, int) else limits
-    if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
+    if min(ku, kv) < 0 or 2 * ku + 1 > height or 2 * kv + 1 > width:
         raise ValueError(
             f"make_band: limits must satisfy 2 K + 1 <= size, got {(ku, kv)} for an image of "
             f"{shape}"

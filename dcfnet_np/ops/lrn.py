@@ -36,8 +36,7 @@ def banded_matrix(channels: int, n: int, dtype: Any, xp: Any = np) -> Array:
 
 
 def channel_sum(x: Array, n: int) -> Array:
-    """Sum over the n channels around each one, fewer at the ends.  x: (N, C, ...); the result
-    likewise.
+    """Sum over the n channels around each one, fewer at the ends.  x, result: (N, C, ...).
 
     A product with `banded_matrix`: one BLAS call.  That matrix is symmetric, so the same function
     is its own adjoint: the backward pass uses it too.
@@ -89,7 +88,8 @@ def lrn_backward(dy: Array, cache: LrnCache) -> Array:
     x_c enters its own y_c, and through s_q the y_q of every channel q within the window, ds_q/dx_c
     = 2 alpha x_c:
 
-        dx_c = dy_c * s_c^-beta  -  2 alpha beta x_c * sum over |q - c| <= n // 2 of  dy_q * y_q / s_q
+        dx_c = dy_c * s_c^-beta
+               - 2 alpha beta x_c * sum over |q - c| <= n // 2 of  dy_q * y_q / s_q
 
     dy, dx: (N, C, H, W).
     """

@@ -63,7 +63,7 @@ def test_same_boxes_as_the_tracker(full_size_device, rng, name):  # noqa: F811
 
 
 def test_targets_are_independent(full_size_device, rng):  # noqa: F811
-    """Three at once, one late and one never started, as each alone; a lost one stays where it is."""
+    """Three at once, one late and one never started, as each alone; a lost one stays."""
     images, box = sequence(rng)
     other = (50.0, 40.0, 20.0, 25.0)
     settings = make_weights(), make_preset("default"), images[0].shape
@@ -161,7 +161,7 @@ def test_errors_of_many_targets(full_size_device, rng):  # noqa: F811
 
 
 def test_the_update_skips_a_flat_window(both, steps, rng):
-    """The search windows see a dot that the update's smaller window does not: nothing is learned."""
+    """The search windows see a dot that the update's smaller one does not: nothing is learned."""
     images, _ = sequence(rng)
     gpu, cpu = both(make_weights(), make_preset("default", scale_step=1.4, scale_penalty=0.3))
     frame = np.full_like(images[0], 128)

@@ -21,7 +21,7 @@ def test_response_is_a_circular_correlation(rng):
 
 @pytest.mark.parametrize("channels, shape", [(1, (7, 6)), (3, (5, 8))])
 def test_filter_is_the_least_squares_solution(rng, channels, shape):
-    """Eq. 2 against the ridge regression of Eq. 1 written out as a linear system over all shifts."""
+    """Eq. 2 against the ridge regression of Eq. 1, a linear system over all shifts."""
     template, label, lam = (
         rng.standard_normal((1, channels, *shape)),
         rng.standard_normal(shape),

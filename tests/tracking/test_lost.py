@@ -42,7 +42,7 @@ def test_measures_of_a_response(rng):
 
 
 def test_every_constant_of_careful():
-    """Typed from docs/results/loss.md; all else is `default`'s, and no other preset is ever unsure."""
+    """Typed from docs/results/loss.md; all else is `default`'s, and no other preset is unsure."""
     wanted = {"min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}
     careful = dataclasses.replace(get_preset("default"), name="careful", lost_after=10, **wanted)
     assert get_preset("careful") == careful
@@ -192,7 +192,7 @@ def bump(size, row, column, height, noise, rng):
 
 @pytest.mark.parametrize("case", ["best", "low psr", "low score", "flat", "not finite"])
 def test_the_place_with_the_best_psr_is_believed(rng, case):
-    """Not the one with the highest peak; none too low, that holds nothing, or that is not finite."""
+    """Not the one with the highest peak; none too low, of nothing, or that is not finite."""
     size, shape = 125, (180, 240, 3)
     options = {"low psr": {"redetection_psr": 60.0}, "low score": {"min_score": 0.45}}.get(case, {})
     maps = np.array([bump(size, 9, 4, 0.9, 0.05, rng) for _ in range(5)])

@@ -1,6 +1,4 @@
-"""Traces hold what the tracker and a training step computed, and `differences` finds where two of
-them part.
-"""
+"""Traces hold what the tracker and a training step computed, and where two of them part."""
 
 import dataclasses
 import re
@@ -18,7 +16,7 @@ from dcfnet_np import network, trace
 from dcfnet_np.backend import Device
 from dcfnet_np.cli import main
 from dcfnet_np.filter import OnlineFilter
-from dcfnet_np.ops.fourier import irfft2, label_band, make_band, rfft2
+from dcfnet_np.ops.fourier import irfft2, label_band, rfft2
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.step import make_objective, pair_gradients, pair_loss
@@ -32,6 +30,11 @@ BOTH = [
     SMALL,
     Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False),
 ]
+OPTIONS = {
+    name: dataclasses.replace(preset, input_size=63, sigma_factor=0.2)
+    for name, preset in PRESETS.items()
+} | {"no band": Preset("no band", input_size=45, num_scales=5)}
+NETWORKS = sorted(path.stem for path in (Path(trace.__file__).parent / "data").glob("*.h5"))
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +44,7 @@ def frames():
 
 @pytest.fixture(scope="module")
 def weights():
-    return Weights(
-        "light", network.initialise("light", 3), "rgb", (104.0, 117.0, 123.0), {}, "random"
-    )
+    return Weights("light", network.initialise("light", 3), "rgb")
 
 
 @pytest.fixture(params=BOTH, ids=lambda preset: preset.name)
@@ -51,14 +52,9 @@ def recorder(request, weights):
     return trace.Recorder(weights, request.param)
 
 
-NETWORKS = sorted(path.stem for path in (Path(trace.__file__).parent / "data").glob("*.h5"))
-OPTIONS = {
-    **{
-        name: dataclasses.replace(preset, input_size=63, sigma_factor=0.2)
-        for name, preset in PRESETS.items()
-    },
-    "no band": Preset("no band", input_size=45, num_scales=5),
-}
+def assert_close(got, want, tolerance=1e-5):
+    """To `tolerance` of the largest value."""
+    np.testing.assert_allclose(got, want, atol=tolerance * abs(want).max(), rtol=1e-7)
 
 
 def assert_own(record, result, preset):
@@ -71,58 +67,52 @@ def assert_own(record, result, preset):
             np.array_equal(np.fft.fftshift(map_), result.response)
             for map_ in record["redetection_response"]
         ]
-        np.testing.assert_array_equal(
-            record["redetection_centres"][found], record["redetection_place"][None]
-        )
+        place = record["redetection_centres"][found]
+        np.testing.assert_array_equal(place, record["redetection_place"][None])
     else:
-        best = record["peaks"].argmax()
-        np.testing.assert_array_equal(np.fft.fftshift(record["response"][best]), result.response)
-        assert record["score"] == record["response"][best].max()
+        best = record["response"][record["peaks"].argmax()]
+        np.testing.assert_array_equal(np.fft.fftshift(best), result.response)
+        assert record["score"] == best.max()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_recording_changes_nothing(name, frames, weights):
-    """Every preset and every option: box, response and model are those of a tracker that nobody
-    observes.
-    """
-    watched, recorder = Watched(weights, OPTIONS[name]), trace.Recorder(weights, OPTIONS[name])
-    tracker = Tracker(weights, OPTIONS[name], "cpu")
-    watched.init(frames[0], PATCH)
-    tracker.init(frames[0], PATCH)
-    recorder.init(frames[0], PATCH)
-    band = recorder.attributes()["band"]  # with a band the tracker's extractor is the fast one
+    """Box, response and model are those of a tracker that nobody records."""
+    settings = weights, OPTIONS[name]
+    tracker, watched, recorder = (
+        Tracker(*settings, "cpu"),
+        Watched(*settings),
+        trace.Recorder(*settings),
+    )
+    for each in (tracker, watched, recorder):
+        each.init(frames[0], PATCH)
+    band = recorder.attributes()["band"]  # with a band the tracker's features are the fast ones
     assert (tuple(band) == (-1, -1)) == (name == "no band") and (band[0] == band[1] < 31)
     for frame in frames[1:]:
-        result, record = (
-            tracker.update(frame, response=True),
-            recorder.update(frame) and recorder.record,
-        )
-        assert_own(record, result, recorder.preset)
+        result = tracker.update(frame, response=True)
         watched.update(frame)
+        recorder.update(frame)
+        assert_own(recorder.record, result, recorder.preset)
         for part, mean in zip(("numerator", "denominator"), watched.filter.means):
-            np.testing.assert_array_equal(record[part], mean)
+            np.testing.assert_array_equal(recorder.record[part], mean)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_packaged_network(name, frames):
-    """Spectra, by the fast extractor where there is one, are those of the traced features."""
-    recorder, tracker = (
-        trace.Recorder(name, OPTIONS["default"]),
-        Tracker(name, OPTIONS["default"], "cpu"),
-    )
+    """Spectra, by the fast features where they serve, are those of the traced features."""
+    recorder = trace.Recorder(name, OPTIONS["default"])
     steps = [record for _, record in recorder.steps(frames, PATCH)]
+    tracker = Tracker(name, OPTIONS["default"], "cpu")
     tracker.init(frames[0], PATCH)
     for frame, record in zip(frames[1:], steps[1:]):
         assert_own(record, tracker.update(frame, response=True), recorder.preset)
         for role in ("search", "template"):
-            spectra = rfft2(record[f"{role}_features"] * steps[0]["cosine_window"], recorder.band)
-            np.testing.assert_allclose(record[f"{role}_f"], spectra, atol=1e-5 * abs(spectra).max())
+            windowed = record[f"{role}_features"] * steps[0]["cosine_window"]
+            assert_close(record[f"{role}_f"], rfft2(windowed, recorder.band))
 
 
 def test_redetection_is_no_learning(rng):
-    """A target goes and comes back elsewhere: what is looked for there has a name of its own, and
-    is found.
-    """
+    """A target comes back elsewhere: what is looked for has a name of its own, and is found."""
     scene, boxes = make_sequence(rng, 60, 240, 180, size=(30, 26), step=(3.1, 1.7), growth=1.0)
     empty = np.median(scene, axis=0).astype(np.uint8)
     frames = [*scene[:4], empty, empty, empty, *[scene[35]] * 12]
@@ -138,76 +128,58 @@ def test_redetection_is_no_learning(rng):
         if "redetection_f" in record:
             parts = ("centres", "windows", "crop", "features", "f", "response")
             assert {len(record[f"redetection_{part}"]) for part in parts} == {preset.redetection}
-            spectra = rfft2(
-                record["redetection_features"] * steps[0]["cosine_window"], recorder.band
-            )
-            np.testing.assert_allclose(
-                record["redetection_f"], spectra, atol=1e-5 * abs(spectra).max()
-            )
+            windowed = record["redetection_features"] * steps[0]["cosine_window"]
+            assert_close(record["redetection_f"], rfft2(windowed, recorder.band))
             searched += 1
         if "redetection_place" in record:
             found += 1
-            moved = (
-                record["redetection_peak"][::-1]
-                * record["redetection_windows"][0]
-                / preset.input_size
-            )
-            box = record["box"]
-            np.testing.assert_allclose(box[:2] + box[2:] / 2, record["redetection_place"] + moved)
-            np.testing.assert_allclose(record["template_centres"][0], box[:2] + box[2:] / 2)
+            peak, window = record["redetection_peak"], record["redetection_windows"][0]
+            centre = record["box"][:2] + record["box"][2:] / 2
+            moved = peak[::-1] * window / preset.input_size
+            np.testing.assert_allclose(centre, record["redetection_place"] + moved)
+            np.testing.assert_allclose(record["template_centres"][0], centre)
     assert searched and found == 1 and steps[-1]["ok"]
 
 
-def test_an_observer_needs_a_cpu_and_one_tracker(monkeypatch, frames):
+def test_an_observer_needs_a_cpu(monkeypatch):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     with pytest.raises(ValueError, match="Tracker: an observer needs device='cpu', got cuda:1"):
         Tracker(device="cuda:1", observer=lambda *event: None)
 
 
 def test_an_observer_cannot_use_its_tracker(frames):
-    tracker = Tracker(preset=SMALL, device="cpu", observer=lambda *event: tracker.update(frames[1]))
+    tracker = Tracker(preset=SMALL, observer=lambda *event: tracker.update(frames[1]))
     with pytest.raises(RuntimeError, match=r"^Tracker\.update: this tracker is at work already"):
         tracker.init(frames[0], PATCH)
 
 
 def test_every_quantity_follows_from_the_ones_before(recorder, frames):
-    """Which also proves that all of them are copies: none has changed when the last frame is done."""
+    """Which also proves that all are copies: none has changed when the last frame is done."""
     preset, size = recorder.preset, recorder.preset.input_size
     steps = [record for _, record in recorder.steps(frames, PATCH, training=False)]
     label = gaussian_label((size, size), preset.sigma)
     band = label_band(label)
-    limits = recorder.attributes()["band"]
-    assert tuple(limits) == (
-        (-1, -1) if band is None else make_band((size, size), tuple(limits)).limits
-    )
+    assert tuple(recorder.attributes()["band"]) == ((-1, -1) if band is None else band.limits)
     model = OnlineFilter(rfft2(label, band), preset.lam, preset.learning_rate, preset.update_rule)
+    before = None
     for number, record in enumerate(steps):
-        roles = ["template"] if number == 0 else ["search", "template"]
-        for role in roles:
-            features = record[f"{role}_features"] * steps[0]["cosine_window"]
-            largest = abs(record[f"{role}_f"]).max()
-            np.testing.assert_allclose(
-                record[f"{role}_f"], rfft2(features, band), atol=1e-5 * largest
-            )
+        for role in ["template"] if number == 0 else ["search", "template"]:
+            windowed = record[f"{role}_features"] * steps[0]["cosine_window"]
+            assert_close(record[f"{role}_f"], rfft2(windowed, band))
+        centre = record["box"][:2] + record["box"][2:] / 2
         if number:
             response = irfft2(model.response_f(record["search_f"]), (size, size), band)
             np.testing.assert_allclose(record["response"], response, atol=1e-5)
-            best = record["peaks"].argmax()
-            row, column = record["peak"]
+            best, (row, column) = record["peaks"].argmax(), record["peak"]
             highest = record["response"][best].max()
-            assert (
-                record["response"][best][row, column]
-                == highest
-                == pytest.approx(record["score"], rel=1e-5)
-            )
+            assert record["response"][best][row, column] == highest
+            assert record["score"] == pytest.approx(highest, rel=1e-5)
             moved = record["peak"][::-1] * record["search_windows"][best] / size
-            before, after = steps[number - 1]["box"], record["box"]
-            np.testing.assert_allclose(
-                after[:2] + after[2:] / 2, before[:2] + before[2:] / 2 + moved
-            )
+            np.testing.assert_allclose(centre, before + moved)
+        before = centre
         model.update(record["template_f"][0])
         for name, expected in zip(("numerator", "denominator"), model.means):
-            np.testing.assert_allclose(record[name], expected, atol=1e-5 * abs(expected).max())
+            assert_close(record[name], expected)
 
 
 def test_the_training_step_is_that_of_the_training_loop(recorder, frames):
@@ -224,17 +196,13 @@ def test_the_training_step_is_that_of_the_training_loop(recorder, frames):
     loss, caches = pair_loss(values["images"], recorder.network.parameters, "light", objective)
     assert float(values["loss"]) == pytest.approx(loss, rel=1e-6)
     for name, gradient in pair_gradients(caches).items():
-        np.testing.assert_allclose(gradients[f"d{name}"], gradient, atol=1e-5 * abs(gradient).max())
+        assert_close(gradients[f"d{name}"], gradient)
     by_paper = gradients["by_conjugate_f"] + gradients["by_template_f"].conj()
-    for dfeatures, spectrum in zip(
-        gradients["dlrn1"], (by_paper, gradients["dsearch_f"]), strict=True
-    ):
-        np.testing.assert_allclose(
-            irfft2(spectrum, shape)[0], dfeatures, atol=1e-6 * abs(dfeatures).max()
-        )
-    assert [
-        gradients[f"d{name}"].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")
-    ] == [values[name].shape for name in ("images", "conv1", "relu1", "conv2", "lrn1")]
+    spectra = by_paper, gradients["dsearch_f"]
+    for dfeatures, spectrum in zip(gradients["dlrn1"], spectra, strict=True):
+        assert_close(irfft2(spectrum, shape)[0], dfeatures, 1e-6)
+    for name in ("images", "conv1", "relu1", "conv2", "lrn1"):
+        assert gradients[f"d{name}"].shape == values[name].shape
 
 
 def test_one_frame_is_its_own_pair(recorder, frames):
@@ -257,21 +225,14 @@ def test_every_quantity_is_documented(recorder, frames):
     assert heard | names <= documented | {"dconv2.weight", "dconv2.bias"}
 
 
-# ------------------------------------------------------------------------------------------------------ files
+# --- files
 
 
 def test_a_file_is_read_with_h5py_alone(recorder, frames, tmp_path):
     steps = list(recorder.steps(frames, PATCH))
     path = tmp_path / "trace.h5"
     names = trace.write_trace(path, steps, {**recorder.attributes(), "source": "scene"})
-    assert names == [
-        "frame 0",
-        "frame 1",
-        "frame 2",
-        "frame 3",
-        "training values",
-        "training gradients",
-    ]
+    assert names == [*(f"frame {i}" for i in range(4)), "training values", "training gradients"]
     with h5py.File(path) as file:
         assert list(file) == names and file.attrs["channel_order"] == b"rgb"
         assert f'"input_size": {recorder.preset.input_size}' in file.attrs["preset"].decode()
@@ -284,44 +245,42 @@ def test_a_file_is_read_with_h5py_alone(recorder, frames, tmp_path):
 
 
 def test_what_is_no_trace(tmp_path):
-    with pytest.raises(ValueError, match="nothing.h5: there is no such file"):
-        next(trace.read_trace(tmp_path / "nothing.h5"))
     (tmp_path / "text.h5").write_text("text")
-    with pytest.raises(ValueError, match="text.h5: it cannot be opened"):
-        next(trace.read_trace(tmp_path / "text.h5"))
     h5py.File(tmp_path / "unchecked.h5", "w").close()
-    with pytest.raises(ValueError, match="unchecked.h5: it cannot be opened"):
-        next(trace.read_trace(tmp_path / "unchecked.h5"))
     h5py.File(tmp_path / "other.h5", "w", libver="v110").close()
-    with pytest.raises(ValueError, match="other.h5: not a trace of version 2"):
-        next(trace.read_trace(tmp_path / "other.h5"))
+    for name, message in (
+        ("nothing", "there is no such file"),
+        ("text", "it cannot be opened"),
+        ("unchecked", "it cannot be opened"),
+        ("other", "not a trace of version 2"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}.h5: {message}"):
+            next(trace.read_trace(tmp_path / f"{name}.h5"))
 
 
 def test_a_run_that_fails_leaves_no_file(recorder, frames, tmp_path):
-    broken = [frames[0], frames[1][:-1]]  # another size
+    steps = recorder.steps([frames[0], frames[1][:-1]], PATCH)  # another size
     with pytest.raises(ValueError, match="the frame must be"):
-        trace.write_trace(
-            tmp_path / "trace.h5", recorder.steps(broken, PATCH), recorder.attributes()
-        )
+        trace.write_trace(tmp_path / "trace.h5", steps, recorder.attributes())
     assert list(tmp_path.iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------------
-# differences
+# --- differences
 
 
-def made_up():
-    return [
+def made_up(*changes):
+    """Three steps; changes: (step, quantity, index, value)."""
+    steps = [
         (f"frame {i}", {"crop": np.arange(6.0).reshape(2, 3) + i, "box": np.ones(4)})
         for i in range(3)
     ]
+    for step, quantity, index, value in changes:
+        steps[step][1][quantity][index] = value
+    return steps
 
 
 def test_the_first_difference_comes_first():
-    changed = made_up()
-    changed[1][1]["box"][2] = 1.25
-    changed[2][1]["crop"][1, 0] += 1e-3
-    changed[2][1]["box"][0] = 7
+    changed = made_up((1, "box", 2, 1.25), (2, "crop", (1, 0), 5.001), (2, "box", 0, 7))
     found, count = trace.differences(made_up(), changed)
     assert count == 3 and [(d.step, d.quantity, d.worst) for d in found] == [
         ("frame 1", "box", (2,)),
@@ -332,12 +291,10 @@ def test_the_first_difference_comes_first():
 
 
 def test_tolerance_is_relative_and_0_means_every_bit():
-    changed = made_up()
-    changed[0][1]["crop"][0, 0] += 4.9e-6
+    changed = made_up((0, "crop", (0, 0), 4.9e-6))
     assert trace.differences(made_up(), changed, 1e-6)[0] == []  # the largest is 5
     assert trace.differences(made_up(), changed, 0.9e-6)[0][0].quantity == "crop"
-    changed = made_up()
-    changed[2][1]["box"][0] = np.nextafter(1, 2)
+    changed = made_up((2, "box", 0, np.nextafter(1, 2)))
     assert trace.differences(made_up(), changed)[0] == []
     assert trace.differences(made_up(), changed, 0)[0][0].quantity == "box"
     with pytest.raises(ValueError, match="tolerance must be at least 0, got -1"):
@@ -345,18 +302,16 @@ def test_tolerance_is_relative_and_0_means_every_bit():
 
 
 def test_shapes_missing_quantities_and_nan():
-    changed = made_up()
+    changed = made_up((2, "box", 3, np.nan))
     changed[0][1]["crop"] = np.ones((2, 2))
     changed[1][1]["extra"] = np.ones(1)
-    changed[2][1]["box"][3] = np.nan
     found, _ = trace.differences(made_up(), changed)
     assert [str(d) for d in found] == [
         "frame 0, crop: shapes (2, 3) and (2, 2)",
         "frame 1, extra: only in the second run",
         "frame 2, box: 1 and nan",
     ]
-    both = made_up()
-    both[2][1]["box"][3] = np.nan
+    both = made_up((2, "box", 3, np.nan))
     assert trace.differences(both, both)[0] == []
 
 
@@ -365,80 +320,50 @@ def test_the_shorter_run_ends_it():
     assert trace.differences([*made_up()[:2], ("training values", {})], made_up())[1] == 2
 
 
-# ------------------------------------------------------------------------------------------------
-# the commands
+# --- the commands
 
 
-@pytest.fixture
-def folder(tmp_path, frames, weights):
+def test_trace_and_diff(tmp_path, frames, weights, dcfnet):
     write_images(tmp_path / "walk", frames)
     save_weights(tmp_path / "random.h5", weights)
-    return tmp_path
-
-
-def test_trace_and_diff(folder, capsys):
-    common = ["--box", "20,10,16,12", "--weights", str(folder / "random.h5")]
-    a, b = str(folder / "a.h5"), str(folder / "b.h5")
-    walk = str(folder / "walk")
-    assert main(["trace", walk, "--frames", "2", "--out", a, *common]) == 0
-    assert (
-        capsys.readouterr().out == f"wrote {a}: 2 frames and training values, training gradients\n"
-    )
-    assert main(["trace", walk, "--frames", "3", "--out", b, *common, "--preset", "careful"]) == 0
-    capsys.readouterr()
-    assert main(["diff", a, a, "--tolerance", "0"]) == 0
-    assert capsys.readouterr().out == "no difference beyond 0 in 4 steps\n"
-    assert main(["trace", walk, "--frames", "2", "--out", b, *common, "--preset", "matlab-v2"]) == 0
-    capsys.readouterr()
-    assert main(["diff", a, b]) == 0
-    by_files = capsys.readouterr().out
-    assert by_files.startswith("first difference: frame 0, template_crop: ")
-    assert main(["diff", "--presets", "default,matlab-v2", walk, "--frames", "2", *common]) == 0
-    by_presets = capsys.readouterr().out
-    assert by_presets.splitlines() == [
-        line for line in by_files.splitlines() if "training" not in line
-    ]
+    walk, a, b = (tmp_path / name for name in ("walk", "a.h5", "b.h5"))
+    common = ["--box", "20,10,16,12", "--weights", tmp_path / "random.h5", "--frames", "2"]
+    said = f"wrote {a}: 2 frames and training values, training gradients\n"
+    assert dcfnet("trace", walk, "--out", a, *common) == (0, said, "")
+    same = "no difference beyond 0 in 4 steps\n"
+    assert dcfnet("diff", a, a, "--tolerance", "0") == (0, same, "")
+    assert dcfnet("trace", walk, "--out", b, *common, "--preset", "matlab-v2")[0] == 0
+    code, by_files, _ = dcfnet("diff", a, b)
+    assert code == 0 and by_files.startswith("first difference: frame 0, template_crop: ")
+    code, by_presets, _ = dcfnet("diff", "--presets", "default,matlab-v2", walk, *common)
+    frame_lines = [line for line in by_files.splitlines() if "training" not in line]
+    assert code == 0 and by_presets.splitlines() == frame_lines
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["diff", "a.h5"], "diff takes two traces, or --presets A,B and a SOURCE, got 1: a.h5"),
-        (
-            ["diff", "a.h5", "b.h5"],
-            "a.h5: there is no such file; a trace is written by dcfnet trace",
-        ),
-        (
-            ["diff", "--presets", "pytorch,paper", "a", "b"],
-            "diff takes one SOURCE with --presets, got 2: a b",
-        ),
-        (
-            ["diff", "--presets", "pytorch", "a"],
-            "must be two names with a comma between, got 'pytorch'",
-        ),
-        (["diff", "--presets", "pytorch,other", "a"], "unknown preset 'other'"),
-        (["trace", "nowhere", "--out", "t.txt"], "t.txt: the output must end in .h5"),
+        ("diff a.h5", "diff takes two traces, or --presets A,B and a SOURCE, got 1: a.h5"),
+        ("diff a.h5 b.h5", "a.h5: there is no such file; a trace is written by dcfnet trace"),
+        ("diff --presets pytorch,paper a b", "diff takes one SOURCE with --presets, got 2: a b"),
+        ("diff --presets pytorch a", "must be two names with a comma between, got 'pytorch'"),
+        ("diff --presets pytorch,other a", "unknown preset 'other'"),
+        ("trace nowhere --out t.txt", "t.txt: the output must end in .h5"),
     ],
 )
-def test_bad_arguments(words, message, capsys, tmp_path, monkeypatch):
+def test_bad_words(words, message, dcfnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and message in err and err.count("\n") == 1
+    code, out, err = dcfnet(*words.split())
+    assert code == 2 and out == "" and message in err and err.count("\n") == 1
 
 
 def test_where_pytorch_and_matlab_part_on_david(data_dir, capsys):
-    """Before the network has seen anything: one crops in whole grey levels.
-
-    Then they choose other scales.
-    """
+    """Before the network has seen anything one crops in whole grey levels; then scales differ."""
     david = str(data_dir / "sequences" / "David")
     assert main(["diff", "--presets", "pytorch,matlab-v2", david, "--frames", "3"]) == 0
     first, *others = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(
-        r"first difference: frame 0, template_crop: 0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+",
-        first,
-    )
+    where = r"0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+"
+    assert re.fullmatch(f"first difference: frame 0, template_crop: {where}", first)
     boxes = [line for line in others if ", box: " in line]
     assert len(boxes) == 1 and boxes[0].startswith("  then: frame 1, box: 1.17 ")
 

@@ -107,7 +107,7 @@ def test_response_is_given_on_request_with_the_still_peak_in_the_middle(scene):
 @pytest.mark.parametrize("colour", [0, (200, 20, 90)])
 @pytest.mark.parametrize("preset", ["default", "matlab-v1"])
 def test_a_frame_without_content_changes_nothing(scene, preset, colour, place, band):
-    """The box stays, nothing is learned, and it is found again; also where windows leave the frame."""
+    """The box stays, nothing is learned, and it is found again; also at the frame's rim."""
     small = dataclasses.replace(PRESETS[preset], input_size=45)
     tracker = started(scene(*place), small, (*place, 30, 24), band=band)
     before = tracker.update(scene(*place))
