@@ -138,7 +138,8 @@ def load_yardstick() -> ModuleType:
 
 def torch_arrays(weights: Weights) -> list[np.ndarray]:
     """What PyTorch's tracker takes: two convolutions, BGR."""
-    first, *others = weights.parameters.values()
+    names = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
+    first, *others = (weights.parameters[name] for name in names)
     return [first[:, ::-1] if weights.channel_order == "rgb" else first, *others]
 
 

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,10 @@ def measure(
     }
     if not on_cpu:
         report |= {"gpu": describe(device), "environment": environment(device.index)}
-
-    def theirs() -> Any:
-        return cpu.load_yardstick().TorchTracker(cpu.torch_arrays(weights), preset)
-
-    def ours() -> Tracker:
-        return Tracker(weights, preset, str(device))
-
-    tracked = cpu.measure_tracking(frames, box, ours, None if reason else theirs)
+    ours, theirs = partial(Tracker, weights, preset, str(device)), None
+    if not reason:
+        theirs = partial(cpu.load_yardstick().TorchTracker, cpu.torch_arrays(weights), preset)
+    tracked = cpu.measure_tracking(frames, box, ours, theirs)
     rates = cpu.rates(tracked.pop("seconds"), "fps")
     report["tracking"] = {"frames": len(frames), **rates, **tracked}
     measure_device = _measure_cpu if on_cpu else _measure_gpu
