@@ -21,7 +21,7 @@ from scenes import make_frames, write_video
 from dcfnet_np import weights
 from dcfnet_np.vision.box_files import read_boxes
 
-# A share of the inputs runs in every run of the tests, always the same; `make proof` runs many.
+# A share of the inputs runs with the other tests; `make proof` runs many.
 COUNTS = {"share": 60, "long": 4000}
 PROFILE = os.environ.get("DCFNET_INPUTS", "share")
 SETTINGS = settings(
