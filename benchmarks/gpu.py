@@ -35,6 +35,7 @@ from dcfnet_np.bench.costs import Ceiling, Cost, tracking_costs, training_costs
 from dcfnet_np.bench.report import environment
 from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.kernels.compile import minimum_arch
+from dcfnet_np.support.errors import DeviceError
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.device_step import TrainStep
@@ -408,7 +409,7 @@ def main(argv: list[str] | None = None) -> int:
         return print_floors(args)
     try:
         cp = backend.cupy()
-    except backend.DeviceError as error:
+    except DeviceError as error:
         sys.exit(f"gpu.py: {error}")
     return {"compile": compile_all, "tracking": track, "training": train}[args.part](args, cp)
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .files import read_text
+from .support.files import read_text
 
 # fields whose bound is 0
 POSITIVE = (

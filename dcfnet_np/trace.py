@@ -23,10 +23,10 @@ import numpy as np
 
 from . import __version__, network
 from .backend import Device
-from .files import check_output, replacing
 from .ops import dcf, fourier, loss
 from .presets import Preset, get_preset
 from .support.archives import open_hdf5, stored_attributes, stored_dataset
+from .support.files import check_output, replacing
 from .tracker import Tracker, TrackResult
 from .tracking.features import NetworkMaps, PlainFeatures, choose_band
 from .vision.boxes import check_box

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .backend import Device, Turn, exclusive
+from .backend import Device
 from .fast import device_step, strip
 from .fast.features import FastFeatures
 from .fast.memory import FilterInPlace
 from .presets import Preset, get_preset
+from .support.threads import Turn, exclusive
 from .tracking.features import NetworkMaps, PlainFeatures, choose_band
 from .tracking.step import FrameStep, Observer, PlainStep
 from .tracking.target import TrackResult
@@ -62,30 +63,34 @@ def choose_step(
 class _Base:
     """What both trackers share: settings, the step, copies.  Arguments as for `Tracker`."""
 
+    _batch = 1  # targets at a time
     _memory: tuple[str, ...] = ()  # attributes that a copy takes over beside settings and targets
 
     def __init__(
-        self, settings: dict[str, Any], observer: Observer | None = None, batch: int = 1
+        self,
+        weights: str | Weights = "light",
+        preset: str | Preset = "default",
+        device: str = "auto",
+        band: str | None = "auto",
+        observer: Observer | None = None,
+        features: FeatureMaps | None = None,
     ) -> None:
-        name, maps, band = type(self).__name__, settings["features"], settings["band"]
+        name = type(self).__name__
         if band not in ("auto", None):
             raise ValueError(f"{name}: band must be 'auto' or None, got {band!r}")
-        self.preset = get_preset(settings["preset"])
-        source = settings["weights"] if maps is None else maps
-        if maps is None and not isinstance(source, Weights):
-            source = load_weights(source)
-        own = "an observer needs" if observer else "features of your own need" if maps else ""
-        device = settings["device"]
+        self.preset = get_preset(preset)
+        if features is None and not isinstance(weights, Weights):
+            weights = load_weights(weights)
+        source: Any = weights if features is None else features
+        own = "an observer needs" if observer else "features of your own need" if features else ""
         self.device = backend.select_device("cpu" if own and device == "auto" else device)
         if own and self.device.kind != "cpu":
             raise ValueError(f"{name}: {own} device='cpu', got {self.device}: kernels tell nothing")
         self.turn = Turn(self.device)
-        self._step = choose_step(source, self.preset, self.device, band, observer, batch)
+        self._step = choose_step(source, self.preset, self.device, band, observer, self._batch)
         self._watched = observer is not None
-        # of a copy
-        self._settings = {**settings, "preset": self.preset, "device": str(self.device)}
-        if maps is None:
-            self._settings["weights"] = source
+        settings = {"weights": weights, "preset": self.preset, "device": str(self.device)}
+        self._settings: dict[str, Any] = {**settings, "band": band, "features": features}
 
     def __reduce__(self) -> Any:
         """For `copy.deepcopy` and pickle: settings and targets; all else is made anew."""
@@ -147,18 +152,6 @@ class Tracker(_Base):
         model             filter: the `OnlineFilter`, after this frame
     """
 
-    def __init__(
-        self,
-        weights: str | Weights = "light",
-        preset: str | Preset = "default",
-        device: str = "auto",
-        band: str | None = "auto",
-        observer: Observer | None = None,
-        features: FeatureMaps | None = None,
-    ) -> None:
-        settings = {"weights": weights, "preset": preset, "device": device, "band": band}
-        super().__init__({**settings, "features": features}, observer)
-
     @exclusive
     def init(self, frame: Any, box: Any) -> None:
         """Learn the target inside `box` = (x, y, w, h), pixels, 0-based, of `frame`.
@@ -194,7 +187,7 @@ class MultiTracker(_Base):
     `Tracker`.
     """
 
-    _memory = ("_rows", "_next")
+    _batch, _memory = BATCH, ("_rows", "_next")
 
     def __init__(
         self,
@@ -204,8 +197,7 @@ class MultiTracker(_Base):
         band: str | None = "auto",
         features: FeatureMaps | None = None,
     ) -> None:
-        settings = {"weights": weights, "preset": preset, "device": device, "band": band}
-        super().__init__({**settings, "features": features}, batch=BATCH)
+        super().__init__(weights, preset, device, band, None, features)
         self._rows: dict[int, int] = {}  # id -> row in the step
         self._next = 0
 

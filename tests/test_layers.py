@@ -16,7 +16,7 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["backend", "files", "support", "workers"],
+    ["backend", "support"],
     ["kernels"],
     ["ops"],
     ["network", "vision", "datasets"],
@@ -25,7 +25,8 @@ LAYERS = [
     ["fast"],
     ["tracker"],
     ["evaluation", "train", "gradcheck"],
-    ["adapters", "trace", "track", "bench", "serve", "explain"],
+    ["adapters", "trace", "follow", "bench", "serve", "explain"],
+    ["commands"],
     ["cli", "__main__"],
     ["__init__"],  # dcfnet_np itself: the public names, imported by nobody inside
 ]

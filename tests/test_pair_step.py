@@ -87,7 +87,7 @@ def test_the_result_does_not_depend_on_the_cores(rng, monkeypatch):
     pairs = np.array([[0, 1], [2, 3], [4, 5], [1, 0], [3, 2]])
     results = []
     for cores in (1, 2, 3):
-        monkeypatch.setattr("dcfnet_np.backend.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("dcfnet_np.support.threads.usable_cores", lambda cores=cores: cores)
         again = plain.Batches(batches.crops, (104.0, 117.0, 123.0))
         results.append(plain.batch_gradients(again, pairs, parameters, "light", objective))
     for losses, gradients in results[1:]:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from processes import PATIENCE
 
-from dcfnet_np import backend, network, weights
+from dcfnet_np import network, weights
 from dcfnet_np.backend import Device, to_device, to_numpy
 from dcfnet_np.network import Conv, Lrn, Relu
 from dcfnet_np.ops.fourier import rfft2
+from dcfnet_np.support import threads
 from dcfnet_np.train import adam, checkpoint, loop, pairs, prepare, sgd, step
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.parallel import Processes
@@ -472,7 +473,7 @@ def test_resume_is_bit_identical(crops_file, whole_run, tmp_path, monkeypatch, p
 def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
     results = []
     for cores in (1, 3):
-        monkeypatch.setattr(backend, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(threads, "usable_cores", lambda cores=cores: cores)
         loop.train(crops_file, config(epochs=1), tmp_path / str(cores), device="cpu")
         results.append(
             checkpoint.load_checkpoint(tmp_path / str(cores) / "checkpoint.npz").parameters

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np.backend import Array, to_numpy
-from dcfnet_np.files import replacing
 from dcfnet_np.support.archives import open_stored_zip
+from dcfnet_np.support.files import replacing
 
 FORMAT_VERSION = 3
 # bytes; networks of these kinds take less than 1 MB, the log about 1 KB an epoch

@@ -16,7 +16,7 @@ import numpy as np
 
 from dcfnet_np import datasets, network, weights
 from dcfnet_np.backend import Device, array_module, current, to_device, to_numpy
-from dcfnet_np.files import make_folder, only_writer, replacing
+from dcfnet_np.support.files import make_folder, only_writer, replacing
 from dcfnet_np.train.adam import adam_step, update_average
 from dcfnet_np.train.augment import check_margin
 from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint

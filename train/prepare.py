@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dcfnet_np import datasets
-from dcfnet_np.files import WriteError, check_output
+from dcfnet_np.support.files import WriteError, check_output
+from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.tracking.features import extremes_of_windows, is_flat
 from dcfnet_np.train import detections, overlap
 from dcfnet_np.train.crops import (
@@ -36,7 +37,6 @@ from dcfnet_np.train.crops import (
 )
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, read_image
-from dcfnet_np.workers import map_in_order
 
 __all__ = ["Crops", "Item", "cut", "fault", "plan", "prepare", "read_crops"]
 

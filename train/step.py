@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import network
-from dcfnet_np.backend import Array, Cores, Device, array_module, to_device, to_numpy
+from dcfnet_np.backend import Array, Device, array_module, to_device, to_numpy
 from dcfnet_np.fast.strip import make_kernels, supports
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+from dcfnet_np.support.threads import Cores
 from dcfnet_np.train.augment import Augmentation, augment, cut, label_shifts, shift_label
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.pair_step import PairStep, PairSteps
@@ -146,7 +147,7 @@ class Batches:
     """Crops, the pairs of a step as normalised images on a device, and the threads that work on
     them.
 
-    On a CPU a step is done pair by pair, spread over the cores (see `backend.Cores`); gradients are
+    On a CPU a step is done pair by pair, spread over the cores (see `support.threads.Cores`); gradients are
     added in order, so the result does not depend on the number of cores.  On a GPU there is one
     part.
 

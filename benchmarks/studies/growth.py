@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from dcfnet_np.bench import cpu
-from dcfnet_np.bench import report as bench_report
 from dcfnet_np.presets import get_preset
+from dcfnet_np.support.machine import describe_machine
 from dcfnet_np.tracker import MultiTracker, Tracker
 
 SCALES, SIZES, CORES = (1, 3, 5, 7), (63, 125, 187, 251), (1, 2)
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path)
     args = parser.parse_args()
     report: dict[str, Any] = {
-        "machine": bench_report.machine(),
+        "machine": describe_machine(),
         "scales": {n: frame_ms(num_scales=n) for n in SCALES},
         "input": {n: frame_ms(input_size=n) for n in SIZES},
         "cores": {n: frame_ms(cores=n) for n in CORES},

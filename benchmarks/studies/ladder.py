@@ -23,14 +23,15 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dcfnet_np import network
-from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.backend import Device
 from dcfnet_np.bench import cpu
-from dcfnet_np.bench.report import machine
 from dcfnet_np.fast import winograd
 from dcfnet_np.fast.strip import make_kernels
 from dcfnet_np.ops import conv, lrn
 from dcfnet_np.ops.fourier import rfft2
 from dcfnet_np.presets import get_preset
+from dcfnet_np.support.machine import describe_machine
+from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.tracking.features import NetworkMaps
 from dcfnet_np.train.step import Batches, make_objective, pair_gradients, pair_loss
@@ -194,7 +195,7 @@ def main() -> None:
         page.check(args, "ladder")
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    report: dict[str, Any] = {"machine": machine()}
+    report: dict[str, Any] = {"machine": describe_machine()}
     with one_blas_thread():
         report |= {name: in_turns(steps) for name, steps in patch_steps().items()}
         report["training pair"] = in_turns(pair_steps(), 3)
@@ -211,14 +212,9 @@ def table(report: dict[str, Any]) -> str:
                 f"| {'' if i else name} | {v} | {times[v]:.2f} |" for i, v in enumerate(times)
             ]
     host = report["machine"]
-    blas = " and ".join(
-        f"{b['internal_api']} {b['version']} ({b['architecture']})" for b in host["blas"]
-    )
-    lines += [
-        "",
-        f"{host['processor']}, {host['cores']} cores, Python {host['python']}, NumPy {host['numpy']}, {blas}.",
-        "",
-    ]
+    found = [f"{b['internal_api']} {b['version']} ({b['architecture']})" for b in host["blas"]]
+    versions = f"Python {host['python']}, NumPy {host['packages']['numpy']}, {' and '.join(found)}"
+    lines += ["", f"{host['processor']}, {host['cores']} cores, {versions}.", ""]
     return "\n".join(lines) + "\n"
 
 

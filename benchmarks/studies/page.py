@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcfnet_np.files import check_output, replacing
+from dcfnet_np.support.files import check_output, replacing
 
 
 def marks(study: str) -> tuple[str, str]:

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from .. import network
-from ..backend import Device, one_blas_thread, usable_cores
+from ..backend import Device
 from ..fast.features import FastFeatures
 from ..fast.memory import FilterInPlace
 from ..fast.strip import supports
 from ..ops.fourier import irfft2, rfft2
 from ..presets import Preset, get_preset
+from ..support.machine import usable_cores
+from ..support.threads import one_blas_thread
 from ..tracking.features import choose_band
 from ..tracking.response import measure, peak_place
 from ..train.step import Batches, batch_gradients, make_objective

@@ -1,18 +1,14 @@
 """What `dcfnet bench` finds, as JSON has it and as people read it."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
-from .. import __version__, backend, kernels
-from ..backend import Device, current, describe, processor, usable_cores
+from .. import kernels
+from ..backend import Device, current
+from ..support.machine import describe_gpu, describe_machine, gpu_driver, gpu_facts
 from ..tracker import Tracker
 from ..train.config import Config
 from ..weights import Weights
@@ -21,6 +17,7 @@ from . import cpu, gpu
 ARCHITECTURE = "conv1"  # that trains
 BATCH = 16  # pairs of a training step
 SIZE = 125  # pixels of its crops
+FORCING = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}  # variables that choose BLAS's kernels
 
 
 def measure(
@@ -32,14 +29,15 @@ def measure(
     if on_cpu:
         reason = cpu.why_no_torch_tracker(weights, preset)
     report: dict[str, Any] = {
-        "machine": machine(),
+        "machine": describe_machine(),
         "weights": weights.architecture,
         "preset": preset,
         "device": str(device),
         "no_torch": reason,
     }
     if not on_cpu:
-        report |= {"gpu": describe(device), "environment": environment(device.index)}
+        about = environment(device.index)
+        report |= {"gpu": describe_gpu(device.index), "environment": about}
     ours, theirs = partial(Tracker, weights, preset, str(device)), None
     if not reason:
         theirs = partial(cpu.load_yardstick().TorchTracker, cpu.torch_arrays(weights), preset)
@@ -105,7 +103,7 @@ def as_text(report: dict[str, Any]) -> str:
 
 def _machine_lines(report: dict[str, Any]) -> list[str]:
     host = report["machine"]
-    cores = f"{host['cores']} cores; Python {host['python']}, NumPy {host['numpy']}"
+    cores = f"{host['cores']} cores; Python {host['python']}, NumPy {host['packages']['numpy']}"
     lines = [f"{host['processor']}, {cores}"]
     if "gpu" in report:
         about = report["environment"]
@@ -114,7 +112,8 @@ def _machine_lines(report: dict[str, Any]) -> list[str]:
     for blas in host["blas"]:
         which = f"{blas['internal_api']} {blas['version']}, {blas['architecture']}"
         lines.append(f"BLAS: {which}, {blas['num_threads']} threads")
-    for name, value in host["forced"].items():
+    for name in FORCING & set(host["variables"]):
+        value = host["variables"][name]
         lines.append(
             f"warning: {name}={value} forces BLAS to other kernels than this processor's; "
             "unset it for timings"
@@ -193,50 +192,7 @@ def _sum(rows: Sequence[tuple]) -> str:
     return f"  {'sum':36s} {sum(row[1] for row in rows):8.2f}"
 
 
-# --- the machine
-
-
-def machine() -> dict[str, Any]:
-    """Processor, versions, and the BLAS that runs: its name, architecture and threads."""
-    keys = ("internal_api", "version", "architecture", "num_threads")
-    libraries = [
-        {key: info.get(key) for key in keys}
-        for info in threadpoolctl.threadpool_info()
-        if info.get("user_api") == "blas"
-    ]
-    names = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-    return {
-        "processor": processor(),
-        "cores": usable_cores(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "dcfnet_np": f"{__version__} {os.environ.get('DCFNET_COMMIT', '')}".strip(),
-        "blas": libraries,
-        "forced": {name: os.environ[name] for name in names if name in os.environ},
-    }
-
-
 def environment(index: int = 0) -> dict[str, Any]:
-    """Device, driver, versions and commit: what a figure on a GPU belongs to."""
-    cp = backend.cupy()
-    runtime = cp.cuda.runtime
-    root = Path(__file__).resolve().parents[2]
-    commit = _says("git", "-C", str(root), "rev-parse", "HEAD") if (root / ".git").exists() else ""
-    return {
-        "device": runtime.getDeviceProperties(index)["name"].decode(),
-        "driver": _says("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "driver_cuda": runtime.driverGetVersion(),
-        "runtime": runtime.runtimeGetVersion(),
-        "cupy": cp.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "commit": commit or os.environ.get("DCFNET_COMMIT", "unknown"),
-    }
-
-
-def _says(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.partition("\n")[0].strip()
+    """Machine, GPU and driver: what a figure on a GPU belongs to."""
+    facts = gpu_facts(index)
+    return {"device": facts["name"], "driver": gpu_driver(), **facts, **describe_machine()}

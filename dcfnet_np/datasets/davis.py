@@ -30,9 +30,7 @@ def find_entries(folder: Path) -> list[Entry]:
 
 
 def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.ID for each target of a video, NAME alone for a single one, from the first
-    frame that has it.
-    """
+    """A sequence NAME.ID for each target, NAME for a single one, from its first frame on."""
     targets = read_masks(entry.truth, files)
     sequences = []
     for target, boxes in targets.items():

@@ -19,8 +19,7 @@ def find_entries(folder: Path) -> list[Entry]:
 
 
 def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
-    """A sequence NAME.ID for each target, NAME alone for a single one, from its first to its last
-    frame.
+    """A sequence NAME.ID for each target, NAME for a single one, from its first to its last frame.
 
     Targets that are in a single frame are left out: there is nothing to track.
     """

@@ -88,9 +88,7 @@ def _region(words: list[str], where: str, corners: bool) -> _Region:
 
 
 def _check_extra_columns(path: Path, regions: list[_Region]) -> None:
-    """Refuse boxes with further columns, which would else be polygons: frame, target, x, y, w, h;
-    x, y, w, h, 0, 1.
-    """
+    """Refuse boxes with further columns, else polygons: frame,target,x,y,w,h or x,y,w,h,0,1."""
     rows = [(index, region.points) for index, region in enumerate(regions) if region.points]
     counts = {points[0] - index for index, points in rows}
     what = ""

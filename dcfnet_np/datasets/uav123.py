@@ -1,9 +1,8 @@
-"""UAV123: ROOT/anno/UAV123/NAME.txt and ROOT/data_seq/UAV123/FOLDER/, one folder for several
-sequences; counts from 1.
+"""UAV123: anno/UAV123/NAME.txt and data_seq/UAV123/FOLDER/ in a root; counts from 1.
 
-Likewise UAV123_10fps, with every third frame, and UAV20L, whose sequences are the whole folders of
-UAV123.  Source: Mueller, Smith and Ghanem, "A benchmark and simulator for UAV tracking", 2016,
-configSeqs.m.
+A folder has the frames of several sequences.  Likewise UAV123_10fps, with every third frame, and
+UAV20L, whose sequences are the whole folders of UAV123.  Source: Mueller, Smith and Ghanem, "A
+benchmark and simulator for UAV tracking", 2016, configSeqs.m.
 """
 
 import re
@@ -34,9 +33,7 @@ PARTS = {
 
 
 def find_entries(folder: Path) -> list[Entry]:
-    """The sequences of the first of VERSIONS that a root has; anno/VERSION as the folder chooses
-    one.
-    """
+    """The sequences of the first of VERSIONS in a root; its folder anno/VERSION chooses one."""
     chosen = folder.resolve()
     if chosen.parent.name == "anno" and chosen.name in VERSIONS:
         return _find_version(chosen.parent.parent, chosen.name)

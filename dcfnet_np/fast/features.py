@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 
 from .. import network
-from ..backend import Cores
 from ..ops.fourier import Band
 from ..presets import Preset
+from ..support.threads import Cores
 from ..tracking.features import Extracted, extremes_of
 from ..vision.crop import Cropper, window_taps
 from ..weights import Weights

@@ -80,7 +80,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 1:].sum(1)))",
         "gradients.append((winograd.kernel_transform_backward(du), dm[1].sum(0)[:, 0:].sum(1)))",
     ): "the column before the first tile is zero",
-    ("fast.strip.BandDft.split", "odd[..., 0, :] = 0", "*"): "the sine of zero follows",
     (
         "filter.exact_filter",
         "matrix = rows * weights @ rows.conj().swapaxes(-1, -2) + lam * eye",

@@ -42,7 +42,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..track import Step, follow
+from ..follow import Step, follow
 from ..tracker import MultiTracker
 from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
 from ..vision.boxes import Box, check_box

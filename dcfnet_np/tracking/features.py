@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .. import network
-from ..backend import Array, Cores, Device, to_device
+from ..backend import Array, Device, to_device
 from ..ops.fourier import Band, label_band, rfft2
 from ..presets import Preset
+from ..support.threads import Cores
 from ..vision.crop import crop_patches, window_taps
 from ..vision.windows import gaussian_label, hann
 from ..weights import Weights

@@ -10,19 +10,11 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ..backend import (
-    Array,
-    Cores,
-    Device,
-    array_module,
-    current,
-    one_blas_thread,
-    to_device,
-    to_numpy,
-)
+from ..backend import Array, Device, array_module, current, to_device, to_numpy
 from ..filter import OnlineFilter
 from ..ops.fourier import Band, irfft2, rfft2
 from ..presets import Preset
+from ..support.threads import Cores, one_blas_thread
 from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label

@@ -6,13 +6,13 @@ import numpy as np
 
 
 def gaussian_label(shape: tuple[int, int], sigma: float, dtype: Any = np.float32) -> np.ndarray:
-    """The desired response y: exp(-d^2 / (2 sigma^2)), d the distance in pixels from the peak,
-    which lies at (0, 0).
+    """The desired response y: exp(-d^2 / (2 sigma^2)), d the distance from the peak at (0, 0).
 
     Distances wrap around: index i of N stands for i up to N//2 and for i - N after it, so the label
     is what a Gaussian "peaked at the centre" becomes when its centre is rolled to the origin.
     shape: (H, W); sigma in pixels of the feature map.  Returns (H, W).  Source: the paper's Sec.
-    3.1, the released codes' `gaussian_shaped_labels`."""
+    3.1, the released codes' `gaussian_shaped_labels`.
+    """
     if not sigma > 0:
         raise ValueError(f"gaussian_label: sigma must be positive, got {sigma}")
     row = wrapped_index(shape[0])[:, None]
@@ -27,7 +27,5 @@ def wrapped_index(n: int) -> np.ndarray:
 
 
 def hann(shape: tuple[int, int], dtype: Any = np.float32) -> np.ndarray:
-    """The symmetric Hann window, the outer product of two `numpy.hanning`: zero at the edges, one
-    at the centre.
-    """
+    """The symmetric Hann window, an outer product: zero at the edges, one at the centre."""
     return np.outer(np.hanning(shape[0]), np.hanning(shape[1])).astype(dtype)

@@ -36,10 +36,10 @@ class MatlabError(ValueError):
 
 
 def import_mat(path: Path, architecture: str | None) -> Weights:
-    """Weights of a MatConvNet file: a `net` structure, or the arrays conv1_w, conv1_b, ... of
-    net_param.mat.
+    """Weights of a MatConvNet file.
 
-    MatConvNet stores kernels as (height, width, in, out) and sees RGB images, 0..255, minus
+    It has a `net` structure, or the arrays conv1_w, conv1_b, ... as net_param.mat.  MatConvNet
+    stores kernels as (height, width, in, out) and sees RGB images, 0..255, minus
     net.meta.normalization.averageImage (123, 117, 104 where the file has none).  Raises
     WeightsError.
     """

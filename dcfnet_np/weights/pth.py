@@ -90,8 +90,7 @@ def import_pth(path: Path, architecture: str | None) -> Weights:
 
 
 def _read_legacy(data: bytes) -> tuple[Any, Values]:
-    """Old format: five pickles (magic number, protocol, system, state, storage keys), then the
-    storages.
+    """Old format: pickles of magic number, protocol, system, state and storage keys; storages.
 
     Each storage is its length in elements (8 bytes) and its values, in the order of the keys,
     little-endian.

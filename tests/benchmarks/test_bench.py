@@ -10,9 +10,9 @@ import cv2
 import pytest
 from scenes import make_frames
 
-from dcfnet_np.backend import usable_cores
 from dcfnet_np.bench import cpu, report
 from dcfnet_np.bench.costs import Ceiling
+from dcfnet_np.support.machine import usable_cores
 from dcfnet_np.weights import load_weights
 
 STAGES = "crop conv1 relu2 conv2 LRN transform response inverse peak update"

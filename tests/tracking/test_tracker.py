@@ -19,12 +19,13 @@ from trackers import (
     track_sequence,
 )
 
-from dcfnet_np.backend import Cores
 from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.support.threads import Cores
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.tracking.response import peak_place, peak_to_sidelobe, score_of
 from dcfnet_np.tracking.target import Target
-from dcfnet_np.vision.boxes import iou, read_boxes
+from dcfnet_np.vision.box_files import read_boxes
+from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.weights import Weights, import_weights
 
