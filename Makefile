@@ -53,8 +53,7 @@ format: $(VENV)/.test
 proof: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet gradcheck --mutants --report benchmarks/results/gradcheck.json
-	@mkdir -p out && rm -f out/robustness.json  # a run that was cut would go on there
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/robustness.py --json out/robustness.json
+	OPENBLAS_NUM_THREADS=1 DCFNET_INPUTS=long $(BIN)/python -m pytest -s tests/robustness/test_hard_input.py
 
 parity: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch
@@ -69,7 +68,7 @@ equations: $(VENV)/.test
 	$(BIN)/python tests/support/terms.py
 
 notebooks: $(VENV)/.test
-	$(BIN)/python tests/test_notebooks.py
+	$(BIN)/python tests/benchmarks/test_notebooks.py
 
 # vot-toolkit brings opencv-python, which overwrites every other build of OpenCV, and pins; so an environment of its own.
 vot: vot-environment
@@ -101,7 +100,7 @@ $(BASELINES)/.ready: setup.py pyproject.toml
 ABLATION ?= out/ablation
 ablation: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder of sequences: make ablation DATA=DIR"; exit 2; }
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/studies/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
 	  --json benchmarks/results/ablation.json --page docs/results/ablation.md
 
 # The recipe `default`, docs/reference/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
@@ -119,7 +118,7 @@ weights: $(VENV)/.test
 	done; done; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/validation; \
-	$(BIN)/python benchmarks/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
+	$(BIN)/python benchmarks/studies/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
 # leave time for the rest, what ignores SIGTERM is killed GPU_GRACE seconds later, and what has goals comes first.
@@ -144,20 +143,19 @@ gpu:
 	  else timeout -k $(GPU_GRACE) $$left "$$@" || failed="$$failed [$$*]"; fi; }; \
 	mkdir -p $(RESULTS); \
 	part install $(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation -e .; \
-	part compile $(PYTHON) benchmarks/gpu_kernels.py --compile; \
+	part compile $(PYTHON) benchmarks/gpu.py compile; \
 	part tests timeout -k $(GPU_GRACE) $(GPU_TEST_SECONDS) $(PYTHON) -m pytest -q -m gpu --durations=5 --continue-on-collection-errors; \
 	david=; if [ -d "$$DCFNET_DATA/sequences/David" ]; then david=$$DCFNET_DATA/sequences/David; \
 	else echo "== David's frames: skipped, no DCFNET_DATA; made-up ones in their place"; fi; \
 	part bench timeout -k $(GPU_GRACE) $(GPU_BENCH_SECONDS) $(PYTHON) -m dcfnet_np bench $${david:+"$$david"} --device cuda \
 	  --json $(RESULTS)/gpu-bench.json; \
-	part tracking $(PYTHON) benchmarks/gpu_tracking.py $${david:+--frames "$$david"} --out $(RESULTS)/gpu-tracking.json; \
-	part training $(PYTHON) benchmarks/gpu_training.py --arch conv1 --out $(RESULTS)/gpu-training.json; \
+	part tracking $(PYTHON) benchmarks/gpu.py tracking $${david:+--frames "$$david"} --out $(RESULTS)/gpu-tracking.json; \
+	part training $(PYTHON) benchmarks/gpu.py training --arch conv1 --out $(RESULTS)/gpu-training.json; \
 	if command -v compute-sanitizer >/dev/null; then \
 	  for tool in memcheck racecheck; do \
 	    part $$tool env DCFNET_NO_POOL=1 $(SANITIZER) $$tool $(PYTHON) -m pytest $(SANITIZED); \
 	  done; \
 	else echo "== memcheck, racecheck: skipped, no compute-sanitizer here"; fi; \
-	part kernels $(PYTHON) benchmarks/gpu_kernels.py --quick --json $(RESULTS)/gpu-kernels.json; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 clean:

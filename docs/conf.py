@@ -98,14 +98,11 @@ def write_api_pages(app):
 def modules():
     """Names of all public modules; kernels/ and train/ lie outside the folder of an editable
     install.
-
-    The yardsticks are left out: they need PyTorch, which the site does not install.
     """
     names = {"dcfnet_np.kernels", "dcfnet_np.train"}
     for package in ("dcfnet_np", *sorted(names)):
         path = importlib.import_module(package).__path__
         names |= {info.name for info in pkgutil.walk_packages(path, f"{package}.")}
-    names = {name for name in names if not name.startswith("dcfnet_np.yardstick")}
     return sorted(name for name in names if not name.rpartition(".")[2].startswith("_"))
 
 

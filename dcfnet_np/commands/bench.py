@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .. import bench
 from ..backend import select_device
+from ..bench import cpu
+from ..bench import report as bench_report
 from ..support.errors import Failed
 from ..support.files import check_output, replacing
 from ..vision.sources import open_source
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         except Failed as error:
             why = str(error)
     if why:
-        name, (frames, patch) = "the made-up video", bench.made_up_frames(args.frames)
+        name, (frames, patch) = "the made-up video", cpu.made_up_frames(args.frames)
         box = box or patch
     else:
         with open_source(clip, args.frames) as source:
@@ -53,13 +54,13 @@ def run(args: argparse.Namespace) -> int:
             _, box = common.first_box(box, source)
     if len(frames) < 2:
         raise ValueError(f"{name} has one frame; bench needs two or more")
-    with bench.pinned(args.cores):
-        report = bench.run(frames, box, weights, args.preset, device)
+    with cpu.pinned(args.cores):
+        report = bench_report.measure(frames, box, weights, args.preset, device)
     if why:
         report["made_up"] = why
     else:
         report["tracking"]["decode_ms"] = decode * 1e3
-    print(bench.text(report), end="")
+    print(bench_report.as_text(report), end="")
     if args.json:
         with replacing(args.json) as part:
             part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

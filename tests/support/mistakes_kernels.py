@@ -12,7 +12,7 @@ def kernel(name: str, file: str, tests: str, old: str, new: str) -> Mistake:
     """
     family = name.split(":")[0].split(".")[0].split()[0]
     of_lrn = "test_kernels_lrn.py"
-    others = {"sgd": of_lrn, "adam": of_lrn, "train": "test_device_step.py"}
+    others = {"sgd": of_lrn, "adam": of_lrn, "train": "test_train_device_step.py"}
     where = others.get(family, f"test_kernels_{family}.py")
     return Mistake(name, f"kernels/{file}", f"{where} -k '({tests}) and ascending'", old, new)
 
