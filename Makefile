@@ -72,7 +72,7 @@ notebooks: $(VENV)/.test
 
 # vot-toolkit brings opencv-python, which overwrites every other build of OpenCV, and pins; so an environment of its own.
 vot: vot-environment
-	OPENBLAS_NUM_THREADS=1 $(VOT)/bin/python -m pytest tests/test_bridges_got10k.py tests/test_bridges_trax.py
+	OPENBLAS_NUM_THREADS=1 $(VOT)/bin/python -m pytest tests/adapters/test_bridges_got10k.py tests/adapters/test_bridges_trax.py
 
 vot-environment:
 	@$(MAKE) --no-print-directory VENV=$(VOT) $(VOT)/.bridges
@@ -166,7 +166,7 @@ clean:
 distclean: clean
 	rm -rf $(VENV) $(VOT) $(BASELINES) $(DOCS)
 
-# CuPy really installed, in an environment of its own, for tests/test_cupy_without_gpu.py.
+# CuPy really installed, in an environment of its own, for tests/kernels/test_cupy_without_gpu.py.
 $(VENV)/.cupy: $(VENV)/.test tests/support/cupy_environment.py $(shell find kernels dcfnet_np train -type f -not -name '*.pyc')
 	@echo "Setting up $(VENV)/cupy with dcfnet_np[gpu12] ..."
 	@$(BIN)/python tests/support/cupy_environment.py

@@ -21,10 +21,11 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dcfnet_np import bench, extractor, network, tiled
-from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.backend import Device
 from dcfnet_np.ops import conv, lrn, winograd
 from dcfnet_np.ops.fourier import label_band, rfft2
 from dcfnet_np.presets import get_preset
+from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.fast_step import FastPair
 from dcfnet_np.train.plain_step import PairImages, make_objective, pair_gradients, pair_loss

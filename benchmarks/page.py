@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcfnet_np.files import check_output, replacing
+from dcfnet_np.support.files import check_output, replacing
 
 Marks = tuple[str, str]  # the lines before and after
 

@@ -29,8 +29,8 @@ import numpy as np  # noqa: E402
 from scenes import make_frames, write_video  # noqa: E402
 
 from dcfnet_np import weights  # noqa: E402
-from dcfnet_np.evaluation.results import environment  # noqa: E402
-from dcfnet_np.files import replacing  # noqa: E402
+from dcfnet_np.support.files import replacing  # noqa: E402
+from dcfnet_np.support.machine import describe_machine  # noqa: E402
 
 BATCH = 1000
 COUNTS = {
@@ -186,7 +186,7 @@ def main() -> int:
         report |= json.loads(args.json.read_text(encoding="utf-8"))  # goes on where a run was cut
     report |= {
         "date": time.strftime("%Y-%m-%d"),
-        "environment": environment(),
+        "environment": describe_machine(),
         "libc": " ".join(platform.libc_ver()),
     }
     report |= {"hypothesis": version("hypothesis"), "hdf5": hard_input.h5py.version.hdf5_version}

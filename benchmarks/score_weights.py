@@ -21,8 +21,9 @@ import numpy as np
 
 import dcfnet_np
 from dcfnet_np import network, weights
-from dcfnet_np.backend import describe, select_device
+from dcfnet_np.backend import select_device
 from dcfnet_np.device_tracker import DeviceStep
+from dcfnet_np.support.machine import describe_gpu
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.sources import open_source
@@ -87,7 +88,7 @@ def main() -> None:
     )
     report = {
         "set": args.set,
-        "device": describe(select_device(args.device))
+        "device": describe_gpu(select_device(args.device).index)
         if device == "cuda"
         else platform.processor() or "cpu",
         "version": dcfnet_np.__version__,

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import __version__, bench_kernels, kernels, network, tiled
-from .backend import Device, current, describe, one_blas_thread, processor, usable_cores
+from .backend import Device, current
 from .extractor import FastExtractor
 from .ops.fourier import irfft2
 from .presets import get_preset
+from .support.machine import describe_gpu, processor_name, usable_cores
+from .support.threads import one_blas_thread
 from .tracker import Tracker, peak_to_sidelobe
 from .train.config import Config
 from .train.device_step import DeviceSteps
@@ -86,7 +88,7 @@ def machine() -> dict[str, Any]:
         if name in os.environ
     }
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": usable_cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -423,7 +425,7 @@ def run(
     }
     report |= {"device": str(device), "no_torch": reason}
     if device.kind == "cuda":
-        report["gpu"] = describe(device)
+        report["gpu"] = describe_gpu(device.index)
         report["environment"] = bench_kernels.environment(device.index)
     report["tracking"] = tracking(frames, box, weights, preset, str(device), with_torch=not reason)
     if device.kind == "cpu":

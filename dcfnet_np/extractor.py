@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import network, tiled
-from .backend import Array, Cores, Device, to_device
+from .backend import Array, Device, to_device
 from .ops.fourier import Band, rfft2
 from .presets import Preset
+from .support.threads import Cores
 from .vision.crop import Cropper, crop_patches, window_taps
 from .weights import Weights
 

@@ -4,9 +4,9 @@ batch.
 
 from typing import Any
 
-from .backend import exclusive, one_blas_thread
 from .device_tracker import check_frame_shape
 from .presets import Preset
+from .support.threads import exclusive, one_blas_thread
 from .tracker import Target, TrackerBase, TrackResult
 from .vision.boxes import check_box
 from .vision.crop import to_bgr

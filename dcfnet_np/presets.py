@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .files import read_text
+from .support.files import read_text
 
 
 @dataclass(frozen=True)

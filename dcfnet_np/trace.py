@@ -22,13 +22,13 @@ import numpy as np
 
 from . import __version__, network
 from .extractor import Extractor
-from .files import check_output, replacing
 from .ops import dcf, fourier, loss
 from .ops.conv import conv2d_forward
 from .ops.lrn import lrn_forward
 from .ops.relu import relu_forward
 from .presets import Preset
 from .support.archives import open_hdf5, stored_attributes, stored_dataset
+from .support.files import check_output, replacing
 from .tracker import Tracker, TrackResult
 from .vision.boxes import check_box
 from .vision.crop import to_bgr

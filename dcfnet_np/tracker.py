@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import backend
-from .backend import Array, Cores, Turn, exclusive, one_blas_thread, to_device, to_numpy
+from .backend import Array, to_device, to_numpy
 from .device_tracker import check_frame_shape, device_tracker, size_limits, state_after
 from .extractor import NOTHING_TO_TRACK, is_flat, make_extractor
 from .filter import OnlineFilter
 from .ops.fourier import Band, InverseWork, irfft2, label_band, make_inverse_work, rfft2
 from .presets import Preset, get_preset
+from .support.threads import Cores, Turn, exclusive, one_blas_thread
 from .vision.boxes import Box, check_box
 from .vision.crop import to_bgr
 from .vision.windows import gaussian_label

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dcfnet_np import bench, cli
-from dcfnet_np.backend import usable_cores
+from dcfnet_np.support.machine import usable_cores
 from dcfnet_np.weights import load_weights
 
 

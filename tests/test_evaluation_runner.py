@@ -167,13 +167,13 @@ def test_workers_share_the_cores(monkeypatch):
     import cv2
     import threadpoolctl
 
-    from dcfnet_np import backend
+    from dcfnet_np.support.machine import usable_cores
 
     monkeypatch.setenv("DCFNET_CORES", "")  # hold_threads sets it; put back by monkeypatch
     blas, opencv = threadpoolctl.threadpool_info(), cv2.getNumThreads()
     try:
         runner.hold_threads(1)
-        assert backend.usable_cores() == 1 and cv2.getNumThreads() == 1
+        assert usable_cores() == 1 and cv2.getNumThreads() == 1
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
     finally:
         cv2.setNumThreads(opencv)

@@ -1,8 +1,8 @@
 """A module imports only from its own layer or from layers below it; inside functions too.
 
-backend, files, support, workers, yardstick < kernels < ops < network, tiled, vision,
+backend, support, yardstick < kernels < ops < network, tiled, vision,
 datasets, fast < filter, presets, weights, extractor < tracker < evaluation, train, gradcheck
-< adapters, trace, track, bench, bench_kernels, serve, explain < cli
+< adapters, trace, follow, bench, bench_kernels, serve, explain < commands < cli
 """
 
 import ast
@@ -18,14 +18,15 @@ ROOMS = {
 }
 
 LAYERS = [
-    ["backend", "files", "support", "workers", "yardstick"],
+    ["backend", "support", "yardstick"],
     ["kernels"],
     ["ops"],
     ["network", "tiled", "vision", "datasets", "fast"],
     ["filter", "presets", "weights", "extractor"],
     ["tracker", "multi_tracker", "device_tracker"],
     ["evaluation", "train", "gradcheck"],
-    ["adapters", "trace", "track", "bench", "bench_kernels", "serve", "explain"],
+    ["adapters", "trace", "follow", "bench", "bench_kernels", "serve", "explain"],
+    ["commands"],
     ["cli", "__main__"],
     ["__init__"],  # dcfnet_np itself: the public names, imported by nobody inside
 ]

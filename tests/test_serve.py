@@ -24,8 +24,8 @@ pytest.importorskip("websockets", reason="the extra serve is not installed")
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from dcfnet_np.follow import Step
 from dcfnet_np.serve.app import Guard, Run, pack
-from dcfnet_np.track import Step
 from dcfnet_np.vision.box_files import BoxRow, read_boxes
 from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.frames import Frame
@@ -619,6 +619,6 @@ def test_bad_options(dcfnet, monkeypatch):
     ):
         code, out, err = dcfnet("serve", "--port", 0, *words)
         assert (code, out, err.count("\n")) == (2, "", 1) and text in err
-    monkeypatch.setattr("dcfnet_np.serve.command.NEEDED", ("no_such_package",))
+    monkeypatch.setattr("dcfnet_np.commands.serve.NEEDED", ("no_such_package",))
     code, _, err = dcfnet("serve")
     assert code == 2 and "dcfnet serve needs no_such_package; install the extra" in err

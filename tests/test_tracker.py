@@ -12,8 +12,8 @@ import pytest
 from scenes import make_sequence
 
 from dcfnet_np import network
-from dcfnet_np.backend import Cores
 from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.support.threads import Cores
 from dcfnet_np.tracker import Tracker, peak_to_sidelobe, score_of
 from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.boxes import from_otb, iou

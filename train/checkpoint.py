@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np.backend import Array, to_numpy
-from dcfnet_np.files import replacing
 from dcfnet_np.support.archives import open_stored_zip
+from dcfnet_np.support.files import replacing
 from dcfnet_np.train.optimisers import Learnt
 
 FORMAT_VERSION = 3

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np.files import only_writer, part_of, replacing, sync_and_move, write_errors
 from dcfnet_np.support.archives import open_hdf5, stored_attributes, stored_dataset
+from dcfnet_np.support.files import only_writer, part_of, replacing, sync_and_move, write_errors
 
 FORMAT_VERSION = 2
 HEAD = 4096  # bytes before the first pixel, more than HDF5 writes before its first data set

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np.datasets import DatasetError, Entry, Sequence, frame_number
-from dcfnet_np.files import read_text
+from dcfnet_np.support.files import read_text
 from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
 from dcfnet_np.vision.images import SourceError, read_image
 

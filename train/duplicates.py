@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dcfnet_np import datasets
+from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.vision.images import decode_image
-from dcfnet_np.workers import map_in_order
 
 SAMPLE = 16  # frames of a video that are looked at
 NEAR = 8  # bits of 64 that may differ

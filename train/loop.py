@@ -16,7 +16,7 @@ import numpy as np
 
 from dcfnet_np import network, weights
 from dcfnet_np.backend import Device, current, to_numpy
-from dcfnet_np.files import make_folder, only_writer, replacing
+from dcfnet_np.support.files import make_folder, only_writer, replacing
 from dcfnet_np.train.augment import check_margin
 from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from dcfnet_np.train.config import Config

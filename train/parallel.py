@@ -14,7 +14,8 @@ import numpy as np
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array, Device, array_module, to_numpy
-from dcfnet_np.evaluation.runner import hold_threads
+from dcfnet_np.support.machine import allowed_cores
+from dcfnet_np.support.workers import hold_threads
 
 Value = TypeVar("Value")
 # set by Open MPI; MPICH, Intel MPI; PMIx, Slurm
@@ -63,7 +64,7 @@ class MpiProcesses(Processes):
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks of this machine
         self._local_rank = here.Get_rank()
-        mine = _allowed_cores()
+        mine = allowed_cores()
         sharers = sum(bool(mine & others) for others in here.allgather(mine))
         if "DCFNET_CORES" not in os.environ:
             hold_threads(max(1, len(mine) // sharers))
@@ -117,13 +118,6 @@ class NcclAdder:
     def __call__(self, array: Array, stream: Any) -> None:
         where, kind, add = array.data.ptr, self._types[array.dtype], self._nccl.NCCL_SUM
         self._communicator.allReduce(where, where, array.size, kind, add, stream.ptr)
-
-
-def _allowed_cores() -> set[int]:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def join_processes() -> Processes:

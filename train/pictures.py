@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dcfnet_np.backend import to_numpy
-from dcfnet_np.files import replacing
+from dcfnet_np.support.files import replacing
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:

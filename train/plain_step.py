@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import network
-from dcfnet_np.backend import Array, Cores, Device, array_module, to_device, to_numpy
+from dcfnet_np.backend import Array, Device, array_module, to_device, to_numpy
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+from dcfnet_np.support.threads import Cores
 from dcfnet_np.train.augment import (
     Augmentation,
     augment_images,
@@ -179,7 +180,7 @@ class PlainSteps:
 
     crops, size: as for `PairImages`.  learnt: what to start with; default: `first_learnt`.
     processes: those that share each batch.  On a CPU a step is done pair by pair, spread over the
-    cores (see `backend.Cores`); gradients are added in order, so the result does not depend on the
+    cores (see `support.threads.Cores`); gradients are added in order, so the result does not depend on the
     number of cores.  On a GPU all pairs are done at once.
     """
 

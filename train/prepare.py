@@ -20,12 +20,12 @@ import numpy as np
 
 from dcfnet_np import datasets
 from dcfnet_np.extractor import extremes_of_windows, is_flat
-from dcfnet_np.files import WriteError, check_output
+from dcfnet_np.support.files import WriteError, check_output
+from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.train import detections, duplicates
 from dcfnet_np.train.crops import FORMAT_VERSION, VALIDATION_SHARE, CropWriter, held_out_videos
 from dcfnet_np.vision.crop import crop_patches
 from dcfnet_np.vision.images import SourceError, read_image
-from dcfnet_np.workers import map_in_order
 
 BLOCK = 32  # frames that a worker cuts at a time
 SMALLEST = 20  # pixels of a crop

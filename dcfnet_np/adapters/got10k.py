@@ -12,13 +12,10 @@ from ..tracker import Tracker
 from ..weights import Weights
 
 _missing = ""
-try:
+try:  # this module can always be imported; making a tracker says what is missing
     from got10k.trackers import Tracker as ToolkitTracker
-except (
-    ImportError
-) as error:  # this module can always be imported; making a tracker says what is missing
-    ToolkitTracker = object
-    _missing = str(error)
+except ImportError as error:
+    ToolkitTracker, _missing = object, str(error)
 
 
 class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no types
@@ -29,8 +26,8 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
     name: folder of the results and label in the toolkit's reports.
     origin: number of the first pixel in the data set's files, whose boxes the toolkit hands over as
     they are.  1 is OTB's rule, and that of the toolkit's authors for GOT-10k too.  The boxes that
-    come back count from it as well. weights, preset, device: as for `Tracker`.  Raises ImportError
-    where the toolkit is not installed."""
+    come back count from it as well.
+    weights, preset, device: as for `Tracker`.  ImportError where the toolkit is not installed."""
 
     def __init__(
         self,
@@ -41,9 +38,8 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
         device: str = "auto",
     ) -> None:
         if _missing:
-            raise ImportError(
-                f"Got10kTracker: the GOT-10k toolkit cannot be imported ({_missing}); pip install got10k==0.1.3"
-            )
+            why = f"the GOT-10k toolkit cannot be imported ({_missing})"
+            raise ImportError(f"Got10kTracker: {why}; pip install got10k==0.1.3")
         # so that experiments run it once, not three times
         super().__init__(name, is_deterministic=True)
         self._tracker = Tracker(weights, preset, device)
@@ -66,18 +62,13 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
 
 
 def _to_bgr(image: Any) -> np.ndarray:
-    """A PIL image as a frame for `Tracker`: (H, W, 3) uint8, channels as in OpenCV, or gray of 16
-    bits or floats.
-    """
+    """A PIL image as a frame: (H, W, 3) uint8 as in OpenCV, or gray of 16 bits or floats."""
     from PIL import Image
 
     if not isinstance(image, Image.Image):
         raise TypeError(f"Got10kTracker: image must be a PIL image, got {type(image).__name__}")
     if image.mode == "F" or image.mode.startswith("I"):  # PIL would cut off what is above 255
         gray = np.asarray(image)
-        return (
-            gray.astype(np.uint16)
-            if gray.dtype.kind in "iu" and 0 <= gray.min() <= gray.max() < 2**16
-            else gray
-        )
+        fits = gray.dtype.kind in "iu" and 0 <= gray.min() <= gray.max() < 2**16
+        return gray.astype(np.uint16) if fits else gray
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])

@@ -1,4 +1,4 @@
-"""OpenCV's tracker interface, so that code written for `cv2.TrackerMIL` and its like runs DCFNet."""
+"""OpenCV's tracker interface: code written for `cv2.TrackerMIL` and its like runs DCFNet."""
 
 from typing import Any
 
@@ -21,29 +21,23 @@ class OpenCVTracker:
 
     def __init__(
         self,
-        weights: "str | Weights" = "light",
-        preset: "str | Preset" = "default",
+        weights: str | Weights = "light",
+        preset: str | Preset = "default",
         device: str = "auto",
     ) -> None:
         self._tracker = Tracker(weights, preset, device)
         self.result: TrackResult | None = None
 
     @classmethod
-    def create(
-        cls,
-        weights: "str | Weights" = "light",
-        preset: "str | Preset" = "default",
-        device: str = "auto",
-    ) -> "OpenCVTracker":
+    def create(cls, *settings: Any, **named: Any) -> "OpenCVTracker":
         """The same as the constructor; OpenCV's trackers are made by `create`."""
-        return cls(weights, preset, device)
+        return cls(*settings, **named)
 
     def init(self, image: Any, boundingBox: Any) -> None:
-        """Learn the target inside `boundingBox` = (x, y, w, h); whole numbers or not, any sequence
-        of four.
+        """Learn the target inside `boundingBox` = (x, y, w, h), any sequence of four numbers.
 
-        Raises what `Tracker.init` raises: ValueError for a box that cannot be tracked, TypeError
-        for another image."""
+        Raises ValueError for a box that cannot be tracked, TypeError for another image.
+        """
         self._tracker.init(image, boundingBox)
         self.result = None
 
@@ -51,17 +45,14 @@ class OpenCVTracker:
         """Find the target in the next image -> (ok, (x, y, w, h)).
 
         ok: False when the window holds nothing to track; the box is then the last one.  Raises
-        RuntimeError before
-        `init`, ValueError for an image of another size than the first.
+        RuntimeError before `init`, ValueError for an image of another size than the first.
         """
         self.result = self._tracker.update(image)
         x, y, w, h = (round(value) for value in self.result.box)
         return self.result.ok, (x, y, w, h)
 
     def getTrackingScore(self) -> float:
-        """Score of the last update, 0 to 1: about 1 at the start, lower as the target changes, 0
-        when there is none.
-        """
+        """Score of the last update, 0 to 1: about 1 at the start, lower as the target changes."""
         if self.result is None:
             raise RuntimeError("OpenCVTracker.getTrackingScore: call update(image) first")
         return self.result.score

@@ -1,5 +1,4 @@
-"""A TraX server, through which the VOT toolkit runs DCFNet.  Needs the package vot-trax (extra
-`vot`).
+"""A TraX server, through which the VOT toolkit runs DCFNet.  Needs the extra `vot`.
 
     python -m dcfnet_np.adapters.trax --weights light --preset default
 
@@ -24,13 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m dcfnet_np.adapters.trax", description="DCFNet as a TraX server."
     )
-    parser.add_argument(
-        "--weights", default="light", metavar="NAME|FILE", help="packaged weights or a .h5 file"
-    )
-    parser.add_argument(
-        "--preset", default="default", metavar="NAME|FILE.json", help="constants of the tracker"
-    )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]")
+    add = parser.add_argument
+    packaged = "packaged weights or a .h5 file"
+    add("--weights", default="light", metavar="NAME|FILE", help=packaged)
+    constants = "constants of the tracker"
+    add("--preset", default="default", metavar="NAME|FILE.json", help=constants)
+    add("--device", default="auto", metavar="auto|cpu|cuda[:N]")
     args = parser.parse_args(argv)
     try:
         tracker = Tracker(args.weights, args.preset, args.device)
@@ -40,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         import trax
     except ImportError as error:
         return _complain(f"TraX cannot be imported ({error}); pip install vot-trax==4.0.2", 2)
-
     try:
         server = trax.Server(
-            # the client turns polygons and masks into their bounding boxes
-            [trax.Region.RECTANGLE],
+            [
+                trax.Region.RECTANGLE
+            ],  # the client turns polygons and masks into their bounding boxes
             # no raw pixels: vot-trax 4.0.2 writes past its memory at some sizes
             [trax.Image.PATH, trax.Image.BUFFER],
             tracker_name="DCFNet",
@@ -57,9 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(error, 1)
         server.quit()
     except trax.TraxException as error:
-        return _complain(
-            f"no TraX client here, such as the VOT toolkit, which starts this program ({error})", 1
-        )
+        who = "such as the VOT toolkit, which starts this program"
+        return _complain(f"no TraX client here, {who} ({error})", 1)
     return 0
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from ..files import read_text
+from ..support.files import read_text
 from ..vision.image_files import natural_order
 from . import davis, got10k, lasot, mot, nfs, nuspro, otb, tc128, trackingnet, uav123, vid, vot
 from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, frames_of

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_text
+from ..support.files import read_text
 from ..vision.box_files import parse_numbers
 from .rows import Truth, make_sequence
 from .sequence import Entry, Sequence, files_in

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_text
+from ..support.files import read_text
 from ..vision.images import SourceError
 from .layouts import find_sequences, read_entry
 from .sequence import DatasetError, Entry, Sequence, folders_in, frame_number, frames_of

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import replacing
+from ..support.files import replacing
 from ..vision.draw import draw_box
 from .metrics import Rules, is_box, score_frames
 from .protocols import FAILED, Run

@@ -1,14 +1,9 @@
 """From result files to results.json: every figure, the configuration, the environment."""
 
-import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
-import os
-import platform
-import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, backend, datasets
-from ..files import replacing
+from .. import datasets
+from ..support.files import replacing
+from ..support.machine import describe_machine
 from . import metrics
 from .baselines import Spec, describe
 from .metrics import Curves, Rules, Scores, SequenceScores, combine, get_rules
@@ -81,7 +77,7 @@ def build(
         "unscored": [sequence.name for sequence in sequences if not is_annotated(sequence)],
         "skipped": skipped,
         "workers": workers,
-        "environment": environment(),
+        "environment": describe_machine(),
     }
 
 
@@ -206,46 +202,6 @@ def digest(files: Sequence[Path]) -> str:
         total.update(f"{file.name}\n".encode())
         total.update(file.read_bytes())
     return total.hexdigest()
-
-
-def environment() -> dict[str, Any]:
-    """Versions, processor and commit: what may change a box or a time."""
-    import cv2
-
-    packages = {"opencv": cv2.__version__}  # it comes as one of several packages
-    for name in ("numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            packages[name] = importlib.metadata.version(name)
-    device = backend.select_device("auto")
-    return {
-        "dcfnet_np": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": backend.processor(),
-        "cores": backend.usable_cores(),
-        "device": backend.describe(device) if device.kind == "cuda" else "cpu",
-        "packages": packages,
-        "variables": {
-            k: v
-            for k, v in os.environ.items()
-            if k.startswith(("OPENBLAS_", "DCFNET_")) and "DATA" not in k
-        },
-    }
-
-
-def _commit() -> str:
-    """The commit of a clone, "" where this is an installed package."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return ""
-    try:
-        git = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=False
-        )
-    except OSError:
-        return ""
-    return git.stdout.strip()
 
 
 def _sequence_facts(sequence: datasets.Sequence) -> dict[str, Any]:

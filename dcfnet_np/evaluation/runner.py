@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
-from ..files import make_folder, only_writer, replacing
+from ..support.files import make_folder, only_writer, replacing
+from ..support.workers import hold_threads, worker_pool
 from ..vision.box_files import read_boxes, split_rows
 from ..vision.boxes import to_otb
-from ..workers import hold_threads, worker_pool
 from . import baselines
 from .baselines import Spec, Unavailable
 from .metrics import get_rules

@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import __version__, datasets, weights
-from ..files import check_output, make_folder, only_writer, replacing
 from ..presets import PRESETS, get_preset, join, parse_field, split
-from ..workers import worker_pool
+from ..support.files import check_output, make_folder, only_writer, replacing
+from ..support.workers import worker_pool
 from . import baselines
 from .baselines import Spec
 from .metrics import get_rules

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__, network
-from ..files import replacing
 from ..ops.dcf import dcf_backward, dcf_forward
 from ..ops.fourier import NEGLIGIBLE, Band, label_band, rfft2
 from ..ops.loss import response_loss_backward, response_loss_forward
 from ..presets import PRESETS, Preset
+from ..support.files import replacing
 from ..tracker import Tracker
 from ..train.config import recipe
 from ..vision.boxes import Box, check_box

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..files import check_output, replacing
+from ..support.files import check_output, replacing
 from .checker import GradientResult, Sweep
 from .mutants import Verdict
 

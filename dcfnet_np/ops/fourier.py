@@ -31,8 +31,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..backend import Array, array_module, check_cufft, fft_module, fft_workers
+from ..backend import Array, array_module
 from ..kernels import dft
+from ..support import fft
 
 # |Y| of a Gaussian label falls to 3.7e-8 of its peak at 5.85 standard deviations in frequency, to 1e-15 at 8.3; the
 # rounding of the label's own transform is a few 1e-16.
@@ -112,9 +113,7 @@ def rfft2(x: Array, band: Band | None = None) -> Array:
     complex."""
     xp = array_module(x)
     if band is None:
-        if xp is not np:
-            check_cufft(xp, x.shape, x.dtype)
-        return fft_module(xp).rfft2(x, **fft_workers(xp))
+        return fft.rfft2(x, xp)
     if x.shape[-2:] != band.shape:
         raise ValueError(
             f"rfft2: x must be (..., {band.shape[0]}, {band.shape[1]}) for this band, got {x.shape}"
@@ -174,9 +173,7 @@ def irfft2(
     allocated."""
     xp = array_module(xf)
     if band is None:
-        if xp is not np:
-            check_cufft(xp, (*xf.shape[:-2], *shape), xf.real.dtype)
-        return fft_module(xp).irfft2(xf, s=shape, **fft_workers(xp))
+        return fft.irfft2(xf, shape, xp)
     if shape != band.shape or xf.shape[-2:] != band.spectrum_shape:
         raise ValueError(
             f"irfft2: expected {band.spectrum_shape} bins for {band.shape}, got {xf.shape} for {shape}"

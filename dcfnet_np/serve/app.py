@@ -42,8 +42,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..follow import Step, follow
 from ..multi_tracker import MultiTracker
-from ..track import Step, follow
 from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
 from ..vision.boxes import Box, check_box
 from ..vision.draw import STATES

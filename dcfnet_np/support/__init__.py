@@ -1,1 +1,3 @@
-"""What any program needs: files, threads, workers, the machine."""
+"""What the rest stands on and what has nothing to do with tracking: files, threads, processes, the
+machine.
+"""

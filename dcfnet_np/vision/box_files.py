@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import (
+from ..support.files import (
     WriteError,
     check_output,
     only_writer,

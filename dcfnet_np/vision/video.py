@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..files import BYTE_ORDER_MARKS
+from ..support.files import BYTE_ORDER_MARKS
 from .crop import to_bgr
 from .frames import DEFAULT_FPS, Frame, Part, Source, check_frame_size
 from .image_files import warn_of_source

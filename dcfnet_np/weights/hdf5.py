@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import replacing
 from ..network import ARCHITECTURES, Lrn, get_architecture, parameter_shapes
 from ..support.archives import open_hdf5, stored_attributes, stored_dataset
+from ..support.files import replacing
 from .container import FOREIGN, INCOMPLETE, Weights, WeightsError, parameter_digest, weights_errors
 
 FORMAT = "dcfnet_np weights"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from training import SIZE, Killed, config, read_log, train, write_crops
 
-from dcfnet_np import backend, network, weights
+from dcfnet_np import network, weights
+from dcfnet_np.support import threads
 from dcfnet_np.train import loop, optimisers
 from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.config import Config
@@ -119,7 +120,7 @@ def test_resume_is_bit_identical(
 def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
     results = []
     for cores in (1, 3):
-        monkeypatch.setattr(backend, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(threads, "usable_cores", lambda cores=cores: cores)
         run = train(crops_file, config(epochs=1), tmp_path / str(cores))
         results.append(load_checkpoint(run / "checkpoint.npz").parameters)
     for name, value in results[0].items():

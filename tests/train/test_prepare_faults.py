@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from layouts import otb
 
-from dcfnet_np.files import WriteError
+from dcfnet_np.support.files import WriteError
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.train.prepare import Window, prepare_crops
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from dcfnet_np.files import read_text
+from dcfnet_np.support.files import read_text
 from dcfnet_np.vision.box_files import BoxRow, BoxWriter, read_boxes, read_numbers, write_boxes
 
 NAN = math.nan

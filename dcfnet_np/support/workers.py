@@ -1,6 +1,4 @@
-"""Several processes of this machine for one run: they share its cores, and end with the process
-that started them.
-"""
+"""Processes that share a run and the cores, and end with the process that started them."""
 
 import contextlib
 import os
@@ -11,16 +9,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import connection, get_context
 from typing import Any, TypeVar
 
-from .backend import usable_cores
+from .machine import usable_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def hold_threads(cores: int) -> None:
-    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads: N workers share the
-    machine's cores.
-    """
+    """Hold BLAS, OpenCV and our own pools of this process to `cores` threads."""
     import cv2
     import threadpoolctl
 

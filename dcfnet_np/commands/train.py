@@ -1,4 +1,4 @@
-"""`dcfnet train`: its arguments, its progress bar, and what it prints."""
+"""`dcfnet train`: the settings of a run, its bar, its lines and pictures."""
 
 import argparse
 import contextlib
@@ -7,18 +7,19 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from dcfnet_np.files import WriteError
-from dcfnet_np.train.config import Config
-from dcfnet_np.train.prepare_cli import warning_lines
+from ..support.errors import Failed
+from ..support.files import WriteError
+from ..train import parallel
+from ..train.checkpoint import load_checkpoint
+from ..train.config import Config, recipe
+from ..train.loop import RunOptions, TrainingError, train
+from . import common
+from .prepare import warning_lines
 
-if TYPE_CHECKING:
-    from dcfnet_np.train.parallel import Processes
-
-_Number = TypeVar("_Number", int, float)
 HELP = {  # of those settings whose name does not say it
     "arch": "light, conv1, conv1-dilation or conv2",
     "padding": "of the crops: prepare's",
@@ -40,7 +41,8 @@ HELP = {  # of those settings whose name does not say it
     "rotate": "turn the search window about the target by up to X degrees",
     "stretch": "make the search window wider and lower, or narrower and higher, by up to exp(+-X)",
     "optimiser": "sgd, the paper's, or adam",
-    "averaging": "keep the average of the last steps' weights; of the old average a step leaves X, .998 say",
+    "averaging": "keep the average of the last steps' weights; of the old average a step leaves X, "
+    ".998 say",
     "schedule": "constant, step, logspace or cosine",
     "lr_steps": "with step: a tenth of the rate after so many epochs",
     "divergence": "leave a pair out whose loss is so many times that of a response of zeros",
@@ -49,78 +51,46 @@ HELP = {  # of those settings whose name does not say it
 LEFT_OUT = ("preset", "band")
 
 
-def add_command(
-    command: Callable[..., argparse.ArgumentParser], run: Callable[[argparse.Namespace], int]
-) -> None:
-    """Register `dcfnet train`, which `run` is to do."""
-    parser = command(
-        "train", run, "train a network from crops; `mpirun -n N dcfnet train ...` shares the work"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The crops, the folder, and every setting of a recipe."""
+    add, flag = partial(common.add_value, parser), partial(parser.add_argument, action="store_true")
     parser.add_argument("crops", metavar="CROPS.h5", type=Path, help="made by prepare")
-    parser.add_argument(
-        "--out",
-        metavar="RUN_DIR",
-        type=Path,
-        required=True,
-        help="checkpoint, log, weights, pictures",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on after the last checkpoint in RUN_DIR"
-    )
-    parser.add_argument(
-        "--preset",
-        metavar="NAME|FILE.json",
-        help="whose settings; those that are given go on top; default: default",
-    )
-    parser.add_argument(
-        "--device", metavar="auto|cpu|cuda[:N]", default="auto", help="default: auto"
-    )
-    parser.add_argument(
-        "--tf32", action="store_true", help="on a GPU: convolutions in TF32, faster and less exact"
-    )
-    parser.add_argument(
-        "--track", metavar="DIR", type=Path, help="sequences to track after epochs; gives best.h5"
-    )
-    parser.add_argument(
-        "--track-every", metavar="N", type=int, default=1, help="epochs; default: 1"
-    )
-    parser.add_argument(
-        "--checkpoint-seconds",
-        metavar="S",
-        type=float,
-        default=60.0,
-        help="between checkpoints within an epoch; default: 60",
-    )
-    parser.add_argument("--no-pictures", action="store_true", help="no curves.png and filters.png")
+    content = "checkpoint, log, weights, pictures"
+    parser.add_argument("--out", metavar="RUN_DIR", type=Path, required=True, help=content)
+    flag("--resume", help="go on after the last checkpoint in RUN_DIR")
+    preset = "whose settings; those that are given go on top; default: default"
+    add("--preset", "NAME|FILE.json", str, preset)
+    common.add_device(parser)
+    flag("--tf32", help="on a GPU: convolutions in TF32, faster and less exact")
+    add("--track", "DIR", Path, "sequences to track after epochs; gives best.h5")
+    add("--track-every", "N", int, "epochs", 1)
+    add("--checkpoint-seconds", "S", float, "between checkpoints within an epoch", 60.0)
+    flag("--no-pictures", help="no curves.png and filters.png")
     settings = parser.add_argument_group(
         "settings", "each default is the preset's; docs/reference/training.md explains them"
     )
     for field in dataclasses.fields(Config):
         if field.name not in LEFT_OUT:
-            settings.add_argument(
-                "--" + field.name.replace("_", "-"), help=HELP.get(field.name), **_kind(field)
-            )
+            option = "--" + field.name.replace("_", "-")
+            settings.add_argument(option, help=HELP.get(field.name), **_kind(field.default))
 
 
-def _kind(field: "dataclasses.Field[Any]") -> dict[str, Any]:
-    """What argparse is to make of a field of Config."""
-    default = field.default
+def _kind(default: Any) -> dict[str, Any]:
+    """What argparse is to make of a field of Config, by its default."""
     if isinstance(default, bool):
         return {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
-        return {"type": _integers if field.name == "lr_steps" else _numbers, "metavar": "A,B,..."}
+        whole = all(isinstance(number, int) for number in default)
+        kind = (
+            partial(_numbers, int, "whole numbers")
+            if whole
+            else partial(_numbers, float, "numbers")
+        )
+        return {"type": kind, "metavar": "A,B,..."}
     return {"type": type(default), "metavar": {int: "N", float: "X", str: "NAME"}[type(default)]}
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return _split(text, int, "whole numbers")
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return _split(text, float, "numbers")
-
-
-def _split(text: str, kind: Callable[[str], _Number], what: str) -> tuple[_Number, ...]:
+def _numbers(kind: Callable[[str], float], what: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(kind(word) for word in text.split(","))
     except ValueError:
@@ -130,9 +100,7 @@ def _split(text: str, kind: Callable[[str], _Number], what: str) -> tuple[_Numbe
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it; the exit code.  Where mpirun started several processes, an error of one ends all."""
-    from dcfnet_np.train import parallel
-
+    """Train.  Where mpirun started several processes, an error of one ends all."""
     processes = parallel.join_processes()
     try:
         return _run(args, processes)
@@ -142,26 +110,22 @@ def run(args: argparse.Namespace) -> int:
                 time.sleep(1)  # what all have found is rank 0's to say
             words = " ".join(str(error).split()) or type(error).__name__
             print(f"dcfnet: error: rank {processes.rank}: {words}", file=sys.stderr, flush=True)
-            bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(
-                error, WriteError
-            )
-            processes.abort(2 if bad_input else 1)
+            bad_input = isinstance(error, (ValueError, OSError))
+            processes.abort(2 if bad_input and not isinstance(error, WriteError) else 1)
+        if isinstance(error, TrainingError):
+            raise Failed(str(error)) from error
         raise
 
 
-def _run(args: argparse.Namespace, processes: "Processes") -> int:
-    from dcfnet_np.train.loop import RunOptions, train
-
+def _run(args: argparse.Namespace, processes: parallel.Processes) -> int:
     config = settings(args)
     if args.track_every < 1 or not args.checkpoint_seconds >= 0:
         raise ValueError("--track-every must be at least 1 and --checkpoint-seconds at least 0")
     first = processes.rank == 0
     bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()
+    names = ("device", "resume", "tf32", "track", "track_every", "checkpoint_seconds")
+    options = RunOptions(**{name: getattr(args, name) for name in names})
     with warning_lines(), bar as watcher:
-        options = RunOptions(
-            args.device, args.resume, args.tf32, args.track, args.track_every,
-            args.checkpoint_seconds,
-        )  # fmt: skip
         weights = train(args.crops, config, args.out, options, processes=processes, watcher=watcher)
     if first:
         print(f"wrote {weights}")
@@ -169,43 +133,30 @@ def _run(args: argparse.Namespace, processes: "Processes") -> int:
 
 
 def settings(args: argparse.Namespace) -> Config:
-    """The preset's settings, or with --resume those of the run, with the options that were given on
-    top.
-    """
-    given = {
-        field.name: getattr(args, field.name)
-        for field in dataclasses.fields(Config)
-        if field.name != "band"
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    from dcfnet_np.train.checkpoint import load_checkpoint
-    from dcfnet_np.train.config import recipe
-
+    """The preset's settings, or with --resume those of the run, with the given options on top."""
+    names = {field.name for field in dataclasses.fields(Config)} - {"band"}
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     checkpoint = args.out / "checkpoint.npz"
     if args.resume and checkpoint.exists():
         return dataclasses.replace(Config(**load_checkpoint(checkpoint).config), **given)
     return dataclasses.replace(recipe(args.preset or "default"), **given)
 
 
-class Bar:
+class Bar(contextlib.AbstractContextManager["Bar"]):
     """Shows a run: a bar on a terminal's stderr, a line for each epoch on stdout, pictures in
-    RUN_DIR.
+    RUN_DIR.  `start`, `step` and `epoch`: see `train.loop.Watcher`.
     """
 
     def __init__(self, out: Path, config: Config, pictures: bool) -> None:
-        from tqdm import tqdm
-
         self._out, self._config, self._records = out, config, list[dict[str, Any]]()
         self._pictures = pictures and importlib.util.find_spec("matplotlib") is not None
         if pictures and not self._pictures:
-            print(
-                "dcfnet: no pictures: they need matplotlib, which is in the extra report",
-                file=sys.stderr,
-            )
-        self._bar = tqdm(unit="pair", disable=not sys.stderr.isatty(), leave=False, smoothing=0.05)
+            why = "they need matplotlib, which is in the extra report"
+            print(f"dcfnet: no pictures: {why}", file=sys.stderr)
+        self._bar = common.progress_bar(unit="pair", smoothing=0.05)
 
     def start(self, records: Sequence[dict[str, Any]], done: int, total: int) -> None:
-        """See `train.loop.Watcher`, as the next two."""
+        """Set the bar to what is done already."""
         self._records = list(records)
         self._bar.reset(total)
         self._bar.initial = self._bar.n = done
@@ -213,35 +164,26 @@ class Bar:
     def step(self, pairs: int, loss: float, waiting: float | None) -> None:
         """Move the bar."""
         share = "" if waiting is None else f", waiting {waiting:.1%}"
-        self._bar.set_postfix_str(
-            f"epoch {len(self._records) + 1}/{self._config.epochs}, loss {loss:.2f}{share}", False
-        )
+        epoch = f"epoch {len(self._records) + 1}/{self._config.epochs}"
+        self._bar.set_postfix_str(f"{epoch}, loss {loss:.2f}{share}", False)
         self._bar.update(pairs)
 
     def epoch(self, record: dict[str, Any], parameters: Mapping[str, Any]) -> None:
         """Print a line, and draw."""
         self._records.append(record)
-        self._bar.write(describe(record, self._config.epochs), file=sys.stdout)
+        self._bar.write(describe_epoch(record, self._config.epochs), file=sys.stdout)
         sys.stdout.flush()
         if self._pictures:
-            from dcfnet_np.train.pictures import draw_curves, draw_filters
+            from ..train.pictures import draw_curves, draw_filters
 
             draw_curves(self._records, self._out / "curves.png")
             draw_filters(parameters, self._out / "filters.png")
 
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
 
-def describe(record: dict[str, Any], epochs: int) -> str:
+def describe_epoch(record: dict[str, Any], epochs: int) -> str:
     """A line of the log for people."""
     words = [f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"]
     if record["validation_loss"] is not None:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 class WriteError(OSError):
@@ -26,15 +27,13 @@ BYTE_ORDER_MARKS = {  # the longer ones first: UTF-32's begins like UTF-16's
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file that a person hands us: UTF-8, or what its byte order mark says, which is
-    taken off.
+    """The text of a file that a person hands us: UTF-8, or what its byte order mark says.
 
     Raises OSError, and ValueError with one line that names the file and its encoding.
     """
     data = Path(path).read_bytes()
-    encoding = next(
-        (name for name, marks in BYTE_ORDER_MARKS.items() if data.startswith(marks)), "utf-8"
-    )
+    known = (name for name, marks in BYTE_ORDER_MARKS.items() if data.startswith(marks))
+    encoding = next(known, "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -64,33 +63,34 @@ def only_writer(path: Path, wait: bool = False) -> Iterator[None]:
     Raises ValueError for a folder in which nothing can be written, OSError for a file.
     """
     lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
-    while True:
-        try:
-            stream = open(lock, "ab")
-        except OSError as error:
-            if path.is_dir():
-                raise ValueError(
-                    f"cannot write in {path}: {error.strerror}; choose another --out"
-                ) from None
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        try:
-            if not _lock(stream.fileno(), wait):
-                advice = "wait for its end or choose another name"
-                raise WriteError(f"cannot write {path}: another process is writing there; {advice}")
-            # the owner before deletes the file, and it may be this one
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(stream.fileno()), os.stat(lock)):
-                    break
-        except BaseException:
-            stream.close()
-            raise
-        stream.close()
+    while (stream := _locked(lock, path, wait)) is None:
+        pass
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # Windows deletes no open file
             lock.unlink()
         stream.close()
+
+
+def _locked(lock: Path, path: Path, wait: bool) -> BinaryIO | None:
+    """The open file `lock`, locked; None where its last owner has deleted it meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(lock.open("ab"))
+        except OSError as error:
+            if path.is_dir():
+                reason = f"{error.strerror}; choose another --out"
+                raise ValueError(f"cannot write in {path}: {reason}") from None
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        if not _lock(stream.fileno(), wait):
+            advice = "wait for its end or choose another name"
+            raise WriteError(f"cannot write {path}: another process is writing there; {advice}")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), lock.stat()):
+                stack.pop_all()  # it stays open
+                return stream
+    return None
 
 
 def _lock(descriptor: int, wait: bool) -> bool:
@@ -126,7 +126,7 @@ def check_output(path: Path) -> None:
     try:
         with only_writer(path):
             # only trying tells: root may write anywhere, but not in /proc
-            with open(part, "ab") as file:
+            with part.open("ab") as file:
                 empty = file.tell() == 0
             if empty:
                 part.unlink()
@@ -144,9 +144,8 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"cannot make the folder {path}: {error.strerror}; choose another --out"
-        ) from None
+        reason = f"{error.strerror}; choose another --out"
+        raise ValueError(f"cannot make the folder {path}: {reason}") from None
 
 
 @contextlib.contextmanager
@@ -190,9 +189,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sync_and_move(part: Path, path: Path) -> None:
     """Flush `part` to the disk, then move it to `path`."""
-    with open(part, "rb+") as stream:
+    with part.open("rb+") as stream:
         os.fsync(stream.fileno())
-    os.replace(part, path)
+    part.replace(path)
     # the new name must reach the disk too; a folder cannot be opened on Windows
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import PATIENCE
+from processes import PATIENCE, run_python
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np import network, trace, weights
-from dcfnet_np.files import WriteError, only_writer, replacing
+from dcfnet_np.support.files import WriteError, only_writer, replacing
 from dcfnet_np.train.crops import CropWriter
 
 SIDE = 45
@@ -57,7 +57,8 @@ def write_crops(path):
         "trace {walk} --out {out}.h5 --frames 2",
         "eval {walk} --trackers identity --out {out}",
         "tune {walk} --search num_scales=1|3 --trials 1 --starts 1 --frames 2 --out {out}",
-        "train {crops} --out {out} --preset paper --padding 2 --epochs 1 --no-hold-out --no-pictures",
+        "train {crops} --out {out} --preset paper --padding 2 --epochs 1 --no-hold-out "
+        "--no-pictures",
     ],
 )
 def test_two_writers_of_one_place(dcfnet, walk, tmp_path, words):
@@ -80,7 +81,7 @@ def test_two_writers_of_one_place(dcfnet, walk, tmp_path, words):
 def test_a_lock_ends_with_its_process(tmp_path):
     held = """
         import sys, time, pathlib
-        from dcfnet_np.files import only_writer
+        from dcfnet_np.support.files import only_writer
         with only_writer(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             time.sleep(3600)
@@ -103,7 +104,7 @@ def test_a_file_that_many_write_is_always_whole(tmp_path):
     """
     write = """
         import sys, pathlib
-        from dcfnet_np.files import replacing
+        from dcfnet_np.support.files import replacing
         path, letter = pathlib.Path(sys.argv[1]), sys.argv[2]
         for _ in range(40):
             with replacing(path) as part, open(part, "w") as stream:
@@ -137,24 +138,22 @@ def test_nohup_is_respected():
             signal.raise_signal(signal.SIGHUP)
             print("goes on")
     """
-    out, err = start(program).communicate(timeout=PATIENCE)
-    assert (out, err) == ("goes on\n", "")
+    done = run_python(program)
+    assert (done.stdout, done.stderr) == ("goes on\n", "")
 
 
 def test_a_folder_that_is_deleted_meanwhile(tmp_path):
     path = tmp_path / "run" / "a.txt"
+    gone = "there is no folder .*run any more; choose another folder"
     path.parent.mkdir()
-    with (
-        pytest.raises(WriteError, match="there is no folder .*run any more; choose another folder"),
-        replacing(path),
-    ):
+    with pytest.raises(WriteError, match=gone), replacing(path):
         shutil.rmtree(path.parent)
     path.parent.mkdir()
-    with pytest.raises(WriteError, match="cannot write .*a.h5: there is no folder .*run any more"):  # noqa: SIM117
-        with CropWriter(path.with_suffix(".h5"), {}, SIDE, [("walk", "source")]) as writer:
-            writer.add(PIXELS)
-            shutil.rmtree(path.parent)
-            writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
+    crops = CropWriter(path.with_suffix(".h5"), {}, SIDE, [("walk", "source")])
+    with pytest.raises(WriteError, match=f"cannot write .*a.h5: {gone}"), crops as writer:
+        writer.add(PIXELS)
+        shutil.rmtree(path.parent)
+        writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
 
 
 @pytest.mark.parametrize(
@@ -166,23 +165,16 @@ def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, word
     write_crops(crops)
     out.write_text("mine")
     code, _, err = dcfnet(*words.format(walk=walk, crops=crops).split(), "--out", out)
-    assert (code, err) == (
-        2,
-        f"dcfnet: error: cannot make the folder {out}: File exists; choose another --out\n",
-    )
+    said = f"cannot make the folder {out}: File exists; choose another --out"
+    assert (code, err) == (2, f"dcfnet: error: {said}\n")
     assert out.read_text() == "mine"
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self").is_dir(), reason="no /proc, where even root writes no file"
-)
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="here root can write anywhere")
 def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
     code, _, err = dcfnet("eval", walk, "--trackers", "identity", "--out", "/proc")
-    assert (
-        code == 2
-        and err.startswith("dcfnet: error: cannot write in /proc: ")
-        and "choose another --out" in err
-    )
+    assert code == 2 and err.startswith("dcfnet: error: cannot write in /proc: ")
+    assert "choose another --out" in err
 
 
 # --- the same content, the same bytes ---

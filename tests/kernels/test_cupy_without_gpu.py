@@ -12,18 +12,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import PATIENCE
-from scenes import PATCH, make_frames, write_images
+from scenes import PATCH, make_frames, make_sequence, write_images, write_sequence
 
 from dcfnet_np import Tracker, kernels
+from dcfnet_np.train.prepare import Window, prepare_crops
 
 PYTHON = Path(sys.prefix, "cupy", "bin", "python")
 WHY = Path(sys.prefix, "cupy.why")
 NO_DRIVER = "CuPy is installed but no GPU can be used: there is no NVIDIA driver"
 
 
-def run(*arguments, cwd=None):
+def run(*arguments, cwd=None, code=0):
     command = [str(PYTHON), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def refused(*arguments, cwd, device):
+    """The command says no in one line, and why."""
+    done = run("-m", "dcfnet_np", *arguments, "--device", device, cwd=cwd, code=2)
+    (line,) = done.stderr.strip().splitlines()
+    assert f"device '{device}' was asked for" in line and "--device cpu" in line
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,26 +42,15 @@ def environment():
         pytest.skip(WHY.read_text().strip())
     if not PYTHON.exists():
         pytest.skip("there is no .venv/cupy: make .venv/.cupy")
-    done = run("-c", "import cupy; print(cupy.is_available())")
-    assert done.returncode == 0, done.stderr
-    if "True" in done.stdout:
+    if "True" in run("-c", "import cupy; print(cupy.is_available())").stdout:
         pytest.skip("this machine has a GPU")
-
-
-def one_line_of_error(done, *words):
-    """The command said no in one line, and that these words."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
 
 
 def test_doctor_says_what_there_is(tmp_path):
     driver = run("-c", "import cupy; print(cupy.cuda.runtime.driverGetVersion())")  # 0: none
-    assert driver.returncode == 0, driver.stderr
     if driver.stdout.strip() != "0":
         pytest.skip("this machine has an NVIDIA driver; the test is about none")
     done = run("-m", "dcfnet_np", "doctor", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
     assert "(cupy-cuda12x)" in done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("gpu")]
     assert line.endswith(f"none is used, everything runs on the CPU: {NO_DRIVER}")
@@ -78,7 +77,6 @@ def test_tracking_falls_back_and_gives_the_same_boxes(tmp_path, rng):
     frames, box = make_frames(rng), PATCH
     np.save(tmp_path / "frames.npy", frames)
     done = run("-c", FOLLOW, tmp_path / "frames.npy", json.dumps(box), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
     device, note, boxes, refused, file = json.loads(done.stdout)
     assert file.startswith(str(PYTHON.parent.parent))  # the installed one
     assert device == "cpu" and "CuPy is installed but" in note and "\n" not in note
@@ -90,49 +88,28 @@ def test_tracking_falls_back_and_gives_the_same_boxes(tmp_path, rng):
 
 def test_the_command_line_refuses_a_gpu_in_one_line(tmp_path, rng):
     write_images(tmp_path / "frames", make_frames(rng, 3))
-    track = ("-m", "dcfnet_np", "track", tmp_path / "frames", "--box", ",".join(map(str, PATCH)))
-    done = run(*track, "--save-boxes", tmp_path / "boxes.csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    track = ("track", tmp_path / "frames", "--box", ",".join(map(str, PATCH)))
+    run("-m", "dcfnet_np", *track, "--save-boxes", tmp_path / "boxes.csv", cwd=tmp_path)
     assert len((tmp_path / "boxes.csv").read_text().splitlines()) == 4
-    one_line_of_error(
-        run(*track, "--device", "cuda", cwd=tmp_path), "device 'cuda' was asked for", "--device cpu"
-    )
-    one_line_of_error(
-        run("-m", "dcfnet_np", "gradcheck", "--device", "cuda:1", cwd=tmp_path),
-        "device 'cuda:1' was asked for",
-    )
+    refused(*track, cwd=tmp_path, device="cuda")
+    refused("gradcheck", cwd=tmp_path, device="cuda:1")
 
 
 def test_gradients_are_checked(tmp_path):
-    script = (
-        "from dcfnet_np import gradcheck as g; rows = g.run_all('auto', ['conv', 'lrn', 'dcf']); "
-    )
-    done = run("-c", script + "print(len(rows), all(row.ok for row in rows))", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) > 5 and done.stdout.split()[1] == "True"
+    checks = "gradcheck.run_all('auto', ['conv', 'lrn', 'dcf'])"
+    script = f"from dcfnet_np import gradcheck; print(*[row.ok for row in {checks}])"
+    words = run("-c", script, cwd=tmp_path).stdout.split()
+    assert len(words) > 5 and set(words) == {"True"}
 
 
 def test_training_works(tmp_path):
-    from training import write_crops
-
-    write_crops(tmp_path)
-    command = (
-        "-m",
-        "dcfnet_np",
-        "train",
-        tmp_path / "crops.h5",
-        "--epochs",
-        "1",
-        "--pairs-per-epoch",
-        "0",
-        "--out",
-    )
-    one_line_of_error(
-        run(*command, tmp_path / "a", "--device", "cuda", cwd=tmp_path),
-        "device 'cuda' was asked for",
-    )
-    done = run(*command, tmp_path / "a", "--device", "auto", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / "ant", tmp_path / "bee"]
+    for seed, folder in enumerate(folders):
+        write_sequence(folder, *make_sequence(np.random.default_rng(seed), 6))
+    prepare_crops(folders, tmp_path / "crops.h5", Window(size=24))
+    train = ("train", tmp_path / "crops.h5", "--out", tmp_path / "a", "--epochs", "1")
+    refused(*train, cwd=tmp_path, device="cuda")
+    run("-m", "dcfnet_np", *train, "--pairs-per-epoch", 0, "--device", "auto", cwd=tmp_path)
     assert (tmp_path / "a" / "weights.h5").exists()
 
 
@@ -150,22 +127,21 @@ except backend.DeviceError as error:
 
 
 def test_nccl_is_found_or_missed(tmp_path):
-    """CuPy imports it by name only: `cupy.cuda.nccl` alone is an AttributeError (CuPy issue 8710)."""
-    done = run("-c", NCCL, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    """CuPy imports it by name only: `cupy.cuda.nccl` alone is an AttributeError (CuPy 8710)."""
+    assert run("-c", NCCL, cwd=tmp_path).stdout == "True\n"
 
 
 COMPILE = """
 from cupy_backends.cuda.libs import nvrtc
 from dcfnet_np import kernels
 assert nvrtc.getVersion()[0] == 12, nvrtc.getVersion()
+where = ("--gpu-architecture=compute_80", "--device-as-default-execution-space")
 for file, names in kernels.expressions().items():
     program = nvrtc.createProgram(kernels.source(file), file, (), ())
     for name in names:
         nvrtc.addNameExpression(program, name)
-    options = (*kernels.OPTIONS, "--gpu-architecture=compute_80", "--device-as-default-execution-space")
     try:
-        nvrtc.compileProgram(program, options)
+        nvrtc.compileProgram(program, (*kernels.OPTIONS, *where))
     except Exception:
         raise SystemExit(nvrtc.getProgramLog(program))
     code = nvrtc.getPTX(program).decode()
@@ -175,8 +151,5 @@ for file, names in kernels.expressions().items():
 
 def test_cuda_12_compiles_every_kernel(tmp_path):
     """By CuPy's own way to the compiler; test_kernels_compile.py does it with the newest CUDA."""
-    done = run("-c", COMPILE, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines() == [
-        f"{file} {len(names)} True" for file, names in kernels.expressions().items()
-    ]
+    expected = [f"{file} {len(names)} True" for file, names in kernels.expressions().items()]
+    assert run("-c", COMPILE, cwd=tmp_path).stdout.splitlines() == expected

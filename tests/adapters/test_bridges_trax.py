@@ -19,16 +19,8 @@ trax = pytest.importorskip("trax", reason="runs in the toolkits' environment: ma
 pytest.importorskip("vot", reason="runs in the toolkits' environment: make vot")
 from trax.client import Client  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
-SERVER = [
-    sys.executable,
-    "-m",
-    "dcfnet_np.adapters.trax",
-    "--weights",
-    "light",
-    "--preset",
-    "default",
-]
+ROOT = Path(__file__).parents[2]
+SERVER = [sys.executable, "-m", "dcfnet_np.adapters.trax"]
 
 
 class Session:
@@ -48,8 +40,10 @@ class Session:
     def __exit__(self, *error):
         # else vot-trax logs the end through a callback that is gone, and crashes
         self.client.quit()
-        self.process.kill()
-        self.process.communicate()
+        code = self.process.wait(timeout=PATIENCE)
+        self.ended = code, self.process.stderr.read().decode()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            pipe.close()
 
     def initialize(self, image, region):
         return self._box(self.client.initialize({"color": image}, [(region, {})], {}))
@@ -62,11 +56,6 @@ class Session:
         ((region, properties),), _ = reply
         assert 0 < float(properties["confidence"]) <= 1.5
         return region.bounds()
-
-    def end(self):
-        """(exit code, standard error) once the server has ended."""
-        code = self.process.wait(timeout=PATIENCE)
-        return code, self.process.stderr.read().decode()
 
 
 def rectangle(box):
@@ -89,8 +78,7 @@ def test_boxes_are_those_of_the_tracker(image, tmp_path):
     with Session() as session:
         boxes = [session.initialize(image(frames[0], tmp_path), rectangle(truth[0]))]
         boxes += [session.frame(image(frame, tmp_path)) for frame in frames[1:]]
-        session.client.quit()
-        assert session.end() == (0, "")
+    assert session.ended == (0, "")
     # the protocol writes four decimals
     assert np.abs(np.array(boxes) - tracked(frames, truth[0])).max() < 1e-3
 
@@ -118,52 +106,37 @@ def test_a_session_can_start_again_on_frames_of_another_size():
     assert np.abs(np.array(boxes) - tracked(cut, truth[5])).max() < 1e-3
 
 
-def refused(session, call, *arguments):
-    """The one line of a server that ends the session."""
-    with pytest.raises(trax.TraxException) as failure:
-        call(*arguments)
-    code, text = session.end()
-    assert code == 1
-    assert text.count("\n") == 1 and text.startswith("dcfnet trax: error: ")
-    return text.removeprefix("dcfnet trax: error: ").strip(), str(failure.value)
+BLACK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
 
-def test_frame_before_initialize():
-    with Session() as session:
-        reason, _ = refused(session, session.frame, as_bytes(make_scene()[0][0]))
-    assert reason == "Tracker.update: call init(frame, box) first"
-
-
-@pytest.mark.parametrize("content", [b"", b"text"])
-def test_a_file_that_is_no_image(content, tmp_path):
-    path = tmp_path / "no image.jpg"
-    path.write_bytes(content)
-    with Session() as session:
-        image = trax.FileImage.create(str(path))
-        reason, told = refused(session, session.initialize, image, rectangle((1, 1, 9, 9)))
-    assert reason == f"{path} does not decode as an image"
-    assert reason in told
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    with Session() as session:
-        image = trax.FileImage.create(str(tmp_path / "none.jpg"))
-        reason, told = refused(session, session.initialize, image, rectangle((1, 1, 9, 9)))
-    assert "No such file" in reason and "none.jpg" in told
-
-
-def test_a_box_outside_the_frame():
-    with Session() as session:
-        reason, told = refused(
-            session, session.initialize, as_bytes(make_scene()[0][0]), rectangle((-90, 0, 9, 9))
-        )
-    assert "must overlap the frame" in reason and "must overlap the frame" in told
+@pytest.mark.parametrize("case", ["no initialize", "empty file", "text", "no file", "box outside"])
+def test_what_ends_a_session(case, tmp_path):
+    """In one line, which the client is told too."""
+    path = tmp_path / "frame.jpg"
+    path.write_bytes(b"text" if case == "text" else b"")
+    if case == "no file":
+        path.unlink()
+    image = as_bytes(BLACK) if case == "box outside" else trax.FileImage.create(str(path))
+    box = (-90, 0, 9, 9) if case == "box outside" else (1, 1, 9, 9)
+    reason = {
+        "no initialize": "Tracker.update: call init(frame, box) first",
+        "no file": "No such file",
+        "box outside": "must overlap the frame",
+    }.get(case, f"{path} does not decode as an image")
+    with Session() as session, pytest.raises(trax.TraxException) as failure:
+        if case == "no initialize":
+            session.frame(as_bytes(BLACK))
+        session.initialize(image, rectangle(box))
+    code, text = session.ended
+    assert code == 1 and text.count("\n") == 1 and text.startswith("dcfnet trax: error: ")
+    assert reason in text
+    if case != "no initialize":
+        assert reason in str(failure.value)
 
 
 def test_without_a_client():
-    done = subprocess.run(
-        SERVER, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
-    )
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run(SERVER, timeout=PATIENCE, **options)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "TraX client" in done.stderr
 
@@ -200,9 +173,8 @@ def vot(*arguments, cwd):
     path = os.pathsep.join([str(bin_folder), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "TMPDIR": str(cwd), "VOT_RESULTS_BINARY": "0"}
     command = [bin_folder / "vot", *arguments]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE}
+    done = subprocess.run(command, cwd=cwd, env=environment, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -1,9 +1,9 @@
 """Following targets through a source, frame by frame: what `dcfnet track`, `dcfnet demo` and
 `dcfnet serve` share.
 
-with open_source("street.mp4") as source, ReadAhead(source.frames(), newest=source.live) as frames:
-    for step in follow(frames, [(64, 30, 46, 64)], MultiTracker()):
-        print(step.rows[0].box)
+    with open_source("street.mp4") as source, ReadAhead(source.frames()) as frames:
+        for step in follow(frames, [(64, 30, 46, 64)], MultiTracker()):
+            print(step.rows[0].box)
 """
 
 import math
@@ -37,24 +37,20 @@ def follow(
     boxes: (x, y, w, h), pixels, 0-based.  response: also give the response maps.  The rows' time is
     that of the tracker alone, in equal shares.
     """
-    first = True
-    for number, seconds, image in frames:
+    rows: list[BoxRow] = []
+    for frame in frames:
         start = time.perf_counter()
-        if first:
+        maps: list[np.ndarray | None] = [None] * len(boxes)
+        if not rows:
             for box in boxes:
-                tracker.add(image, box)
-            rows: list[BoxRow] = [BoxRow(number, box) for box in boxes]
-            maps: list[np.ndarray | None] = [None] * len(boxes)
-            first = False
+                tracker.add(frame.image, box)
+            rows = [BoxRow(frame.number, box) for box in boxes]
         else:
-            found = list(tracker.update(image, response).values())
-            rows = [
-                BoxRow(number, result.box, result.score, result.ok, state=result.state)
-                for result in found
-            ]
+            found = tracker.update(frame.image, response).values()
+            rows = [BoxRow(frame.number, r.box, r.score, r.ok, state=r.state) for r in found]
             maps = [result.response for result in found]
         share = (time.perf_counter() - start) / len(boxes)
-        yield Step(Frame(number, seconds, image), [row._replace(time=share) for row in rows], maps)
+        yield Step(frame, [row._replace(time=share) for row in rows], maps)
 
 
 class Painter:
@@ -95,10 +91,9 @@ class Summary:
 
     def __init__(self, truth: np.ndarray | None = None) -> None:
         self.frames = 0
-        self._truth = truth
-        self._updates = 0
+        self._truth = np.empty((0, 4)) if truth is None else truth
+        self._updates = self._annotated = 0
         self._seconds = self._score = self._overlap = 0.0
-        self._annotated = 0
 
     def add(self, step: Step) -> None:
         """Count one more frame."""
@@ -106,7 +101,7 @@ class Summary:
             self._updates += len(step.rows)
             self._seconds += sum(row.time for row in step.rows)
             self._score += sum(row.score for row in step.rows)
-        if self._truth is not None and self.frames < len(self._truth):
+        if self.frames < len(self._truth):
             overlap = float(iou(step.rows[0].box, self._truth[self.frames]))
             if not math.isnan(overlap):
                 self._overlap += overlap
@@ -114,9 +109,7 @@ class Summary:
         self.frames += 1
 
     def line(self, name: str, dropped: int = 0) -> str:
-        """One line: frames, speed of tracking alone, mean score, and mean IoU where there is ground
-        truth.
-        """
+        """Frames, speed of tracking alone, mean score, and mean IoU where there is ground truth."""
         parts = [f"{name}: {self.frames} frame{'' if self.frames == 1 else 's'}"]
         if dropped:
             parts.append(f"{dropped} dropped to keep up")
@@ -124,7 +117,6 @@ class Summary:
             parts.append(f"{(self.frames - 1) / self._seconds:.1f} fps (tracking alone)")
             parts.append(f"mean score {self._score / self._updates:.3f}")
         if self._annotated > 1:  # the first box is given
-            parts.append(
-                f"mean IoU {self._overlap / self._annotated:.3f} over {self._annotated} annotated frames"
-            )
+            overlap = self._overlap / self._annotated
+            parts.append(f"mean IoU {overlap:.3f} over {self._annotated} annotated frames")
         return ", ".join(parts)

@@ -5,6 +5,7 @@ never a hang.
 import copy
 import dataclasses
 import multiprocessing
+import os
 import pickle
 import threading
 import time
@@ -17,24 +18,28 @@ import pytest
 import threadpoolctl
 from kernel_device import on_cpu
 from scenes import make_sequence
-from test_device_tracker import make_weights
 
-from dcfnet_np import backend, extractor, tiled, trace
+from dcfnet_np import extractor, network, tiled, trace
 from dcfnet_np.adapters.opencv import OpenCVTracker
-from dcfnet_np.backend import Device, one_blas_thread
+from dcfnet_np.backend import Device
 from dcfnet_np.device_tracker import DeviceStep
 from dcfnet_np.evaluation.baselines import FeatureTracker, gray
 from dcfnet_np.multi_tracker import MultiTracker
 from dcfnet_np.ops.fourier import make_band
 from dcfnet_np.presets import PRESETS, Preset
+from dcfnet_np.support import machine
+from dcfnet_np.support.threads import one_blas_thread
+from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.fast_step import FastSteps
 from dcfnet_np.vision.read_ahead import ReadAhead, WriteBehind
+from dcfnet_np.weights import Weights
 
 LONG = 240  # seconds: what takes longer hangs
 SMALL = Preset("small", input_size=45)
 BANDED = Preset("banded", input_size=63, sigma_factor=0.2)  # a label that has a band
+WEIGHTS = Weights("light", network.initialise("light", seed=3))
 CAREFUL = dataclasses.replace(PRESETS["careful"], input_size=63, lost_after=1, min_psr=9.0)
 
 
@@ -105,7 +110,6 @@ def forked(work):
         pytest.skip("this system has no fork")
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
-
     process = context.Process(target=lambda: writer.send(caught(work)))
     process.start()
     answer = reader.recv() if reader.poll(LONG) else None
@@ -134,7 +138,6 @@ def caught(work):
 
 
 # --- processes
-# ------------------------------------------------------------------------------------------------
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
@@ -165,7 +168,7 @@ def test_training_goes_on_after_a_fork(rng, video):
 def test_a_gpu_s_tracker_says_that_it_does_not(monkeypatch, video):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     frames, box = video
-    tracker = Tracker(make_weights(), SMALL, device="cuda")
+    tracker = Tracker(WEIGHTS, SMALL, device="cuda")
     tracker.init(frames[0], box)
     error = forked(lambda: tracker.update(frames[1]))
     assert isinstance(error, RuntimeError) and str(error).startswith(
@@ -189,7 +192,6 @@ def test_threads_that_read_and_write_are_not_waited_for():
 
 
 # --- threads
-# --------------------------------------------------------------------------------------------------
 
 
 @maker
@@ -267,7 +269,7 @@ def test_every_method_takes_its_turn(device, monkeypatch, video):
     if device == "cuda":
         on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     frames, box = video
-    one, many = (kind(make_weights(), SMALL, device=device) for kind in (Tracker, MultiTracker))
+    one, many = (kind(WEIGHTS, SMALL, device=device) for kind in (Tracker, MultiTracker))
     one.init(frames[0], box)
     id = many.add(frames[0], box)
     calls = {
@@ -291,7 +293,6 @@ def test_every_method_takes_its_turn(device, monkeypatch, video):
 
 
 # --- copies
-# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
@@ -345,12 +346,12 @@ def test_a_copy_gives_no_id_twice(video):
 def test_what_cannot_be_copied_says_so(monkeypatch, video):
     band = make_band((45, 45), 14)
     strip = tiled.Strip("light", tiled.BandDft(band, (45, 45), (np.hanning(45),) * 2), (45, 45))
-    fast = extractor.make_extractor(make_weights(), SMALL, band, Device("cpu"), 1)
+    fast = extractor.make_extractor(WEIGHTS, SMALL, band, Device("cpu"), 1)
     watched = Tracker(preset=SMALL, device="cpu", observer=print)
     recorder = trace.Recorder(preset=SMALL)
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
-    on_gpu = [kind(make_weights(), SMALL, device="cuda") for kind in (Tracker, MultiTracker)]
-    on_gpu += [DeviceStep(make_weights(), SMALL, (48, 64))]
+    on_gpu = [kind(WEIGHTS, SMALL, device="cuda") for kind in (Tracker, MultiTracker)]
+    on_gpu += [DeviceStep(WEIGHTS, SMALL, (48, 64))]
     words = ["Strip: ", "Strip: ", "Tracker: this tracker is watched by an observer"] + [
         "Tracker: "
     ]
@@ -363,4 +364,28 @@ def test_what_cannot_be_copied_says_so(monkeypatch, video):
         for how in (copy.deepcopy, pickle.dumps):
             with pytest.raises(TypeError, match=f"{word}.*cannot be copied or pickled"):
                 how(what)
-    assert backend.usable_cores() == 2
+    assert machine.usable_cores() == 2
+
+
+# --- processes that share a run
+
+
+def square(number):
+    return number * number, os.getpid()
+
+
+def test_results_come_in_order_from_other_processes():
+    results = list(map_in_order(square, range(40), 2))
+    assert [value for value, _ in results] == [number * number for number in range(40)]
+    assert os.getpid() not in {process for _, process in results}
+    assert list(map_in_order(square, range(2))) == [(0, os.getpid()), (1, os.getpid())]
+
+
+@pytest.mark.parametrize(("workers", "ahead"), [(1, 1), (2, 5)])
+def test_tasks_are_drawn_no_faster_than_results_are_taken(workers, ahead):
+    drawn = []
+    tasks = (drawn.append(number) or number for number in range(40))
+    results = map_in_order(square, tasks, workers)
+    for taken in range(40):
+        next(results)
+        assert len(drawn) <= taken + ahead

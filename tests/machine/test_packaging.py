@@ -1,4 +1,4 @@
-"""The source distribution, installed in a clean environment away from the source tree, is complete."""
+"""The source distribution, installed in a clean environment away from the source tree, is whole."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SKIPPED = shutil.ignore_patterns(
     ".*", "build", "dist", "out", "runs", "__pycache__", "*.egg-info", "*.pyc", "*.tmp"
 )
+PROBES = ("kernels/probe.cu", "kernels/probe.cuh", "data/probe.h5", "data/probe.md")
 
 # Run in the clean environment: import every module; print {module: file} and the package's data
 # files.
@@ -36,22 +37,21 @@ print(json.dumps({"modules": modules, "files": files}))
 
 def run(*command, cwd):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    command = list(map(str, command))
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
-def expected_modules(source):
-    """Names of all modules below a copy of the repository, as they must install."""
-    rooms = {"dcfnet_np": "dcfnet_np", "kernels": "dcfnet_np.kernels", "train": "dcfnet_np.train"}
-    names = set()
-    for folder, package in rooms.items():
-        for path in (source / folder).rglob("*.py"):
-            parts = [package, *path.relative_to(source / folder).with_suffix("").parts]
-            names.add(".".join(part for part in parts if part != "__init__"))
-    return {name for name in names if not name.endswith("__main__")}
+def expected_files(source):
+    """Files of a copy of the repository that install, by their name in the package."""
+    rooms = {"": source / "dcfnet_np", "kernels/": source / "kernels", "train/": source / "train"}
+    return {
+        prefix + path.relative_to(folder).as_posix()
+        for prefix, folder in rooms.items()
+        for path in folder.rglob("*.*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,8 @@ def source(tmp_path_factory):
     """A copy of the repository with one probe file of every kind that is package data."""
     copy = tmp_path_factory.mktemp("source") / "repository"
     shutil.copytree(ROOT, copy, ignore=SKIPPED)
-    (copy / "dcfnet_np/data").mkdir(exist_ok=True)
-    for probe in (
-        "kernels/probe.cu",
-        "kernels/probe.cuh",
-        "dcfnet_np/data/probe.h5",
-        "dcfnet_np/data/probe.md",
-    ):
-        (copy / probe).write_text("probe\n")
+    for probe in PROBES:
+        (copy / probe.replace("data/", "dcfnet_np/data/")).write_text("probe\n")
     return copy
 
 
@@ -89,11 +83,8 @@ def installed(archives, tmp_path_factory):
     python = away / "venv" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
     run(*pip, "install", "--no-deps", "--no-index", archives[1], cwd=away)
-    site = Path(
-        run(
-            python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=away
-        ).strip()
-    )
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run(python, "-c", where, cwd=away).strip())
     # A folder that a .pth file adds has its own .pth files ignored: an editable dcfnet_np stays out
     # of sight.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -102,45 +93,22 @@ def installed(archives, tmp_path_factory):
     return found
 
 
-def test_every_module_imports_from_the_clean_environment(source, installed):
-    assert set(installed["modules"]) == expected_modules(source)
-    strangers = [
-        f for f in installed["modules"].values() if not Path(f).is_relative_to(installed["site"])
-    ]
-    assert not strangers
-    assert {"dcfnet_np.kernels", "dcfnet_np.train"} <= set(installed["modules"])
-
-
-def test_kernels_and_weights_are_installed(source, installed):
-    expected = {f"kernels/{p.name}" for p in (source / "kernels").glob("*.cu*")}
-    expected |= {f"evaluation/{p.name}" for p in (source / "dcfnet_np/evaluation").glob("*.j2")}
-    page = [
-        p for p in (source / "dcfnet_np/explain").rglob("*.*") if p.suffix in (".css", ".j2", ".js")
-    ]
-    expected |= {str(p.relative_to(source / "dcfnet_np")) for p in page}
-    assert len(page) > 20
-    expected |= {
-        f"data/{p.name}"
-        for p in (source / "dcfnet_np/data").iterdir()
-        if p.suffix in (".h5", ".md")
-    }
-    expected |= {f"serve/page/{name}" for name in ("index.html", "page.js", "style.css")}
-    expected |= {"py.typed", "train/benchmark_names.json"}
-    assert {"kernels/probe.cu", "kernels/probe.cuh", "data/probe.h5", "data/probe.md"} <= expected
-    assert expected <= set(installed["files"])
+def test_everything_is_there_in_the_clean_environment(source, installed):
+    """Every module imports, and all data of the package are installed: kernels, weights, pages."""
+    expected = expected_files(source)
+    assert set(PROBES) <= expected <= set(installed["files"])
+    names = {name.removesuffix(".py") for name in expected if name.endswith(".py")}
+    modules = {f"dcfnet_np/{name}".removesuffix("/__init__").replace("/", ".") for name in names}
+    assert set(installed["modules"]) == modules - {"dcfnet_np.__main__"}
+    for file in installed["modules"].values():
+        assert Path(file).is_relative_to(installed["site"])
 
 
 def test_sdist_can_be_tested_and_wheel_holds_only_the_package(archives):
     with tarfile.open(archives[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {
-        "LICENSE",
-        "README.md",
-        "CHANGELOG.md",
-        "Makefile",
-        "tests/conftest.py",
-        "kernels/probe.cu",
-    } <= names
+    top = {"LICENSE", "README.md", "CHANGELOG.md", "Makefile"}
+    assert top | {"tests/conftest.py", "kernels/probe.cu"} <= names
     with zipfile.ZipFile(archives[1]) as wheel:
         tops = {name.partition("/")[0] for name in wheel.namelist()}
     assert {top.partition("-")[0] for top in tops} == {"dcfnet_np"}
