@@ -101,7 +101,7 @@ def test_resume_is_bit_identical(
     else:
         state = load_checkpoint(broken / "checkpoint.npz")
         assert (state.epoch, state.steps) == done
-        with open(broken / "log.jsonl", "a") as stream:
+        with (broken / "log.jsonl").open("a") as stream:
             stream.write('{"epoch": 3, "lo')
     train(crops_file, config(), broken, resume=True)
 
@@ -144,7 +144,7 @@ def test_bad_settings():
 
 def test_bad_input(crops_file, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(ValueError, match="padding must be that of .*crops.h5, 2, got 1.5"):
+    with pytest.raises(ValueError, match=r"padding must be that of .*crops.h5, 2, got 1.5"):
         train(crops_file, config(padding=1.5), run)
     assert not run.exists()
     train(crops_file, config(epochs=1), run)
