@@ -65,7 +65,7 @@ def save_checkpoint(path: str | Path, state: Checkpoint, **more: np.ndarray) -> 
         f"{group}/{name}": to_numpy(a) for group in GROUPS for name, a in groups[group].items()
     }
     facts: dict[str, Any] = {"format": FORMAT_VERSION} | values
-    with replacing(Path(path)) as part, open(part, "wb") as stream:
+    with replacing(Path(path)) as part, part.open("wb") as stream:
         np.savez(stream, meta=np.array(json.dumps(facts)), **(arrays | more))
 
 

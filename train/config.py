@@ -93,9 +93,10 @@ class Config:
         }
         value, steps = vars(self), self.lr_steps
         rules = {name: (value[name] in c, f"one of {', '.join(c)}") for name, c in one_of.items()}
-        for name in "padding sigma_factor initial_scale lr_start lr_end divergence".split():
+        positive = "padding", "sigma_factor", "initial_scale", "lr_start", "lr_end", "divergence"
+        for name in positive:
             rules[name] = 0 < value[name] < math.inf, "> 0"
-        for name in "batch epochs max_gap validation_pairs".split():
+        for name in ("batch", "epochs", "max_gap", "validation_pairs"):
             rules[name] = value[name] >= 1, ">= 1"
         augmentation = "light colour jitter scale blur rotate stretch"
         for name in f"lam pairs_per_epoch {augmentation} weight_decay seed".split():

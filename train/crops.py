@@ -197,8 +197,8 @@ class CropWriter(AbstractContextManager["CropWriter"]):
     def __enter__(self) -> "CropWriter":
         with write_errors(self.out), ExitStack() as stack:
             stack.enter_context(only_writer(self.out))
-            open(self.part, "ab").close()
-            self._file = open(self.part, "r+b")  # noqa: SIM115  closed by __exit__
+            self.part.touch()
+            self._file = self.part.open("r+b")  # closed by __exit__
             self._resume()
             self._held = stack.pop_all()
         return self
@@ -252,7 +252,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         self._one = hashlib.sha256()
         with write_errors(self.out):
             self._sync()  # the pixels before the line that speaks of them
-            with open(self.journal, "a", encoding="utf-8") as stream:
+            with self.journal.open("a", encoding="utf-8") as stream:
                 stream.write(record.line())
                 stream.flush()
                 os.fsync(stream.fileno())

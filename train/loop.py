@@ -92,7 +92,7 @@ def train(
     crops_path: str | Path,
     config: Config,
     out: str | Path,
-    options: RunOptions = RunOptions(),  # noqa: B008  frozen
+    options: RunOptions = RunOptions(),
     *,
     processes: Processes = Processes(),  # noqa: B008  has no state
     watcher: Watcher | None = None,

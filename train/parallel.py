@@ -121,10 +121,7 @@ class NcclAdder:
 
 
 def join_processes() -> Processes:
-    """The processes that mpirun started, or this one alone.
-
-    ValueError when they have no mpi4py to meet by.
-    """
+    """The processes that mpirun started, or this one; ValueError when there is no mpi4py."""
     if not any(name in os.environ for name in STARTED_BY):
         return Processes()
     try:

@@ -180,8 +180,8 @@ class PlainSteps:
 
     crops, size: as for `PairImages`.  learnt: what to start with; default: `first_learnt`.
     processes: those that share each batch.  On a CPU a step is done pair by pair, spread over the
-    cores (see `Cores`); gradients are added in order, so the result does not depend on the
-    number of cores.  On a GPU all pairs are done at once.
+    cores (see `support.threads.Cores`); gradients are added in order, so the result does not depend
+    on the number of cores.  On a GPU all pairs are done at once.
     """
 
     settled = True  # whether `learnt` is that after the step whose outcome `epoch` yielded last

@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the file, or go on with it."""
-    window = Window(args.padding, args.size, args.margin)
     names = ("validation", "benchmarks", "workers")
     options = {name: getattr(args, name) for name in names}
+    window = Window(args.padding, args.size, args.margin)
     exclude = [name for name in args.exclude.split(",") if name]
     try:
         with warning_lines(), _bars() as progress:

@@ -123,7 +123,8 @@ def _run(args: argparse.Namespace, processes: parallel.Processes) -> int:
         raise ValueError("--track-every must be at least 1 and --checkpoint-seconds at least 0")
     first = processes.rank == 0
     bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()
-    options = RunOptions(**{name: getattr(args, name) for name in RunOptions.__match_args__})
+    names = ("device", "resume", "tf32", "track", "track_every", "checkpoint_seconds")
+    options = RunOptions(**{name: getattr(args, name) for name in names})
     with warning_lines(), bar as watcher:
         weights = train(args.crops, config, args.out, options, processes=processes, watcher=watcher)
     if first:

@@ -60,7 +60,10 @@ def test_ablation(study, scenes, tmp_path):
     words += ["--out", tmp_path / "out", "--json", tmp_path / "a.json", "--page", path]
     assert study("ablation").main([str(word) for word in words]) == 0
 
-    content, found = json.loads((tmp_path / "a.json").read_text()), results.load(tmp_path / "out")
+    content, found = (
+        json.loads((tmp_path / "a.json").read_text()),
+        results.load_results(tmp_path / "out"),
+    )
     networks, scales = content["networks"], content["scales"]
     assert [row["label"] for row in networks] == ["conv1", "conv1-dilation", "conv2"]
     assert [row["receptive_field"] for row in networks] == [5, 7, 9]

@@ -66,7 +66,10 @@ TEXTS = [
     ("a.csv", 'x,y,w,h\n"' + "7" * 200_000, read_boxes, "a.csv: not a "),
     ("a.json", "[" * 200_000, read_boxes, "a.json: not a "),
     ("a.json", '[{"x": 1}]', read_boxes, "a.json: not a "),
-    *(("results.json", text, in_folder(results.load_results), "results.json") for text in NO_RESULTS),
+    *(
+        ("results.json", text, in_folder(results.load_results), "results.json")
+        for text in NO_RESULTS
+    ),
     *(("run.json", text, in_folder(runner.read_record), "run.json") for text in NO_RESULTS),
     *(("a.txt", text, runner.read_vot, NO_VOT) for text in ("1,2,inf,4\n", "nan\n", "1,2,3,1e300")),
     ("a.txt", b"\x80\n", runner.read_vot, "a.txt is no UTF-8 text from byte 0 on"),

@@ -280,8 +280,8 @@ def test_all_numbers_hang_on_seed_epoch_template_and_search(what):
     other = {
         "seed": lambda: drawn(STRONG._replace(seed=10)),
         "epoch": lambda: drawn(STRONG, epoch=3),
-        "template": lambda: drawn(STRONG, MANY + (5000, 0)),
-        "search": lambda: drawn(STRONG, MANY + (0, 5000)),
+        "template": lambda: drawn(STRONG, MANY + np.array([5000, 0])),
+        "search": lambda: drawn(STRONG, MANY + np.array([0, 5000])),
     }[what]()
     for name, values in drawn(STRONG).items():
         assert abs(np.corrcoef(values, other[name])[0, 1]) < 0.08, name

@@ -90,7 +90,7 @@ def test_the_result_does_not_depend_on_the_cores(rng, monkeypatch):
     pairs = np.array([[0, 1], [2, 3], [4, 5], [1, 0], [3, 2]])
     results = []
     for cores in (1, 2, 3):
-        monkeypatch.setattr("dcfnet_np.machine.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("dcfnet_np.support.threads.usable_cores", lambda cores=cores: cores)
         results.append(FastSteps(config(), crops).gradients(pairs))
     for losses, gradients in results[1:]:
         np.testing.assert_array_equal(losses, results[0][0])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from training import SIZE, Killed, config, read_log, train, write_crops
 
-from dcfnet_np import backend, network, weights
+from dcfnet_np import network, weights
+from dcfnet_np.support import threads
 from dcfnet_np.train import loop, optimisers
 from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.config import Config
@@ -100,7 +101,7 @@ def test_resume_is_bit_identical(
     else:
         state = load_checkpoint(broken / "checkpoint.npz")
         assert (state.epoch, state.steps) == done
-        with open(broken / "log.jsonl", "a") as stream:
+        with (broken / "log.jsonl").open("a") as stream:
             stream.write('{"epoch": 3, "lo')
     train(crops_file, config(), broken, resume=True)
 
@@ -119,7 +120,7 @@ def test_resume_is_bit_identical(
 def test_result_does_not_depend_on_the_number_of_cores(crops_file, tmp_path, monkeypatch):
     results = []
     for cores in (1, 3):
-        monkeypatch.setattr(backend, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(threads, "usable_cores", lambda cores=cores: cores)
         run = train(crops_file, config(epochs=1), tmp_path / str(cores))
         results.append(load_checkpoint(run / "checkpoint.npz").parameters)
     for name, value in results[0].items():
@@ -143,7 +144,7 @@ def test_bad_settings():
 
 def test_bad_input(crops_file, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(ValueError, match="padding must be that of .*crops.h5, 2, got 1.5"):
+    with pytest.raises(ValueError, match=r"padding must be that of .*crops.h5, 2, got 1.5"):
         train(crops_file, config(padding=1.5), run)
     assert not run.exists()
     train(crops_file, config(epochs=1), run)

@@ -86,7 +86,7 @@ def test_other_sizes(tmp_path, made, padding, size, margin):
 
 def test_without_its_margin_a_crop_is_that_of_no_margin(tmp_path, rng):
     """Noise, in which a shift by a fraction of a pixel shows; rounding may differ by a level."""
-    write_rows(tmp_path / "ant/groundtruth_rect.txt", BOXES + (1.3, 0.8, 0, 0))
+    write_rows(tmp_path / "ant/groundtruth_rect.txt", BOXES + np.array([1.3, 0.8, 0, 0]))
     for index in range(len(BOXES)):
         (tmp_path / "ant/img").mkdir(exist_ok=True)
         noise = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -109,7 +109,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path, made):
     boxes[2, 2] = 0
     boxes[3, 0] = 500
     boxes[4, 1] = -80
-    write_rows(tmp_path / "ant/groundtruth_rect.txt", boxes + (1, 1, 0, 0))
+    write_rows(tmp_path / "ant/groundtruth_rect.txt", boxes + np.array([1, 1, 0, 0]))
     (tmp_path / "ant/img/0006.jpg").write_bytes(b"no image")
     (tmp_path / "ant/img/0007.jpg").write_bytes(b"")
     counts, data = made(tmp_path / "ant")

@@ -258,7 +258,7 @@ def test_where_there_is_no_tf32(monkeypatch, rng):
     monkeypatch.delenv("DCFNET_KERNELS")
     conv_tf32.check_device.cache_clear()
     monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
-    with pytest.raises(backend.DeviceError, match="TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
+    with pytest.raises(backend.DeviceError, match=r"TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
         steps_for(rng, Device("cuda", 1), tf32=True)
 
 
@@ -292,7 +292,7 @@ def test_what_is_refused(full_size_device, rng):
     config, crops = make_config(), make_crops(rng)
     with pytest.raises(ValueError, match=r"crops must be .* uint8, got \(7, 3, 23, 22\)"):
         DeviceSteps(config, crops[..., 1:])
-    with pytest.raises(ValueError, match="conv1.weight"):
+    with pytest.raises(ValueError, match=r"conv1\.weight"):
         DeviceSteps(config, crops, first_learnt(dataclasses.replace(config, arch="conv1")))
     with pytest.raises(ValueError, match="maps of odd size, got 18"):
         DeviceSteps(make_config(band=False), crops[..., 1:, 1:])

@@ -100,7 +100,7 @@ def test_a_pair_that_explodes_is_left_out_by_all(mpirun, tmp_path, dcfnet):
     """Whichever rank has it: both make the same step, and one of them says so."""
     write_crops(tmp_path, white=[("ant", 3), ("cat", 6)])
     assert dcfnet("train", tmp_path / "crops.h5", "--out", tmp_path / "one", *WORDS)[0] == 0
-    code, out, err = train_by(mpirun, 2, tmp_path, tmp_path / "two")
+    code, _, err = train_by(mpirun, 2, tmp_path, tmp_path / "two")
     assert code == 0, err
     states = [load_checkpoint(tmp_path / name / "checkpoint.npz") for name in ("one", "two")]
     assert [[record["left_out"] for record in state.records] for state in states] == [[2, 2]] * 2
@@ -159,7 +159,8 @@ def test_without_mpi4py_it_says_so(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(
-        ValueError, match="started by mpirun, and mpi4py cannot be used .*; install the extra train"
+        ValueError,
+        match=r"started by mpirun, and mpi4py cannot be used .*; install the extra train",
     ):
         parallel.join_processes()
 
