@@ -66,6 +66,7 @@ docs: $(DOCS)/.docs
 
 equations: $(VENV)/.test
 	$(BIN)/python tests/support/terms.py
+	$(BIN)/python tests/support/homes.py
 
 notebooks: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/test_notebooks.py

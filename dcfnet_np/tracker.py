@@ -82,6 +82,7 @@ class _Base:
         if features is None and not isinstance(weights, Weights):
             weights = load_weights(weights)
         source: Any = weights if features is None else features
+        self.weights = weights if features is None else None
         own = "an observer needs" if observer else "features of your own need" if features else ""
         self.device = backend.select_device("cpu" if own and device == "auto" else device)
         if own and self.device.kind != "cpu":

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     page.add_outputs(parser)
     args = parser.parse_args(argv)
     try:
-        content = [report(results.load_scored(folder)) for folder in args.folders]
+        content = [report(results.load_scored_results(folder)) for folder in args.folders]
         page.check(args, "seeds")
     except (ValueError, OSError) as error:
         parser.error(str(error))

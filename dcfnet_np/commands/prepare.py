@@ -20,8 +20,7 @@ from . import common
 EXAMPLES = """\
 examples:
   dcfnet prepare sequences/first sequences/second --out crops.h5
-  dcfnet prepare NUS-PRO Temple-color-128 UAV123 --out crops.h5 --workers 8 \\
-                 --benchmarks OTB100 vot2015
+  dcfnet prepare NUS-PRO UAV123 --out crops.h5 --workers 8 --benchmarks OTB100 vot2015
   dcfnet prepare dataset/annotations/instances.json --out crops.h5
   dcfnet prepare ILSVRC2015 DAVIS --out crops.h5 --padding 1.5 --margin 20 --exclude camel,dog
 

@@ -45,7 +45,7 @@ GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition
 
 UNKNOWN_LENGTH = re.compile(r"(\.reshape\((?:[^()]|\([^()]*\))*)-2")  # a -1 of reshape, one less
 EXACT = "filter.exact_filter"
-SPLIT, STRIP, BLOCKS = "ops.fourier.split_parts", "fast.strip.Strip.backward", "ops.conv._blocks"
+STRIP, BLOCKS = "fast.strip.Strip.backward", "ops.conv._blocks"
 # (function, part of a line of its code, what stands there in the mutant, or "*" for any change of
 # that line, why no check can tell the two apart)
 EQUIVALENT: list[tuple[str, str, str, str]] = [
@@ -56,8 +56,6 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
      "template_energy(template_f, lam)", "what is given is the same energy"),
     (STRIP, "[:, 1:]", "[:, :]", "the column before the first tile is zero"),
     (STRIP, "[:, 1:]", "[:, 0:]", "the column before the first tile is zero"),
-    (SPLIT, "0, :] = 0", "0, :] = 1", "it is multiplied with the sine of zero"),
-    (SPLIT, "0, :] = 0", "0, :] = -1", "it is multiplied with the sine of zero"),
     ("fast.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*",
      "these two places lie beyond all tiles and are never read; zero keeps them from growing"),
     (BLOCKS, "step = 1 if xp is np else max(n, 1)", "*",

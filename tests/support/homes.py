@@ -25,7 +25,6 @@ class Step(NamedTuple):
 
 
 JS = "dcfnet_np/explain/js"
-YARDSTICK = "benchmarks/yardstick"
 STEPS = [
     Step("crop", ("vision.crop.crop_patches",), ("vision.crop.Cropper",), ("kernels/crop.cu",),
          (f"{JS}/crop.js",), "PyTorch, `benchmarks/yardstick`",
@@ -34,7 +33,8 @@ STEPS = [
          ("fast.winograd", "fast.strip.Strip"), ("kernels/conv.cu", "kernels/conv_tf32.cu"),
          (f"{JS}/conv.js",), "PyTorch, `benchmarks/yardstick`",
          ("test_kernels_conv.test_forward_and_backward",
-          "test_kernels_tf32.test_forward_and_backward")),
+          "test_kernels_tf32.test_forward_and_backward",
+          "test_winograd.test_convolution_is_the_plain_one")),
     Step("LRN", ("ops.lrn.lrn_forward", "ops.lrn.lrn_backward"), ("fast.strip.Strip",),
          ("kernels/lrn.cu",), (f"{JS}/lrn.js",), "PyTorch, `benchmarks/yardstick`",
          ("test_kernels_lrn.test_forward_and_backward",)),
@@ -42,21 +42,27 @@ STEPS = [
          ("fast.strip.Strip",), ("kernels/dft.cu",), (f"{JS}/fourier.js",), "NumPy's FFT",
          ("test_kernels_dft.test_both_directions",)),
     Step("filter layer, Eqs. 2, 3, 7 to 11", ("ops.dcf.dcf_forward", "ops.dcf.dcf_backward"),
-         ("train.fast_step",), ("kernels/dcf.cu",), (f"{JS}/dcf.js",), "autograd",
-         ("test_kernels_dcf.test_the_layer_and_its_gradients",)),
+         ("train.fast_step.FastPair",), ("kernels/dcf.cu",), (f"{JS}/dcf.js",), "autograd",
+         ("test_kernels_dcf.test_the_layer_and_its_gradients",
+          "test_fast_step.test_loss_and_gradients_of_a_pair")),
     Step("objective, Eq. 4", ("ops.loss.response_loss_forward", "ops.loss.response_loss_backward"),
-         ("train.fast_step",), ("kernels/dcf.cu",), (f"{JS}/training.js",), "autograd",
+         ("train.fast_step.FastPair",), ("kernels/dcf.cu",), (f"{JS}/training.js",), "autograd",
          ("test_kernels_dcf.test_response_loss",)),
-    Step("online update, Eq. 13", ("filter.OnlineFilter",), (), ("kernels/dcf.cu",),
+    Step("online update, Eq. 13", ("filter.OnlineFilter",), ("fast.memory.FilterInPlace",), ("kernels/dcf.cu",),
          (f"{JS}/filter.js",), "PyTorch, `benchmarks/yardstick`",
-         ("test_kernels_dcf.test_the_online_update_is_the_filters",)),
-    Step("peak and move", ("tracking.response", "tracking.target.Target"), (),
+         ("test_kernels_dcf.test_the_online_update_is_the_filters",
+          "test_fast_features.test_the_filter_in_place_is_the_plain_one")),
+    Step("peak and move", ("tracking.response.peak_place", "tracking.target.Target"), (),
          ("kernels/peak.cu",), (f"{JS}/session.js",), "PyTorch, `benchmarks/yardstick`",
          ("test_kernels_peak.test_move_targets",)),
-    Step("frame", ("tracking.step",), ("fast.features",), ("fast.device_step.DeviceStep",),
-         (f"{JS}/session.js",), "PyTorch, `benchmarks/yardstick`", ()),
-    Step("training step", ("train.plain_step",), ("train.fast_step",), ("train.device_step",),
-         (f"{JS}/training.js",), "PyTorch, `benchmarks/yardstick`; autograd", ()),
+    Step("frame", ("tracking.step.PlainStep",), ("fast.features.FastFeatures",),
+         ("fast.device_step.DeviceStep",), (f"{JS}/session.js",), "PyTorch, `benchmarks/yardstick`",
+         ("test_fast_features.test_spectra_are_those_of_whole_patches",
+          "test_device_step.test_tracker_on_cuda_and_on_cpu_say_the_same")),
+    Step("training step", ("train.plain_step.PlainSteps",), ("train.fast_step.FastSteps",),
+         ("train.device_step.DeviceSteps",), (f"{JS}/training.js",),
+         "PyTorch, `benchmarks/yardstick`; autograd",
+         ("test_fast_step.test_steps", "test_train_device_step.test_steps_are_the_plain_ones")),
 ]  # fmt: skip
 
 HEAD = """# Where each step is at home
