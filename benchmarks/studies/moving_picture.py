@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 import dcfnet_np
-from dcfnet_np.cli import _demo_clip as demo_clip
+from dcfnet_np.commands.common import demo_clip
 from dcfnet_np.vision.draw import draw_box
 
 BOX = (64, 30, 46, 64)  # the face in the first frame: x, y, w, h, pixels, 0-based

@@ -7,10 +7,15 @@ import io
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from dcfnet_np.commands.common import demo_clip
+from dcfnet_np.gradcheck.pair import GradientError
+from dcfnet_np.support.errors import Failed
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -48,6 +53,24 @@ def test_page(page, tmp_path, monkeypatch):
             assert printed.getvalue() == (after[2] if follows else ""), (
                 f"{page}:{line}: the page shows another output"
             )
+
+
+def test_readme(tmp_path, monkeypatch, capsys):
+    """Its ten lines follow the face in the clip, its other lines check a gradient."""
+    try:
+        clip = demo_clip()
+    except Failed as error:
+        pytest.skip(str(error))
+    shutil.copy(clip, tmp_path / "video.mp4")
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    track, check = (code for language, code in blocks if language == "python")
+    exec(compile(track, "README.md", "exec"), {})
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 119 and all(0.2 < float(row.split()[-1]) <= 1 for row in rows)
+    exec(compile(check, "README.md", "exec"), {})
+    with pytest.raises(GradientError, match="worst"):
+        exec(compile(check.replace("2 * x", "3 * x"), "README.md", "exec"), {})
 
 
 def run_commands(block, where):
