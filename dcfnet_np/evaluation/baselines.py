@@ -140,7 +140,8 @@ def fhog(patches: np.ndarray, cell: int = 4) -> np.ndarray:
     four cells around it, bilinearly; each cell's votes are divided by the energies of the four
     blocks of 2x2 cells that hold it, cut at .2, and summed.
     Source: Felzenszwalb et al., "Object detection with discriminatively trained part-based models",
-    PAMI 2010, Sec. 6."""
+    PAMI 2010, Sec. 6.
+    """
     count, _, height, width = patches.shape
     rows, columns = height // cell, width // cell
     patches = patches[:, :, : rows * cell, : columns * cell].astype(np.float32, copy=False)

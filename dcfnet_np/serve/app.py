@@ -79,7 +79,8 @@ class Guard:
 
     A page of another site could send requests here, or have its own name point here (DNS
     rebinding).  So the Host must be an address or one of `names`, and the Origin, which browsers
-    send with every upload and WebSocket, must be ours."""
+    send with every upload and WebSocket, must be ours.
+    """
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self._app = app
@@ -157,7 +158,8 @@ class Refused(Exception):
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    Arguments as for `make_app`."""
+    Arguments as for `make_app`.
+    """
 
     make_tracker: Callable[[], MultiTracker]
     folder: Path
@@ -384,7 +386,8 @@ def pack(step: Step, picture: bool) -> bytes:
 
     The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker),
     picture (bytes of a JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and
-    its largest 255; 0 for none)."""
+    its largest 255; 0 for none).
+    """
     (row,), (map_,) = step.rows, step.maps
     jpeg = _to_jpeg(step.frame.image) if picture else b""
     levels = b""
@@ -437,7 +440,8 @@ def make_app(
 
     make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.
     names: by which this machine may be called, besides localhost and addresses.  facts: shown by
-    the page."""
+    the page.
+    """
     service = Service(make_tracker, folder, max_upload, facts or {})
     guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
     return Starlette(

@@ -244,7 +244,8 @@ def test_without_workers_the_page_computes_itself(case, browser, file, program):
 
 def test_a_step_of_training(program, tmp_path, monkeypatch, clip):
     """The first two steps from the random weights: pairs, loss, gradients, parameters, with a decay
-    that shows."""
+    that shows.
+    """
     monkeypatch.setitem(page.TRAINING, "decay", 0.3)
     page.write_page(tmp_path / "page.html", clip, weights.load_weights("light"))
     mean = np.array(weights.load_weights("light").mean, np.float32).reshape(3, 1, 1)
@@ -299,7 +300,8 @@ OTHER = {  # no number that `default` has
 )
 def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, last):
     """Where the scale changes, to the largest and the smallest size, for any constants; a frame
-    that is blank is no answer.  And the model at the end."""
+    that is blank is no answer.  And the model at the end.
+    """
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
     clip, tracker = scene(), Watched("light", preset)

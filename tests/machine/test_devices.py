@@ -2,7 +2,8 @@
 way.
 
 test_cupy_without_gpu.py shows the same with CuPy really installed, as far as a machine without a
-GPU can."""
+GPU can.
+"""
 
 import sys
 from types import SimpleNamespace

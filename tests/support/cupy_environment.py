@@ -5,7 +5,8 @@
 There dcfnet_np is installed from this folder with all that its extra gpu12 names: CuPy itself, 131
 MB; and NVRTC of CUDA 12, 90 MB, since that of .venv is the newest.  Everything else is what .venv
 has, by a .pth file. Where that fails, .venv/cupy.why says why in one line, and the tests are
-skipped."""
+skipped.
+"""
 
 import json
 import pathlib

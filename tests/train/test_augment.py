@@ -213,8 +213,7 @@ def test_a_jitter_beyond_the_margin_is_refused():
         check_margin(Augmentation(jitter=6), 5)
 
 
-# -------------------------------------------------------------------------------------------------
-# what is drawn, and what it does
+# --- what is drawn, and what it does
 
 MANY = np.stack([np.arange(4000), np.arange(4000) + 1], axis=1)
 STRONG = Augmentation(

@@ -9,7 +9,8 @@ is kept, and `devices_used` collects those on which something was made or launch
 name is NumPy's.
 
 `cuda_on_cpu.unwatched` is the same without the watching, about five times as fast: for large
-arrays."""
+arrays.
+"""
 
 import ctypes
 import functools
