@@ -72,7 +72,7 @@ def find_opencv(kind: str, model: str = "") -> Callable[[], Any]:
             create = getattr(module, f"Tracker{name}_create", None)
             create = create or getattr(getattr(module, f"Tracker{name}", None), "create", None)
             if create is not None:
-                return create  # type: ignore[no-any-return]
+                return create
         raise Unavailable(
             f"OpenCV {cv2.__version__} here has no Tracker{name}; it is in opencv-contrib-python, "
             "for which `make baselines` makes an environment"

@@ -1,6 +1,7 @@
 """The response loss: the data term of the paper's Eq. 4, ||g - g~||^2, averaged over the batch.
 
-The second term of Eq. 4, gamma * ||theta||^2, is weight decay and lives in the optimiser (`train.optimisers`).
+The second term of Eq. 4, gamma * ||theta||^2, is weight decay and lives in the optimiser
+(`train.optimisers`).
 """
 
 from typing import NamedTuple

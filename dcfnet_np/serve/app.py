@@ -11,8 +11,8 @@
     GET  /runs/ID/boxes.SUFFIX  the boxes of a run, .csv, .json or .txt
 
 Over a WebSocket the server sends {"run": ID}, then a message of `pack` a frame, then {"end": 1} or
-{"error": "..."}. An ID is random and stands for a file that the
-server has named itself: no name from outside becomes a path.  `Guard` keeps other sites' pages out.
+{"error": "..."}.  An ID is random and stands for a file that the server has named itself: no name
+from outside becomes a path.  `Guard` keeps other sites' pages out.
 """
 
 import contextlib
@@ -70,7 +70,8 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-STRANGER = "dcfnet serve answers its own page only; a further name of this machine takes --allow-host NAME\n"
+STRANGER = "dcfnet serve answers its own page only; "
+STRANGER += "a further name of this machine takes --allow-host NAME\n"
 GONE = "there is no such video any more; open it again"
 
 

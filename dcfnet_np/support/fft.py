@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, DeviceError, to_numpy
+from ..backend import Array, to_numpy
+from .errors import DeviceError
 from .machine import usable_cores
 
 

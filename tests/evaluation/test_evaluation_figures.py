@@ -271,7 +271,8 @@ def add(search, *scores):
 
 @pytest.mark.parametrize(("best", "words"), [
     ((0.4, 0.5), "no trial is better than default"),
-    ((0.5, 0.6), r"difference \+0.0500, standard error 0.0500 over 2 sequences: no more than noise"),
+    ((0.5, 0.6),
+     r"difference \+0.0500, standard error 0.0500 over 2 sequences: no more than noise"),
     ((0.56, 0.68), r"\+0.1200, standard error 0.0600 .*; the best of many is flattered"),
     ((0.56, 0.7), r"\+0.1300, standard error 0.0700 .*: no more than noise"),
 ])  # fmt: skip

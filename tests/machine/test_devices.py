@@ -7,6 +7,7 @@ GPU can.
 
 import sys
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def make_cupy(*devices, driver=12090, counting=None, arange=np.arange, memory=No
     devices = devices or (("90", 80000),)
 
     class GPU:
-        entered = []
+        entered: ClassVar[list[int]] = []
 
         def __init__(self, index):
             self.index, self.compute_capability = index, devices[index][0]

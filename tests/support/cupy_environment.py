@@ -24,7 +24,8 @@ SECONDS = 240  # for everything
 EXTRA = r"""
 import importlib.metadata, json
 names = importlib.metadata.requires("dcfnet_np")
-print(json.dumps([name.split(";")[0] for name in names if 'extra == "gpu12"' in name.replace("'", '"')]))
+ours = [name for name in names if 'extra == "gpu12"' in name.replace("'", '"')]
+print(json.dumps([name.split(";")[0] for name in ours]))
 """
 
 
