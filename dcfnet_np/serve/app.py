@@ -70,8 +70,10 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-STRANGER = "dcfnet serve answers its own page only; "
-STRANGER += "a further name of this machine takes --allow-host NAME\n"
+STRANGER = (
+    "dcfnet serve answers its own page only; "
+    "a further name of this machine takes --allow-host NAME\n"
+)
 GONE = "there is no such video any more; open it again"
 
 
@@ -382,8 +384,7 @@ def _is_video(path: Path) -> bool:
 
 
 def pack(step: Step, picture: bool) -> bytes:
-    """A message for the page: the length of its JSON as 4 bytes, big-endian, the JSON, the picture,
-    the response map.
+    """A message for the page: length of its JSON (4 bytes, big-endian), JSON, picture, response map.
 
     The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker),
     picture (bytes of a JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and
@@ -440,8 +441,7 @@ def make_app(
     """The application, for any ASGI server.
 
     make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.
-    names: by which this machine may be called, besides localhost and addresses.  facts: shown by
-    the page.
+    names: of this machine, besides localhost and addresses.  facts: shown by the page.
     """
     service = Service(make_tracker, folder, max_upload, facts or {})
     guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
