@@ -384,7 +384,7 @@ def _is_video(path: Path) -> bool:
 
 
 def pack(step: Step, picture: bool) -> bytes:
-    """A message for the page: length of its JSON (4 bytes, big-endian), JSON, picture, response map.
+    """A message for the page: length of the JSON (4 bytes, big-endian), JSON, picture, map.
 
     The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker),
     picture (bytes of a JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and
