@@ -25,6 +25,7 @@ from dcfnet_np.backend import Array
 # the .cu files lie beside this file, in a wheel as in a checkout
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-std=c++17", f"-I{FOLDER}")
+Sizes = tuple[int, ...]  # of a grid or a block
 MOST_BLOCKS = 65535  # of a grid, in y and in z: CUDA's limit
 # what the kernels' first template argument can be
 C_TYPES = {"float32": "float", "float64": "double"}
@@ -78,7 +79,7 @@ def _kernel(cp: Any, device: int, file: str, name: str) -> Any:
     return module.get_function(name)
 
 
-def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: int = 0) -> None:
+def launch(file: str, name: str, grid: Sizes, block: Sizes, *args: Any, shared: int = 0) -> None:
     """Run one kernel on the device of its arrays, on the current stream.
 
     file    the source, "conv.cu"
@@ -119,7 +120,7 @@ def device_of(array: Array) -> int:
     return int(getattr(array.device, "id", current.id))
 
 
-def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
+def require(array: Array, name: str, dtype: Any, shape: tuple[int | None, ...]) -> None:
     """Check one array before it goes to a kernel; None in `shape` stands for any length.
 
     `name` says whose and which: "conv.forward: x".  Raises TypeError for another type or dtype,

@@ -91,7 +91,7 @@ KINDS = (
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how many tests of a kind ran and why the others did not: a skipped test proves nothing."""
+    """Say how many tests of a kind ran and why others did not: a skipped test proves nothing."""
     for marker, kind in KINDS:
         ran = failed = 0
         reasons = Counter()

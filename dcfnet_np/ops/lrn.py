@@ -5,7 +5,8 @@
 
 `alpha` multiplies the plain sum, as in MatConvNet; PyTorch divides its alpha by n first, so its
 1e-4 with n = 5 is 2e-5 here.  The paper puts this layer at the end of the network "to restrict the
-magnitude of feature map values"."""
+magnitude of feature map values".
+"""
 
 from typing import Any, NamedTuple
 

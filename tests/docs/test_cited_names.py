@@ -59,9 +59,9 @@ def missing(text):
     """The names and files in `text` that do not exist."""
     for code in CODE.findall(text):
         name = code.partition("(")[0].rstrip(":")
-        if DOTTED.fullmatch(name) and name.rpartition(".")[2] not in SUFFIXES and is_ours(name):
-            if not resolves(name):
-                yield name
+        is_name = DOTTED.fullmatch(name) and name.rpartition(".")[2] not in SUFFIXES
+        if is_name and is_ours(name) and not resolves(name):
+            yield name
     for file in FILE.findall(text):
         if not (ROOT / file).exists() and "NAME" not in file and file not in EXAMPLES:
             yield file

@@ -9,7 +9,7 @@ from kernel_device import full_size_device, on_cpu, on_gpu  # noqa: F401
 from trackers import SEQUENCES, golden, make_preset, make_weights, parting, sequence, track_sequence
 
 from dcfnet_np import backend
-from dcfnet_np.fast import device_step
+from dcfnet_np.fast import growing_step
 from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import MultiTracker, Tracker
@@ -28,9 +28,9 @@ def follow(step, images, boxes):
 def steps(monkeypatch):
     """Every `GrowingDeviceStep` that is made."""
     made = []
-    kind = device_step.GrowingDeviceStep
+    kind = growing_step.GrowingDeviceStep
     monkeypatch.setattr(
-        device_step, "GrowingDeviceStep", lambda *a: made.append(kind(*a)) or made[-1]
+        growing_step, "GrowingDeviceStep", lambda *a: made.append(kind(*a)) or made[-1]
     )
     return made
 
