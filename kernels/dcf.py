@@ -5,7 +5,7 @@ The bins of a half spectrum or band may have any shape: (N, D, bins), label (bin
 bins)."""
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,14 @@ _REAL = {
     np.dtype(np.complex64): (np.float32, "float"),
     np.dtype(np.complex128): (np.float64, "double"),
 }
+
+
+class Model(NamedTuple):
+    """What T targets look like; their response is `respond(model_f, search_f, gain_f)`."""
+
+    model_f: Array  # (T, D, bins)
+    gain_f: Array  # (T, bins)
+    energy: Array  # (T, bins) real
 
 
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
@@ -85,20 +93,16 @@ def update_model(
     label_f: Array,
     rates: Array,
     ranges: Array,
-    model_f: Array,
-    gain_f: Array,
-    energy: Array,
+    model: Model,
     lam: float,
     rule: Literal["ratio", "averages"],
 ) -> None:
-    """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see
-    `filter.OnlineFilter`.
+    """Eq. 13 ("ratio") or the released codes' rule ("averages"), as in `filter.OnlineFilter`.
 
     template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1
     starts a target anew, 0 leaves it alone; ranges: (T, 3, 2) float32, smallest and largest value
-    of each colour behind template_f: one colour leaves it alone too.  Written: model_f (T, D,
-    bins), gain_f (T, bins) and energy (T, bins) real, such that the response is `respond(model_f,
-    search_f, gain_f)`."""
+    of each colour behind template_f: one colour leaves it alone too.  `model` is changed in place.
+    """
     if rule not in ("ratio", "averages"):
         raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
     real, ctype = _real(template_f, "update_model: template_f")
@@ -107,12 +111,12 @@ def update_model(
     require(label_f, "update_model: label_f", template_f.dtype, bins)
     require(rates, "update_model: rates", real, (t,))
     require(ranges, "update_model: ranges", np.float32, (t, 3, 2))
-    require(model_f, "update_model: model_f", template_f.dtype, template_f.shape)
-    require(gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
-    require(energy, "update_model: energy", real, (t, *bins))
+    require(model.model_f, "update_model: model_f", template_f.dtype, template_f.shape)
+    require(model.gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
+    require(model.energy, "update_model: energy", real, (t, *bins))
     p = _count(bins)
-    launch("dcf.cu", f"update_model<{ctype}, {str(rule == 'ratio').lower()}>", (blocks(p, 32), t), (32, 8),
-           template_f, label_f, rates, ranges, model_f, gain_f, energy,
+    name = f"update_model<{ctype}, {str(rule == 'ratio').lower()}>"
+    launch("dcf.cu", name, (blocks(p, 32), t), (32, 8), template_f, label_f, rates, ranges, *model,
            np.int32(d), np.int32(p), real(lam))  # fmt: skip
 
 

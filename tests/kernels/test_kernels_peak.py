@@ -108,10 +108,12 @@ def move(put, preset, maps, targets):
         put(preset.scale_penalties),
         put(preset.scale_factors),
         targets,
-        padding=preset.padding,
-        learning_rate=preset.learning_rate,
-        wrap_before_half=preset.wrap_before_half,
-        update_on_window=preset.update_crop == "window",
+        peak.MoveRules(
+            preset.padding,
+            preset.learning_rate,
+            preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        ),
     )
 
 
@@ -202,6 +204,6 @@ def test_errors_come_before_the_launch(device):  # noqa: F811
         peak.map_peaks(device(np.zeros((2, 3, 3), np.int32)))
     with pytest.raises(ValueError, match="3 scales of every target, got 4"):
         peak.move_targets(
-            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)), device(np.ones(3)), targets,
-            padding=1.0, learning_rate=0.1,
+            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)),
+            device(np.ones(3)), targets, peak.MoveRules(1.0, 0.1),
         )  # fmt: skip
