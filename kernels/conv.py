@@ -1,8 +1,8 @@
-"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.  Reference:
-`dcfnet_np.ops.conv`.
+"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.
 
-Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or ValueError says what else came);
-outputs are allocated, or written to `out`, so that a captured step allocates nothing.
+Reference: `dcfnet_np.ops.conv`.  Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or
+ValueError says what else came); outputs are allocated, or written to `out`, so that a captured step
+allocates nothing.
 """
 
 from typing import NamedTuple
@@ -53,9 +53,7 @@ MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
 
 
 class Normalise(NamedTuple):
-    """Local response normalisation to follow a convolution: see `lrn.forward`, with n = 5 and beta
-    = 0.75.
-    """
+    """Local response normalisation to follow a convolution: `lrn.forward`, n = 5, beta = 0.75."""
 
     k: float = 1.0
     alpha: float = 2e-5
@@ -110,7 +108,7 @@ def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
 
 
 def _weight_tile(channels: int, outputs: int, dtype: str, dilation: int) -> WeightTile:
-    """Tile for the gradient to the weights of a convolution with so many input and output channels."""
+    """Tile for the gradient to the weights, with so many input and output channels."""
     lanes = 16 if outputs <= LANE_OUTPUTS else 32
     if dtype == "double":
         return WeightTile(min(channels, 2), lanes, 1, 1, 2)
@@ -278,9 +276,9 @@ def weight_gradient(
     tile: WeightTile | None = None,
     tf32: bool = False,
 ) -> tuple[Array, Array]:
-    """dw (O, C, 3, 3) and db (O,) of `forward` without its ReLU, from dy (N, O, OH, OW) and x (N,
-    C, H, W).
+    """dw and db of `forward` without its ReLU.
 
+    dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, 3, 3), db (O,), written to `out` if given.
     The same sum in the same order at every run.  `part` is room for any number of partial sums, of
     shape (number, 9 C + 1, O); parts(...) of them are allocated here if it is not given.
     """
@@ -312,26 +310,21 @@ def weight_gradient(
         file, name, threads = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation), 32 * warps
         grid = (count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS))
     else:
-        file, name, threads = (
-            FILE,
-            _weights_name(dtype, tile, dilation),
-            32 * tile.warps_c * tile.warps_o,
-        )
+        file, name = FILE, _weights_name(dtype, tile, dilation)
+        threads = 32 * tile.warps_c * tile.warps_o
         grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
     launch(
         file, name, grid, (threads,), x, dy, part, *map(np.int32, (n, c, h, w, o, oh, ow, padding))
     )
     launch(
-        FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db,
-        np.int32(count), np.int32(c), np.int32(o),
+        FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8),
+        part, dw, db, np.int32(count), np.int32(c), np.int32(o),
     )  # fmt: skip
     return dw, db
 
 
 def parts(shape: tuple[int, ...], channels: int) -> int:
-    """How many partial sums `weight_gradient` makes for dy of this shape and so many input
-    channels.
-    """
+    """How many partial sums `weight_gradient` makes for dy of this shape, with so many inputs."""
     n, _, oh, ow = shape
     tiles = n * blocks(ow, 32) * blocks(oh, 2)
     return max(1, min(tiles, 1584 if channels <= 4 else 528 if channels <= 32 else 264))
@@ -345,7 +338,7 @@ def _output(out: Array | None, name: str, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _expressions() -> tuple[str, ...]:
-    """Everything that the networks of `network.ARCHITECTURES` launch, for few images and for many."""
+    """Everything that the networks of `network.ARCHITECTURES` launch, for few images and many."""
     first = [(3, 1, RELU)]  # c_step, dilation, what becomes of a sum
     afters = (PLAIN, BIAS, MASK, NORMALISE, NORMALISE_WINDOW)
     others = [(4, dilation, after) for dilation in (1, 2) for after in afters] + [(4, 1, RELU)]

@@ -1,4 +1,4 @@
-"""dcf.cu against the array code of ops.dcf, ops.loss and filter, on the CPU stand-in and on a GPU."""
+"""dcf.cu against the array code of ops.dcf, ops.loss and filter, on CPU stand-in and GPU."""
 
 import numpy as np
 import pytest
@@ -46,9 +46,7 @@ def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
 @pytest.mark.parametrize("rule", ["ratio", "averages"])
 @pytest.mark.parametrize("d, bins", [(3, (5, 7)), (1, (1,)), (32, (3, 13))])
 def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  # noqa: F811
-    """Two targets, four frames: one keeps its model in the second, its window being flat, one in
-    the third, lost.
-    """
+    """Two targets, four frames: one is left alone in the second (flat), one in the third (lost)."""
     y = complex_numbers(rng, bins, dtype)
     filters = [OnlineFilter(y.astype(complex), 0.2, 0.1, rule) for _ in range(2)]
     # the first update must not read what was there
@@ -74,9 +72,8 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
         want = np.stack(
             [online.response_f(zt[None].astype(complex))[0] for online, zt in zip(filters, z)]
         )
-        assert (
-            relative_error(dcf.respond(model.model_f, device(z), model.gain_f), want) < EXACT[dtype]
-        )
+        response_f = dcf.respond(model.model_f, device(z), model.gain_f)
+        assert relative_error(response_f, want) < EXACT[dtype]
 
 
 @DTYPES
@@ -103,9 +100,7 @@ def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F
 
 @pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
 def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):  # noqa: F811
-    """Transform, layer, loss, and back (Eqs. 2-11) by kernels alone, against dcf_forward and
-    dcf_backward.
-    """
+    """Eqs. 2-11, transforms and loss included, by kernels alone, against `ops.dcf`."""
     band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, np.float64)
     template, search = rng.standard_normal((2, 3, 4, *shape))
     label = rng.standard_normal(shape)

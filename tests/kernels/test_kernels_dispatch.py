@@ -1,8 +1,8 @@
-"""Array code on CuPy: where it hands over to kernels, where DCFNET_KERNELS=0 keeps it, and the
-guard before cuFFT.
+"""Array code on CuPy: where it hands over to kernels, and the guard before cuFFT.
 
-CuPy is played by the stand-in, whose arrays are NumPy's: `array_module` is what tells the two
-apart."""
+And where DCFNET_KERNELS=0 keeps it.  CuPy is played by the stand-in, whose arrays are NumPy's:
+`array_module` is what tells the two apart.
+"""
 
 import cuda_on_cpu
 import numpy as np

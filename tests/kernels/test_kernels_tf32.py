@@ -78,7 +78,7 @@ def test_any_number_of_partial_sums(device, rng, sums):  # noqa: F811
 
 
 def test_the_error_of_tf32(full_size_device, rng):  # noqa: F811
-    """Each sum is off by at most 2^-10 of the sum of its factors' magnitudes; in the mean far less."""
+    """A sum is off by at most 2^-10 of its factors' magnitudes' sum; in the mean by far less."""
     arrays, options = inputs(rng, (1, 64, 40, 40, 32, 0, 1))
     x, w, b, dy = map(full_size_device, arrays)
     got = (
