@@ -80,11 +80,13 @@ def _kernel(cp: Any, device: int, file: str, name: str) -> Any:
     return module.get_function(name)
 
 
-def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: int = 0) -> None:
+def launch(
+    file: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
     """Run one kernel on the device of its arrays, on the current stream.
 
     file    the source, "conv.cu"
-    name    the C++ name expression, "conv3x3_forward<float, 3, true>"
+    name    the C++ name expression, "lrn_forward<float, 2, 8, false>"
     grid, block   up to three numbers each; an empty grid is nothing to do, and nothing is launched
     args    arrays and NumPy scalars of exactly the kernel's types
     shared  bytes of dynamic shared memory
@@ -122,7 +124,7 @@ def device_of(array: Array) -> int:
     return int(getattr(array.device, "id", current.id))
 
 
-def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
+def require(array: Array, name: str, dtype: Any, shape: tuple[int | None, ...]) -> None:
     """Check one array before it goes to a kernel; None in `shape` stands for any length.
 
     `name` says whose and which: "conv.forward: x".  Raises TypeError for another type or dtype,

@@ -7,6 +7,7 @@ import functools
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
+from dcfnet_np.support.errors import DeviceError
 
 from . import blocks, device_of
 
@@ -29,7 +30,7 @@ def check_device(index: int) -> None:
     """Raise DeviceError unless this GPU has TF32."""
     capability = backend.cupy().cuda.Device(index).compute_capability
     if int(capability) < MINIMUM_ARCH:
-        raise backend.DeviceError(
+        raise DeviceError(
             f"TF32 needs a GPU of compute capability 8.0 or newer, cuda:{index} has "
             f"{capability[:-1]}.{capability[-1]}: leave tf32 off"
         )

@@ -14,7 +14,7 @@
 //
 // Each direction is two matrix products, along s and along r. In all four the inner index k pairs
 // with its mirror image L - k: the cosine is the same there and the sine the negative, so with
-//   even = a[k] + a[L-k],            odd = a[k] - a[L-k]:
+//   even = a[k] + a[L-k],           odd = a[k] - a[L-k]:
 //   P[j] = sum_k cos(kj) even[k],   Q[j] = sum_k sin(kj) odd[k]
 // for k = 0..L/2 only, and output j and its mirror image are P and Q added and subtracted. That
 // halves the sums over images and the sums that make images. One core, `fold_product`, does the
