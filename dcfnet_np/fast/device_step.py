@@ -246,11 +246,10 @@ class DeviceStep:
             ranges=crop.empty_ranges(batch),
             update_ranges=crop.empty_ranges(targets),
         )
-        # Of each target the template, the gain and the energy, see kernels.dcf.update_model.
-        self.model = (
-            cp.zeros((targets, d, *bins), complex_),
-            cp.zeros((targets, *bins), complex_),
-            cp.zeros((targets, *bins), dtype),
+        self.model = dcf.Model(
+            model_f=cp.zeros((targets, d, *bins), complex_),
+            gain_f=cp.zeros((targets, *bins), complex_),
+            energy=cp.zeros((targets, *bins), dtype),
         )
 
     def _detection_stages(self) -> list[Stage]:
@@ -258,19 +257,20 @@ class DeviceStep:
         preset, rows, batch = self.preset, self.rows, self.targets * self.preset.num_scales
         size, columns = preset.input_size, self._tables.spectrum_shape[1]
         work = self._work.reshape(-1)[: batch * size * columns].reshape(batch, size, columns)
-        model_f, gain_f, _ = self.model
         respond = partial(
-            dcf.respond, model_f, self._features_f, gain_f,
+            dcf.respond, self.model.model_f, self._features_f, self.model.gain_f,
             scales=preset.num_scales, out=self._response_f,
         )  # fmt: skip
         invert = partial(dft.irfft2, self._response_f, self._tables, out=self._maps, work=work)
         ties = preset.column_major_ties
         find = partial(peak.map_peaks, self._maps, by_columns=ties, out=self._peaks)
+        rules = peak.MoveRules(
+            preset.padding, preset.learning_rate, preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        )  # fmt: skip
         move = partial(
             peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties,
-            self._factors, rows, padding=preset.padding, learning_rate=preset.learning_rate,
-            wrap_before_half=preset.wrap_before_half,
-            update_on_window=preset.update_crop == "window",
+            self._factors, rows, rules,
         )  # fmt: skip
         return [
             *self._feature_stages("search", rows.windows, rows.ranges, batch),
@@ -285,7 +285,7 @@ class DeviceStep:
         rows, targets = self.rows, self.targets
         update = partial(
             dcf.update_model, self._features_f[:targets], self._label_f, rows.rates,
-            rows.update_ranges, *self.model, self._lam, self.preset.update_rule,
+            rows.update_ranges, self.model, self._lam, self.preset.update_rule,
         )  # fmt: skip
         features = self._feature_stages("update", rows.update_windows, rows.update_ranges, targets)
         return [*features, Stage("update: filter", update)]
@@ -310,7 +310,7 @@ class DeviceStep:
                 layer, run = self._convolution(depth, spec, x, out)
             else:
                 window = self._window if depth == len(self._specs) - 1 else None
-                run = partial(lrn.forward, x, **spec._asdict(), window=window, out=out)
+                run = partial(lrn.forward, x, lrn.Constants(*spec), window=window, out=out)
                 layer = name
             stages.append(Stage(f"{title}: {layer}", run))
             x = out
@@ -333,7 +333,7 @@ class DeviceStep:
         return title, partial(
             conv.forward, x, weight, bias, padding=spec.dilation, dilation=spec.dilation,
             relu=isinstance(follower, network.Relu), normalise=normalise,
-            packed=self._packed[name], out=out,
+            plan=conv.Plan(self._packed[name], out),
         )  # fmt: skip
 
     def _put_frame(self, frame: Any) -> None:

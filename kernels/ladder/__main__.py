@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -35,7 +35,10 @@ def run_on_the_cpu(reason: DeviceError) -> int:
     ).returncode
 
 
-def conv_problem(side: int, channels: int, rng: np.random.Generator) -> tuple[Any, ...]:
+Problem: TypeAlias = tuple[list[ladder.Version], tuple[Any, ...], np.ndarray]
+
+
+def conv_problem(side: int, channels: int, rng: np.random.Generator) -> Problem:
     """Versions, arrays, and what `ops` makes of these."""
     x = rng.standard_normal((2, channels, side, side + 4)).astype(np.float32)
     w = rng.standard_normal((channels, channels, 3, 3)).astype(np.float32)
@@ -43,7 +46,7 @@ def conv_problem(side: int, channels: int, rng: np.random.Generator) -> tuple[An
     return ladder.conv_versions(), (x, w, b), conv2d_forward(x, w, b, padding=1)[0]
 
 
-def filter_problem(side: int, channels: int, rng: np.random.Generator) -> tuple[Any, ...]:
+def filter_problem(side: int, channels: int, rng: np.random.Generator) -> Problem:
     """Versions, arrays, and what `ops` makes of these."""
     bins = side * (side // 2 + 1)
     real, imaginary = rng.standard_normal((2, 2, channels, bins)).astype(np.float32)
@@ -73,12 +76,12 @@ def main() -> int:
         parser.error(f"--version: {args.family} has 1 to {len(versions)}, got {args.version}")
     device = "the CPU, with every access watched" if watched else device
     print(f"{args.family}, {args.channels} channels, {side} pixels, on {device}")
-    arrays = [a if np.isscalar(a) else backend.cupy().asarray(a) for a in arrays]
+    inputs = [a if np.isscalar(a) else backend.cupy().asarray(a) for a in arrays]
     for number, version in enumerate(versions, start=1):
         if args.version in (None, number):
-            result = backend.to_numpy(version.run(*arrays))
+            result = backend.to_numpy(version.run(*inputs))
             difference = abs(result - expected).max() / abs(expected).max()
-            time = "" if watched else f"{ladder.milliseconds(version.run, *arrays):9.3f} ms"
+            time = "" if watched else f"{ladder.milliseconds(version.run, *inputs):9.3f} ms"
             print(f"  {number}  {version.idea:<72} error {difference:.0e}{time}")
             if not difference < 1e-5:
                 print("ladder: other numbers than those of dcfnet_np.ops", file=sys.stderr)

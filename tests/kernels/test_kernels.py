@@ -30,9 +30,7 @@ def test_a_changed_header_makes_another_source(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("file", kernels.sources())
 def test_a_header_says_what_one_needs(file):
-    """Formula, equation or "Paper none", layout, launch, reference and versions stand in the
-    comment at the top.
-    """
+    """Formula, equation or "Paper none", layout, launch, reference and versions: at the top."""
     lines = kernels.source(file).splitlines()[2:]
     header = "\n".join(
         lines[: next(i for i, line in enumerate(lines) if not line.startswith("//"))]

@@ -89,7 +89,7 @@ TILES = [conv.FEW, conv.LARGE, conv.Tile(2, 2, 4, 2, 2, 2), conv.Tile(3, 1, 16, 
 def test_every_tile_is_correct(device, rng, tile):  # noqa: F811
     arrays, options = inputs(rng, (1, 5, 10, 37, 33, 1, 1))
     x, w, b, _ = map(device, arrays)
-    y = conv.forward(x, w, b, tile=tile, **options)
+    y = conv.forward(x, w, b, plan=conv.Plan(tile=tile), **options)
     assert relative_error(y, defined(*arrays, options)[0]) < 2e-6
 
 
@@ -110,8 +110,8 @@ def test_given_outputs_are_written(device, rng):  # noqa: F811
     x, w, b, dy = map(device, arrays)
     packed, flipped = conv.pack(w), conv.pack(w, flipped=True)
     y, dx = (device(np.full(a.shape, np.nan, np.float32)) for a in (dy, x))
-    assert conv.forward(x, w, b, packed=packed, out=y, **options) is y
-    assert conv.input_gradient(dy, w, x.shape[2:], packed=flipped, out=dx, **options) is dx
+    assert conv.forward(x, w, b, plan=conv.Plan(packed, y), **options) is y
+    assert conv.input_gradient(dy, w, x.shape[2:], plan=conv.Plan(flipped, dx), **options) is dx
     part = device(np.full((conv.parts(dy.shape, 3), 28, 4), np.nan, np.float32))
     dw, db = conv.weight_gradient(dy, x, part=part, **options)
     again = conv.weight_gradient(dy, x, out=(dw, db), part=part, **options)
@@ -156,7 +156,9 @@ REFUSED = {
     r"forward: window must have shape \(6, 7\)": lambda x, w, b, dy: conv.forward(
         x, w, b, normalise=conv.Normalise(window=x[0, 0].T.copy())
     ),
-    "forward: out must have shape": lambda x, w, b, dy: conv.forward(x, w, b, out=x),
+    "forward: out must have shape": lambda x, w, b, dy: conv.forward(
+        x, w, b, plan=conv.Plan(out=x)
+    ),
 }
 
 

@@ -36,7 +36,7 @@ def reference(frame, size, rounded, reverse, dtype, mean=MEAN):
 
 
 def ranges_inside(patches, frame):
-    """Smallest and largest value of each colour, pixel by pixel of those that lie within the frame."""
+    """Smallest and largest value of each colour, of the pixels that lie within the frame."""
     ranges = np.tile([np.inf, 0.0], (len(patches), 3, 1))
     height, width = frame.shape[:2]
     for patch, (cx, cy, w, h), (low, high) in zip(patches, WINDOWS, ranges.transpose(0, 2, 1)):
@@ -44,10 +44,8 @@ def ranges_inside(patches, frame):
         for i, j in np.ndindex(size, size):
             x, y = cx - w / 2 + j * (w / (size - 1)), cy - h / 2 + i * (h / (size - 1))
             if 0 <= x <= width - 1 and 0 <= y <= height - 1:
-                low[...], high[...] = (
-                    np.minimum(low, patch[:, i, j]),
-                    np.maximum(high, patch[:, i, j]),
-                )
+                pixel = patch[:, i, j]
+                low[...], high[...] = np.minimum(low, pixel), np.maximum(high, pixel)
     return ranges
 
 
@@ -58,8 +56,8 @@ def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
     frame = rng.integers(0, 256, (31, 41, 3), np.uint8)
     ranges = empty_ranges(len(WINDOWS))
     got = crop_patches(
-        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size, rounded=rounded, reverse=reverse,
-        ranges=ranges,
+        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size,
+        rounded=rounded, reverse=reverse, ranges=ranges,
     )  # fmt: skip
     want = reference(frame, size, rounded, reverse, dtype)
     pixels = reference(frame, size, rounded, reverse, dtype, mean=(0, 0, 0))

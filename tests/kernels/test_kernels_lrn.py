@@ -28,25 +28,23 @@ def test_forward_and_backward(device, rng, dtype, constants, window):  # noqa: F
         factor = np.float64(1) if hann is None else hann.astype(np.float64)
         want, cache = lrn_forward(x.astype(np.float64), **constants)
         want_dx = lrn_backward(dy * factor, cache)
-        options = constants if hann is None else {**constants, "window": device(hann)}
-        y = lrn.forward(device(x), **options)
+        how = lrn.Constants(**constants)
+        device_hann = None if hann is None else device(hann)
+        y = lrn.forward(device(x), how, window=device_hann)
         assert y.dtype == dtype
         assert relative_error(y, want * factor) < TOLERANCE[dtype]
-        assert (
-            relative_error(lrn.backward(device(dy), device(x), **options), want_dx)
-            < TOLERANCE[dtype]
-        )
+        dx = lrn.backward(device(dy), device(x), how, window=device_hann)
+        assert relative_error(dx, want_dx) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 32])
 def test_every_chunk_is_correct(device, rng, chunk):  # noqa: F811
     x, dy = (rng.standard_normal((2, 7, 3, 5)) for _ in range(2))
     want, cache = lrn_forward(x, alpha=0.9)
-    y = lrn.forward(device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan)))
+    constants, (y, dx) = lrn.Constants(alpha=0.9), (np.full(x.shape, np.nan) for _ in range(2))
+    y = lrn.forward(device(x), constants, chunk=chunk, out=device(y))
     assert relative_error(y, want) < 1e-14
-    dx = lrn.backward(
-        device(dy), device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan))
-    )
+    dx = lrn.backward(device(dy), device(x), constants, chunk=chunk, out=device(dx))
     assert relative_error(dx, lrn_backward(dy, cache)) < 1e-14
 
 
@@ -63,7 +61,7 @@ def test_what_lrn_refuses(device, rng):  # noqa: F811
     with pytest.raises(ValueError, match="lrn_forward: x must be C-contiguous"):
         lrn.forward(x.transpose(0, 1, 3, 2))
     with pytest.raises(ValueError, match="n must be odd"):
-        lrn.forward(x, n=4)
+        lrn.forward(x, lrn.Constants(n=4))
     with pytest.raises(
         ValueError, match=r"lrn_forward: window must have shape \(6, 5\), got \(5, 6\)"
     ):

@@ -52,7 +52,7 @@ def test_nan_is_the_largest(device, rng):  # noqa: F811
 
 
 def make_targets(put, preset, boxes, dtype):
-    """T targets at rest, and the windows of their search, as the tracker has them before a frame."""
+    """T targets at rest and the windows of their search, as the tracker has them before a frame."""
     centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
     state = np.hstack(
         [centre, size, np.tile(SMALLEST, (len(boxes), 1)), np.tile(LARGEST, (len(boxes), 1))]
@@ -108,10 +108,12 @@ def move(put, preset, maps, targets):
         put(preset.scale_penalties),
         put(preset.scale_factors),
         targets,
-        padding=preset.padding,
-        learning_rate=preset.learning_rate,
-        wrap_before_half=preset.wrap_before_half,
-        update_on_window=preset.update_crop == "window",
+        peak.MoveRules(
+            preset.padding,
+            preset.learning_rate,
+            preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        ),
     )
 
 
@@ -163,8 +165,8 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("scale", [0, 1, 2])
-def test_a_value_that_is_not_finite_at_any_scale_is_no_response(device, rng, scale, value, dtype):  # noqa: F811
-    """As in `PlainStep`; the target beside it, at peace, moves."""
+def test_a_value_that_is_not_finite_is_no_response(device, rng, scale, value, dtype):  # noqa: F811
+    """Whatever its scale, as in `PlainStep`; the target beside it, at peace, moves."""
     preset, box = dataclasses.replace(PRESETS["default"], input_size=9), (30.0, 20.0, 18.0, 12.0)
     maps = abs(rng.normal(0, 0.1, (2, 3, 9, 9))).astype(dtype)
     maps[:, 1, 2, 3] = 0.8
@@ -202,6 +204,6 @@ def test_errors_come_before_the_launch(device):  # noqa: F811
         peak.map_peaks(device(np.zeros((2, 3, 3), np.int32)))
     with pytest.raises(ValueError, match="3 scales of every target, got 4"):
         peak.move_targets(
-            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)), device(np.ones(3)), targets,
-            padding=1.0, learning_rate=0.1,
+            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)),
+            device(np.ones(3)), targets, peak.MoveRules(1.0, 0.1),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The ladder of kernels: every version computes what dcfnet_np.ops defines, and the command runs."""
+"""The ladder of kernels: every version computes what dcfnet_np.ops defines; its command runs."""
 
 import shutil
 import subprocess
