@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernel_device import device, full_size_device  # noqa: F401  fixtures for all tests
 
 from dcfnet_np import backend, network, weights
 

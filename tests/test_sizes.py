@@ -19,7 +19,6 @@ QUOTES = "its rows quote source"
 WIDE = {  # file or folder with wider lines: why
     "tests/support/mistakes.py": QUOTES,
     "tests/support/mistakes_kernels.py": QUOTES,
-    "tests/kernels/test_cuda_on_cpu.py": "it has source of kernels inside",
 }
 
 # where no line of prose can be broken: code, formulas, addresses of links, HTML

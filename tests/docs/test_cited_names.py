@@ -21,9 +21,8 @@ SOURCES = [path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / fold
 KERNELS = [*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh")]
 CODE = re.compile(r"`([^`\n]+)`")
 DOTTED = re.compile(r"(?:dcfnet_np\.)?[a-z_]\w*(?:\.\w+)+")
-FILE = re.compile(
-    r"(?:\.\./)*((?:tests|benchmarks|docs|kernels|train|dcfnet_np|examples)/[\w/.-]+\.\w+)"
-)
+ROOTS = "tests|benchmarks|docs|kernels|train|dcfnet_np|examples"
+FILE = re.compile(rf"(?<![\w/])(?:\.\./)*((?:{ROOTS})/[\w/.-]+\.\w+)")
 EXAMPLES = {"dcfnet_np/ops/whiten.py"}  # what a reader is told to write
 SUFFIXES = {"py", "md", "cu", "cuh", "json", "h5", "csv", "txt", "html", "part", "mp4", "js", "cpp"}
 

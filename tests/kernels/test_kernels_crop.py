@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import DTYPES, device  # noqa: F401
+from kernel_device import DTYPES
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.kernels.crop import crop_patches, empty_ranges
@@ -52,7 +52,7 @@ def ranges_inside(patches, frame):
 @pytest.mark.parametrize("rounded", [True, False])
 @DTYPES
 @pytest.mark.parametrize("size, reverse", [(33, False), (8, True)])
-def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
+def test_to_the_bit(device, rng, size, reverse, dtype, rounded):
     frame = rng.integers(0, 256, (31, 41, 3), np.uint8)
     ranges = empty_ranges(len(WINDOWS))
     got = crop_patches(
@@ -67,7 +67,7 @@ def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 2)])
-def test_tiny_frames(device, rng, shape):  # noqa: F811
+def test_tiny_frames(device, rng, shape):
     frame = rng.integers(0, 256, (*shape, 3), np.uint8)
     windows, mean = np.array([(0.0, 0.0, 3.0, 3.0), (1.0, 1.0, 9.0, 2.0)]), np.zeros(3, np.float32)
     got = to_numpy(crop_patches(device(frame), device(windows), device(mean), 9, rounded=False))
@@ -76,7 +76,7 @@ def test_tiny_frames(device, rng, shape):  # noqa: F811
         assert (patch == want).all()
 
 
-def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
+def test_no_windows_and_a_given_output(device, rng):
     frame, mean = device(rng.integers(0, 256, (6, 7, 3), np.uint8)), device(np.zeros(3, np.float32))
     none = crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True)
     assert none.shape == (0, 3, 5, 5)
@@ -86,7 +86,7 @@ def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
     assert (to_numpy(out) == to_numpy(crop_patches(frame, windows, mean, 5, rounded=True))).all()
 
 
-def test_what_is_refused(device):  # noqa: F811
+def test_what_is_refused(device):
     frame, windows = device(np.zeros((4, 4, 3), np.uint8)), device(np.ones((2, 4)))
     mean = device(np.zeros(3, np.float32))
     for message, (an_image, some_windows, size) in {

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import DTYPES, EXACT, complex_numbers, device, double, relative_error  # noqa: F401
+from kernel_device import DTYPES, EXACT, complex_numbers, double, relative_error
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.filter import OnlineFilter
@@ -24,7 +24,7 @@ SHAPES = [
 
 @DTYPES
 @pytest.mark.parametrize("n, d, bins", SHAPES)
-def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
+def test_filter_and_response(device, rng, n, d, bins, dtype):
     x, y, z = (
         complex_numbers(rng, shape, dtype) for shape in ((n, d, *bins), bins, (2 * n, d, *bins))
     )
@@ -45,7 +45,7 @@ def test_filter_and_response(device, rng, n, d, bins, dtype):  # noqa: F811
 @DTYPES
 @pytest.mark.parametrize("rule", ["ratio", "averages"])
 @pytest.mark.parametrize("d, bins", [(3, (5, 7)), (1, (1,)), (32, (3, 13))])
-def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  # noqa: F811
+def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):
     """Two targets, four frames: one is left alone in the second (flat), one in the third (lost)."""
     y = complex_numbers(rng, bins, dtype)
     filters = [OnlineFilter(y.astype(complex), 0.2, 0.1, rule) for _ in range(2)]
@@ -78,7 +78,7 @@ def test_the_online_update_is_the_filters(device, rng, d, bins, rule, dtype):  #
 
 @DTYPES
 @pytest.mark.parametrize("n, d, bins", SHAPES)
-def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F811
+def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):
     """A random label, which is not real in the Fourier domain: it shows a wrong conjugate."""
     x, z, y, dg = (
         complex_numbers(rng, s, dtype) for s in ((n, d, *bins), (n, d, *bins), bins, (n, *bins))
@@ -99,7 +99,7 @@ def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):  # noqa: F
 
 
 @pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
-def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):  # noqa: F811
+def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):
     """Eqs. 2-11, transforms and loss included, by kernels alone, against `ops.dcf`."""
     band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, np.float64)
     template, search = rng.standard_normal((2, 3, 4, *shape))
@@ -123,7 +123,7 @@ def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):
 
 @DTYPES
 @pytest.mark.parametrize("n, shape", [(3, (5, 7)), (1, (1, 1)), (2, (20, 17)), (0, (4, 4))])
-def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
+def test_response_loss(device, rng, n, shape, dtype):
     for label_shape in (shape, (n, *shape)):
         response, label = (
             rng.standard_normal((n, *shape)).astype(dtype),
@@ -145,7 +145,7 @@ def test_response_loss(device, rng, n, shape, dtype):  # noqa: F811
 
 
 @DTYPES
-def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # noqa: F811
+def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):
     """The limit is for a map's own loss, whatever its share; the loss itself is told as it is."""
     response, label = rng.standard_normal((2, 3, 17, 19)).astype(dtype)
     response[1] *= 3
@@ -163,7 +163,7 @@ def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):  # no
     assert not to_numpy(dresponse[1]).any()
 
 
-def test_what_is_refused(device, rng):  # noqa: F811
+def test_what_is_refused(device, rng):
     x, y, long_label, wide_label = (
         device(complex_numbers(rng, shape, dtype))
         for shape, dtype in (((2, 3, 4), "f4"), ((4,), "f4"), ((5,), "f4"), ((4,), "f8"))

@@ -3,7 +3,7 @@
 import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import device, full_size_device, on_cpu, relative_error  # noqa: F401
+from kernel_device import on_cpu, relative_error
 from test_kernels_conv import defined, inputs, magnitudes
 
 from dcfnet_np import backend
@@ -43,7 +43,7 @@ def test_rounding_by_hand():
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_forward_and_backward(device, rng, shape):  # noqa: F811
+def test_forward_and_backward(device, rng, shape):
     arrays, options = inputs(rng, shape)
     want, scales = on_rounded_factors(*arrays, options), magnitudes(*arrays, options)
     x, w, b, dy = map(device, arrays)
@@ -59,7 +59,7 @@ def test_forward_and_backward(device, rng, shape):  # noqa: F811
     assert relative_error(y, np.maximum(want[0], 0), scales[0]) < EXACT
 
 
-def test_gradient_through_a_relu(device, rng):  # noqa: F811
+def test_gradient_through_a_relu(device, rng):
     (x, w, b, dy), options = inputs(rng, (1, 9, 9, 7, 10, 1, 1))
     x = np.maximum(x, 0)
     want = on_rounded_factors(x, w, b, dy, options)[1] * (x > 0)
@@ -69,7 +69,7 @@ def test_gradient_through_a_relu(device, rng):  # noqa: F811
 
 # of 12 strips of pixels: one block has several, others have none
 @pytest.mark.parametrize("sums", [1, 30])
-def test_any_number_of_partial_sums(device, rng, sums):  # noqa: F811
+def test_any_number_of_partial_sums(device, rng, sums):
     arrays, options = inputs(rng, (2, 40, 5, 37, 9, 1, 1))
     part = device(np.full((sums, 9 * 40 + 1, 9), np.nan, np.float32))
     x, dy = device(arrays[0]), device(arrays[3])
@@ -77,7 +77,7 @@ def test_any_number_of_partial_sums(device, rng, sums):  # noqa: F811
     assert relative_error(got, on_rounded_factors(*arrays, options)[2]) < 1e-5
 
 
-def test_the_error_of_tf32(full_size_device, rng):  # noqa: F811
+def test_the_error_of_tf32(full_size_device, rng):
     """A sum is off by at most 2^-10 of its factors' magnitudes' sum; in the mean by far less."""
     arrays, options = inputs(rng, (1, 64, 40, 40, 32, 0, 1))
     x, w, b, dy = map(full_size_device, arrays)

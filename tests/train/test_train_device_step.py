@@ -1,12 +1,11 @@
 """Steps by kernels alone against the plain steps, on the CPU stand-in and on a GPU; gather.cu."""
-# ruff: noqa: F401, F811  fixtures are imported
 
 import dataclasses
 
 import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import device, full_size_device, on_cpu, on_gpu, relative_error
+from kernel_device import on_cpu, on_gpu, relative_error
 from training import train, write_crops, write_sequence
 
 from dcfnet_np import backend, weights
