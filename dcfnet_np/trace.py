@@ -146,11 +146,10 @@ class Recorder:
         return self.network.in_order(self.plain.crop(self._frame, centres, windows))
 
     def _training_step(self, template: np.ndarray, search: np.ndarray) -> tuple[Record, Record]:
-        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N), as `train.plain_step`
-        does it.
+        """Forward and backward pass of Eq. 4 on one pair of crops (1, 3, N, N).
 
-        Both go through the network as one batch, without padding, and the label has the size of the
-        map.
+        As in `train.plain_step`, both go through the network as one batch, without padding, and the
+        label has the size of the map.
         """
         values: Record = {"images": np.concatenate([template, search]) - self.network.mean}
         parameters, architecture = self.network.parameters, self.weights.architecture

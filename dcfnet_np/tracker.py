@@ -13,7 +13,7 @@ import numpy as np
 
 from . import backend
 from .backend import Device
-from .fast import device_step, strip
+from .fast import growing_step, strip
 from .fast.features import FastFeatures
 from .fast.memory import FilterInPlace
 from .presets import Preset, get_preset
@@ -44,9 +44,9 @@ def choose_step(
     source: of the features: the weights of a network, or a function that makes feature maps.
     """
     if isinstance(source, Weights) and device.kind == "cuda":
-        reason = device_step.reason_against(preset, band)
+        reason = growing_step.reason_against(preset, band)
         if not reason:
-            return device_step.GrowingDeviceStep(source, preset, device)
+            return growing_step.GrowingDeviceStep(source, preset, device)
         log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
     kept = choose_band(preset, device) if band == "auto" else None
     features: Any

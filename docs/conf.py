@@ -167,8 +167,11 @@ def write_interactive_page(app):
 
 
 def name_files_outside(app, docname, source):
-    """A link out of docs/, which a reader of the repository can follow, becomes the file's name."""
+    """A link out of docs/, which a reader of the repository can follow, becomes the file's name, or
+    that of the notebook's copy in the site.
+    """
     up = "../" * (docname.count("/") + 1)
+    source[0] = re.sub(rf"\]\({up}(examples/\w+\.ipynb)", rf"]({up[3:]}\1", source[0])
     source[0] = re.sub(rf"\[([^\]]+)\]\({re.escape(up)}([^)]+)\)", r"\1 (`\2`)", source[0])
 
 

@@ -8,7 +8,8 @@ GPU instead.
 
 A RawKernel converts nothing: a Python int arrives as 64 bits, a stride is ignored, an array of
 another type is read as garbage.  So `require` is called on every array, and `launch` takes NumPy
-scalars only."""
+scalars only.
+"""
 
 import functools
 import hashlib
@@ -25,6 +26,7 @@ from dcfnet_np.backend import Array
 # the .cu files lie beside this file, in a wheel as in a checkout
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-std=c++17", f"-I{FOLDER}")
+Sizes = tuple[int, ...]  # of a grid or a block
 MOST_BLOCKS = 65535  # of a grid, in y and in z: CUDA's limit
 # what the kernels' first template argument can be
 C_TYPES = {"float32": "float", "float64": "double"}
@@ -45,7 +47,8 @@ def source(file: str) -> str:
 
     The first line names the contents of all headers: CuPy keeps what it compiled on disk by the
     text alone (templates since 14.2), and would go on with an old kernel when only a header has
-    changed."""
+    changed.
+    """
     path = FOLDER / file
     if not path.is_file():
         raise ValueError(
@@ -56,10 +59,10 @@ def source(file: str) -> str:
 
 
 def expressions() -> dict[str, tuple[str, ...]]:
-    """Per .cu file the name expressions that the library launches, e.g. "lrn_forward<float, 2,
-    false>".
+    """Per .cu file the name expressions that the library launches.
 
-    For `dcfnet doctor --compile` and tests, which compile everything ahead.
+    One is "lrn_forward<float, 2, 8, false>".  For `dcfnet doctor --compile` and tests, which
+    compile everything ahead.
     """
     found = {}
     for file in sources():
@@ -78,11 +81,13 @@ def _kernel(cp: Any, device: int, file: str, name: str) -> Any:
     return module.get_function(name)
 
 
-def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: int = 0) -> None:
+def launch(
+    file: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
     """Run one kernel on the device of its arrays, on the current stream.
 
     file    the source, "conv.cu"
-    name    the C++ name expression, "conv3x3_forward<float, 3, true>"
+    name    the C++ name expression, "lrn_forward<float, 2, 8, false>"
     grid, block   up to three numbers each; an empty grid is nothing to do, and nothing is launched
     args    arrays and NumPy scalars of exactly the kernel's types
     shared  bytes of dynamic shared memory
@@ -105,7 +110,8 @@ def launch(file: str, name: str, grid: tuple, block: tuple, *args: Any, shared: 
         return
     if grid[0] >= 1 << 31 or max(grid[1:], default=0) > MOST_BLOCKS:
         raise ValueError(
-            f"launch {name}: a grid is at most (2**31 - 1, {MOST_BLOCKS}, {MOST_BLOCKS}), got {grid}"
+            f"launch {name}: a grid is at most (2**31 - 1, {MOST_BLOCKS}, {MOST_BLOCKS}), "
+            f"got {grid}"
         )
     (device,) = devices
     with cp.cuda.Device(device):
@@ -119,7 +125,7 @@ def device_of(array: Array) -> int:
     return int(getattr(array.device, "id", current.id))
 
 
-def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
+def require(array: Array, name: str, dtype: Any, shape: tuple[int | None, ...]) -> None:
     """Check one array before it goes to a kernel; None in `shape` stands for any length.
 
     `name` says whose and which: "conv.forward: x".  Raises TypeError for another type or dtype,
@@ -144,8 +150,9 @@ def require(array: Array, name: str, dtype: Any, shape: tuple) -> None:
 
 
 def c_type(array: Array, name: str) -> str:
-    """The kernels' template argument for the array's dtype, "float" or "double"; TypeError for
-    another.
+    """The kernels' template argument for the array's dtype, "float" or "double".
+
+    Raises TypeError for another one, in the name of `name`.
     """
     if str(array.dtype) not in C_TYPES:
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")

@@ -1,10 +1,11 @@
 // Adam, and the running average of the parameters, over all of them in one flat buffer.
 //
 // Formulas    m = momentum * m + (1 - momentum) * g,   s = kept * s + (1 - kept) * g^2,
-//             p = p - lr * (m / m_part / (sqrt(s / s_part) + epsilon) + decay * p)
-//             with m_part = 1 - momentum^t, s_part = 1 - kept^t after step t, which the host
-//             computes a = a + share * (p - a)
-// Paper       none: an option beyond it.  Kingma and Ba, 2015, Algorithm 1; decay as by Loshchilov and Hutter, 2019
+//             p = p - lr * (m / m_part / (sqrt(s / s_part) + epsilon) + decay * p),
+//             a = a + share * (p - a)
+//             m_part = 1 - momentum^t and s_part = 1 - kept^t after step t: the host computes them.
+// Paper       none: an option beyond it.  Kingma and Ba, 2015, Algorithm 1; decay as by
+//             Loshchilov and Hutter, 2019.
 // Layout      p, g, m, s, a: one after another, `size` values
 // Reference   dcfnet_np.train.optimisers.adam_step, update_average
 // Launch      adam.py; grid = ceil(size / 256), block = 256
@@ -13,8 +14,9 @@
 //   1  (this one) one thread per value, as in sgd.cu
 
 template <class T>
-__global__ void adam_step(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ m, T* __restrict__ s, int size, T lr,
-                          T momentum, T m_part, T kept, T s_part, T epsilon, T decay)
+__global__ void adam_step(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ m,
+                          T* __restrict__ s, int size, T lr, T momentum, T m_part, T kept, T s_part,
+                          T epsilon, T decay)
 {
     const int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= size) return;

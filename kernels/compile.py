@@ -1,7 +1,8 @@
 """Compiles every kernel with NVRTC as CuPy would, on a machine with or without a GPU.
 
-Needs cuda-core and an NVRTC: `pip install cuda-core nvidia-cuda-nvrtc`.  `dcfnet doctor --compile` shows
-`compile_all`."""
+Needs cuda-core and an NVRTC: `pip install cuda-core nvidia-cuda-nvrtc`.
+`dcfnet doctor --compile` shows what `compile_all` gives.
+"""
 
 import importlib
 import io
@@ -16,7 +17,7 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
 
 
 class CompileError(RuntimeError):
-    """A kernel does not compile, or there is no compiler; the message says what the compiler said."""
+    """A kernel does not compile, or there is no compiler; the message says what it said."""
 
 
 class Row(NamedTuple):
@@ -40,7 +41,8 @@ def compiler() -> ModuleType:
     except Exception as error:  # a missing library raises whatever its loader raises
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CompileError(
-            f"cuda-core with NVRTC is not usable ({line}); pip install cuda-core cuda-bindings nvidia-cuda-nvrtc"
+            f"cuda-core with NVRTC is not usable ({line}); "
+            "pip install cuda-core cuda-bindings nvidia-cuda-nvrtc"
         ) from None
     return core
 
@@ -62,12 +64,9 @@ def compile_all(archs: Sequence[str] = ARCHITECTURES) -> Iterator[Row]:
 
 
 def minimum_arch(file: str) -> int:
-    """The oldest architecture that the kernels of a .cu file run on, 80 for sm_80; 0 where any of
-    CUDA's does.
-    """
-    return getattr(
-        importlib.import_module(f"{__package__}.{file.removesuffix('.cu')}"), "MINIMUM_ARCH", 0
-    )
+    """The oldest architecture that the kernels of a .cu file run on: 80 for sm_80, 0 for any."""
+    family = importlib.import_module(f"{__package__}.{file.removesuffix('.cu')}")
+    return getattr(family, "MINIMUM_ARCH", 0)
 
 
 def too_old(arch: str, file: str) -> bool:
@@ -103,8 +102,8 @@ def _rows(log: str, file: str, arch: str, symbols: dict[str, str]) -> Iterator[R
     warnings = tuple(line for line in log.splitlines() if "warning" in line)
     pattern = (
         r"Compiling entry function '(?P<symbol>\w+)'.*?"
-        r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill"
-        r".*?"
+        r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
+        r"(?P<loads>\d+) bytes spill.*?"
         r"Used (?P<registers>\d+) registers(?P<rest>[^\n]*)"
     )
     for match in re.finditer(pattern, log, re.DOTALL):

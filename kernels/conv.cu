@@ -1,27 +1,31 @@
 // 3x3 convolution (cross-correlation), stride 1, NCHW, with its gradients.
 //
 // Formulas    y[n,o,r,s]  = b[o] + sum over c,i,j of w[o,c,i,j] x[n,c, r + i D - p, s + j D - p]
-//             dx          = the same sum with the kernel flipped, its channels exchanged and the padding 2 D - p
+//             dx          = the same sum with the kernel flipped, its channels exchanged and the
+//                           padding 2 D - p
 //             dw[o,c,i,j] = sum over n,r,s of dy[n,o,r,s] x[n,c, r + i D - p, s + j D - p]
 //             db[o]       = sum over n,r,s of dy[n,o,r,s]
-//             D: dilation, p: padding (negative: that many pixels are left out); x is 0 outside the
-//             image.
+//             D: dilation, p: padding (negative: that many pixels are left out);
+//             x is 0 outside the image.
 // Paper       Sec. 4.1 and Table 1: the layers of the feature extractor.
-// Layout      x N x C x H x W, y N x O x OH x OW, w O x C x 3 x 3; packed weights C x 9 x OP, OP = O rounded up to 32s.
-// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward; dcfnet_np.ops.lrn: lrn_forward for NORMALISE
+// Layout      x N x C x H x W, y N x O x OH x OW, w O x C x 3 x 3;
+//             packed weights C x 9 x OP, OP = O rounded up to 32s.
+// Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward;
+//             dcfnet_np.ops.lrn: lrn_forward for NORMALISE
 // Launch      conv.py; each kernel says its grid and block.
 //
 // Version ladder
-//   1  one output pixel and four channels per thread, one input channel at a time (the prototype): bound by shared memory
-//   2  4 x HIGH pixels and MANY channels per thread in registers: for HIGH = 1, MANY = 8 twelve loads of
-//      16 bytes feed 96 multiplications a kernel row; weights are packed once so that they load as
-//      they lie; the gradient to the weights keeps sums of CHANNELS input channels per thread and
-//      reads x by broadcasts
-//   3  (this one) sums go out through shared memory, so that a warp writes 32 neighbours (straight from the registers
-//      its 4-byte pieces lie 16 bytes apart); the last layer's LRN x window is done there, where
-//      all channels meet: this saves reading and writing all features once; the gradient to the
-//      weights has two outputs per thread, so that an x read from shared memory feeds twice as many
-//      multiplications
+//   1  one output pixel and four channels per thread, one input channel at a time (the prototype):
+//      bound by shared memory
+//   2  4 x HIGH pixels and MANY channels per thread in registers: for HIGH = 1, MANY = 8 twelve
+//      loads of 16 bytes feed 96 multiplications a kernel row; weights are packed once so that they
+//      load as they lie; the gradient to the weights keeps sums of CHANNELS input channels per
+//      thread and reads x by broadcasts
+//   3  (this one) sums go out through shared memory, so that a warp writes 32 neighbours (straight
+//      from the registers its 4-byte pieces lie 16 bytes apart); the last layer's LRN x window is
+//      done there, where all channels meet: this saves reading and writing all features once; the
+//      gradient to the weights has two outputs per thread, so that an x read from shared memory
+//      feeds twice as many multiplications
 #include "power.cuh"
 
 // Four values, aligned as one or two 16-byte loads.
@@ -30,31 +34,28 @@ struct alignas(16) Four {
     T v[4];
 };
 
-// --- forward, and the gradient to the data
-// --------------------------------------------------------------------------
+// --- forward, and the gradient to the data -------------------------------------------------------
 
 // What becomes of a sum on its way out.
 enum After {
-    PLAIN,            // y = sum
-    BIAS,             // y = sum + b
-    RELU,             // y = max(sum + b, 0)
-    // y = sum where extra > 0, else 0: the gradient through a ReLU, extra is its output
-    MASK,
-    // y = v (k + alpha * sum of v^2 over five channels)^-3/4, v = sum + b: see lrn.cu
-    NORMALISE,
+    PLAIN,  // y = sum
+    BIAS,   // y = sum + b
+    RELU,   // y = max(sum + b, 0)
+    MASK,   // y = sum where extra > 0, else 0: the gradient through a ReLU, extra is its output
+    NORMALISE,  // y = v (k + alpha * sum of v^2 over five channels)^-3/4, v = sum + b: see lrn.cu
     NORMALISE_WINDOW  // the same times window
 };
 
 // A block makes 32 x 4 HIGH WARPS_Y pixels of WARPS_O * MANY output channels of one image, C_STEP
 // input channels at a time.  Each thread has 4 x HIGH pixels and MANY channels in registers; the
-// lanes of a warp share their weights. RESIDENT blocks are to find room on a multiprocessor: the
+// lanes of a warp share their weights.  RESIDENT blocks are to find room on a multiprocessor: the
 // compiler keeps to the registers that this leaves.  AHEAD: the next step's values are loaded, into
 // registers, while this step's are multiplied.
 //
 // grid = (ceil(OW / 32), ceil(OH / (4 * HIGH * WARPS_Y)), N * OP / (WARPS_O * MANY))
 // block = 32 * WARPS_O * WARPS_Y
-template <class T, int C_STEP, int HIGH, int MANY, int WARPS_O, int WARPS_Y, int RESIDENT, bool AHEAD, int DILATION,
-          int AFTER>
+template <class T, int C_STEP, int HIGH, int MANY, int WARPS_O, int WARPS_Y, int RESIDENT,
+          bool AHEAD, int DILATION, int AFTER>
 __global__ void __launch_bounds__(32 * WARPS_O * WARPS_Y, RESIDENT)
 conv3x3(const T* __restrict__ x,       // N x C x H x W
         const T* __restrict__ packed,  // C x 9 x OP
@@ -63,23 +64,20 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         T* __restrict__ y,             // N x O x OH x OW
         int C, int H, int W, int O, int OP, int OH, int OW, int pad, T k, T alpha)
 {
-    constexpr int LANES_X = 8, LANES_Y = 4;                      // a warp covers 8 x 4 threads,
-    // each of them 4 pixels side by side
-    constexpr int WIDE = 4;
+    constexpr int LANES_X = 8, LANES_Y = 4;  // a warp covers 8 x 4 threads,
+    constexpr int WIDE = 4;                  // each of them 4 pixels side by side
     constexpr int TILE_X = LANES_X * WIDE;
     constexpr int THREADS = 32 * WARPS_O * WARPS_Y;
     constexpr int TILE_O = WARPS_O * MANY;
     constexpr int TILE_Y = LANES_Y * HIGH * WARPS_Y;
     constexpr int ROWS = TILE_Y + 2 * DILATION;
-    // fours that a thread reads of a row
-    constexpr int LOADS = (WIDE + 2 * DILATION + 3) / 4;
-    // of the tile and its border, in fours
-    constexpr int COLUMNS = TILE_X - WIDE + 4 * LOADS;
+    constexpr int LOADS = (WIDE + 2 * DILATION + 3) / 4;  // fours that a thread reads of a row
+    constexpr int COLUMNS = TILE_X - WIDE + 4 * LOADS;    // of the tile and its border, in fours
     constexpr int THREAD_ROWS = HIGH + 2 * DILATION;
-    // pixels that go out together: one of HIGH rows
-    constexpr int STAGE = TILE_X * LANES_Y * WARPS_Y;
+    constexpr int STAGE = TILE_X * LANES_Y * WARPS_Y;  // pixels that go out together: 1 row of HIGH
     constexpr int LRN_RADIUS = 2;
-    constexpr bool WINDOWED = AFTER == NORMALISE_WINDOW, NORMALISED = AFTER == NORMALISE || WINDOWED;
+    constexpr bool WINDOWED = AFTER == NORMALISE_WINDOW;
+    constexpr bool NORMALISED = AFTER == NORMALISE || WINDOWED;
     static_assert(STAGE % THREADS == 0 || (THREADS % STAGE == 0 && !NORMALISED), "");
 
     struct Step {
@@ -99,15 +97,14 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
     const int o_block = (blockIdx.z % groups) * TILE_O;
     const int x_block = blockIdx.x * TILE_X, y_block = blockIdx.y * TILE_Y;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int o_thread = (warp % WARPS_O) * MANY;                // the thread's place in the tile
+    const int o_thread = (warp % WARPS_O) * MANY;  // the thread's place in the tile
     const int x_thread = (lane % LANES_X) * WIDE;
     const int y_thread = ((warp / WARPS_O) * LANES_Y + lane / LANES_X) * HIGH;
 
-    // The pixels of the input tile that this thread loads, the same of every channel: where they
-    // are, -1 for a zero.
+    // How many pixels of the input tile this thread loads, and how many fours of the weights.
     constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;
-    constexpr int FOURS = (C_STEP * 9 * TILE_O / 4 + THREADS - 1) / THREADS;  // and of the weights
-    int from[PIXELS];
+    constexpr int FOURS = (C_STEP * 9 * TILE_O / 4 + THREADS - 1) / THREADS;
+    int from[PIXELS];  // where they are, the same in every channel; -1 for a zero
 #pragma unroll
     for (int k = 0; k < PIXELS; ++k) {
         const int i = threadIdx.x + k * THREADS;
@@ -129,8 +126,7 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
             for (int v = 0; v < WIDE; ++v) sum[h][v][q] = first;
     }
 
-    // All loads of a step are under way together; they end in registers, and go to shared memory
-    // later.
+    // All loads of a step are under way together, into registers; shared memory comes later.
     T pixel[C_STEP][PIXELS];
     Four<T> four[FOURS];
     auto load = [&](int c_block) {
@@ -142,8 +138,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
 #pragma unroll
         for (int k = 0; k < FOURS; ++k) {
             const int i = threadIdx.x + k * THREADS;
-            // row = channel * 9 + tap, of this step
-            const int row = i / (TILE_O / 4), o = i % (TILE_O / 4) * 4;
+            const int row = i / (TILE_O / 4);  // channel * 9 + tap, of this step
+            const int o = i % (TILE_O / 4) * 4;
             four[k] = i < C_STEP * 9 * TILE_O / 4 && row < (C - c_block) * 9
                 ? *reinterpret_cast<const Four<T>*>(taps + row * OP + o) : Four<T>{};
         }
@@ -164,7 +160,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
 #pragma unroll
         for (int k = 0; k < FOURS; ++k) {
             const int i = threadIdx.x + k * THREADS;
-            if (i < C_STEP * 9 * TILE_O / 4) *reinterpret_cast<Four<T>*>(&weight[0][0][0] + 4 * i) = four[k];
+            if (i < C_STEP * 9 * TILE_O / 4)
+                *reinterpret_cast<Four<T>*>(&weight[0][0][0] + 4 * i) = four[k];
         }
         __syncthreads();
         if (AHEAD && c_block + C_STEP < C) load(c_block + C_STEP);
@@ -178,7 +175,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
 #pragma unroll
                 for (int k = 0; k < LOADS; ++k)
                     *reinterpret_cast<Four<T>*>(&value[r][4 * k]) =
-                        *reinterpret_cast<const Four<T>*>(&input[c][y_thread + r][x_thread + 4 * k]);
+                        *reinterpret_cast<const Four<T>*>(
+                            &input[c][y_thread + r][x_thread + 4 * k]);
             }
 #pragma unroll
             for (int i = 0; i < 3; ++i)
@@ -202,7 +200,7 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
     }
 
     // A row of each thread at a time: pixel i of the stage lies in row i / 32 * HIGH + h of the
-    // tile. channels that all threads write together
+    // tile.  SOME_O: channels that all threads write together.
     constexpr int SOME_O = THREADS > STAGE ? THREADS / STAGE : 1;
     constexpr int STAGE_PIXELS = STAGE > THREADS ? STAGE / THREADS : 1;
     const int o_first = SOME_O > 1 ? threadIdx.x / STAGE : 0;
@@ -220,7 +218,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
 #pragma unroll
         for (int i = 0; i < STAGE_PIXELS; ++i) {
             const int pixel_out = threadIdx.x % STAGE + i * THREADS;
-            const int out_y = y_block + pixel_out / TILE_X * HIGH + h, out_x = x_block + pixel_out % TILE_X;
+            const int out_y = y_block + pixel_out / TILE_X * HIGH + h;
+            const int out_x = x_block + pixel_out % TILE_X;
             if (out_y >= OH || out_x >= OW) continue;
             const int OHW = OH * OW;
             const size_t start = (static_cast<size_t>(n) * O + o_block) * OHW + out_y * OW + out_x;
@@ -259,7 +258,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
 // packed[in][tap][out] = FLIPPED ? w[in][out][8 - tap] : w[out][in][tap], 0 for out >= OUT
 // grid = ceil(IN * 9 * OUT_PADDED / 256), block = 256
 template <class T, bool FLIPPED>
-__global__ void conv3x3_pack(const T* __restrict__ w, T* __restrict__ packed, int IN, int OUT, int OUT_PADDED)
+__global__ void conv3x3_pack(const T* __restrict__ w, T* __restrict__ packed,
+                             int IN, int OUT, int OUT_PADDED)
 {
     const int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= IN * 9 * OUT_PADDED) return;
@@ -269,16 +269,16 @@ __global__ void conv3x3_pack(const T* __restrict__ w, T* __restrict__ packed, in
     packed[i] = v;
 }
 
-// --- gradient to the weights and the bias
-// ---------------------------------------------------------------------------
+// --- gradient to the weights and the bias --------------------------------------------------------
 
 // Stage 1.  A thread has two output and CHANNELS input channels, 18 * CHANNELS sums over every
 // gridDim.x-th tile of pixels.  LANES_O lanes of a warp, 32 or 16, share their input channels: they
 // read the same x, and each its own dy.
 //
 // part[block][row][o]: rows 9 c + tap of the sums, then one row for the bias
-// grid = (number of partial sums, ceil(C / (CHANNELS * 32 / LANES_O * WARPS_C)), ceil(O / (2 *
-// LANES_O * WARPS_O))) block = 32 * WARPS_C * WARPS_O
+// grid = (number of partial sums, ceil(C / (CHANNELS * 32 / LANES_O * WARPS_C)),
+//         ceil(O / (2 * LANES_O * WARPS_O)))
+// block = 32 * WARPS_C * WARPS_O
 template <class T, int CHANNELS, int LANES_O, int WARPS_C, int WARPS_O, int RESIDENT, int DILATION>
 __global__ void __launch_bounds__(32 * WARPS_C * WARPS_O, RESIDENT)
 conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
@@ -286,11 +286,12 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
                 T* __restrict__ part,      // gridDim.x x (9 C + 1) x O
                 int N, int C, int H, int W, int O, int OH, int OW, int pad)
 {
-    constexpr int STRIP_X = 32, STRIP_Y = 2;      // pixels of dy that a block takes at a time
-    constexpr int STEP = 8;                       // and a thread
+    constexpr int STRIP_X = 32, STRIP_Y = 2;  // pixels of dy that a block takes at a time
+    constexpr int STEP = 8;                   // and a thread
     constexpr int WARPS = WARPS_C * WARPS_O;
-    constexpr int OUTPUTS = 2;                    // of a thread, LANES_O apart
-    constexpr int TILE_C = CHANNELS * (32 / LANES_O) * WARPS_C, TILE_O = OUTPUTS * LANES_O * WARPS_O;
+    constexpr int OUTPUTS = 2;                // of a thread, LANES_O apart
+    constexpr int TILE_C = CHANNELS * (32 / LANES_O) * WARPS_C;
+    constexpr int TILE_O = OUTPUTS * LANES_O * WARPS_O;
     constexpr int ROWS = STRIP_Y + 2 * DILATION;
     constexpr int LOADS = (STEP + 2 * DILATION + 3) / 4;
     constexpr int COLUMNS = STRIP_X - STEP + 4 * LOADS;
@@ -340,7 +341,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 #pragma unroll
                 for (int k = 0; k < PIXELS; ++k) {
                     const int c = first + b * WARPS, i = lane + 32 * k;
-                    if (c < TILE_C && i < ROWS * COLUMNS) input[c][i / COLUMNS][i % COLUMNS] = pixel[b][k];
+                    if (c < TILE_C && i < ROWS * COLUMNS)
+                        input[c][i / COLUMNS][i % COLUMNS] = pixel[b][k];
                 }
         }
         const int out_x = x_block + lane;
@@ -373,7 +375,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 #pragma unroll
                     for (int k = 0; k < STEP; k += 4)
                         *reinterpret_cast<Four<T>*>(&e[m][k]) =
-                            *reinterpret_cast<const Four<T>*>(&error[o_thread + m * LANES_O][r * STRIP_X + s + k]);
+                            *reinterpret_cast<const Four<T>*>(
+                                &error[o_thread + m * LANES_O][r * STRIP_X + s + k]);
 #pragma unroll
                     for (int k = 0; k < STEP; ++k) bias[m] += e[m][k];
                 }
@@ -387,7 +390,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 #pragma unroll
                         for (int k = 0; k < LOADS; ++k)
                             *reinterpret_cast<Four<T>*>(&value[4 * k]) =
-                                *reinterpret_cast<const Four<T>*>(&input[c_thread + c][r + i * DILATION][s + 4 * k]);
+                                *reinterpret_cast<const Four<T>*>(
+                                    &input[c_thread + c][r + i * DILATION][s + 4 * k]);
 #pragma unroll
                         for (int k = 0; k < STEP; ++k)
 #pragma unroll

@@ -1,8 +1,8 @@
-"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.  Reference:
-`dcfnet_np.ops.conv`.
+"""Launches `conv.cu`: 3x3 convolution with its gradients, on CuPy arrays.
 
-Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or ValueError says what else came);
-outputs are allocated, or written to `out`, so that a captured step allocates nothing.
+Reference: `dcfnet_np.ops.conv`.  Arrays are NCHW, float32 or float64, C-contiguous (a TypeError or
+ValueError says what else came); outputs are allocated, or written to `out`, so that a captured step
+allocates nothing.
 """
 
 from typing import NamedTuple
@@ -53,13 +53,31 @@ MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
 
 
 class Normalise(NamedTuple):
-    """Local response normalisation to follow a convolution: see `lrn.forward`, with n = 5 and beta
-    = 0.75.
-    """
+    """Local response normalisation to follow a convolution: `lrn.forward`, n = 5, beta = 0.75."""
 
     k: float = 1.0
     alpha: float = 2e-5
     window: Array | None = None  # (OH, OW), multiplied in
+
+
+class Plan(NamedTuple):
+    """How a convolution is computed, not what: whatever is None is chosen or made here."""
+
+    packed: Array | None = None  # what `pack` made of the weights, for this direction
+    out: Array | None = None  # where the result goes
+    tile: Tile | None = None  # not read with tf32
+    tf32: bool = False  # on tensor cores, factors rounded to TF32: see conv_tf32.cu
+
+
+DEFAULT_PLAN = Plan()
+
+
+class _After(NamedTuple):
+    """What becomes of a sum: PLAIN, BIAS, ..., and what that reads."""
+
+    kind: int
+    extra: Array  # the bias, or the output of a ReLU; PLAIN takes any array and does not read it
+    normalise: Normalise = Normalise()
 
 
 class WeightTile(NamedTuple):
@@ -84,15 +102,13 @@ def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
     """Tile for an output of shape (N, O, OH, OW) made of `channels` input channels."""
     n, o, oh, ow = shape
     count = n * blocks(o, LANE_OUTPUTS) * blocks(ow, COLUMNS) * blocks(oh, LARGE.rows)
-    if dtype == "double":
-        tile = DOUBLE
-    else:
-        tile = LARGE if count >= MANY_BLOCKS else FEW
+    single = LARGE if count >= MANY_BLOCKS else FEW
+    tile = DOUBLE if dtype == "double" else single
     return tile._replace(c_step=min(channels, tile.c_step))
 
 
 def _weight_tile(channels: int, outputs: int, dtype: str, dilation: int) -> WeightTile:
-    """Tile for the gradient to the weights of a convolution with so many input and output channels."""
+    """Tile for the gradient to the weights, with so many input and output channels."""
     lanes = 16 if outputs <= LANE_OUTPUTS else 32
     if dtype == "double":
         return WeightTile(min(channels, 2), lanes, 1, 1, 2)
@@ -145,38 +161,34 @@ def forward(
     dilation: int = 1,
     relu: bool = False,
     normalise: Normalise | None = None,
-    packed: Array | None = None,
-    out: Array | None = None,
-    tile: Tile | None = None,
-    tf32: bool = False,
+    plan: Plan = DEFAULT_PLAN,
 ) -> Array:
     """y = w * x + b; max(y, 0) with relu=True; with `normalise`, y after LRN and times a window.
 
-    x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `packed` is pack(w), made here if
-    not given. A block normalises what it made, so `normalise` takes at most 32 output channels.
-    `tf32`, here and below: on tensor cores, factors rounded to TF32, see conv_tf32.cu.
+    x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `plan.packed` is pack(w).
+    A block normalises what it made, so `normalise` takes at most 32 output channels.
     """
     c_type(x, "conv.forward: x")
     require(w, "conv.forward: w", x.dtype, (None, None, 3, 3))
     o, c = w.shape[:2]
     require(x, "conv.forward: x", x.dtype, (None, c, None, None))
     require(b, "conv.forward: b", x.dtype, (o,))
-    packed = pack(w) if packed is None else packed
-    after = RELU if relu else BIAS
+    after = _After(RELU if relu else BIAS, b)
     n, _, height, width = x.shape
     shape = (n, o, *output_shape(height, width, padding, dilation))
     if normalise is not None:
-        if relu or tf32 or o > LANE_OUTPUTS:
+        if relu or plan.tf32 or o > LANE_OUTPUTS:
             raise ValueError(
-                f"conv.forward: normalise takes no relu, no tf32 and at most 32 outputs, got {relu}, {tf32} and {o}"
+                "conv.forward: normalise takes no relu, no tf32 and at most 32 outputs, "
+                f"got {relu}, {plan.tf32} and {o}"
             )
-        after = NORMALISE
+        after = _After(NORMALISE, b, normalise)
         if normalise.window is not None:
             require(normalise.window, "conv.forward: window", x.dtype, shape[2:])
-            after = NORMALISE_WINDOW
-    return _convolve(
-        "conv.forward", x, packed, b, shape, padding, dilation, after, out, tile, tf32, normalise
-    )
+            after = _After(NORMALISE_WINDOW, b, normalise)
+    if plan.packed is None:
+        plan = plan._replace(packed=pack(w))
+    return _convolve("conv.forward", x, shape, padding, dilation, after, plan)
 
 
 def input_gradient(
@@ -187,17 +199,13 @@ def input_gradient(
     padding: int = 1,
     dilation: int = 1,
     relu_output: Array | None = None,
-    packed: Array | None = None,
-    out: Array | None = None,
-    tile: Tile | None = None,
-    tf32: bool = False,
+    plan: Plan = DEFAULT_PLAN,
 ) -> Array:
-    """dx of `forward` without its ReLU: dy (N, O, OH, OW), w (O, C, 3, 3) and the size (H, W) of x
-    -> dx.
+    """dx of `forward` without its ReLU.
 
+    dy (N, O, OH, OW), w (O, C, 3, 3) and the size (H, W) of x -> dx (N, C, H, W).
     When x came out of a ReLU, `relu_output=x` takes the gradient through it as well: dx is 0 where
-    x is 0.
-    `packed` is pack(w, flipped=True), made here when not given.
+    x is 0.  `plan.packed` is pack(w, flipped=True).
     """
     c_type(dy, "conv.input_gradient: dy")
     require(w, "conv.input_gradient: w", dy.dtype, (None, None, 3, 3))
@@ -208,63 +216,51 @@ def input_gradient(
     shape = (dy.shape[0], c, *size)
     if relu_output is not None:
         require(relu_output, "conv.input_gradient: relu_output", dy.dtype, shape)
-    packed = pack(w, flipped=True) if packed is None else packed
-    after, extra = (PLAIN, packed) if relu_output is None else (MASK, relu_output)
+    if plan.packed is None:
+        plan = plan._replace(packed=pack(w, flipped=True))
+    after = _After(PLAIN, plan.packed) if relu_output is None else _After(MASK, relu_output)
     return _convolve(
-        "conv.input_gradient",
-        dy,
-        packed,
-        extra,
-        shape,
-        2 * dilation - padding,
-        dilation,
-        after,
-        out,
-        tile,
-        tf32,
+        "conv.input_gradient", dy, shape, 2 * dilation - padding, dilation, after, plan
     )
 
 
 def _convolve(
     who: str,
     x: Array,
-    packed: Array,
-    extra: Array,
     shape: tuple[int, int, int, int],
     padding: int,
     dilation: int,
-    after: int,
-    out: Array | None,
-    tile: Tile | None,
-    tf32: bool,
-    normalise: Normalise | None = None,
+    after: _After,
+    plan: Plan,
 ) -> Array:
+    """The convolution of x that has this shape; `plan.packed` is given."""
     dtype = c_type(x, f"{who}: x")
     (n, c, h, w), (_, o, oh, ow) = x.shape, shape
     if min(c, o, oh, ow, dilation) < 1:
         raise ValueError(
-            f"{who}: a 3x3 kernel with dilation {dilation}, {c} input and {o} output channels does not fit: "
-            f"the output would be {oh} x {ow}"
+            f"{who}: a 3x3 kernel with dilation {dilation}, {c} input and {o} output channels "
+            f"does not fit: the output would be {oh} x {ow}"
         )
     padded = LANE_OUTPUTS * blocks(o, LANE_OUTPUTS)
-    require(packed, f"{who}: packed", x.dtype, (c, 9, padded))
-    y = _output(out, f"{who}: out", shape, x.dtype)
-    if tf32:
+    require(plan.packed, f"{who}: packed", x.dtype, (c, 9, padded))
+    y = _output(plan.out, f"{who}: out", shape, x.dtype)
+    sizes = map(np.int32, (c, h, w, o, padded, oh, ow, padding))
+    if plan.tf32:
         conv_tf32.check(x)
         wide, high, outputs = conv_tf32.TILE
         grid = (blocks(ow, wide), blocks(oh, high), n * (padded // outputs))
         launch(
-            conv_tf32.FILE, conv_tf32.forward_name(dilation, after), grid, (256,), x, packed, extra, y,
-            *map(np.int32, (c, h, w, o, padded, oh, ow, padding)),
+            conv_tf32.FILE, conv_tf32.forward_name(dilation, after.kind), grid, (256,),
+            x, plan.packed, after.extra, y, *sizes,
         )  # fmt: skip
         return y
-    tile = tile or _tile(shape, dtype, c)
+    tile = plan.tile or _tile(shape, dtype, c)
     grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows), n * (padded // tile.outputs))
-    sizes = map(np.int32, (c, h, w, o, padded, oh, ow, padding))
-    *factors, window = normalise or Normalise()
+    *factors, window = after.normalise
     launch(
-        FILE, _name(dtype, tile, dilation, after), grid, (tile.threads,), x, packed, extra,
-        extra if window is None else window, y, *sizes, *map(x.dtype.type, factors),
+        FILE, _name(dtype, tile, dilation, after.kind), grid, (tile.threads,), x, plan.packed,
+        after.extra, after.extra if window is None else window, y, *sizes,
+        *map(x.dtype.type, factors),
     )  # fmt: skip
     return y
 
@@ -280,9 +276,9 @@ def weight_gradient(
     tile: WeightTile | None = None,
     tf32: bool = False,
 ) -> tuple[Array, Array]:
-    """dw (O, C, 3, 3) and db (O,) of `forward` without its ReLU, from dy (N, O, OH, OW) and x (N,
-    C, H, W).
+    """dw and db of `forward` without its ReLU.
 
+    dy (N, O, OH, OW), x (N, C, H, W) -> dw (O, C, 3, 3), db (O,), written to `out` if given.
     The same sum in the same order at every run.  `part` is room for any number of partial sums, of
     shape (number, 9 C + 1, O); parts(...) of them are allocated here if it is not given.
     """
@@ -314,26 +310,21 @@ def weight_gradient(
         file, name, threads = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation), 32 * warps
         grid = (count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS))
     else:
-        file, name, threads = (
-            FILE,
-            _weights_name(dtype, tile, dilation),
-            32 * tile.warps_c * tile.warps_o,
-        )
+        file, name = FILE, _weights_name(dtype, tile, dilation)
+        threads = 32 * tile.warps_c * tile.warps_o
         grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
     launch(
         file, name, grid, (threads,), x, dy, part, *map(np.int32, (n, c, h, w, o, oh, ow, padding))
     )
     launch(
-        FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db,
-        np.int32(count), np.int32(c), np.int32(o),
+        FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8),
+        part, dw, db, np.int32(count), np.int32(c), np.int32(o),
     )  # fmt: skip
     return dw, db
 
 
 def parts(shape: tuple[int, ...], channels: int) -> int:
-    """How many partial sums `weight_gradient` makes for dy of this shape and so many input
-    channels.
-    """
+    """How many partial sums `weight_gradient` makes for dy of this shape, with so many inputs."""
     n, _, oh, ow = shape
     tiles = n * blocks(ow, 32) * blocks(oh, 2)
     return max(1, min(tiles, 1584 if channels <= 4 else 528 if channels <= 32 else 264))
@@ -347,7 +338,7 @@ def _output(out: Array | None, name: str, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _expressions() -> tuple[str, ...]:
-    """Everything that the networks of `network.ARCHITECTURES` launch, for few images and for many."""
+    """Everything that the networks of `network.ARCHITECTURES` launch, for few images and many."""
     first = [(3, 1, RELU)]  # c_step, dilation, what becomes of a sum
     afters = (PLAIN, BIAS, MASK, NORMALISE, NORMALISE_WINDOW)
     others = [(4, dilation, after) for dilation in (1, 2) for after in afters] + [(4, 1, RELU)]

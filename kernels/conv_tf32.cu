@@ -1,32 +1,33 @@
 // 3x3 convolution and its gradients on tensor cores, in TF32: conv.cu's sums of products of rounded
 // numbers.
 //
-// Formulas    those of conv.cu, with every factor rounded to TF32 (10 bits of fraction, to nearest, ties away from zero);
-//             sums are float32, and so is db, the sum of dy as it is. A product is off by up to
-//             2^-10 of itself.
+// Formulas    those of conv.cu, with every factor rounded to TF32 (10 bits of fraction, to nearest,
+//             ties away from zero); sums are float32, and so is db, the sum of dy as it is.
+//             A product is off by up to 2^-10 of itself.
 // Paper       Sec. 4.1 and Table 1: the layers of the feature extractor, in training; opt-in.
-// Layout      as in conv.cu; x, y, dy, w float32; packed weights C x 9 x OP, OP = O rounded up to 32s
+// Layout      as in conv.cu; x, y, dy, w float32; packed weights C x 9 x OP, OP = O rounded up to
+//             32s
 // Reference   dcfnet_np.ops.conv: conv2d_forward, conv2d_backward; factors are rounded as here
-// Launch      conv.py with tf32=True; each kernel says its grid and block. Compute capability 8.0 or newer.
+// Launch      conv.py where tf32 is true; each kernel says its grid and block. Compute capability
+//             8.0 or newer.
 //
 // Version ladder
-//   1  (this one) a product of 16 x 8 by 8 x 8 for each tap: the forward pass and the gradient to the data have 16 pixels
-//      by 8 channels times 8 channels by 8 outputs, the gradient to the weights 16 outputs by 8
-//      pixels times 8 pixels by 8 channels; values are rounded once, on their way to shared memory,
-//      and lie there so that no two lanes of a load share a bank; loads are not ahead of products,
-//      two blocks on a multiprocessor take turns
+//   1  (this one) a product of 16 x 8 by 8 x 8 for each tap: the forward pass and the gradient to
+//      the data have 16 pixels by 8 channels times 8 channels by 8 outputs, the gradient to the
+//      weights 16 outputs by 8 pixels times 8 pixels by 8 channels; values are rounded once, on
+//      their way to shared memory, and lie there so that no two lanes of a load share a bank; loads
+//      are not ahead of products, two blocks on a multiprocessor take turns
 #include "mma.cuh"
 
 // What becomes of a sum on its way out: the first of conv.cu's.
 enum After { PLAIN, BIAS, RELU, MASK };
 
-// --- forward, and the gradient to the data
-// --------------------------------------------------------------------------
+// --- forward, and the gradient to the data -------------------------------------------------------
 
-constexpr int C_STEP = 8;                       // input channels at a time: one product's
-constexpr int TILE_O = 32;                      // a block's outputs
-constexpr int TILE_X = 32, TILE_Y = 16;         // and pixels,
-constexpr int HIGH = 2;                         // of which a warp has so many rows
+constexpr int C_STEP = 8;                // input channels at a time: one product's
+constexpr int TILE_O = 32;               // a block's outputs
+constexpr int TILE_X = 32, TILE_Y = 16;  // and pixels,
+constexpr int HIGH = 2;                  // of which a warp has so many rows
 constexpr int THREADS = TILE_Y / HIGH * 32;
 
 // The smallest number from `size` on that is 8 or 24 in excess of 32s: then four of them, eight
@@ -43,8 +44,7 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
              int C, int H, int W, int O, int OP, int OH, int OW, int pad)
 {
     constexpr int ROWS = TILE_Y + 2 * DILATION, COLUMNS = TILE_X + 2 * DILATION;
-    // of a channel's tile that a thread loads
-    constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;
+    constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;  // a thread's, of a channel
     constexpr int PARTS_X = TILE_X / 16, PARTS_O = TILE_O / 8;        // products side by side
     static_assert(THREADS == 32 * C_STEP && TILE_O == 32, "");
 
@@ -74,7 +74,8 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
 #pragma unroll
             for (int k = 0; k < PIXELS; ++k) {
                 const int i = threadIdx.x + k * THREADS;
-                const float pixel = from[k] >= 0 && c_block + c < C ? planes[c * HW + from[k]] : 0.f;
+                const float pixel =
+                    from[k] >= 0 && c_block + c < C ? planes[c * HW + from[k]] : 0.f;
                 if (i < ROWS * COLUMNS) input[c][i] = to_tf32(pixel);
             }
         // a warp a channel
@@ -98,9 +99,10 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
                 for (int h = 0; h < HIGH; ++h)
 #pragma unroll
                     for (int m = 0; m < PARTS_X; ++m) {
-                        const int place = (warp * HIGH + h + i * DILATION) * COLUMNS + m * 16 + g + j * DILATION;
-                        const unsigned a[4] = {input[t][place], input[t][place + 8], input[t + 4][place],
-                                               input[t + 4][place + 8]};
+                        const int place =
+                            (warp * HIGH + h + i * DILATION) * COLUMNS + m * 16 + g + j * DILATION;
+                        const unsigned a[4] = {input[t][place], input[t][place + 8],
+                                               input[t + 4][place], input[t + 4][place + 8]};
 #pragma unroll
                         for (int q = 0; q < PARTS_O; ++q) multiply_add(sum[h][m][q], a, b[q]);
                     }
@@ -117,9 +119,11 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
 #pragma unroll
                 for (int k = 0; k < 4; ++k) {
                     const int o = o_block + q * 8 + 2 * t + k % 2;
-                    const int out_y = y_block + warp * HIGH + h, out_x = x_block + m * 16 + g + k / 2 * 8;
+                    const int out_y = y_block + warp * HIGH + h;
+                    const int out_x = x_block + m * 16 + g + k / 2 * 8;
                     if (o >= O || out_y >= OH || out_x >= OW) continue;
-                    const size_t place = (static_cast<size_t>(n) * O + o) * OHW + out_y * OW + out_x;
+                    const size_t place =
+                        (static_cast<size_t>(n) * O + o) * OHW + out_y * OW + out_x;
                     float out = sum[h][m][q][k];
                     if (AFTER == BIAS || AFTER == RELU) out += extra[o];
                     if (AFTER == RELU) out = out > 0.f ? out : 0.f;
@@ -128,10 +132,9 @@ conv3x3_tf32(const float* __restrict__ x,       // N x C x H x W
                 }
 }
 
-// --- gradient to the weights and the bias
-// ---------------------------------------------------------------------------
+// --- gradient to the weights and the bias --------------------------------------------------------
 
-constexpr int STRIP_X = 32, STRIP_Y = 2;        // pixels of dy that a block takes at a time
+constexpr int STRIP_X = 32, STRIP_Y = 2;  // pixels of dy that a block takes at a time
 
 // The smallest number from `size` on that is 4, 12, 20 or 28 in excess of 32s: then eight of them,
 // four numbers from each, take all 32 banks.
@@ -153,7 +156,7 @@ conv3x3_weights_tf32(const float* __restrict__ x,   // N x C x H x W
     constexpr int ROWS = STRIP_Y + 2 * DILATION, COLUMNS = STRIP_X + 2 * DILATION;
     constexpr int PIXELS = (ROWS * COLUMNS + 31) / 32;  // of a channel's tile that a lane loads
     constexpr int TILE_C = 8 * WARPS, OUTPUTS = TILE_O / WARPS;  // outputs whose dy a warp loads
-    constexpr int PARTS_O = TILE_O / 16;                // products one above another
+    constexpr int PARTS_O = TILE_O / 16;  // products one above another
 
     __shared__ unsigned input[TILE_C][spread_by_four(ROWS * COLUMNS)];
     __shared__ unsigned error[TILE_O][spread_by_four(STRIP_X * STRIP_Y)];
@@ -182,7 +185,8 @@ conv3x3_weights_tf32(const float* __restrict__ x,   // N x C x H x W
         for (int c = warp; c < TILE_C; c += WARPS)
 #pragma unroll
             for (int k = 0; k < PIXELS; ++k) {
-                const float pixel = from[k] >= 0 && c_block + c < C ? image[(c_block + c) * HW + from[k]] : 0.f;
+                const float pixel =
+                    from[k] >= 0 && c_block + c < C ? image[(c_block + c) * HW + from[k]] : 0.f;
                 if (lane + 32 * k < ROWS * COLUMNS) input[c][lane + 32 * k] = to_tf32(pixel);
             }
         const int out_x = x_block + lane;
@@ -192,7 +196,8 @@ conv3x3_weights_tf32(const float* __restrict__ x,   // N x C x H x W
             for (int r = 0; r < STRIP_Y; ++r) {
                 const int o = warp * OUTPUTS + q;
                 const bool inside = o_block + o < O && y_block + r < OH && out_x < OW;
-                const float value = inside ? map[(o_block + o) * OHW + (y_block + r) * OW + out_x] : 0.f;
+                const float value =
+                    inside ? map[(o_block + o) * OHW + (y_block + r) * OW + out_x] : 0.f;
                 bias[q] += value;
                 error[o][r * STRIP_X + lane] = to_tf32(value);
             }
@@ -213,8 +218,10 @@ conv3x3_weights_tf32(const float* __restrict__ x,   // N x C x H x W
                 }
 #pragma unroll
                 for (int tap = 0; tap < 9; ++tap) {
-                    const int place = (r + tap / 3 * DILATION) * COLUMNS + s + t + tap % 3 * DILATION;
-                    const unsigned b[2] = {input[warp * 8 + g][place], input[warp * 8 + g][place + 4]};
+                    const int place =
+                        (r + tap / 3 * DILATION) * COLUMNS + s + t + tap % 3 * DILATION;
+                    const unsigned b[2] = {input[warp * 8 + g][place],
+                                           input[warp * 8 + g][place + 4]};
 #pragma unroll
                     for (int m = 0; m < PARTS_O; ++m) multiply_add(sum[m][tap], a[m], b);
                 }
@@ -229,14 +236,17 @@ conv3x3_weights_tf32(const float* __restrict__ x,   // N x C x H x W
         for (int tap = 0; tap < 9; ++tap)
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
-                const int o = o_block + m * 16 + g + k / 2 * 8, c = c_block + warp * 8 + 2 * t + k % 2;
+                const int o = o_block + m * 16 + g + k / 2 * 8;
+                const int c = c_block + warp * 8 + 2 * t + k % 2;
                 if (o < O && c < C) mine[static_cast<size_t>(9 * c + tap) * O + o] = sum[m][tap][k];
             }
 #pragma unroll
     for (int q = 0; q < OUTPUTS; ++q) {
 #pragma unroll
-        for (int other = 16; other > 0; other /= 2) bias[q] += __shfl_xor_sync(0xffffffffu, bias[q], other);
+        for (int other = 16; other > 0; other /= 2)
+            bias[q] += __shfl_xor_sync(0xffffffffu, bias[q], other);
         const int o = o_block + warp * OUTPUTS + q;
-        if (lane == 0 && blockIdx.y == 0 && o < O) mine[static_cast<size_t>(9 * C) * O + o] = bias[q];
+        if (lane == 0 && blockIdx.y == 0 && o < O)
+            mine[static_cast<size_t>(9 * C) * O + o] = bias[q];
     }
 }

@@ -1,11 +1,13 @@
-"""Names and sizes of `conv_tf32.cu`, which `conv` launches with tf32=True: convolutions on tensor
-cores.
+"""Names and sizes of `conv_tf32.cu`: convolutions on tensor cores.
+
+`conv` launches it where `tf32` is true.
 """
 
 import functools
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
+from dcfnet_np.support.errors import DeviceError
 
 from . import blocks, device_of
 
@@ -16,8 +18,9 @@ TILE = (32, 16, 32)  # pixels in x, in y, and outputs of a block of the forward 
 
 
 def weight_warps(channels: int, dilation: int) -> int:
-    """Warps of a block of the gradient to the weights, each with 8 input channels; shared memory
-    ends at 48 KB.
+    """Warps of a block of the gradient to the weights, each with 8 input channels.
+
+    Not more, since shared memory ends at 48 KB.
     """
     return 8 if dilation == 1 and blocks(channels, CHANNELS) > 4 else 4
 
@@ -27,15 +30,16 @@ def check_device(index: int) -> None:
     """Raise DeviceError unless this GPU has TF32."""
     capability = backend.cupy().cuda.Device(index).compute_capability
     if int(capability) < MINIMUM_ARCH:
-        raise backend.DeviceError(
+        raise DeviceError(
             f"TF32 needs a GPU of compute capability 8.0 or newer, cuda:{index} has "
             f"{capability[:-1]}.{capability[-1]}: leave tf32 off"
         )
 
 
 def check(array: Array) -> None:
-    """Raise unless a convolution of this array can be in TF32: TypeError for its dtype, DeviceError
-    for its GPU.
+    """Raise unless a convolution of this array can be in TF32.
+
+    TypeError is for its dtype, DeviceError for its GPU.
     """
     if str(array.dtype) != "float32":
         raise TypeError(f"conv: tf32 takes float32, got {array.dtype}")

@@ -24,13 +24,11 @@ def crop_patches(
     out: Array | None = None,
     ranges: Array | None = None,
 ) -> Array:
-    """Every window of `frame`, scaled to size x size, minus `mean`: `vision.crop.crop_patches` for
-    many centres.
+    """Every window of `frame`, scaled to size x size, minus `mean`.
 
-    frame: (H, W, 3) uint8 BGR; windows: (P, 4) float64 rows of centre x, y, width, height in
-    pixels, 0-based;
-    mean: (3,) float32 or float64, in the order of the output's channels, which is the frame's or,
-    with `reverse`, RGB.
+    It is `vision.crop.crop_patches` for many centres.  frame: (H, W, 3) uint8 BGR; windows: (P, 4)
+    float64 rows of centre x, y, width, height in pixels, 0-based; mean: (3,) float32 or float64, in
+    the order of the output's channels, which is the frame's or, with `reverse`, RGB.
     `rounded` rounds to whole grey levels.  `ranges`, if given, (P, 3, 2) float32, is widened by the
     smallest and largest value of each window's colours inside the frame; begin with `empty_ranges`.
     Returns (P, 3, size, size) of the mean's dtype, in `out` if given.
@@ -69,7 +67,5 @@ def crop_patches(
 
 
 def empty_ranges(windows: int) -> Array:
-    """(windows, 3, 2) float32: the range of no pixel, which every pixel widens, on the current
-    device.
-    """
+    """The range of no pixel, which every pixel widens: (windows, 3, 2) float32 on this device."""
     return backend.cupy().asarray(np.tile(np.array(EMPTY_RANGE, np.float32), (windows, 3, 1)))

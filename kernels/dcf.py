@@ -1,11 +1,11 @@
-"""Launch functions of `dcf.cu`: the correlation filter layer in the Fourier domain, and the
-response loss.
+"""Launch functions of `dcf.cu`: the correlation filter layer, and the response loss.
 
-The bins of a half spectrum or band may have any shape: (N, D, bins), label (bins), responses (N,
-bins)."""
+The layer is in the Fourier domain.  The bins of a half spectrum or band may have any shape:
+features (N, D, bins), label (bins), responses (N, bins).
+"""
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from . import blocks, launch, require
 
 _TYPES = ("float", "double")
 EXPRESSIONS = (
-    *(f"{kernel}<{ctype}>" for kernel in ("learn_filter", "dcf_forward", "dcf_backward") for ctype in _TYPES),
+    *(f"{kernel}<{ctype}>" for kernel in ("learn_filter", "dcf_forward", "dcf_backward")
+      for ctype in _TYPES),
     *(f"{kernel}<{ctype}, {flag}>" for kernel in ("respond", "update_model") for ctype in _TYPES
       for flag in ("false", "true")),
     *(f"response_loss<{ctype}>" for ctype in _TYPES),
@@ -28,9 +29,18 @@ _REAL = {
 }
 
 
+class Model(NamedTuple):
+    """What T targets look like; their response is `respond(model_f, search_f, gain_f)`."""
+
+    model_f: Array  # (T, D, bins)
+    gain_f: Array  # (T, bins)
+    energy: Array  # (T, bins) real
+
+
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
-    """Eq. 2, `ops.dcf.learn_filter`.  Returns filter_f (N, D, bins) and the energy (N, bins),
-    lambda included.
+    """Eq. 2, `ops.dcf.learn_filter`.
+
+    Returns filter_f (N, D, bins) and the energy (N, bins), lambda included.
     """
     real, ctype = _real(template_f, "learn_filter: template_f")
     n, d, bins = _sizes(template_f, "learn_filter: template_f")
@@ -38,8 +48,8 @@ def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, 
     require(label_f, "learn_filter: label_f", template_f.dtype, bins)
     filter_f, energy = backend.cupy().empty_like(template_f), backend.cupy().empty((n, *bins), real)
     p = _count(bins)
-    launch("dcf.cu", f"learn_filter<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, label_f, filter_f, energy,
-           np.int32(d), np.int32(p), real(lam))  # fmt: skip
+    launch("dcf.cu", f"learn_filter<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, label_f,
+           filter_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
     return filter_f, energy
 
 
@@ -51,12 +61,12 @@ def respond(
     scales: int = 1,
     out: Array | None = None,
 ) -> Array:
-    """Eq. 3 before its inverse transform: sum over channels of conj(model) search, times `gain_f`
-    if given.
+    """Eq. 3 before its inverse transform.
 
-    model_f: (T, D, bins); search_f: (T * scales, D, bins), the scales of a target together; gain_f:
-    (T, bins). With Eq. 2's filter as the model there is no gain; `update_model` keeps the two
-    apart.
+    The sum over channels of conj(model_f) search_f, times `gain_f` if given.  With Eq. 2's filter
+    as the model there is no gain; `update_model` keeps the two apart.
+    model_f: (T, D, bins); search_f: (T * scales, D, bins), the scales of a target together;
+    gain_f: (T, bins).
     Returns (T * scales, bins), in `out` if given.
     """
     _, ctype = _real(search_f, "respond: search_f")
@@ -75,8 +85,9 @@ def respond(
     require(out, "respond: out", search_f.dtype, (n, *bins))
     p = _count(bins)
     gain = model_f if gain_f is None else gain_f  # not read without a gain
-    launch("dcf.cu", f"respond<{ctype}, {str(gain_f is not None).lower()}>", (blocks(p, 32), n), (32, 8),
-           model_f, gain, search_f, out, np.int32(d), np.int32(p), np.int32(scales))  # fmt: skip
+    name = f"respond<{ctype}, {str(gain_f is not None).lower()}>"
+    launch("dcf.cu", name, (blocks(p, 32), n), (32, 8), model_f, gain, search_f, out,
+           np.int32(d), np.int32(p), np.int32(scales))  # fmt: skip
     return out
 
 
@@ -85,20 +96,16 @@ def update_model(
     label_f: Array,
     rates: Array,
     ranges: Array,
-    model_f: Array,
-    gain_f: Array,
-    energy: Array,
+    model: Model,
     lam: float,
     rule: Literal["ratio", "averages"],
 ) -> None:
-    """Eq. 13 ("ratio") or the released codes' rule ("averages") for T targets at once; see
-    `filter.OnlineFilter`.
+    """Eq. 13 ("ratio") or the released codes' rule ("averages"), as in `filter.OnlineFilter`.
 
     template_f: (T, D, bins); label_f: (bins); rates: (T,) real, the weight of the newest frame: 1
     starts a target anew, 0 leaves it alone; ranges: (T, 3, 2) float32, smallest and largest value
-    of each colour behind template_f: one colour leaves it alone too.  Written: model_f (T, D,
-    bins), gain_f (T, bins) and energy (T, bins) real, such that the response is `respond(model_f,
-    search_f, gain_f)`."""
+    of each colour behind template_f: one colour leaves it alone too.  `model` is changed in place.
+    """
     if rule not in ("ratio", "averages"):
         raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
     real, ctype = _real(template_f, "update_model: template_f")
@@ -107,12 +114,12 @@ def update_model(
     require(label_f, "update_model: label_f", template_f.dtype, bins)
     require(rates, "update_model: rates", real, (t,))
     require(ranges, "update_model: ranges", np.float32, (t, 3, 2))
-    require(model_f, "update_model: model_f", template_f.dtype, template_f.shape)
-    require(gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
-    require(energy, "update_model: energy", real, (t, *bins))
+    require(model.model_f, "update_model: model_f", template_f.dtype, template_f.shape)
+    require(model.gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
+    require(model.energy, "update_model: energy", real, (t, *bins))
     p = _count(bins)
-    launch("dcf.cu", f"update_model<{ctype}, {str(rule == 'ratio').lower()}>", (blocks(p, 32), t), (32, 8),
-           template_f, label_f, rates, ranges, model_f, gain_f, energy,
+    name = f"update_model<{ctype}, {str(rule == 'ratio').lower()}>"
+    launch("dcf.cu", name, (blocks(p, 32), t), (32, 8), template_f, label_f, rates, ranges, *model,
            np.int32(d), np.int32(p), real(lam))  # fmt: skip
 
 
@@ -124,9 +131,9 @@ def dcf_forward(
     *,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Eqs. 2 and 3 fused.  Returns response_f (N, bins) and the energy (N, bins), which
-    `dcf_backward` needs.
+    """Eqs. 2 and 3 fused.
 
+    Returns response_f (N, bins) and the energy (N, bins), which `dcf_backward` needs.
     `out`, if given, is these two.
     """
     real, ctype = _real(template_f, "dcf_forward: template_f")
@@ -143,8 +150,8 @@ def dcf_forward(
     require(response_f, "dcf_forward: response_f", template_f.dtype, (n, *bins))
     require(energy, "dcf_forward: energy", real, (n, *bins))
     p = _count(bins)
-    launch("dcf.cu", f"dcf_forward<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, search_f, label_f,
-           response_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
+    launch("dcf.cu", f"dcf_forward<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, search_f,
+           label_f, response_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
     return response_f, energy
 
 
@@ -161,8 +168,8 @@ def dcf_backward(
     """Eqs. 7, 9, 10 and the sum of Eq. 11, fused, by the paper's convention (`ops.fourier`).
 
     dresponse_f = rfft2(dresponse): (N, bins); the others as `dcf_forward` took and gave them.
-    Returns the transforms of dtemplate and dsearch, (N, D, bins) each: `irfft2` of them is Eqs. 11
-    and 8.
+    Returns the transforms of dtemplate and dsearch, (N, D, bins) each: `irfft2` makes Eqs. 11 and 8
+    of them.
     `out`, if given, is these two.
     """
     real, ctype = _real(template_f, "dcf_backward: template_f")
@@ -179,8 +186,9 @@ def dcf_backward(
     require(dtemplate_f, "dcf_backward: dtemplate_f", template_f.dtype, template_f.shape)
     require(dsearch_f, "dcf_backward: dsearch_f", template_f.dtype, template_f.shape)
     p = _count(bins)
-    launch("dcf.cu", f"dcf_backward<{ctype}>", (blocks(p, 128), n), (128,), template_f, search_f, label_f,
-           response_f, energy, dresponse_f, dtemplate_f, dsearch_f, np.int32(d), np.int32(p))  # fmt: skip
+    launch("dcf.cu", f"dcf_backward<{ctype}>", (blocks(p, 128), n), (128,), template_f, search_f,
+           label_f, response_f, energy, dresponse_f, dtemplate_f, dsearch_f,
+           np.int32(d), np.int32(p))  # fmt: skip
     return dtemplate_f, dsearch_f
 
 
@@ -192,12 +200,12 @@ def response_loss(
     limit: float = math.inf,
     out: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Eq. 4's data term, `ops.loss`: each map's share of the loss (N,), which sum to it, and
-    dresponse (N, H, W).
+    """Eq. 4's data term, `ops.loss`, and its gradient.
 
     response: (N, H, W) float32 or float64; label: (H, W) or (N, H, W); shares: (N,), how much each
     map counts, 1 / N when not given.  limit: a map whose own loss is larger has a gradient of
     zeros.  Nothing comes back to the host.
+    Returns each map's part of the loss (N,), which add up to it, and dresponse (N, H, W).
     `out`, if given, is these two.
     """
     if response.dtype not in (np.float32, np.float64):
@@ -205,12 +213,8 @@ def response_loss(
     ctype = "float" if response.dtype == np.float32 else "double"
     require(response, "response_loss: response", response.dtype, (None, None, None))
     per_map = len(label.shape) == 3
-    require(
-        label,
-        "response_loss: label",
-        response.dtype,
-        response.shape if per_map else response.shape[1:],
-    )
+    wanted = response.shape if per_map else response.shape[1:]
+    require(label, "response_loss: label", response.dtype, wanted)
     n = len(response)
     if shares is None:
         shares = backend.cupy().full(n, 1 / max(n, 1), response.dtype)
@@ -220,8 +224,9 @@ def response_loss(
     losses, dresponse = out
     require(losses, "response_loss: losses", response.dtype, (n,))
     require(dresponse, "response_loss: dresponse", response.dtype, response.shape)
-    launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, shares, losses, dresponse,
-           np.int32(_count(response.shape[1:])), np.int32(per_map), response.dtype.type(limit))  # fmt: skip
+    launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, shares, losses,
+           dresponse, np.int32(_count(response.shape[1:])), np.int32(per_map),
+           response.dtype.type(limit))  # fmt: skip
     return losses, dresponse
 
 

@@ -30,8 +30,9 @@ COLUMNS = 32  # columns of a block's tile
 
 
 class DftTables(NamedTuple):
-    """Cosines and sines of one band on the device: (inner index, output index) complex, cos + i sin
-    in each entry.
+    """Cosines and sines of one band on the device.
+
+    Each table is (inner index, output index) complex, with cos + i sin in each entry.
     """
 
     shape: tuple[int, int]  # (H, W) of the image
@@ -48,14 +49,16 @@ class DftTables(NamedTuple):
 
 
 def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> DftTables:
-    """Tables for images of `shape` (H, W) and the band |u| <= KU, v <= KV (the shape and limits of a `fourier.Band`).
+    """Tables for images of `shape` (H, W) and the band |u| <= KU, v <= KV.
 
-    Made once per band, on the current device.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1
-    <= W."""
+    These are the shape and the limits of a `fourier.Band`.  Made once per band, on the current
+    device.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W.
+    """
     (height, width), (ku, kv) = shape, limits
-    if not (0 <= ku and 2 * ku + 1 <= height and 0 <= kv and 2 * kv + 1 <= width):
+    if min(ku, kv) < 0 or 2 * ku + 1 > height or 2 * kv + 1 > width:
         raise ValueError(
-            f"make_tables: limits must satisfy 2 K + 1 <= size, got {limits} for an image of {shape}"
+            "make_tables: limits must satisfy 2 K + 1 <= size, "
+            f"got {limits} for an image of {shape}"
         )
     complex_ = COMPLEX.get(np.dtype(dtype))
     if complex_ is None:
@@ -84,9 +87,7 @@ def _kept_tables(
 
 
 def _table(inner: int, outputs: int, length: int) -> np.ndarray:
-    """exp(2 pi i k j / length) for k < inner, j < outputs; the angle is reduced in exact integers
-    first.
-    """
+    """exp(2 pi i k j / length), k < inner, j < outputs; angles are reduced in exact integers."""
     angle = 2 * np.pi / length * (np.outer(np.arange(inner), np.arange(outputs)) % length)
     return np.cos(angle) + 1j * np.sin(angle)
 
@@ -96,8 +97,8 @@ def rfft2(
 ) -> Array:
     """The kept bins of the transform of real images, as `ops.fourier.rfft2` with a band.
 
-    x: (..., H, W) of the tables' dtype.  Returns (..., 2 KU + 1, KV + 1) complex, in `out` if
-    given.
+    x: (..., H, W) of the tables' dtype.
+    Returns (..., 2 KU + 1, KV + 1) complex, in `out` if given.
     `work`, if given, is (..., H, KV + 1) complex: the transform along rows only.
     """
     height, width = tables.shape
@@ -118,8 +119,9 @@ def irfft2(
 ) -> Array:
     """The real images of these bins, as `ops.fourier.irfft2` with a band.
 
-    xf: (..., 2 KU + 1, KV + 1) complex.  Returns (..., H, W), in `out` if given; `work` as for
-    `rfft2`."""
+    xf: (..., 2 KU + 1, KV + 1) complex.
+    Returns (..., H, W), in `out` if given; `work` as for `rfft2`.
+    """
     height, width = tables.shape
     lead = xf.shape[:-2]
     _, kv = tables.limits
@@ -130,16 +132,17 @@ def irfft2(
     work = _buffer(work, "irfft2: work", tables, (*lead, height, kv + 1))
     maps = _count(lead)
     _columns(1, maps, tables.spectrum_shape[0], tables, xf, tables.columns_inverse, work)
-    _product("rows_inverse", "", maps * height, width // 2 + 1, tables, work, tables.rows_inverse, out,
-             maps * height, kv + 1, width)  # fmt: skip
+    _product("rows_inverse", "", maps * height, width // 2 + 1, tables, work, tables.rows_inverse,
+             out, maps * height, kv + 1, width)  # fmt: skip
     return out
 
 
 def _columns(
     sign: int, maps: int, length: int, tables: DftTables, x: Array, table: Array, out: Array
 ) -> None:
-    """Transform along the columns, `length` positions to as many as `out` has; sign -1 forward, 1
-    inverse.
+    """Transform along the columns, `length` positions to as many as `out` has.
+
+    sign: of the exponent, -1 forward, 1 inverse.
     """
     bins = tables.limits[1] + 1
     rows = 2 * maps * bins

@@ -22,12 +22,11 @@ def gather(
     changes: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    """The crops of these indices, changed as in `train.augment`, minus `mean`:
-    `train.plain_step.PairImages.images`.
+    """The crops of these indices, changed as in `train.augment`, minus `mean`.
 
-    crops: (count, 3, H, W) uint8; index: (N,) int32, every one < count, which is not checked: they
-    are on the GPU;
-    mean: (3,) float32 or float64; changes: None or (N, 6) of the same dtype, columns as in CHANGE.
+    It is `train.plain_step.PairImages.images`.  crops: (count, 3, H, W) uint8; index: (N,) int32,
+    every one < count, which is not checked: they are on the GPU; mean: (3,) float32 or float64;
+    changes: None or (N, 6) of the same dtype, columns as in CHANGE.
     Returns (N, 3, H, W) of the mean's dtype, in `out` if given.
     """
     ctype = c_type(mean, "gather: mean")

@@ -1,21 +1,22 @@
-// Local response normalisation across channels, NCHW, with the Hann window multiplied in, and its
-// gradient.
+// Local response normalisation across channels, times a window, NCHW, and its gradient.
 //
 // Formulas    s[c]  = k + alpha * sum over |q - c| <= R of x[q]^2
-//             y[c]  = x[c] * s[c]^-beta * window          (window: one value per pixel; 1 when WINDOW is false)
+//             y[c]  = x[c] * s[c]^-beta * window
 //             g[c]  = dy[c] * window
-//             dx[c] = g[c] s[c]^-beta - 2 alpha beta x[c] * sum over |q - c| <= R of g[q] x[q] s[q]^-(beta + 1)
+//             dx[c] = g[c] s[c]^-beta
+//                     - 2 alpha beta x[c] * sum over |q - c| <= R of g[q] x[q] s[q]^-(beta + 1)
+//             window: one value per pixel, the Hann window; 1 when WINDOW is false
 // Paper       Sec. 4.1: the last layer, "to restrict the magnitude of feature map values".
 // Layout      x, y, dy, dx: N x C x P with P = H * W; window: P
 // Reference   dcfnet_np.ops.lrn: lrn_forward, lrn_backward
 // Launch      lrn.py; grid = (ceil(P / 128), ceil(C / CHUNK), N), block = 128
 //
 // Version ladder
-//   1  one thread per pixel walks all channels (the prototype): few threads for few images, x read 2 R + 1 times backward
-//   2  (this one) a thread walks CHUNK channels and carries what the window needs in registers: x is read once, plus
-//      R (forward) or 2 R (backward) channels at each end of a chunk; s is recomputed backward, not
-//      stored
-
+//   1  one thread per pixel walks all channels (the prototype): few threads for few images, x read
+//      2 R + 1 times backward
+//   2  (this one) a thread walks CHUNK channels and carries what the window needs in registers: x
+//      is read once, plus R (forward) or 2 R (backward) channels at each end of a chunk; s is
+//      recomputed backward, not stored
 #include "power.cuh"
 
 template <class T, int R, int CHUNK, bool WINDOW>
@@ -90,6 +91,7 @@ lrn_backward(const T* __restrict__ x,       // N x C x P
         T sum = T(0);
 #pragma unroll
         for (int d = 0; d <= 2 * R; ++d) sum += through[i + d];
-        dx[base + static_cast<size_t>(first + i) * P] = direct[i + R] - factor * value[i + 2 * R] * sum;
+        dx[base + static_cast<size_t>(first + i) * P] =
+            direct[i + R] - factor * value[i + 2 * R] * sum;
     }
 }

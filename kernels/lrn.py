@@ -3,7 +3,7 @@
 Reference: `dcfnet_np.ops.lrn`.  Arrays are (N, C, H, W), float32 or float64, C-contiguous.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,46 +17,50 @@ THREADS = 128
 CHUNK = 8  # channels that a thread walks
 
 
+class Constants(NamedTuple):
+    """What a normalisation is: see `forward`."""
+
+    n: int = 5
+    k: float = 1.0
+    alpha: float = 2e-5
+    beta: float = 0.75
+
+
+DEFAULT = Constants()
+
+
 def forward(
     x: Array,
+    constants: Constants = DEFAULT,
     *,
-    n: int = 5,
-    k: float = 1.0,
-    alpha: float = 2e-5,
-    beta: float = 0.75,
     window: Array | None = None,
     out: Array | None = None,
     chunk: int = CHUNK,
 ) -> Array:
-    """y = x * (k + alpha * (sum of x**2 over n channels))**-beta, times `window` (H, W) when it is
-    given.
+    """y = x * (k + alpha * (sum of x**2 over n channels))**-beta, times `window` if given.
+
+    x, y: (N, C, H, W); window: (H, W).
     """
-    return _launch("lrn_forward", (x,), n, k, alpha, beta, window, out, chunk)
+    return _launch("lrn_forward", (x,), constants, window, out, chunk)
 
 
 def backward(
     dy: Array,
     x: Array,
+    constants: Constants = DEFAULT,
     *,
-    n: int = 5,
-    k: float = 1.0,
-    alpha: float = 2e-5,
-    beta: float = 0.75,
     window: Array | None = None,
     out: Array | None = None,
     chunk: int = CHUNK,
 ) -> Array:
     """dx of `forward` from dy and x, both (N, C, H, W)."""
-    return _launch("lrn_backward", (x, dy), n, k, alpha, beta, window, out, chunk)
+    return _launch("lrn_backward", (x, dy), constants, window, out, chunk)
 
 
 def _launch(
     kernel: str,
     arrays: tuple[Array, ...],
-    n: int,
-    k: float,
-    alpha: float,
-    beta: float,
+    constants: Constants,
     window: Array | None,
     out: Array | None,
     chunk: int,
@@ -66,6 +70,7 @@ def _launch(
     require(x, f"{kernel}: x", x.dtype, (None, None, None, None))
     for array, name in zip(arrays[1:], ("dy",), strict=False):
         require(array, f"{kernel}: {name}", x.dtype, x.shape)
+    n, *factors = constants
     if n < 1 or n % 2 == 0:
         raise ValueError(f"{kernel}: n must be odd and positive, got {n}")
     images, channels, height, width = x.shape
@@ -78,7 +83,7 @@ def _launch(
     launch(
         FILE, _name(kernel, dtype, n // 2, chunk, window is not None), grid, (THREADS,),
         *arrays, x if window is None else window, out,
-        np.int32(channels), np.int32(height * width), *map(x.dtype.type, (k, alpha, beta)),
+        np.int32(channels), np.int32(height * width), *map(x.dtype.type, factors),
     )  # fmt: skip
     return out
 

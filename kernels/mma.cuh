@@ -1,4 +1,4 @@
-// Matrix products of a warp on tensor cores, in TF32: 8 bits of exponent as in float32, 10 bits of
+// Matrix products of a warp on tensor cores, in TF32: 8 bits of exponent as in float32, 10 of
 // fraction.
 //
 // d (16 x 8) += a (16 x 8) b (8 x 8). With g = lane / 4 and t = lane % 4 a lane has
@@ -22,9 +22,11 @@ __device__ __forceinline__ unsigned to_tf32(float value)
     return bits;
 }
 
-__device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2])
+__device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4],
+                                             const unsigned (&b)[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -33,7 +35,8 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[
 
 __device__ __forceinline__ unsigned to_tf32(float value) { return cuda_on_cpu::to_tf32(value); }
 
-__device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2])
+__device__ __forceinline__ void multiply_add(float (&d)[4], const unsigned (&a)[4],
+                                             const unsigned (&b)[2])
 {
     cuda_on_cpu::mma_m16n8k8_tf32(COC_HERE, d, a, b);
 }

@@ -1,24 +1,26 @@
 // From responses to boxes, on the device: the peak of every map, the best scale, the move (Sec. 4.1
 // of the paper).
 //
-//   best scale = the first with the largest peak * penalty,  (row, column) = its peak, past the middle negative
+//   best scale = the first with the largest peak * penalty,
+//   (row, column) = its peak, past the middle negative,
 //   centre += (column, row) * window / N,   size = clip(window / (1 + padding), smallest, largest)
 //
-// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; their half spectra
-// maps_f (M, bins) of
-// `columns` columns, those of the highest frequencies may be missing; penalties, factors (S)
-// double; windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h, what crop.cu reads; the
-// state of a target 8 doubles:
-//   0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
-// and its result 8 doubles:
-//   0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr  7 index of the scale, -1 for no response
-// ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest value of each colour,
-// see ranges.cuh.
-// Reference: dcfnet_np.tracking: `PlainStep._find`, `Target.move`, `response`; to the bit but for psr.
+// Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; maps_f (M, bins),
+//   their half spectra of `columns` columns, those of the highest frequencies may be missing;
+//   penalties, factors (S) double; windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h,
+//   what crop.cu reads; ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest
+//   value of each colour, see ranges.cuh; the state of a target 8 doubles:
+//     0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
+//   and its result 8 doubles:
+//     0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr
+//     7 index of the scale, -1 for no response
+// Reference: dcfnet_np.tracking: `PlainStep._find`, `Target.move`, `response`; to the bit but for
+//   psr.
 // Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
-// Version 1: the maps come to the host. Version 2, this one: a block a map, then a block a target;
-// nothing comes back but the result, so that a frame is one chain of launches.
+// Version 1: the maps come to the host.
+// Version 2, this one: a block a map, then a block a target; nothing comes back but the result, so
+//   that a frame is one chain of launches.
 #include "complex.cuh"
 #include "ranges.cuh"
 #include "rounding.cuh"
@@ -33,7 +35,8 @@ template <class T> struct Candidate {
     int rank;
 };
 
-template <class T> __device__ __forceinline__ bool wins(const Candidate<T>& a, const Candidate<T>& b)
+template <class T>
+__device__ __forceinline__ bool wins(const Candidate<T>& a, const Candidate<T>& b)
 {
     const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
     if (a_nan != b_nan) return a_nan;
@@ -43,11 +46,13 @@ template <class T> __device__ __forceinline__ bool wins(const Candidate<T>& a, c
 
 // Per map: the largest value, its row-major index, and the sums of all values and of their squares.
 // BY_COLUMNS: of several equal peaks the first of a walk down the columns wins (MATLAB), else along
-// the rows. grid = (M), block = 512
+// the rows.
+//
+// grid = (M), block = 512
 template <class T, bool BY_COLUMNS>
 __global__ void __launch_bounds__(PEAK_THREADS)
-map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ indices, double* __restrict__ sums,
-          int H, int W)
+map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ indices,
+          double* __restrict__ sums, int H, int W)
 {
     __shared__ T values[PEAK_THREADS];
     __shared__ int ranks[PEAK_THREADS];
@@ -89,8 +94,8 @@ map_peaks(const T* __restrict__ maps, T* __restrict__ peaks, int* __restrict__ i
 
 __device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }
 
-// How well a target was recognised, from 0 to 1: dcfnet_np.tracking.response.score_of. amplitude: sum of
-// those of all bins.
+// How well a target was recognised, from 0 to 1: dcfnet_np.tracking.response.score_of.
+// amplitude: the sum of those of all bins.
 __device__ __forceinline__ double score_of(double peak, double amplitude, int pixels)
 {
     return peak > 1 ? fmin(peak * pixels / amplitude, 1.) : peak;
@@ -99,17 +104,20 @@ __device__ __forceinline__ double score_of(double peak, double amplitude, int pi
 // Per target: choose, move, clamp, and leave the windows of the update and of the next frame
 // behind, their ranges empty. A target whose windows are flat, or whose responses hold NaN or
 // infinity at any scale, has no response. One that has none, or none above zero, is lost: it stays
-// where it is and its rate becomes 0. grid = (T), block = 128; the threads share out the peak's
-// neighbourhood, then the first one does the rest.
+// where it is and its rate becomes 0. The threads share out the peak's neighbourhood, then the
+// first one does the rest.
+//
+// grid = (T), block = 128
 template <class T>
 __global__ void __launch_bounds__(128)
-move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, const T* __restrict__ peaks,
-             const int* __restrict__ indices, const double* __restrict__ sums, const double* __restrict__ penalties,
-             const double* __restrict__ factors,
-             double* __restrict__ state, double* __restrict__ windows, double* __restrict__ update_windows,
+move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
+             const T* __restrict__ peaks, const int* __restrict__ indices,
+             const double* __restrict__ sums, const double* __restrict__ penalties,
+             const double* __restrict__ factors, double* __restrict__ state,
+             double* __restrict__ windows, double* __restrict__ update_windows,
              T* __restrict__ rates, double* __restrict__ results, float* __restrict__ ranges,
-             float* __restrict__ update_ranges, int S, int H, int W, int bins, int columns, double padding, T rate,
-             int wrap_before_half, int update_on_window)
+             float* __restrict__ update_ranges, int S, int H, int W, int bins, int columns,
+             double padding, T rate, int wrap_before_half, int update_on_window)
 {
     __shared__ double totals[128], squares[128], amplitudes[128];
     const int t = threadIdx.x, first = blockIdx.x * S;
@@ -135,7 +143,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, 
     double total = 0, square = 0;
     if (ok && count > 0)
         for (int i = t; i < SIDE * SIDE; i += 128) {
-            const int r = (row + i / SIDE - EXCLUDE + EXCLUDE * H) % H, c = (column + i % SIDE - EXCLUDE + EXCLUDE * W) % W;
+            const int r = (row + i / SIDE - EXCLUDE + EXCLUDE * H) % H;
+            const int c = (column + i % SIDE - EXCLUDE + EXCLUDE * W) % W;
             const double value = map[r * W + c];
             total += value;
             square += value * value;
@@ -179,7 +188,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f, 
         update_h = update_on_window ? window[3] : product(h, 1 + padding);
         if (count > 0) {
             const double mean = (sums[2 * (first + best)] - totals[0]) / count;
-            const double variance = (sums[2 * (first + best) + 1] - squares[0]) / count - mean * mean;
+            const double variance =
+                (sums[2 * (first + best) + 1] - squares[0]) / count - mean * mean;
             if (variance > 0) psr = (peaks[first + best] - mean) / sqrt(variance);
         }
     }

@@ -39,10 +39,19 @@ class Targets(NamedTuple):
     rates: Array
     # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for no response
     results: Array
-    # (T * S, 3, 2) float32: smallest and largest value of each colour of the search windows, by
-    # `crop`
+    # (T * S, 3, 2) float32, by `crop`: smallest and largest value of each colour of the search
+    # windows
     ranges: Array
     update_ranges: Array  # (T, 3, 2) float32, the same of the windows for learning
+
+
+class MoveRules(NamedTuple):
+    """What `move_targets` reads of a `presets.Preset`, whose fields these are."""
+
+    padding: float
+    learning_rate: float
+    wrap_before_half: bool = False
+    update_on_window: bool = False  # its update_crop is "window"
 
 
 def make_peaks(maps: int, dtype: Any) -> Peaks:
@@ -52,11 +61,11 @@ def make_peaks(maps: int, dtype: Any) -> Peaks:
 
 
 def map_peaks(maps: Array, *, by_columns: bool = False, out: Peaks | None = None) -> Peaks:
-    """Largest value of every map and where it is.  Of equal ones the first wins, along rows or
-    (`by_columns`) columns.
+    """Largest value of every map and where it is.
 
-    maps: (M, H, W) float32 or float64, at least one pixel.  A NaN counts as the largest, as it does
-    in NumPy."""
+    Of equal ones the first wins, along rows or (`by_columns`) columns.  A NaN counts as the
+    largest, as it does in NumPy.  maps: (M, H, W) float32 or float64, at least one pixel.
+    """
     require(maps, "map_peaks: maps", maps.dtype, (None, None, None))
     ctype = c_type(maps, "map_peaks: maps")
     count, height, width = maps.shape
@@ -76,19 +85,12 @@ def move_targets(
     penalties: Array,
     factors: Array,
     targets: Targets,
-    *,
-    padding: float,
-    learning_rate: float,
-    wrap_before_half: bool = False,
-    update_on_window: bool = False,
+    rules: MoveRules,
 ) -> None:
-    """Choose every target's scale, move its box, and write the windows of its update and of the
-    next frame.
+    """Choose every target's scale, move its box, and write the windows of update and next frame.
 
     maps: (T * S, H, W) responses, the scales of a target together; maps_f: (T * S, rows, columns),
     their half spectra or bands of these; peaks: of these maps; penalties, factors: (S,) float64.
-    padding, learning_rate,
-    wrap_before_half: as in a `presets.Preset`; update_on_window: its update_crop is "window".
     `targets` is changed in place.
     """
     require(maps, "move_targets: maps", maps.dtype, (None, None, None))
@@ -113,8 +115,9 @@ def move_targets(
     require(targets.update_ranges, "move_targets: update_ranges", np.float32, (t, 3, 2))
     launch("peak.cu", f"move_targets<{ctype}>", (t,), (128,), maps, maps_f, *peaks, penalties,
            factors, *targets, np.int32(scales), np.int32(height), np.int32(width),
-           np.int32(maps_f.shape[1] * maps_f.shape[2]), np.int32(maps_f.shape[2]), np.float64(padding),
-           maps.dtype.type(learning_rate), np.int32(wrap_before_half), np.int32(update_on_window))  # fmt: skip
+           np.int32(maps_f.shape[1] * maps_f.shape[2]), np.int32(maps_f.shape[2]),
+           np.float64(rules.padding), maps.dtype.type(rules.learning_rate),
+           np.int32(rules.wrap_before_half), np.int32(rules.update_on_window))  # fmt: skip
 
 
 def _require_peaks(peaks: Peaks, name: str, count: int, dtype: Any) -> None:

@@ -14,5 +14,12 @@ __device__ __forceinline__ double power34(double s)
     return 1.0 / (r * sqrt(r));
 }
 
-__device__ __forceinline__ float power(float s, float beta) { return beta == 0.75f ? power34(s) : powf(s, -beta); }
-__device__ __forceinline__ double power(double s, double beta) { return beta == 0.75 ? power34(s) : pow(s, -beta); }
+__device__ __forceinline__ float power(float s, float beta)
+{
+    return beta == 0.75f ? power34(s) : powf(s, -beta);
+}
+
+__device__ __forceinline__ double power(double s, double beta)
+{
+    return beta == 0.75 ? power34(s) : pow(s, -beta);
+}

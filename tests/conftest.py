@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernel_device import device, full_size_device  # noqa: F401  fixtures for all tests
 
 from dcfnet_np import backend, network, weights
 
@@ -91,7 +92,7 @@ KINDS = (
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say how many tests of a kind ran and why the others did not: a skipped test proves nothing."""
+    """Say how many tests of a kind ran and why others did not: a skipped test proves nothing."""
     for marker, kind in KINDS:
         ran = failed = 0
         reasons = Counter()

@@ -164,7 +164,8 @@ def cut_images(
 
     raw: (2, N, 3, S, S) uint8, templates and searches, S - size even; pairs: (N, 2) indices of the
     crops.  With epoch None, as in validation, that is the middle of each.  Returns (2, N, 3, size,
-    size) uint8."""
+    size) uint8.
+    """
     margin = (raw.shape[-1] - size) // 2
     middle = raw[..., margin : margin + size, margin : margin + size] if margin else raw
     if epoch is None or not augmentation.cuts:

@@ -175,7 +175,8 @@ class CropWriter(AbstractContextManager["CropWriter"]):
 
     out: the file.  settings: what must be equal for a run to go on, JSON.  side: pixels of a crop.
     expected: (name, source) of every sequence, in order.  Without `finish` the unfinished files
-    stay.  WriteError when the disk is full."""
+    stay.  WriteError when the disk is full.
+    """
 
     def __init__(
         self, out: Path, settings: dict[str, Any], side: int, expected: Sequence[tuple[str, str]]

@@ -139,8 +139,7 @@ def _check_boxes(path: Path, boxes: list[Box]) -> None:
         )
 
 
-# -------------------------------------------------------------------------------------------------
-# COCO
+# --- COCO
 
 
 def _is_coco(path: Path) -> bool:
@@ -241,8 +240,7 @@ def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
     return files
 
 
-# -------------------------------------------------------------------------------------------------
-# YOLO
+# --- YOLO
 
 
 def _yolo_entries(folder: Path) -> list[Entry]:

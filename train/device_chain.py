@@ -135,7 +135,7 @@ class DeviceChain:
         lrns = [spec for spec in specs if isinstance(spec, network.Lrn)]
         if specs[-1:] != lrns:
             raise ValueError(f"DeviceSteps: the last layer, and no other, must be Lrn, got {specs}")
-        self._lrn = {key: getattr(lrns[0], key) for key in ("n", "k", "alpha", "beta")}
+        self._lrn = lrn.Constants(*lrns[0])
         self._layers: list[Layer] = []
         side = self.images.shape[-1]
         for i, (name, spec) in enumerate(layers):
@@ -208,8 +208,8 @@ class DeviceChain:
         for layer in self._layers:
             run = partial(
                 conv.forward, x, layer.weight, layer.bias, padding=0,
-                dilation=layer.spec.dilation, relu=layer.relu, packed=layer.packed,
-                out=layer.output, tf32=layer.tf32,
+                dilation=layer.spec.dilation, relu=layer.relu,
+                plan=conv.Plan(layer.packed, layer.output, tf32=layer.tf32),
             )  # fmt: skip
             stages.append(Stage(f"{layer.name}: pack", layer.pack))
             stages.append(Stage(f"{layer.name}: forward", run))
@@ -221,7 +221,7 @@ class DeviceChain:
         n, x = self.config.batch, self._layers[-1].output
         template_f, search_f = self._features_f[:n], self._features_f[n:]
         label = self.label if self.labels is None else self.labels
-        normalise = partial(lrn.forward, x, window=self._window, out=self._features, **self._lrn)
+        normalise = partial(lrn.forward, x, self._lrn, window=self._window, out=self._features)
         transform = partial(
             dft.rfft2, self._features, self._tables, out=self._features_f, work=self._work
         )
@@ -261,8 +261,8 @@ class DeviceChain:
             dft.irfft2, self._dfeatures_f, self._tables, out=self._features, work=self._work
         )
         normalise = partial(
-            lrn.backward, self._features, last.output, window=self._window, out=last.doutput,
-            **self._lrn,
+            lrn.backward, self._features, last.output, self._lrn, window=self._window,
+            out=last.doutput,
         )  # fmt: skip
         return [
             Stage("DFT of their gradient", transform),
@@ -285,7 +285,7 @@ class DeviceChain:
                 to_data = partial(
                     conv.input_gradient, layer.doutput, layer.weight, x.shape[2:], padding=0,
                     dilation=layer.spec.dilation, relu_output=x if below.relu else None,
-                    packed=layer.flipped, out=below.doutput, tf32=layer.tf32,
+                    plan=conv.Plan(layer.flipped, below.doutput, tf32=layer.tf32),
                 )  # fmt: skip
                 stages.append(Stage(f"{layer.name}: gradient to the data", to_data))
         return stages

@@ -129,5 +129,6 @@ def join_processes() -> Processes:
     except (ImportError, RuntimeError) as error:  # no mpi4py; no MPI library for it
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"this was started by mpirun, and mpi4py cannot be used ({reason}); install the extra train"
+            f"this was started by mpirun, and mpi4py cannot be used ({reason}); "
+            "install the extra train"
         ) from error

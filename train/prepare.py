@@ -157,8 +157,7 @@ def _check_arguments(window: Window, validation: float, workers: int, out: Path)
     check_output(out)
 
 
-# -------------------------------------------------------------------------------------------------
-# which sequences
+# --- which sequences
 
 
 def plan_sequences(
@@ -281,8 +280,7 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
     return places
 
 
-# -------------------------------------------------------------------------------------------------
-# warnings
+# --- warnings
 
 
 def _warn_of_stills(items: Sequence[Item]) -> None:
@@ -322,8 +320,7 @@ def _shown(words: Iterable[str]) -> str:
     return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
 
 
-# -------------------------------------------------------------------------------------------------
-# cutting
+# --- cutting
 
 
 def box_fault(box: np.ndarray, hidden: bool, frame_shape: tuple[int, ...] | None) -> str | None:

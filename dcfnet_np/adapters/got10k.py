@@ -27,7 +27,8 @@ class Got10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
     origin: number of the first pixel in the data set's files, whose boxes the toolkit hands over as
     they are.  1 is OTB's rule, and that of the toolkit's authors for GOT-10k too.  The boxes that
     come back count from it as well.
-    weights, preset, device: as for `Tracker`.  ImportError where the toolkit is not installed."""
+    weights, preset, device: as for `Tracker`.  ImportError where the toolkit is not installed.
+    """
 
     def __init__(
         self,

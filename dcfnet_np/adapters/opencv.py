@@ -17,7 +17,8 @@ class OpenCVTracker:
     Images are those of OpenCV (BGR).  Boxes are 0-based pixels, top-left corner; as in OpenCV they
     come back as whole numbers.  `result` holds the last update in full (`TrackResult`: box in
     fractions of a pixel, score, PSR, scale), None before the first.  Arguments and errors of the
-    constructor are those of `Tracker`."""
+    constructor are those of `Tracker`.
+    """
 
     def __init__(
         self,

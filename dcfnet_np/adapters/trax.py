@@ -4,7 +4,8 @@
 
 The protocol runs over standard input and output, or the socket in TRAX_SOCKET.  Exit codes: 0 the
 client ended the session, 1 failed midway, 2 bad arguments.  An error is one line on stderr, which
-the client is told too."""
+the client is told too.
+"""
 
 import argparse
 import sys

@@ -177,7 +177,7 @@ def _kernel_lines(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _table(title: str, unit: str, rows: Sequence[tuple]) -> list[str]:
+def _table(title: str, unit: str, rows: Sequence[tuple[Any, ...]]) -> list[str]:
     """rows: (stage, time, operations, bytes, floor)."""
     head = f"{unit:>8s} {'MFLOP':>8s} {'MB':>7s} {'floor ' + unit:>9s}  times the floor"
     lines = [f"  {title:36s} {head}"]
@@ -188,7 +188,7 @@ def _table(title: str, unit: str, rows: Sequence[tuple]) -> list[str]:
     return lines
 
 
-def _sum(rows: Sequence[tuple]) -> str:
+def _sum(rows: Sequence[tuple[Any, ...]]) -> str:
     return f"  {'sum':36s} {sum(row[1] for row in rows):8.2f}"
 
 

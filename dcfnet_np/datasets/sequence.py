@@ -11,7 +11,8 @@ import numpy as np
 from ..vision.image_files import image_files, natural_order
 from ..vision.images import read_image
 
-FRAME_FOLDERS = ("img", "color", "img1", ".")  # the first one with images has the frames
+# in a sequence's folder; the first one with images has the frames
+FRAME_FOLDERS = ("img", "color", "img1", ".")
 # formats in which a file or folder of annotations has any number of targets
 VIDEOS = ("davis", "mot", "vid")
 

@@ -72,7 +72,7 @@ def find_opencv(kind: str, model: str = "") -> Callable[[], Any]:
             create = getattr(module, f"Tracker{name}_create", None)
             create = create or getattr(getattr(module, f"Tracker{name}", None), "create", None)
             if create is not None:
-                return create  # type: ignore[no-any-return]
+                return create
         raise Unavailable(
             f"OpenCV {cv2.__version__} here has no Tracker{name}; it is in opencv-contrib-python, "
             "for which `make baselines` makes an environment"
@@ -140,7 +140,8 @@ def fhog(patches: np.ndarray, cell: int = 4) -> np.ndarray:
     four cells around it, bilinearly; each cell's votes are divided by the energies of the four
     blocks of 2x2 cells that hold it, cut at .2, and summed.
     Source: Felzenszwalb et al., "Object detection with discriminatively trained part-based models",
-    PAMI 2010, Sec. 6."""
+    PAMI 2010, Sec. 6.
+    """
     count, _, height, width = patches.shape
     rows, columns = height // cell, width // cell
     patches = patches[:, :, : rows * cell, : columns * cell].astype(np.float32, copy=False)

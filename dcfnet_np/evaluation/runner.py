@@ -266,7 +266,9 @@ def read_result_json(path: Path, *keys: str) -> dict[str, Any]:
         raise ValueError(f"{what}: no results there") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    # a file may hold anything
+    is_dict = isinstance(content, dict)
+    missing = [key for key in keys if not is_dict or key not in content]
     if missing:
         raise ValueError(f"{path} is damaged: it has no {missing[0]}")
     return content

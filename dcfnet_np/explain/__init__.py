@@ -4,4 +4,5 @@
 typesets, `command` is the command line.  What runs in the browser lies beside them as readable
 sources: `js/` mirrors `ops`, `network`,
 `filter` and the tracker (session.js and what it imports, in a worker) and draws (main.js and what
-that imports)."""
+that imports).
+"""

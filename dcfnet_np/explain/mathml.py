@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# browsers need a font of mathematics to stretch brackets; beside it stand its licence and its origin
+# Browsers need a font of mathematics to stretch brackets; beside it stand its licence and its
+# origin.
 FONT = Path(__file__).parent / "font" / "STIXTwoMath.woff2"
 
 
@@ -24,7 +25,7 @@ def inline(latex: str) -> str:
 
 
 def display(latex: str) -> str:
-    r"""$$...$$ as a block that scrolls where it is too wide, the number of its \tag on the right."""
+    r"""$$...$$ as a block that scrolls where it is too wide, the number of its \tag at the end."""
     number = re.search(r"\\tag\{(.+?)\}", latex)  # the paper's number of the equation
     untagged = re.sub(r"\\tag\{.+?\}", "", latex)
     shown = _converter().convert_with_local_state(untagged, displaystyle=True)

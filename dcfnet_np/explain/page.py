@@ -1,4 +1,4 @@
-"""Put the interactive page together: one HTML file with frames, weights, font and scripts inside."""
+"""Put the interactive page together: one HTML file with frames, weights, font and scripts in it."""
 
 import base64
 import dataclasses
@@ -225,7 +225,7 @@ def _packed(parameters: network.Parameters) -> str:
 
 
 def constants() -> str:
-    """The module constants.js: what preset, network and recipe hold, so that no script repeats it."""
+    """The module constants.js: what preset, network and recipe hold, so no script repeats it."""
     preset = dataclasses.asdict(PRESET)
     preset |= {
         name: getattr(PRESET, name).tolist() for name in ("scale_factors", "scale_penalties")

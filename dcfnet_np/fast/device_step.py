@@ -12,20 +12,19 @@ that the host would have to read, so the chain is captured once as a CUDA graph 
 every frame.  Without a graph the same launches go out one by one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import backend, kernels, network
-from ..backend import Array, Device
+from ..backend import Array
 from ..kernels import conv, crop, dcf, dft, lrn, peak
 from ..ops.fourier import label_band, make_band, rfft2
 from ..presets import Preset, get_preset
 from ..tracking.features import NOTHING_TO_TRACK, is_flat
-from ..tracking.step import check_copy
-from ..tracking.target import TrackResult, check_frame_shape, size_limits, state_after
+from ..tracking.target import size_limits
 from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label, hann
@@ -247,11 +246,10 @@ class DeviceStep:
             ranges=crop.empty_ranges(batch),
             update_ranges=crop.empty_ranges(targets),
         )
-        # Of each target the template, the gain and the energy, see kernels.dcf.update_model.
-        self.model = (
-            cp.zeros((targets, d, *bins), complex_),
-            cp.zeros((targets, *bins), complex_),
-            cp.zeros((targets, *bins), dtype),
+        self.model = dcf.Model(
+            model_f=cp.zeros((targets, d, *bins), complex_),
+            gain_f=cp.zeros((targets, *bins), complex_),
+            energy=cp.zeros((targets, *bins), dtype),
         )
 
     def _detection_stages(self) -> list[Stage]:
@@ -259,19 +257,20 @@ class DeviceStep:
         preset, rows, batch = self.preset, self.rows, self.targets * self.preset.num_scales
         size, columns = preset.input_size, self._tables.spectrum_shape[1]
         work = self._work.reshape(-1)[: batch * size * columns].reshape(batch, size, columns)
-        model_f, gain_f, _ = self.model
         respond = partial(
-            dcf.respond, model_f, self._features_f, gain_f,
+            dcf.respond, self.model.model_f, self._features_f, self.model.gain_f,
             scales=preset.num_scales, out=self._response_f,
         )  # fmt: skip
         invert = partial(dft.irfft2, self._response_f, self._tables, out=self._maps, work=work)
         ties = preset.column_major_ties
         find = partial(peak.map_peaks, self._maps, by_columns=ties, out=self._peaks)
+        rules = peak.MoveRules(
+            preset.padding, preset.learning_rate, preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        )  # fmt: skip
         move = partial(
             peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties,
-            self._factors, rows, padding=preset.padding, learning_rate=preset.learning_rate,
-            wrap_before_half=preset.wrap_before_half,
-            update_on_window=preset.update_crop == "window",
+            self._factors, rows, rules,
         )  # fmt: skip
         return [
             *self._feature_stages("search", rows.windows, rows.ranges, batch),
@@ -286,7 +285,7 @@ class DeviceStep:
         rows, targets = self.rows, self.targets
         update = partial(
             dcf.update_model, self._features_f[:targets], self._label_f, rows.rates,
-            rows.update_ranges, *self.model, self._lam, self.preset.update_rule,
+            rows.update_ranges, self.model, self._lam, self.preset.update_rule,
         )  # fmt: skip
         features = self._feature_stages("update", rows.update_windows, rows.update_ranges, targets)
         return [*features, Stage("update: filter", update)]
@@ -311,7 +310,7 @@ class DeviceStep:
                 layer, run = self._convolution(depth, spec, x, out)
             else:
                 window = self._window if depth == len(self._specs) - 1 else None
-                run = partial(lrn.forward, x, **spec._asdict(), window=window, out=out)
+                run = partial(lrn.forward, x, lrn.Constants(*spec), window=window, out=out)
                 layer = name
             stages.append(Stage(f"{title}: {layer}", run))
             x = out
@@ -334,7 +333,7 @@ class DeviceStep:
         return title, partial(
             conv.forward, x, weight, bias, padding=spec.dilation, dilation=spec.dilation,
             relu=isinstance(follower, network.Relu), normalise=normalise,
-            packed=self._packed[name], out=out,
+            plan=conv.Plan(self._packed[name], out),
         )  # fmt: skip
 
     def _put_frame(self, frame: Any) -> None:
@@ -358,95 +357,6 @@ class DeviceStep:
                 f"DeviceStep: the frame must be {self.frame_shape} uint8, "
                 f"got {frame.shape} {frame.dtype}"
             )
-
-
-class GrowingDeviceStep:
-    """A `DeviceStep` behind the interface of `tracking.step.FrameStep`.
-
-    It is made for the size of the first frame, and one twice as large when there is no row left.
-    device: a cuda `backend.Device`.
-    """
-
-    def __init__(self, weights: Weights, preset: Preset, device: Device) -> None:
-        self._make_step = partial(DeviceStep, weights, preset, device=device.index)
-        self._cp, self._device = backend.cupy(), device
-        self._preset = preset
-        self.step: Any = None  # the DeviceStep of the newest frame size
-        self._first_sizes: dict[int, float] = {}  # of the targets that there are
-        self._unsure: dict[int, int] = {}  # their frames in a row without a response
-
-    def start(self, frame: Any, box: Any, row: int, who: str) -> None:
-        """As `FrameStep.start`."""
-        frame, shape = self._look_at(frame)
-        _, _, w, h = box = check_box(box, shape, who)
-        step = self.step
-        if self._first_sizes.keys() - {row}:
-            check_frame_shape(shape, step.frame_shape, who)
-        if step is None or step.frame_shape != shape:
-            step = self._make_step(shape, row + 1)
-        elif row >= step.targets:
-            step = self._make_step(shape, max(row + 1, 2 * step.targets))
-            step.take_over(self.step)
-        boxes = np.full((step.targets, 4), np.nan)
-        boxes[row] = box
-        step.start(frame, boxes, who)
-        self.step, self._first_sizes[row] = step, float(np.sqrt(w * h))
-        self._unsure[row] = 0
-
-    def update(
-        self, frame: Any, rows: Sequence[int], response: bool, who: str
-    ) -> list[TrackResult]:
-        """As `FrameStep.update`."""
-        if self.step is None:
-            raise RuntimeError(f"{who}: call init(frame, box) first")
-        frame, shape = self._look_at(frame)
-        check_frame_shape(shape, self.step.frame_shape, who)
-        found = self.step.step(frame).tolist()
-        results = []
-        for row in rows:
-            x, y, w, h, ok, score, psr, _ = found[row]
-            self._unsure[row] = 0 if ok else self._unsure[row] + 1
-            state = state_after(self._unsure[row], self._preset.lost_after)
-            scale = float(np.sqrt(w * h)) / self._first_sizes[row]
-            map_ = np.fft.fftshift(self.step.response(row)) if response else None
-            results.append(TrackResult((x, y, w, h), bool(ok), score, psr, scale, map_, state))
-        return results
-
-    def remove(self, row: int) -> None:
-        """Its row is free."""
-        self.step.forget(row)
-        del self._first_sizes[row]
-
-    def copy_of_targets(self, who: str) -> Any:
-        check_copy(self._device, who)
-
-    def go_on_with(self, targets: Any) -> None:
-        raise NotImplementedError
-
-    def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
-        """What the step takes of a frame, and its BGR image's shape; errors for no frame."""
-        if isinstance(frame, np.ndarray):
-            frame = to_bgr(frame)
-            return frame, frame.shape
-        with backend.current(self._device):
-            return frame, (*frame_on_device(self._cp, frame).shape[:2], 3)
-
-
-def reason_against(preset: Preset, band: str | None) -> str:
-    """Why array code is to track on a GPU in place of kernels; "" where they do it."""
-    size = preset.input_size
-    if preset.min_score or preset.min_psr:
-        return NO_THRESHOLDS
-    if not kernels.enabled():
-        return "DCFNET_KERNELS=0"
-    if band is None:
-        return "band=None is the full spectrum, by CuPy's FFT"
-    if size % 2 == 0 and label_band(gaussian_label((size, size), preset.sigma)) is None:
-        return (
-            f"sigma {preset.sigma:g} needs the full spectrum of an even size, "
-            "which the kernels do not have"
-        )
-    return ""
 
 
 def frame_on_device(cp: Any, frame: Any) -> Array:

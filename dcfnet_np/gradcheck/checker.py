@@ -1,4 +1,6 @@
-"""Hand-written gradients of anybody's op against finite differences.  docs/reference/gradcheck.md says why.
+"""Hand-written gradients of anybody's op against finite differences.
+
+docs/reference/gradcheck.md says why.
 
 `check(forward, backward, inputs)` takes a pair, `y, cache = forward(*inputs)` and
 `gradients = backward(dy, cache)`, and compares for several upstream gradients dy

@@ -394,7 +394,9 @@ def _calls() -> dict[str, set[CodeType]]:
     for case in CASES:
         called = found[case] = set()
         start = time.perf_counter()
-        sys.setprofile(lambda frame, event, _, called=called: called.add(frame.f_code))  # type: ignore[misc]
+        sys.setprofile(
+            lambda frame, event, _, called=called: called.add(frame.f_code)  # type: ignore[misc]
+        )
         try:
             failure = _first_failure([case])
         finally:

@@ -13,7 +13,8 @@ Everything is a Hadamard (per-bin) product but the sums over channels.  The sum 
 denominator prints phi^l; it runs over k, as in Eq. 4.  The released codes swap x and z.
 
 Gradients are the paper's (see `ops.fourier`): d..._f = rfft2(d...) with no normalisation and no
-weights."""
+weights.
+"""
 
 from typing import NamedTuple
 
@@ -72,7 +73,8 @@ def respond(
     """Eq. 3: g = F^-1(sum_l w^l* phi^l(z)).
 
     filter_f: (N or 1, D, bins); search_f: (N, D, bins); shape: (H, W) of the response.  Returns (N,
-    H, W)."""
+    H, W).
+    """
     return irfft2(correlate(filter_f, search_f), shape, band)
 
 
@@ -153,7 +155,8 @@ def template_gradient_f(
 
     g^* here is the conjugate of the whole response, summed over all channels (the 2023 journal
     version puts one channel's own product in its place, which is right for D = 1 only).  Returns
-    (N, D, bins)."""
+    (N, D, bins).
+    """
     numerator = search_f.conj() * label_f.conj() - response_f.conj()[:, None] * template_f.conj()
     return dresponse_f[:, None] * numerator / energy
 

@@ -1,6 +1,7 @@
 """The response loss: the data term of the paper's Eq. 4, ||g - g~||^2, averaged over the batch.
 
-The second term of Eq. 4, gamma * ||theta||^2, is weight decay and lives in the optimiser (`train.optimisers`).
+The second term of Eq. 4, gamma * ||theta||^2, is weight decay and lives in the optimiser
+(`train.optimisers`).
 """
 
 from typing import NamedTuple
@@ -16,7 +17,8 @@ def response_loss_forward(response: Array, label: Array) -> tuple[float, LossCac
     """L = sum over pixels of (g - g~)^2, mean over the batch (Eq. 4).
 
     response g: (N, H, W); label g~: (H, W) or (N, H, W), the desired response with its peak where
-    the target is."""
+    the target is.
+    """
     array_module(response, label)
     if response.ndim != 3 or label.shape not in (response.shape, response.shape[1:]):
         raise ValueError(

@@ -5,7 +5,8 @@
 
 `alpha` multiplies the plain sum, as in MatConvNet; PyTorch divides its alpha by n first, so its
 1e-4 with n = 5 is 2e-5 here.  The paper puts this layer at the end of the network "to restrict the
-magnitude of feature map values"."""
+magnitude of feature map values".
+"""
 
 from typing import Any, NamedTuple
 
@@ -73,7 +74,8 @@ def lrn_forward(
         raise ValueError(f"lrn_forward: n must be odd and positive, got {n}")
     xp = array_module(x)
     if xp is not np and kernels.enabled():
-        y = lrn_kernels.forward(xp.ascontiguousarray(x), n=n, k=k, alpha=alpha, beta=beta)
+        constants = lrn_kernels.Constants(n=n, k=k, alpha=alpha, beta=beta)
+        y = lrn_kernels.forward(xp.ascontiguousarray(x), constants=constants)
         return y, LrnCache(x, y, None, n, k, alpha, beta)
     s = channel_sum(x * x, n)
     s *= alpha
@@ -99,7 +101,8 @@ def lrn_backward(dy: Array, cache: LrnCache) -> Array:
         raise ValueError(f"lrn_backward: dy must have the shape of x, {x.shape}, got {dy.shape}")
     if s is None:
         dy, x = xp.ascontiguousarray(dy), xp.ascontiguousarray(x)
-        return lrn_kernels.backward(dy, x, n=n, k=k, alpha=alpha, beta=beta)
+        constants = lrn_kernels.Constants(n=n, k=k, alpha=alpha, beta=beta)
+        return lrn_kernels.backward(dy, x, constants=constants)
     through_s = channel_sum(dy * y / s, n)
     through_s *= x
     through_s *= 2 * alpha * beta

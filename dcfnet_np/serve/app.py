@@ -11,8 +11,8 @@
     GET  /runs/ID/boxes.SUFFIX  the boxes of a run, .csv, .json or .txt
 
 Over a WebSocket the server sends {"run": ID}, then a message of `pack` a frame, then {"end": 1} or
-{"error": "..."}. An ID is random and stands for a file that the
-server has named itself: no name from outside becomes a path.  `Guard` keeps other sites' pages out.
+{"error": "..."}.  An ID is random and stands for a file that the server has named itself: no name
+from outside becomes a path.  `Guard` keeps other sites' pages out.
 """
 
 import contextlib
@@ -70,7 +70,10 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-STRANGER = "dcfnet serve answers its own page only; a further name of this machine takes --allow-host NAME\n"
+STRANGER = (
+    "dcfnet serve answers its own page only; "
+    "a further name of this machine takes --allow-host NAME\n"
+)
 GONE = "there is no such video any more; open it again"
 
 
@@ -79,7 +82,8 @@ class Guard:
 
     A page of another site could send requests here, or have its own name point here (DNS
     rebinding).  So the Host must be an address or one of `names`, and the Origin, which browsers
-    send with every upload and WebSocket, must be ours."""
+    send with every upload and WebSocket, must be ours.
+    """
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self._app = app
@@ -157,7 +161,8 @@ class Refused(Exception):
 class Service:
     """What the routes do; everything is in memory and in `folder`, and ends with the process.
 
-    Arguments as for `make_app`."""
+    Arguments as for `make_app`.
+    """
 
     make_tracker: Callable[[], MultiTracker]
     folder: Path
@@ -379,12 +384,12 @@ def _is_video(path: Path) -> bool:
 
 
 def pack(step: Step, picture: bool) -> bytes:
-    """A message for the page: the length of its JSON as 4 bytes, big-endian, the JSON, the picture,
-    the response map.
+    """A message for the page: length of the JSON (4 bytes, big-endian), JSON, picture, map.
 
     The JSON has frame, time, box, score (null in the first frame), ok, state, ms (of the tracker),
     picture (bytes of a JPEG, 0 for none) and map (its side; a byte a pixel, its least value 0 and
-    its largest 255; 0 for none)."""
+    its largest 255; 0 for none).
+    """
     (row,), (map_,) = step.rows, step.maps
     jpeg = _to_jpeg(step.frame.image) if picture else b""
     levels = b""
@@ -436,8 +441,8 @@ def make_app(
     """The application, for any ASGI server.
 
     make_tracker: a new one for each run.  folder: an empty one for uploads.  max_upload: bytes.
-    names: by which this machine may be called, besides localhost and addresses.  facts: shown by
-    the page."""
+    names: of this machine, besides localhost and addresses.  facts: shown by the page.
+    """
     service = Service(make_tracker, folder, max_upload, facts or {})
     guard = Middleware(Guard, names=frozenset({"localhost", *(name.lower() for name in names)}))
     return Starlette(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, DeviceError, to_numpy
+from ..backend import Array, to_numpy
+from .errors import DeviceError
 from .machine import usable_cores
 
 
@@ -34,7 +35,8 @@ def check_cufft(cp: Any, shape: tuple[int, ...], dtype: Any) -> None:
 
     CuPy makes a plan once per shape and device and uses it again.  The second use once gave
     something else, for some odd sizes (CuPy issue 5022); so each is tried twice, forward and back,
-    before it is trusted, once."""
+    before it is trusted, once.
+    """
     if min(shape) > 0:
         _check_cufft(cp, tuple(shape), np.dtype(dtype), cp.cuda.Device().id)
 

@@ -3,7 +3,8 @@ disk, then moved.
 
 The other name of `boxes.csv` is `boxes.part.csv`: it is what a process leaves behind that was
 killed midway, and the next run writes over it.  Two processes never write one file or folder of
-results: see `only_writer`."""
+results: see `only_writer`.
+"""
 
 import codecs
 import contextlib
@@ -153,7 +154,8 @@ def write_errors(path: Path) -> Iterator[None]:
     """An OSError inside the block becomes a WriteError that names `path`.
 
     Not one about a file that is in another folder or does not begin with the same name: `crops.` of
-    crops.part.jsonl."""
+    crops.part.jsonl.
+    """
     try:
         yield
     except WriteError:

@@ -59,7 +59,8 @@ def usable_cores() -> int:
     """How many CPU cores this process may use.
 
     The variable DCFNET_CORES sets another number: evaluation gives each of several worker processes
-    its share."""
+    its share.
+    """
     if os.environ.get("DCFNET_CORES", "").isdigit():
         return max(1, int(os.environ["DCFNET_CORES"]))
     return len(allowed_cores())

@@ -84,7 +84,8 @@ class Cores:
     An image passes through a whole network on one core, where most of it stays in that core's
     cache, and the steps that are not BLAS run on all cores too.  BLAS's own threads would share
     every small product instead, and wait for each other: when another program takes a core, for
-    ten times as long as the product lasts."""
+    ten times as long as the product lasts.
+    """
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None

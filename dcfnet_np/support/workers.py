@@ -45,7 +45,8 @@ def map_in_order(
     """function(task) of every task, in order; tasks are drawn no faster than the results are taken.
 
     workers: processes; 1 is this one.  Raises concurrent.futures.process.BrokenProcessPool when one
-    of them dies."""
+    of them dies.
+    """
     if workers == 1:
         yield from map(function, tasks)
         return

@@ -87,11 +87,12 @@ class PlainFeatures:
     def __call__(self, frame: np.ndarray, centres: np.ndarray, windows: np.ndarray) -> Extracted:
         patches = self.crop(frame, centres, windows)
         features = self.maps(patches)
-        size = self._preset.input_size
-        if features.ndim != 4 or features.shape[::2] != (len(windows), size):
+        count, size, shape = len(windows), self._preset.input_size, np.shape(features)
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (count, size, size):
+            got = shape if hasattr(features, "shape") else type(features).__name__
             raise ValueError(
-                f"features must give ({len(windows)}, D, {size}, {size}) for patches "
-                f"{patches.shape}, got {features.shape}; input_size of the preset is the map's size"
+                f"features must give an array ({count}, D, {size}, {size}) for patches "
+                f"{patches.shape}, got {got}; input_size of the preset is the map's size"
             )
         features = features.astype(np.float32, copy=False) * self.window
         extremes = extremes_of_windows(patches, frame.shape, centres, windows)

@@ -98,7 +98,7 @@ class PlainStep:
             if not array_module(template_f).isfinite(target.filter.response_f(template_f)).all():
                 raise ValueError(
                     f"{who}: no finite filter comes from this window; "
-                    "are the weights far too large, or is lam zero?"
+                    "are the features not finite, the weights far too large, or is lam zero?"
                 )
             self._tell("model", filter=target.filter)
         self._targets[row], self._frame_shape = target, frame.shape

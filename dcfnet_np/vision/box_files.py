@@ -36,8 +36,8 @@ class BoxRow(NamedTuple):
     """One frame of a tracking run; the columns of a .csv or .json file.
 
     frame: counted from 0.  box: 0-based.  score: how well the target was recognised, 0 to 1, see
-    `tracking.response.score_of`; NaN for the first frame, whose box was given.  ok: whether the tracker
-    trusts the box.  time: seconds of tracking alone for this frame.
+    `tracking.response.score_of`; NaN for the first frame, whose box was given.  ok: whether the
+    tracker trusts the box.  time: seconds of tracking alone for this frame.
     state: "tracking", "unsure" or "lost", see `tracker.TrackResult`.
     """
 

@@ -25,8 +25,12 @@ def check_box(box: Sequence[float], frame_shape: Sequence[int], where: str = "ch
     """
     height, width = int(frame_shape[0]), int(frame_shape[1])
     try:
-        values = () if isinstance(box, str | bytes) else box  # their letters may be numbers too
-        x, y, w, h = (float("" if isinstance(value, str | bytes) else value) for value in values)
+        # letters may be numbers too
+        values = () if isinstance(box, str | bytes) else box
+        x, y, w, h = (
+            float("" if isinstance(value, str | bytes) else value)  # type: ignore[redundant-expr]
+            for value in values
+        )
     except (TypeError, ValueError, OverflowError):
         got = textwrap.shorten(repr(box), 80)
         raise ValueError(f"{where}: box must be four numbers x, y, w, h, got {got}") from None

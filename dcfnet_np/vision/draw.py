@@ -72,7 +72,8 @@ def put_text(
     readable on any ground.
 
     The rim is the same text, black, a pixel away on every side: a thicker one would be wider
-    (OpenCV 5)."""
+    (OpenCV 5).
+    """
     rim = [((x, y), (0, 0, 0)) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
     for (x, y), ink in [*rim, ((0, 0), colour)]:
         where = (place[0] + x, place[1] + y)

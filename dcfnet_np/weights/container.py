@@ -75,7 +75,11 @@ class Weights:
         self._check_parameters()
         if self.channel_order not in ("bgr", "rgb"):
             raise WeightsError(f"channel_order must be 'bgr' or 'rgb', got {self.channel_order!r}")
-        numbers = [isinstance(x, int | float) and math.isfinite(x) for x in self.mean]
+        # a file may hold anything
+        numbers = [
+            isinstance(x, int | float) and math.isfinite(x)  # type: ignore[redundant-expr]
+            for x in self.mean
+        ]
         if numbers != [True] * 3:
             raise WeightsError(f"mean must be three finite numbers, got {self.mean!r}")
         try:

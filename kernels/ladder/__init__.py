@@ -1,9 +1,10 @@
-"""The same kernel in several versions, from the plainest to the one in use, each to read and to run.
+"""The same kernel in several versions, from the plainest to the one in use, to read and to run.
 
     python -m dcfnet_np.kernels.ladder conv --version 2
 
-`conv.cu` and `filter.cu` beside this file are the early versions; the last one is the library's own.
-Every version is compared with the definition in `dcfnet_np.ops` before anything is said about it.
+`conv.cu` and `filter.cu` beside this file are the early versions; the last one is the library's
+own.  Every version is compared with the definition in `dcfnet_np.ops` before anything is said
+about it.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,11 +17,12 @@ from dcfnet_np import backend, kernels
 from dcfnet_np.kernels import ladder
 from dcfnet_np.ops.conv import conv2d_forward
 from dcfnet_np.ops.dcf import learn_filter
+from dcfnet_np.support.errors import DeviceError
 
 STAND_IN = "cuda_on_cpu"
 
 
-def run_on_the_cpu(reason: backend.DeviceError) -> int:
+def run_on_the_cpu(reason: DeviceError) -> int:
     """The same command with the tests' stand-in in CuPy's place.  Returns its exit code."""
     support = kernels.FOLDER.parent / "tests" / "support"
     if not support.is_dir() or not shutil.which("g++"):
@@ -33,7 +35,10 @@ def run_on_the_cpu(reason: backend.DeviceError) -> int:
     ).returncode
 
 
-def conv_problem(side: int, channels: int, rng: np.random.Generator) -> tuple:
+Problem: TypeAlias = tuple[list[ladder.Version], tuple[Any, ...], np.ndarray]
+
+
+def conv_problem(side: int, channels: int, rng: np.random.Generator) -> Problem:
     """Versions, arrays, and what `ops` makes of these."""
     x = rng.standard_normal((2, channels, side, side + 4)).astype(np.float32)
     w = rng.standard_normal((channels, channels, 3, 3)).astype(np.float32)
@@ -41,7 +46,7 @@ def conv_problem(side: int, channels: int, rng: np.random.Generator) -> tuple:
     return ladder.conv_versions(), (x, w, b), conv2d_forward(x, w, b, padding=1)[0]
 
 
-def filter_problem(side: int, channels: int, rng: np.random.Generator) -> tuple:
+def filter_problem(side: int, channels: int, rng: np.random.Generator) -> Problem:
     """Versions, arrays, and what `ops` makes of these."""
     bins = side * (side // 2 + 1)
     real, imaginary = rng.standard_normal((2, 2, channels, bins)).astype(np.float32)
@@ -61,7 +66,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         device = str(backend.select_device("cuda"))
-    except backend.DeviceError as error:
+    except DeviceError as error:
         return run_on_the_cpu(error)
     watched = backend.cupy().__name__ == STAND_IN
     problem = conv_problem if args.family == "conv" else filter_problem
@@ -71,12 +76,12 @@ def main() -> int:
         parser.error(f"--version: {args.family} has 1 to {len(versions)}, got {args.version}")
     device = "the CPU, with every access watched" if watched else device
     print(f"{args.family}, {args.channels} channels, {side} pixels, on {device}")
-    arrays = [a if np.isscalar(a) else backend.cupy().asarray(a) for a in arrays]
+    inputs = [a if np.isscalar(a) else backend.cupy().asarray(a) for a in arrays]
     for number, version in enumerate(versions, start=1):
         if args.version in (None, number):
-            result = backend.to_numpy(version.run(*arrays))
+            result = backend.to_numpy(version.run(*inputs))
             difference = abs(result - expected).max() / abs(expected).max()
-            time = "" if watched else f"{ladder.milliseconds(version.run, *arrays):9.3f} ms"
+            time = "" if watched else f"{ladder.milliseconds(version.run, *inputs):9.3f} ms"
             print(f"  {number}  {version.idea:<72} error {difference:.0e}{time}")
             if not difference < 1e-5:
                 print("ladder: other numbers than those of dcfnet_np.ops", file=sys.stderr)

@@ -15,7 +15,7 @@ from got10k.experiments import ExperimentGOT10k, ExperimentOTB
 from PIL import Image
 
 from dcfnet_np.adapters.got10k import Got10kTracker
-from dcfnet_np.vision.boxes import iou
+from dcfnet_np.vision.boxes import OTB_ORIGIN, iou
 
 
 def write_boxes(path, boxes):
@@ -35,7 +35,7 @@ def test_got10k_experiment(tmp_path):
     folder = tmp_path / "data/val/GOT-10k_Val_000001"
     scenes.write_images(folder, frames, "{:08d}.jpg")
     (folder.parent / "list.txt").write_text(folder.name)
-    write_boxes(folder / "groundtruth.txt", truth + (1, 1, 0, 0))
+    write_boxes(folder / "groundtruth.txt", truth + OTB_ORIGIN)
     (folder / "meta_info.ini").write_text(f"[METAINFO]\nresolution: ({WIDTH}, {HEIGHT})\n")
     for label, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
         np.savetxt(folder / f"{label}.label", np.full(len(frames), value), fmt="%d")
@@ -48,7 +48,7 @@ def test_got10k_experiment(tmp_path):
 
     written = list((tmp_path / "results/GOT-10k/DCFNet").rglob("*_00?.txt"))
     assert len(written) == 1  # a deterministic tracker is not run three times
-    boxes = np.loadtxt(written[0], delimiter=",") - (1, 1, 0, 0)
+    boxes = np.loadtxt(written[0], delimiter=",") - OTB_ORIGIN
     # the file has three decimals
     assert np.abs(boxes - tracked(decoded(folder), truth[0])).max() < 1e-3
     assert performance["overall"]["ao"] == pytest.approx(iou(boxes, truth)[1:].mean(), abs=1e-6)
@@ -61,13 +61,13 @@ def test_otb_experiment(tmp_path):
     frames, truth = make_scene()
     folder = tmp_path / "data/Deer"
     scenes.write_images(folder / "img", frames, "{:04d}.jpg")
-    write_boxes(folder / "groundtruth_rect.txt", truth + (1, 1, 0, 0))
+    write_boxes(folder / "groundtruth_rect.txt", truth + OTB_ORIGIN)
 
     experiment = ExperimentOTB(tmp_path / "data", 2013, tmp_path / "results", tmp_path / "reports")
     experiment.run(Got10kTracker("light", device="cpu"))
     performance = experiment.report(["light"])["light"]
 
-    boxes = np.loadtxt(tmp_path / "results/OTB2013/light/Deer.txt", delimiter=",") - (1, 1, 0, 0)
+    boxes = np.loadtxt(tmp_path / "results/OTB2013/light/Deer.txt", delimiter=",") - OTB_ORIGIN
     assert np.abs(boxes - tracked(decoded(folder / "img"), truth[0])).max() < 1e-3
     assert list(performance["seq_wise"]) == ["Deer"]
     assert performance["overall"]["success_score"] > 0.8

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -186,7 +187,7 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "text"), BAD)
 def test_bad_arguments(fails, folder, tmp_path, words, text):
-    if "/proc" in words and not os.path.isdir("/proc"):
+    if "/proc" in words and not Path("/proc").is_dir():
         pytest.skip("needs a folder in which nobody can make files")
     for name in ("bad.h5", "bad.pth"):
         (tmp_path / name).write_bytes(b"nothing")

@@ -21,9 +21,8 @@ SOURCES = [path for folder in (*PACKAGES, "benchmarks") for path in (ROOT / fold
 KERNELS = [*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh")]
 CODE = re.compile(r"`([^`\n]+)`")
 DOTTED = re.compile(r"(?:dcfnet_np\.)?[a-z_]\w*(?:\.\w+)+")
-FILE = re.compile(
-    r"(?:\.\./)*((?:tests|benchmarks|docs|kernels|train|dcfnet_np|examples)/[\w/.-]+\.\w+)"
-)
+ROOTS = "tests|benchmarks|docs|kernels|train|dcfnet_np|examples"
+FILE = re.compile(rf"(?<![\w/])(?:\.\./)*((?:{ROOTS})/[\w/.-]+\.\w+)")
 EXAMPLES = {"dcfnet_np/ops/whiten.py"}  # what a reader is told to write
 SUFFIXES = {"py", "md", "cu", "cuh", "json", "h5", "csv", "txt", "html", "part", "mp4", "js", "cpp"}
 
@@ -59,9 +58,9 @@ def missing(text):
     """The names and files in `text` that do not exist."""
     for code in CODE.findall(text):
         name = code.partition("(")[0].rstrip(":")
-        if DOTTED.fullmatch(name) and name.rpartition(".")[2] not in SUFFIXES and is_ours(name):
-            if not resolves(name):
-                yield name
+        is_name = DOTTED.fullmatch(name) and name.rpartition(".")[2] not in SUFFIXES
+        if is_name and is_ours(name) and not resolves(name):
+            yield name
     for file in FILE.findall(text):
         if not (ROOT / file).exists() and "NAME" not in file and file not in EXAMPLES:
             yield file

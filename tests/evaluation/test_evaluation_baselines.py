@@ -102,7 +102,7 @@ def test_what_is_not_there_says_why(tmp_path):
 
 def naive_fhog(patch, cell):
     """HOG of one patch (C, H, W), pixel by pixel, from the paper's text."""
-    channels, height, width = patch.shape
+    _, height, width = patch.shape
     rows, columns = height // cell, width // cell
     votes = np.zeros((rows, columns, 18))
     for y in range(1, rows * cell - 1):

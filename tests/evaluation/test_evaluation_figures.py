@@ -11,7 +11,7 @@ import pytest
 from scenes import write_sequence
 
 from dcfnet_np import datasets, weights
-from dcfnet_np.evaluation import report, results, runner, tune
+from dcfnet_np.evaluation import report, results, runner, search_space, tune
 from dcfnet_np.evaluation.protocols import Segment, Trajectory
 from dcfnet_np.evaluation.rules import RULES
 from dcfnet_np.evaluation.trackers import parse_tracker
@@ -271,7 +271,8 @@ def add(search, *scores):
 
 @pytest.mark.parametrize(("best", "words"), [
     ((0.4, 0.5), "no trial is better than default"),
-    ((0.5, 0.6), r"difference \+0.0500, standard error 0.0500 over 2 sequences: no more than noise"),
+    ((0.5, 0.6),
+     r"difference \+0.0500, standard error 0.0500 over 2 sequences: no more than noise"),
     ((0.56, 0.68), r"\+0.1200, standard error 0.0600 .*; the best of many is flattered"),
     ((0.56, 0.7), r"\+0.1300, standard error 0.0700 .*: no more than noise"),
 ])  # fmt: skip
@@ -326,9 +327,9 @@ def test_what_a_range_holds():
     distributions = pytest.importorskip("optuna.distributions")
     steps = distributions.FloatDistribution(0.5, 1.5, step=0.25)
     values = (0.5, 0.75, 0.8, 1.5, 1.75, 0.25)
-    assert [value for value in values if tune._holds(steps, value)] == [0.5, 0.75, 1.5]
+    assert [value for value in values if search_space.holds(steps, value)] == [0.5, 0.75, 1.5]
     choices = distributions.CategoricalDistribution([1, 3])
-    assert [value for value in (1, 2, 3) if tune._holds(choices, value)] == [1, 3]
+    assert [value for value in (1, 2, 3) if search_space.holds(choices, value)] == [1, 3]
 
 
 def test_every_weights_has_its_digest(tmp_path, network_file):

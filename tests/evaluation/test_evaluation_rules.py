@@ -16,8 +16,9 @@ from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 # Typed from the toolkits' sources, not read from the module: OTB's genPerfMat and calcSeqErrRobust,
 # GOT-10k's experiments/got10k.py, pytracking's extract_results.py, DSST's
 # compute_performance_measures.
-FIELDS = """overlap_thresholds overlap_test success_score op_test precision_thresholds precision_test
-    centre area clip_to_frame first_frame failed_frame truth absent average statistic omit_initial"""
+FIELDS = """overlap_thresholds overlap_test success_score op_test
+    precision_thresholds precision_test centre area clip_to_frame first_frame failed_frame
+    truth absent average statistic omit_initial"""
 SETS = {
     "otb": """21 > curve > 51 <=
         centre continuous False truth previous positive otb sequences mean True""",

@@ -34,7 +34,10 @@ TOLERANCE = 1e-4
 SIZE = 125
 NAMES = {"w1": "conv1.weight", "b1": "conv1.bias", "w2": "conv2.weight", "b2": "conv2.bias"}
 # Settings that nobody would choose: window partly outside the frame, narrow label cut by the band.
-ODD = {"frame": 3, "centre": [31.25, 40.5], "padding": 1.7, "sigmaFactor": 0.06, "lambda": 3e5, "band": 17}  # fmt: skip
+ODD = {
+    "frame": 3, "centre": [31.25, 40.5], "padding": 1.7,
+    "sigmaFactor": 0.06, "lambda": 3e5, "band": 17,
+}  # fmt: skip
 
 
 def walk(growth=1.05, width=112, height=84, margin=0.0):
@@ -244,7 +247,8 @@ def test_without_workers_the_page_computes_itself(case, browser, file, program):
 
 def test_a_step_of_training(program, tmp_path, monkeypatch, clip):
     """The first two steps from the random weights: pairs, loss, gradients, parameters, with a decay
-    that shows."""
+    that shows.
+    """
     monkeypatch.setitem(page.TRAINING, "decay", 0.3)
     page.write_page(tmp_path / "page.html", clip, weights.load_weights("light"))
     mean = np.array(weights.load_weights("light").mean, np.float32).reshape(3, 1, 1)
@@ -299,7 +303,8 @@ OTHER = {  # no number that `default` has
 )
 def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, last):
     """Where the scale changes, to the largest and the smallest size, for any constants; a frame
-    that is blank is no answer.  And the model at the end."""
+    that is blank is no answer.  And the model at the end.
+    """
     preset = dataclasses.replace(page.PRESET, **fields)
     monkeypatch.setattr(page, "PRESET", preset)
     clip, tracker = scene(), Watched("light", preset)
@@ -339,9 +344,10 @@ def test_what_the_page_s_tracker_does_not_know_is_off():
     known = {*OTHER, "name", "input_size", "lost_after", "redetection_psr"}
     fields = dataclasses.asdict(page.PRESET)
     assert {name: value for name, value in fields.items() if name not in known} == {
-        "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped", "scale_exponents": "centred",
-        "swapped_clamp": False, "rounded_crop": True, "cosine_window": True, "column_major_ties": False,
-        "wrap_before_half": False, "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
+        "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped",
+        "scale_exponents": "centred", "swapped_clamp": False, "rounded_crop": True,
+        "cosine_window": True, "column_major_ties": False, "wrap_before_half": False,
+        "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
     }  # fmt: skip
 
 
@@ -369,7 +375,7 @@ def test_a_score_in_the_page(browser, size, height):
 
 
 def test_the_table_of_the_page(browser):
-    """What a reader sees: each difference from the library's numbers, written by the page itself."""
+    """What a reader sees: each difference from the library's numbers, as the page writes it."""
     scroll(browser, "checked")
     browser.wait("document.querySelectorAll('#reference tr').length")
     rows = [row.split("\t") for row in words_of(browser, "reference").splitlines()]
@@ -429,7 +435,8 @@ def test_every_control_does_something(file, program):
         settings = browser.run("dcfnet.settings")
         assert settings["padding"] == 2 and settings["band"] is None
         for name, shown in (
-            ("which", "grid"), ("flaw", "break-wrong"), ("backward-flaw", "eq11"), ("start", "kernels"),
+            ("which", "grid"), ("flaw", "break-wrong"), ("backward-flaw", "eq11"),
+            ("start", "kernels"),
         ):  # fmt: skip
             scroll(browser, shown)
             values = f"[...document.querySelectorAll('#{name} input')].map((one) => one.value)"
@@ -479,7 +486,8 @@ def test_mouse_touch_and_keyboard(file, program):
         browser.run("document.getElementById('grid').children[0].focus()")
         browser.page.keyboard.press("ArrowDown")
         assert browser.run("document.activeElement.ariaLabel") == "Channel 9"
-        shown = "[...document.querySelectorAll('figure canvas, aside canvas')].filter((c) => c.offsetParent)"
+        drawn = "[...document.querySelectorAll('figure canvas, aside canvas')]"
+        shown = f"{drawn}.filter((c) => c.offsetParent)"
         assert browser.run(f"{shown}.filter((c) => !c.ariaLabel).map((c) => c.id)") == []
         assert browser.messages == []
 

@@ -5,11 +5,11 @@ import dataclasses
 import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import full_size_device, on_cpu, on_gpu  # noqa: F401
+from kernel_device import on_cpu, on_gpu
 from trackers import SEQUENCES, golden, make_preset, make_weights, parting, sequence, track_sequence
 
 from dcfnet_np import backend
-from dcfnet_np.fast import device_step
+from dcfnet_np.fast import growing_step
 from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import MultiTracker, Tracker
@@ -28,15 +28,15 @@ def follow(step, images, boxes):
 def steps(monkeypatch):
     """Every `GrowingDeviceStep` that is made."""
     made = []
-    kind = device_step.GrowingDeviceStep
+    kind = growing_step.GrowingDeviceStep
     monkeypatch.setattr(
-        device_step, "GrowingDeviceStep", lambda *a: made.append(kind(*a)) or made[-1]
+        growing_step, "GrowingDeviceStep", lambda *a: made.append(kind(*a)) or made[-1]
     )
     return made
 
 
 @pytest.fixture
-def both(full_size_device, steps):  # noqa: F811
+def both(full_size_device, steps):
     """both(weights, preset): a tracker by kernels, wherever these run here, and one by NumPy."""
 
     def make(weights, preset, kind=Tracker):
@@ -48,7 +48,7 @@ def both(full_size_device, steps):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "matlab-v1"])
-def test_same_boxes_as_the_tracker(full_size_device, rng, name):  # noqa: F811
+def test_same_boxes_as_the_tracker(full_size_device, rng, name):
     images, box = sequence(rng)
     weights, preset = make_weights(order="rgb" if name == "paper" else "bgr"), make_preset(name)
     tracker = Tracker(weights, preset, device="cpu")
@@ -62,7 +62,7 @@ def test_same_boxes_as_the_tracker(full_size_device, rng, name):  # noqa: F811
     np.testing.assert_allclose(got[:, 6], [r.psr for r in want], rtol=1e-3)
 
 
-def test_targets_are_independent(full_size_device, rng):  # noqa: F811
+def test_targets_are_independent(full_size_device, rng):
     """Three at once, one late and one never started, as each alone; a lost one stays."""
     images, box = sequence(rng)
     other = (50.0, 40.0, 20.0, 25.0)
@@ -141,7 +141,7 @@ def test_many_targets_in_a_step_that_grows(both, steps, rng, name):
                 np.testing.assert_allclose(got[id].response, want[id].response, atol=2e-5)
 
 
-def test_errors_of_many_targets(full_size_device, rng):  # noqa: F811
+def test_errors_of_many_targets(full_size_device, rng):
     images, box = sequence(rng, frames=3)
     settings, turned = (make_weights(), make_preset("default"), "cuda"), (1, 0, 2)
     many = MultiTracker(*settings)
@@ -174,7 +174,7 @@ def test_the_update_skips_a_flat_window(both, steps, rng):
     assert got.ok and (backend.to_numpy(steps[0].step.model[0]) == before).all()
 
 
-def test_one_flat_window_of_two_stops_both(full_size_device, rng):  # noqa: F811
+def test_one_flat_window_of_two_stops_both(full_size_device, rng):
     """Blue where the second target is to be, out of the frame too: nothing has changed."""
     images, box = sequence(rng)
     step = DeviceStep(make_weights(), make_preset("default"), images[0].shape, targets=2)
@@ -224,12 +224,7 @@ def test_frames_of_every_kind(both, rng, kind):
 @pytest.mark.parametrize("protocol", ["cuda_array_interface", "dlpack"])
 @pytest.mark.parametrize("kind", ["bgr", "gray", "bgra"])
 def test_frames_on_the_device_come_in_without_the_host(
-    full_size_device,  # noqa: F811
-    both,
-    steps,
-    rng,
-    protocol,
-    kind,
+    full_size_device, both, steps, rng, protocol, kind
 ):
     images, box = sequence(rng)
     images = [CONVERT[kind](image) for image in images]
@@ -244,7 +239,7 @@ def test_frames_on_the_device_come_in_without_the_host(
     assert (step.frame == 77).all()
 
 
-def test_frames_on_the_device_that_are_refused(full_size_device, rng):  # noqa: F811
+def test_frames_on_the_device_that_are_refused(full_size_device, rng):
     images, box = sequence(rng)
     gpu = Tracker(make_weights(), make_preset("default"), device="cuda")
     floats, four = (full_size_device(image) for image in (images[0] / 255, images[0][None]))
@@ -257,7 +252,7 @@ def test_frames_on_the_device_that_are_refused(full_size_device, rng):  # noqa: 
             gpu.init(frame, box)
 
 
-def test_results_can_stay_on_the_device(full_size_device, rng):  # noqa: F811
+def test_results_can_stay_on_the_device(full_size_device, rng):
     images, box = sequence(rng)
     settings = make_weights(), make_preset("default"), images[0].shape
     want = follow(DeviceStep(*settings), images, [box])
@@ -333,7 +328,7 @@ def test_the_four_ways_agree_on_a_gpu(rng):
 
 
 @pytest.mark.parametrize("architecture", ["conv1-dilation", "conv2"])
-def test_other_networks_in_float64(full_size_device, rng, architecture):  # noqa: F811
+def test_other_networks_in_float64(full_size_device, rng, architecture):
     images, box = sequence(rng, frames=2)
     weights, preset = make_weights(architecture), make_preset("default")
     tracker = Tracker(weights, preset, device="cpu")
@@ -345,7 +340,7 @@ def test_other_networks_in_float64(full_size_device, rng, architecture):  # noqa
     assert got[5] == pytest.approx(want.score, rel=1e-4)
 
 
-def test_bad_calls(full_size_device):  # noqa: F811
+def test_bad_calls(full_size_device):
     settings = make_weights(), make_preset("default"), (40, 50)
     step = DeviceStep(*settings, targets=2, graph=False)
     with pytest.raises(ValueError, match=r"boxes must be \(2, 4\), got \(4,\)"):

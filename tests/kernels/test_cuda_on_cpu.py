@@ -26,7 +26,8 @@ template <int BINS> __global__ void histogram(const int* x, int* count, int n)
     __shared__ int part[BINS];
     if (threadIdx.x < BINS) part[threadIdx.x] = 0;
     __syncthreads();
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) atomicAdd(&part[x[i]], 1);
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x)
+        atomicAdd(&part[x[i]], 1);
     __syncthreads();
     if (threadIdx.x < BINS) atomicAdd(&count[threadIdx.x], part[threadIdx.x]);
 }
@@ -41,16 +42,19 @@ template <class T> struct alignas(16) Four { T v[4]; };
 template <class T, bool SYNC> __global__ void reverse_fours(const T* x, T* y)
 {
     alignas(16) __shared__ T s[256];
-    *reinterpret_cast<Four<T>*>(&s[4 * threadIdx.x]) = reinterpret_cast<const Four<T>*>(x)[threadIdx.x];
+    *reinterpret_cast<Four<T>*>(&s[4 * threadIdx.x]) =
+        reinterpret_cast<const Four<T>*>(x)[threadIdx.x];
     if (SYNC) __syncthreads();
-    reinterpret_cast<Four<T>*>(y)[threadIdx.x] = *reinterpret_cast<const Four<T>*>(&s[4 * (63 - threadIdx.x)]);
+    reinterpret_cast<Four<T>*>(y)[threadIdx.x] =
+        *reinterpret_cast<const Four<T>*>(&s[4 * (63 - threadIdx.x)]);
 }
 template <int SHIFT> __global__ void sum_fours(const float* x, float* y)
 {
     const Four<float> four = *reinterpret_cast<const Four<float>*>(x + 4 * threadIdx.x + SHIFT);
     y[threadIdx.x] = four.v[0] + four.v[3];
 }
-extern "C" __global__ void neighbours(int* x)  // swaps pairs, warp by warp, without a barrier for the block
+// Swaps pairs, warp by warp, without a barrier for the block.
+extern "C" __global__ void neighbours(int* x)
 {
     __shared__ int s[2][64];
     for (int i = 0; i < 3; ++i) {
@@ -59,44 +63,64 @@ extern "C" __global__ void neighbours(int* x)  // swaps pairs, warp by warp, wit
     }
     x[threadIdx.x] = s[0][threadIdx.x ^ 1];
 }
-extern "C" __global__ void sum(float* x, float* total) { *total += x[blockIdx.x * blockDim.x + threadIdx.x]; }
+extern "C" __global__ void sum(float* x, float* total)
+{
+    *total += x[blockIdx.x * blockDim.x + threadIdx.x];
+}
 extern "C" __global__ void outside(float* x) { x[threadIdx.x] = 0.f; }
 extern "C" __global__ void divergent(unsigned n) { if (threadIdx.x < n) __syncthreads(); }
 extern "C" __global__ void half_a_warp() { if (threadIdx.x < 16) __syncwarp(0xffffffffu); }
-extern "C" __global__ void unset(float* x) { __shared__ float s[2]; if (threadIdx.x) s[0] = 1; *x = s[1]; }
+extern "C" __global__ void unset(float* x)
+{
+    __shared__ float s[2];
+    if (threadIdx.x) s[0] = 1;
+    *x = s[1];
+}
 template <int N> __global__ void local(float* x)
 {
     float a[4] = {};
     for (int i = 0; i < N; ++i) a[i] += x[i];
     x[0] = a[0] + a[3];
 }
-extern "C" __global__ void tensor_core(const float* a, const float* b, float* d)  // 16 x 8, 8 x 8, 16 x 8
+extern "C" __global__ void tensor_core(const float* a,  // 16 x 8
+                                       const float* b,  // 8 x 8
+                                       float* d)        // 16 x 8
 {
+    using cuda_on_cpu::to_tf32;
     const int g = threadIdx.x / 4, t = threadIdx.x % 4;
-    const unsigned af[4] = {cuda_on_cpu::to_tf32(a[g * 8 + t]), cuda_on_cpu::to_tf32(a[(g + 8) * 8 + t]),
-                            cuda_on_cpu::to_tf32(a[g * 8 + t + 4]), cuda_on_cpu::to_tf32(a[(g + 8) * 8 + t + 4])};
-    const unsigned bf[2] = {cuda_on_cpu::to_tf32(b[t * 8 + g]), cuda_on_cpu::to_tf32(b[(t + 4) * 8 + g])};
-    float df[4] = {d[g * 8 + 2 * t], d[g * 8 + 2 * t + 1], d[(g + 8) * 8 + 2 * t], d[(g + 8) * 8 + 2 * t + 1]};
+    const unsigned af[4] = {to_tf32(a[g * 8 + t]), to_tf32(a[(g + 8) * 8 + t]),
+                            to_tf32(a[g * 8 + t + 4]), to_tf32(a[(g + 8) * 8 + t + 4])};
+    const unsigned bf[2] = {to_tf32(b[t * 8 + g]), to_tf32(b[(t + 4) * 8 + g])};
+    float df[4] = {d[g * 8 + 2 * t], d[g * 8 + 2 * t + 1],
+                   d[(g + 8) * 8 + 2 * t], d[(g + 8) * 8 + 2 * t + 1]};
     cuda_on_cpu::mma_m16n8k8_tf32("here", df, af, bf);
     d[g * 8 + 2 * t] = df[0];
     d[g * 8 + 2 * t + 1] = df[1];
     d[(g + 8) * 8 + 2 * t] = df[2];
     d[(g + 8) * 8 + 2 * t + 1] = df[3];
 }
-extern "C" __global__ void half_a_product() { float d[4] = {}; unsigned a[4] = {}, b[2] = {};
-    if (threadIdx.x < 16) cuda_on_cpu::mma_m16n8k8_tf32("here", d, a, b); }
+extern "C" __global__ void half_a_product()
+{
+    float d[4] = {};
+    unsigned a[4] = {}, b[2] = {};
+    if (threadIdx.x < 16) cuda_on_cpu::mma_m16n8k8_tf32("here", d, a, b);
+}
 extern "C" __global__ void bits(const float* x, int* y, float* z)
 {
     y[threadIdx.x] = __float_as_int(x[threadIdx.x]);
     z[threadIdx.x] = __int_as_float(y[threadIdx.x]);
 }
-extern "C" __global__ void roots(const float* x, float* y) { y[threadIdx.x] = rsqrtf(x[threadIdx.x]); }
+extern "C" __global__ void roots(const float* x, float* y)
+{
+    y[threadIdx.x] = rsqrtf(x[threadIdx.x]);
+}
 """
 NAMES = [
-    "shuffles", "neighbours", "histogram<10>", "reverse<true>", "reverse<false>", "sum", "outside", "divergent",
-    "half_a_warp", "unset", "reverse_fours<float, true>", "reverse_fours<double, true>",
-    "reverse_fours<double, false>", "sum_fours<0>", "sum_fours<1>", "sum_fours<4>", "sum_fours<-4>",
-    "local<4>", "local<5>", "roots", "tensor_core", "half_a_product", "bits",
+    "shuffles", "neighbours", "histogram<10>", "reverse<true>", "reverse<false>", "sum", "outside",
+    "divergent", "half_a_warp", "unset", "reverse_fours<float, true>",
+    "reverse_fours<double, true>", "reverse_fours<double, false>", "sum_fours<0>", "sum_fours<1>",
+    "sum_fours<4>", "sum_fours<-4>", "local<4>", "local<5>", "roots", "tensor_core",
+    "half_a_product", "bits",
 ]  # fmt: skip
 
 

@@ -1,7 +1,6 @@
-"""`pip install .[gpu12]` on a machine without a GPU leaves everything working: with CuPy really
-installed.
+"""`pip install .[gpu12]` on a machine without a GPU leaves everything working.
 
-The environment is .venv/cupy, which `make test` makes (see cupy_environment.py).
+CuPy is really installed, in .venv/cupy, which `make test` makes (see cupy_environment.py).
 """
 
 import json

@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from kernel_device import device  # noqa: F401
 
 from dcfnet_np import backend, kernels
 
@@ -30,9 +29,7 @@ def test_a_changed_header_makes_another_source(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("file", kernels.sources())
 def test_a_header_says_what_one_needs(file):
-    """Formula, equation or "Paper none", layout, launch, reference and versions stand in the
-    comment at the top.
-    """
+    """Formula, equation or "Paper none", layout, launch, reference and versions: at the top."""
     lines = kernels.source(file).splitlines()[2:]
     header = "\n".join(
         lines[: next(i for i, line in enumerate(lines) if not line.startswith("//"))]
@@ -65,7 +62,7 @@ def test_without_a_gpu_a_launch_says_why(monkeypatch):
         kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), np.zeros(1, np.float32))
 
 
-def test_launch_converts_nothing(device):  # noqa: F811
+def test_launch_converts_nothing(device):
     p, g, v = (device(np.ones(3, np.float32)) for _ in range(3))
     constants = [np.float32(0.5)] * 3
     with pytest.raises(
@@ -85,7 +82,7 @@ def test_launch_converts_nothing(device):  # noqa: F811
     assert float(v[0]) == 2.0
 
 
-def test_require(device):  # noqa: F811
+def test_require(device):
     array = device(np.zeros((2, 3), np.float32))
     kernels.require(array, "f: x", np.float32, (2, None))
     with pytest.raises(TypeError, match="f: x must be float64, got float32"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import DTYPES, device, double, full_size_device, relative_error  # noqa: F401
+from kernel_device import DTYPES, double, relative_error
 
 from dcfnet_np.kernels import conv
 from dcfnet_np.ops.conv import conv2d_backward, conv2d_forward
@@ -45,7 +45,7 @@ def magnitudes(x, w, b, dy, options):
 
 @DTYPES
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_forward_and_backward(device, rng, shape, dtype):  # noqa: F811
+def test_forward_and_backward(device, rng, shape, dtype):
     arrays, options = inputs(rng, shape, dtype)
     want, scales = defined(*arrays, options), magnitudes(*arrays, options)
     x, w, b, dy = map(device, arrays)
@@ -64,7 +64,7 @@ def test_forward_and_backward(device, rng, shape, dtype):  # noqa: F811
 @DTYPES
 @pytest.mark.parametrize("windowed", [False, True])
 @pytest.mark.parametrize("outputs", [1, 7, 32])
-def test_forward_with_normalisation(device, rng, dtype, windowed, outputs):  # noqa: F811
+def test_forward_with_normalisation(device, rng, dtype, windowed, outputs):
     (x, w, b, dy), options = inputs(rng, (2, 5, 9, 35, outputs, 1, 1), dtype)
     window = rng.standard_normal((9, 35)).astype(dtype) if windowed else None
     want = lrn_forward(defined(x, w, b, dy, options)[0], k=1.5, alpha=0.3)[0]
@@ -74,7 +74,7 @@ def test_forward_with_normalisation(device, rng, dtype, windowed, outputs):  # n
     assert relative_error(y, want * (window if windowed else 1)) < 4 * TOLERANCE[dtype]
 
 
-def test_gradient_through_a_relu(device, rng):  # noqa: F811
+def test_gradient_through_a_relu(device, rng):
     (x, w, b, dy), options = inputs(rng, (2, 6, 9, 7, 3, 1, 1), np.float64)
     x = np.maximum(x, 0)
     want = defined(x, w, b, dy, options)[1] * (x > 0)
@@ -86,17 +86,17 @@ TILES = [conv.FEW, conv.LARGE, conv.Tile(2, 2, 4, 2, 2, 2), conv.Tile(3, 1, 16, 
 
 
 @pytest.mark.parametrize("tile", TILES)
-def test_every_tile_is_correct(device, rng, tile):  # noqa: F811
+def test_every_tile_is_correct(device, rng, tile):
     arrays, options = inputs(rng, (1, 5, 10, 37, 33, 1, 1))
     x, w, b, _ = map(device, arrays)
-    y = conv.forward(x, w, b, tile=tile, **options)
+    y = conv.forward(x, w, b, plan=conv.Plan(tile=tile), **options)
     assert relative_error(y, defined(*arrays, options)[0]) < 2e-6
 
 
 # of 18 tiles of pixels: some blocks have several, others none
 @pytest.mark.parametrize("sums", [1, 7, 30])
 @pytest.mark.parametrize("tile", [conv.WeightTile(4, 16, 2, 1, 2), conv.WeightTile(4, 32, 1, 2, 2)])
-def test_every_weight_tile_is_correct(device, rng, tile, sums):  # noqa: F811
+def test_every_weight_tile_is_correct(device, rng, tile, sums):
     arrays, options = inputs(rng, (3, 9, 5, 37, 33, 1, 1))
     x, _, _, dy = map(device, arrays)
     part = device(np.full((sums, 9 * 9 + 1, 33), np.nan, np.float32))
@@ -105,13 +105,13 @@ def test_every_weight_tile_is_correct(device, rng, tile, sums):  # noqa: F811
         assert relative_error(value, want) < 2e-6
 
 
-def test_given_outputs_are_written(device, rng):  # noqa: F811
+def test_given_outputs_are_written(device, rng):
     arrays, options = inputs(rng, (1, 3, 5, 6, 4, 1, 1))
     x, w, b, dy = map(device, arrays)
     packed, flipped = conv.pack(w), conv.pack(w, flipped=True)
     y, dx = (device(np.full(a.shape, np.nan, np.float32)) for a in (dy, x))
-    assert conv.forward(x, w, b, packed=packed, out=y, **options) is y
-    assert conv.input_gradient(dy, w, x.shape[2:], packed=flipped, out=dx, **options) is dx
+    assert conv.forward(x, w, b, plan=conv.Plan(packed, y), **options) is y
+    assert conv.input_gradient(dy, w, x.shape[2:], plan=conv.Plan(flipped, dx), **options) is dx
     part = device(np.full((conv.parts(dy.shape, 3), 28, 4), np.nan, np.float32))
     dw, db = conv.weight_gradient(dy, x, part=part, **options)
     again = conv.weight_gradient(dy, x, out=(dw, db), part=part, **options)
@@ -120,7 +120,7 @@ def test_given_outputs_are_written(device, rng):  # noqa: F811
         assert not bool((array != array).any())
 
 
-def test_full_size(full_size_device, rng):  # noqa: F811
+def test_full_size(full_size_device, rng):
     arrays, options = inputs(rng, (1, 32, 125, 125, 32, 1, 1))
     x, w, b, dy = map(full_size_device, arrays)
     got = (
@@ -156,12 +156,14 @@ REFUSED = {
     r"forward: window must have shape \(6, 7\)": lambda x, w, b, dy: conv.forward(
         x, w, b, normalise=conv.Normalise(window=x[0, 0].T.copy())
     ),
-    "forward: out must have shape": lambda x, w, b, dy: conv.forward(x, w, b, out=x),
+    "forward: out must have shape": lambda x, w, b, dy: conv.forward(
+        x, w, b, plan=conv.Plan(out=x)
+    ),
 }
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_is_refused(device, rng, message):  # noqa: F811
+def test_what_is_refused(device, rng, message):
     arrays, _ = inputs(rng, (2, 3, 6, 7, 4, 1, 1))
     with pytest.raises((TypeError, ValueError), match=message):
         REFUSED[message](*map(device, arrays))

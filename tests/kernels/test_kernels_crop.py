@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import DTYPES, device  # noqa: F401
+from kernel_device import DTYPES
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.kernels.crop import crop_patches, empty_ranges
@@ -36,7 +36,7 @@ def reference(frame, size, rounded, reverse, dtype, mean=MEAN):
 
 
 def ranges_inside(patches, frame):
-    """Smallest and largest value of each colour, pixel by pixel of those that lie within the frame."""
+    """Smallest and largest value of each colour, of the pixels that lie within the frame."""
     ranges = np.tile([np.inf, 0.0], (len(patches), 3, 1))
     height, width = frame.shape[:2]
     for patch, (cx, cy, w, h), (low, high) in zip(patches, WINDOWS, ranges.transpose(0, 2, 1)):
@@ -44,22 +44,20 @@ def ranges_inside(patches, frame):
         for i, j in np.ndindex(size, size):
             x, y = cx - w / 2 + j * (w / (size - 1)), cy - h / 2 + i * (h / (size - 1))
             if 0 <= x <= width - 1 and 0 <= y <= height - 1:
-                low[...], high[...] = (
-                    np.minimum(low, patch[:, i, j]),
-                    np.maximum(high, patch[:, i, j]),
-                )
+                pixel = patch[:, i, j]
+                low[...], high[...] = np.minimum(low, pixel), np.maximum(high, pixel)
     return ranges
 
 
 @pytest.mark.parametrize("rounded", [True, False])
 @DTYPES
 @pytest.mark.parametrize("size, reverse", [(33, False), (8, True)])
-def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
+def test_to_the_bit(device, rng, size, reverse, dtype, rounded):
     frame = rng.integers(0, 256, (31, 41, 3), np.uint8)
     ranges = empty_ranges(len(WINDOWS))
     got = crop_patches(
-        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size, rounded=rounded, reverse=reverse,
-        ranges=ranges,
+        device(frame), device(np.array(WINDOWS)), device(np.array(MEAN, dtype)), size,
+        rounded=rounded, reverse=reverse, ranges=ranges,
     )  # fmt: skip
     want = reference(frame, size, rounded, reverse, dtype)
     pixels = reference(frame, size, rounded, reverse, dtype, mean=(0, 0, 0))
@@ -69,7 +67,7 @@ def test_to_the_bit(device, rng, size, reverse, dtype, rounded):  # noqa: F811
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 2)])
-def test_tiny_frames(device, rng, shape):  # noqa: F811
+def test_tiny_frames(device, rng, shape):
     frame = rng.integers(0, 256, (*shape, 3), np.uint8)
     windows, mean = np.array([(0.0, 0.0, 3.0, 3.0), (1.0, 1.0, 9.0, 2.0)]), np.zeros(3, np.float32)
     got = to_numpy(crop_patches(device(frame), device(windows), device(mean), 9, rounded=False))
@@ -78,7 +76,7 @@ def test_tiny_frames(device, rng, shape):  # noqa: F811
         assert (patch == want).all()
 
 
-def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
+def test_no_windows_and_a_given_output(device, rng):
     frame, mean = device(rng.integers(0, 256, (6, 7, 3), np.uint8)), device(np.zeros(3, np.float32))
     none = crop_patches(frame, device(np.empty((0, 4))), mean, 5, rounded=True)
     assert none.shape == (0, 3, 5, 5)
@@ -88,7 +86,7 @@ def test_no_windows_and_a_given_output(device, rng):  # noqa: F811
     assert (to_numpy(out) == to_numpy(crop_patches(frame, windows, mean, 5, rounded=True))).all()
 
 
-def test_what_is_refused(device):  # noqa: F811
+def test_what_is_refused(device):
     frame, windows = device(np.zeros((4, 4, 3), np.uint8)), device(np.ones((2, 4)))
     mean = device(np.zeros(3, np.float32))
     for message, (an_image, some_windows, size) in {

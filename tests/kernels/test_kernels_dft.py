@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import DTYPES, EXACT, complex_numbers, device, relative_error  # noqa: F401
+from kernel_device import DTYPES, EXACT, complex_numbers, relative_error
 
 from dcfnet_np import kernels
 from dcfnet_np.backend import to_numpy
@@ -23,7 +23,7 @@ BANDS = [
 
 @DTYPES
 @pytest.mark.parametrize("shape, limits", BANDS)
-def test_both_directions(device, rng, shape, limits, dtype):  # noqa: F811
+def test_both_directions(device, rng, shape, limits, dtype):
     band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, dtype)
     x = rng.standard_normal((2, 3, *shape)).astype(dtype)
     got = dft.rfft2(device(x), tables)
@@ -38,7 +38,7 @@ def test_both_directions(device, rng, shape, limits, dtype):  # noqa: F811
 
 
 @pytest.mark.parametrize("tile", [2, 4, 8])
-def test_every_tile_size(device, rng, monkeypatch, tile):  # noqa: F811
+def test_every_tile_size(device, rng, monkeypatch, tile):
     """The launcher takes larger tiles for larger batches; here each meets one that none divides."""
     launched = []
 
@@ -60,7 +60,7 @@ def test_every_tile_size(device, rng, monkeypatch, tile):  # noqa: F811
     assert len(launched) == 4 and all(f", {tile}" in name for name in launched)
 
 
-def test_an_empty_batch_and_given_buffers(device, rng):  # noqa: F811
+def test_an_empty_batch_and_given_buffers(device, rng):
     tables = dft.make_tables((6, 5), (2, 2), np.float32)
     assert dft.rfft2(device(np.zeros((0, 4, 6, 5), np.float32)), tables).shape == (0, 4, 5, 3)
     assert dft.irfft2(device(np.zeros((0, 5, 3), np.complex64)), tables).shape == (0, 6, 5)
@@ -73,7 +73,7 @@ def test_an_empty_batch_and_given_buffers(device, rng):  # noqa: F811
     assert (to_numpy(image) == to_numpy(dft.irfft2(out, tables))).all()
 
 
-def test_what_is_refused(device):  # noqa: F811
+def test_what_is_refused(device):
     tables = dft.make_tables((6, 5), (2, 2), np.float32)
     for x, message in [
         (device(np.zeros((1, 6, 5))), "must be float32, got float64"),

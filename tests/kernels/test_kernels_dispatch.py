@@ -1,8 +1,8 @@
-"""Array code on CuPy: where it hands over to kernels, where DCFNET_KERNELS=0 keeps it, and the
-guard before cuFFT.
+"""Array code on CuPy: where it hands over to kernels, and the guard before cuFFT.
 
-CuPy is played by the stand-in, whose arrays are NumPy's: `array_module` is what tells the two
-apart."""
+And where DCFNET_KERNELS=0 keeps it.  CuPy is played by the stand-in, whose arrays are NumPy's:
+`array_module` is what tells the two apart.
+"""
 
 import cuda_on_cpu
 import numpy as np
@@ -130,7 +130,7 @@ def test_a_wrong_cufft_is_noticed(launched, monkeypatch, fft, use, shape, dtype)
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", [121, 125, 128, 151])
-def test_cufft_and_the_band_by_kernels_agree_on_a_gpu(rng, size):
+def test_cufft_and_the_band_of_kernels_agree_on_a_gpu(rng, size):
     """The full spectrum by cuFFT, plans made once and used again, and the same bins by kernels."""
     put = on_gpu()
     x = rng.standard_normal((4, 32, size, size)).astype(np.float32)

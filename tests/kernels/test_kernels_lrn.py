@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_device import device, full_size_device, relative_error  # noqa: F401
+from kernel_device import relative_error
 
 from dcfnet_np.kernels import adam, lrn, sgd
 from dcfnet_np.ops.lrn import lrn_backward, lrn_forward
@@ -21,36 +21,34 @@ SHAPES = [(2, 9, 5, 7), (1, 32, 16, 8), (1, 1, 1, 1), (3, 2, 11, 13), (0, 4, 3, 
 @pytest.mark.parametrize("window", [False, True])
 @pytest.mark.parametrize("constants", CONSTANTS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_forward_and_backward(device, rng, dtype, constants, window):  # noqa: F811
+def test_forward_and_backward(device, rng, dtype, constants, window):
     for shape in SHAPES:
         x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
         hann = rng.random(shape[2:]).astype(dtype) if window else None
         factor = np.float64(1) if hann is None else hann.astype(np.float64)
         want, cache = lrn_forward(x.astype(np.float64), **constants)
         want_dx = lrn_backward(dy * factor, cache)
-        options = constants if hann is None else {**constants, "window": device(hann)}
-        y = lrn.forward(device(x), **options)
+        how = lrn.Constants(**constants)
+        device_hann = None if hann is None else device(hann)
+        y = lrn.forward(device(x), how, window=device_hann)
         assert y.dtype == dtype
         assert relative_error(y, want * factor) < TOLERANCE[dtype]
-        assert (
-            relative_error(lrn.backward(device(dy), device(x), **options), want_dx)
-            < TOLERANCE[dtype]
-        )
+        dx = lrn.backward(device(dy), device(x), how, window=device_hann)
+        assert relative_error(dx, want_dx) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 32])
-def test_every_chunk_is_correct(device, rng, chunk):  # noqa: F811
+def test_every_chunk_is_correct(device, rng, chunk):
     x, dy = (rng.standard_normal((2, 7, 3, 5)) for _ in range(2))
     want, cache = lrn_forward(x, alpha=0.9)
-    y = lrn.forward(device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan)))
+    constants, (y, dx) = lrn.Constants(alpha=0.9), (np.full(x.shape, np.nan) for _ in range(2))
+    y = lrn.forward(device(x), constants, chunk=chunk, out=device(y))
     assert relative_error(y, want) < 1e-14
-    dx = lrn.backward(
-        device(dy), device(x), alpha=0.9, chunk=chunk, out=device(np.full(x.shape, np.nan))
-    )
+    dx = lrn.backward(device(dy), device(x), constants, chunk=chunk, out=device(dx))
     assert relative_error(dx, lrn_backward(dy, cache)) < 1e-14
 
 
-def test_full_size(full_size_device, rng):  # noqa: F811
+def test_full_size(full_size_device, rng):
     x, dy = (rng.standard_normal((2, 32, 125, 125)).astype(np.float32) * 50 for _ in range(2))
     want, cache = lrn_forward(x.astype(np.float64))
     assert relative_error(lrn.forward(full_size_device(x)), want) < 2e-6
@@ -58,12 +56,12 @@ def test_full_size(full_size_device, rng):  # noqa: F811
     assert relative_error(dx, lrn_backward(dy.astype(np.float64), cache)) < 2e-6
 
 
-def test_what_lrn_refuses(device, rng):  # noqa: F811
+def test_what_lrn_refuses(device, rng):
     x = device(rng.standard_normal((2, 4, 6, 5)))
     with pytest.raises(ValueError, match="lrn_forward: x must be C-contiguous"):
         lrn.forward(x.transpose(0, 1, 3, 2))
     with pytest.raises(ValueError, match="n must be odd"):
-        lrn.forward(x, n=4)
+        lrn.forward(x, lrn.Constants(n=4))
     with pytest.raises(
         ValueError, match=r"lrn_forward: window must have shape \(6, 5\), got \(5, 6\)"
     ):
@@ -76,7 +74,7 @@ def test_what_lrn_refuses(device, rng):  # noqa: F811
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [0, 1, 256, 300])
-def test_sgd_step(device, rng, size, dtype):  # noqa: F811
+def test_sgd_step(device, rng, size, dtype):
     p, v, g = (rng.standard_normal(size).astype(dtype) for _ in range(3))
     want_p, want_v = {"w": p.astype(np.float64)}, {"w": v.astype(np.float64)}
     sgd_step(want_p, {"w": g.astype(np.float64)}, want_v, lr=0.1, momentum=0.9, weight_decay=0.05)
@@ -88,7 +86,7 @@ def test_sgd_step(device, rng, size, dtype):  # noqa: F811
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [0, 1, 256, 300])
-def test_adam_step(device, rng, size, dtype):  # noqa: F811
+def test_adam_step(device, rng, size, dtype):
     """The third step of a run, and the average after it."""
     p, g, m, a = (rng.standard_normal(size).astype(dtype) for _ in range(4))
     s = rng.random(size).astype(dtype) + dtype(0.1)
@@ -105,7 +103,7 @@ def test_adam_step(device, rng, size, dtype):  # noqa: F811
         assert relative_error(got, want["w"]) < TOLERANCE[dtype]
 
 
-def test_what_adam_refuses(device):  # noqa: F811
+def test_what_adam_refuses(device):
     p, v = device(np.ones(5)), device(np.ones(6))
     how = {"lr": 0.1, "step": 1, "decays": (0.9, 0.99), "epsilon": 1e-12, "weight_decay": 0.0}
     with pytest.raises(ValueError, match=r"adam.step: squares must have shape \(5,\), got \(6,\)"):
@@ -114,7 +112,7 @@ def test_what_adam_refuses(device):  # noqa: F811
         adam.update_average(p.astype(np.float32), p, share=0.5)
 
 
-def test_what_sgd_refuses(device):  # noqa: F811
+def test_what_sgd_refuses(device):
     p, v = device(np.ones(5)), device(np.ones(6))
     with pytest.raises(ValueError, match=r"sgd.step: gradient must have shape \(5,\), got \(6,\)"):
         sgd.step(p, v, p, lr=0.1, momentum=0.9, weight_decay=0.0)

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from kernel_device import device  # noqa: F401
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.kernels import peak
@@ -20,7 +19,7 @@ def unravel(index, shape):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 1, 1), (2, 24, 25), (2, 40, 23), (0, 4, 4)])
-def test_map_peaks(device, rng, shape, dtype):  # noqa: F811
+def test_map_peaks(device, rng, shape, dtype):
     maps = rng.standard_normal(shape).astype(dtype)
     values, indices, sums = map(to_numpy, peak.map_peaks(device(maps)))
     flat = maps.reshape(len(maps), shape[1] * shape[2])
@@ -32,7 +31,7 @@ def test_map_peaks(device, rng, shape, dtype):  # noqa: F811
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (30, 23)])
-def test_ties(device, rng, shape):  # noqa: F811
+def test_ties(device, rng, shape):
     maps = rng.integers(0, 3, (6, *shape)).astype(np.float32)  # many equal peaks
     rows = to_numpy(peak.map_peaks(device(maps)).indices)
     columns = to_numpy(peak.map_peaks(device(maps), by_columns=True).indices)
@@ -42,7 +41,7 @@ def test_ties(device, rng, shape):  # noqa: F811
         assert unravel(by_column, shape) == (row, column)
 
 
-def test_nan_is_the_largest(device, rng):  # noqa: F811
+def test_nan_is_the_largest(device, rng):
     maps = rng.standard_normal((3, 9, 8)).astype(np.float32)
     maps[1, 4, 2] = maps[1, 7, 7] = np.nan
     maps[2, 3, 3] = np.inf
@@ -52,7 +51,7 @@ def test_nan_is_the_largest(device, rng):  # noqa: F811
 
 
 def make_targets(put, preset, boxes, dtype):
-    """T targets at rest, and the windows of their search, as the tracker has them before a frame."""
+    """T targets at rest and the windows of their search, as the tracker has them before a frame."""
     centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
     state = np.hstack(
         [centre, size, np.tile(SMALLEST, (len(boxes), 1)), np.tile(LARGEST, (len(boxes), 1))]
@@ -108,16 +107,18 @@ def move(put, preset, maps, targets):
         put(preset.scale_penalties),
         put(preset.scale_factors),
         targets,
-        padding=preset.padding,
-        learning_rate=preset.learning_rate,
-        wrap_before_half=preset.wrap_before_half,
-        update_on_window=preset.update_crop == "window",
+        peak.MoveRules(
+            preset.padding,
+            preset.learning_rate,
+            preset.wrap_before_half,
+            update_on_window=preset.update_crop == "window",
+        ),
     )
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "careful"])
 @pytest.mark.parametrize("dtype, size", [(np.float32, 25), (np.float64, 16), (np.float32, 9)])
-def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
+def test_move_targets(device, rng, name, dtype, size):
     preset = dataclasses.replace(PRESETS[name], input_size=size)
     s = preset.num_scales
     boxes = np.array(
@@ -163,8 +164,8 @@ def test_move_targets(device, rng, name, dtype, size):  # noqa: F811
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("scale", [0, 1, 2])
-def test_a_value_that_is_not_finite_at_any_scale_is_no_response(device, rng, scale, value, dtype):  # noqa: F811
-    """As in `PlainStep`; the target beside it, at peace, moves."""
+def test_a_value_that_is_not_finite_is_no_response(device, rng, scale, value, dtype):
+    """Whatever its scale, as in `PlainStep`; the target beside it, at peace, moves."""
     preset, box = dataclasses.replace(PRESETS["default"], input_size=9), (30.0, 20.0, 18.0, 12.0)
     maps = abs(rng.normal(0, 0.1, (2, 3, 9, 9))).astype(dtype)
     maps[:, 1, 2, 3] = 0.8
@@ -178,7 +179,7 @@ def test_a_value_that_is_not_finite_at_any_scale_is_no_response(device, rng, sca
     np.testing.assert_allclose(state[1, :2], [39 + 3 * 54 / 9, 26 + 2 * 36 / 9])
 
 
-def test_a_score_is_at_most_one_whatever_the_contrast(device):  # noqa: F811
+def test_a_score_is_at_most_one_whatever_the_contrast(device):
     """All crests of a Gaussian's waves meet at its peak, however high it is."""
     distance = np.minimum(np.arange(15), 15 - np.arange(15))
     label = np.exp(-(distance[:, None] ** 2 + distance**2) / 2.0)
@@ -192,7 +193,7 @@ def test_a_score_is_at_most_one_whatever_the_contrast(device):  # noqa: F811
         assert to_numpy(targets.results)[0, 5] <= 1
 
 
-def test_errors_come_before_the_launch(device):  # noqa: F811
+def test_errors_come_before_the_launch(device):
     maps = device(np.zeros((4, 5, 5), np.float32))
     preset = PRESETS["default"]
     targets = make_targets(device, preset, np.ones((2, 4)), np.float32)
@@ -202,6 +203,6 @@ def test_errors_come_before_the_launch(device):  # noqa: F811
         peak.map_peaks(device(np.zeros((2, 3, 3), np.int32)))
     with pytest.raises(ValueError, match="3 scales of every target, got 4"):
         peak.move_targets(
-            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)), device(np.ones(3)), targets,
-            padding=1.0, learning_rate=0.1,
+            maps, half_spectra(maps), peak.make_peaks(4, np.float32), device(np.ones(3)),
+            device(np.ones(3)), targets, peak.MoveRules(1.0, 0.1),
         )  # fmt: skip

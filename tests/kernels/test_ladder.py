@@ -1,4 +1,4 @@
-"""The ladder of kernels: every version computes what dcfnet_np.ops defines, and the command runs."""
+"""The ladder of kernels: every version computes what dcfnet_np.ops defines; its command runs."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from kernel_device import device, relative_error  # noqa: F401
+from kernel_device import relative_error
 
 from dcfnet_np import kernels
 from dcfnet_np.kernels import compile as compiling
@@ -19,7 +19,7 @@ EXACT = {np.float32: 2e-6, np.float64: 1e-14}
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("number", range(4))
-def test_conv(device, rng, number, dtype):  # noqa: F811
+def test_conv(device, rng, number, dtype):
     """More than a tile in each direction, and no multiple of eight outputs."""
     x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((2, 3, 11, 35), (10, 3, 3, 3), (10,)))
     expected = conv2d_forward(*(a.astype(np.float64) for a in (x, w, b)), padding=1)[0]
@@ -30,7 +30,7 @@ def test_conv(device, rng, number, dtype):  # noqa: F811
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("n, d, bins", [(2, 3, 131), (1, 40, 7)])
-def test_filter(device, rng, number, dtype, n, d, bins):  # noqa: F811
+def test_filter(device, rng, number, dtype, n, d, bins):
     """More channels than lanes, more bins than threads, and a label that is not real."""
     x, y = (
         (rng.standard_normal(s) + 1j * rng.standard_normal(s)).astype(np.result_type(dtype, "c8"))

@@ -2,10 +2,12 @@
 way.
 
 test_cupy_without_gpu.py shows the same with CuPy really installed, as far as a machine without a
-GPU can."""
+GPU can.
+"""
 
 import sys
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def make_cupy(*devices, driver=12090, counting=None, arange=np.arange, memory=No
     devices = devices or (("90", 80000),)
 
     class GPU:
-        entered = []
+        entered: ClassVar[list[int]] = []
 
         def __init__(self, index):
             self.index, self.compute_capability = index, devices[index][0]

@@ -350,10 +350,11 @@ def test_what_cannot_be_copied_says_so(monkeypatch, video):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     on_gpu = [kind(WEIGHTS, SMALL, device="cuda") for kind in (Tracker, MultiTracker)]
     on_gpu += [DeviceStep(WEIGHTS, SMALL, (48, 64))]
-    words = ["Strip: ", "Strip: ", "Tracker: this tracker is watched by an observer"] + [
-        "Tracker: "
-    ]
-    words += [
+    words = [
+        "Strip: ",
+        "Strip: ",
+        "Tracker: this tracker is watched by an observer",
+        "Tracker: ",
         "^Tracker: this tracker is on cuda:0",
         "^MultiTracker: this tracker is on cuda:0",
         "DeviceStep: ",

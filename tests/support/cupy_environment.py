@@ -5,7 +5,8 @@
 There dcfnet_np is installed from this folder with all that its extra gpu12 names: CuPy itself, 131
 MB; and NVRTC of CUDA 12, 90 MB, since that of .venv is the newest.  Everything else is what .venv
 has, by a .pth file. Where that fails, .venv/cupy.why says why in one line, and the tests are
-skipped."""
+skipped.
+"""
 
 import json
 import pathlib
@@ -23,7 +24,8 @@ SECONDS = 240  # for everything
 EXTRA = r"""
 import importlib.metadata, json
 names = importlib.metadata.requires("dcfnet_np")
-print(json.dumps([name.split(";")[0] for name in names if 'extra == "gpu12"' in name.replace("'", '"')]))
+ours = [name for name in names if 'extra == "gpu12"' in name.replace("'", '"')]
+print(json.dumps([name.split(";")[0] for name in ours]))
 """
 
 

@@ -1,10 +1,8 @@
 """Where kernels are tested: on the CPU, run by the stand-in `cuda_on_cpu`, and on a GPU where there
 is one.
 
-    from kernel_device import device  # noqa: F401
-
-A test takes the fixture `device` and gives its arrays through it: `device(x)` is a copy on the
-device.
+A test takes the fixture `device`, which tests/conftest.py imports, and gives its arrays through it:
+`device(x)` is a copy on the device.
 """
 
 import os

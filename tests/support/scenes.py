@@ -57,7 +57,8 @@ def make_sequence(
 
     The target moves by `step` pixels a frame, bounces off the edges and grows by the factor
     `growth`; it is drawn with subpixel accuracy, so the boxes (x, y, w, h; 0-based) are exact.
-    From frame `jump` on it is at the opposite place."""
+    From frame `jump` on it is at the opposite place.
+    """
     texture = cv2.GaussianBlur(rng.integers(0, 256, (64, 64, 3), np.uint8), (0, 0), 1.5)
     texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
     background = cv2.GaussianBlur(rng.integers(60, 200, (height, width, 3), np.uint8), (0, 0), 3)

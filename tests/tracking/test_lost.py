@@ -114,7 +114,7 @@ def test_counting_unsure_frames(lost_after):
     centre, size, unsure = np.array([18.0, 21.0]), np.array([20.0, 10.0]), 0
     sure_place = centre, size
     for sure in [True, False, False, True, False, False, False, False, False, False, True, False]:
-        centre, size = centre + (10, 1), size + 1
+        centre, size = np.add(centre, (10, 1)), size + 1
         target.centre, target.size = centre, size
         target.judge(sure)
         unsure = 0 if sure else unsure + 1
@@ -218,7 +218,7 @@ def test_the_place_with_the_best_psr_is_believed(monkeypatch, rng, case):
         assert result.ok and result.score == pytest.approx(0.4)
         assert result.psr == pytest.approx(40, rel=0.1)
         centre = place + np.array([7 * 90, -4 * 78]) / size  # row 121 of 125 is 4 above
-        np.testing.assert_allclose(np.array(result.box[:2]) + (15, 13), centre)
+        np.testing.assert_allclose(np.add(result.box[:2], (15, 13)), centre)
         assert result.box[2:] == (30, 26) and target.unsure == 0
         assert np.unravel_index(result.response.argmax(), (size, size)) == (62 - 4, 62 + 7)
         np.testing.assert_allclose(features.calls[-1], [(*centre, 90, 78)])  # to learn from

@@ -32,7 +32,7 @@ PYTORCH = {
 }
 SWAPPED = {**PYTORCH, "swapped_clamp": True}
 CAREFUL = {"min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}
-COLUMNS = "padding lam_divisor learning_rate scale_step scale_penalty update_rule".split()
+COLUMNS = ["padding", "lam_divisor", "learning_rate", "scale_step", "scale_penalty", "update_rule"]
 TABLE = {
     "default":     ((2.0, "none",     0.015, 1.055,  0.9975, "averages"), PYTORCH),
     "paper":       ((1.5, "none",     0.008, 1.0375, 1.0,    "ratio"),    MATLAB),

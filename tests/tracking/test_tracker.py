@@ -372,9 +372,24 @@ def test_features_of_one_s_own(scene):
     result = tracker.update(scene(65, 37))
     assert features.shape == (1, 3, 90, 90) and iou(result.box, (65, 37, 30, 24)) > 0.8
     assert str(tracker.device) == "cpu"
-    wrong = Tracker(preset=SMALL, features=lambda patches: patches[:, :, 1:])
-    with pytest.raises(ValueError, match=r"features must give \(1, D, 45, 45\) for patches"):
-        wrong.init(scene(60, 40), BOX)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (
+            lambda patches: patches[:, :, 1:],
+            r"must give an array \(1, D, 45, 45\) for patches .* got \(1",
+        ),
+        (lambda patches: patches[..., :1], r"must give an array .* got \(1, 3, 45, 1\)"),
+        (lambda patches: None, "must give an array .* got NoneType"),
+        (lambda patches: patches * np.nan, "no finite filter .* are the features not finite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_features_of_one_s_own_that_are_wrong(scene, features, message):
+    with pytest.raises(ValueError, match=message):
+        Tracker(preset=SMALL, features=features).init(scene(60, 40), BOX)
 
 
 def test_the_events_of_a_frame(scene):

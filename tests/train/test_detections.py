@@ -78,8 +78,7 @@ def check(data, expected):
         check_crop(crop, box, image)
 
 
-# -------------------------------------------------------------------------------------------------
-# what is read
+# --- what is read
 
 
 @pytest.mark.parametrize("where", ["beside", "instance_id", "attributes", "file", "far"])
@@ -196,8 +195,7 @@ def test_coco_of_a_folder_for_each_video(tmp_path, made):
     check(made(path)[1], expected)
 
 
-# -------------------------------------------------------------------------------------------------
-# near misses
+# --- near misses
 
 GOOD = [float(value) for value in BOXES[0]]
 

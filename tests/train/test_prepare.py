@@ -195,8 +195,7 @@ def test_masks_of_two_targets(tmp_path, made, kind):
     assert data.validation.tolist() in ([True, True, False], [False, False, True])
 
 
-# -------------------------------------------------------------------------------------------------
-# names, order, split
+# --- names, order, split
 
 
 def test_names_that_two_data_sets_share(tmp_path, made):
@@ -223,8 +222,7 @@ def test_the_split_depends_on_the_name_of_the_video_alone():
     assert held_out_videos(["video0", "video0"]).tolist() == [False, False]
 
 
-# -------------------------------------------------------------------------------------------------
-# the file
+# --- the file
 
 
 def test_what_the_file_says_of_itself(tmp_path, made):
@@ -295,8 +293,7 @@ def test_read_crops_refuses_other_files(tmp_path, made, monkeypatch):
     assert opened == []
 
 
-# -------------------------------------------------------------------------------------------------
-# bad input: one clear line
+# --- bad input: one clear line
 
 
 def refused(*folders, out=None, window=DEFAULT, **settings):

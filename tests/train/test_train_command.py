@@ -144,8 +144,7 @@ def test_divergence_is_exit_code_1(dcfnet, crops_file, tmp_path):
     assert (tmp_path / "run" / "diverged.npz").exists()
 
 
-# -------------------------------------------------------------------------------------------------
-# kill -9
+# --- kill -9
 
 KILLED = Config(
     batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2,

@@ -1,12 +1,11 @@
 """Steps by kernels alone against the plain steps, on the CPU stand-in and on a GPU; gather.cu."""
-# ruff: noqa: F401, F811  fixtures are imported
 
 import dataclasses
 
 import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import device, full_size_device, on_cpu, on_gpu, relative_error
+from kernel_device import on_cpu, on_gpu, relative_error
 from training import train, write_crops, write_sequence
 
 from dcfnet_np import backend, weights
@@ -185,7 +184,7 @@ def test_gather_changes_as_augment_does(device, rng, settings, dtype):
     assert (to_numpy(got) == want).all()
 
 
-def test_a_run_by_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, tmp_path):
+def test_a_run_with_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch, tmp_path):
     """The whole loop, killed after an epoch and resumed; on the stand-in's second GPU."""
     crops = write_crops(tmp_path, 7, window=Window(size=SIZE))
     config = Config(
@@ -232,7 +231,7 @@ def test_a_step_in_tf32(full_size_device, rng):
         assert 0 < relative_error(gradients[1][name], want) < 1e-2, name
 
 
-def test_a_run_by_kernels_that_diverges_stops(full_size_device, rng):
+def test_a_run_with_kernels_that_diverges_stops(full_size_device, rng):
     steps = DeviceSteps(make_config(), make_crops(rng))
     batches = list(rng.integers(0, 7, (3, 3, 2)))
     with np.errstate(all="ignore"), pytest.raises(Diverged) as info:

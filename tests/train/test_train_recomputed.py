@@ -3,7 +3,8 @@
 `loop`, `optimisers` and `ops` is used here.
 
 Constants that a short run would not show (a decay of 5e-4) are enlarged; `test_recipes` pins those
-of the recipes."""
+of the recipes.
+"""
 
 import dataclasses
 import math
@@ -33,8 +34,7 @@ def crops_file(tmp_path_factory, request):
     return write_crops(root, 5, window=window), request.param
 
 
-# -------------------------------------------------------------------------------------------------
-# the paper
+# --- the paper
 
 
 def convolution(x, weight, bias):
@@ -177,8 +177,7 @@ class Run:
         return self.losses(self.average, *self.scene(drawn, None), config.cosine_window == 1).mean()
 
 
-# -------------------------------------------------------------------------------------------------
-# the comparison
+# --- the comparison
 
 FEW = {"batch": 4, "epochs": 3, "validation_pairs": 5, "seed": 3}
 RUNS = {

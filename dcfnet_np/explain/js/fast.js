@@ -57,7 +57,8 @@ function multiply(u, v, m, outputs, channels, tiles) {
 export function fastConvForward(x, w, b) {
   const n = sideOf(x[0]), size = n - 2, tiles = Math.ceil(size / 4), wide = 4 * tiles + 2;
   const outputs = b.length, channels = x.length;
-  const numbers = (length) => new Float64Array(length), y = Array.from(b, () => numbers(size * size));
+  const numbers = (length) => new Float64Array(length);
+  const y = Array.from(b, () => numbers(size * size));
   const u = numbers(36 * outputs * channels), v = numbers(36 * channels * tiles);
   const m = numbers(36 * outputs * tiles), band = numbers(6 * wide), half = numbers(6 * wide);
   for (let k = 0, step = outputs * channels; k < step; k++) {

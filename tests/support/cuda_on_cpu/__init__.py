@@ -9,7 +9,8 @@ is kept, and `devices_used` collects those on which something was made or launch
 name is NumPy's.
 
 `cuda_on_cpu.unwatched` is the same without the watching, about five times as fast: for large
-arrays."""
+arrays.
+"""
 
 import ctypes
 import functools
@@ -49,7 +50,7 @@ class Device:
 
     compute_capability = "90"
     attributes: ClassVar[dict[str, int]] = {"MultiProcessorCount": 1}
-    entered = [0]
+    entered: ClassVar[list[int]] = [0]
 
     def __init__(self, device=None):
         self.id = self.entered[-1] if device is None else int(device)
@@ -69,7 +70,7 @@ devices_used = set()
 
 
 def on_this_device(function):
-    """The same function, which adds the current device to `devices_used`, and cannot be captured."""
+    """The same function, which adds the current device to `devices_used`; not to be captured."""
 
     @functools.wraps(function)
     def call(*args, **options):
@@ -295,7 +296,8 @@ class Kernel:
         for i, (arg, want) in enumerate(zip(args, self.signature)):
             if not isinstance(arg, (numpy.ndarray, numpy.generic)):
                 raise TypeError(
-                    f"{self.name}: argument {i} is a {type(arg).__name__}; CuPy would not convert it"
+                    f"{self.name}: argument {i} is a {type(arg).__name__}; "
+                    "CuPy would not convert it"
                 )
             array = isinstance(arg, numpy.ndarray)
             got = "P" * array + f"{arg.dtype.kind}{arg.dtype.itemsize}"
@@ -311,7 +313,7 @@ class Kernel:
                 else ctypes.create_string_buffer(arg.tobytes())
             )
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        grid, block = ((ctypes.c_uint * 3)(*(tuple(d) + (1, 1, 1))[:3]) for d in (grid, block))
+        grid, block = ((ctypes.c_uint * 3)(*(*d, 1, 1, 1)[:3]) for d in (grid, block))
         arrays = (ctypes.c_uint64 * len(arrays))(*arrays)
         error = self._launch(grid, block, self.seed, arrays, len(arrays) // 2, pointers)
         if error:
