@@ -68,7 +68,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         save_weights(path, make(seed=2))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
