@@ -81,10 +81,12 @@ class GrowingDeviceStep:
         del self._first_sizes[row]
 
     def copy_of_targets(self, who: str) -> Any:
+        """TypeError: targets stay on the GPU."""
         check_copy(self._device, who)
 
     def go_on_with(self, targets: Any) -> None:
-        raise NotImplementedError
+        """TypeError: no step gives a copy of targets that could go on here."""
+        check_copy(self._device, type(self).__name__)
 
     def _look_at(self, frame: Any) -> tuple[Any, tuple[int, int, int]]:
         """What the step takes of a frame, and its BGR image's shape; errors for no frame."""
