@@ -67,7 +67,7 @@ def main() -> int:
             return 1
         with chromium() as program, Page(program) as browser:
             browser.open(page)
-            browser.wait("window.dcfnet && dcfnet.timings.length && dcfnet.idle()")
+            browser.wait("window.dcfnet && dcfnet.idle()")
             found, version = measure(browser), f"Chromium {program.version}"
         size = page.stat().st_size / 1e6
     cores = len(os.sched_getaffinity(0))
