@@ -146,7 +146,8 @@ def test_a_png_without_end(tmp_path, rng):
     at = data.index(b"IDAT") - 4
     path.write_bytes(data[:at] + struct.pack(">I", 0xFF7FFFF5) + data[at + 4 :])
     program = f"""
-                from dcfnet_np.vision.images import read_image
+        from pathlib import Path
+        from dcfnet_np.vision.images import read_image
         from dcfnet_np.datasets.davis import read_mask
         for read in (lambda path: read_image(path, 1), read_mask):
             try:
