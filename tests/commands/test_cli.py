@@ -127,23 +127,6 @@ def test_a_box_may_begin_with_a_minus(track, folder, tmp_path):
     np.testing.assert_array_equal(read_boxes(tmp_path / "a.csv")[0], (-4, -2.5, 16, 12))
 
 
-@pytest.mark.parametrize("kind", ["gray", "bgra", "16-bit", "float"])
-def test_track_every_kind_of_frame(track, tmp_path, rng, kind):
-    frames = make_frames(rng, 2)
-    images = {
-        "gray": frames[..., 0],
-        "bgra": np.concatenate([frames, frames[..., :1]], axis=3),
-        "16-bit": frames.astype(np.uint16) * 257,
-        "float": frames.astype(np.float32) / 255,
-    }[kind]
-    write_images(tmp_path / "a", images, "{}.tif" if kind == "float" else "{}.png")
-    assert track(tmp_path / "a")[0] == 0
-
-
-def test_one_frame_has_no_speed(track, folder):
-    assert track(folder, "--max-frames 1") == (0, "walk: 1 frame\n", "")
-
-
 # --- bad arguments and input: exit code 2, before any work ---
 
 HERE = f"track {{walk}} --box {BOX}"
@@ -279,13 +262,6 @@ def test_undecodable_frame_midway(track, folder, tmp_path, suffix):
         assert len(list(source)) == 3
 
 
-def test_frame_of_another_size_midway(track, folder, tmp_path, rng):
-    write_images(folder, make_frames(rng, 1, height=50), start=3)
-    code, _, err = track(folder, f"--save-boxes {tmp_path / 'a.csv'}")
-    assert code == 1 and "0003.png) is 64x50 pixels, those before it 64x48" in err
-    assert len(read_boxes(tmp_path / "a.csv")) == 2
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
@@ -314,32 +290,6 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
     assert err == "dcfnet: stopped after 3 frames\n"
     assert len(read_boxes(path)) == 3
     assert not list(tmp_path.glob("*.part*"))
-
-
-@pytest.mark.parametrize(
-    ("output", "size", "text"),
-    [
-        ("--save-boxes {}/a.csv", 500, "make room or choose another folder; the "),
-        ("--save-video {}/a.avi", 20000, "make room or choose another folder"),
-        ("--save-video {}/a.mp4", 20000, "only "),
-    ],
-)
-def test_a_full_disk_midway(tmp_path, rng, network_file, output, size, text):
-    """A limit on the size of files, as `ulimit -f` sets it, fails like a full disk."""
-    write_images(tmp_path / "walk", rng.integers(0, 256, (30, 48, 64, 3), np.uint8))
-    option, path = output.format(tmp_path).split()
-    process = command(
-        *("track", tmp_path / "walk", "--box", BOX, "--weights", network_file, option, path),
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
-    out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (1, "")
-    assert err.startswith(f"dcfnet: error: cannot write {path}: ") and err.count("\n") == 1, err
-    assert text in err
-    if option == "--save-boxes":
-        count = len(read_boxes(path))
-        assert count > 3 and f"the {count} boxes before it are in {path}" in err
 
 
 def test_debug_shows_the_traceback(dcfnet, folder):

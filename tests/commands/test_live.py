@@ -90,20 +90,6 @@ def test_newest_only():
         assert list(ahead) == [99]
 
 
-def test_write_behind_keeps_order_and_waits_at_the_end():
-    written = []
-
-    def write(number):
-        time.sleep(0.002)
-        written.append(number)
-
-    with WriteBehind(write, size=3) as behind:
-        for number in range(20):
-            behind(number)
-            assert number - len(written) <= 4
-    assert written == list(range(20))
-
-
 def test_write_behind_raises_what_went_wrong():
     def write(number):
         if number == 2:
@@ -410,16 +396,3 @@ def test_a_killed_run_leaves_what_can_be_read(tmp_path, rng, network_file, suffi
     process.communicate(timeout=PATIENCE)
     assert 10 < count_frames(part) <= len(read_boxes(tmp_path / "a.part.csv")) + 1
     assert not (tmp_path / "a.csv").exists() and not video.exists()
-
-
-def test_a_video_with_a_hole(track, tmp_path, rng):
-    """Bytes lost in the middle: the run ends well with fewer frames, or says at which frame."""
-    source, path, video = (tmp_path / name for name in ("in.avi", "a.csv", "a.avi"))
-    write_video(source, make_frames(rng, 60), "MJPG")
-    data = bytearray(source.read_bytes())
-    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
-    source.write_bytes(data)
-    code, _, err = track(source, f"--box {BOX} --save-boxes {path} --save-video {video}")
-    count = len(read_boxes(path))
-    assert count >= 15 and count_frames(video) >= count
-    assert (code == 0 and err == "") or (code == 1 and f"the {count} boxes before it are in" in err)

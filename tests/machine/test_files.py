@@ -1,12 +1,10 @@
 """Files that several processes want, and files that are the same whenever they are written."""
 
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,20 +140,6 @@ def test_nohup_is_respected():
     assert (done.stdout, done.stderr) == ("goes on\n", "")
 
 
-def test_a_folder_that_is_deleted_meanwhile(tmp_path):
-    path = tmp_path / "run" / "a.txt"
-    gone = "there is no folder .*run any more; choose another folder"
-    path.parent.mkdir()
-    with pytest.raises(WriteError, match=gone), replacing(path):
-        shutil.rmtree(path.parent)
-    path.parent.mkdir()
-    crops = CropWriter(path.with_suffix(".h5"), {}, SIDE, [("walk", "source")])
-    with pytest.raises(WriteError, match=f"cannot write .*a.h5: {gone}"), crops as writer:
-        writer.add(PIXELS)
-        shutil.rmtree(path.parent)
-        writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
-
-
 @pytest.mark.parametrize(
     "words",
     ["eval {walk} --trackers identity", "train {crops} --preset paper --padding 2 --no-hold-out"],
@@ -168,13 +152,6 @@ def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, word
     said = f"cannot make the folder {out}: File exists; choose another --out"
     assert (code, err) == (2, f"dcfnet: error: {said}\n")
     assert out.read_text() == "mine"
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="here root can write anywhere")
-def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
-    code, _, err = dcfnet("eval", walk, "--trackers", "identity", "--out", "/proc")
-    assert code == 2 and err.startswith("dcfnet: error: cannot write in /proc: ")
-    assert "choose another --out" in err
 
 
 # --- the same content, the same bytes ---

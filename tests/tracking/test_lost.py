@@ -12,11 +12,11 @@ from trackers import Watched, same_model
 from dcfnet_np.backend import Device
 from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.filter import OnlineFilter
-from dcfnet_np.presets import PRESETS, Preset, get_preset
+from dcfnet_np.presets import Preset, get_preset
 from dcfnet_np.tracker import MultiTracker, Tracker
 from dcfnet_np.tracking import step as plain_step
 from dcfnet_np.tracking.features import Extracted
-from dcfnet_np.tracking.response import NOTHING, measure, peak_to_sidelobe, search_places
+from dcfnet_np.tracking.response import NOTHING, search_places
 from dcfnet_np.tracking.step import PlainStep
 from dcfnet_np.tracking.target import Target
 from dcfnet_np.vision.box_files import read_boxes
@@ -33,22 +33,6 @@ def video(rng):
         rng, count=60, width=240, height=180, size=(30, 26), step=(3.1, 1.7), growth=1.0
     )
     return frames, boxes, np.median(frames, axis=0).astype(np.uint8)
-
-
-def test_measures_of_a_response(rng):
-    response = rng.normal(0, 0.1, (31, 31)).astype(np.float32)
-    response[4, 7] = 0.9
-    quality = measure(response)
-    assert quality.score == pytest.approx(0.9) and quality.psr == peak_to_sidelobe(response)
-
-
-def test_every_constant_of_careful():
-    """Typed from docs/results/loss.md; all else is `default`'s, and no other preset is unsure."""
-    wanted = {"min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}
-    careful = dataclasses.replace(get_preset("default"), name="careful", lost_after=10, **wanted)
-    assert get_preset("careful") == careful
-    for name, preset in PRESETS.items():
-        assert any(getattr(preset, field) for field in wanted) == (name == "careful")
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -227,17 +211,6 @@ def test_the_place_with_the_best_psr_is_believed(monkeypatch, rng, case):
         assert result.ok and result.score == pytest.approx(0.9)
 
 
-def test_search_places():
-    """Every place in the frame but its own, the nearest rings first."""
-    places = search_places(np.array([50.0, 30.0]), np.array([20.0, 10.0]), (60, 90, 3))
-    assert len(places) == 5 * 7 - 1
-    assert (places >= 0).all() and (places <= (90, 60)).all()
-    offsets = (places - (50, 30)) / (20, 10)
-    rings = abs(offsets).max(1)
-    assert (offsets == np.rint(offsets)).all() and (np.diff(rings) >= 0).all() and rings[0] == 1
-    assert len(search_places(np.array([5.0, 5.0]), np.array([20.0, 20.0]), (10, 10, 3))) == 0
-
-
 def test_search_places_in_order():
     """The ring row by row from the top left, then the next one; frames are (height, width)."""
     places = search_places(np.array([25.0, 12.0]), np.array([20.0, 8.0]), (24, 80, 3))
@@ -247,18 +220,6 @@ def test_search_places_in_order():
     edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))
     grid = {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)}
     assert {tuple(place) for place in edge} == grid - {(20, 8)}
-
-
-def test_a_small_target_is_not_looked_for_without_end(video):
-    """What a lost frame costs is bounded by `redetection`, not by the frame's number of places."""
-    frames, boxes, _ = video
-    tracker = Watched(preset=CAREFUL)
-    tracker.init(frames[0], (*boxes[0, :2], 4.0, 4.0))
-    for _ in range(4):
-        tracker.names.clear()
-        result = tracker.update(np.zeros_like(frames[0]))
-    assert result.state == "lost" and len(tracker.last["redetection"]["windows"]) <= 3
-    assert tracker.names.count("redetection") == -(-CAREFUL.redetection // CAREFUL.num_scales)
 
 
 def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, caplog):

@@ -176,13 +176,3 @@ def test_a_pattern_over_folders(tmp_path, levels, pattern):
     write_images(tmp_path / "DCIM/100CAM", levels[:3], "IMG_{:04d}.png", start=9997)
     write_images(tmp_path / "DCIM/101CAM", levels[3:], "IMG_{:04d}.png")
     assert opened(tmp_path / "DCIM" / pattern) == levels[:, 0, 0, 0].tolist()
-
-
-def test_the_command_warns_in_one_line(dcfnet, tmp_path, rng, network_file):
-    folder = tmp_path / "walk"
-    write_images(folder, make_frames(rng, 3), "{:04d}.jpg")
-    write_images(folder, make_frames(rng, 3))
-    for _ in range(2):  # and again
-        code, out, err = dcfnet("track", folder, "--box", "20,10,16,12", "--weights", network_file)
-        assert code == 0 and out.startswith("walk: 3 frames") and err.count("\n") == 1
-        assert err.startswith(f"dcfnet: warning: {folder}: 3 images beside")
