@@ -182,7 +182,6 @@ def test_video_writer_refuses(tmp_path, frame):
     for name, fps, text in (
         ("a.txt", 25, "a video must end in .mp4, .avi"),
         ("missing/a.mp4", 25, "there is no folder"),
-        ("a.mp4", 0, "fps must be positive"),
     ):
         with pytest.raises(ValueError, match=text):
             VideoWriter(tmp_path / name, fps)

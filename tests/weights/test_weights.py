@@ -240,7 +240,7 @@ def tar(content):
     ("content", "message"),
     [
         (b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n\0" + bytes(99), "a MATLAB file of ver"),
-        (b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI", "no network: neither 'net' with its"),
+        (b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM", "no network: neither 'net' with its"),
         (tar(b"weights"), "an archive; take the file of weights out"),
         (b"\x1f\x8b\x08" + bytes(99), "an archive; take the file of weights out"),
         (b"\x08\x00onnx" + bytes(99), FOREIGN),
