@@ -29,8 +29,6 @@ from dcfnet_np.presets import PRESETS
 from dcfnet_np.support.threads import one_blas_thread
 from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.tracker import MultiTracker, Tracker
-from dcfnet_np.train.config import Config
-from dcfnet_np.train.fast_step import FastSteps
 from dcfnet_np.weights import Weights
 
 LONG = 240  # seconds: what takes longer hangs
@@ -143,16 +141,6 @@ def test_a_tracker_goes_on_after_a_fork(make, video):
     assert forked(lambda: [numbers(tracker.update(frame)) for frame in frames[3:]]) == want[2:]
     # and here it has not moved
     assert [numbers(tracker.update(frame)) for frame in frames[3:]] == want[2:]
-
-
-def test_training_goes_on_after_a_fork(rng, video):
-    crops = rng.integers(0, 256, (4, 3, 70, 70), dtype=np.uint8)
-    steps = FastSteps(Config(), crops)
-
-    def loss():
-        return steps.gradients(np.array([[0, 1], [2, 3]]))[0].tolist()
-
-    assert loss() == forked(loss)
 
 
 def test_a_gpu_s_tracker_says_that_it_does_not(monkeypatch, video):

@@ -362,12 +362,3 @@ def test_crops_that_do_not_fit(crops_file, change):
     with h5py.File(crops_file, "r+") as file:
         change(file)
     refused(read_crops, crops_file, match="crops.h5 must be a file made by prepare")
-
-
-def test_texts_of_crops_lie_where_a_checksum_is(crops_file):
-    """One of variable length lies in a heap without it, where damage made HDF5 loop for ever."""
-    with h5py.File(crops_file) as file:
-        for name in file.attrs:
-            kind = h5py.check_string_dtype(file.attrs.get_id(name).dtype)
-            assert kind is None or kind.length is not None, name
-    assert len(read_crops(crops_file).digest) == 64

@@ -23,13 +23,13 @@ import scipy.io
 from hypothesis import strategies as st
 from layouts import LAYOUTS
 from scenes import make_frames, write_images, write_video
-from weight_files import legacy, old_net, state_of, write_net, zipped
+from weight_files import legacy, old_net, small_crops, state_of, write_net, zipped
 
 from dcfnet_np import cli, datasets, weights
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import results, runner
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.train.crops import CropWriter, read_crops
+from dcfnet_np.train.crops import read_crops
 from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.images import read_image
 from dcfnet_np.vision.sources import open_source
@@ -250,17 +250,8 @@ def read_weights(path: Path) -> None:
 
 @functools.cache
 def crop_files() -> list[tuple[str, bytes]]:
-    def write(path: Path, margin: int) -> None:
-        rng, side = np.random.default_rng(0), 8 + 2 * margin
-        with CropWriter(path, {"size": 8}, side, [("a", "1"), ("b", "2"), ("c", "3")]) as writer:
-            for count in (3, 1, 4):
-                writer.add(rng.integers(0, 256, (count, 3, side, side), np.uint8))
-                numbers = np.arange(count, dtype=np.int32)
-                writer.end_sequence(numbers, np.ones((count, 4)), {"no box": 1})
-            attributes = {"padding": 2.0, "size": 8, "margin": margin, "skipped": "{}"}
-            writer.finish(["a", "b", "c"], np.array([False, False, True]), attributes)
-
-    return [made("crops.h5", lambda path, margin=margin: write(path, margin)) for margin in (0, 2)]
+    kinds = [lambda path, margin=m: small_crops(path, (3, 1, 4), 8, margin) for m in (0, 2)]
+    return [made("crops.h5", write) for write in kinds]
 
 
 def read_crop_file(path: Path) -> None:

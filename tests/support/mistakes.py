@@ -83,8 +83,6 @@ MISTAKES = [
         ("training: the rate one epoch late, the log right",
          "        lr = self.config.learning_rate(before.epoch)",
          "        lr = self.config.learning_rate(max(before.epoch - 1, 0))"),
-        ("training: the paper's largest gap for all",
-         "max_gap=config.max_gap,", "max_gap=10,"),
         ("training: validation pairs hang on the run's seed",
          "seed=VALIDATION_SEED, epoch=0", "seed=config.seed, epoch=0"),
     ]),
@@ -94,30 +92,22 @@ MISTAKES = [
         ("training: nothing is augmented", "pairs, epoch, raw, total=", "pairs, None, raw, total="),
         ("training: lambda in place of the regulariser",
          "config.regulariser(pairs.size)", "config.lam"),
-        ("training: the window one step early",
-         "self.config.windowed(self.learnt.steps + 1)", "self.config.windowed(self.learnt.steps + 2)"),
         ("training: sigma of the map, not of the crop",
          "config.label_sigma(pairs.size)", "config.label_sigma(side)"),
     ]),
     *in_file("train/optimisers.py", "test_train_recomputed.py", [
-        ("training: Adam's correction is always the first step's",
-         "step = learnt.steps + 1", "step = 1"),
         ("Adam: m as it stands", "m / (1 - momentum**step)", "m"),
         ("averaging: the start is not forgotten", "min(decay, step / (step + 10))", "decay"),
         ("SGD: no weight decay", "        v += weight_decay * theta\n", ""),
-        ("schedule: step counts from the epoch after", "epoch >= after", "epoch > after"),
     ]),
     *in_file("train/augment.py", "test_augment.py", [
         ("augmentation: the seed is not used",
          "[seed, epoch, int(template), int(search)]", "[0, epoch, int(template), int(search)]"),
-        ("augmentation: stretch has the scale's number",
-         "augmentation.stretch * draws[:, 8]", "augmentation.stretch * draws[:, 2]"),
         ("augmentation: black beyond the crop", "cv2.BORDER_REPLICATE", "cv2.BORDER_CONSTANT"),
         ("augmentation: the label's shift in the crop's pixels",
          "cuts.shift / cuts.scale[:, None])", "cuts.shift * 1.0)"),
         ("augmentation: the label's shift cut off, not rounded",
          "np.rint(cuts.shift / cuts.scale[:, None])", "np.trunc(cuts.shift / cuts.scale[:, None])"),
-        ("augmentation: gray of R, G, B", "[0.114, 0.587, 0.299]", "[0.299, 0.587, 0.114]"),
     ]),
     *in_file("train/plain_step.py", "test_exploding.py", [
         ("exploding: learnt from, plain",
@@ -125,15 +115,11 @@ MISTAKES = [
     ]),
     *in_file("train/exploding.py", "test_exploding.py", [
         ("exploding: the surplus is never less", " - EXPECTED * len(losses))", ")"),
-        ("exploding: the surplus falls below zero",
-         "surplus = max(0.0, surplus + ", "surplus = (surplus + "),
     ]),
     *in_file("train/fast_step.py", "test_exploding.py", [
         ("exploding: learnt from, fast", "if loss > limit:", "if False:"),
     ]),
     *in_file("train/loop.py", "test_exploding.py", [
-        ("exploding: a resumed run begins at none",
-         "before.epoch, before.surplus)", "before.epoch, 0.0)"),
         ("exploding: its loss is in the mean",
          "kept = outcome.losses[~outcome.left_out]", "kept = outcome.losses"),
     ]),
@@ -148,51 +134,35 @@ MISTAKES = [
         ("COCO: time is the images' order",
          "boxes = sorted(boxes, key=lambda box: box.number)", "boxes = list(boxes)"),
         ("YOLO: the centre taken for the corner", "box = (x - w / 2) * width,", "box = x * width,"),
-        ("YOLO: pixels are shares", "max(values[1:5]) > 1.01", "max(values[1:5]) > 1e9"),
     ]),
     *in_file("dcfnet_np/evaluation/metrics.py", "test_evaluation_rules.py", [
         ("normalised error over the result's size",
          "normalised = np.hypot(*(difference / truth[:, 2:]).T)",
          "normalised = np.hypot(*(difference / boxes[:, 2:]).T)"),
-        ("normalised precision read at .1", "curves.normalised[20]", "curves.normalised[10]"),
         ("truth at 0 is there for OTB", "(truth[:, :2] > -1)", "(truth[:, :2] >= -4)"),
-        ("a size that is not cut at the corner's place",
-         "np.clip(boxes[:, 2:], 0, frame_size - low)", "np.clip(boxes[:, 2:], 0, frame_size)"),
         ("a failed frame takes the first box",
          "boxes[index] = boxes[index - 1]", "boxes[index] = boxes[0]"),
         ("an error without a box is none",
          "    error[~np.isfinite(error)] = np.inf", "    error[~np.isfinite(error)] = 0.0"),
     ]),
     *in_file("dcfnet_np/evaluation/rules.py", "test_evaluation_rules.py", [
-        ("pytracking leaves Tiger1's first frames out",
-         'Rules("pytracking", truth="size", absent="skip", omit_initial=False)',
-         'Rules("pytracking", truth="size", absent="skip")'),
         ("got10k repairs failed frames",
          '            failed_frame="miss",\n', '            failed_frame="previous",\n'),
-    ]),
-    *in_file("dcfnet_np/evaluation/metrics.py", "test_evaluation_metrics.py", [
-        ("curves are medians", "np.mean(column, axis=0)", "np.median(column, axis=0)"),
     ]),
     *in_file("dcfnet_np/evaluation/vot.py", "test_evaluation_rules.py", [
         ("the range of lengths ends early",
          "inside = curve[lengths[0] - 1 : lengths[1]]",
          "inside = curve[lengths[0] - 1 : lengths[1] - 1]"),
-        ("a burn-in of 9 frames", "VOT_BURN_IN = 10", "VOT_BURN_IN = 9"),
         ("runs that ended in a failure are not filled up",
          "np.full(longest, 0.0 if number < len(starts) else np.nan)", "np.full(longest, np.nan)"),
         ("the first frame counts in the expected overlap",
          "_mean(sums[:, length - 2] / (length - 1))", "_mean(sums[:, length - 2] / length)"),
-    ]),
-    *in_file("dcfnet_np/evaluation/vot.py", "test_evaluation_protocols.py", [
-        ("VOT starts six frames after a failure", "VOT_SKIP = 5", "VOT_SKIP = 6"),
     ]),
     *in_file("dcfnet_np/evaluation/protocols.py", "test_evaluation_protocols.py", [
         ("a failure in a frame without ground truth",
          "supervised and there[index] and", "supervised and"),
         ("SRE's scales about the corner",
          "scaled = (x + w / 2 - ratio * w / 2, y", "scaled = (x, y"),
-        ("TRE's runs come too late by one",
-         "positions = [int(1 + k * step)", "positions = [int(2 + k * step)"),
         ("visible frames of another part",
          "sequence.visible[part]", "sequence.visible[: len(found.boxes)]"),
     ]),
@@ -208,27 +178,20 @@ MISTAKES = [
     *in_file("dcfnet_np/evaluation/result_files.py", "test_result_files.py", [
         ("VOT's boxes from 1",
          "boxes.append(values if is_box", "boxes.append(list(from_otb(values)) if is_box"),
-        ("frames in the order of the file",
-         "frames, boxes = frames[order], boxes[order]", "frames = frames[order]"),
         ("skipped frames at the end",
          "boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])",
          "boxes = np.vstack([boxes, np.full((sequence.first, 4), np.nan)])"),
     ]),
     *in_file("dcfnet_np/datasets/rows.py", "test_datasets.py", [
         ("a folder's boxes from another origin", "boxes[:, :2] -= origin", "boxes[:, :2] -= 1"),
-        ("a box without height is there", "(boxes[:, 2:] <= 0)", "(boxes[:, 2:] < 0)"),
         ("NUS-PRO's corners a pixel wider",
          "(x, y, w - x, h - y) if corners", "(x, y, w - x + 1, h - y + 1) if corners"),
-        ("a polygon's last point for its first", "region.points[-2:]", "region.points[:2]"),
     ]),
     *in_file("dcfnet_np/datasets/nuspro.py", "test_datasets.py", [
         ("NUS-PRO: partly hidden is hidden", "hidden < 2", "hidden < 1"),
     ]),
     *in_file("dcfnet_np/datasets/got10k.py", "test_datasets.py", [
         ("GOT-10k from 0", "origin=1", "origin=0"),
-    ]),
-    *in_file("dcfnet_np/datasets/vot.py", "test_datasets.py", [
-        ("VOT from 1", "origin=0", "origin=1"),
     ]),
     *in_file("dcfnet_np/datasets/mot.py", "test_datasets.py", [
         ("MOT's rows that do not count", "rows[:, 6] != 0", "rows[:, 6] != 9"),
@@ -248,19 +211,14 @@ MISTAKES = [
          "float(abs(np.fft.fft2(response)).max()) / response.size"),
         ("the wrap of the peak one pixel early", "if row > half else 0", "if row >= half else 0"),
     ]),
-    *in_file("dcfnet_np/tracking/response.py", "test_lost.py -k search_places", [
-        ("places of a frame on its side", "frame_shape[1::-1]", "frame_shape[:2]"),
-    ]),
     *in_file("dcfnet_np/tracking/step.py", "test_tracker.py -k 'colour or lambda'", [
         ("a template of one colour is learned",
          "if not is_flat(extremes[i : i + 1]):", "if True:"),
         ("only the first window counts as content",
          "        if is_flat(extremes):\n            maps",
          "        if is_flat(extremes[:1]):\n            maps"),
-        ("lambda is divided for all presets",
-         'if preset.lam_divisor == "elements" else 1', "if preset.lam_divisor else 1"),
     ]),
-    *in_file("dcfnet_np/tracking/step.py", "test_lost.py -k 'place or unsure'", [
+    *in_file("dcfnet_np/tracking/step.py", "test_lost.py -k 'place or unsure or elsewhere'", [
         ("redetection: the highest score wins",
          "if quality.psr > found.psr:", "if quality.score > found.score:"),
         ("redetection looks at the same places in every frame",
@@ -270,7 +228,6 @@ MISTAKES = [
          "answered = np.isfinite(map_).all()"),
         ("redetection without min_score",
          " and found.score >= preset.min_score", ""),
-        ("redetection moves from the last place", "        target.centre = found_place\n", ""),
         ("either threshold suffices",
          "score >= preset.min_score and psr >=", "score >= preset.min_score or psr >="),
     ]),
@@ -288,8 +245,6 @@ MISTAKES = [
         ("a size is not limited by the frame",
          "largest = np.minimum(frame_size, preset.max_scale * size)",
          "largest = preset.max_scale * size"),
-        ("the template follows the clamped size for all presets",
-         'window if preset.update_crop == "window" else', "window if False else"),
     ]),
     *in_file("dcfnet_np/tracking/features.py", "test_fast_features.py", [
         ("the black outside is content",
@@ -302,13 +257,7 @@ MISTAKES = [
          "np.ascontiguousarray(patches[:, ::-1]) if self._reverse",
          "np.ascontiguousarray(patches[:, ::1]) if self._reverse"),
     ]),
-    *in_file("dcfnet_np/tracking/features.py", "test_tracker.py -k one_s_own", [
-        ("features: windows are seen at the map's size",
-         'getattr(maps, "cell", 1)', 'getattr(maps, "no cell", 1)'),
-    ]),
     *in_file("dcfnet_np/fast/features.py", "test_fast_features.py", [
-        ("a strip counts rows from the patch's top",
-         "np.maximum(down.inside[number] - strip.reads.start, 0)", "down.inside[number]"),
         ("the second strip's largest value is lost",
          "self._extremes[:, :n, :, 1].max(0)", "self._extremes[0, :n, :, 1]"),
     ]),
@@ -321,7 +270,6 @@ MISTAKES = [
     *in_file("dcfnet_np/presets.py", "test_presets.py", [
         ("redetection without a PSR to believe",
          "self.redetection_psr >= self.min_psr > 0", "self.redetection_psr >= self.min_psr >= 0"),
-        ("a whole number is refused for a float", "or (kind is float and type(value) is int)", ""),
     ]),
     *in_file("train/config.py", "test_recipes.py", [
         ("regulariser: one side of the map", "self.lam * side * side *", "self.lam * side *"),
@@ -329,7 +277,6 @@ MISTAKES = [
     *in_file("dcfnet_np/cli.py", "test_cli.py", [
         ("cli: a device that is not there is a failure", "OSError, ValueError, DeviceError)",
          "OSError, ValueError)"),
-        ("cli: every command is imported", "if command in (None, name):", "if True:"),
     ]),
     *in_file("dcfnet_np/commands/track.py", "test_cli.py test_live.py", [
         ("track: the error does not say what is kept", "{error}{outputs.kept()}", "{error}"),
@@ -347,9 +294,6 @@ MISTAKES = [
         ("files: written in place", "            yield part\n", "            yield path\n"),
     ]),
     *in_file("dcfnet_np/backend.py", "test_devices.py", [
-        ("backend: the last GPU that works",
-         '                return Device("cuda", index)\n        return',
-         '                found = Device("cuda", index)\n        return found or'),
         ("backend: a wrong sum is right", "!= 6:", "!= 6 and False:"),
     ]),
     *in_file("dcfnet_np/support/threads.py", "test_processes.py", [
@@ -358,9 +302,6 @@ MISTAKES = [
          "                self._set(self._shared, self._before)"),
         ("threads: a second caller is let in", "if not self._lock.acquire(blocking=False):",
          "if not self._lock.acquire(blocking=False) and forked:"),
-    ]),
-    *in_file("dcfnet_np/vision/draw.py", "test_draw.py", [
-        ("draw: the frame is written to", "    return frame.copy()", "    return frame"),
     ]),
     *in_file("dcfnet_np/vision/video_writer.py", "test_draw.py", [
         ("video: a full disk is not noticed", "if there < self.frames:", "if there < 0:"),

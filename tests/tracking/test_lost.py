@@ -157,23 +157,6 @@ def sought(monkeypatch, features, unsure, frame_shape, **options):
     return result, targets[0]
 
 
-@pytest.mark.parametrize("unsure", [3, 4, 6, 17])
-def test_which_places_are_looked_at(monkeypatch, unsure):
-    """The first `redetection` of the list when it becomes lost, then the next ones, on and on."""
-    features = Answers(np.zeros((1, 125, 125), np.float32))
-    result, _ = sought(monkeypatch, features, unsure, (180, 240, 3), redetection=7)
-    assert result.state == "lost"
-    columns, rows = [-3, -2, -1, 0, 1, 2, 3, 4], [-3, -2, -1, 0, 1, 2, 3]
-    rows = [r for r in rows if 0 <= 83 + 26 * r <= 180]
-    columns = [c for c in columns if 0 <= 115 + 30 * c <= 240]
-    places = [(115 + 30 * c, 83 + 26 * r) for r in rows for c in columns if (r, c) != (0, 0)]
-    # stable: rows from the top in a ring
-    places.sort(key=lambda p: max(abs(p[0] - 115) / 30, abs(p[1] - 83) / 26))
-    start = (unsure - 3) * 7
-    wanted = [(*places[(start + i) % len(places)], 90, 78) for i in range(7)]
-    np.testing.assert_allclose(np.concatenate(features.calls[2:]), wanted)
-
-
 def bump(size, row, column, height, noise, rng):
     map_ = rng.normal(0, noise, (size, size)).astype(np.float32)
     map_[row, column] = height

@@ -14,7 +14,6 @@ from trackers import Watched
 
 from dcfnet_np import network, trace
 from dcfnet_np.backend import Device
-from dcfnet_np.cli import main
 from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.ops.fourier import irfft2, label_band, rfft2
 from dcfnet_np.presets import PRESETS, Preset
@@ -316,14 +315,3 @@ def test_bad_words(words, message, dcfnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = dcfnet(*words.split())
     assert code == 2 and out == "" and message in err and err.count("\n") == 1
-
-
-def test_where_pytorch_and_matlab_part_on_david(data_dir, capsys):
-    """Before the network has seen anything one crops in whole grey levels; then scales differ."""
-    david = str(data_dir / "sequences" / "David")
-    assert main(["diff", "--presets", "pytorch,matlab-v2", david, "--frames", "3"]) == 0
-    first, *others = capsys.readouterr().out.splitlines()
-    where = r"0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+"
-    assert re.fullmatch(f"first difference: frame 0, template_crop: {where}", first)
-    boxes = [line for line in others if ", box: " in line]
-    assert len(boxes) == 1 and boxes[0].startswith("  then: frame 1, box: 1.17 ")

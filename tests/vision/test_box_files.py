@@ -160,14 +160,6 @@ def test_writers_without_a_box(tmp_path, suffix):
     assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
 
 
-def test_writer_refuses_before_any_work(tmp_path):
-    (tmp_path / "b.txt").mkdir()
-    wrong = {"a.xls": "must end in", "missing/a.txt": "there is no folder", "b.txt": "is a folder"}
-    for name, message in wrong.items():
-        with pytest.raises(ValueError, match=message):
-            BoxWriter(tmp_path / name)
-
-
 WRITE_ROWS = """
     import os, resource, signal
     from dcfnet_np.vision.box_files import BoxRow, BoxWriter

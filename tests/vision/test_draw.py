@@ -55,18 +55,6 @@ def test_nothing_is_drawn_where_there_is_no_box(frame):
         assert image is not frame
 
 
-def test_draw_trail(frame):
-    path = [(5, 5), (NAN, 1), (5, 30), (40, 30), (1e12, 30)]
-    changed = painted(frame, draw.draw_trail(frame, path, (0, 0, 255)))
-    assert changed[5:31, 5].all() and changed[30, 5:].all() and not changed[:, 10:][:25].any()
-
-
-def test_a_label_is_above_its_box_or_inside(frame):
-    changed = painted(frame, draw_label(frame, (20, 30, 5, 5), "7", TARGETS[1]))
-    assert changed[:30].any() and not changed[31:].any()
-    assert painted(frame, draw_label(frame, (-5, -5, 9, 9), "7")).any()
-
-
 def test_response_inset_is_top_right_and_peaks_where_the_map_does(frame):
     response = np.zeros((31, 31), np.float32)
     response[3:8, 20:25] = 1.0  # up and to the right of the middle
@@ -83,9 +71,7 @@ def test_response_inset_is_top_right_and_peaks_where_the_map_does(frame):
     assert below[14:28, -14:].mean() > 0.9 and not below[:14].any() and not below[28:].any()
 
 
-@pytest.mark.parametrize(
-    ("count", "columns", "grid"), [(5, 3, (2, 3)), (2, 4, (1, 2)), (1, 1, (1, 1))]
-)
+@pytest.mark.parametrize(("count", "columns", "grid"), [(5, 3, (2, 3)), (2, 4, (1, 2))])
 def test_contact_sheet(rng, count, columns, grid):
     frames = list(rng.integers(0, 255, (count, 7, 9, 3), np.uint8))
     sheet = contact_sheet(frames, columns, gap=2)
