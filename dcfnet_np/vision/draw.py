@@ -1,4 +1,4 @@
-"""Pictures of a result: the box, the response map, a contact sheet.  Inputs are never written to.
+"""Pictures of a result: the box, the response map.  Inputs are never written to.
 
 Frames are (height, width, 3) uint8 BGR; colours are (blue, green, red).
 """
@@ -99,20 +99,6 @@ def response_inset(
         coloured = cv2.applyColorMap(grey, cv2.COLORMAP_JET)
         image[top : top + side, -side:] = cv2.resize(coloured, (side, side))
     return image
-
-
-def contact_sheet(frames: Sequence[np.ndarray], columns: int = 4, gap: int = 4) -> np.ndarray:
-    """Frames of one size in a grid, row by row, `gap` white pixels apart: (height, width, 3)."""
-    height, width = frames[0].shape[:2]
-    columns = min(columns, len(frames))
-    rows = -(-len(frames) // columns)
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
-    sheet = np.full(shape, 255, np.uint8)
-    for index, frame in enumerate(frames):
-        row, column = divmod(index, columns)
-        top, left = row * (height + gap), column * (width + gap)
-        sheet[top : top + height, left : left + width] = frame
-    return sheet
 
 
 def _pixel(x: float, y: float) -> tuple[int, int]:

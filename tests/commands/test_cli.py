@@ -4,7 +4,6 @@ import csv
 import importlib.metadata
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -275,16 +274,7 @@ def test_debug_shows_the_traceback(dcfnet, folder):
 # --- the other commands ---
 
 
-def test_help_is_quick_and_light():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = command("--help")
-    out, err = process.communicate(timeout=PATIENCE)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert (process.returncode, err) == (0, "")
-    for name in ("demo", "track", "convert", "gradcheck", "trace", "diff", "doctor"):
-        assert f"    {name}" in out
-    # Processor time, since other work on the machine stretches the clock's.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+def test_help_is_light():
     script = (
         "import sys, dcfnet_np.cli as c; c.make_parser('');"
         "print(*{'numpy', 'cv2', 'scipy', 'h5py', 'tqdm'} & set(sys.modules))"
@@ -427,13 +417,12 @@ def test_demo(dcfnet, fails, tmp_path):
     out_dir = tmp_path / "new" / "demo"
     code, out, err = dcfnet("demo", "--out", out_dir)
     assert (code, err) == (0, "")
-    names = [out_dir / name for name in ("boxes.csv", "carphone.mp4", "contact_sheet.png")]
+    names = [out_dir / name for name in ("boxes.csv", "carphone.mp4")]
     assert out.startswith("carphone_pristine: 120 frames, ")
-    assert out.splitlines()[-1] == f"wrote {names[0]}, {names[1]} and {names[2]}"
+    assert out.splitlines()[-1] == f"wrote {names[0]} and {names[1]}"
     boxes = read_boxes(names[0])
     assert boxes.shape == (120, 4)
     np.testing.assert_array_equal(boxes[0], (64, 30, 46, 64))
     with open_source(names[1]) as video:
         assert len(list(video)) == 120
-    assert cv2.imread(str(names[2])).shape == (3 * 148 - 4, 4 * 180 - 4, 3)
     assert iou(boxes[-1], (47, 30, 48, 68)) > 0.5  # the face moves little and stays large

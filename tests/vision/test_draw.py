@@ -10,7 +10,7 @@ from processes import run_python
 from dcfnet_np.follow import Painter, Step
 from dcfnet_np.vision import draw
 from dcfnet_np.vision.box_files import BoxRow
-from dcfnet_np.vision.draw import RED, TARGETS, contact_sheet, draw_box, draw_label
+from dcfnet_np.vision.draw import RED, TARGETS, draw_box, draw_label
 from dcfnet_np.vision.sources import Frame
 from dcfnet_np.vision.video_writer import VideoWriter
 
@@ -69,17 +69,6 @@ def test_response_inset_is_top_right_and_peaks_where_the_map_does(frame):
     assert column == pytest.approx(22 / 31 * side, abs=3)
     below = painted(frame, draw.response_inset(frame, response, place=1))
     assert below[14:28, -14:].mean() > 0.9 and not below[:14].any() and not below[28:].any()
-
-
-@pytest.mark.parametrize(("count", "columns", "grid"), [(5, 3, (2, 3)), (2, 4, (1, 2))])
-def test_contact_sheet(rng, count, columns, grid):
-    frames = list(rng.integers(0, 255, (count, 7, 9, 3), np.uint8))
-    sheet = contact_sheet(frames, columns, gap=2)
-    assert sheet.shape == (grid[0] * 9 - 2, grid[1] * 11 - 2, 3)
-    for index, frame in enumerate(frames):
-        top, left = np.multiply(divmod(index, grid[1]), (9, 11))
-        np.testing.assert_array_equal(sheet[top : top + 7, left : left + 9], frame)
-    assert has(sheet, (255, 255, 255)).sum() == sheet[..., 0].size - count * 63
 
 
 def test_painter(rng):
