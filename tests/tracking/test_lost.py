@@ -6,7 +6,7 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernel_device import on_cpu
-from scenes import make_sequence, write_images
+from scenes import make_sequence
 from trackers import Watched, same_model
 
 from dcfnet_np.backend import Device
@@ -19,7 +19,6 @@ from dcfnet_np.tracking.features import Extracted
 from dcfnet_np.tracking.response import NOTHING, search_places
 from dcfnet_np.tracking.step import PlainStep
 from dcfnet_np.tracking.target import Target
-from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.boxes import iou
 
 CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
@@ -220,17 +219,3 @@ def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, 
         got, want = (tracker.update(frame) for tracker in trackers)
         assert got.state == want.state
         np.testing.assert_allclose(got.box, want.box, rtol=1e-6)
-
-
-def test_state_in_files_and_drawings(tmp_path, rng, dcfnet):
-    frames, boxes = make_sequence(rng, count=6)
-    frames[3] = 0
-    write_images(tmp_path / "in", frames)
-    words = ["--box", ",".join(f"{value:.2f}" for value in boxes[0]), "--device", "cpu"]
-    for suffix in ("csv", "json"):
-        out = tmp_path / f"boxes.{suffix}"
-        words = [*words[:4], "--save-boxes", out, "--save-video", tmp_path / "out.avi"]
-        code, _, error = dcfnet("track", tmp_path / "in", *words)
-        assert code == 0, error
-        assert out.read_text().count("unsure") == 1 and out.read_text().count("tracking") == 5
-        assert len(read_boxes(out)) == 6
