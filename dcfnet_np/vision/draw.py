@@ -38,11 +38,9 @@ def draw_box(
 def draw_trail(
     frame: np.ndarray, points: Iterable[Sequence[float]], colour: Colour = GREEN
 ) -> np.ndarray:
-    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based) without those that
-    are not finite.
-    """
+    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based)."""
     image = frame.copy()
-    path = [_pixel(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    path = [_pixel(x, y) for x, y in points]
     if len(path) > 1:
         cv2.polylines(
             image, [np.array(path, np.int32)], False, colour, _thickness(frame), cv2.LINE_AA
@@ -55,13 +53,11 @@ def draw_label(
 ) -> np.ndarray:
     """A copy of `frame` with `text` above the box, or inside where it touches the upper edge."""
     image = frame.copy()
-    x, y = map(float, box[:2])
-    if math.isfinite(x) and math.isfinite(y):
-        size = max(0.4, min(frame.shape[:2]) / 600)
-        height = round(25 * size)
-        left, top = _pixel(x, y)
-        base = top - 4 if top - 4 > height else top + height + 2
-        put_text(image, text, (left, base), size, colour)
+    size = max(0.4, min(frame.shape[:2]) / 600)
+    height = round(25 * size)
+    left, top = _pixel(*box[:2])
+    base = top - 4 if top - 4 > height else top + height + 2
+    put_text(image, text, (left, base), size, colour)
     return image
 
 

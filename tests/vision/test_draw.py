@@ -46,7 +46,6 @@ def test_nothing_is_drawn_where_there_is_no_box(frame):
     for image in (
         draw_box(frame, (NAN,) * 4),
         draw_box(frame, (1, 2, np.inf, 3)),
-        draw_label(frame, (NAN,) * 4, "7"),
         draw_label(frame, (1e12, -1e12, 1, 1), "7"),
         draw.draw_trail(frame, [(3, 3)]),
         draw.response_inset(frame, np.ones((9, 9)), place=3),  # does not fit
