@@ -294,8 +294,9 @@ class Kernel:
                 if not arg.flags.c_contiguous:
                     raise TypeError(f"{self.name}: argument {i} is not contiguous")
                 arrays += [arg.ctypes.data, arg.nbytes]
-            place = ctypes.c_void_p(arg.ctypes.data)
-            values.append(place if array else ctypes.create_string_buffer(arg.tobytes()))
+                values.append(ctypes.c_void_p(arg.ctypes.data))
+            else:
+                values.append(ctypes.create_string_buffer(arg.tobytes()))
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         grid, block = ((ctypes.c_uint * 3)(*(*d, 1, 1, 1)[:3]) for d in (grid, block))
         arrays = (ctypes.c_uint64 * len(arrays))(*arrays)
