@@ -133,7 +133,8 @@ def frames_among(files: Iterable[Path]) -> list[Path]:
 
     Left out, with a `SourceWarning`, are masks beside their frames: what is no JPEG beside a JPEG
     of the same name (0001.png beside 0001.jpg), and what has one of `MASK_WORDS` in its name beside
-    an image of the same numbers without it (0001_mask.png beside 0001.png).
+    an image of the same numbers without it (0001_mask.png beside 0001.png).  Another warning tells
+    of two series with the same numbers.
     """
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
@@ -167,7 +168,9 @@ def _without_masks(files: list[Path]) -> list[Path]:
         first = min(masks)
         what = f"{first.parent}: {len(masks)} images beside frames, like {first.name}"
         warn_of_source(f"{what}, count as masks and are left out; to take them, give a pattern")
-    return [file for file in files if file not in masks]
+    frames = [file for file in files if file not in masks]
+    _warn_of_twins(frames)
+    return frames
 
 
 def _is_jpeg(file: Path) -> bool:
@@ -182,3 +185,21 @@ def _what(file: Path) -> tuple[Any, ...]:
     """What an image and its mask share: the numbers in their names, or their words."""
     words = re.split(r"[\W_]+", file.stem.casefold())
     return _Name(file.stem).values() or tuple(w for w in words if w and w not in MASK_WORDS)
+
+
+def _warn_of_twins(files: list[Path]) -> None:
+    """Tell of two series with the same numbers: left_1, right_1, left_2, right_2."""
+    series: dict[str, int] = defaultdict(int)
+    twins: dict[tuple[Any, ...], list[tuple[Path, str]]] = defaultdict(list)
+    for file in sorted(files):
+        name = _Name(file.stem)
+        shape = "".join(n.place for n in name.numbers[-1:]) + name.tail + file.suffix.lower()
+        series[shape] += 1
+        if values := name.values():
+            twins[values].append((file, shape))
+    for same in twins.values():
+        if len(same) > 1 and any(series[shape] > 1 for _, shape in same):
+            (a, _), (b, _) = same[:2]
+            what = f"{a.parent}: {a.name} and {b.name} have the same number, and both are taken"
+            warn_of_source(f"{what}; for one of the two series give a pattern")
+            return

@@ -19,7 +19,7 @@ import numpy as np
 from .. import datasets
 from .frames import Frame, Part, Source, check_frame_size
 from .image_files import IMAGE_SUFFIXES, frames_among, is_image
-from .images import SourceError, count_pages, read_image
+from .images import SourceError, read_image, stack_pages
 from .video import VideoSource, is_text
 
 LONGEST_SPEC = 4096  # letters of a path or an address
@@ -106,8 +106,8 @@ def _name_of_stream(address: str) -> str:
 
 def _open_file(path: Path, part: Part) -> Source:
     """A video, or the pages of a TIFF."""
-    if (pages := count_pages(path)) > 1:
-        return _ImageSource(path.stem, [path] * pages, part, pages=range(pages))
+    if len(pages := stack_pages(path)) > 1:
+        return _ImageSource(path.stem, [path] * len(pages), part, pages=pages)
     advice = ""
     if path.suffix.lower() in IMAGE_SUFFIXES:
         advice = "is a single image; give its folder or a pattern in quotes, like '*.jpg'"

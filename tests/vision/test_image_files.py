@@ -85,6 +85,15 @@ def test_masks_are_left_out(kind):
     assert said.startswith(f"walk: {beside}, count as masks")
 
 
+@pytest.mark.parametrize("name", ["{}_{:04d}.png", "{1:04d}_{0}.png"])
+def test_two_series_are_told_of(name):
+    files = [name.format(side, number) for side in ("left", "right") for number in (1, 2)]
+    frames, (said,) = names_of(files)
+    assert sorted(frames) == sorted(files)
+    a, b = (name.format(side, 1) for side in ("left", "right"))
+    assert said.startswith(f"walk: {a} and {b} have the same number")
+
+
 def test_one_folder_after_the_other():
     files = [f"9CAM/{i}.png" for i in (9998, 9999)] + [f"10CAM/{i}.png" for i in (1, 2)]
     files += [f"10CAM/b/{i}.png" for i in (1, 2)]

@@ -1,5 +1,6 @@
 """What files say of themselves, and what sources make of it: damaged videos, stacks of pages."""
 
+import io
 import struct
 import warnings
 
@@ -9,7 +10,7 @@ import pytest
 from scenes import make_frames, promise_more_frames, write_images, write_video
 
 from dcfnet_np.vision.image_files import SourceWarning
-from dcfnet_np.vision.images import SourceError
+from dcfnet_np.vision.images import SourceError, is_animated, tiff_pages
 from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.video import count_packets, missing_bytes
 
@@ -127,15 +128,20 @@ FTYP = b"\0\0\0\x08ftyp"
     ("data", "expected"),
     [
         (b"", 0),
+        (b"RIFF", 0),
         (b"RIFF\x10\0\0\0AVI ", 12),
         (b"RIFF\x04\0\0\0AVI RIFF\x64\0\0\0AVIX", 96),  # more than 1 GB: several of them
         (b"RIFF\xff\xff\xff\xffAVI ", 0),  # not ended yet
         (FTYP + b"\0\0\0\x20mdat", 24),
+        (FTYP + b"\0\0\0\x20free", 0),  # nobody needs that
         (FTYP + b"\0\0\0\0mdat", 0),  # up to the end
+        (FTYP + b"\0\0\0\x04mdatmoov", 0),  # no box is so small
         (FTYP + b"\0\0\0\x01mdat\0\0\0\x01\0\0\0\0", 2**32 + 8 - 24),
         (SEGMENT + b"\x40\x20", 32),
         (SEGMENT + b"\xff" + bytes(9), 0),  # not known
         (SEGMENT + b"\x01" + b"\xff" * 7, 0),
+        (EBML + b"\x00\x42\x18\x53", 0),
+        (EBML, 0),
         (b"G" * 188, 0),
     ],
 )
@@ -182,5 +188,77 @@ def test_a_stack_in_a_folder_is_refused(tmp_path, rng):
     cv2.imwritemulti(str(tmp_path / "3.tif"), list(frames))
     got, error, _ = read(tmp_path)
     advice = "give the file itself, whose pages are frames, or a file for each"
-    assert len(got) == 2
-    assert error == f"frame 3 ({tmp_path / '3.tif'}) cannot be used: it has 3 pages; {advice}"
+    assert len(got) == 2 and error == f"frame 3 ({tmp_path / '3.tif'}) has 3 pages; {advice}"
+
+
+def pages_of(order, big, kinds):
+    """A TIFF without pictures: pages of these NewSubfileTypes, None for no such entry."""
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
+    data = head + (struct.pack(order + "HHQ", 8, 0, 16) if big else struct.pack(order + "I", 8))
+    entry, where = order + ("HHQI4x" if big else "HHII"), order + ("Q" if big else "I")
+    for index, kind in enumerate(kinds):
+        tags = [(256, 64)] if kind is None else [(254, kind), (256, 64)]
+        data += struct.pack(order + ("Q" if big else "H"), len(tags))
+        data += b"".join(struct.pack(entry, tag, 4, 1, value) for tag, value in tags)
+        after = len(data) + struct.calcsize(where)
+        data += struct.pack(where, after if index + 1 < len(kinds) else 0)
+    return data
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_thumbnails_are_no_pages(order, big):
+    data = pages_of(order, big, [0, 1, None, 2, 3])
+    assert tiff_pages(io.BytesIO(data)) == [0, 2, 3]
+    assert tiff_pages(io.BytesIO(pages_of(order, big, [1, 0]))) == [1]
+    assert tiff_pages(io.BytesIO(pages_of(order, big, [None]))) == [0]
+    for length in range(len(data)):  # damaged: no exception, and no more pages than there are
+        assert len(tiff_pages(io.BytesIO(data[:length]))) <= 3
+
+
+def test_pages_in_a_circle():
+    data = pages_of("<", False, [0, 0])[:-4] + struct.pack("<I", 8)
+    assert tiff_pages(io.BytesIO(data)) == [0, 1]
+
+
+def gray_tiff(*images):
+    """Gray images without compression, all but the largest marked as reduced copies."""
+    largest = max(image.size for image in images)
+    data = b"II*\0" + struct.pack("<I", 8)
+    for number, image in enumerate(images, 1):
+        (height, width), pixels = image.shape, len(data) + 2 + 12 * 9 + 4
+        tags = {254: image.size < largest, 256: width, 257: height, 258: 8, 259: 1, 262: 1}
+        tags |= {273: pixels, 278: height, 279: image.size}
+        data += struct.pack("<H", 9)
+        data += b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
+        after = pixels + image.size if number < len(images) else 0
+        data += struct.pack("<I", after) + image.tobytes()
+    return data
+
+
+@pytest.mark.parametrize("order", [(0,), (0, 1), (1, 0), (1, 0, 1)])
+def test_a_thumbnail_is_not_the_frame(tmp_path, rng, order):
+    images = [make_frames(rng, 1)[0, ..., 0], np.full((20, 30), 9, np.uint8)]
+    (tmp_path / "1.tif").write_bytes(gray_tiff(*(images[index] for index in order)))
+    (frame,) = open_source(tmp_path)
+    np.testing.assert_array_equal(frame, np.dstack([images[0]] * 3))
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_animations(tmp_path, rng, suffix):
+    frames = make_frames(rng, 3)
+    write_images(tmp_path, frames, f"{{}}.{suffix}")
+    assert not is_animated((tmp_path / f"1.{suffix}").read_bytes())
+    if suffix == "webp":  # with an alpha channel its first chunk is that of an animation
+        (tmp_path / "alpha").mkdir()
+        image, path = np.dstack([frames[0], frames[0, ..., 0]]), tmp_path / "alpha/1.webp"
+        assert cv2.imwrite(str(path), image, [cv2.IMWRITE_WEBP_QUALITY, 60])
+        data = path.read_bytes()
+        assert b"VP8X" in data[:16] and not any(is_animated(data[:length]) for length in range(99))
+        assert len(read(tmp_path / "alpha")[0]) == 1
+    animation = cv2.Animation()
+    animation.frames, animation.durations = list(frames), np.full(3, 40, np.int32)
+    assert cv2.imwriteanimation(str(tmp_path / f"2.{suffix}"), animation)
+    got, error, _ = read(tmp_path)
+    assert len(got) == 1
+    assert "is an animation; make a video of it, or a file for each picture" in error
