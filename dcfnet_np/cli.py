@@ -24,7 +24,7 @@ from .support.errors import DeviceError, Failed
 from .support.files import WriteError
 
 COMMANDS = {  # what each does; its module in `commands` has the same name
-    "demo": "track a face in a real clip: boxes, a video and a contact sheet",
+    "demo": "track a face in a real clip: its boxes and a video",
     "track": "track targets through a video, a camera, a stream, a folder or a sequence",
     "serve": "a page in the browser: open a video or camera, draw a box, watch, take the boxes",
     "eval": "run trackers over a data set: boxes, scores and a report; or check a copy",

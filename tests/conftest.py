@@ -63,6 +63,18 @@ def dcfnet(capsys):
     return run
 
 
+@pytest.fixture
+def track(dcfnet, network_file):
+    """track(source, *options): exit code, stdout, stderr; `options` in one string or several."""
+
+    def run(source, *options, box=None):
+        words = [word for option in options for word in str(option).split()]
+        start = ["--box", box] if box else []
+        return dcfnet("track", source, *start, "--weights", network_file, *words)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def network_file(tmp_path_factory):
     """Weights of an untrained network: enough to follow a patch over a few frames."""

@@ -14,13 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", type=Path, help=kinds)
     parser.add_argument("output", metavar="OUT.h5", type=Path)
     arch = "where the file does not say which one; default: the first that fits"
-    parser.add_argument("--arch", metavar="NAME", help=arch)
+    parser.add_argument("--arch", metavar="NAME", choices=ARCHITECTURES, help=arch)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, write, and say what it was."""
-    if args.arch is not None and args.arch not in ARCHITECTURES:
-        raise ValueError(f"--arch must be one of {', '.join(ARCHITECTURES)}, got {args.arch!r}")
     if args.output.suffix.lower() != ".h5":
         raise ValueError(f"{args.output}: the output must end in .h5")
     check_output(args.output)

@@ -165,12 +165,8 @@ def write_errors(path: Path) -> Iterator[None]:
             other = Path(str(error.filename))
             if other.parent != path.parent or not other.name.startswith(f"{path.stem}."):
                 raise
-        reason = error.strerror or str(error)
-        if error.errno == errno.ENOENT:
-            reason = f"there is no folder {path.parent} any more"
-        closed = error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
-        advice = "choose another folder" if closed else "make room or choose another folder"
-        raise WriteError(f"cannot write {path}: {reason}; {advice}") from error
+        reason = f"{error.strerror or error}; make room or choose another folder"
+        raise WriteError(f"cannot write {path}: {reason}") from error
 
 
 @contextlib.contextmanager

@@ -126,30 +126,22 @@ class Turn:
     """
 
     def __init__(self, device: Device) -> None:
-        # the process that made it, or took a turn last
         self._device, self._process = device, os.getpid()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def take(self, who: str) -> Iterator[None]:
         """For `with`.  Raises RuntimeError, in the name of `who`, where that cannot be."""
-        forked = self._process != os.getpid()
-        if self._device.kind == "cuda" and forked:
+        if self._device.kind == "cuda" and self._process != os.getpid():
             raise RuntimeError(
                 f"{who}: this tracker is on {self._device} and was made before a fork, which CUDA "
                 "does not survive; make it in the process that uses it"
             )
         if not self._lock.acquire(blocking=False):
-            if forked:
-                raise RuntimeError(
-                    f"{who}: this tracker was at work when its process was forked, so its state "
-                    "is that of no frame; make another one in the new process"
-                )
             raise RuntimeError(
                 f"{who}: this tracker is at work already, in another thread or in its observer; "
                 "give each thread a tracker of its own, or let the threads take turns by a lock"
             )
-        self._process = os.getpid()
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Pictures of a result: the box, the response map, a contact sheet.  Inputs are never written to.
+"""Pictures of a result: the box, the response map.  Inputs are never written to.
 
 Frames are (height, width, 3) uint8 BGR; colours are (blue, green, red).
 """
@@ -26,7 +26,7 @@ def draw_box(
 
     thickness: of the line in pixels; None chooses it by the frame's size.
     """
-    image = _copy("draw_box", frame)
+    image = frame.copy()
     x, y, w, h = map(float, box)
     if all(map(math.isfinite, (x, y, w, h))):
         # The box covers the pixels x to x+w-1.
@@ -38,11 +38,9 @@ def draw_box(
 def draw_trail(
     frame: np.ndarray, points: Iterable[Sequence[float]], colour: Colour = GREEN
 ) -> np.ndarray:
-    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based) without those that
-    are not finite.
-    """
-    image = _copy("draw_trail", frame)
-    path = [_pixel(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    """A copy of `frame` with the path through `points` (x, y; pixels, 0-based)."""
+    image = frame.copy()
+    path = [_pixel(x, y) for x, y in points]
     if len(path) > 1:
         cv2.polylines(
             image, [np.array(path, np.int32)], False, colour, _thickness(frame), cv2.LINE_AA
@@ -54,14 +52,12 @@ def draw_label(
     frame: np.ndarray, box: Sequence[float], text: str, colour: Colour = GREEN
 ) -> np.ndarray:
     """A copy of `frame` with `text` above the box, or inside where it touches the upper edge."""
-    image = _copy("draw_label", frame)
-    x, y = map(float, box[:2])
-    if math.isfinite(x) and math.isfinite(y):
-        size = max(0.4, min(frame.shape[:2]) / 600)
-        height = round(25 * size)
-        left, top = _pixel(x, y)
-        base = top - 4 if top - 4 > height else top + height + 2
-        put_text(image, text, (left, base), size, colour)
+    image = frame.copy()
+    size = max(0.4, min(frame.shape[:2]) / 600)
+    height = round(25 * size)
+    left, top = _pixel(*box[:2])
+    base = top - 4 if top - 4 > height else top + height + 2
+    put_text(image, text, (left, base), size, colour)
     return image
 
 
@@ -85,64 +81,20 @@ def response_inset(
 ) -> np.ndarray:
     """A copy of `frame` with the response map, in colours, in its top right corner.
 
-    response: (H, W) real, shown as it is: `TrackResult.response` has zero displacement in the
-    middle.  Colours run from the map's minimum (dark blue) to its maximum (dark red).
+    response: (H, W) real and finite, shown as it is: `TrackResult.response` has zero displacement
+    in the middle.  Colours run from the map's minimum (dark blue) to its maximum (dark red).
     fraction: side of the inset over the frame's shorter side.  place: 1 for the inset below the
     first, and so on; one that would not fit is left out.
     """
-    image = _copy("response_inset", frame)
-    response = np.asarray(response)
-    if response.ndim != 2 or response.size == 0:
-        raise ValueError(
-            f"response_inset: response must be a map (H, W), got shape {response.shape}"
-        )
-    finite = response[np.isfinite(response)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    levels = np.nan_to_num(response, nan=low, posinf=high, neginf=low) - low
-    grey = (levels / ((high - low) or 1.0) * 255).astype(np.uint8)
+    image = frame.copy()
+    low, high = float(response.min()), float(response.max())
+    grey = ((response - low) / ((high - low) or 1.0) * 255).astype(np.uint8)
     side = max(1, round(fraction * min(frame.shape[:2])))
     top = place * side
     if top + side <= len(image):
         coloured = cv2.applyColorMap(grey, cv2.COLORMAP_JET)
         image[top : top + side, -side:] = cv2.resize(coloured, (side, side))
     return image
-
-
-def contact_sheet(frames: Sequence[np.ndarray], columns: int = 4, gap: int = 4) -> np.ndarray:
-    """Frames of one size in a grid, row by row, `gap` white pixels apart: (height, width, 3)."""
-    if columns < 1 or gap < 0:
-        got = f"{columns} and {gap}"
-        raise ValueError(f"contact_sheet: columns must be positive and gap not negative, got {got}")
-    if not frames:
-        raise ValueError("contact_sheet: frames must hold at least one frame, got none")
-    for frame in frames:
-        check_frame("contact_sheet", frame)
-        if frame.shape != frames[0].shape:
-            shapes = f"{frames[0].shape} and {frame.shape}"
-            raise ValueError(f"contact_sheet: frames must share one shape, got {shapes}")
-    height, width = frames[0].shape[:2]
-    columns = min(columns, len(frames))
-    rows = -(-len(frames) // columns)
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
-    sheet = np.full(shape, 255, np.uint8)
-    for index, frame in enumerate(frames):
-        row, column = divmod(index, columns)
-        top, left = row * (height + gap), column * (width + gap)
-        sheet[top : top + height, left : left + width] = frame
-    return sheet
-
-
-def check_frame(where: str, frame: np.ndarray) -> None:
-    """Raise TypeError, in the name of `where`, for what is no (height, width, 3) uint8."""
-    is_array = isinstance(frame, np.ndarray)
-    if not is_array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        got = f"{frame.dtype} {frame.shape}" if is_array else type(frame).__name__
-        raise TypeError(f"{where}: frame must be uint8 (height, width, 3), got {got}")
-
-
-def _copy(where: str, frame: np.ndarray) -> np.ndarray:
-    check_frame(where, frame)
-    return frame.copy()
 
 
 def _pixel(x: float, y: float) -> tuple[int, int]:

@@ -1,10 +1,9 @@
 """Reading and writing beside the work between them, each in a thread of its own.
 
 OpenCV decodes and encodes without Python's lock, so the threads run at the same time as the
-tracker.  A forked process has no such thread: there an object from before the fork refuses to work.
+tracker.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,32 +14,15 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class _OfOneProcess:
-    """Knows whether it is still in the process that made it."""
-
-    def __init__(self) -> None:
-        self._process = os.getpid()
-
-    def _is_forked(self) -> bool:
-        return self._process != os.getpid()
-
-    def _check_process(self) -> None:
-        if self._is_forked():
-            what = f"{type(self).__name__}: its thread is in the process that made it"
-            raise RuntimeError(f"{what}; after a fork make another one")
-
-
-class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
+class ReadAhead(AbstractContextManager["ReadAhead[T]"], Iterator[T], Generic[T]):
     """Iterates over `items` in a thread, at most `size` of them ahead, until the `with` block ends.
 
     newest: keep only the newest item and drop those that nobody has taken, for frames that come by
     themselves: what is taken then is never older than one item, however slow the taker; `dropped`
-    counts.  An exception of `items` is raised to the taker after the items before it.  After a fork
-    the child's `next` is a RuntimeError.
+    counts.  An exception of `items` is raised to the taker after the items before it.
     """
 
     def __init__(self, items: Iterable[T], size: int = 4, newest: bool = False) -> None:
-        super().__init__()
         self.dropped = 0
         self._waiting: deque[T] = deque()
         self._size = 1 if newest else size
@@ -74,7 +56,6 @@ class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[
                 self._changed.notify_all()
 
     def __next__(self) -> T:
-        self._check_process()
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
             if self._waiting:
@@ -85,8 +66,6 @@ class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[
         raise StopIteration
 
     def __exit__(self, *_: object) -> None:
-        if self._is_forked():
-            return
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -94,15 +73,14 @@ class ReadAhead(_OfOneProcess, AbstractContextManager["ReadAhead[T]"], Iterator[
         self._thread.join(timeout=1)  # longer only where a read hangs
 
 
-class WriteBehind(_OfOneProcess, AbstractContextManager["WriteBehind"]):
+class WriteBehind(AbstractContextManager["WriteBehind"]):
     """Calls `write` in a thread, in order, at most `size` calls behind; leaving the block waits.
 
     An exception of `write` is raised by a later call, or at the end unless another one is on its
-    way.  After a fork a call in the child is a RuntimeError.
+    way.
     """
 
     def __init__(self, write: Callable[..., None], size: int = 4) -> None:
-        super().__init__()
         self._write = write
         self._size = size
         self._waiting: deque[Future[None]] = deque()
@@ -110,14 +88,11 @@ class WriteBehind(_OfOneProcess, AbstractContextManager["WriteBehind"]):
 
     def __call__(self, *arguments: Any) -> None:
         """Write `arguments` some time later; waits when too much is waiting already."""
-        self._check_process()
         if len(self._waiting) == self._size:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(self._write, *arguments))
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._is_forked():
-            return
         try:
             while self._waiting:
                 self._waiting.popleft().result()

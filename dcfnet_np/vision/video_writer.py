@@ -1,6 +1,5 @@
 """Videos written: whole or absent, and at the recording's pace."""
 
-import math
 import os
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -17,7 +16,6 @@ from ..support.files import (
     sync_and_move,
     write_errors,
 )
-from .draw import check_frame
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 LONGEST_PAUSE = 10.0  # seconds for which a video stands still at most
@@ -39,8 +37,6 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         self.frames = 0
         if self.path.suffix.lower() not in VIDEO_SUFFIXES:
             raise ValueError(f"{self.path}: a video must end in {', '.join(VIDEO_SUFFIXES)}")
-        if not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f"VideoWriter: fps must be positive and finite, got {fps}")
         check_output(self.path)
         self._fps, self._part = float(fps), part_of(self.path)
         self._shape: tuple[int, ...] = ()
@@ -61,7 +57,6 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         frames at a constant rate only: the last frame is repeated until this one is due (10 s at
         most), and one that comes while the last is still due is left out.
         """
-        check_frame("VideoWriter.write", frame)
         if self._writer is None:
             self._writer, self._shape = self._open(frame.shape), frame.shape
         if frame.shape != self._shape:

@@ -19,7 +19,7 @@ from .container import (
     parameter_digest,
 )
 from .hdf5 import load_hdf5, save_weights
-from .mat import import_mat
+from .mat import START, import_mat
 from .pth import import_pth
 
 __all__ = [
@@ -91,7 +91,7 @@ def _kind_of_file(path: Path) -> str:
     # older versions have no checksums, see support/archives.py
     if start.startswith(HDF5) and start[8:9] not in (b"\0", b"\1"):
         return "h5"
-    if start[124:128] in (b"\x00\x01IM", b"\x01\x00MI"):
+    if start[124:128] == START:
         return "mat"
     if start.startswith((b"PK\x03\x04", b"\x80")):
         return "pth"

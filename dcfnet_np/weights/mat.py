@@ -22,13 +22,15 @@ DEEPEST = 16  # cells and structures inside each other
 MOST_DIMENSIONS = 32  # of an array; a kernel has four
 MOST_FIELDS = 1000  # of a structure
 
+START = b"\x00\x01IM"  # at byte 124: version 1, little-endian as all machines of today
 EMPTY = np.empty((0, 0))
 MATRIX, COMPRESSED = 14, 15
 CELL, STRUCT, CHAR, NUMBERS = 1, 2, 4, range(6, 16)
 DTYPES = {
-    1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8",
+    1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8",
+    13: "<u8",
 }  # fmt: skip
-ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
 
 
 class MatlabError(ValueError):
@@ -132,12 +134,11 @@ def read_mat(data: bytes) -> dict[str, Any]:
     of dicts.  What else there is (objects, functions, sparse and complex arrays) is None.  Raises
     MatlabError.
     """
-    if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
+    if data[124:128] != START:
         raise MatlabError("not a .mat file of MATLAB 5 to 7.2")
-    order = "<" if data[126:128] == b"IM" else ">"
     found: dict[str, Any] = {}
     room = LARGEST
-    elements = _Elements(memoryview(data)[128:], order)
+    elements = _Elements(memoryview(data)[128:])
     while elements:
         kind, content = elements.next()
         if kind == COMPRESSED:
@@ -146,9 +147,9 @@ def read_mat(data: bytes) -> dict[str, Any]:
         if room < 0:
             raise MatlabError("too large for a network")
         if kind == COMPRESSED:
-            kind, content = _Elements(content, order).next()
+            kind, content = _Elements(content).next()
         if kind == MATRIX:
-            name, value = _matrix(content, order, DEEPEST)
+            name, value = _matrix(content, DEEPEST)
             found[name] = value
     return found
 
@@ -167,8 +168,8 @@ def _inflate(data: memoryview, most: int) -> memoryview:
 class _Elements:
     """Takes data elements off the front of `data`; each has a type, a length and contents."""
 
-    def __init__(self, data: memoryview, order: str) -> None:
-        self.data, self.order = data, order
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
 
     def __bool__(self) -> bool:
         return len(self.data) > 0
@@ -177,7 +178,7 @@ class _Elements:
         """(type, contents) of the next one."""
         if len(self.data) < 8:
             raise MatlabError("cut short")
-        kind, length = struct.unpack_from(self.order + "II", self.data)
+        kind, length = struct.unpack_from("<II", self.data)
         start = 8
         # a short one: type and length share four bytes, the contents are the other four
         if kind >> 16:
@@ -194,10 +195,10 @@ class _Elements:
         kind, content = self.next()
         if kind not in DTYPES:
             raise MatlabError(f"numbers of unknown type {kind}")
-        dtype = np.dtype(self.order + DTYPES[kind])
+        dtype = np.dtype(DTYPES[kind])
         if len(content) % dtype.itemsize:
             raise MatlabError("half a number")
-        return np.frombuffer(content, dtype).astype(dtype.newbyteorder("="))
+        return np.frombuffer(content, dtype).copy()
 
     def few_numbers(self) -> list[Any]:
         """The next one as a list."""
@@ -207,13 +208,13 @@ class _Elements:
         return found.tolist()
 
 
-def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
+def _matrix(content: memoryview, depth: int) -> tuple[str, Any]:
     """Name and value of an array of any class."""
     if not content:
         return "", EMPTY
     if depth == 0:
         raise MatlabError("cells and structures nested too deep")
-    elements = _Elements(content, order)
+    elements = _Elements(content)
     flags, shape = elements.few_numbers(), elements.few_numbers()
     name = bytes(elements.next()[1]).decode("latin-1")
     kind, is_complex = (int(flags[0]) & 0xFF, bool(int(flags[0]) & 0x800)) if flags else (0, False)
@@ -223,13 +224,13 @@ def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
     if kind in (CELL, STRUCT) and count > max(1, len(content) // 8):
         raise MatlabError("more cells or structures than there are bytes")
     if kind == CELL:
-        return name, [_inner(elements, order, depth) for _ in range(count)]
+        return name, [_inner(elements, depth) for _ in range(count)]
     if kind == STRUCT:
         fields = _field_names(elements)
-        found = [{key: _inner(elements, order, depth) for key in fields} for _ in range(count)]
+        found = [{key: _inner(elements, depth) for key in fields} for _ in range(count)]
         return name, found[0] if count == 1 else found
     if kind == CHAR:
-        return name, _text(elements, order)
+        return name, _text(elements)
     if kind not in NUMBERS or is_complex:
         return name, None
     values = elements.numbers()
@@ -238,11 +239,11 @@ def _matrix(content: memoryview, order: str, depth: int) -> tuple[str, Any]:
     return name, values[0].item() if count == 1 else values.reshape(shape, order="F")
 
 
-def _inner(elements: _Elements, order: str, depth: int) -> Any:
+def _inner(elements: _Elements, depth: int) -> Any:
     kind, content = elements.next()
     if kind != MATRIX:
         raise MatlabError("no array where one must be")
-    return _matrix(content, order, depth - 1)[1]
+    return _matrix(content, depth - 1)[1]
 
 
 def _field_names(elements: _Elements) -> list[str]:
@@ -255,13 +256,11 @@ def _field_names(elements: _Elements) -> list[str]:
     return [part.split(b"\0")[0].decode("latin-1") for part in parts]
 
 
-def _text(elements: _Elements, order: str) -> str:
+def _text(elements: _Elements) -> str:
     kind, content = elements.next()
     encoding = ENCODINGS.get(kind)
     if encoding is None:
         raise MatlabError(f"a text of unknown type {kind}")
-    if encoding in ("utf-16", "utf-32"):
-        encoding += "-le" if order == "<" else "-be"
     try:
         return bytes(content).decode(encoding)
     except UnicodeDecodeError:

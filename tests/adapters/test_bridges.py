@@ -81,30 +81,6 @@ def test_opencv_bad_input():
         tracker.update(frames[0][:-1])
 
 
-def mapped(frame, folder):
-    path = folder / f"{len(list(folder.iterdir()))}.npy"
-    np.save(path, frame)
-    return np.load(path, mmap_mode="r")
-
-
-KINDS = {
-    "RGB to BGR": lambda frame, _: frame[:, :, ::-1].copy()[:, :, ::-1],
-    "part of a larger picture": lambda frame, _: np.pad(frame, 9)[9:-9, 9:-9, 9:-9],
-    "bytes": lambda frame, _: np.frombuffer(frame.tobytes(), np.uint8).reshape(frame.shape),
-    "DLPack": lambda frame, _: np.from_dlpack(frame),
-    "memory-mapped file": mapped,
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_frames_are_taken_without_a_copy(kind, tmp_path):
-    frames, truth = make_scene()
-    views = [KINDS[kind](picture, tmp_path) for picture in frames[:3]]
-    assert np.shares_memory(to_bgr(views[0]), views[0])
-    assert np.array_equal(tracked(views, truth[0]), tracked(frames[:3], truth[0]))
-    assert np.array_equal(views, frames[:3])  # and none is written to
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_deep_gray_images_of_pil_are_not_cut_off(rng, dtype):
     """PIL itself turns all above 255 to white."""

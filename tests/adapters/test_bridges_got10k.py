@@ -10,8 +10,7 @@ from bridge_scenes import HEIGHT, WIDTH, make_scene, tracked
 os.environ.setdefault("MPLBACKEND", "Agg")
 pytest.importorskip("got10k", reason="runs in the toolkits' environment: make vot")
 
-from got10k.datasets import OTB
-from got10k.experiments import ExperimentGOT10k, ExperimentOTB
+from got10k.experiments import ExperimentGOT10k
 from PIL import Image
 
 from dcfnet_np.adapters.got10k import Got10kTracker
@@ -55,24 +54,6 @@ def test_got10k_experiment(tmp_path):
     assert performance["overall"]["ao"] > 0.8
 
 
-def test_otb_experiment(tmp_path):
-    for name in OTB._OTB__version_dict[2013]:  # the toolkit downloads what has no folder
-        (tmp_path / "data" / name).mkdir(parents=True)
-    frames, truth = make_scene()
-    folder = tmp_path / "data/Deer"
-    scenes.write_images(folder / "img", frames, "{:04d}.jpg")
-    write_boxes(folder / "groundtruth_rect.txt", truth + OTB_ORIGIN)
-
-    experiment = ExperimentOTB(tmp_path / "data", 2013, tmp_path / "results", tmp_path / "reports")
-    experiment.run(Got10kTracker("light", device="cpu"))
-    performance = experiment.report(["light"])["light"]
-
-    boxes = np.loadtxt(tmp_path / "results/OTB2013/light/Deer.txt", delimiter=",") - OTB_ORIGIN
-    assert np.abs(boxes - tracked(decoded(folder / "img"), truth[0])).max() < 1e-3
-    assert list(performance["seq_wise"]) == ["Deer"]
-    assert performance["overall"]["success_score"] > 0.8
-
-
 def test_origin_0_leaves_boxes_as_they_are():
     frames, truth = make_scene()
     images = [Image.fromarray(frame[:, :, ::-1]) for frame in frames[:3]]
@@ -80,15 +61,6 @@ def test_origin_0_leaves_boxes_as_they_are():
     tracker.init(images[0], truth[0])
     boxes = [tracker.update(image) for image in images[1:]]
     assert np.array_equal(boxes, tracked(frames[:3], truth[0])[1:])
-
-
-def test_gray_images_are_taken():
-    frames, truth = make_scene()
-    images = [Image.fromarray(frame[:, :, ::-1]).convert("L") for frame in frames[:2]]
-    tracker = Got10kTracker(origin=0, device="cpu")
-    tracker.init(images[0], truth[0])
-    expected = tracked([np.asarray(image) for image in images], truth[0])[1]
-    assert np.array_equal(tracker.update(images[1]), expected)
 
 
 @pytest.mark.parametrize("bad", ["0001.jpg", np.zeros((8, 8, 3), np.uint8), None])

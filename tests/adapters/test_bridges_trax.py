@@ -95,17 +95,6 @@ def test_polygons_and_masks_arrive_as_their_bounding_box():
         assert session.initialize(image, trax.Mask.create(mask)) == (x, y, w, h)
 
 
-def test_a_session_can_start_again_on_frames_of_another_size():
-    frames, truth = make_scene()
-    with Session() as session:
-        session.initialize(as_bytes(frames[0]), rectangle(truth[0]))
-        session.frame(as_bytes(frames[1]))
-        cut = frames[5:8, :-20, :-30]
-        boxes = [session.initialize(as_bytes(cut[0]), rectangle(truth[5]))]
-        boxes += [session.frame(as_bytes(frame)) for frame in cut[1:]]
-    assert np.abs(np.array(boxes) - tracked(cut, truth[5])).max() < 1e-3
-
-
 BLACK = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 
 
@@ -183,12 +172,6 @@ def vot(*arguments, cwd):
 def workspace(tmp_path):
     shutil.copy(ROOT / "examples/trackers.ini", tmp_path)
     return tmp_path
-
-
-def test_vot_test(workspace):
-    output = vot("test", "DCFNet", cwd=workspace)
-    assert "Test concluded" in output, output
-    assert output.count("@@TRAX:state") == 50
 
 
 @pytest.mark.skipif(

@@ -38,7 +38,7 @@ def raising(kind, message):
     return call
 
 
-def make_cupy(*devices, driver=12090, counting=None, arange=np.arange, memory=None):
+def make_cupy(*devices, driver=12090, counting=None, arange=np.arange):
     """A CuPy with these GPUs, (compute capability, MiB free) each; counting them, or a first array,
     may fail.
     """
@@ -66,7 +66,7 @@ def make_cupy(*devices, driver=12090, counting=None, arange=np.arange, memory=No
         driverGetVersion=lambda: driver,
         runtimeGetVersion=lambda: 12090,
         getDeviceProperties=properties,
-        memGetInfo=memory or (lambda: (devices[GPU.entered[-1]][1] * MIB, 80000 * MIB)),
+        memGetInfo=lambda: (devices[GPU.entered[-1]][1] * MIB, 80000 * MIB),
     )
     cuda = SimpleNamespace(runtime=runtime, Device=GPU)
     return SimpleNamespace(cuda=cuda, arange=arange, float32=np.float32, __version__="14.2.0")
@@ -89,10 +89,8 @@ def install(monkeypatch):
 
 
 old_driver = raising(CUDARuntimeError, "cudaErrorInsufficientDriver: version is insufficient")
-no_device = raising(CUDARuntimeError, "cudaErrorNoDevice: no CUDA-capable device is detected")
 no_nvrtc = raising(DynamicLibNotFoundError, 'Failure finding "libnvrtc.so.13":\nNo such file')
 no_room = raising(OutOfMemoryError, "Out of memory allocating 512 bytes")
-no_context = raising(CUDARuntimeError, "cudaErrorMemoryAllocation: out of memory")
 UNUSABLE = [  # what is there, and what is said about it
     (None, r"CuPy is not installed \(.*\); install the extra gpu12 or gpu13"),
     (make_cupy(counting=old_driver, driver=0), "no GPU can be used: there is no NVIDIA driver"),
@@ -101,14 +99,11 @@ UNUSABLE = [  # what is there, and what is said about it
         "driver is too old, it is made for CUDA 11.8 and this CuPy for 12.9; update the driver",
     ),
     (make_cupy(counting=lambda: 0), "the driver finds no GPU"),
-    (make_cupy(counting=no_device), "the driver finds none"),
     (make_cupy(("61", 8000)), r"cuda:0 is too old, its .* is 6.1, the kernels need 7.5"),
     (make_cupy(arange=no_nvrtc), "NVRTC, .* is missing or broken .*; install the CUDA toolkit"),
     (make_cupy(("90", 200)), "cuda:0 has 200 of its 80000 MiB of memory free, 256 MiB"),
     (make_cupy(arange=no_room), "cuda:0 has no memory free .OutOfMemoryError: Out of memory"),
-    (make_cupy(memory=no_context), "cuda:0 has no memory free"),
     (make_cupy(arange=np.zeros), "cuda:0 computes a wrong sum"),
-    (make_cupy(arange=raising(KeyError, "?")), "cuda:0 does not work .KeyError"),
 ]
 
 
@@ -127,14 +122,6 @@ def test_unusable(install, capsys, module, reason):
         assert "\n" not in str(error.value) and device.note in str(error.value)
     assert cli.main(["doctor"]) == 0
     assert f"everything runs on the CPU: {device.note}" in capsys.readouterr().out
-
-
-def test_a_cupy_that_does_not_load(install, monkeypatch):
-    install(None)
-    broken = raising(OSError, "libcudart.so.12: cannot open\nmore")
-    monkeypatch.setattr(backend.importlib, "import_module", broken)
-    reason = "is installed but does not load (OSError: libcudart.so.12: cannot open)"
-    assert reason in select_device("auto").note
 
 
 def test_the_first_gpu_that_works(install, capsys):

@@ -1,24 +1,19 @@
 """Files that several processes want, and files that are the same whenever they are written."""
 
-import shutil
-import signal
 import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import PATIENCE, run_python
+from processes import PATIENCE
 from scenes import make_sequence, write_sequence
+from weight_files import small_crops
 
 from dcfnet_np import network, trace, weights
 from dcfnet_np.support.files import WriteError, only_writer, replacing
-from dcfnet_np.train.crops import CropWriter
 
-SIDE = 45
-PIXELS = np.random.default_rng(5).integers(0, 256, (2, 3, SIDE, SIDE), np.uint8)
 BUSY = "another process is writing there; wait for its end or choose another name"
 
 
@@ -36,11 +31,7 @@ def walk(tmp_path_factory):
 
 
 def write_crops(path):
-    with CropWriter(path, {}, SIDE, [("walk", "source")]) as writer:
-        writer.add(PIXELS)
-        writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
-        facts = {"padding": 2.0, "size": SIDE, "margin": 0, "skipped": "{}"}
-        writer.finish(["walk"], np.array([False]), facts)
+    small_crops(path, (2,), 45)
 
 
 # --- one writer at a time ---
@@ -125,56 +116,6 @@ def test_a_file_that_many_write_is_always_whole(tmp_path):
         _, err = writer.communicate(timeout=PATIENCE)
         assert (writer.returncode, err) == (0, "")
     assert len(seen) > 1 and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-def test_nohup_is_respected():
-    """What was started with SIGHUP ignored goes on when its terminal closes."""
-    program = """
-        import signal
-        from dcfnet_np import cli
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with cli._endings_as_ctrl_c():
-            signal.raise_signal(signal.SIGHUP)
-            print("goes on")
-    """
-    done = run_python(program)
-    assert (done.stdout, done.stderr) == ("goes on\n", "")
-
-
-def test_a_folder_that_is_deleted_meanwhile(tmp_path):
-    path = tmp_path / "run" / "a.txt"
-    gone = "there is no folder .*run any more; choose another folder"
-    path.parent.mkdir()
-    with pytest.raises(WriteError, match=gone), replacing(path):
-        shutil.rmtree(path.parent)
-    path.parent.mkdir()
-    crops = CropWriter(path.with_suffix(".h5"), {}, SIDE, [("walk", "source")])
-    with pytest.raises(WriteError, match=f"cannot write .*a.h5: {gone}"), crops as writer:
-        writer.add(PIXELS)
-        shutil.rmtree(path.parent)
-        writer.end_sequence(np.arange(2, dtype=np.int32), np.ones((2, 4)), {})
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["eval {walk} --trackers identity", "train {crops} --preset paper --padding 2 --no-hold-out"],
-)
-def test_a_file_where_the_folder_of_results_must_be(dcfnet, walk, tmp_path, words):
-    crops, out = tmp_path / "crops.h5", tmp_path / "out"
-    write_crops(crops)
-    out.write_text("mine")
-    code, _, err = dcfnet(*words.format(walk=walk, crops=crops).split(), "--out", out)
-    said = f"cannot make the folder {out}: File exists; choose another --out"
-    assert (code, err) == (2, f"dcfnet: error: {said}\n")
-    assert out.read_text() == "mine"
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="here root can write anywhere")
-def test_a_folder_of_results_that_cannot_be_written_to(dcfnet, walk):
-    code, _, err = dcfnet("eval", walk, "--trackers", "identity", "--out", "/proc")
-    assert code == 2 and err.startswith("dcfnet: error: cannot write in /proc: ")
-    assert "choose another --out" in err
 
 
 # --- the same content, the same bytes ---

@@ -14,7 +14,7 @@ from collections import Counter
 import hard_input
 import numpy as np
 import pytest
-from hard_texts import KINDS
+from hard_files import KINDS
 from hypothesis import HealthCheck, Phase, given, settings
 from scenes import make_frames, write_video
 

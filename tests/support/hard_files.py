@@ -1,9 +1,12 @@
 """Damaged files, made by hypothesis: sound ones with bits flipped, numbers written into them,
-pieces cut, doubled or blanked. What must hold is in hard_input.py.
+pieces cut, doubled or blanked; for texts also rows of words. KINDS has all hard input, with what
+hard_input.py makes.
 """
 
 import contextlib
 import functools
+import io
+import json
 import math
 import os
 import random
@@ -18,17 +21,20 @@ import hard_input as hard
 import numpy as np
 import scipy.io
 from hypothesis import strategies as st
-from scenes import make_frames, write_video
-from weight_files import legacy, old_net, state_of, write_net, zipped
+from layouts import LAYOUTS
+from scenes import make_frames, write_images, write_video
+from weight_files import legacy, old_net, small_crops, state_of, write_net, zipped
 
-from dcfnet_np import weights
+from dcfnet_np import cli, datasets, weights
+from dcfnet_np.datasets.rows import read_truth
+from dcfnet_np.evaluation import results, runner
 from dcfnet_np.tracker import Tracker
-from dcfnet_np.train.crops import CropWriter, read_crops
-from dcfnet_np.train.pairs import epoch_pairs
+from dcfnet_np.train.crops import read_crops
+from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.images import read_image
 from dcfnet_np.vision.sources import open_source
 
-# --- damaged files
+# --- damage
 
 EDITS: dict[str, Callable[[bytes, int], bytes]] = {
     "flip": lambda piece, value: bytes(byte ^ 1 << value % 8 for byte in piece[:1]) + piece[1:],
@@ -48,16 +54,14 @@ STEPS = st.lists(
 
 
 def damage(data: bytes, steps: Any) -> bytes:
+    """`data` after these steps; a text in their place is taken as it is."""
+    if isinstance(steps, bytes):
+        return steps
     for edit, where, value, length in steps:
         at = where % (len(data) + 1)
         piece = data[at : at + length][: 10**4 if edit == "repeat" else None]
         data = data[:at] + EDITS[edit](piece, value) + data[at + len(piece) :]
     return data
-
-
-@functools.cache
-def still_frames() -> np.ndarray:
-    return make_frames(np.random.default_rng(0), 12)
 
 
 class FileKind(NamedTuple):
@@ -92,6 +96,106 @@ def released(suffix: str) -> list[tuple[str, bytes]]:
     return [(path.name, path.read_bytes()) for path in sorted(folder.glob(f"*{suffix}"))]
 
 
+@functools.cache
+def still_frames() -> np.ndarray:
+    return make_frames(np.random.default_rng(0), 12)
+
+
+# --- texts
+
+WORDS = st.integers(0, 300).map(str) | st.sampled_from(
+    ("1", "2.5", "-3", "nan", "inf", "1e9", "1e400", "x", "1_0", "٣", "true", '"', "[", ";", "é",
+     "", "\ufeff", "\0", "1 2", "9" * 400)
+)  # fmt: skip
+
+
+@st.composite
+def texts(draw: Any) -> bytes:
+    """Rows of numbers and of what is none, as a table or as JSON."""
+    columns = draw(st.sampled_from((4, 4, 4, 8, 1, 5, 9)))
+    rows = draw(st.lists(st.lists(WORDS, min_size=columns, max_size=columns), max_size=6))
+    between = draw(st.sampled_from((",", ",", "\t", " ", ", ", ";", "json")))
+    if between == "json":
+        depth = draw(st.sampled_from((0, 0, 0, 1, 200_000)))
+        text = "[" * depth + json.dumps([dict(zip("xywh", row)) for row in rows]) + "]" * depth
+    else:
+        ends = draw(st.sampled_from(("\n", "\n", "\r\n", "\r", "\n\n", "\u2028", "")))
+        head = draw(st.sampled_from(("", "", "m", "frame,x,y,w,h,score\n", "x,y,w,h\n")))
+        text = head + "".join(between.join(row) + ends for row in rows)
+    return text.encode(draw(st.sampled_from(("utf-8", "utf-8", "utf-8-sig", "utf-16"))))
+
+
+RECORD = {"format": 1, "dataset": "x", "protocol": "ope", "rules": "otb", "sequences": {}}
+ROWS = "1,2,3,4\n2,3,4,5\nnan,nan,nan,nan\n"
+TEXT_FILES = {
+    "a.txt": ROWS,
+    "a.csv": f"x,y,w,h\n{ROWS}",
+    "a.json": json.dumps([dict.fromkeys("xywh", 2.5), dict.fromkeys("xywh")]),
+    "groundtruth.txt": ROWS,
+    "groundtruth_rect.txt": ROWS.replace(",", "\t"),
+    "results.json": json.dumps(RECORD | {"trackers": {}}),
+    "run.json": json.dumps(RECORD | {"trackers": {}}),
+    "vot.txt": "1\n1,2,3,4\n2\n0\n",
+}
+
+
+def text_files() -> list[tuple[str, bytes]]:
+    return [(name, text.encode()) for name, text in TEXT_FILES.items()]
+
+
+def read_a_text(path: Path) -> None:
+    if path.name == "results.json":
+        assert results.load_results(path.parent)["format"] == results.FORMAT_VERSION
+    elif path.name == "run.json":
+        assert {*RECORD, "trackers"} - {"format"} <= set(runner.read_record(path.parent))
+    elif path.name == "vot.txt":
+        boxes, states = runner.read_vot(path)
+        hard.good_rows(boxes)
+        assert states.shape == (len(boxes),)
+    elif path.name.startswith("ground"):
+        hard.good_rows(read_truth(path, int("rect" in path.name)).boxes)
+    else:
+        hard.good_rows(read_boxes(path))
+
+
+# --- data sets
+
+FRAMES = {".jpg", ".jpeg", ".png"}
+BOXES = np.array([(3, 4, 20, 10), (4, 4, 20, 10), (5, 4, 20, 10)], float)
+BESIDE = {"a/attrs.txt": "IV, SV", "attributes.json": '{"b": ["IV"]}', "list.txt": ""}
+
+
+@functools.cache
+def dataset_root(folder: Path, layout: str) -> tuple[Path, dict[str, bytes]]:
+    """A sound data set of one layout, and its files without those of the frames."""
+    root = folder / f"dataset-{layout}"
+    LAYOUTS[layout](root, "a", BOXES)
+    for name, text in BESIDE.items() if layout == "otb" else ():
+        (root / name).write_text(text)
+    paths = [path for path in sorted(root.rglob("*.*")) if path.suffix.lower() not in FRAMES]
+    masks = sorted(root.glob("Annotations/**/*.png"))
+    return root, {str(p.relative_to(root)): p.read_bytes() for p in paths + masks}
+
+
+def check_dataset(value: Any, folder: Path) -> str:
+    """(layout, (which of its files is hard, the damage to it or its text))."""
+    layout, (number, hard_part) = value
+    root, files = dataset_root(folder, layout)
+    name, sound = sorted(files.items())[number % len(files)]
+    (root / name).write_bytes(damage(sound, hard_part))
+    ended = "result"
+    try:
+        for sequence in datasets.load_dataset(root):
+            hard.good_rows(sequence.boxes)
+            assert len(sequence.boxes) == len(sequence.frames) > 0
+    except datasets.DatasetError as error:
+        ended = hard.clear(error, root.name)
+    for problem in datasets.check_dataset(root, decode=True):
+        hard.clear(ValueError(f"{problem.sequence}: {problem.text}"))
+    (root / name).write_bytes(sound)
+    return ended
+
+
 # --- weights and crops
 
 
@@ -112,29 +216,18 @@ def old_hdf5(path: Path) -> None:
 
 
 @functools.cache
-def hdf5_files() -> list[tuple[str, bytes]]:
+def weight_files() -> list[tuple[str, bytes]]:
+    """HDF5, .mat and .pth in turn, of every form."""
     light, conv2 = hard.untrained("light"), hard.untrained("conv2")
     ours = [lambda path, each=each: weights.save_weights(path, each) for each in (light, conv2)]
-    return [made("a.h5", write) for write in (*ours, old_hdf5)]
-
-
-@functools.cache
-def mat_files() -> list[tuple[str, bytes]]:
-    p = hard.untrained().parameters
+    p, small = light.parameters, {"conv1.weight": np.ones((2, 3), np.float32)}
     old = {"net": old_net(p), "sparse": scipy.sparse.eye(3), "words": ["a", "bc"]}
     return [
+        *(made("a.h5", write) for write in (*ours, old_hdf5)),
         made("a.mat", lambda path: write_net(path, p)),
         made("a.mat", lambda path: scipy.io.savemat(path, old)),
+        *(("a.pth", form(*state_of(each))) for form in (legacy, zipped) for each in (p, small)),
         *released(".mat"),
-    ]
-
-
-@functools.cache
-def pth_files() -> list[tuple[str, bytes]]:
-    small = {"conv1.weight": np.ones((2, 3), np.float32)}
-    return [
-        *(("a.pth", legacy(*state_of(p))) for p in (hard.untrained().parameters, small)),
-        *(("a.pth", zipped(*state_of(p))) for p in (hard.untrained().parameters, small)),
         *released(".pth"),
     ]
 
@@ -157,17 +250,8 @@ def read_weights(path: Path) -> None:
 
 @functools.cache
 def crop_files() -> list[tuple[str, bytes]]:
-    def write(path: Path, margin: int) -> None:
-        rng, side = np.random.default_rng(0), 8 + 2 * margin
-        with CropWriter(path, {"size": 8}, side, [("a", "1"), ("b", "2"), ("c", "3")]) as writer:
-            for count in (3, 1, 4):
-                writer.add(rng.integers(0, 256, (count, 3, side, side), np.uint8))
-                numbers = np.arange(count, dtype=np.int32)
-                writer.end_sequence(numbers, np.ones((count, 4)), {"no box": 1})
-            attributes = {"padding": 2.0, "size": 8, "margin": margin, "skipped": "{}"}
-            writer.finish(["a", "b", "c"], np.array([False, False, True]), attributes)
-
-    return [made("crops.h5", lambda path, margin=margin: write(path, margin)) for margin in (0, 2)]
+    kinds = [lambda path, margin=m: small_crops(path, (3, 1, 4), 8, margin) for m in (0, 2)]
+    return [made("crops.h5", write) for write in kinds]
 
 
 def read_crop_file(path: Path) -> None:
@@ -179,9 +263,6 @@ def read_crop_file(path: Path) -> None:
         assert found.sequence.shape == found.frame.shape == (n,) and found.box.shape == (n, 4)
         assert ((found.sequence >= 0) & (found.sequence < m)).all()
         assert math.isfinite(found.padding) and found.padding > 0 and not np.isinf(found.box).any()
-        with contextlib.suppress(ValueError):
-            pairs = epoch_pairs(found.sequence, found.frame, seed=0, epoch=0)
-            assert pairs.size and pairs.min() >= 0 and pairs.max() < n
 
 
 # --- images and videos
@@ -203,12 +284,10 @@ def image_files() -> list[tuple[str, bytes]]:
 
 @functools.cache
 def video_files() -> list[tuple[str, bytes]]:
-    frames = still_frames()
-    small = made("a.mp4", lambda path: write_video(path, frames[:3, :10, :12], "mp4v"))
-    files = []
-    for suffix, codec in VIDEOS:
-        files.append(made(f"a{suffix}", lambda path, codec=codec: write_video(path, frames, codec)))
-    return [*files, small]
+    return [
+        made(f"a{suffix}", lambda path, codec=codec: write_video(path, still_frames(), codec))
+        for suffix, codec in VIDEOS
+    ]
 
 
 def read_one_image(path: Path) -> None:
@@ -224,3 +303,82 @@ def read_video(path: Path) -> None:
             shapes.add((frame.image.shape, frame.image.dtype.name))
             assert frame.number >= count and math.isfinite(frame.time) and count < 5000
     assert len(shapes) == 1 and shapes.pop()[1] == "uint8"
+
+
+# --- the command
+
+RUNS = st.tuples(
+    st.sampled_from(("video", "folder", "sequence")),
+    st.integers(0, 63),
+    st.just([]) | STEPS,
+    texts(),
+    st.sampled_from(hard.PRESETS),
+)
+
+
+def write_source(source: str, number: int, steps: Any, boxes: bytes, inputs: Path) -> list[Any]:
+    """What `dcfnet track` is asked to follow, in a folder of its own."""
+    start = ["--box", "20,10,16,12"]
+    if source == "video":
+        name, data = video_files()[number % len(video_files())]
+        (inputs / name).write_bytes(damage(data, steps))
+        return [inputs / name, *start]
+    write_images(inputs, still_frames()[:5])
+    name, data = image_files()[number % len(image_files())]
+    if steps:
+        (inputs / f"{number % 6:04d}.png").write_bytes(damage(data, steps))
+    if source == "folder":
+        return [inputs, *start]
+    (inputs / "groundtruth.txt").write_bytes(boxes)
+    return [inputs]
+
+
+def check_track(value: Any, folder: Path) -> str:
+    source, number, steps, boxes, preset = value
+    network_file = folder / "network.h5"
+    if not network_file.exists():
+        weights.save_weights(network_file, hard.untrained())
+    out, err = io.StringIO(), io.StringIO()
+    with tempfile.TemporaryDirectory(dir=folder) as inputs:
+        outputs = Path(inputs) / "outputs"
+        outputs.mkdir()
+        words = ["track", *write_source(source, number, steps, boxes, Path(inputs))]
+        words += ["--weights", network_file, "--preset", preset, "--device", "cpu"]
+        words += ["--save-boxes", outputs / "a.csv", "--save-video", outputs / "a.mkv"]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.main([str(word) for word in words])
+        found = {path.name for path in outputs.iterdir()}
+        rows = read_boxes(outputs / "a.csv").tolist() if "a.csv" in found else []
+    lines = err.getvalue().splitlines()
+    assert all(line.startswith("dcfnet: ") and len(line) < 800 for line in lines), lines
+    assert sum(line.startswith("dcfnet: error: ") for line in lines) == (code != 0), lines
+    assert not any("debug shows where" in line for line in lines), lines
+    assert code in (0, 1, 2) and (code != 0 or " frame" in out.getvalue()), (code, out.getvalue())
+    assert found <= {"a.csv", "a.mkv"} and (code != 2 or not found), found
+    assert code != 0 or "a.csv" in found
+    for row in rows[1:]:
+        hard.good_box(row, (5000, 5000))
+    return f"exit {code}"
+
+
+# --- kinds
+
+
+class Kind(NamedTuple):
+    strategy: st.SearchStrategy[Any]
+    check: Callable[[Any, Path], str]
+
+
+# some of them are sound
+DAMAGED = st.tuples(st.integers(0, 63), st.just([]) | STEPS | STEPS | STEPS)
+HARD_TEXTS = st.tuples(st.integers(0, 63), st.just([]) | STEPS | texts() | texts())
+KINDS = {
+    "tracking": Kind(hard.clips(), hard.check_tracking),
+    "texts": Kind(HARD_TEXTS, FileKind(text_files, read_a_text).check),
+    "data sets": Kind(st.tuples(st.sampled_from(sorted(LAYOUTS)), HARD_TEXTS), check_dataset),
+    "weights": Kind(DAMAGED, FileKind(weight_files, read_weights).check),
+    "crops.h5": Kind(DAMAGED, FileKind(crop_files, read_crop_file).check),
+    "images": Kind(DAMAGED, FileKind(image_files, read_one_image).check),
+    "videos": Kind(DAMAGED, FileKind(video_files, read_video).check),
+    "track": Kind(RUNS, check_track),
+}

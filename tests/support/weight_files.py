@@ -1,4 +1,4 @@
-"""Files of weights for tests: PyTorch's written opcode by opcode, MatConvNet's by SciPy."""
+"""Files of weights and crops for tests: PyTorch's opcode by opcode, MatConvNet's by SciPy."""
 
 import io
 import pickle
@@ -12,6 +12,7 @@ import pytest
 import scipy.io
 
 from dcfnet_np import network
+from dcfnet_np.train.crops import CropWriter
 from dcfnet_np.weights import Weights, WeightsError, load_weights
 
 TRAINING = {"epochs": 20, "seed": 3, "data": ["a", "b"], "data_digest": "f00d", "lr": 1e-5}
@@ -49,6 +50,19 @@ def refused(path, message, content=None, read=load_weights):
     inside = r"\b(load|save|import_\w+|check_\w+): |storage '|synchronously|pickle data|unpack"
     assert not re.search(inside, text)
     return text
+
+
+def small_crops(path, counts=(3, 2), side=16, margin=0):
+    """A crops.h5 of noise: sequences a, b, ... of so many crops each; of several the last is kept
+    for validation.
+    """
+    rng, names = np.random.default_rng(5), list("abc"[: len(counts)])
+    with CropWriter(path, {}, side + 2 * margin, [(name, "source") for name in names]) as writer:
+        for count in counts:
+            writer.add(rng.integers(0, 256, (count, 3, *[side + 2 * margin] * 2), np.uint8))
+            writer.end_sequence(np.arange(count, dtype=np.int32), np.ones((count, 4)), {})
+        facts = {"padding": 2.0, "size": side, "margin": margin, "skipped": "{}"}
+        writer.finish(names, np.arange(len(names)) >= max(1, len(names) - 1), facts)
 
 
 # --- PyTorch

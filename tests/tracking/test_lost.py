@@ -6,20 +6,19 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernel_device import on_cpu
-from scenes import make_sequence, write_images
+from scenes import make_sequence
 from trackers import Watched, same_model
 
 from dcfnet_np.backend import Device
 from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.filter import OnlineFilter
-from dcfnet_np.presets import PRESETS, Preset, get_preset
+from dcfnet_np.presets import Preset, get_preset
 from dcfnet_np.tracker import MultiTracker, Tracker
 from dcfnet_np.tracking import step as plain_step
 from dcfnet_np.tracking.features import Extracted
-from dcfnet_np.tracking.response import NOTHING, measure, peak_to_sidelobe, search_places
+from dcfnet_np.tracking.response import NOTHING, search_places
 from dcfnet_np.tracking.step import PlainStep
 from dcfnet_np.tracking.target import Target
-from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.boxes import iou
 
 CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
@@ -33,22 +32,6 @@ def video(rng):
         rng, count=60, width=240, height=180, size=(30, 26), step=(3.1, 1.7), growth=1.0
     )
     return frames, boxes, np.median(frames, axis=0).astype(np.uint8)
-
-
-def test_measures_of_a_response(rng):
-    response = rng.normal(0, 0.1, (31, 31)).astype(np.float32)
-    response[4, 7] = 0.9
-    quality = measure(response)
-    assert quality.score == pytest.approx(0.9) and quality.psr == peak_to_sidelobe(response)
-
-
-def test_every_constant_of_careful():
-    """Typed from docs/results/loss.md; all else is `default`'s, and no other preset is unsure."""
-    wanted = {"min_score": 0.21, "min_psr": 7.4, "redetection": 8, "redetection_psr": 10.0}
-    careful = dataclasses.replace(get_preset("default"), name="careful", lost_after=10, **wanted)
-    assert get_preset("careful") == careful
-    for name, preset in PRESETS.items():
-        assert any(getattr(preset, field) for field in wanted) == (name == "careful")
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -173,23 +156,6 @@ def sought(monkeypatch, features, unsure, frame_shape, **options):
     return result, targets[0]
 
 
-@pytest.mark.parametrize("unsure", [3, 4, 6, 17])
-def test_which_places_are_looked_at(monkeypatch, unsure):
-    """The first `redetection` of the list when it becomes lost, then the next ones, on and on."""
-    features = Answers(np.zeros((1, 125, 125), np.float32))
-    result, _ = sought(monkeypatch, features, unsure, (180, 240, 3), redetection=7)
-    assert result.state == "lost"
-    columns, rows = [-3, -2, -1, 0, 1, 2, 3, 4], [-3, -2, -1, 0, 1, 2, 3]
-    rows = [r for r in rows if 0 <= 83 + 26 * r <= 180]
-    columns = [c for c in columns if 0 <= 115 + 30 * c <= 240]
-    places = [(115 + 30 * c, 83 + 26 * r) for r in rows for c in columns if (r, c) != (0, 0)]
-    # stable: rows from the top in a ring
-    places.sort(key=lambda p: max(abs(p[0] - 115) / 30, abs(p[1] - 83) / 26))
-    start = (unsure - 3) * 7
-    wanted = [(*places[(start + i) % len(places)], 90, 78) for i in range(7)]
-    np.testing.assert_allclose(np.concatenate(features.calls[2:]), wanted)
-
-
 def bump(size, row, column, height, noise, rng):
     map_ = rng.normal(0, noise, (size, size)).astype(np.float32)
     map_[row, column] = height
@@ -227,17 +193,6 @@ def test_the_place_with_the_best_psr_is_believed(monkeypatch, rng, case):
         assert result.ok and result.score == pytest.approx(0.9)
 
 
-def test_search_places():
-    """Every place in the frame but its own, the nearest rings first."""
-    places = search_places(np.array([50.0, 30.0]), np.array([20.0, 10.0]), (60, 90, 3))
-    assert len(places) == 5 * 7 - 1
-    assert (places >= 0).all() and (places <= (90, 60)).all()
-    offsets = (places - (50, 30)) / (20, 10)
-    rings = abs(offsets).max(1)
-    assert (offsets == np.rint(offsets)).all() and (np.diff(rings) >= 0).all() and rings[0] == 1
-    assert len(search_places(np.array([5.0, 5.0]), np.array([20.0, 20.0]), (10, 10, 3))) == 0
-
-
 def test_search_places_in_order():
     """The ring row by row from the top left, then the next one; frames are (height, width)."""
     places = search_places(np.array([25.0, 12.0]), np.array([20.0, 8.0]), (24, 80, 3))
@@ -247,18 +202,6 @@ def test_search_places_in_order():
     edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))
     grid = {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)}
     assert {tuple(place) for place in edge} == grid - {(20, 8)}
-
-
-def test_a_small_target_is_not_looked_for_without_end(video):
-    """What a lost frame costs is bounded by `redetection`, not by the frame's number of places."""
-    frames, boxes, _ = video
-    tracker = Watched(preset=CAREFUL)
-    tracker.init(frames[0], (*boxes[0, :2], 4.0, 4.0))
-    for _ in range(4):
-        tracker.names.clear()
-        result = tracker.update(np.zeros_like(frames[0]))
-    assert result.state == "lost" and len(tracker.last["redetection"]["windows"]) <= 3
-    assert tracker.names.count("redetection") == -(-CAREFUL.redetection // CAREFUL.num_scales)
 
 
 def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, caplog):
@@ -276,17 +219,3 @@ def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, 
         got, want = (tracker.update(frame) for tracker in trackers)
         assert got.state == want.state
         np.testing.assert_allclose(got.box, want.box, rtol=1e-6)
-
-
-def test_state_in_files_and_drawings(tmp_path, rng, dcfnet):
-    frames, boxes = make_sequence(rng, count=6)
-    frames[3] = 0
-    write_images(tmp_path / "in", frames)
-    words = ["--box", ",".join(f"{value:.2f}" for value in boxes[0]), "--device", "cpu"]
-    for suffix in ("csv", "json"):
-        out = tmp_path / f"boxes.{suffix}"
-        words = [*words[:4], "--save-boxes", out, "--save-video", tmp_path / "out.avi"]
-        code, _, error = dcfnet("track", tmp_path / "in", *words)
-        assert code == 0, error
-        assert out.read_text().count("unsure") == 1 and out.read_text().count("tracking") == 5
-        assert len(read_boxes(out)) == 6

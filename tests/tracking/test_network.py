@@ -112,16 +112,6 @@ def test_forward_is_the_ops_in_order(rng):
     np.testing.assert_array_equal(network.features(x, p, STRONG), y)
 
 
-def test_same_and_valid_agree_inside(rng):
-    """Zeros at the border change the border only: two pixels of it for two convolutions."""
-    x = rng.standard_normal((1, 3, 13, 10))
-    parameters = random_parameters("light", 2)
-    same = network.features(x, parameters, "light")
-    valid = network.features(x, parameters, "light", padding="valid")
-    np.testing.assert_allclose(same[:, :, 2:-2, 2:-2], valid, rtol=1e-12, atol=1e-14)
-    assert not np.allclose(same[:, :, 1, 1], valid[:, :, 0, 0])
-
-
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("size", [(9, 9), (10, 12)])
 def test_gradient_against_finite_differences(size, padding):
@@ -148,22 +138,6 @@ def test_gradient_against_finite_differences(size, padding):
             numeric[index] = (above - loss()) / (2 * step)
             array[index] = kept
         assert abs(numeric - analytic).max() < 1e-7 * abs(analytic).max()
-
-
-def test_siamese_gradients_add(rng):
-    """Gradients of two passes through shared parameters add; a stacked batch gives the sum."""
-    template, search = rng.standard_normal((2, 2, 3, 9, 8))
-    parameters = random_parameters(STRONG, 8)
-    y, template_caches = network.forward(template, parameters, STRONG)
-    _, search_caches = network.forward(search, parameters, STRONG)
-    dy = rng.standard_normal((4, *y.shape[1:]))
-    _, by_template = network.backward(dy[:2], template_caches)
-    _, by_search = network.backward(dy[2:], search_caches)
-    _, caches = network.forward(np.concatenate([template, search]), parameters, STRONG)
-    _, stacked = network.backward(dy, caches)
-    for name in parameters:
-        both = by_template[name] + by_search[name]
-        np.testing.assert_allclose(both, stacked[name], rtol=1e-10, atol=1e-12)
 
 
 LIGHT = network.initialise("light", 0)

@@ -139,13 +139,10 @@ def test_a_file_and_words_change_fields(tmp_path):
     [
         ("{", "mine.json is no JSON"),
         ("[1]", 'mine.json must hold {"preset": "default"'),
-        ('{"preset": 5}', 'must hold {"preset": "default"'),
         ('{"preset": "papr"}', "mine.json: unknown preset 'papr'; known: default"),
         ('{"padd": 1}', "mine.json: unknown field 'padd' of a preset; known: input_size, padding"),
-        ('{"preset": "paper", "name": "x"}', "unknown field 'name'"),
         ('{"padding": "1"}', "mine.json: padding must be a finite number, got '1'"),
         ('{"padding": NaN}', "padding must be a finite number, got nan"),
-        ('{"padding": true}', "padding must be a finite number, got True"),
         ('{"num_scales": 3.0}', "num_scales must be a whole number, got 3.0"),
         ('{"rounded_crop": 1}', "rounded_crop must be true or false, got 1"),
         ('{"update_rule": 1}', "update_rule must be a text, got 1"),
@@ -168,7 +165,6 @@ def test_a_wrong_file_is_one_line(tmp_path, content, message):
     [
         ("none.json", "cannot read the preset none.json: No such file"),
         ("default:paddding=2", "unknown field 'paddding' of a preset"),
-        ("default:padding=wide", "padding must be a finite number, got 'wide'"),
         ("default:num_scales=4", "default:num_scales=4: Preset: num_scales must be odd"),
     ],
 )

@@ -14,13 +14,11 @@ from trackers import Watched
 
 from dcfnet_np import network, trace
 from dcfnet_np.backend import Device
-from dcfnet_np.cli import main
 from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.ops.fourier import irfft2, label_band, rfft2
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import Tracker
 from dcfnet_np.train.plain_step import make_objective, pair_gradients, pair_loss
-from dcfnet_np.vision.sources import open_source
 from dcfnet_np.vision.windows import gaussian_label
 from dcfnet_np.weights import Weights, save_weights
 
@@ -34,7 +32,6 @@ OPTIONS = {
     name: dataclasses.replace(preset, input_size=63, sigma_factor=0.2)
     for name, preset in PRESETS.items()
 } | {"no band": Preset("no band", input_size=45, num_scales=5)}
-NETWORKS = sorted(path.stem for path in (Path(trace.__file__).parent / "data").glob("*.h5"))
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +94,6 @@ def test_recording_changes_nothing(name, frames, weights):
             np.testing.assert_array_equal(recorder.record[part], mean)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_packaged_network(name, frames):
-    """Spectra, by the fast features where they serve, are those of the traced features."""
-    recorder = trace.Recorder(name, OPTIONS["default"])
-    steps = [record for _, record in recorder.steps(frames, PATCH)]
-    tracker = Tracker(name, OPTIONS["default"], "cpu")
-    tracker.init(frames[0], PATCH)
-    for frame, record in zip(frames[1:], steps[1:]):
-        assert_own(record, tracker.update(frame, response=True), recorder.preset)
-        for role in ("search", "template"):
-            windowed = record[f"{role}_features"] * steps[0]["cosine_window"]
-            assert_close(record[f"{role}_f"], rfft2(windowed, recorder.band))
-
-
 def test_redetection_is_no_learning(rng):
     """A target comes back elsewhere: what is looked for has a name of its own, and is found."""
     scene, boxes = make_sequence(rng, 60, 240, 180, size=(30, 26), step=(3.1, 1.7), growth=1.0)
@@ -145,12 +128,6 @@ def test_an_observer_needs_a_cpu(monkeypatch):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     with pytest.raises(ValueError, match="Tracker: an observer needs device='cpu', got cuda:1"):
         Tracker(device="cuda:1", observer=lambda *event: None)
-
-
-def test_an_observer_cannot_use_its_tracker(frames):
-    tracker = Tracker(preset=SMALL, observer=lambda *event: tracker.update(frames[1]))
-    with pytest.raises(RuntimeError, match=r"^Tracker\.update: this tracker is at work already"):
-        tracker.init(frames[0], PATCH)
 
 
 def test_every_quantity_follows_from_the_ones_before(recorder, frames):
@@ -203,18 +180,6 @@ def test_the_training_step_is_that_of_the_training_loop(recorder, frames):
         assert_close(irfft2(spectrum, shape)[0], dfeatures, 1e-6)
     for name in ("images", "conv1", "relu1", "conv2", "lrn1"):
         assert gradients[f"d{name}"].shape == values[name].shape
-
-
-def test_one_frame_is_its_own_pair(recorder, frames):
-    values = dict(recorder.steps(frames[:1], PATCH))["training values"]
-    np.testing.assert_array_equal(values["images"][0], values["images"][1])
-
-
-def test_a_flat_window_has_no_peak(recorder, frames):
-    black = np.zeros_like(frames[0])
-    steps = list(recorder.steps([frames[0], black, frames[1]], PATCH, training=False))
-    assert not {"peak", "template_f"} & set(steps[1][1]) and not steps[1][1]["response"].any()
-    assert not steps[1][1]["ok"] and steps[2][1]["ok"]
 
 
 def test_every_quantity_is_documented(recorder, frames):
@@ -315,11 +280,6 @@ def test_shapes_missing_quantities_and_nan():
     assert trace.differences(both, both)[0] == []
 
 
-def test_the_shorter_run_ends_it():
-    assert trace.differences(made_up()[:2], made_up())[1] == 2
-    assert trace.differences([*made_up()[:2], ("training values", {})], made_up())[1] == 2
-
-
 # --- the commands
 
 
@@ -355,21 +315,3 @@ def test_bad_words(words, message, dcfnet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = dcfnet(*words.split())
     assert code == 2 and out == "" and message in err and err.count("\n") == 1
-
-
-def test_where_pytorch_and_matlab_part_on_david(data_dir, capsys):
-    """Before the network has seen anything one crops in whole grey levels; then scales differ."""
-    david = str(data_dir / "sequences" / "David")
-    assert main(["diff", "--presets", "pytorch,matlab-v2", david, "--frames", "3"]) == 0
-    first, *others = capsys.readouterr().out.splitlines()
-    where = r"0\.5 \(.*e-03 of the largest\) at \(.*\): \S+ and \S+"
-    assert re.fullmatch(f"first difference: frame 0, template_crop: {where}", first)
-    boxes = [line for line in others if ", box: " in line]
-    assert len(boxes) == 1 and boxes[0].startswith("  then: frame 1, box: 1.17 ")
-
-
-def test_no_preset_differs_from_itself_on_david(data_dir):
-    with open_source(data_dir / "sequences" / "David", 3) as source:
-        frames, box = list(source), source.first_box
-    runs = (trace.Recorder(preset="pytorch").steps(frames, box) for _ in range(2))
-    assert trace.differences(*runs, 0) == ([], 5)

@@ -26,8 +26,7 @@ from dcfnet_np.tracking.response import peak_place, peak_to_sidelobe, score_of
 from dcfnet_np.tracking.target import Target
 from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.boxes import iou
-from dcfnet_np.vision.sources import open_source
-from dcfnet_np.weights import Weights, import_weights
+from dcfnet_np.weights import Weights
 
 BOX = (60, 40, 30, 24)
 WEIGHTS = make_weights(seed=1)
@@ -96,13 +95,6 @@ def test_channel_order_of_the_weights_is_respected(scene):
     np.testing.assert_allclose(results[0].response, results[1].response, atol=1e-5)
 
 
-def test_response_is_given_on_request_with_the_still_peak_in_the_middle(scene):
-    tracker = started(scene(60, 40))
-    assert tracker.update(scene(60, 40)).response is None
-    response = tracker.update(scene(60, 40), response=True).response
-    assert response.shape == (45, 45) and np.unravel_index(response.argmax(), (45, 45)) == (22, 22)
-
-
 @pytest.mark.parametrize("band", ["auto", None], ids=["fast", "plain"])
 @pytest.mark.parametrize("place", [(60, 40), (4, 3), (124, 90)])
 @pytest.mark.parametrize("colour", [0, (200, 20, 90)])
@@ -162,19 +154,6 @@ def test_white_frames_do_not_lose_a_target_at_the_rim(rng, rule):
         result = tracker.update(np.full_like(frame, 255) if blank else frame)
         assert result.ok != blank and result.score <= 1
         assert blank or iou(result.box, box) > 0.7
-
-
-@pytest.mark.parametrize("preset", ["default", "careful"])
-def test_a_start_in_the_dark_has_scores_of_at_most_one(rng, preset):
-    """The peak rises with the contrast; the score says that the target was recognised."""
-    frames, boxes = make_sequence(rng, count=12, growth=1.0)
-    tracker = Tracker(preset=preset, device="cpu")
-    tracker.init(frames[0] // 16, boxes[0])
-    lighter = [frame // max(1, 16 - 3 * n) for n, frame in enumerate(frames[1:], 1)]
-    results = [tracker.update(frame, True) for frame in lighter]
-    assert max(result.response.max() for result in results) > 5
-    assert all(result.ok and 0.5 < result.score <= 1 for result in results)
-    assert iou(results[-1].box, boxes[-1]) > 0.7
 
 
 def waves(size, *terms):
@@ -289,44 +268,6 @@ def test_move_score_and_psr_come_from_the_best_scale(scene):
     assert result.box[:2] == pytest.approx((centre[0] - 18, centre[1] - 14.4))
 
 
-def test_the_scale_penalty_keeps_a_still_target_s_size(scene):
-    """With a penalty near zero no other scale can win, however much the target grows."""
-    tracker = started(scene(60, 40), Preset("still", scale_step=1.2, scale_penalty=0.01))
-    assert tracker.update(scene(57, 38, 36, 28)).scale == 1
-
-
-BORDERS = {
-    "corner": (0, 0, 20, 20),
-    "across the far corner": (150, 110, 30, 30),
-    "across the left": (-10, 50, 30, 20),
-    "one pixel": (80, 60, 1, 1),
-    "thin": (5, 5, 150, 2),
-    "whole frame": (0, 0, 160, 120),
-}
-
-
-@pytest.mark.parametrize("box", BORDERS.values(), ids=list(BORDERS))
-def test_targets_at_borders_and_of_odd_sizes(scene, box):
-    tracker = started(scene(60, 40), box=box)
-    for shift in range(4):
-        result = tracker.update(scene(60 + shift, 40))
-        assert np.isfinite(result.box).all() and min(result.box[2:]) > 0
-
-
-def test_a_target_that_runs_out_of_the_frame(scene):
-    tracker = started(scene(120, 80), box=(120, 80, 30, 24))
-    for shift in range(0, 40, 4):
-        assert np.isfinite(tracker.update(scene(120 + shift, min(80 + shift, 119))).box).all()
-
-
-@pytest.mark.parametrize(
-    "box", [(np.nan, 0, 5, 5), (0, 0, -5, 5), (0, 0, 0, 5), (200, 10, 5, 5), (0, 0, 500, 5), (1, 2)]
-)
-def test_bad_boxes(scene, box):
-    with pytest.raises(ValueError, match="Tracker.init"):
-        Tracker(WEIGHTS, SMALL).init(scene(60, 40), box)
-
-
 def test_bad_calls(scene):
     tracker = Tracker(WEIGHTS, SMALL)
     with pytest.raises(RuntimeError, match=r"Tracker.update: call init\(frame, box\) first"):
@@ -400,22 +341,6 @@ def test_the_events_of_a_frame(scene):
 
 
 # --- real frames ---
-
-
-@pytest.mark.parametrize("size, padding", [(63, 1.5), (125, 2.0), (251, 1.5), (251, 2.0)])
-@pytest.mark.parametrize("cosine_window", [True, False])
-def test_band_and_full_spectrum_give_one_response(data_dir, size, padding, cosine_window):
-    """Float32, real frames: the two responses differ by at most 1e-6 of the peak."""
-    weights = import_weights(data_dir / "weights" / "param.pth")
-    preset = Preset("band", input_size=size, padding=padding, cosine_window=cosine_window)
-    responses = []
-    for band in ("auto", None):
-        tracker = Tracker(weights, preset, "cpu", band=band)
-        with open_source(str(data_dir / "sequences" / "David"), max_frames=2) as source:
-            first, second = source
-            tracker.init(first, source.first_box)
-            responses.append(tracker.update(second, response=True).response)
-    assert abs(responses[0] - responses[1]).max() <= 1e-6 * abs(responses[1]).max()
 
 
 @pytest.mark.parametrize("name", SEQUENCES)

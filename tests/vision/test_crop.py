@@ -66,14 +66,6 @@ def test_which_output_pixels_lie_inside_the_frame(centre, length, inside):
         assert taps.weights[0, :, j].sum() == 1
 
 
-def test_scales_are_cropped_one_by_one(frame):
-    windows = np.array([[10.0, 8.0], [20.0, 16.0]])
-    both = crop_patches(frame, (20, 15), windows, 9, rounded=False)
-    for window, patch in zip(windows, both, strict=True):
-        (alone,) = crop_patches(frame, (20, 15), window[None], 9, rounded=False)
-        np.testing.assert_array_equal(patch, alone)
-
-
 def test_frames_of_every_kind(rng):
     bgr = rng.integers(0, 256, (5, 4, 3), np.uint8)
     gray = bgr[..., 0]
@@ -105,16 +97,6 @@ def test_deep_frames_are_rounded_to_the_nearest_level(rng, dtype, channels):
     np.testing.assert_array_equal(frame, before)
     # no copy of its own
     np.testing.assert_array_equal(to_bgr(frame[::-1, ::2]), expected[::-1, ::2])
-
-
-def test_every_level_is_kept():
-    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    floats = levels / 255
-    for frame in (levels, levels.astype(np.uint16) * 257, floats, floats.astype(np.float32)):
-        np.testing.assert_array_equal(to_bgr(frame), np.dstack([levels] * 3))
-    every = np.arange(65536).reshape(256, 256)
-    np.testing.assert_array_equal(to_bgr(every.astype(np.uint16))[..., 0], np.rint(every / 257))
-    np.testing.assert_array_equal(to_bgr(every / 65535)[..., 0], np.rint(every / 257))
 
 
 @pytest.mark.parametrize("rounded", [False, True])

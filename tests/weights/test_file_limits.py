@@ -25,11 +25,11 @@ import pytest
 from weight_files import (
     compressed,
     element,
-    legacy,
     make,
     matrix,
     p_state,
     p_tensor,
+    small_crops,
     state_of,
     zipped,
 )  # fmt: skip
@@ -37,12 +37,7 @@ from weight_files import (
 from dcfnet_np import presets, trace, weights
 from dcfnet_np.datasets.rows import read_truth
 from dcfnet_np.evaluation import results, runner
-from dcfnet_np.support.archives import (
-    open_hdf5,
-    open_stored_zip,
-    stored_attributes,
-    stored_dataset,
-)  # fmt: skip
+from dcfnet_np.support.archives import open_hdf5, stored_attributes, stored_dataset
 from dcfnet_np.train import checkpoint, crops
 from dcfnet_np.vision.box_files import read_boxes
 from dcfnet_np.vision.images import read_image
@@ -94,12 +89,6 @@ def instead(name, value):
     return change
 
 
-def deep(file):
-    here = file
-    for _ in range(3000):
-        here = here.create_group("g")
-
-
 def one_under_many_names(file):
     file["frame 0/big"] = np.zeros(MB // 4, np.float32)
     for number in range(200):
@@ -140,16 +129,6 @@ def sound_weights(path):
     weights.save_weights(path, make())
 
 
-def sound_crops(path):
-    rng = np.random.default_rng(0)
-    with crops.CropWriter(path, {}, 16, [("a", "1"), ("b", "2")]) as writer:
-        for count in (3, 2):
-            writer.add(rng.integers(0, 256, (count, 3, 16, 16), np.uint8))
-            writer.end_sequence(np.arange(count, dtype=np.int32), np.ones((count, 4)), {})
-        attributes = {"padding": 2.0, "size": 16, "margin": 0, "skipped": "{}"}
-        writer.finish(["a", "b"], np.array([False, True]), attributes)
-
-
 def sound_trace(path):
     facts = {"format": trace.FORMAT, "format_version": trace.FORMAT_VERSION}
     values = np.random.default_rng(0).random((1000, 3))
@@ -158,9 +137,9 @@ def sound_trace(path):
 
 # reader: (what writes a sound file, a data set to change, names to lead away)
 HDF5 = {
-    "weights, HDF5": (sound_weights, "conv1/bias", ["conv1", "conv1/bias"]),
-    "`crops.h5`": (sound_crops, "box", ["box", "crops", "sequences", "validation"]),
-    "a trace": (sound_trace, "frame 0/a", ["frame 0", "frame 0/a"]),
+    "weights, HDF5": (sound_weights, "conv1/bias", ["conv1"]),
+    "`crops.h5`": (small_crops, "box", ["box", "crops"]),
+    "a trace": (sound_trace, "frame 0/a", ["frame 0"]),
 }
 
 
@@ -176,8 +155,6 @@ def hdf5_files(reader, path):
     }
     for other in others:
         changes[f"{other} elsewhere"] = instead(other, h5py.ExternalLink("other.h5", other))
-    if reader == "weights, HDF5":
-        changes["groups in groups"] = deep
     if reader == "a trace":
         changes["one under 200 names"] = one_under_many_names
     return {case: changed(path.read_bytes(), change) for case, change in changes.items()}
@@ -217,14 +194,10 @@ def pth_files():
         "entries on each other": overlapping(bytes(MB), "archive/data/%03d", 400, overlaid),
         "a hundred thousand entries": overlapping(b"", "a/%06d", 100_000, zipped(state, storages)),
         "a claimed storage": zipped(zeros(1, 2**40), {"0": bytes(64)}),
-        "a claimed storage, old format": legacy(zeros(1, 2**40), {"0": bytes(64)}),
         "one storage under many names": zipped(p_state(many_names), {"0": bytes(4 * MB)}),
         "a large index of the memo": zipped(b"\x80\x02Nr\xff\xff\xff\x7f.", {}),
         "a claimed bytearray": zipped(bytearray8, {}),
-        "a claimed bytearray, old format": legacy(bytearray8, {}),
-        "a claimed text": zipped(b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"x.", {}),
         "16 MB of marks": zipped(b"\x80\x02" + b"(" * 15 * MB + b".", {}),
-        "many lists": zipped(b"\x80\x02" + b"]" * 60_000 + b".", {}),
     }
 
 
@@ -244,15 +217,12 @@ def npz_files():
 
     meta = {"meta": npy("()", "<U2") + "{}".encode("utf-32-le")}
     big = npy(f"({MB},)", "|u1") + bytes(MB)
-    lists = ("[" * 200_000).encode("utf-32-le")
     return {
         "a deflated array": archive(meta | {"parameters/a": big * BOMB}, zipfile.ZIP_DEFLATED),
         "arrays on each other": overlapping(big, "parameters/%03d.npy", 400, archive(meta)),
-        "a hundred thousand arrays": overlapping(b"", "p/%06d.npy", 100_000, archive(meta)),
         "a claimed array": archive(meta | {"parameters/a": npy("(1073741824, 1024)", "<f4")}),
         "a claimed text": archive({"meta": npy("()", "<U1000000000")}),
         "objects": archive({"meta": npy("()", "|O") + b"\x80\x04N."}),
-        "deep JSON": archive({"meta": npy("()", "<U200000") + lists}),
     }
 
 
@@ -272,21 +242,13 @@ def mat_files():
     number, empty = matrix(6, (1, 1), (9, bytes(8))), element(14, b"")
     many = (4 * MB - 200) // 8
     names = element(5, struct.pack("<i", 8)), element(1, b"a".ljust(8, b"\0"))
-    letters = element(5, struct.pack("<i", 1)), element(1, b"a" * 3 * MB)
     flags = element(6, struct.pack("<II", 6, 0))
     dimensions = element(14, flags + element(5, b"\xff\xff\xff\x7f" * (MB // 2)))
     elements = {
         "a variable of 100 MB": (element(15, zeros_deflated(BOMB)), "cut short or too large"),
         "a thousand of 1 MB": (compressed(number + bytes(MB)) * 1000, "too large"),
         "two million dimensions": (compressed(dimensions), "too many dimensions"),
-        "two million flags": (
-            compressed(element(14, element(6, bytes(3 * MB)))), "too many dimensions",
-        ),
-        "names of one letter": (
-            compressed(array_of(2, (1, 1), *letters)), "a structure without names",
-        ),
         "half a million structures": (compressed(array_of(2, (many, 1), *names, empty * many)), ""),
-        "half a million cells": (compressed(array_of(1, (many, 1), empty * many)), ""),
         "two million variables": (empty * (2 * MB - 16), "too large for a network"),
         "numbers without end": (
             compressed(matrix(6, (2**31 - 1,) * 2, (9, bytes(8)))), "1 numbers for a shape of",
@@ -301,25 +263,19 @@ def mat_files():
 
 def text_files(suffix):
     size = 2 * MB
-    row = {"x": 1, "y": 2, "w": 3, "h": 4}
     if suffix == ".json":
-        rows = {
-            "many rows": [row] * (size // 40),
-            "one long word": [row | {"x": "7" * size}],
-            "a long list for a value": {"preset": "default", "padding": [0] * (size // 3)},
-        }
-        return {case: json.dumps(value).encode() for case, value in rows.items()} | {
+        row = {"x": 1, "y": 2, "w": 3, "h": 4}
+        return {
+            "many rows": json.dumps([row] * (size // 40)).encode(),
+            "a long list for a value": json.dumps({"padding": [0] * (size // 3)}).encode(),
             "deep lists": b"[" * size,
-            "deep and closed": b"[" * 100_000 + b"]" * 100_000,
             "one long number": b'[{"x": ' + b"7" * size + b', "y": 1, "w": 1, "h": 1}]',
-            "many lists": b"[" + b"[]," * (size // 3) + b"[]]",
         }
+    head = b"x,y,w,h\n" if suffix == ".csv" else b""
     contents = {
         "many rows": b"1,2,3,4\n" * (size // 8), "many short lines": b"\n" * size,
-        "one long line": b"1," * (size // 2), "one long word": b"7" * size,
-        "one long quotation": b'"' + b"7" * size, "zeros": bytes(size),
+        "one long line": b"1," * (size // 2), "one long quotation": b'"' + b"7" * size,
     }  # fmt: skip
-    head = b"x,y,w,h\n" if suffix == ".csv" else b""
     return {case: head + content for case, content in contents.items()}
 
 
@@ -331,16 +287,10 @@ def image_files():
         head = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
         return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
 
-    def bmp(width, height):
-        data = cv2.imencode(".bmp", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
-        return data[:18] + struct.pack("<ii", width, height) + data[26:]
-
     return {
         "black": cv2.imencode(".png", np.zeros((4096, 4096), np.uint8))[1].tobytes(),
         "a .png that claims 2^30 pixels and more": png(2**15 + 1, 2**15),
         "a .png that claims them and has none": png(4096, 4096),
-        "a .bmp that claims 2^30 pixels and more": bmp(2**15 + 1, 2**15),
-        "a .bmp that claims them and has none": bmp(4096, 4096),
     }
 
 
@@ -434,7 +384,7 @@ def test_memory(measured):
 
 def test_endings(measured):
     """Each binary file is refused in one line of reasonable length; nothing is read elsewhere."""
-    good = {("weights, HDF5", "groups in groups"), ("a trace", "nothing")}
+    good = {("a trace", "nothing")}
     for (reader, case), (ended, _, _) in measured.items():
         if READERS[reader][0] in ("a.h5", "a.mat", "a.pth", "a.npz"):
             refused = r"(Weights|Checkpoint|Value|FileNotFound)Error: .{20,400}$"
@@ -449,7 +399,6 @@ def test_what_is_said(measured):
         ("weights, PyTorch", "a deflated storage", "a compressed zip archive, which torch.save"),
         ("weights, PyTorch", "entries on each other", "a zip archive that claims more than it has"),
         ("weights, PyTorch", "a hundred thousand entries", "a zip archive of too many entries"),
-        ("weights, PyTorch", "one storage under many names", "more values than the file"),
         ("a checkpoint", "arrays on each other", "a zip archive that claims more than it has"),
         ("a checkpoint", "a deflated array", "a compressed zip archive"),
         ("a trace", "one under 200 names", "step 'frame 0' is damaged"),
@@ -471,63 +420,31 @@ def test_the_table_says_what_is_measured():
 # --- what is refused above must not refuse what is sound
 
 
-def test_sound_files_are_read(tmp_path):
-    for reader, (write, *_) in HDF5.items():
-        write(tmp_path / reader)
-    assert weights.load_weights(tmp_path / "weights, HDF5").training == make().training
-    assert crops.read_crops(tmp_path / "`crops.h5`").crops.shape == (5, 3, 16, 16)
-    ((name, record),) = trace.read_trace(tmp_path / "a trace")
-    np.testing.assert_array_equal(record["a"], np.random.default_rng(0).random((1000, 3)))
-    assert name == "frame 0" and list(record) == ["a", "b"]
-
-
 def test_data_sets_that_are_not_read(tmp_path):
     """Each would be read by h5py, or waited for; each fails at one condition alone."""
-    os.mkfifo(tmp_path / "pipe")
     deflated = zeros_deflated(BOMB)
-    with h5py.File(tmp_path / "other.h5", "w", libver="v110") as file:
-        file["group/data"] = np.arange(4.0)
     with h5py.File(tmp_path / "a.h5", "w", libver="v110") as file:
         file["group/data"] = np.arange(4.0)
         file["soft"] = h5py.SoftLink("/group/data")
-        file["soft_group"] = h5py.SoftLink("/group")
-        file["far"] = h5py.ExternalLink("other.h5", "group/data")
         file["far_group"] = h5py.ExternalLink("other.h5", "group")
-        file["pipe"] = h5py.ExternalLink("pipe", "group/data")
         external = [("/dev/zero", 0, h5py.h5f.UNLIMITED)]
         file.create_dataset("files", (4,), float, external=external)
-        layout = h5py.VirtualLayout((4,), float)
-        layout[...] = h5py.VirtualSource("other.h5", "group/data", (4,))
-        file.create_virtual_dataset("virtual", layout)
         file["references"] = np.full(4, file.ref, h5py.ref_dtype)
-        file.create_dataset("texts", (4,), h5py.string_dtype())
         size = len(deflated)  # as many bytes as numbers, so that only the filter tells
         made = file.create_dataset("deflated", (size,), np.uint8, chunks=(size,), compression=1)
         made.id.write_direct_chunk((0,), deflated)
-        file.create_dataset("late", (2**20, 2**18), np.float32)
         file.create_dataset("whole", data=np.arange(12.0), chunks=(4,))
         file.create_dataset("holes", (12,), float, chunks=(4,))[:4] = 1
-        file.create_dataset("half", data=np.arange(12.0), chunks=(5,))
     with open_hdf5(tmp_path / "a.h5") as file:
         assert stored_dataset(file, "group/data")[:].tolist() == [0, 1, 2, 3]
         assert stored_dataset(file, "whole")[:].tolist() == list(range(12))
-        for name in ("soft", "soft_group/data", "far", "far_group/data", "pipe"):
-            with pytest.raises(ValueError, match=f"{name} is a link to another place"):
+        link, kept = "is a link to another place", "is compressed, kept elsewhere or not"
+        for name, said in {
+            "soft": link, "far_group/data": link, "files": kept, "references": kept,
+            "deflated": kept, "holes": kept, "group": "is no data set",
+        }.items():  # fmt: skip
+            with pytest.raises(ValueError, match=f"{name} {said}"):
                 stored_dataset(file, name)
-        for name in (
-            "files",
-            "virtual",
-            "references",
-            "texts",
-            "deflated",
-            "late",
-            "holes",
-            "half",
-        ):
-            with pytest.raises(ValueError, match=f"{name} is compressed, kept elsewhere or not"):
-                stored_dataset(file, name)
-        with pytest.raises(ValueError, match="group is no data set"):
-            stored_dataset(file, "group")
         for name in ("other", "whole/more"):
             with pytest.raises(KeyError, match=f"{name} is missing"):
                 stored_dataset(file, name)
@@ -545,30 +462,6 @@ def test_attributes_that_are_read(tmp_path):
         found = stored_attributes(file, [*good, *bad, "reference", "absent"])
     assert found.keys() == good.keys() and found["text"] == "Zoë" and found["number"] == 3
     assert found["16"].tolist() == list(range(16))
-
-
-def test_what_is_opened_as_hdf5(tmp_path):
-    for name in ("nothing", ""):
-        with pytest.raises(FileNotFoundError):
-            open_hdf5(tmp_path / name)
-    for libver in ("v108", "v110"):
-        h5py.File(tmp_path / "a.h5", "w", libver=(libver, "v110")).close()
-        open_hdf5(tmp_path / "a.h5").close()
-    h5py.File(tmp_path / "a.h5", "w", libver=("earliest", "v110")).close()
-    with pytest.raises(ValueError, match="no HDF5 file with checksums"):
-        open_hdf5(tmp_path / "a.h5")
-
-
-def test_a_zip_archive_of_a_thousand_entries_and_one():
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as file:
-        for number in range(1000):
-            file.writestr(f"{number}", bytes(100))
-    assert len(open_stored_zip(stream.getvalue()).namelist()) == 1000
-    with zipfile.ZipFile(stream, "a") as file:
-        file.writestr("one more", b"")
-    with pytest.raises(ValueError, match="too many entries"):
-        open_stored_zip(stream.getvalue())
 
 
 def test_a_large_checkpoint_is_not_read(tmp_path):

@@ -8,8 +8,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from processes import run_python
 from weight_files import (
     TRAINING,
@@ -58,20 +56,6 @@ def test_file_layout(tmp_path):
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
     np.testing.assert_array_equal(found["mean"], [1.5, 2.25, 1 / 3])
-
-
-def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "a.h5"
-    save_weights(path, make(seed=1))
-    before = path.read_bytes()
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_weights(path, make(seed=2))
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_one_error(tmp_path):
@@ -162,24 +146,6 @@ def test_truncated_hdf5(tmp_path):
         refused(tmp_path / "a.h5", DAMAGED, whole[:length])
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_damaged_hdf5(tmp_path, data):
-    """A changed byte is noticed by a checksum of HDF5's metadata or of ours, or does not matter."""
-    path, original = tmp_path / "a.h5", make()
-    save_weights(path, original)
-    content = bytearray(path.read_bytes())
-    where = data.draw(st.integers(0, 3000) | st.integers(0, len(content) - 1))
-    content[where] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
-    try:
-        assert_same(load_weights(path).parameters, original.parameters)
-    except WeightsError as error:
-        assert "\n" not in str(error)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -260,7 +226,7 @@ def tar(content):
     ("content", "message"),
     [
         (b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n\0" + bytes(99), "a MATLAB file of ver"),
-        (b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI", "no network: neither 'net' with its"),
+        (b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM", "no network: neither 'net' with its"),
         (tar(b"weights"), "an archive; take the file of weights out"),
         (b"\x1f\x8b\x08" + bytes(99), "an archive; take the file of weights out"),
         (b"\x08\x00onnx" + bytes(99), FOREIGN),

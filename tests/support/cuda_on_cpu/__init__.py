@@ -29,17 +29,9 @@ import numpy
 __version__ = "14.2.0"  # of the CuPy that it stands for
 HERE = pathlib.Path(__file__).parent
 FLAGS = [
-    "-std=c++17",
-    "-O2",
-    "-gdwarf-4",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-fno-gnu-unique",
-    "-Wall",
-    "-Wextra",
-    "-Wno-unknown-pragmas",
-    f"-I{HERE}",
-]
+    "-std=c++17", "-O2", "-gdwarf-4", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-Wall",
+    "-Wextra", "-Wno-unknown-pragmas", f"-I{HERE}",
+]  # fmt: skip
 WATCH = ["-fsanitize=thread,bounds", "-fno-sanitize-recover"]
 # _FORTIFY_SOURCE's check of longjmp takes fibers for a broken stack
 ENGINE = ["-U_FORTIFY_SOURCE", str(HERE / "cuda_on_cpu.cpp")]
@@ -253,11 +245,8 @@ def library(source, includes, watched):
 
 
 def build(name, command, source, files):
-    key = hashlib.sha256(
-        repr(
-            [command, source, [p.read_text() for p in sorted(files) if p.suffix != ".pyc"]]
-        ).encode()
-    )
+    texts = [path.read_text() for path in sorted(files) if path.suffix != ".pyc"]
+    key = hashlib.sha256(repr([command, source, texts]).encode())
     folder = pathlib.Path(tempfile.gettempdir(), f"cuda_on_cpu-{os.getuid()}")
     path = folder / f"{key.hexdigest()[:24]}-{name}"
     if not path.exists():
@@ -295,10 +284,8 @@ class Kernel:
         values, arrays = [], []
         for i, (arg, want) in enumerate(zip(args, self.signature)):
             if not isinstance(arg, (numpy.ndarray, numpy.generic)):
-                raise TypeError(
-                    f"{self.name}: argument {i} is a {type(arg).__name__}; "
-                    "CuPy would not convert it"
-                )
+                kind = f"{type(arg).__name__}; CuPy would not convert it"
+                raise TypeError(f"{self.name}: argument {i} is a {kind}")
             array = isinstance(arg, numpy.ndarray)
             got = "P" * array + f"{arg.dtype.kind}{arg.dtype.itemsize}"
             if got != want:
@@ -307,11 +294,9 @@ class Kernel:
                 if not arg.flags.c_contiguous:
                     raise TypeError(f"{self.name}: argument {i} is not contiguous")
                 arrays += [arg.ctypes.data, arg.nbytes]
-            values.append(
-                ctypes.c_void_p(arg.ctypes.data)
-                if array
-                else ctypes.create_string_buffer(arg.tobytes())
-            )
+                values.append(ctypes.c_void_p(arg.ctypes.data))
+            else:
+                values.append(ctypes.create_string_buffer(arg.tobytes()))
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         grid, block = ((ctypes.c_uint * 3)(*(*d, 1, 1, 1)[:3]) for d in (grid, block))
         arrays = (ctypes.c_uint64 * len(arrays))(*arrays)
