@@ -133,7 +133,7 @@ SANITIZER := compute-sanitizer --error-exitcode 1 --tool
 # Some tests of every kernel; each is slow under the sanitizer. DCFNET_NO_POOL: an array that ends where its memory ends.
 SANITIZED := -q -m gpu $(addprefix tests/kernels/test_kernels_,$(addsuffix .py,conv tf32 lrn dft dcf crop peak)) \
   tests/train/test_train_device_step.py -k "gpu and \
-  (9-channels or (3-channels and float32) or given or given_buffers or every_tile_size or (every_chunk and 3) or sgd_step \
+  (9-channels or (3-channels and float32) or given or given_buffers or every_tile_size or (n-3 and float32) or sgd_step \
   or (bins0 and float32) or (response_loss and shape0) or to_the_bit or (map_peaks and shape0) or (move_targets and 25-default) \
   or (gather and float32))"
 

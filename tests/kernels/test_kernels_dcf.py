@@ -24,22 +24,16 @@ SHAPES = [
 
 @DTYPES
 @pytest.mark.parametrize("n, d, bins", SHAPES)
-def test_filter_and_response(device, rng, n, d, bins, dtype):
-    x, y, z = (
-        complex_numbers(rng, shape, dtype) for shape in ((n, d, *bins), bins, (2 * n, d, *bins))
+def test_respond(device, rng, n, d, bins, dtype):
+    model, gain, z = (
+        complex_numbers(rng, shape, dtype)
+        for shape in ((n, d, *bins), (n, *bins), (2 * n, d, *bins))
     )
-    filter_f, energy = dcf.learn_filter(device(x), device(y), 0.3)
-    wide_x, wide_y, wide_z = double(x, y, z)
-    assert relative_error(filter_f, array_dcf.learn_filter(wide_x, wide_y, 0.3)) < EXACT[dtype]
-    assert relative_error(energy, array_dcf.template_energy(wide_x, 0.3)[:, 0]) < EXACT[dtype]
-    assert filter_f.dtype == x.dtype and energy.dtype == dtype
-
-    model = np.repeat(to_numpy(filter_f).astype(complex), 2, axis=0)  # two scales a target
-    want = array_dcf.correlate(model, wide_z)
-    assert relative_error(dcf.respond(filter_f, device(z), scales=2), want) < EXACT[dtype]
-    gain = complex_numbers(rng, (n, *bins), dtype)
-    out = dcf.respond(filter_f, device(z), device(gain), scales=2)
-    assert relative_error(out, want * np.repeat(gain, 2, axis=0)) < EXACT[dtype]
+    wide_model, wide_gain, wide_z = double(model, gain, z)
+    want = array_dcf.correlate(np.repeat(wide_model, 2, axis=0), wide_z)  # two scales a target
+    out = dcf.respond(device(model), device(z), device(gain), scales=2)
+    assert out.dtype == z.dtype
+    assert relative_error(out, want * np.repeat(wide_gain, 2, axis=0)) < EXACT[dtype]
 
 
 @DTYPES
@@ -169,11 +163,10 @@ def test_what_is_refused(device, rng):
         for shape, dtype in (((2, 3, 4), "f4"), ((4,), "f4"), ((5,), "f4"), ((4,), "f8"))
     )
     for call, message in [
-        (lambda: dcf.learn_filter(x.real.copy(), y, 0.1), "must be complex64 or complex128, got"),
-        (lambda: dcf.learn_filter(x, long_label, 0.1), r"label_f must have shape \(4,\), got"),
+        (lambda: dcf.dcf_forward(x.real.copy(), x, y, 0.1), "must be complex64 or complex128, got"),
+        (lambda: dcf.dcf_forward(x, x, long_label, 0.1), r"label_f must have shape \(4,\), got"),
         (lambda: dcf.dcf_forward(x, x, wide_label, 0.1), "label_f must be complex64, got"),
-        (lambda: dcf.respond(x, x, scales=3), "scales"),
-        (lambda: dcf.update_model(x, y, y, y, dcf.Model(x, x, x), 0.1, "average"), "rule"),
+        (lambda: dcf.respond(x, x, y, scales=3), "scales"),
     ]:
         with pytest.raises((TypeError, ValueError), match=message):
             call()
