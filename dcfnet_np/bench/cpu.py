@@ -20,8 +20,8 @@ import numpy as np
 from .. import network
 from ..backend import Device
 from ..fast.features import FastFeatures
-from ..fast.memory import FilterInPlace
 from ..fast.strip import supports
+from ..filter import OnlineFilter
 from ..ops.fourier import Band, irfft2, rfft2
 from ..presets import Preset, get_preset
 from ..support.machine import usable_cores
@@ -178,7 +178,7 @@ def measure_tracking(
 
 def one_frame(
     fast: FastFeatures,
-    model: FilterInPlace,
+    model: OnlineFilter,
     frame: np.ndarray,
     taps: Any,
     preset: Preset,
@@ -238,7 +238,7 @@ def measure_stages(
     taps = window_taps(frames[0].shape, centre, windows, preset.input_size)
     fast = FastFeatures(weights, preset, band, len(windows))
     label_f = rfft2(gaussian_label(band.shape, preset.sigma), band)
-    model = FilterInPlace(label_f, preset.lam, preset.learning_rate, preset.update_rule)
+    model = OnlineFilter(label_f, preset.lam, preset.learning_rate, preset.update_rule)
     costs = cpu_tracking_costs(weights.architecture, preset)
     seconds = {cost.stage: np.zeros(ROUNDS + 1) for cost in costs}
 

@@ -37,14 +37,6 @@ def test_forward_and_backward(device, rng, dtype, constants, window):
         assert relative_error(dx, want_dx) < TOLERANCE[dtype]
 
 
-def test_full_size(full_size_device, rng):
-    x, dy = (rng.standard_normal((2, 32, 125, 125)).astype(np.float32) * 50 for _ in range(2))
-    want, cache = lrn_forward(x.astype(np.float64))
-    assert relative_error(lrn.forward(full_size_device(x)), want) < 2e-6
-    dx = lrn.backward(full_size_device(dy), full_size_device(x))
-    assert relative_error(dx, lrn_backward(dy.astype(np.float64), cache)) < 2e-6
-
-
 def test_what_is_refused(device, rng):
     x, p = device(rng.standard_normal((2, 4, 6, 5))), device(np.ones(5))
     how = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}

@@ -507,12 +507,6 @@ MISTAKES = [
          "np.array(weights.mean, np.float32)[:, None]",
          "np.array(weights.mean, np.float32)[:, None] / 2"),
     ]),
-    *in_file("dcfnet_np/fast/memory.py", "test_fast_features.py", [
-        ("in place: the newest energy weighs nothing",
-         "            energy *= beta\n        else", "            energy *= 0\n        else"),
-        ("in place: an old response's memory is kept",
-         "if self._search.shape != search_f.shape:", "if self._search.size == 0:"),
-    ]),
     *in_file("dcfnet_np/filter.py", "test_dcf.py", [
         ("the newest frame weighs as the past",
          "(1 - beta) * a + beta * newest[0]", "beta * a + beta * newest[0]"),
