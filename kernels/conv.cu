@@ -56,12 +56,12 @@ constexpr int THREADS = 128;  // four warps, each with output channels of its ow
 
 // A block makes 32 x 4 HIGH pixels of 32 output channels of one image, C_STEP input channels at a
 // time.  Each thread has 4 x HIGH pixels and MANY channels in registers; the lanes of a warp share
-// their weights.  RESIDENT blocks are to find room on a multiprocessor: the compiler keeps to the
-// registers that this leaves.
+// their weights.  So many blocks are to find room on a multiprocessor, the compiler keeps to the
+// registers that this leaves: 5 of HIGH 1, 4 of HIGH 2, 2 in double.
 //
 // grid = (ceil(OW / 32), ceil(OH / (4 * HIGH)), N * OP / 32), block = 128
-template <class T, int C_STEP, int HIGH, int RESIDENT, int DILATION, int AFTER>
-__global__ void __launch_bounds__(THREADS, RESIDENT)
+template <class T, int C_STEP, int HIGH, int DILATION, int AFTER>
+__global__ void __launch_bounds__(THREADS, sizeof(T) == 8 ? 2 : 6 - HIGH)
 conv3x3(const T* __restrict__ x,       // N x C x H x W
         const T* __restrict__ packed,  // C x 9 x OP
         const T* __restrict__ extra,   // b: O; or the mask: N x O x OH x OW; or not read

@@ -5,6 +5,8 @@ ValueError says what else came); outputs are allocated, or written to `out`, so 
 allocates nothing.
 """
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dcfnet_np import backend
@@ -19,22 +21,7 @@ LANE_OUTPUTS = 32  # of a block; packed weights are padded to a multiple of this
 COLUMNS = 32  # pixels of a block, in x
 
 
-class Tile(NamedTuple):
-    """How the work of `conv3x3` is cut: its template arguments, named as there."""
-
-    c_step: int
-    high: int
-    resident: int
-
-    @property
-    def rows(self) -> int:
-        return 4 * self.high
-
-
-# 128 pixels x 32 channels a block: as many blocks as possible, for a few images
-FEW, DOUBLE = Tile(4, 1, 5), Tile(4, 1, 2)
-LARGE = Tile(4, 2, 4)  # 256 pixels x 32 channels: less traffic for each multiplication
-MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
+MANY_BLOCKS = 1024  # so many blocks of 32 x 8 pixels keep any GPU of today busy
 
 
 class Normalise(NamedTuple):
@@ -64,46 +51,36 @@ class _After(NamedTuple):
     normalise: Normalise = Normalise()
 
 
-class WeightTile(NamedTuple):
-    """How the work of `conv3x3_weights` is cut: its template arguments, named as there."""
+def _high(shape: tuple[int, int, int, int], ctype: str) -> int:
+    """Rows of a thread for an output of shape (N, O, OH, OW).
 
-    channels: int
-    lanes_o: int
-    warps: int
-    resident: int
-
-    @property
-    def inputs(self) -> int:
-        return self.channels * (32 // self.lanes_o) * self.warps
-
-
-def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
-    """Tile for an output of shape (N, O, OH, OW) made of `channels` input channels."""
+    Two are less traffic for each multiplication; one makes as many blocks as possible.
+    """
     n, o, oh, ow = shape
-    count = n * blocks(o, LANE_OUTPUTS) * blocks(ow, COLUMNS) * blocks(oh, LARGE.rows)
-    single = LARGE if count >= MANY_BLOCKS else FEW
-    tile = DOUBLE if dtype == "double" else single
-    return tile._replace(c_step=min(channels, tile.c_step))
+    count = n * blocks(o, LANE_OUTPUTS) * blocks(ow, COLUMNS) * blocks(oh, 8)
+    return 2 if count >= MANY_BLOCKS and ctype == "float" else 1
 
 
-def _weight_tile(channels: int, outputs: int, dtype: str, dilation: int) -> WeightTile:
-    """Tile for the gradient to the weights, with so many input and output channels."""
+def _weight_tile(
+    channels: int, outputs: int, ctype: str, dilation: int
+) -> tuple[int, int, int, int]:
+    """CHANNELS, LANES_O, WARPS and RESIDENT of `conv3x3_weights`, with so many inputs, outputs."""
     lanes = 16 if outputs <= LANE_OUTPUTS else 32
-    if dtype == "double":
-        return WeightTile(min(channels, 2), lanes, 1, 2)
+    if ctype == "double":
+        return min(channels, 2), lanes, 1, 2
     if channels <= 4:
-        return WeightTile(channels if lanes == 32 else blocks(channels, 2), lanes, 1, 8)
+        return channels if lanes == 32 else blocks(channels, 2), lanes, 1, 8
     # shared memory ends at 48 KB
     warps = min(blocks(channels, 4 * 32 // lanes), 8 if dilation == 1 else 4)
-    return WeightTile(4, lanes, warps, (16 if dilation == 1 else 12) // warps)
+    return 4, lanes, warps, (16 if dilation == 1 else 12) // warps
 
 
-def _name(dtype: str, tile: Tile, dilation: int, after: int) -> str:
-    return f"conv3x3<{dtype}, {', '.join(map(str, tile))}, {dilation}, {after}>"
+def _name(ctype: str, channels: int, high: int, dilation: int, after: int) -> str:
+    return f"conv3x3<{ctype}, {min(channels, 4)}, {high}, {dilation}, {after}>"
 
 
-def _weights_name(dtype: str, tile: WeightTile, dilation: int) -> str:
-    return f"conv3x3_weights<{dtype}, {', '.join(map(str, tile))}, {dilation}>"
+def _weights_name(ctype: str, tile: tuple[int, int, int, int], dilation: int) -> str:
+    return f"conv3x3_weights<{ctype}, {', '.join(map(str, tile))}, {dilation}>"
 
 
 def output_shape(h: int, w: int, padding: int, dilation: int) -> tuple[int, int]:
@@ -226,13 +203,12 @@ def _convolve(
         )  # fmt: skip
         return y
     ctype = C_TYPES[str(x.dtype)]
-    tile = _tile(shape, ctype, c)
-    grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows), n * (padded // LANE_OUTPUTS))
-    *factors, window = after.normalise
+    high = _high(shape, ctype)
+    grid = (blocks(ow, COLUMNS), blocks(oh, 4 * high), n * (padded // LANE_OUTPUTS))
+    name, (*factors, window) = _name(ctype, c, high, dilation, after.kind), after.normalise
     launch(
-        FILE, _name(ctype, tile, dilation, after.kind), grid, (128,), x, plan.packed, after.extra,
-        after.extra if window is None else window, y, *sizes,
-        *map(x.dtype.type, factors),
+        FILE, name, grid, (128,), x, plan.packed, after.extra,
+        after.extra if window is None else window, y, *sizes, *map(x.dtype.type, factors),
     )  # fmt: skip
     return y
 
@@ -274,9 +250,9 @@ def weight_gradient(
         file, name = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation)
         grid = count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS)
     else:
-        tile = _weight_tile(c, o, ctype, dilation)
-        warps, file, name = tile.warps, FILE, _weights_name(ctype, tile, dilation)
-        grid = count, blocks(c, tile.inputs), blocks(o, 2 * tile.lanes_o)
+        tile = channels, lanes, warps, _ = _weight_tile(c, o, ctype, dilation)
+        file, name = FILE, _weights_name(ctype, tile, dilation)
+        grid = count, blocks(c, channels * (32 // lanes) * warps), blocks(o, 2 * lanes)
     launch(file, name, grid, (32 * warps,), x, dy, part, n, c, h, w, o, oh, ow, padding)
     name = f"conv3x3_weights_sum<{ctype}>"
     launch(FILE, name, (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db, count, c, o)
@@ -295,23 +271,17 @@ LAYERS = ((3, 32, 1), (3, 64, 1), (32, 32, 1), (64, 32, 1), (64, 64, 1), (64, 12
           (128, 32, 1), (64, 32, 2))  # fmt: skip
 
 
-def _expressions() -> tuple[str, ...]:
+def _expressions() -> Iterator[str]:
     """Everything that the networks of `network.ARCHITECTURES` launch, for few images and many."""
-    first = [(3, 1, RELU)]  # c_step, dilation, what becomes of a sum
     afters = (PLAIN, BIAS, MASK, NORMALISE, NORMALISE_WINDOW)
-    others = [(4, dilation, after) for dilation in (1, 2) for after in afters] + [(4, 1, RELU)]
-    names = []
-    for dtype, tiles in (("float", (FEW, LARGE)), ("double", (DOUBLE,))):
-        names += [f"conv3x3_pack<{dtype}, {flipped}>" for flipped in ("false", "true")]
-        names += [
-            _name(dtype, tile._replace(c_step=c_step), dilation, after)
-            for tile in tiles
-            for c_step, dilation, after in first + others
-        ]
-        weight_tiles = {(_weight_tile(c, o, dtype, d), d) for c, o, d in LAYERS}
-        names += [_weights_name(dtype, *pair) for pair in sorted(weight_tiles)]
-        names.append(f"conv3x3_weights_sum<{dtype}>")
-    return tuple(names)
+    kinds = [(3, 1, RELU), (4, 1, RELU), *itertools.product((4,), (1, 2), afters)]
+    for ctype, highs in (("float", (1, 2)), ("double", (1,))):
+        yield from (f"conv3x3_pack<{ctype}, {flipped}>" for flipped in ("false", "true"))
+        for high, (channels, dilation, after) in itertools.product(highs, kinds):
+            yield _name(ctype, channels, high, dilation, after)
+        weight_tiles = {(_weight_tile(c, o, ctype, d), d) for c, o, d in LAYERS}
+        yield from (_weights_name(ctype, *pair) for pair in sorted(weight_tiles))
+        yield f"conv3x3_weights_sum<{ctype}>"
 
 
-EXPRESSIONS = _expressions()
+EXPRESSIONS = tuple(_expressions())

@@ -95,7 +95,7 @@ KERNELS = [
     kernel("conv.py: height and width exchanged", "conv.py", "test_forward and 3-channels",
            "sizes = c, h, w, o,", "sizes = c, w, h, o,"),
     kernel("conv.py: grid one block short", "conv.py", "test_forward and 3-channels",
-           "grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows)", "grid = (ow // COLUMNS, blocks(oh, tile.rows)"),
+           "grid = (blocks(ow, COLUMNS), blocks(oh, 4 * high)", "grid = (ow // COLUMNS, blocks(oh, 4 * high)"),
     kernel("conv.py: numbers of 64 bits as arguments", "__init__.py", "test_forward and 3-channels",
            "np.int32(arg) if", "np.int64(arg) if"),
     kernel("conv.py: padding of the gradient", "conv.py", "forward_and_backward and padding-0",
