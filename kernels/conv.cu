@@ -17,10 +17,10 @@
 // Version ladder
 //   1  one output pixel and four channels per thread, one input channel at a time (the prototype):
 //      bound by shared memory
-//   2  4 x HIGH pixels and 8 channels per thread in registers: for HIGH = 1 twelve loads of 16 bytes
-//      feed 96 multiplications a kernel row; weights are packed once so that they load as they lie;
-//      the gradient to the weights keeps sums of CHANNELS input channels per thread and reads x by
-//      broadcasts
+//   2  4 x HIGH pixels and 8 channels per thread in registers: for HIGH = 1 twelve loads of 16
+//      bytes feed 96 multiplications a kernel row; weights are packed once so that they load as
+//      they lie; the gradient to the weights keeps sums of CHANNELS input channels per thread and
+//      reads x by broadcasts
 //   3  (this one) sums go out through shared memory, so that a warp writes 32 neighbours (straight
 //      from the registers its 4-byte pieces lie 16 bytes apart); the last layer's LRN x window is
 //      done there, where all channels meet: this saves reading and writing all features once; the
@@ -192,7 +192,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         __syncthreads();
     }
 
-    // A row of each thread at a time: pixel i of the result lies in row i / 32 * HIGH + h of the tile.
+    // A row of each thread at a time: pixel i of the result lies in row i / 32 * HIGH + h of the
+    // tile.
 #pragma unroll
     for (int h = 0; h < HIGH; ++h) {
         if (h > 0) __syncthreads();

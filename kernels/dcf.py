@@ -45,7 +45,7 @@ class _Spectra(NamedTuple):
     n: int
     d: int
     bins: tuple[int, ...]
-    count: int  # of the bins
+    size: int  # how many bins
 
 
 def respond(
@@ -66,8 +66,8 @@ def respond(
     require(model_f, "respond: model_f", s.dtype, (s.n // scales, s.d, *s.bins))
     require(gain_f, "respond: gain_f", s.dtype, (s.n // scales, *s.bins))
     out = output(out, "respond: out", s.dtype, (s.n, *s.bins))
-    launch("dcf.cu", f"respond<{s.ctype}>", (blocks(s.count, 32), s.n), (32, 8), model_f, gain_f,
-           search_f, out, s.d, s.count, scales)  # fmt: skip
+    launch("dcf.cu", f"respond<{s.ctype}>", (blocks(s.size, 32), s.n), (32, 8), model_f, gain_f,
+           search_f, out, s.d, s.size, scales)  # fmt: skip
     return out
 
 
@@ -95,8 +95,8 @@ def update_model(
     require(model.gain_f, f"{who}: gain_f", s.dtype, (s.n, *s.bins))
     require(model.energy, f"{who}: energy", s.real, (s.n, *s.bins))
     name = f"update_model<{s.ctype}, {str(rule == 'ratio').lower()}>"
-    launch("dcf.cu", name, (blocks(s.count, 32), s.n), (32, 8), template_f, label_f, rates, ranges,
-           *model, s.d, s.count, s.real(lam))  # fmt: skip
+    launch("dcf.cu", name, (blocks(s.size, 32), s.n), (32, 8), template_f, label_f, rates, ranges,
+           *model, s.d, s.size, s.real(lam))  # fmt: skip
 
 
 def dcf_forward(
@@ -119,8 +119,8 @@ def dcf_forward(
     response_f, energy = out or (None, None)
     response_f = output(response_f, f"{who}: response_f", s.dtype, (s.n, *s.bins))
     energy = output(energy, f"{who}: energy", s.real, (s.n, *s.bins))
-    launch("dcf.cu", f"dcf_forward<{s.ctype}>", (blocks(s.count, 32), s.n), (32, 8), template_f,
-           search_f, label_f, response_f, energy, s.d, s.count, s.real(lam))  # fmt: skip
+    launch("dcf.cu", f"dcf_forward<{s.ctype}>", (blocks(s.size, 32), s.n), (32, 8), template_f,
+           search_f, label_f, response_f, energy, s.d, s.size, s.real(lam))  # fmt: skip
     return response_f, energy
 
 
@@ -151,9 +151,9 @@ def dcf_backward(
     dtemplate_f, dsearch_f = out or (None, None)
     dtemplate_f = output(dtemplate_f, f"{who}: dtemplate_f", s.dtype, shape)
     dsearch_f = output(dsearch_f, f"{who}: dsearch_f", s.dtype, shape)
-    launch("dcf.cu", f"dcf_backward<{s.ctype}>", (blocks(s.count, 128), s.n), (128,), template_f,
+    launch("dcf.cu", f"dcf_backward<{s.ctype}>", (blocks(s.size, 128), s.n), (128,), template_f,
            search_f, label_f, response_f, energy, dresponse_f, dtemplate_f, dsearch_f,
-           s.d, s.count)  # fmt: skip
+           s.d, s.size)  # fmt: skip
     return dtemplate_f, dsearch_f
 
 
