@@ -37,6 +37,28 @@ template <class T> __device__ __forceinline__ T sum_groups(T value)
     return sum;
 }
 
+// Eq. 2. Reads x twice; the second time it comes from the cache.
+template <class T>
+__global__ void __launch_bounds__(BINS * GROUPS)
+learn_filter(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ y,
+             Complex<T>* __restrict__ w, T* __restrict__ k, int D, int P, T lambda)
+{
+    const int p = blockIdx.x * BINS + threadIdx.x;
+    const size_t base = static_cast<size_t>(blockIdx.y) * D * P + p;
+    T energy = T(0);
+    if (p < P)
+        for (int l = threadIdx.y; l < D; l += GROUPS)
+            energy += norm(x[base + static_cast<size_t>(l) * P]);
+    energy = sum_groups(energy) + lambda;
+    if (p >= P) return;
+    const Complex<T> factor = complex(y[p].x / energy, -y[p].y / energy);
+    for (int l = threadIdx.y; l < D; l += GROUPS) {
+        const size_t i = base + static_cast<size_t>(l) * P;
+        w[i] = multiply(x[i], factor);
+    }
+    if (threadIdx.y == 0) k[static_cast<size_t>(blockIdx.y) * P + p] = energy;
+}
+
 // Eq. 3 with a kept model: g[n,p] = gain[t,p] sum_l conj(model[t,l,p]) z[n,l,p], t = n / scales.
 template <class T>
 __global__ void __launch_bounds__(BINS * GROUPS)

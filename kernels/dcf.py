@@ -17,6 +17,7 @@ from . import C_TYPES, blocks, launch, output, require, require_all, require_rea
 EXPRESSIONS = tuple(
     f"{kernel}<{ctype}{flag}>"
     for kernel, flags in (
+        ("learn_filter", ("",)),
         ("dcf_forward", ("",)),
         ("dcf_backward", ("",)),
         ("respond", ("",)),
@@ -46,6 +47,20 @@ class _Spectra(NamedTuple):
     d: int
     bins: tuple[int, ...]
     size: int  # how many bins
+
+
+def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
+    """Eq. 2, `ops.dcf.learn_filter`.
+
+    Returns filter_f (N, D, bins) and the energy (N, bins), lambda included.
+    """
+    s = _spectra(template_f, "learn_filter: template_f")
+    require(label_f, "learn_filter: label_f", s.dtype, s.bins)
+    filter_f = output(None, "", s.dtype, template_f.shape)
+    energy = output(None, "", s.real, (s.n, *s.bins))
+    launch("dcf.cu", f"learn_filter<{s.ctype}>", (blocks(s.size, 32), s.n), (32, 8), template_f,
+           label_f, filter_f, energy, s.d, s.size, s.real(lam))  # fmt: skip
+    return filter_f, energy
 
 
 def respond(

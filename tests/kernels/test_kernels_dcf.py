@@ -6,8 +6,9 @@ from kernel_device import DTYPES, EXACT, complex_numbers, double, relative_error
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.filter import OnlineFilter
-from dcfnet_np.kernels import dcf
+from dcfnet_np.kernels import dcf, dft
 from dcfnet_np.ops import dcf as array_dcf
+from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 
 # N, D, bins
@@ -23,16 +24,21 @@ SHAPES = [
 
 @DTYPES
 @pytest.mark.parametrize("n, d, bins", SHAPES)
-def test_respond(device, rng, n, d, bins, dtype):
-    model, gain, z = (
-        complex_numbers(rng, shape, dtype)
-        for shape in ((n, d, *bins), (n, *bins), (2 * n, d, *bins))
+def test_filter_and_response(device, rng, n, d, bins, dtype):
+    x, y, z = (
+        complex_numbers(rng, shape, dtype) for shape in ((n, d, *bins), bins, (2 * n, d, *bins))
     )
-    wide_model, wide_gain, wide_z = double(model, gain, z)
-    want = array_dcf.correlate(np.repeat(wide_model, 2, axis=0), wide_z)  # two scales a target
-    out = dcf.respond(device(model), device(z), device(gain), scales=2)
-    assert out.dtype == z.dtype
-    assert relative_error(out, want * np.repeat(wide_gain, 2, axis=0)) < EXACT[dtype]
+    filter_f, energy = dcf.learn_filter(device(x), device(y), 0.3)
+    wide_x, wide_y, wide_z = double(x, y, z)
+    assert relative_error(filter_f, array_dcf.learn_filter(wide_x, wide_y, 0.3)) < EXACT[dtype]
+    assert relative_error(energy, array_dcf.template_energy(wide_x, 0.3)[:, 0]) < EXACT[dtype]
+    assert filter_f.dtype == x.dtype and energy.dtype == dtype
+
+    model = np.repeat(to_numpy(filter_f).astype(complex), 2, axis=0)  # two scales a target
+    want = array_dcf.correlate(model, wide_z)
+    gain = complex_numbers(rng, (n, *bins), dtype)
+    out = dcf.respond(filter_f, device(z), device(gain), scales=2)
+    assert relative_error(out, want * np.repeat(gain, 2, axis=0)) < EXACT[dtype]
 
 
 @DTYPES
@@ -91,6 +97,29 @@ def test_the_layer_and_its_gradients(device, rng, n, d, bins, dtype):
     assert relative_error(dz, array_dcf.search_gradient_f(wdg, want_filter)) < EXACT[dtype]
 
 
+@pytest.mark.parametrize("shape, limits", [((9, 11), (4, 5)), ((10, 7), (4, 3))])
+def test_the_whole_layer_from_features_to_gradients(device, rng, shape, limits):
+    """Eqs. 2-11, transforms and loss included, by kernels alone, against `ops.dcf`."""
+    band, tables = make_band(shape, limits, np.float64), dft.make_tables(shape, limits, np.float64)
+    template, search = rng.standard_normal((2, 3, 4, *shape))
+    label = rng.standard_normal(shape)
+    label_f = rfft2(label, band)
+    response, cache = array_dcf.dcf_forward(template, search, label_f, 0.1, band)
+    _, loss_cache = response_loss_forward(response, label)
+    dtemplate, dsearch = array_dcf.dcf_backward(response_loss_backward(loss_cache), cache)
+
+    template_f, search_f = dft.rfft2(device(template), tables), dft.rfft2(device(search), tables)
+    response_f, energy = dcf.dcf_forward(template_f, search_f, device(label_f), 0.1)
+    got = dft.irfft2(response_f, tables)
+    assert relative_error(got, response) < 1e-13
+    _, dresponse = dcf.response_loss(got, device(label))
+    gradients = dcf.dcf_backward(
+        dft.rfft2(dresponse, tables), template_f, search_f, device(label_f), response_f, energy
+    )
+    assert relative_error(dft.irfft2(gradients[0], tables), dtemplate) < 1e-13
+    assert relative_error(dft.irfft2(gradients[1], tables), dsearch) < 1e-13
+
+
 @DTYPES
 @pytest.mark.parametrize("n, shape", [(3, (5, 7)), (1, (1, 1)), (2, (20, 17)), (0, (4, 4))])
 def test_response_loss(device, rng, n, shape, dtype):
@@ -105,16 +134,32 @@ def test_response_loss(device, rng, n, shape, dtype):
         assert relative_error(dresponse, response_loss_backward(cache)) < EXACT[dtype]
         shares = rng.uniform(0, 2, n).astype(dtype)
         shares[1:2] = 0
-        response[2:] *= 3  # over the limit: the loss is told as it is, and has no gradient
-        residual = double(response)[0] - label
-        sums = (residual**2).sum((1, 2))
-        limit = 1.01 * sums[:2].max(initial=0)
         losses, dresponse = dcf.response_loss(
-            device(response), device(label), shares=device(shares), limit=limit
+            device(response), device(label), shares=device(shares)
         )
-        learnt = (shares * (sums <= limit)).astype(float)[:, None, None]
-        assert relative_error(losses, shares * sums) < EXACT[dtype]
-        assert relative_error(dresponse, 2 * learnt * residual) < EXACT[dtype]
+        residual = double(response)[0] - label
+        by_share = shares.astype(float)[:, None, None]
+        assert relative_error(losses, (by_share * residual**2).sum((1, 2))) < EXACT[dtype]
+        assert relative_error(dresponse, 2 * by_share * residual) < EXACT[dtype]
+
+
+@DTYPES
+def test_response_loss_over_the_limit_has_no_gradient(device, rng, dtype):
+    """The limit is for a map's own loss, whatever its share; the loss itself is told as it is."""
+    response, label = rng.standard_normal((2, 3, 17, 19)).astype(dtype)
+    response[1] *= 3
+    shares = np.array([1.5, 0.01, 0.5], dtype)
+    losses, dresponse = dcf.response_loss(
+        device(response), device(label), shares=device(shares), limit=1000.0
+    )
+    residual = double(response)[0] - label
+    sums = (residual**2).sum((1, 2))
+    assert sums[1] > 1000 > max(sums[0], sums[2]) and 1.5 * sums[0] > 1000
+    assert relative_error(losses, shares * sums) < EXACT[dtype]
+    assert (
+        relative_error(dresponse[::2], (2 * shares[:, None, None] * residual)[::2]) < EXACT[dtype]
+    )
+    assert not to_numpy(dresponse[1]).any()
 
 
 def test_what_is_refused(device, rng):
@@ -123,8 +168,8 @@ def test_what_is_refused(device, rng):
         for shape, dtype in (((2, 3, 4), "f4"), ((4,), "f4"), ((5,), "f4"), ((4,), "f8"))
     )
     for call, message in [
-        (lambda: dcf.dcf_forward(x.real.copy(), x, y, 0.1), "must be complex64 or complex128, got"),
-        (lambda: dcf.dcf_forward(x, x, long_label, 0.1), r"label_f must have shape \(4,\), got"),
+        (lambda: dcf.learn_filter(x.real.copy(), y, 0.1), "must be complex64 or complex128, got"),
+        (lambda: dcf.learn_filter(x, long_label, 0.1), r"label_f must have shape \(4,\), got"),
         (lambda: dcf.dcf_forward(x, x, wide_label, 0.1), "label_f must be complex64, got"),
         (lambda: dcf.respond(x, x, y, scales=3), "scales"),
     ]:
