@@ -3,13 +3,12 @@
     python benchmarks/gpu.py compile              all kernels, on all cores
     python benchmarks/gpu.py tracking --out FILE.json [--frames SEQUENCE_DIR] [--targets 1 8 64]
     python benchmarks/gpu.py training --out FILE.json [--arch conv1 light]
-    python benchmarks/gpu.py floors               takes no GPU
 
-`floors` prints the tables of docs/reference/kernels.md. Rates are those of a CUDA graph
-and of kernels launched one by one, for frames with their upload and for crops on the GPU or
-streamed; then come every stage of a frame beside its floor, and PyTorch, eager and compiled, where
-torch is installed. Boxes that are not those of NumPy are not timed, and the exit code is 1; that
-training is right the GPU tests say. `make gpu` runs all.
+Rates are those of a CUDA graph and of kernels launched one by one, for frames with their upload and
+for crops on the GPU or streamed; then come every stage of a frame beside its floor, and PyTorch,
+eager and compiled, where torch is installed. The goals are in docs/reference/kernels.md. Boxes that
+are not those of NumPy are not timed, and the exit code is 1; that training is right the GPU tests
+say. `make gpu` runs all.
 """
 
 import argparse
@@ -31,7 +30,7 @@ import numpy as np
 
 from dcfnet_np import backend, kernels, network
 from dcfnet_np.bench import cpu, gpu
-from dcfnet_np.bench.costs import Ceiling, Cost, tracking_costs, training_costs
+from dcfnet_np.bench.costs import Ceiling, training_costs
 from dcfnet_np.bench.report import environment
 from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.kernels.compile import minimum_arch
@@ -49,13 +48,6 @@ RUNS = 5  # of a measurement; the median counts
 LR = 1e-5
 CROPS, SIZE = 512, 125  # of training
 KINDS = ("eager", "compiled")  # of PyTorch
-GOALS = {
-    "frames per second of one target, upload included": 2000,
-    "target-updates per second of 64 targets": 20000,
-    "times PyTorch eager": 6,
-    "conv1: pairs per second in float32": 5000,
-    "conv1: pairs per second in tf32": 10000,
-}
 
 
 def say(text: str) -> None:
@@ -94,17 +86,6 @@ def measure_rate(
     return {"per_second": statistics.median(runs), "runs": [round(run, 1) for run in runs]}
 
 
-def goals(figures: dict[str, float | None]) -> dict[str, dict]:
-    """{what: figure, where it was measured} as rows that say whether its goal is met."""
-    rows = {}
-    for what, figure in figures.items():
-        goal = GOALS.get(what, 1)
-        met = None if figure is None else figure >= goal
-        rows[what] = {"figure": figure, "goal": goal, "met": met}
-        say(f"goal: {what}: {rows[what]}")
-    return rows
-
-
 def against_torch(measures: dict[str, Callable[[Any], dict]], reason: str) -> dict[str, Any]:
     """What each makes of the yardstick, or why it was not measured."""
     if reason:
@@ -122,12 +103,6 @@ def against_torch(measures: dict[str, Callable[[Any], dict]], reason: str) -> di
             rows[name] = {"skipped": f"{type(error).__name__}: {error}"[:300]}
         say(f"PyTorch, {name}: {rows[name]}")
     return rows
-
-
-def times_torch(ours: float | None, rows: dict[str, Any], word: str) -> float | None:
-    """Over the best of PyTorch's rows with this word in their names."""
-    rates = [row["per_second"] for key, row in rows.items() if word in key and "per_second" in row]
-    return ours / max(rates) if ours and rates else None
 
 
 # --- compiling
@@ -222,7 +197,6 @@ def track(args: argparse.Namespace, cp: Any) -> int:
         on_gpu = scene._replace(frames=[cp.asarray(frame) for frame in frames])
         rows["Tracker, frames on the GPU"] = on_gpu.rate(tracker.update, args.seconds)
         report["torch"] = track_by_torch(scene, args.seconds)
-        report["goals"] = tracking_goals(rows, report["torch"])
     return 0
 
 
@@ -252,40 +226,18 @@ def track_by_torch(scene: Scene, seconds: float) -> dict[str, Any]:
     return against_torch(ways, cpu.why_no_torch_tracker(scene.weights, scene.preset))
 
 
-def tracking_goals(rows: dict[str, Any], torch_rows: dict[str, Any]) -> dict[str, dict]:
-    one = rows.get("1 targets, graph", {}).get("per_second")
-    many = rows.get("64 targets, graph", {}).get("target_updates")
-    figures = {
-        "frames per second of one target, upload included": one,
-        "target-updates per second of 64 targets": many,
-    }
-    for kind in KINDS:
-        figures[f"times PyTorch {kind}"] = times_torch(one, torch_rows, kind)
-    return goals(figures)
-
-
 # --- training
 
 
 def train(args: argparse.Namespace, cp: Any) -> int:
-    crops, ceiling = make_crops(), gpu.measure_ceiling(cp)
+    crops, ceiling = cpu.training_crops(CROPS // 2, SIZE)[0], gpu.measure_ceiling(cp)
     report: dict = {"what": "training", "batch": args.batch, "size": SIZE, "crops": CROPS}
     report |= {"environment": environment(), "ceiling": ceiling._asdict()}
     with saving(args.out, report):
         for arch in args.arch:
             config = Config(arch=arch, batch=args.batch, weight_decay=5e-4)
-            row = report[arch] = measure_training(args, cp, crops, config, ceiling)
-            row["goals"] = training_goals(arch, row)
+            report[arch] = measure_training(args, cp, crops, config, ceiling)
     return 0
-
-
-def make_crops() -> np.ndarray:
-    """Squares of random grey levels, each crop a little different from the one before."""
-    rng = np.random.default_rng(0)
-    squares = -(-SIZE // 5)
-    first = rng.uniform(0, 256, (3, squares, squares))
-    frames = [first := 0.9 * first + 0.1 * rng.uniform(0, 256, first.shape) for _ in range(CROPS)]
-    return np.array(frames, np.uint8).repeat(5, 2).repeat(5, 3)[..., :SIZE, :SIZE]
 
 
 def draw(config: Config, seed: int) -> np.ndarray:
@@ -294,18 +246,12 @@ def draw(config: Config, seed: int) -> np.ndarray:
     return np.stack([template, template + 1], 1)
 
 
-def make_label(config: Config) -> tuple[np.ndarray, float]:
-    """The wish, and its sigma in pixels."""
-    size = network.feature_size(SIZE, config.arch, "valid")
-    sigma = config.label_sigma(SIZE)
-    return gaussian_label((size, size), sigma), sigma
-
-
 def measure_training(
     args: argparse.Namespace, cp: Any, crops: np.ndarray, config: Config, ceiling: Ceiling
 ) -> dict[str, Any]:
     """Pairs per second of every way, of the floor and of PyTorch."""
-    label, sigma = make_label(config)
+    side, sigma = network.feature_size(SIZE, config.arch, "valid"), config.label_sigma(SIZE)
+    label = gaussian_label((side, side), sigma)
     precisions = ("float32", "tf32") if ceiling.tf32 else ("float32",)
     row: dict[str, Any] = {}
 
@@ -351,48 +297,12 @@ def measure_training(
     return row
 
 
-def training_goals(arch: str, row: dict[str, Any]) -> dict[str, dict]:
-    figures = {}
-    for name in row["floor_pairs_per_s"]:
-        ours = row[f"resident, graph, {name}"]
-        if arch == "conv1":
-            figures[f"conv1: pairs per second in {name}"] = ours["pairs_per_s"]
-        theirs = times_torch(ours["per_second"], row["torch"], name)
-        figures[f"{arch}: times PyTorch in {name}"] = theirs
-    return goals(figures)
-
-
-# --- floors
-
-
-def floor_table(costs: list[Cost]) -> str:
-    """Markdown: operations, bytes and the floor of every stage, and of all, at the peaks that
-    gpu-tracking-first.json measured on one H100.
-    """
-    path = Path(__file__).parent / "results" / "gpu-tracking-first.json"
-    about = json.loads(path.read_text())["environment"]
-    ceiling = Ceiling(about["float32_tflops"] * 1e12, about["gigabytes_per_s"] * 1e9)
-    lines = ["| kernel | MFLOP | MB | floor, µs |", "|---|---:|---:|---:|"]
-    floors = [ceiling.floor_us(cost) for cost in costs]
-    total = Cost("all", sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs))
-    for cost, floor in zip([*costs, total], [*floors, sum(floors)]):
-        size = f"{cost.flops / 1e6:.1f} | {cost.bytes / 1e6:.2f}"
-        lines.append(f"| {cost.stage} | {size} | {floor:.1f} |")
-    return "\n".join(lines)
-
-
-def print_floors(args: argparse.Namespace) -> int:
-    print(floor_table(tracking_costs("light", "default")) + "\n")
-    print(floor_table(training_costs("conv1", batch=16)))
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = parser.add_subparsers(dest="part", required=True)
-    _, _, tracking, training = map(parts.add_parser, ("compile", "floors", "tracking", "training"))
+    _, tracking, training = map(parts.add_parser, ("compile", "tracking", "training"))
     for part in (tracking, training):
         part.add_argument("--out", type=Path, required=True, help="JSON file to write")
         part.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
@@ -406,8 +316,6 @@ def main(argv: list[str] | None = None) -> int:
     training.add_argument("--arch", nargs="+", default=["conv1", "light"], choices=known)
     training.add_argument("--batch", type=int, default=16)
     args = parser.parse_args(argv)
-    if args.part == "floors":
-        return print_floors(args)
     try:
         cp = backend.cupy()
     except DeviceError as error:

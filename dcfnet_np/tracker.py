@@ -15,7 +15,6 @@ from . import backend
 from .backend import Device
 from .fast import growing_step, strip
 from .fast.features import FastFeatures
-from .fast.memory import FilterInPlace
 from .presets import Preset, get_preset
 from .support.threads import Turn, exclusive
 from .tracking.features import NetworkMaps, PlainFeatures, choose_band
@@ -56,8 +55,7 @@ def choose_step(
         features = FastFeatures(source, preset, kept, batch * preset.num_scales)
     else:
         features = PlainFeatures(NetworkMaps(source, device), preset, kept, device)
-    fast = {"new_filter": FilterInPlace} if device.kind == "cpu" else {}
-    return PlainStep(preset, features, kept, device, batch, observer=observer, **fast)
+    return PlainStep(preset, features, kept, device, batch, observer=observer)
 
 
 class _Base:

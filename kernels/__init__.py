@@ -1,14 +1,14 @@
 """The CUDA kernels: where their sources are, how they are compiled, checked and launched.
 
 Each family has a source and the Python functions that launch it, side by side: `conv.cu` and
-`conv.py`, and so on.  A launch function validates its arrays, allocates what it returns, and calls
+`conv.py`, and so on.  A launch function checks its arrays, allocates what it returns, and calls
 `launch`; nothing is compiled before a kernel is first launched on a device.  The array code of
 `dcfnet_np.ops` is the specification of every kernel, and `DCFNET_KERNELS=0` runs that code on the
 GPU instead.
 
 A RawKernel converts nothing: a Python int arrives as 64 bits, a stride is ignored, an array of
-another type is read as garbage.  So `require` is called on every array, and `launch` takes NumPy
-scalars only.
+another type is read as garbage.  So `require` is called on every array, and `launch` makes a C int
+of every Python int and takes no other Python number.
 """
 
 import functools
@@ -26,7 +26,6 @@ from dcfnet_np.backend import Array
 # the .cu files lie beside this file, in a wheel as in a checkout
 FOLDER = pathlib.Path(__file__).parent
 OPTIONS = ("-std=c++17", f"-I{FOLDER}")
-Sizes = tuple[int, ...]  # of a grid or a block
 MOST_BLOCKS = 65535  # of a grid, in y and in z: CUDA's limit
 # what the kernels' first template argument can be
 C_TYPES = {"float32": "float", "float64": "double"}
@@ -49,13 +48,9 @@ def source(file: str) -> str:
     text alone (templates since 14.2), and would go on with an old kernel when only a header has
     changed.
     """
-    path = FOLDER / file
-    if not path.is_file():
-        raise ValueError(
-            f"kernels.source: file must be one of {', '.join(sources())}, got {file!r}"
-        )
     headers = b"".join(header.read_bytes() for header in sorted(FOLDER.glob("*.cuh")))
-    return f'// headers {hashlib.sha256(headers).hexdigest()}\n#line 1 "{file}"\n{path.read_text()}'
+    digest, text = hashlib.sha256(headers).hexdigest(), (FOLDER / file).read_text()
+    return f'// headers {digest}\n#line 1 "{file}"\n{text}'
 
 
 def expressions() -> dict[str, tuple[str, ...]]:
@@ -81,21 +76,19 @@ def _kernel(cp: Any, device: int, file: str, name: str) -> Any:
     return module.get_function(name)
 
 
-def launch(
-    file: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
-) -> None:
+def launch(file: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
     """Run one kernel on the device of its arrays, on the current stream.
 
     file    the source, "conv.cu"
     name    the C++ name expression, "lrn_forward<float, 2, 8, false>"
     grid, block   up to three numbers each; an empty grid is nothing to do, and nothing is launched
-    args    arrays and NumPy scalars of exactly the kernel's types
-    shared  bytes of dynamic shared memory
-    Raises TypeError for a Python number, ValueError when the arrays are on several devices or there
+    args    arrays and NumPy scalars of exactly the kernel's types; a Python int is a C int
+    Raises TypeError for a Python float, ValueError when the arrays are on several devices or there
     are more blocks than a GPU takes.
     """
     cp = backend.cupy()
     devices = set()
+    args = tuple(np.int32(arg) if isinstance(arg, int) else arg for arg in args)
     for number, arg in enumerate(args):
         if isinstance(arg, cp.ndarray):
             devices.add(device_of(arg))
@@ -115,7 +108,7 @@ def launch(
         )
     (device,) = devices
     with cp.cuda.Device(device):
-        _kernel(cp, device, file, name)(tuple(grid), tuple(block), args, shared_mem=shared)
+        _kernel(cp, device, file, name)(grid, block, args)
 
 
 def device_of(array: Array) -> int:
@@ -149,14 +142,26 @@ def require(array: Array, name: str, dtype: Any, shape: tuple[int | None, ...]) 
         )
 
 
-def c_type(array: Array, name: str) -> str:
-    """The kernels' template argument for the array's dtype, "float" or "double".
+def require_all(who: str, dtype: Any, shape: tuple[int | None, ...], **arrays: Array) -> None:
+    """`require` for several arrays that must be alike."""
+    for name, array in arrays.items():
+        require(array, f"{who}: {name}", dtype, shape)
 
-    Raises TypeError for another one, in the name of `name`.
-    """
+
+def require_real(array: Array, name: str, shape: tuple[int | None, ...]) -> str:
+    """`require` for float32 or float64; returns the template argument, "float" or "double"."""
     if str(array.dtype) not in C_TYPES:
         raise TypeError(f"{name} must be float32 or float64, got {array.dtype}")
+    require(array, name, array.dtype, shape)
     return C_TYPES[str(array.dtype)]
+
+
+def output(out: Array | None, name: str, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """`out`, checked; or a new array where it is None."""
+    if out is None:
+        return backend.cupy().empty(shape, dtype)
+    require(out, name, dtype, shape)
+    return out
 
 
 def blocks(count: int, size: int) -> int:

@@ -1,10 +1,8 @@
 """Launches `adam.cu`: one step of Adam and of the running average, in place, on CuPy arrays."""
 
-import numpy as np
-
 from dcfnet_np.backend import Array
 
-from . import blocks, c_type, launch, require
+from . import blocks, launch, require_all, require_real
 
 FILE = "adam.cu"
 EXPRESSIONS = tuple(
@@ -28,15 +26,14 @@ def step(
     memory: the running means of the gradient and of its square; decays: what a step leaves of each.
     All arrays are flat, of one length and dtype.  Reference: `train.optimisers.adam_step`.
     """
-    ctype, dtype = c_type(parameters, "adam.step: parameters"), parameters.dtype
-    require(parameters, "adam.step: parameters", dtype, (None,))
-    for array, name in zip((gradient, *memory), ("gradient", "velocity", "squares")):
-        require(array, f"adam.step: {name}", dtype, parameters.shape)
+    ctype, dtype = require_real(parameters, "adam.step: parameters", (None,)), parameters.dtype
+    means = {"gradient": gradient, "velocity": memory[0], "squares": memory[1]}
+    require_all("adam.step", dtype, parameters.shape, **means)
     momentum, squares = decays
     numbers = lr, momentum, 1 - momentum**step, squares, 1 - squares**step, epsilon, weight_decay
     launch(
         FILE, f"adam_step<{ctype}>", (blocks(parameters.size, 256),), (256,), parameters, gradient,
-        *memory, np.int32(parameters.size), *map(dtype.type, numbers),
+        *memory, parameters.size, *map(dtype.type, numbers),
     )  # fmt: skip
 
 
@@ -45,10 +42,10 @@ def update_average(average: Array, parameters: Array, *, share: float) -> None:
 
     Reference: `train.optimisers.update_average`.
     """
-    ctype, dtype = c_type(parameters, "adam.update_average: parameters"), parameters.dtype
-    require(parameters, "adam.update_average: parameters", dtype, (None,))
-    require(average, "adam.update_average: average", dtype, parameters.shape)
+    ctype = require_real(parameters, "adam.update_average: parameters", (None,))
+    dtype = parameters.dtype
+    require_all("adam.update_average", dtype, parameters.shape, average=average)
     launch(
         FILE, f"update_average<{ctype}>", (blocks(parameters.size, 256),), (256,), average,
-        parameters, np.int32(parameters.size), dtype.type(share),
+        parameters, parameters.size, dtype.type(share),
     )  # fmt: skip

@@ -17,10 +17,10 @@
 // Version ladder
 //   1  one output pixel and four channels per thread, one input channel at a time (the prototype):
 //      bound by shared memory
-//   2  4 x HIGH pixels and MANY channels per thread in registers: for HIGH = 1, MANY = 8 twelve
-//      loads of 16 bytes feed 96 multiplications a kernel row; weights are packed once so that they
-//      load as they lie; the gradient to the weights keeps sums of CHANNELS input channels per
-//      thread and reads x by broadcasts
+//   2  4 x HIGH pixels and 8 channels per thread in registers: for HIGH = 1 twelve loads of 16
+//      bytes feed 96 multiplications a kernel row; weights are packed once so that they load as
+//      they lie; the gradient to the weights keeps sums of CHANNELS input channels per thread and
+//      reads x by broadcasts
 //   3  (this one) sums go out through shared memory, so that a warp writes 32 neighbours (straight
 //      from the registers its 4-byte pieces lie 16 bytes apart); the last layer's LRN x window is
 //      done there, where all channels meet: this saves reading and writing all features once; the
@@ -34,6 +34,11 @@ struct alignas(16) Four {
     T v[4];
 };
 
+template <class T> __device__ __forceinline__ void copy_four(T* to, const T* from)
+{
+    *reinterpret_cast<Four<T>*>(to) = *reinterpret_cast<const Four<T>*>(from);
+}
+
 // --- forward, and the gradient to the data -------------------------------------------------------
 
 // What becomes of a sum on its way out.
@@ -46,17 +51,17 @@ enum After {
     NORMALISE_WINDOW  // the same times window
 };
 
-// A block makes 32 x 4 HIGH WARPS_Y pixels of WARPS_O * MANY output channels of one image, C_STEP
-// input channels at a time.  Each thread has 4 x HIGH pixels and MANY channels in registers; the
-// lanes of a warp share their weights.  RESIDENT blocks are to find room on a multiprocessor: the
-// compiler keeps to the registers that this leaves.  AHEAD: the next step's values are loaded, into
-// registers, while this step's are multiplied.
+constexpr int MANY = 8;        // output channels of a thread
+constexpr int THREADS = 128;  // four warps, each with output channels of its own
+
+// A block makes 32 x 4 HIGH pixels of 32 output channels of one image, C_STEP input channels at a
+// time.  Each thread has 4 x HIGH pixels and MANY channels in registers; the lanes of a warp share
+// their weights.  So many blocks are to find room on a multiprocessor, the compiler keeps to the
+// registers that this leaves: 5 of HIGH 1, 4 of HIGH 2, 2 in double.
 //
-// grid = (ceil(OW / 32), ceil(OH / (4 * HIGH * WARPS_Y)), N * OP / (WARPS_O * MANY))
-// block = 32 * WARPS_O * WARPS_Y
-template <class T, int C_STEP, int HIGH, int MANY, int WARPS_O, int WARPS_Y, int RESIDENT,
-          bool AHEAD, int DILATION, int AFTER>
-__global__ void __launch_bounds__(32 * WARPS_O * WARPS_Y, RESIDENT)
+// grid = (ceil(OW / 32), ceil(OH / (4 * HIGH)), N * OP / 32), block = 128
+template <class T, int C_STEP, int HIGH, int DILATION, int AFTER>
+__global__ void __launch_bounds__(THREADS, sizeof(T) == 8 ? 2 : 6 - HIGH)
 conv3x3(const T* __restrict__ x,       // N x C x H x W
         const T* __restrict__ packed,  // C x 9 x OP
         const T* __restrict__ extra,   // b: O; or the mask: N x O x OH x OW; or not read
@@ -67,18 +72,16 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
     constexpr int LANES_X = 8, LANES_Y = 4;  // a warp covers 8 x 4 threads,
     constexpr int WIDE = 4;                  // each of them 4 pixels side by side
     constexpr int TILE_X = LANES_X * WIDE;
-    constexpr int THREADS = 32 * WARPS_O * WARPS_Y;
-    constexpr int TILE_O = WARPS_O * MANY;
-    constexpr int TILE_Y = LANES_Y * HIGH * WARPS_Y;
+    constexpr int TILE_O = THREADS / 32 * MANY;
+    constexpr int TILE_Y = LANES_Y * HIGH;
     constexpr int ROWS = TILE_Y + 2 * DILATION;
     constexpr int LOADS = (WIDE + 2 * DILATION + 3) / 4;  // fours that a thread reads of a row
     constexpr int COLUMNS = TILE_X - WIDE + 4 * LOADS;    // of the tile and its border, in fours
     constexpr int THREAD_ROWS = HIGH + 2 * DILATION;
-    constexpr int STAGE = TILE_X * LANES_Y * WARPS_Y;  // pixels that go out together: 1 row of HIGH
     constexpr int LRN_RADIUS = 2;
     constexpr bool WINDOWED = AFTER == NORMALISE_WINDOW;
     constexpr bool NORMALISED = AFTER == NORMALISE || WINDOWED;
-    static_assert(STAGE % THREADS == 0 || (THREADS % STAGE == 0 && !NORMALISED), "");
+    static_assert(THREADS == TILE_X * LANES_Y, "a thread writes a pixel of each row of HIGH");
 
     struct Step {
         alignas(16) T input[C_STEP][ROWS][COLUMNS];
@@ -86,7 +89,7 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
     };
     union Tiles {  // first the one, then the other
         Step step;
-        alignas(16) T result[TILE_O][STAGE];
+        alignas(16) T result[TILE_O][THREADS];
     };
     __shared__ Tiles tiles;
     auto& input = tiles.step.input;
@@ -97,9 +100,8 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
     const int o_block = (blockIdx.z % groups) * TILE_O;
     const int x_block = blockIdx.x * TILE_X, y_block = blockIdx.y * TILE_Y;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int o_thread = (warp % WARPS_O) * MANY;  // the thread's place in the tile
-    const int x_thread = (lane % LANES_X) * WIDE;
-    const int y_thread = ((warp / WARPS_O) * LANES_Y + lane / LANES_X) * HIGH;
+    const int o_thread = warp * MANY;  // the thread's place in the tile
+    const int x_thread = lane % LANES_X * WIDE, y_thread = lane / LANES_X * HIGH;
 
     // How many pixels of the input tile this thread loads, and how many fours of the weights.
     constexpr int PIXELS = (ROWS * COLUMNS + THREADS - 1) / THREADS;
@@ -126,10 +128,10 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
             for (int v = 0; v < WIDE; ++v) sum[h][v][q] = first;
     }
 
-    // All loads of a step are under way together, into registers; shared memory comes later.
-    T pixel[C_STEP][PIXELS];
-    Four<T> four[FOURS];
-    auto load = [&](int c_block) {
+    for (int c_block = 0; c_block < C; c_block += C_STEP) {
+        // All loads of a step are under way together, into registers; shared memory comes later.
+        T pixel[C_STEP][PIXELS];
+        Four<T> four[FOURS];
 #pragma unroll
         for (int c = 0; c < C_STEP; ++c)
 #pragma unroll
@@ -145,11 +147,6 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         }
         planes += C_STEP * HW;
         taps += C_STEP * 9 * OP;
-    };
-
-    if (AHEAD) load(0);
-    for (int c_block = 0; c_block < C; c_block += C_STEP) {
-        if (!AHEAD) load(c_block);
 #pragma unroll
         for (int k = 0; k < PIXELS; ++k) {
             const int i = threadIdx.x + k * THREADS;
@@ -164,7 +161,6 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
                 *reinterpret_cast<Four<T>*>(&weight[0][0][0] + 4 * i) = four[k];
         }
         __syncthreads();
-        if (AHEAD && c_block + C_STEP < C) load(c_block + C_STEP);
 
 #pragma unroll 1
         for (int c = 0; c < C_STEP; ++c) {
@@ -174,9 +170,7 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
                 if (HIGH < DILATION && r % DILATION >= HIGH) continue;  // no kernel row needs it
 #pragma unroll
                 for (int k = 0; k < LOADS; ++k)
-                    *reinterpret_cast<Four<T>*>(&value[r][4 * k]) =
-                        *reinterpret_cast<const Four<T>*>(
-                            &input[c][y_thread + r][x_thread + 4 * k]);
+                    copy_four(&value[r][4 * k], &input[c][y_thread + r][x_thread + 4 * k]);
             }
 #pragma unroll
             for (int i = 0; i < 3; ++i)
@@ -185,8 +179,7 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
                     T w[MANY];
 #pragma unroll
                     for (int q = 0; q < MANY; q += 4)
-                        *reinterpret_cast<Four<T>*>(&w[q]) =
-                            *reinterpret_cast<const Four<T>*>(&weight[c][i * 3 + j][o_thread + q]);
+                        copy_four(&w[q], &weight[c][i * 3 + j][o_thread + q]);
 #pragma unroll
                     for (int h = 0; h < HIGH; ++h)
 #pragma unroll
@@ -199,56 +192,50 @@ conv3x3(const T* __restrict__ x,       // N x C x H x W
         __syncthreads();
     }
 
-    // A row of each thread at a time: pixel i of the stage lies in row i / 32 * HIGH + h of the
-    // tile.  SOME_O: channels that all threads write together.
-    constexpr int SOME_O = THREADS > STAGE ? THREADS / STAGE : 1;
-    constexpr int STAGE_PIXELS = STAGE > THREADS ? STAGE / THREADS : 1;
-    const int o_first = SOME_O > 1 ? threadIdx.x / STAGE : 0;
+    // A row of each thread at a time: pixel i of the result lies in row i / 32 * HIGH + h of the
+    // tile.
 #pragma unroll
     for (int h = 0; h < HIGH; ++h) {
-        const int stage_thread = y_thread / HIGH * TILE_X + x_thread;
+        if (h > 0) __syncthreads();
 #pragma unroll
         for (int q = 0; q < MANY; ++q) {
             Four<T> side;
 #pragma unroll
             for (int v = 0; v < WIDE; ++v) side.v[v] = sum[h][v][q];
-            *reinterpret_cast<Four<T>*>(&tiles.result[o_thread + q][stage_thread]) = side;
+            *reinterpret_cast<Four<T>*>(
+                &tiles.result[o_thread + q][y_thread / HIGH * TILE_X + x_thread]) = side;
         }
         __syncthreads();
+        const int pixel_out = threadIdx.x;
+        const int out_y = y_block + pixel_out / TILE_X * HIGH + h;
+        const int out_x = x_block + pixel_out % TILE_X;
+        if (out_y >= OH || out_x >= OW) continue;
+        const int OHW = OH * OW;
+        const size_t start = (static_cast<size_t>(n) * O + o_block) * OHW + out_y * OW + out_x;
+        const T scale = WINDOWED ? window[out_y * OW + out_x] : T(1);
+        T value[TILE_O + 2 * LRN_RADIUS] = {};  // unrolled, only a few are alive at a time
 #pragma unroll
-        for (int i = 0; i < STAGE_PIXELS; ++i) {
-            const int pixel_out = threadIdx.x % STAGE + i * THREADS;
-            const int out_y = y_block + pixel_out / TILE_X * HIGH + h;
-            const int out_x = x_block + pixel_out % TILE_X;
-            if (out_y >= OH || out_x >= OW) continue;
-            const int OHW = OH * OW;
-            const size_t start = (static_cast<size_t>(n) * O + o_block) * OHW + out_y * OW + out_x;
-            const T scale = WINDOWED ? window[out_y * OW + out_x] : T(1);
-            T value[TILE_O + 2 * LRN_RADIUS] = {};  // unrolled, only a few are alive at a time
+        for (int o = 0; o < (NORMALISED ? LRN_RADIUS : 0); ++o)
+            value[o + LRN_RADIUS] = tiles.result[o][pixel_out];
 #pragma unroll
-            for (int o = 0; o < (NORMALISED ? LRN_RADIUS : 0); ++o)
-                value[o + LRN_RADIUS] = tiles.result[o][pixel_out];
+        for (int o = 0; o < TILE_O; ++o) {
+            if (o_block + o >= O) break;
+            T out;
+            if (NORMALISED) {
+                if (o + LRN_RADIUS < TILE_O)
+                    value[o + 2 * LRN_RADIUS] = tiles.result[o + LRN_RADIUS][pixel_out];
+                T square = T(0);
 #pragma unroll
-            for (int o = o_first; o < TILE_O; o += SOME_O) {
-                if (o_block + o >= O) break;
-                T out;
-                if (NORMALISED) {
-                    if (o + LRN_RADIUS < TILE_O)
-                        value[o + 2 * LRN_RADIUS] = tiles.result[o + LRN_RADIUS][pixel_out];
-                    T square = T(0);
-#pragma unroll
-                    for (int d = 0; d <= 2 * LRN_RADIUS; ++d) square += value[o + d] * value[o + d];
-                    out = value[o + LRN_RADIUS] * power34(k + alpha * square);
-                    if (WINDOWED) out *= scale;
-                } else {
-                    out = tiles.result[o][pixel_out];
-                    if (AFTER == RELU) out = out > T(0) ? out : T(0);
-                    if (AFTER == MASK) out = extra[start + o * OHW] > T(0) ? out : T(0);
-                }
-                y[start + o * OHW] = out;
+                for (int d = 0; d <= 2 * LRN_RADIUS; ++d) square += value[o + d] * value[o + d];
+                out = value[o + LRN_RADIUS] * power34(k + alpha * square);
+                if (WINDOWED) out *= scale;
+            } else {
+                out = tiles.result[o][pixel_out];
+                if (AFTER == RELU) out = out > T(0) ? out : T(0);
+                if (AFTER == MASK) out = extra[start + o * OHW] > T(0) ? out : T(0);
             }
+            y[start + o * OHW] = out;
         }
-        if (h + 1 < HIGH) __syncthreads();
     }
 }
 
@@ -276,11 +263,11 @@ __global__ void conv3x3_pack(const T* __restrict__ w, T* __restrict__ packed,
 // read the same x, and each its own dy.
 //
 // part[block][row][o]: rows 9 c + tap of the sums, then one row for the bias
-// grid = (number of partial sums, ceil(C / (CHANNELS * 32 / LANES_O * WARPS_C)),
-//         ceil(O / (2 * LANES_O * WARPS_O)))
-// block = 32 * WARPS_C * WARPS_O
-template <class T, int CHANNELS, int LANES_O, int WARPS_C, int WARPS_O, int RESIDENT, int DILATION>
-__global__ void __launch_bounds__(32 * WARPS_C * WARPS_O, RESIDENT)
+// grid = (number of partial sums, ceil(C / (CHANNELS * 32 / LANES_O * WARPS)),
+//         ceil(O / (2 * LANES_O)))
+// block = 32 * WARPS
+template <class T, int CHANNELS, int LANES_O, int WARPS, int RESIDENT, int DILATION>
+__global__ void __launch_bounds__(32 * WARPS, RESIDENT)
 conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
                 const T* __restrict__ dy,  // N x O x OH x OW
                 T* __restrict__ part,      // gridDim.x x (9 C + 1) x O
@@ -288,10 +275,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 {
     constexpr int STRIP_X = 32, STRIP_Y = 2;  // pixels of dy that a block takes at a time
     constexpr int STEP = 8;                   // and a thread
-    constexpr int WARPS = WARPS_C * WARPS_O;
     constexpr int OUTPUTS = 2;                // of a thread, LANES_O apart
-    constexpr int TILE_C = CHANNELS * (32 / LANES_O) * WARPS_C;
-    constexpr int TILE_O = OUTPUTS * LANES_O * WARPS_O;
+    constexpr int TILE_C = CHANNELS * (32 / LANES_O) * WARPS, TILE_O = OUTPUTS * LANES_O;
     constexpr int ROWS = STRIP_Y + 2 * DILATION;
     constexpr int LOADS = (STEP + 2 * DILATION + 3) / 4;
     constexpr int COLUMNS = STRIP_X - STEP + 4 * LOADS;
@@ -306,8 +291,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int c_block = blockIdx.y * TILE_C, o_block = blockIdx.z * TILE_O;
-    const int c_thread = (warp % WARPS_C * (32 / LANES_O) + lane / LANES_O) * CHANNELS;
-    const int o_thread = warp / WARPS_C * OUTPUTS * LANES_O + lane % LANES_O;
+    const int c_thread = (warp * (32 / LANES_O) + lane / LANES_O) * CHANNELS;
+    const int o_thread = lane % LANES_O;
     const int tiles_x = (OW + STRIP_X - 1) / STRIP_X, tiles_y = (OH + STRIP_Y - 1) / STRIP_Y;
     const int tiles = N * tiles_x * tiles_y, HW = H * W, OHW = OH * OW;
 
@@ -374,9 +359,7 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
                 for (int m = 0; m < OUTPUTS; ++m) {
 #pragma unroll
                     for (int k = 0; k < STEP; k += 4)
-                        *reinterpret_cast<Four<T>*>(&e[m][k]) =
-                            *reinterpret_cast<const Four<T>*>(
-                                &error[o_thread + m * LANES_O][r * STRIP_X + s + k]);
+                        copy_four(&e[m][k], &error[o_thread + m * LANES_O][r * STRIP_X + s + k]);
 #pragma unroll
                     for (int k = 0; k < STEP; ++k) bias[m] += e[m][k];
                 }
@@ -389,9 +372,8 @@ conv3x3_weights(const T* __restrict__ x,   // N x C x H x W
                         T value[4 * LOADS];
 #pragma unroll
                         for (int k = 0; k < LOADS; ++k)
-                            *reinterpret_cast<Four<T>*>(&value[4 * k]) =
-                                *reinterpret_cast<const Four<T>*>(
-                                    &input[c_thread + c][r + i * DILATION][s + 4 * k]);
+                            copy_four(&value[4 * k],
+                                      &input[c_thread + c][r + i * DILATION][s + 4 * k]);
 #pragma unroll
                         for (int k = 0; k < STEP; ++k)
 #pragma unroll

@@ -5,51 +5,23 @@ ValueError says what else came); outputs are allocated, or written to `out`, so 
 allocates nothing.
 """
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
-
-import numpy as np
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import blocks, c_type, conv_tf32, launch, require
+from . import C_TYPES, blocks, conv_tf32, launch, output, require, require_real
 
 FILE = "conv.cu"
 # what becomes of a sum: as in conv.cu
 PLAIN, BIAS, RELU, MASK, NORMALISE, NORMALISE_WINDOW = range(6)
-LANE_OUTPUTS = 32  # packed weights are padded to a multiple of this many outputs
+LANE_OUTPUTS = 32  # of a block; packed weights are padded to a multiple of this
+COLUMNS = 32  # pixels of a block, in x
 
 
-class Tile(NamedTuple):
-    """How the work of `conv3x3` is cut: its template arguments, named as there."""
-
-    c_step: int = 4
-    high: int = 1
-    many: int = 8
-    warps_o: int = 4
-    warps_y: int = 1
-    resident: int = 5
-    ahead: int = 0
-
-    @property
-    def outputs(self) -> int:
-        return self.many * self.warps_o
-
-    @property
-    def rows(self) -> int:
-        return 4 * self.high * self.warps_y
-
-    @property
-    def threads(self) -> int:
-        return 32 * self.warps_o * self.warps_y
-
-
-COLUMNS = 32  # pixels of a tile, in x
-FEW = Tile()  # 128 pixels x 32 channels a block: as many blocks as possible, for a few images
-# 256 pixels x 32 channels a block: less traffic for each multiplication
-LARGE = Tile(high=2, resident=4)
-DOUBLE = Tile(resident=2)
-MANY_BLOCKS = 1024  # so many blocks of LARGE keep any GPU of today busy
+MANY_BLOCKS = 1024  # so many blocks of 32 x 8 pixels keep any GPU of today busy
 
 
 class Normalise(NamedTuple):
@@ -65,7 +37,6 @@ class Plan(NamedTuple):
 
     packed: Array | None = None  # what `pack` made of the weights, for this direction
     out: Array | None = None  # where the result goes
-    tile: Tile | None = None  # not read with tf32
     tf32: bool = False  # on tensor cores, factors rounded to TF32: see conv_tf32.cu
 
 
@@ -80,51 +51,36 @@ class _After(NamedTuple):
     normalise: Normalise = Normalise()
 
 
-class WeightTile(NamedTuple):
-    """How the work of `conv3x3_weights` is cut: its template arguments, named as there."""
+def _high(shape: tuple[int, int, int, int], ctype: str) -> int:
+    """Rows of a thread for an output of shape (N, O, OH, OW).
 
-    channels: int
-    lanes_o: int
-    warps_c: int
-    warps_o: int
-    resident: int
-
-    @property
-    def inputs(self) -> int:
-        return self.channels * (32 // self.lanes_o) * self.warps_c
-
-    @property
-    def outputs(self) -> int:
-        return 2 * self.lanes_o * self.warps_o
-
-
-def _tile(shape: tuple[int, int, int, int], dtype: str, channels: int) -> Tile:
-    """Tile for an output of shape (N, O, OH, OW) made of `channels` input channels."""
+    Two are less traffic for each multiplication; one makes as many blocks as possible.
+    """
     n, o, oh, ow = shape
-    count = n * blocks(o, LANE_OUTPUTS) * blocks(ow, COLUMNS) * blocks(oh, LARGE.rows)
-    single = LARGE if count >= MANY_BLOCKS else FEW
-    tile = DOUBLE if dtype == "double" else single
-    return tile._replace(c_step=min(channels, tile.c_step))
+    count = n * blocks(o, LANE_OUTPUTS) * blocks(ow, COLUMNS) * blocks(oh, 8)
+    return 2 if count >= MANY_BLOCKS and ctype == "float" else 1
 
 
-def _weight_tile(channels: int, outputs: int, dtype: str, dilation: int) -> WeightTile:
-    """Tile for the gradient to the weights, with so many input and output channels."""
+def _weight_tile(
+    channels: int, outputs: int, ctype: str, dilation: int
+) -> tuple[int, int, int, int]:
+    """CHANNELS, LANES_O, WARPS and RESIDENT of `conv3x3_weights`, with so many inputs, outputs."""
     lanes = 16 if outputs <= LANE_OUTPUTS else 32
-    if dtype == "double":
-        return WeightTile(min(channels, 2), lanes, 1, 1, 2)
+    if ctype == "double":
+        return min(channels, 2), lanes, 1, 2
     if channels <= 4:
-        return WeightTile(channels if lanes == 32 else blocks(channels, 2), lanes, 1, 1, 8)
+        return channels if lanes == 32 else blocks(channels, 2), lanes, 1, 8
     # shared memory ends at 48 KB
     warps = min(blocks(channels, 4 * 32 // lanes), 8 if dilation == 1 else 4)
-    return WeightTile(4, lanes, warps, 1, (16 if dilation == 1 else 12) // warps)
+    return 4, lanes, warps, (16 if dilation == 1 else 12) // warps
 
 
-def _name(dtype: str, tile: Tile, dilation: int, after: int) -> str:
-    return f"conv3x3<{dtype}, {', '.join(map(str, tile))}, {dilation}, {after}>"
+def _name(ctype: str, channels: int, high: int, dilation: int, after: int) -> str:
+    return f"conv3x3<{ctype}, {min(channels, 4)}, {high}, {dilation}, {after}>"
 
 
-def _weights_name(dtype: str, tile: WeightTile, dilation: int) -> str:
-    return f"conv3x3_weights<{dtype}, {', '.join(map(str, tile))}, {dilation}>"
+def _weights_name(ctype: str, tile: tuple[int, int, int, int], dilation: int) -> str:
+    return f"conv3x3_weights<{ctype}, {', '.join(map(str, tile))}, {dilation}>"
 
 
 def output_shape(h: int, w: int, padding: int, dilation: int) -> tuple[int, int]:
@@ -138,17 +94,13 @@ def pack(w: Array, *, flipped: bool = False, out: Array | None = None) -> Array:
     flipped=True packs for the gradient to the data instead: (O, 9, C rounded up to 32s).  Pack once
     while the weights stay the same.
     """
-    dtype = c_type(w, "conv.pack: w")
-    require(w, "conv.pack: w", w.dtype, (None, None, 3, 3))
+    ctype = require_real(w, "conv.pack: w", (None, None, 3, 3))
     o, c = w.shape[:2]
     inputs, outputs = (o, c) if flipped else (c, o)
     padded = LANE_OUTPUTS * blocks(outputs, LANE_OUTPUTS)
-    out = _output(out, "conv.pack: out", (inputs, 9, padded), w.dtype)
-    name = f"conv3x3_pack<{dtype}, {str(flipped).lower()}>"
-    launch(
-        FILE, name, (blocks(out.size, 256),), (256,), w, out,
-        np.int32(inputs), np.int32(outputs), np.int32(padded),
-    )  # fmt: skip
+    out = output(out, "conv.pack: out", w.dtype, (inputs, 9, padded))
+    name = f"conv3x3_pack<{ctype}, {str(flipped).lower()}>"
+    launch(FILE, name, (blocks(out.size, 256),), (256,), w, out, inputs, outputs, padded)
     return out
 
 
@@ -168,10 +120,9 @@ def forward(
     x (N, C, H, W), w (O, C, 3, 3), b (O,) -> y (N, O, OH, OW).  `plan.packed` is pack(w).
     A block normalises what it made, so `normalise` takes at most 32 output channels.
     """
-    c_type(x, "conv.forward: x")
-    require(w, "conv.forward: w", x.dtype, (None, None, 3, 3))
-    o, c = w.shape[:2]
-    require(x, "conv.forward: x", x.dtype, (None, c, None, None))
+    require_real(x, "conv.forward: x", (None, None, None, None))
+    require(w, "conv.forward: w", x.dtype, (None, x.shape[1], 3, 3))
+    o = len(w)
     require(b, "conv.forward: b", x.dtype, (o,))
     after = _After(RELU if relu else BIAS, b)
     n, _, height, width = x.shape
@@ -207,12 +158,10 @@ def input_gradient(
     When x came out of a ReLU, `relu_output=x` takes the gradient through it as well: dx is 0 where
     x is 0.  `plan.packed` is pack(w, flipped=True).
     """
-    c_type(dy, "conv.input_gradient: dy")
-    require(w, "conv.input_gradient: w", dy.dtype, (None, None, 3, 3))
-    o, c = w.shape[:2]
-    require(
-        dy, "conv.input_gradient: dy", dy.dtype, (None, o, *output_shape(*size, padding, dilation))
-    )
+    map_size = output_shape(*size, padding, dilation)
+    require_real(dy, "conv.input_gradient: dy", (None, None, *map_size))
+    require(w, "conv.input_gradient: w", dy.dtype, (dy.shape[1], None, 3, 3))
+    c = w.shape[1]
     shape = (dy.shape[0], c, *size)
     if relu_output is not None:
         require(relu_output, "conv.input_gradient: relu_output", dy.dtype, shape)
@@ -234,7 +183,6 @@ def _convolve(
     plan: Plan,
 ) -> Array:
     """The convolution of x that has this shape; `plan.packed` is given."""
-    dtype = c_type(x, f"{who}: x")
     (n, c, h, w), (_, o, oh, ow) = x.shape, shape
     if min(c, o, oh, ow, dilation) < 1:
         raise ValueError(
@@ -243,8 +191,8 @@ def _convolve(
         )
     padded = LANE_OUTPUTS * blocks(o, LANE_OUTPUTS)
     require(plan.packed, f"{who}: packed", x.dtype, (c, 9, padded))
-    y = _output(plan.out, f"{who}: out", shape, x.dtype)
-    sizes = map(np.int32, (c, h, w, o, padded, oh, ow, padding))
+    y = output(plan.out, f"{who}: out", x.dtype, shape)
+    sizes = c, h, w, o, padded, oh, ow, padding
     if plan.tf32:
         conv_tf32.check(x)
         wide, high, outputs = conv_tf32.TILE
@@ -254,13 +202,13 @@ def _convolve(
             x, plan.packed, after.extra, y, *sizes,
         )  # fmt: skip
         return y
-    tile = plan.tile or _tile(shape, dtype, c)
-    grid = (blocks(ow, COLUMNS), blocks(oh, tile.rows), n * (padded // tile.outputs))
-    *factors, window = after.normalise
+    ctype = C_TYPES[str(x.dtype)]
+    high = _high(shape, ctype)
+    grid = (blocks(ow, COLUMNS), blocks(oh, 4 * high), n * (padded // LANE_OUTPUTS))
+    name, (*factors, window) = _name(ctype, c, high, dilation, after.kind), after.normalise
     launch(
-        FILE, _name(dtype, tile, dilation, after.kind), grid, (tile.threads,), x, plan.packed,
-        after.extra, after.extra if window is None else window, y, *sizes,
-        *map(x.dtype.type, factors),
+        FILE, name, grid, (128,), x, plan.packed, after.extra,
+        after.extra if window is None else window, y, *sizes, *map(x.dtype.type, factors),
     )  # fmt: skip
     return y
 
@@ -273,7 +221,6 @@ def weight_gradient(
     dilation: int = 1,
     out: tuple[Array, Array] | None = None,
     part: Array | None = None,
-    tile: WeightTile | None = None,
     tf32: bool = False,
 ) -> tuple[Array, Array]:
     """dw and db of `forward` without its ReLU.
@@ -282,44 +229,33 @@ def weight_gradient(
     The same sum in the same order at every run.  `part` is room for any number of partial sums, of
     shape (number, 9 C + 1, O); parts(...) of them are allocated here if it is not given.
     """
-    dtype = c_type(x, "conv.weight_gradient: x")
-    require(x, "conv.weight_gradient: x", x.dtype, (None, None, None, None))
+    who = "conv.weight_gradient"
+    ctype = require_real(x, f"{who}: x", (None, None, None, None))
     n, c, h, w = x.shape
     oh, ow = output_shape(h, w, padding, dilation)
-    require(dy, "conv.weight_gradient: dy", x.dtype, (n, None, oh, ow))
+    require(dy, f"{who}: dy", x.dtype, (n, None, oh, ow))
     o = dy.shape[1]
     if min(c, o, oh, ow, dilation) < 1:
-        raise ValueError(
-            f"conv.weight_gradient: x and dy must not be empty, got {x.shape} and {dy.shape}"
-        )
-    tile = tile or _weight_tile(c, o, dtype, dilation)
+        raise ValueError(f"{who}: x and dy must not be empty, got {x.shape} and {dy.shape}")
     if part is None:
         part = backend.cupy().empty((parts(dy.shape, c), 9 * c + 1, o), x.dtype)
-    require(part, "conv.weight_gradient: part", x.dtype, (None, 9 * c + 1, o))
-    count = part.shape[0]
-    if count == 0:
-        raise ValueError(
-            "conv.weight_gradient: part must have room for at least one partial sum, got 0"
-        )
+    require(part, f"{who}: part", x.dtype, (None, 9 * c + 1, o))
+    count = len(part)
     dw, db = out or (None, None)
-    dw = _output(dw, "conv.weight_gradient: dw", (o, c, 3, 3), x.dtype)
-    db = _output(db, "conv.weight_gradient: db", (o,), x.dtype)
+    dw = output(dw, f"{who}: dw", x.dtype, (o, c, 3, 3))
+    db = output(db, f"{who}: db", x.dtype, (o,))
     if tf32:
         conv_tf32.check(x)
         warps = conv_tf32.weight_warps(c, dilation)
-        file, name, threads = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation), 32 * warps
-        grid = (count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS))
+        file, name = conv_tf32.FILE, conv_tf32.weights_name(warps, dilation)
+        grid = count, blocks(c, conv_tf32.CHANNELS * warps), blocks(o, LANE_OUTPUTS)
     else:
-        file, name = FILE, _weights_name(dtype, tile, dilation)
-        threads = 32 * tile.warps_c * tile.warps_o
-        grid = (count, blocks(c, tile.inputs), blocks(o, tile.outputs))
-    launch(
-        file, name, grid, (threads,), x, dy, part, *map(np.int32, (n, c, h, w, o, oh, ow, padding))
-    )
-    launch(
-        FILE, f"conv3x3_weights_sum<{dtype}>", (blocks((9 * c + 1) * o, 32),), (32, 8),
-        part, dw, db, np.int32(count), np.int32(c), np.int32(o),
-    )  # fmt: skip
+        tile = channels, lanes, warps, _ = _weight_tile(c, o, ctype, dilation)
+        file, name = FILE, _weights_name(ctype, tile, dilation)
+        grid = count, blocks(c, channels * (32 // lanes) * warps), blocks(o, 2 * lanes)
+    launch(file, name, grid, (32 * warps,), x, dy, part, n, c, h, w, o, oh, ow, padding)
+    name = f"conv3x3_weights_sum<{ctype}>"
+    launch(FILE, name, (blocks((9 * c + 1) * o, 32),), (32, 8), part, dw, db, count, c, o)
     return dw, db
 
 
@@ -330,42 +266,22 @@ def parts(shape: tuple[int, ...], channels: int) -> int:
     return max(1, min(tiles, 1584 if channels <= 4 else 528 if channels <= 32 else 264))
 
 
-def _output(out: Array | None, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    if out is None:
-        return backend.cupy().empty(shape, dtype)
-    require(out, name, dtype, shape)
-    return out
+# Channels in and out and dilation of the layers of `network.ARCHITECTURES`.
+LAYERS = ((3, 32, 1), (3, 64, 1), (32, 32, 1), (64, 32, 1), (64, 64, 1), (64, 128, 1),
+          (128, 32, 1), (64, 32, 2))  # fmt: skip
 
 
-def _expressions() -> tuple[str, ...]:
+def _expressions() -> Iterator[str]:
     """Everything that the networks of `network.ARCHITECTURES` launch, for few images and many."""
-    first = [(3, 1, RELU)]  # c_step, dilation, what becomes of a sum
     afters = (PLAIN, BIAS, MASK, NORMALISE, NORMALISE_WINDOW)
-    others = [(4, dilation, after) for dilation in (1, 2) for after in afters] + [(4, 1, RELU)]
-    names = []
-    for dtype, tiles in (("float", (FEW, LARGE)), ("double", (DOUBLE,))):
-        names += [f"conv3x3_pack<{dtype}, {flipped}>" for flipped in ("false", "true")]
-        names += [
-            _name(dtype, tile._replace(c_step=c_step), dilation, after)
-            for tile in tiles
-            for c_step, dilation, after in first + others
-        ]
-        layers = [
-            (3, 32, 1),
-            (3, 64, 1),
-            (32, 32, 1),
-            (64, 32, 1),
-            (64, 64, 1),
-            (64, 128, 1),
-            (128, 32, 1),
-            (64, 32, 2),
-        ]
-        weight_tiles = {
-            (_weight_tile(c, o, dtype, dilation), dilation) for c, o, dilation in layers
-        }
-        names += [_weights_name(dtype, *pair) for pair in sorted(weight_tiles)]
-        names.append(f"conv3x3_weights_sum<{dtype}>")
-    return tuple(names)
+    kinds = [(3, 1, RELU), (4, 1, RELU), *itertools.product((4,), (1, 2), afters)]
+    for ctype, highs in (("float", (1, 2)), ("double", (1,))):
+        yield from (f"conv3x3_pack<{ctype}, {flipped}>" for flipped in ("false", "true"))
+        for high, (channels, dilation, after) in itertools.product(highs, kinds):
+            yield _name(ctype, channels, high, dilation, after)
+        weight_tiles = {(_weight_tile(c, o, ctype, d), d) for c, o, d in LAYERS}
+        yield from (_weights_name(ctype, *pair) for pair in sorted(weight_tiles))
+        yield f"conv3x3_weights_sum<{ctype}>"
 
 
-EXPRESSIONS = _expressions()
+EXPRESSIONS = tuple(_expressions())

@@ -5,7 +5,7 @@ import numpy as np
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import blocks, c_type, launch, require
+from . import blocks, launch, output, require, require_real
 
 EMPTY_RANGE = (np.inf, 0.0)  # smallest and largest pixel of none: see ranges.cuh
 EXPRESSIONS = tuple(
@@ -35,34 +35,19 @@ def crop_patches(
     """
     require(frame, "crop_patches: frame", np.uint8, (None, None, 3))
     require(windows, "crop_patches: windows", np.float64, (None, 4))
-    require(mean, "crop_patches: mean", mean.dtype, (3,))
-    ctype = c_type(mean, "crop_patches: mean")
+    ctype = require_real(mean, "crop_patches: mean", (3,))
     if size < 2:
         raise ValueError(f"crop_patches: size must be at least 2, got {size}")
     height, width, _ = frame.shape
     if height * width == 0:
         raise ValueError(f"crop_patches: frame must not be empty, got {frame.shape}")
     shape = (len(windows), 3, size, size)
-    if out is None:
-        out = backend.cupy().empty(shape, mean.dtype)
-    require(out, "crop_patches: out", mean.dtype, shape)
+    out = output(out, "crop_patches: out", mean.dtype, shape)
     ranges = empty_ranges(len(windows)) if ranges is None else ranges
     require(ranges, "crop_patches: ranges", np.float32, (len(windows), 3, 2))
-    launch(
-        "crop.cu",
-        f"crop<{ctype}, {str(rounded).lower()}>",
-        (blocks(size, 32), blocks(size, 8), len(windows)),
-        (32, 8),
-        frame,
-        windows,
-        mean,
-        out,
-        ranges,
-        np.int32(height),
-        np.int32(width),
-        np.int32(size),
-        np.int32(reverse),
-    )
+    grid = blocks(size, 32), blocks(size, 8), len(windows)
+    launch("crop.cu", f"crop<{ctype}, {str(rounded).lower()}>", grid, (32, 8),
+           frame, windows, mean, out, ranges, height, width, size, int(reverse))  # fmt: skip
     return out
 
 

@@ -60,8 +60,7 @@ learn_filter(const Complex<T>* __restrict__ x, const Complex<T>* __restrict__ y,
 }
 
 // Eq. 3 with a kept model: g[n,p] = gain[t,p] sum_l conj(model[t,l,p]) z[n,l,p], t = n / scales.
-// With WITH_GAIN false the gain is one, and `model` is Eq. 2's filter.
-template <class T, bool WITH_GAIN>
+template <class T>
 __global__ void __launch_bounds__(BINS * GROUPS)
 respond(const Complex<T>* __restrict__ model, const Complex<T>* __restrict__ gain,
         const Complex<T>* __restrict__ z, Complex<T>* __restrict__ g, int D, int P, int scales)
@@ -81,7 +80,7 @@ respond(const Complex<T>* __restrict__ model, const Complex<T>* __restrict__ gai
     sum.y = sum_groups(sum.y);
     if (p < P && threadIdx.y == 0)
         g[static_cast<size_t>(n) * P + p] =
-            WITH_GAIN ? multiply(gain[static_cast<size_t>(target) * P + p], sum) : sum;
+            multiply(gain[static_cast<size_t>(target) * P + p], sum);
 }
 
 // The online update of target t with rate[t]; 0 leaves it alone and 1 (the first frame) forgets

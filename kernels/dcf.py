@@ -5,28 +5,28 @@ features (N, D, bins), label (bins), responses (N, bins).
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import blocks, launch, require
+from . import C_TYPES, blocks, launch, output, require, require_all, require_real
 
-_TYPES = ("float", "double")
-EXPRESSIONS = (
-    *(f"{kernel}<{ctype}>" for kernel in ("learn_filter", "dcf_forward", "dcf_backward")
-      for ctype in _TYPES),
-    *(f"{kernel}<{ctype}, {flag}>" for kernel in ("respond", "update_model") for ctype in _TYPES
-      for flag in ("false", "true")),
-    *(f"response_loss<{ctype}>" for ctype in _TYPES),
-)  # fmt: skip
-# dtype of spectra -> dtype of real numbers and C++ name
-_REAL = {
-    np.dtype(np.complex64): (np.float32, "float"),
-    np.dtype(np.complex128): (np.float64, "double"),
-}
+EXPRESSIONS = tuple(
+    f"{kernel}<{ctype}{flag}>"
+    for kernel, flags in (
+        ("learn_filter", ("",)),
+        ("dcf_forward", ("",)),
+        ("dcf_backward", ("",)),
+        ("respond", ("",)),
+        ("update_model", (", false", ", true")),
+        ("response_loss", ("",)),
+    )
+    for ctype in C_TYPES.values()
+    for flag in flags
+)
 
 
 class Model(NamedTuple):
@@ -37,57 +37,52 @@ class Model(NamedTuple):
     energy: Array  # (T, bins) real
 
 
+class _Spectra(NamedTuple):
+    """What an array (N, D, bins) says of itself."""
+
+    dtype: Any
+    real: Any  # of its real numbers
+    ctype: str
+    n: int
+    d: int
+    bins: tuple[int, ...]
+    size: int  # how many bins
+
+
 def learn_filter(template_f: Array, label_f: Array, lam: float) -> tuple[Array, Array]:
     """Eq. 2, `ops.dcf.learn_filter`.
 
     Returns filter_f (N, D, bins) and the energy (N, bins), lambda included.
     """
-    real, ctype = _real(template_f, "learn_filter: template_f")
-    n, d, bins = _sizes(template_f, "learn_filter: template_f")
-    require(template_f, "learn_filter: template_f", template_f.dtype, template_f.shape)
-    require(label_f, "learn_filter: label_f", template_f.dtype, bins)
-    filter_f, energy = backend.cupy().empty_like(template_f), backend.cupy().empty((n, *bins), real)
-    p = _count(bins)
-    launch("dcf.cu", f"learn_filter<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, label_f,
-           filter_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
+    s = _spectra(template_f, "learn_filter: template_f")
+    require(label_f, "learn_filter: label_f", s.dtype, s.bins)
+    filter_f = output(None, "", s.dtype, template_f.shape)
+    energy = output(None, "", s.real, (s.n, *s.bins))
+    launch("dcf.cu", f"learn_filter<{s.ctype}>", (blocks(s.size, 32), s.n), (32, 8), template_f,
+           label_f, filter_f, energy, s.d, s.size, s.real(lam))  # fmt: skip
     return filter_f, energy
 
 
 def respond(
-    model_f: Array,
-    search_f: Array,
-    gain_f: Array | None = None,
-    *,
-    scales: int = 1,
-    out: Array | None = None,
+    model_f: Array, search_f: Array, gain_f: Array, *, scales: int = 1, out: Array | None = None
 ) -> Array:
-    """Eq. 3 before its inverse transform.
+    """Eq. 3 before its inverse transform: the sum over channels of conj(model_f) search_f, times
+    `gain_f`; `update_model` keeps the two apart.
 
-    The sum over channels of conj(model_f) search_f, times `gain_f` if given.  With Eq. 2's filter
-    as the model there is no gain; `update_model` keeps the two apart.
     model_f: (T, D, bins); search_f: (T * scales, D, bins), the scales of a target together;
     gain_f: (T, bins).
     Returns (T * scales, bins), in `out` if given.
     """
-    _, ctype = _real(search_f, "respond: search_f")
-    n, d, bins = _sizes(search_f, "respond: search_f")
-    if scales < 1 or n % scales:
+    s = _spectra(search_f, "respond: search_f")
+    if scales < 1 or s.n % scales:
         raise ValueError(
-            f"respond: search_f must hold {scales} scales of every target, got {n} maps"
+            f"respond: search_f must hold {scales} scales of every target, got {s.n} maps"
         )
-    targets = n // scales
-    require(search_f, "respond: search_f", search_f.dtype, search_f.shape)
-    require(model_f, "respond: model_f", search_f.dtype, (targets, d, *bins))
-    if gain_f is not None:
-        require(gain_f, "respond: gain_f", search_f.dtype, (targets, *bins))
-    if out is None:
-        out = backend.cupy().empty((n, *bins), search_f.dtype)
-    require(out, "respond: out", search_f.dtype, (n, *bins))
-    p = _count(bins)
-    gain = model_f if gain_f is None else gain_f  # not read without a gain
-    name = f"respond<{ctype}, {str(gain_f is not None).lower()}>"
-    launch("dcf.cu", name, (blocks(p, 32), n), (32, 8), model_f, gain, search_f, out,
-           np.int32(d), np.int32(p), np.int32(scales))  # fmt: skip
+    require(model_f, "respond: model_f", s.dtype, (s.n // scales, s.d, *s.bins))
+    require(gain_f, "respond: gain_f", s.dtype, (s.n // scales, *s.bins))
+    out = output(out, "respond: out", s.dtype, (s.n, *s.bins))
+    launch("dcf.cu", f"respond<{s.ctype}>", (blocks(s.size, 32), s.n), (32, 8), model_f, gain_f,
+           search_f, out, s.d, s.size, scales)  # fmt: skip
     return out
 
 
@@ -106,21 +101,17 @@ def update_model(
     starts a target anew, 0 leaves it alone; ranges: (T, 3, 2) float32, smallest and largest value
     of each colour behind template_f: one colour leaves it alone too.  `model` is changed in place.
     """
-    if rule not in ("ratio", "averages"):
-        raise ValueError(f"update_model: rule must be 'ratio' or 'averages', got {rule!r}")
-    real, ctype = _real(template_f, "update_model: template_f")
-    t, d, bins = _sizes(template_f, "update_model: template_f")
-    require(template_f, "update_model: template_f", template_f.dtype, template_f.shape)
-    require(label_f, "update_model: label_f", template_f.dtype, bins)
-    require(rates, "update_model: rates", real, (t,))
-    require(ranges, "update_model: ranges", np.float32, (t, 3, 2))
-    require(model.model_f, "update_model: model_f", template_f.dtype, template_f.shape)
-    require(model.gain_f, "update_model: gain_f", template_f.dtype, (t, *bins))
-    require(model.energy, "update_model: energy", real, (t, *bins))
-    p = _count(bins)
-    name = f"update_model<{ctype}, {str(rule == 'ratio').lower()}>"
-    launch("dcf.cu", name, (blocks(p, 32), t), (32, 8), template_f, label_f, rates, ranges, *model,
-           np.int32(d), np.int32(p), real(lam))  # fmt: skip
+    who = "update_model"
+    s = _spectra(template_f, f"{who}: template_f")
+    require(label_f, f"{who}: label_f", s.dtype, s.bins)
+    require(rates, f"{who}: rates", s.real, (s.n,))
+    require(ranges, f"{who}: ranges", np.float32, (s.n, 3, 2))
+    require(model.model_f, f"{who}: model_f", s.dtype, template_f.shape)
+    require(model.gain_f, f"{who}: gain_f", s.dtype, (s.n, *s.bins))
+    require(model.energy, f"{who}: energy", s.real, (s.n, *s.bins))
+    name = f"update_model<{s.ctype}, {str(rule == 'ratio').lower()}>"
+    launch("dcf.cu", name, (blocks(s.size, 32), s.n), (32, 8), template_f, label_f, rates, ranges,
+           *model, s.d, s.size, s.real(lam))  # fmt: skip
 
 
 def dcf_forward(
@@ -136,22 +127,15 @@ def dcf_forward(
     Returns response_f (N, bins) and the energy (N, bins), which `dcf_backward` needs.
     `out`, if given, is these two.
     """
-    real, ctype = _real(template_f, "dcf_forward: template_f")
-    n, d, bins = _sizes(template_f, "dcf_forward: template_f")
-    require(template_f, "dcf_forward: template_f", template_f.dtype, template_f.shape)
-    require(search_f, "dcf_forward: search_f", template_f.dtype, template_f.shape)
-    require(label_f, "dcf_forward: label_f", template_f.dtype, bins)
-    if out is None:
-        out = (
-            backend.cupy().empty((n, *bins), template_f.dtype),
-            backend.cupy().empty((n, *bins), real),
-        )
-    response_f, energy = out
-    require(response_f, "dcf_forward: response_f", template_f.dtype, (n, *bins))
-    require(energy, "dcf_forward: energy", real, (n, *bins))
-    p = _count(bins)
-    launch("dcf.cu", f"dcf_forward<{ctype}>", (blocks(p, 32), n), (32, 8), template_f, search_f,
-           label_f, response_f, energy, np.int32(d), np.int32(p), real(lam))  # fmt: skip
+    who = "dcf_forward"
+    s = _spectra(template_f, f"{who}: template_f")
+    require(search_f, f"{who}: search_f", s.dtype, template_f.shape)
+    require(label_f, f"{who}: label_f", s.dtype, s.bins)
+    response_f, energy = out or (None, None)
+    response_f = output(response_f, f"{who}: response_f", s.dtype, (s.n, *s.bins))
+    energy = output(energy, f"{who}: energy", s.real, (s.n, *s.bins))
+    launch("dcf.cu", f"dcf_forward<{s.ctype}>", (blocks(s.size, 32), s.n), (32, 8), template_f,
+           search_f, label_f, response_f, energy, s.d, s.size, s.real(lam))  # fmt: skip
     return response_f, energy
 
 
@@ -172,23 +156,19 @@ def dcf_backward(
     of them.
     `out`, if given, is these two.
     """
-    real, ctype = _real(template_f, "dcf_backward: template_f")
-    n, d, bins = _sizes(template_f, "dcf_backward: template_f")
-    require(template_f, "dcf_backward: template_f", template_f.dtype, template_f.shape)
-    require(search_f, "dcf_backward: search_f", template_f.dtype, template_f.shape)
-    require(label_f, "dcf_backward: label_f", template_f.dtype, bins)
-    require(dresponse_f, "dcf_backward: dresponse_f", template_f.dtype, (n, *bins))
-    require(response_f, "dcf_backward: response_f", template_f.dtype, (n, *bins))
-    require(energy, "dcf_backward: energy", real, (n, *bins))
-    if out is None:
-        out = backend.cupy().empty_like(template_f), backend.cupy().empty_like(template_f)
-    dtemplate_f, dsearch_f = out
-    require(dtemplate_f, "dcf_backward: dtemplate_f", template_f.dtype, template_f.shape)
-    require(dsearch_f, "dcf_backward: dsearch_f", template_f.dtype, template_f.shape)
-    p = _count(bins)
-    launch("dcf.cu", f"dcf_backward<{ctype}>", (blocks(p, 128), n), (128,), template_f, search_f,
-           label_f, response_f, energy, dresponse_f, dtemplate_f, dsearch_f,
-           np.int32(d), np.int32(p))  # fmt: skip
+    who, shape = "dcf_backward", template_f.shape
+    s = _spectra(template_f, f"{who}: template_f")
+    require(search_f, f"{who}: search_f", s.dtype, shape)
+    require(label_f, f"{who}: label_f", s.dtype, s.bins)
+    maps = s.n, *s.bins
+    require_all(who, s.dtype, maps, dresponse_f=dresponse_f, response_f=response_f)
+    require(energy, f"{who}: energy", s.real, maps)
+    dtemplate_f, dsearch_f = out or (None, None)
+    dtemplate_f = output(dtemplate_f, f"{who}: dtemplate_f", s.dtype, shape)
+    dsearch_f = output(dsearch_f, f"{who}: dsearch_f", s.dtype, shape)
+    launch("dcf.cu", f"dcf_backward<{s.ctype}>", (blocks(s.size, 128), s.n), (128,), template_f,
+           search_f, label_f, response_f, energy, dresponse_f, dtemplate_f, dsearch_f,
+           s.d, s.size)  # fmt: skip
     return dtemplate_f, dsearch_f
 
 
@@ -208,41 +188,29 @@ def response_loss(
     Returns each map's part of the loss (N,), which add up to it, and dresponse (N, H, W).
     `out`, if given, is these two.
     """
-    if response.dtype not in (np.float32, np.float64):
-        raise TypeError(f"response_loss: response must be float32 or float64, got {response.dtype}")
-    ctype = "float" if response.dtype == np.float32 else "double"
-    require(response, "response_loss: response", response.dtype, (None, None, None))
-    per_map = len(label.shape) == 3
-    wanted = response.shape if per_map else response.shape[1:]
-    require(label, "response_loss: label", response.dtype, wanted)
-    n = len(response)
+    who, dtype, per_map = "response_loss", response.dtype, len(label.shape) == 3
+    ctype = require_real(response, f"{who}: response", (None, None, None))
+    require(label, f"{who}: label", dtype, response.shape if per_map else response.shape[1:])
+    n, height, width = response.shape
     if shares is None:
-        shares = backend.cupy().full(n, 1 / max(n, 1), response.dtype)
-    require(shares, "response_loss: shares", response.dtype, (n,))
-    if out is None:
-        out = backend.cupy().empty(n, response.dtype), backend.cupy().empty_like(response)
-    losses, dresponse = out
-    require(losses, "response_loss: losses", response.dtype, (n,))
-    require(dresponse, "response_loss: dresponse", response.dtype, response.shape)
+        shares = backend.cupy().full(n, 1 / max(n, 1), dtype)
+    require(shares, f"{who}: shares", dtype, (n,))
+    losses, dresponse = out or (None, None)
+    losses = output(losses, f"{who}: losses", dtype, (n,))
+    dresponse = output(dresponse, f"{who}: dresponse", dtype, response.shape)
     launch("dcf.cu", f"response_loss<{ctype}>", (n,), (256,), response, label, shares, losses,
-           dresponse, np.int32(_count(response.shape[1:])), np.int32(per_map),
-           response.dtype.type(limit))  # fmt: skip
+           dresponse, height * width, int(per_map), dtype.type(limit))  # fmt: skip
     return losses, dresponse
 
 
-def _real(spectrum: Array, name: str) -> tuple[type, str]:
-    """The real type of a complex array and its C++ name."""
-    if spectrum.dtype not in _REAL:
-        raise TypeError(f"{name} must be complex64 or complex128, got {spectrum.dtype}")
-    return _REAL[spectrum.dtype]
-
-
-def _sizes(spectrum: Array, name: str) -> tuple[int, int, tuple[int, ...]]:
-    """N, D and the shape of the bins."""
-    if len(spectrum.shape) < 3:
-        raise ValueError(f"{name} must be (N, D, bins), got {spectrum.shape}")
-    return spectrum.shape[0], spectrum.shape[1], spectrum.shape[2:]
-
-
-def _count(bins: tuple[int, ...]) -> int:
-    return int(np.prod(bins, dtype=np.int64))
+def _spectra(array: Array, name: str) -> _Spectra:
+    """TypeError or ValueError, in the name of `name`, for what is not (N, D, bins) and complex."""
+    if array.dtype not in (np.complex64, np.complex128):
+        raise TypeError(f"{name} must be complex64 or complex128, got {array.dtype}")
+    if len(array.shape) < 3:
+        raise ValueError(f"{name} must be (N, D, bins), got {array.shape}")
+    require(array, name, array.dtype, array.shape)
+    real = np.float32 if array.dtype == np.complex64 else np.float64
+    n, d, *bins = array.shape
+    what = array.dtype, real, C_TYPES[real.__name__], n, d
+    return _Spectra(*what, tuple(bins), math.prod(bins))

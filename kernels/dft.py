@@ -1,6 +1,7 @@
 """Launch functions of `dft.cu`: the band-limited real Fourier transform and its inverse."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import blocks, launch, require
+from . import C_TYPES, blocks, launch, output, require
 
 EXPRESSIONS = tuple(
     f"{kernel}<{ctype}, {tile}{sign}>"
@@ -25,7 +26,6 @@ COMPLEX: dict[Any, Any] = {
     np.dtype(np.float32): np.dtype(np.complex64),
     np.dtype(np.float64): np.dtype(np.complex128),
 }
-C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 COLUMNS = 32  # columns of a block's tile
 
 
@@ -51,18 +51,11 @@ class DftTables(NamedTuple):
 def make_tables(shape: tuple[int, int], limits: tuple[int, int], dtype: Any) -> DftTables:
     """Tables for images of `shape` (H, W) and the band |u| <= KU, v <= KV.
 
-    These are the shape and the limits of a `fourier.Band`.  Made once per band, on the current
-    device.  Raises ValueError unless 2 KU + 1 <= H and 2 KV + 1 <= W.
+    These are the shape and the limits of a `fourier.Band`, which has checked them.  Made once per
+    band, on the current device.
     """
     (height, width), (ku, kv) = shape, limits
-    if min(ku, kv) < 0 or 2 * ku + 1 > height or 2 * kv + 1 > width:
-        raise ValueError(
-            "make_tables: limits must satisfy 2 K + 1 <= size, "
-            f"got {limits} for an image of {shape}"
-        )
-    complex_ = COMPLEX.get(np.dtype(dtype))
-    if complex_ is None:
-        raise TypeError(f"make_tables: dtype must be float32 or float64, got {np.dtype(dtype)}")
+    complex_ = COMPLEX[np.dtype(dtype)]
     rows = _table(width // 2 + 1, kv + 1, width)
     columns = _table(height // 2 + 1, ku + 1, height)
     mirror_count = np.where(np.arange(kv + 1) == 0, 1.0, 2.0)  # c_v of ops.fourier
@@ -102,14 +95,13 @@ def rfft2(
     `work`, if given, is (..., H, KV + 1) complex: the transform along rows only.
     """
     height, width = tables.shape
-    lead = x.shape[:-2]
-    _, kv = tables.limits
+    lead, complex_, columns = x.shape[:-2], COMPLEX[tables.dtype], tables.limits[1] + 1
     require(x, "rfft2: x", tables.dtype, (*lead, height, width))
-    out = _buffer(out, "rfft2: out", tables, (*lead, *tables.spectrum_shape))
-    work = _buffer(work, "rfft2: work", tables, (*lead, height, kv + 1))
-    maps = _count(lead)
-    _product("rows_forward", "", maps * height, kv + 1, tables, x, tables.rows_forward, work,
-             maps * height, width, kv + 1)  # fmt: skip
+    out = output(out, "rfft2: out", complex_, (*lead, *tables.spectrum_shape))
+    work = output(work, "rfft2: work", complex_, (*lead, height, columns))
+    maps = math.prod(lead)
+    _product("rows_forward", "", maps * height, columns, tables, x, tables.rows_forward, work,
+             maps * height, width, columns)  # fmt: skip
     _columns(-1, maps, height, tables, work, tables.columns_forward, out)
     return out
 
@@ -123,17 +115,14 @@ def irfft2(
     Returns (..., H, W), in `out` if given; `work` as for `rfft2`.
     """
     height, width = tables.shape
-    lead = xf.shape[:-2]
-    _, kv = tables.limits
-    require(xf, "irfft2: xf", COMPLEX[tables.dtype], (*lead, *tables.spectrum_shape))
-    if out is None:
-        out = backend.cupy().empty((*lead, height, width), tables.dtype)
-    require(out, "irfft2: out", tables.dtype, (*lead, height, width))
-    work = _buffer(work, "irfft2: work", tables, (*lead, height, kv + 1))
-    maps = _count(lead)
+    lead, complex_, columns = xf.shape[:-2], COMPLEX[tables.dtype], tables.limits[1] + 1
+    require(xf, "irfft2: xf", complex_, (*lead, *tables.spectrum_shape))
+    out = output(out, "irfft2: out", tables.dtype, (*lead, height, width))
+    work = output(work, "irfft2: work", complex_, (*lead, height, columns))
+    maps = math.prod(lead)
     _columns(1, maps, tables.spectrum_shape[0], tables, xf, tables.columns_inverse, work)
     _product("rows_inverse", "", maps * height, width // 2 + 1, tables, work, tables.rows_inverse,
-             out, maps * height, kv + 1, width)  # fmt: skip
+             out, maps * height, columns, width)  # fmt: skip
     return out
 
 
@@ -166,18 +155,6 @@ def _product(
     Small ones take small tiles, so that there are blocks for every SM.
     """
     tile = 2 if tables.dtype == np.float64 or rows < 1 << 13 else 4 if rows < 1 << 16 else 8
-    name = f"{kernel}<{C_TYPES[tables.dtype]}, {tile}{sign}>"
+    name = f"{kernel}<{C_TYPES[str(tables.dtype)]}, {tile}{sign}>"
     grid = (blocks(rows, 16 * tile), blocks(columns, COLUMNS))
-    launch("dft.cu", name, grid, (128,), x, table, out, *(np.int32(size) for size in sizes))
-
-
-def _buffer(array: Array | None, name: str, tables: DftTables, shape: tuple[int, ...]) -> Array:
-    """`array` checked, or a new complex one."""
-    if array is None:
-        array = backend.cupy().empty(shape, COMPLEX[tables.dtype])
-    require(array, name, COMPLEX[tables.dtype], shape)
-    return array
-
-
-def _count(lead: tuple[int, ...]) -> int:
-    return int(np.prod(lead, dtype=np.int64))
+    launch("dft.cu", name, grid, (128,), x, table, out, *sizes)

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import blocks, c_type, launch, require
+from . import blocks, launch, output, require, require_real
 
 EXPRESSIONS = tuple(
     f"gather<{ctype}, {changed}>" for ctype in ("float", "double") for changed in ("false", "true")
@@ -29,20 +28,17 @@ def gather(
     changes: None or (N, 6) of the same dtype, columns as in CHANGE.
     Returns (N, 3, H, W) of the mean's dtype, in `out` if given.
     """
-    ctype = c_type(mean, "gather: mean")
-    require(mean, "gather: mean", mean.dtype, (3,))
+    ctype = require_real(mean, "gather: mean", (3,))
     require(crops, "gather: crops", np.uint8, (None, 3, None, None))
     require(index, "gather: index", np.int32, (None,))
     shape = (len(index), *crops.shape[1:])
     if changes is not None:
         require(changes, "gather: changes", mean.dtype, (len(index), len(CHANGE)))
-    if out is None:
-        out = backend.cupy().empty(shape, mean.dtype)
-    require(out, "gather: out", mean.dtype, shape)
+    out = output(out, "gather: out", mean.dtype, shape)
     pixels = shape[2] * shape[3]
     name = f"gather<{ctype}, {str(changes is not None).lower()}>"
     launch(
         "gather.cu", name, (blocks(pixels, 256), len(index)), (256,), crops, index,
-        mean if changes is None else changes, mean, out, np.int32(shape[3]), np.int32(pixels),
+        mean if changes is None else changes, mean, out, shape[3], pixels,
     )  # fmt: skip
     return out

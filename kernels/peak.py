@@ -7,7 +7,7 @@ import numpy as np
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
 
-from . import c_type, launch, require
+from . import launch, require, require_all, require_real
 from .dft import COMPLEX
 
 _FLAGS = ("false", "true")
@@ -66,15 +66,14 @@ def map_peaks(maps: Array, *, by_columns: bool = False, out: Peaks | None = None
     Of equal ones the first wins, along rows or (`by_columns`) columns.  A NaN counts as the
     largest, as it does in NumPy.  maps: (M, H, W) float32 or float64, at least one pixel.
     """
-    require(maps, "map_peaks: maps", maps.dtype, (None, None, None))
-    ctype = c_type(maps, "map_peaks: maps")
+    ctype = require_real(maps, "map_peaks: maps", (None, None, None))
     count, height, width = maps.shape
     if height * width == 0:
         raise ValueError(f"map_peaks: maps must hold at least one pixel, got {maps.shape}")
     out = make_peaks(count, maps.dtype) if out is None else out
     _require_peaks(out, "map_peaks: out", count, maps.dtype)
     launch("peak.cu", f"map_peaks<{ctype}, {_FLAGS[by_columns]}>", (count,), (512,), maps, *out,
-           np.int32(height), np.int32(width))  # fmt: skip
+           height, width)  # fmt: skip
     return out
 
 
@@ -93,31 +92,27 @@ def move_targets(
     their half spectra or bands of these; peaks: of these maps; penalties, factors: (S,) float64.
     `targets` is changed in place.
     """
-    require(maps, "move_targets: maps", maps.dtype, (None, None, None))
-    ctype = c_type(maps, "move_targets: maps")
+    who, double = "move_targets", np.float64
+    ctype = require_real(maps, f"{who}: maps", (None, None, None))
     count, height, width = maps.shape
     scales = len(factors)
     if scales < 1 or count % scales:
-        raise ValueError(
-            f"move_targets: maps must hold {scales} scales of every target, got {count} maps"
-        )
+        raise ValueError(f"{who}: maps must hold {scales} scales of every target, got {count} maps")
     t = count // scales
-    require(maps_f, "move_targets: maps_f", COMPLEX[np.dtype(maps.dtype)], (count, None, None))
-    _require_peaks(peaks, "move_targets: peaks", count, maps.dtype)
-    require(penalties, "move_targets: penalties", np.float64, (scales,))
-    require(factors, "move_targets: factors", np.float64, (scales,))
-    require(targets.state, "move_targets: state", np.float64, (t, len(STATE)))
-    require(targets.windows, "move_targets: windows", np.float64, (count, 4))
-    require(targets.update_windows, "move_targets: update_windows", np.float64, (t, 4))
-    require(targets.rates, "move_targets: rates", maps.dtype, (t,))
-    require(targets.results, "move_targets: results", np.float64, (t, len(RESULT)))
-    require(targets.ranges, "move_targets: ranges", np.float32, (count, 3, 2))
-    require(targets.update_ranges, "move_targets: update_ranges", np.float32, (t, 3, 2))
+    require(maps_f, f"{who}: maps_f", COMPLEX[np.dtype(maps.dtype)], (count, None, None))
+    _require_peaks(peaks, f"{who}: peaks", count, maps.dtype)
+    require_all(who, double, (scales,), penalties=penalties, factors=factors)
+    require_all(who, double, (t, 8), state=targets.state, results=targets.results)
+    require(targets.windows, f"{who}: windows", double, (count, 4))
+    require(targets.update_windows, f"{who}: update_windows", double, (t, 4))
+    require(targets.rates, f"{who}: rates", maps.dtype, (t,))
+    require(targets.ranges, f"{who}: ranges", np.float32, (count, 3, 2))
+    require(targets.update_ranges, f"{who}: update_ranges", np.float32, (t, 3, 2))
+    _, rows, columns = maps_f.shape
     launch("peak.cu", f"move_targets<{ctype}>", (t,), (128,), maps, maps_f, *peaks, penalties,
-           factors, *targets, np.int32(scales), np.int32(height), np.int32(width),
-           np.int32(maps_f.shape[1] * maps_f.shape[2]), np.int32(maps_f.shape[2]),
-           np.float64(rules.padding), maps.dtype.type(rules.learning_rate),
-           np.int32(rules.wrap_before_half), np.int32(rules.update_on_window))  # fmt: skip
+           factors, *targets, scales, height, width, rows * columns, columns, double(rules.padding),
+           maps.dtype.type(rules.learning_rate), int(rules.wrap_before_half),
+           int(rules.update_on_window))  # fmt: skip
 
 
 def _require_peaks(peaks: Peaks, name: str, count: int, dtype: Any) -> None:

@@ -11,7 +11,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,9 +20,9 @@ import numpy as np
 from .. import network
 from ..backend import Device
 from ..fast.features import FastFeatures
-from ..fast.memory import FilterInPlace
 from ..fast.strip import supports
-from ..ops.fourier import irfft2, rfft2
+from ..filter import OnlineFilter
+from ..ops.fourier import Band, irfft2, rfft2
 from ..presets import Preset, get_preset
 from ..support.machine import usable_cores
 from ..support.threads import one_blas_thread
@@ -177,89 +176,46 @@ def measure_tracking(
     return report
 
 
-class Patches:
-    """The patches of a frame, from the crop to the spectra, as the tracker makes them: one for each
-    scale and one to learn from, each in strips.
+def one_frame(
+    fast: FastFeatures,
+    model: OnlineFilter,
+    frame: np.ndarray,
+    taps: Any,
+    preset: Preset,
+    band: Band,
+    timed: Callable[..., Any],
+) -> None:
+    """What the tracker does with a frame, on one core: `timed(stage, function, *arguments)`.
 
-    `stages` are done for each strip i of each patch n.
+    taps: of the windows, by `window_taps`; the last one is to learn from.
     """
 
-    def __init__(self, frame: np.ndarray, box: Any, weights: Weights, preset: Preset) -> None:
-        band = choose_band(preset, Device("cpu"))
-        if band is None or not supports(weights.architecture):
-            raise ValueError(
-                f"bench: stages are those of the fast path, which {weights.architecture} does not "
-                "take"
-            )
-        size, (x, y, w, h) = preset.input_size, box
-        scales = np.append(preset.scale_factors, 1)[:, None]
-        self.windows = np.array([w, h]) * (1 + preset.padding) * scales
-        self.taps = window_taps(frame.shape, np.array([x + w / 2, y + h / 2]), self.windows, size)
-        fast = FastFeatures(weights, preset, band, len(self.windows))
-        self.band, self.kernels, self.mean = band, fast.kernels, fast.mean
-        self.strips, self.croppers, self.spectra = fast.strips, fast.croppers, fast.spectra
-        self.join = partial(fast.join, len(self.windows))
-        self.frame, self.pixels = frame, [np.empty(0)] * len(self.strips)
+    def first_convolution(strip: Any, pixels: np.ndarray) -> None:
+        strip.read(pixels, fast.mean)
+        strip.first_convolution(fast.kernels)
 
-    def crop(self, i: int, n: int) -> None:
-        self.pixels[i] = self.croppers[i](self.frame, *self.taps, n)
-
-    def first_convolution(self, i: int, n: int) -> None:
-        self.strips[i].read(self.pixels[i], self.mean)
-        self.strips[i].first_convolution(self.kernels)
-
-    def relu(self, layer: int, i: int, n: int) -> None:
-        self.strips[i].relu(layer)
-
-    def convolution(self, layer: int, i: int, n: int) -> None:
-        self.strips[i].convolution(layer, self.kernels)
-
-    def normalise(self, i: int, n: int) -> None:
-        self.strips[i].normalise()
-
-    def transform(self, i: int, n: int) -> None:
-        self.strips[i].transform(self.spectra[i, n])
-
-    def stages(self) -> list[tuple[str, Callable[[int, int], Any]]]:
-        layers: list[tuple[str, Callable[[int, int], Any]]] = []
-        for layer in range(len(self.strips[0].m)):
-            layers.append((f"relu{layer + 2}", partial(self.relu, layer)))
-            layers.append((f"conv{layer + 2}", partial(self.convolution, layer)))
-        before = [("crop", self.crop), ("conv1", self.first_convolution)]
-        return [*before, *layers, ("LRN", self.normalise), ("transform", self.transform)]
-
-    def each(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Every stage of every strip of every patch, in order."""
-        for n, i in itertools.product(range(len(self.windows)), range(len(self.strips))):
-            for name, work in self.stages():
-                yield name, partial(work, i, n)
-
-
-def frame_stages(patches: Patches, preset: Preset) -> list[tuple[str, Callable[[], Any]]]:
-    """What is done once a frame with the spectra of its patches."""
-    shape, band = (preset.input_size,) * 2, patches.band
-    label_f = rfft2(gaussian_label(shape, preset.sigma), band)
-    model = FilterInPlace(label_f, preset.lam, preset.learning_rate, preset.update_rule)
-    for _, work in patches.each():
-        work()
-    joined = patches.join()
-    template_f = joined[-1]
-    model.update(template_f)
-    response_f = model.response_f(joined[:-1])
-    maps = irfft2(response_f, shape, band)
-
-    def peak() -> None:
+    def peak(maps: np.ndarray) -> None:
         best = maps[maps.max((1, 2)).argmax()]
         peak_place(best, preset)
         measure(best)
 
-    return [
-        ("transform", patches.join),
-        ("response", lambda: model.response_f(joined[:-1])),
-        ("inverse", lambda: irfft2(response_f, shape, band)),
-        ("peak", peak),
-        ("update", lambda: model.update(template_f)),
-    ]
+    count = preset.num_scales + 1
+    parts = list(zip(fast.strips, fast.croppers, fast.spectra))
+    for n, (strip, cropper, spectra) in itertools.product(range(count), parts):
+        pixels = timed("crop", cropper, frame, *taps, n)
+        timed("conv1", first_convolution, strip, pixels)
+        for layer in range(len(strip.m)):
+            timed(f"relu{layer + 2}", strip.relu, layer)
+            timed(f"conv{layer + 2}", strip.convolution, layer, fast.kernels)
+        timed("LRN", strip.normalise)
+        timed("transform", strip.transform, spectra[n])
+    joined = timed("transform", fast.join, count)
+    if model.means is None:
+        model.update(joined[-1])
+    response_f = timed("response", model.response_f, joined[:-1])
+    maps = timed("inverse", irfft2, response_f, band.shape, band)
+    timed("peak", peak, maps)
+    timed("update", model.update, joined[-1])
 
 
 def measure_stages(
@@ -268,22 +224,38 @@ def measure_stages(
     """The stages of a frame on one core: ms, operations, bytes, and the floor.
 
     Their sum is more than half of a frame on two cores, where stages of two strips run at the same
-    time.
+    time.  ValueError for a network that the fast path does not take.
     """
     preset = get_preset(preset_name)
-    patches = Patches(frames[0], box, weights, preset)
-    once = frame_stages(patches, preset)
+    band = choose_band(preset, Device("cpu"))
+    if band is None or not supports(weights.architecture):
+        raise ValueError(
+            f"bench: stages are those of the fast path, which {weights.architecture} does not take"
+        )
+    x, y, w, h = box
+    windows = np.array([w, h]) * (1 + preset.padding) * np.append(preset.scale_factors, 1)[:, None]
+    centre = np.array([x + w / 2, y + h / 2])
+    taps = window_taps(frames[0].shape, centre, windows, preset.input_size)
+    fast = FastFeatures(weights, preset, band, len(windows))
+    label_f = rfft2(gaussian_label(band.shape, preset.sigma), band)
+    model = OnlineFilter(label_f, preset.lam, preset.learning_rate, preset.update_rule)
     costs = cpu_tracking_costs(weights.architecture, preset)
-    times = {cost.stage: np.zeros(ROUNDS) for cost in costs}
+    seconds = {cost.stage: np.zeros(ROUNDS + 1) for cost in costs}
+
+    def timed(stage: str, work: Callable[..., Any], *args: Any) -> Any:
+        began = time.perf_counter()
+        result = work(*args)
+        seconds[stage][number] += time.perf_counter() - began
+        return result
+
     with one_blas_thread():
-        for number in range(ROUNDS):
-            patches.frame = frames[number % len(frames)]  # no cache holds its pixels
-            for name, work in itertools.chain(patches.each(), once):
-                times[name][number] += seconds_of(work)
+        for number in range(ROUNDS + 1):
+            # another frame each time: no cache holds its pixels
+            one_frame(fast, model, frames[number % len(frames)], taps, preset, band, timed)
     return [
         {
             "name": cost.stage,
-            "ms": float(np.median(times[cost.stage])) * 1e3,
+            "ms": float(np.median(seconds[cost.stage][1:])) * 1e3,  # the first round warms up
             "flops": cost.flops,
             "bytes": cost.bytes,
             "floor_ms": ceiling.floor_us(cost) / 1e3,

@@ -47,21 +47,6 @@ def both(full_size_device, steps):
     return make
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "matlab-v1"])
-def test_same_boxes_as_the_tracker(full_size_device, rng, name):
-    images, box = sequence(rng)
-    weights, preset = make_weights(order="rgb" if name == "paper" else "bgr"), make_preset(name)
-    tracker = Tracker(weights, preset, device="cpu")
-    tracker.init(images[0], box)
-    want = [tracker.update(image) for image in images[1:]]
-    assert want[-1].scale != 1 and abs(want[-1].box[0] - box[0]) > 3  # it moved and it grew
-    got = follow(DeviceStep(weights, preset, images[0].shape), images, [box])[:, 0]
-    np.testing.assert_allclose(got[:, :4], [r.box for r in want], rtol=1e-12)
-    assert got[:, 4].all()
-    np.testing.assert_allclose(got[:, 5], [r.score for r in want], rtol=1e-4)
-    np.testing.assert_allclose(got[:, 6], [r.psr for r in want], rtol=1e-3)
-
-
 def test_targets_are_independent(full_size_device, rng):
     """Three at once, one late and one never started, as each alone; a lost one stays."""
     images, box = sequence(rng)

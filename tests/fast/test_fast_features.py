@@ -1,4 +1,4 @@
-"""The fast features are the plain ones', and the filter in place is the plain one, to the bit."""
+"""The fast features are the plain ones'."""
 
 import copy
 
@@ -9,9 +9,7 @@ import pytest
 from dcfnet_np import network
 from dcfnet_np.backend import Device
 from dcfnet_np.fast.features import FastFeatures
-from dcfnet_np.fast.memory import FilterInPlace
 from dcfnet_np.fast.strip import BandDft, Strip, make_kernels, supports
-from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.tracker import choose_step
@@ -180,22 +178,3 @@ def test_what_is_not_supported():
 def test_the_fast_ones_are_taken_where_they_fit(architecture, band, kind):
     step = choose_step(biased_weights(architecture), PRESETS["default"], CPU, band, None, 1)
     assert type(step.features) is kind
-
-
-@pytest.mark.parametrize("rule", ["ratio", "averages"])
-def test_the_filter_in_place_is_the_plain_one(rng, rule):
-    """To the bit, for responses to any number of windows too."""
-    label_f, templates, search_f = (
-        (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
-        for shape in ((5, 4), (4, 3, 5, 4), (4, 3, 5, 4))
-    )
-    models = [kind(label_f, 0.1, 0.3, rule) for kind in (OnlineFilter, FilterInPlace)]
-    for template_f, count in zip(templates, (1, 3, 4, 2)):
-        for model in models:
-            model.update(template_f)
-        for plain, fast in zip(*(model.means for model in models)):
-            np.testing.assert_array_equal(plain, fast)
-        plain, fast = (model.response_f(search_f[:count]) for model in models)
-        np.testing.assert_array_equal(plain, fast)
-    with pytest.raises(ValueError, match=r"template_f must be \(3, 5, 4\), got \(1, 5, 4\)"):
-        models[1].update(templates[0, :1])

@@ -86,17 +86,6 @@ def test_eq2_as_printed_does_not_minimise_the_ridge_loss(problem):
             assert (loss > 1.01 * least).all()
 
 
-def test_the_response_to_its_own_template_is_the_label(problem):
-    """As lambda goes to 0: w is then the exact inverse.
-
-    The peak of a label at (0, 0) means no motion.
-    """
-    p = problem
-    filter_f = dcf.learn_filter(p.template_f, p.label_f, 1e-10)
-    response = dcf.respond(filter_f, p.template_f, p.shape)
-    np.testing.assert_allclose(response, np.broadcast_to(p.label, response.shape), atol=1e-7)
-
-
 def test_a_shifted_search_moves_the_response(problem):
     """Sign included: content further down and right moves the response down and right."""
     p = problem

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from processes import PATIENCE
 from scenes import PATCH, make_frames, write_images
-from training import write_crops
 
 from dcfnet_np import Tracker, kernels
 
@@ -92,21 +91,6 @@ def test_the_command_line_refuses_a_gpu_in_one_line(tmp_path, rng):
     assert len((tmp_path / "boxes.csv").read_text().splitlines()) == 4
     refused(*track, cwd=tmp_path, device="cuda")
     refused("gradcheck", cwd=tmp_path, device="cuda:1")
-
-
-def test_gradients_are_checked(tmp_path):
-    checks = "gradcheck.run_all('auto', ['conv', 'lrn', 'dcf'])"
-    script = f"from dcfnet_np import gradcheck; print(*[row.ok for row in {checks}])"
-    words = run("-c", script, cwd=tmp_path).stdout.split()
-    assert len(words) > 5 and set(words) == {"True"}
-
-
-def test_training_works(tmp_path):
-    write_crops(tmp_path)
-    train = ("train", tmp_path / "crops.h5", "--out", tmp_path / "a", "--epochs", "1")
-    refused(*train, cwd=tmp_path, device="cuda")
-    run("-m", "dcfnet_np", *train, "--pairs-per-epoch", 0, "--device", "auto", cwd=tmp_path)
-    assert (tmp_path / "a" / "weights.h5").exists()
 
 
 NCCL = """

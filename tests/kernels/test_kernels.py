@@ -12,8 +12,6 @@ def test_sources_and_headers_are_found():
     assert {"conv.cu", "lrn.cu", "sgd.cu"} <= set(kernels.sources())
     for file in kernels.sources():
         assert kernels.source(file).splitlines()[1] == f'#line 1 "{file}"'
-    with pytest.raises(ValueError, match="file must be one of adam.cu.*got 'convolution.cu'"):
-        kernels.source("convolution.cu")
 
 
 def test_a_changed_header_makes_another_source(monkeypatch, tmp_path):
@@ -62,23 +60,21 @@ def test_without_a_gpu_a_launch_says_why(monkeypatch):
         kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), np.zeros(1, np.float32))
 
 
-def test_launch_converts_nothing(device):
+def test_launch_converts_only_whole_numbers(device):
     p, g, v = (device(np.ones(3, np.float32)) for _ in range(3))
     constants = [np.float32(0.5)] * 3
     with pytest.raises(
-        TypeError, match=r"launch sgd_step<float>: argument 3 must be an array .* got int"
+        TypeError, match=r"launch sgd_step<float>: argument 4 must be an array .* got float"
     ):
-        kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, 3, *constants)
-    kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, np.int32(3), *constants)
+        kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, 3, 0.5, 0.5, 0.5)
+    kernels.launch("sgd.cu", "sgd_step<float>", (1,), (256,), p, g, v, 3, *constants)
     assert float(v[0]) == 2.0 and float(p[0]) == 0.0
-    kernels.launch("sgd.cu", "sgd_step<float>", (0,), (256,), p, g, v, np.int32(3), *constants)
+    kernels.launch("sgd.cu", "sgd_step<float>", (0,), (256,), p, g, v, 3, *constants)
     for grid in ((1, 65536), (1, 1, 65536), (2**31, 1)):
         with pytest.raises(
             ValueError, match=r"a grid is at most \(2\*\*31 - 1, 65535, 65535\), got"
         ):
-            kernels.launch(
-                "sgd.cu", "sgd_step<float>", grid, (256,), p, g, v, np.int32(3), *constants
-            )
+            kernels.launch("sgd.cu", "sgd_step<float>", grid, (256,), p, g, v, 3, *constants)
     assert float(v[0]) == 2.0
 
 
@@ -93,9 +89,9 @@ def test_require(device):
         kernels.require(array.T, "f: x", np.float32, (3, 2))
     with pytest.raises(TypeError, match="f: x must be an array on the GPU, got float"):
         kernels.require(1.0, "f: x", np.float32, ())
-    assert kernels.c_type(array, "f: x") == "float"
+    assert kernels.require_real(array, "f: x", (2, 3)) == "float"
     with pytest.raises(TypeError, match="f: x must be float32 or float64, got int64"):
-        kernels.c_type(array.astype(np.int64), "f: x")
+        kernels.require_real(array.astype(np.int64), "f: x", (2, 3))
 
 
 @pytest.mark.parametrize("count, size, answer", [(0, 4, 0), (1, 4, 1), (4, 4, 1), (5, 4, 2)])

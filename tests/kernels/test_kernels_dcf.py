@@ -36,7 +36,6 @@ def test_filter_and_response(device, rng, n, d, bins, dtype):
 
     model = np.repeat(to_numpy(filter_f).astype(complex), 2, axis=0)  # two scales a target
     want = array_dcf.correlate(model, wide_z)
-    assert relative_error(dcf.respond(filter_f, device(z), scales=2), want) < EXACT[dtype]
     gain = complex_numbers(rng, (n, *bins), dtype)
     out = dcf.respond(filter_f, device(z), device(gain), scales=2)
     assert relative_error(out, want * np.repeat(gain, 2, axis=0)) < EXACT[dtype]
@@ -172,8 +171,7 @@ def test_what_is_refused(device, rng):
         (lambda: dcf.learn_filter(x.real.copy(), y, 0.1), "must be complex64 or complex128, got"),
         (lambda: dcf.learn_filter(x, long_label, 0.1), r"label_f must have shape \(4,\), got"),
         (lambda: dcf.dcf_forward(x, x, wide_label, 0.1), "label_f must be complex64, got"),
-        (lambda: dcf.respond(x, x, scales=3), "scales"),
-        (lambda: dcf.update_model(x, y, y, y, dcf.Model(x, x, x), 0.1, "average"), "rule"),
+        (lambda: dcf.respond(x, x, y, scales=3), "scales"),
     ]:
         with pytest.raises((TypeError, ValueError), match=message):
             call()

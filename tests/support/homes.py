@@ -48,10 +48,9 @@ STEPS = [
     Step("objective, Eq. 4", ("ops.loss.response_loss_forward", "ops.loss.response_loss_backward"),
          ("train.fast_step.FastPair",), ("kernels/dcf.cu",), (f"{JS}/training.js",), "autograd",
          ("test_kernels_dcf.test_response_loss",)),
-    Step("online update, Eq. 13", ("filter.OnlineFilter",), ("fast.memory.FilterInPlace",),
+    Step("online update, Eq. 13", ("filter.OnlineFilter",), (),
          ("kernels/dcf.cu",), (f"{JS}/filter.js",), "PyTorch, `benchmarks/yardstick`",
-         ("test_kernels_dcf.test_the_online_update_is_the_filters",
-          "test_fast_features.test_the_filter_in_place_is_the_plain_one")),
+         ("test_kernels_dcf.test_the_online_update_is_the_filters",)),
     Step("peak and move", ("tracking.response.peak_place", "tracking.target.Target"), (),
          ("kernels/peak.cu",), (f"{JS}/session.js",), "PyTorch, `benchmarks/yardstick`",
          ("test_kernels_peak.test_move_targets",)),
@@ -76,7 +75,6 @@ elsewhere, and the test in the last column compares them.
 FOOT = """
 `make equations` writes this page from `tests/support/homes.py`.
 [Equations](../learn/equations.md) has the same for each equation of the paper.
-A [ladder](kernels.md#a-ladder-to-run) of kernels leads from the plainest version to the one in use.
 """
 
 

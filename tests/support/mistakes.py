@@ -261,12 +261,6 @@ MISTAKES = [
         ("the second strip's largest value is lost",
          "self._extremes[:, :n, :, 1].max(0)", "self._extremes[0, :n, :, 1]"),
     ]),
-    *in_file("dcfnet_np/fast/memory.py", "test_fast_features.py", [
-        ("in place: the newest energy weighs nothing",
-         "            energy *= beta\n        else", "            energy *= 0\n        else"),
-        ("in place: an old response's memory is kept",
-         "if self._search.shape != search_f.shape:", "if self._search.size == 0:"),
-    ]),
     *in_file("dcfnet_np/presets.py", "test_presets.py", [
         ("redetection without a PSR to believe",
          "self.redetection_psr >= self.min_psr > 0", "self.redetection_psr >= self.min_psr >= 0"),

@@ -268,17 +268,15 @@ class Kernel:
         self._launch.restype = signature.restype = ctypes.c_char_p
         self.signature = signature().decode().split()
 
-    def __call__(self, grid, block, args, *, shared_mem=0):
+    def __call__(self, grid, block, args):
         devices_used.add(Device().id)
         captured = Stream.entered[-1].captured
         if captured is None:
-            self.run(grid, block, args, shared_mem)
+            self.run(grid, block, args)
         else:
-            captured.append((self, grid, block, args, shared_mem))
+            captured.append((self, grid, block, args))
 
-    def run(self, grid, block, args, shared_mem=0):
-        if shared_mem:
-            raise LaunchError(f"{self.name}: dynamic shared memory is not supported")
+    def run(self, grid, block, args):
         if len(args) != len(self.signature):
             raise TypeError(f"{self.name} takes {len(self.signature)} arguments, not {len(args)}")
         values, arrays = [], []
