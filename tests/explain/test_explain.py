@@ -214,16 +214,50 @@ def test_features_filter_response_and_gradients(browser, clip):
         close(found["parameters"][ours], dparameters[theirs])
 
 
+NUMBERS = (
+    "const numbers = (n, f) => Float64Array.from({ length: n }, (_, i) => Math.sin(f * i * i));"
+)
+FAST = """(() => { %s const plain = modules["%s"], fast = modules["fast.js"]; %s })()"""
+
+
 @pytest.mark.parametrize(("depth", "outputs", "size"), [(32, 32, 127), (4, 2, 3), (8, 6, 12)])
 def test_the_fast_convolution_is_the_plain_one(browser, depth, outputs, size):
-    script = f"""(() => {{
-      const numbers = (length, f) => Float64Array.from({{ length }}, (_, i) => Math.sin(f * i * i));
+    script = f"""
       const x = Array.from({{ length: {depth} }}, (_, c) => numbers({size * size}, 1 + c / 7));
       const given = [x, numbers({depth * outputs * 9}, 2), numbers({outputs}, 3)];
-      const plain = modules["conv.js"].convForward(...given);
-      return [plain, modules["fast.js"].fastConvForward(...given)]; }})()"""
-    plain, fast = of_module(browser, "network.js", script)
+      return [plain.convForward(...given), fast.fastConvForward(...given)];"""
+    plain, fast = of_module(browser, "network.js", FAST % (NUMBERS, "conv.js", script))
     assert np.shape(plain) == (outputs, (size - 2) ** 2) and np.std(plain) > 0.5
+    close(fast, plain)
+
+
+@pytest.mark.parametrize("done", [1, 5, 3])
+def test_the_fast_transform_is_the_plain_one(browser, done):
+    script = f"""
+      const x = {{ re: numbers({15 * 7 * done}, 2), im: numbers({15 * 7 * done}, 3) }};
+      return [plain.fftPass, fast.fastPassOfFive].map((pass) => {{
+        const y = {{ re: numbers({15 * 7 * done}, 5), im: numbers({15 * 7 * done}, 7) }};
+        pass(x, y, 5, {done}, 21);
+        return [y.re, y.im];
+      }});"""
+    plain, fast = of_module(browser, "fourier.js", FAST % (NUMBERS, "fourier.js", script))
+    assert np.std(plain) > 1
+    close(fast, plain)
+
+
+def test_the_fast_filter_is_the_plain_one(browser):
+    """In the band, which here is every third bin."""
+    script = """
+      const spectra = (n) => Array.from({ length: n }, (_, l) =>
+        ({ re: numbers(60, 2 + l), im: numbers(60, 3 + l / 2) }));
+      const [x, z, bins] = [spectra(3), spectra(4).slice(1), [0, 3, 6, 30, 57]];
+      const given = [x, x[2], numbers(60, 9).map((e) => e + 2), bins];
+      const w = [plain.learnFilter(...given), fast.fastLearnFilter(...given)];
+      const g = [plain.correlate(w[0], z, bins), fast.fastCorrelate(w[0], z, bins)];
+      const all = (w) => w.flatMap(({ re, im }) => [re, im]);
+      return [[...all(w[0]), ...all([g[0]])], [...all(w[1]), ...all([g[1]])]];"""
+    plain, fast = of_module(browser, "dcf.js", FAST % (NUMBERS, "dcf.js", script))
+    assert np.shape(plain) == (8, 60) and np.std(plain) > 0.1
     close(fast, plain)
 
 

@@ -32,18 +32,17 @@ export const colour = (name) =>
 
 export function extent(map) {
   let low = Infinity, high = -Infinity;
-  for (const value of map) {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
+  for (let i = 0; i < map.length; i++) {
+    if (map[i] < low) low = map[i];
+    if (map[i] > high) high = map[i];
   }
   return [low, high];
 }
 
 const small = document.createElement("canvas");
-/** Fill the canvas with n x n pixels, each `pixelAt(row, column)`. */
-function fill(canvas, n, pixelAt) {
-  const image = new ImageData(n, n), pixels = new Uint32Array(image.data.buffer);
-  for (let r = 0; r < n; r++) for (let s = 0; s < n; s++) pixels[r * n + s] = pixelAt(r, s);
+/** Fill the canvas with n x n pixels, each one number. */
+function fill(canvas, n, pixels) {
+  const image = new ImageData(new Uint8ClampedArray(pixels.buffer), n);
   if (small.width !== n) small.width = small.height = n;
   small.getContext("2d").putImageData(image, 0, 0);
   const context = canvas.getContext("2d");
@@ -57,7 +56,7 @@ function fill(canvas, n, pixelAt) {
  *  the range drawn. */
 export function drawMap(canvas, map, { kind, rolled, range, decades = 7, cross, band } = {}) {
   const n = sideOf(map), half = rolled ? (n + 1) >> 1 : 0;
-  let [low, high] = range ?? extent(map), height = (value) => value, colours = heatPixels;
+  let [low, high] = range ?? extent(map), heights = map, colours = heatPixels;
   if (kind === "signed") {
     colours = DARK.matches ? dark : light;
     high = Math.max(Math.abs(low), Math.abs(high)) || 1;
@@ -65,14 +64,15 @@ export function drawMap(canvas, map, { kind, rolled, range, decades = 7, cross, 
   }
   const shown = [kind === "log" ? high / 10 ** decades : low, high];
   if (kind === "log") {
-    height = (value) => Math.log10(Math.max(value, 1e-300));
-    [low, high] = [height(high) - decades, height(high)];
+    heights = map.map((value) => Math.log10(Math.max(value, 1e-300)));
+    [low, high] = [Math.log10(high) - decades, Math.log10(high)];
   }
-  const scale = 255 / (high - low || 1);
-  fill(canvas, n, (r, s) => {
-    const value = map[((r + half) % n) * n + ((s + half) % n)];
-    return colours[limited(Math.round((height(value) - low) * scale), 0, 255)];
-  });
+  const scale = 255 / (high - low || 1), order = Array.from({ length: n }, (_, i) => (i + half) % n);
+  const levels = new Uint8ClampedArray(n * n), pixels = new Uint32Array(n * n); // 0..255
+  for (let i = 0; i < n * n; i++) levels[i] = (heights[i] - low) * scale;
+  let p = 0;
+  for (const r of order) for (const s of order) pixels[p++] = colours[levels[r * n + s]];
+  fill(canvas, n, pixels);
   if (cross) drawCross(canvas, cross, n);
   if (band) {
     const side = canvas.width / n, first = ((n >> 1) - band) * side + 1;
@@ -94,7 +94,9 @@ export function showMap(id, map, words, options) {
 
 /** patch: blue, green, red, 0..255. */
 export function drawPatch(canvas, [blue, green, red], cross) {
-  fill(canvas, N, (r, s) => pixel([red, green, blue].map((map) => map[r * N + s])));
+  const pixels = new Uint32Array(red.length);
+  for (let i = 0; i < red.length; i++) pixels[i] = pixel([red[i], green[i], blue[i]]);
+  fill(canvas, N, pixels);
   if (cross) drawCross(canvas, cross, N, colour("a"));
 }
 

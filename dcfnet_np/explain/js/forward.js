@@ -15,8 +15,8 @@ export function update() {
   showControls();
   showFrames();
   engine("main").latest((result) => {
-    view.latest = result;
-    showFeatures(result);
+    view.latest = { ...view.latest, ...result };
+    showFeatures(view.latest);
     showFilter(result);
     showResponse(result);
     for (const listener of listeners) listener();
