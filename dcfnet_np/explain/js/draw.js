@@ -183,7 +183,7 @@ export function drawKernels(canvas, kernels, before) {
   });
 }
 
-/** Losses over steps, and the mean of the last ten. */
+/** Losses over steps as dots, and the mean of the last ten as a line. */
 export function drawCurve(canvas, losses) {
   const context = canvas.getContext("2d"), { width, height } = canvas;
   const left = 46, bottom = height - 26, right = width - 8, steps = Math.max(20, losses.length);
@@ -203,7 +203,8 @@ export function drawCurve(canvas, losses) {
     line([[left, y(value)], [right, y(value)]], colour("line"), 1);
   }
   context.fillText(`step ${steps}`, right, height - 4);
-  line(losses.map((value, i) => [x(i), y(value)]), colour("a"), 1);
+  context.fillStyle = colour("a");
+  losses.forEach((value, i) => context.fillRect(x(i) - 2, y(value) - 2, 5, 5));
   const means = losses.map((_, i) => {
     const last = losses.slice(Math.max(0, i - 9), i + 1);
     return [x(i), y(last.reduce((a, b) => a + b) / last.length)];
