@@ -67,8 +67,9 @@ export function drawMap(canvas, map, { kind, rolled, range, decades = 7, cross, 
     heights = map.map((value) => Math.log10(Math.max(value, 1e-300)));
     [low, high] = [Math.log10(high) - decades, Math.log10(high)];
   }
-  const scale = 255 / (high - low || 1), order = Array.from({ length: n }, (_, i) => (i + half) % n);
-  const levels = new Uint8ClampedArray(n * n), pixels = new Uint32Array(n * n); // 0..255
+  const scale = 255 / (high - low || 1);
+  const order = Array.from({ length: n }, (_, i) => (i + half) % n);
+  const levels = new Uint8ClampedArray(n * n), pixels = new Uint32Array(n * n);
   for (let i = 0; i < n * n; i++) levels[i] = (heights[i] - low) * scale;
   let p = 0;
   for (const r of order) for (const s of order) pixels[p++] = colours[levels[r * n + s]];
@@ -131,8 +132,8 @@ export function drawFrame(canvas, bitmap, boxes) {
   }
 }
 
-/** A rolled map as a landscape, seen from a corner: every second pixel, far rows first.  ground: the
- *  colour behind it. */
+/** A rolled map as a landscape, seen from a corner: every second pixel, far rows first.  ground:
+ *  the colour behind it. */
 export function drawSurface(canvas, map, [low, high], ground = "card") {
   const { width, height } = canvas, n = sideOf(map), count = (n + 1) >> 1, tall = 0.62;
   const turn = 0.6, tilt = 0.95, size = Math.min(0.68 * width, 0.88 * height);

@@ -23,7 +23,7 @@ function fftDown(from, to, n, width) {
   return from;
 }
 
-/** A factor p after those whose product is `done`.  run: how many numbers share a twiddle factor. */
+/** A factor p after those whose product is `done`; `run` numbers share a twiddle factor. */
 export function fftPass(from, to, p, done, run) {
   for (let j = 0; j < done; j++) for (let q = 0; q < p; q++) {
     const out = (j + q * done) * run;
