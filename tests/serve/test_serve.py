@@ -353,9 +353,7 @@ def test_the_oldest_video_goes(port, scene):
     [
         ("not JSON", "expected a JSON object"),
         ("[1, 2]", "expected a JSON object"),
-        (b"\x00\x01", "expected a JSON object"),
         ("{}", "box must be four numbers"),
-        ('{"box": [1, 2, NaN, 4]}', "box must be finite"),
         ('{"box": [1, 2, 30, 40], "start": -1}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 1.5}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 40}', "a.avi has no frame between"),
