@@ -22,7 +22,6 @@ import math
 import secrets
 import struct
 import time
-from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +46,6 @@ from ..follow import Step, follow
 from ..tracker import MultiTracker
 from ..vision.box_files import BOX_SUFFIXES, BoxRow, write_boxes
 from ..vision.boxes import Box, check_box
-from ..vision.draw import STATES
 from ..vision.frames import Frame
 from ..vision.images import decode_image
 from ..vision.read_ahead import ReadAhead
@@ -59,7 +57,6 @@ KEPT_VIDEOS, KEPT_RUNS = 3, 20  # the oldest are deleted
 RUNS_AT_ONCE = 4
 AHEAD = 3  # messages on their way to the page at most, so that what it shows is never old
 SHOWN_WIDTH = 1280  # pictures are sent no wider
-_STATES = tuple(STATES)
 MAX_PIXELS = 2**25  # of a frame: 8192x4096
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -127,26 +124,11 @@ class Video(NamedTuple):
     height: int
 
 
-class Run:
-    """The boxes of one run: 9 numbers a frame, so that a camera may run for days."""
+class Run(NamedTuple):
+    """What was tracked, and the boxes so far."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._numbers = array("d")
-
-    def add(self, row: BoxRow) -> None:
-        """Keep one more frame."""
-        state = _STATES.index(row.state)
-        self._numbers.extend((row.frame, *row.box, row.score, row.ok, row.time, state))
-
-    def rows(self) -> Iterator[BoxRow]:
-        """What was kept."""
-        for row in np.array(self._numbers).reshape(-1, 9).tolist():
-            frame, x, y, w, h, score, ok, seconds, state = row
-            yield BoxRow(int(frame), (x, y, w, h), score, bool(ok), seconds, _STATES[int(state)])
-
-    def __len__(self) -> int:
-        return len(self._numbers) // 9
+    name: str
+    rows: list[BoxRow]
 
 
 class Refused(Exception):
@@ -241,10 +223,10 @@ class Service:
     async def boxes(self, request: Request) -> Response:
         """The boxes of a run as a file."""
         run, suffix = self.runs.get(request.path_params["id"]), f".{request.path_params['suffix']}"
-        if run is None or suffix not in BOX_SUFFIXES or not len(run):
+        if run is None or suffix not in BOX_SUFFIXES or not run.rows:
             raise Refused("there are no such boxes", 404)
         path = self.folder / f"{request.path_params['id']}{suffix}"
-        await in_thread(write_boxes, path, run.rows())
+        await in_thread(write_boxes, path, run.rows)
         return FileResponse(path, filename=f"{Path(run.name).stem}-boxes{suffix}")
 
     async def track_video(self, socket: WebSocket) -> None:
@@ -263,13 +245,13 @@ class Service:
             steps = follow(frames, [box], tracker, response=True)
             begin = None  # when the video would have begun
             while (step := await in_thread(next, steps, None)) is not None:
-                run.add(step.rows[0])
+                run.rows.append(step.rows[0])
                 if begin is None:
                     begin = time.monotonic() - step.frame.time
                 if order.get("pace", True):
                     await sleep(max(0.0, begin + step.frame.time - time.monotonic()))
                 await socket.send_bytes(await in_thread(pack, step, True))
-                if len(run) >= AHEAD and "stop" in await _order(socket):
+                if len(run.rows) >= AHEAD and "stop" in await _order(socket):
                     return
 
     async def track_camera(self, socket: WebSocket) -> None:
@@ -282,12 +264,12 @@ class Service:
         steps: Iterator[Step] | None = None
         while (picture := (await _message(socket)).get("bytes")) is not None:
             image = await in_thread(_from_jpeg, picture)
-            newest.append(Frame(len(run), time.monotonic() - begin, image))
+            newest.append(Frame(len(run.rows), time.monotonic() - begin, image))
             if steps is None:
                 box = _checked_box(order, image.shape)
                 steps = follow(iter(newest.pop, None), [box], tracker, response=True)
             step = await in_thread(next, steps)
-            run.add(step.rows[0])
+            run.rows.append(step.rows[0])
             await socket.send_bytes(await in_thread(pack, step, False))
 
     def _talking(self, work: Callable[[WebSocket], Awaitable[None]]) -> Any:
@@ -319,7 +301,7 @@ class Service:
     async def _begin(self, socket: WebSocket, name: str) -> Run:
         """A new run, whose ID the page is told."""
         id_ = secrets.token_urlsafe(16)
-        self.runs[id_] = Run(name)
+        self.runs[id_] = Run(name, [])
         while len(self.runs) > KEPT_RUNS:
             old = next(iter(self.runs))
             del self.runs[old]

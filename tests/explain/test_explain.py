@@ -214,35 +214,47 @@ def test_features_filter_response_and_gradients(browser, clip):
         close(found["parameters"][ours], dparameters[theirs])
 
 
-@pytest.mark.parametrize(("depth", "outputs", "size"), [(32, 32, 127), (4, 2, 3), (8, 6, 12)])
-def test_the_fast_convolution_is_the_plain_one(browser, depth, outputs, size):
-    script = f"""(() => {{
-      const numbers = (length, f) => Float64Array.from({{ length }}, (_, i) => Math.sin(f * i * i));
-      const x = Array.from({{ length: {depth} }}, (_, c) => numbers({size * size}, 1 + c / 7));
-      const given = [x, numbers({depth * outputs * 9}, 2), numbers({outputs}, 3)];
-      const plain = modules["conv.js"].convForward(...given);
-      return [plain, modules["fast.js"].fastConvForward(...given)]; }})()"""
-    plain, fast = of_module(browser, "network.js", script)
-    assert np.shape(plain) == (outputs, (size - 2) ** 2) and np.std(plain) > 0.5
+def plain_and_fast(browser, name, script):
+    """Arrays that `script` computes by functions of a module and by those of fast.js."""
+    numbers = "(n, f) => Float64Array.from({ length: n }, (_, i) => Math.sin(f * i * i))"
+    names = f'plain = modules["{name}"], fast = modules["fast.js"], numbers = {numbers}'
+    plain, fast = of_module(browser, "session.js", f"(() => {{ const {names}; {script} }})()")
+    assert np.std(plain) > 0.1
     close(fast, plain)
 
 
-# what a browser may do with `new Worker`
-WORKERS = {
-    "none": "window.Worker = class { constructor() { throw new Error('none'); } };",
-    "dead": "window.Worker = class extends Worker"
-    " { constructor() { super('data:text/javascript,('); } };",
-}
+@pytest.mark.parametrize(("depth", "outputs", "size"), [(32, 32, 127), (4, 2, 3), (8, 6, 12)])
+def test_the_fast_convolution_is_the_plain_one(browser, depth, outputs, size):
+    script = f"""
+      const x = Array.from({{ length: {depth} }}, (_, c) => numbers({size * size}, 1 + c / 7));
+      const given = [x, numbers({depth * outputs * 9}, 2), numbers({outputs}, 3)];
+      return [plain.convForward(...given), fast.fastConvForward(...given)];"""
+    plain_and_fast(browser, "conv.js", script)
 
 
-@pytest.mark.parametrize("case", WORKERS)
-def test_without_workers_the_page_computes_itself(case, browser, file, program):
-    with Page(program) as alone:
-        alone.page.add_init_script(WORKERS[case])
-        opened(alone, file)
-        found, expected = (get(one, "dcfnet.arrays()") for one in (alone, browser))
-        close(found["response"], expected["response"])
-        assert alone.messages == []
+def test_the_fast_transform_is_the_plain_one(browser):
+    """A factor 5 after a factor 3, which leaves 7 to be done, with 11 columns."""
+    script = """
+      const x = { re: numbers(1155, 2), im: numbers(1155, 3) };
+      return [plain.fftPass, fast.fastPassOfFive].map((pass) => {
+        const y = { re: numbers(1155, 5), im: numbers(1155, 7) };
+        pass(x, y, 5, 3, 77);
+        return [y.re, y.im];
+      });"""
+    plain_and_fast(browser, "fourier.js", script)
+
+
+def test_the_fast_filter_is_the_plain_one(browser):
+    """Some bins of three channels; the others stay zero."""
+    script = """
+      const spectra = (n) => Array.from({ length: n }, (_, l) =>
+        ({ re: numbers(60, 2 + l), im: numbers(60, 3 + l / 2) }));
+      const [x, z, bins] = [spectra(3), spectra(4).slice(1), [0, 3, 6, 30, 57]];
+      const given = [x, x[2], numbers(60, 9).map((e) => e + 2), bins];
+      const w = [plain.learnFilter(...given), fast.fastLearnFilter(...given)];
+      const g = [plain.correlate(w[0], z, bins), fast.fastCorrelate(w[0], z, bins)];
+      return w.map((one, k) => [...one, g[k]].flatMap(({ re, im }) => [re, im]));"""
+    plain_and_fast(browser, "dcf.js", script)
 
 
 def test_a_step_of_training(program, tmp_path, monkeypatch, clip):
@@ -551,11 +563,8 @@ def test_one_image_goes_once_around_a_circle(rng):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_pictures_and_weights_in_the_file(rng):
-    """Every pixel as it is; random weights as the packaged ones began with, .41 of He's."""
-    image = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    data = np.frombuffer(base64.b64decode(page._picture(image).split(",")[1]), np.uint8)
-    np.testing.assert_array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR), image)
+def test_random_weights_in_the_file():
+    """As the packaged ones began with, .41 of He's."""
     random = page._random()
     assert random["conv2.weight"].std() == pytest.approx(0.41 * np.sqrt(2 / (9 * 32)), rel=0.03)
     assert not random["conv1.bias"].any()

@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from dcfnet_np.follow import Step
-from dcfnet_np.serve.app import Guard, Run, pack
+from dcfnet_np.serve.app import Guard, pack
 from dcfnet_np.vision.box_files import BoxRow, read_boxes
 from dcfnet_np.vision.boxes import iou
 from dcfnet_np.vision.frames import Frame
@@ -353,9 +353,7 @@ def test_the_oldest_video_goes(port, scene):
     [
         ("not JSON", "expected a JSON object"),
         ("[1, 2]", "expected a JSON object"),
-        (b"\x00\x01", "expected a JSON object"),
         ("{}", "box must be four numbers"),
-        ('{"box": [1, 2, NaN, 4]}', "box must be finite"),
         ('{"box": [1, 2, 30, 40], "start": -1}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 1.5}', "start must be a frame number"),
         ('{"box": [1, 2, 30, 40], "start": 40}', "a.avi has no frame between"),
@@ -469,14 +467,6 @@ def test_pack(rng):
     np.testing.assert_allclose(levels, (map_ - map_.min()) / np.ptp(map_) * 255, atol=1)
     first = pack(Step(Frame(0, 0.0, image), [BoxRow(0, (1, 2, 3, 4))], [None]), False)
     assert json.loads(first[4:])["score"] is None and json.loads(first[4:])["map"] == 0
-
-
-def test_a_run_keeps_its_rows():
-    run, states = Run("a"), ("tracking", "lost")
-    rows = [BoxRow(n, (n + 0.5, 2, 3, 4), n / 7, n % 2 == 0, 0.25, states[n % 2]) for n in range(9)]
-    for row in rows:
-        run.add(row)
-    assert list(run.rows()) == rows and len(run) == 9
 
 
 def test_ctrl_c_ends_the_server_and_its_files(scene):

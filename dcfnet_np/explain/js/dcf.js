@@ -2,23 +2,30 @@
 //
 // Names with an F are half spectra { re, im }, for all channels a list of them.  `bins` lists the
 // bins that are kept (the band); what is not kept stays zero.  An equation is written for one bin,
-// with complex numbers [re, im].
+// with complex numbers { re, im }.
 
 import { sideOf } from "./conv.js";
+import { fastCorrelate, fastLearnFilter } from "./fast.js";
 import { columnsOf, irfft2, rfft2, spectrum } from "./fourier.js";
 
-export const at = ({ re, im }, i) => [re[i], im[i]];
-export const same = (z) => z;
-export const conj = ([a, b]) => [a, -b];
-export const plus = ([a, b], [c, d]) => [a + c, b + d];
-export const minus = ([a, b], [c, d]) => [a - c, b - d];
-export const times = ([a, b], [c, d]) => [a * c - b * d, a * d + b * c];
-export const over = ([a, b], real) => [a / real, b / real];
+export const at = (spectrum, i) => ({ re: spectrum.re[i], im: spectrum.im[i] });
+export const same = (a) => a;
+export const conj = (a) => ({ re: a.re, im: -a.im });
+export const plus = (a, b) => ({ re: a.re + b.re, im: a.im + b.im });
+export const minus = (a, b) => ({ re: a.re - b.re, im: a.im - b.im });
+export const over = (a, real) => ({ re: a.re / real, im: a.im / real });
+export const times = (a, b) =>
+  ({ re: a.re * b.re - a.im * b.im, im: a.re * b.im + a.im * b.re });
+
+function put(spectrum, i, value) {
+  spectrum.re[i] = value.re;
+  spectrum.im[i] = value.im;
+}
 
 /** The spectrum, as large as `like`, whose bins are `equation(i)`. */
 export function eachBin(bins, like, equation) {
   const out = spectrum(like.re.length);
-  for (const i of bins) [out.re[i], out.im[i]] = equation(i);
+  for (const i of bins) put(out, i, equation(i));
   return out;
 }
 
@@ -40,9 +47,7 @@ export function learnFilter(templateF, y, energy, bins) {
 export function correlate(filterF, searchF, bins, turned = conj) {
   const g = spectrum(filterF[0].re.length);
   filterF.forEach((w, l) => {
-    for (const i of bins) {
-      [g.re[i], g.im[i]] = plus(at(g, i), times(turned(at(w, i)), at(searchF[l], i)));
-    }
+    for (const i of bins) put(g, i, plus(at(g, i), times(turned(at(w, i)), at(searchF[l], i))));
   });
   return g;
 }
@@ -52,8 +57,9 @@ export function correlate(filterF, searchF, bins, turned = conj) {
 export function dcfForward(templateF, searchF, given, flaw = "none") {
   const { label, labelF, bins, lambda } = given, n = sideOf(label);
   const energy = templateEnergy(templateF, lambda, bins);
-  const filterF = learnFilter(templateF, labelF, energy, bins);
-  const responseF = correlate(filterF, searchF, bins, flaw === "conjugate" ? same : conj);
+  const filterF = fastLearnFilter(templateF, labelF, energy, bins);
+  const responseF = flaw === "conjugate" ? correlate(filterF, searchF, bins, same)
+    : fastCorrelate(filterF, searchF, bins);
   const response = irfft2(responseF, n, flaw !== "mirror");
   const dresponse = response.map((g, p) => 2 * (g - label[p]));
   const loss = dresponse.reduce((sum, d) => sum + (d / 2) ** 2, 0);

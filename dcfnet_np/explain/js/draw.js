@@ -32,18 +32,17 @@ export const colour = (name) =>
 
 export function extent(map) {
   let low = Infinity, high = -Infinity;
-  for (const value of map) {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
+  for (let i = 0; i < map.length; i++) {
+    if (map[i] < low) low = map[i];
+    if (map[i] > high) high = map[i];
   }
   return [low, high];
 }
 
 const small = document.createElement("canvas");
-/** Fill the canvas with n x n pixels, each `pixelAt(row, column)`. */
-function fill(canvas, n, pixelAt) {
-  const image = new ImageData(n, n), pixels = new Uint32Array(image.data.buffer);
-  for (let r = 0; r < n; r++) for (let s = 0; s < n; s++) pixels[r * n + s] = pixelAt(r, s);
+/** Fill the canvas with n x n pixels, each one number. */
+function fill(canvas, n, pixels) {
+  const image = new ImageData(new Uint8ClampedArray(pixels.buffer), n);
   if (small.width !== n) small.width = small.height = n;
   small.getContext("2d").putImageData(image, 0, 0);
   const context = canvas.getContext("2d");
@@ -57,7 +56,7 @@ function fill(canvas, n, pixelAt) {
  *  the range drawn. */
 export function drawMap(canvas, map, { kind, rolled, range, decades = 7, cross, band } = {}) {
   const n = sideOf(map), half = rolled ? (n + 1) >> 1 : 0;
-  let [low, high] = range ?? extent(map), height = (value) => value, colours = heatPixels;
+  let [low, high] = range ?? extent(map), heights = map, colours = heatPixels;
   if (kind === "signed") {
     colours = DARK.matches ? dark : light;
     high = Math.max(Math.abs(low), Math.abs(high)) || 1;
@@ -65,14 +64,16 @@ export function drawMap(canvas, map, { kind, rolled, range, decades = 7, cross, 
   }
   const shown = [kind === "log" ? high / 10 ** decades : low, high];
   if (kind === "log") {
-    height = (value) => Math.log10(Math.max(value, 1e-300));
-    [low, high] = [height(high) - decades, height(high)];
+    heights = map.map((value) => Math.log10(Math.max(value, 1e-300)));
+    [low, high] = [Math.log10(high) - decades, Math.log10(high)];
   }
   const scale = 255 / (high - low || 1);
-  fill(canvas, n, (r, s) => {
-    const value = map[((r + half) % n) * n + ((s + half) % n)];
-    return colours[limited(Math.round((height(value) - low) * scale), 0, 255)];
-  });
+  const order = Array.from({ length: n }, (_, i) => (i + half) % n);
+  const levels = new Uint8ClampedArray(n * n), pixels = new Uint32Array(n * n);
+  for (let i = 0; i < n * n; i++) levels[i] = (heights[i] - low) * scale;
+  let p = 0;
+  for (const r of order) for (const s of order) pixels[p++] = colours[levels[r * n + s]];
+  fill(canvas, n, pixels);
   if (cross) drawCross(canvas, cross, n);
   if (band) {
     const side = canvas.width / n, first = ((n >> 1) - band) * side + 1;
@@ -94,7 +95,9 @@ export function showMap(id, map, words, options) {
 
 /** patch: blue, green, red, 0..255. */
 export function drawPatch(canvas, [blue, green, red], cross) {
-  fill(canvas, N, (r, s) => pixel([red, green, blue].map((map) => map[r * N + s])));
+  const pixels = new Uint32Array(red.length);
+  for (let i = 0; i < red.length; i++) pixels[i] = pixel([red[i], green[i], blue[i]]);
+  fill(canvas, N, pixels);
   if (cross) drawCross(canvas, cross, N, colour("a"));
 }
 
@@ -129,32 +132,28 @@ export function drawFrame(canvas, bitmap, boxes) {
   }
 }
 
-/** A rolled map as a landscape: every second pixel, far rows first.  turn, tilt in radians; ground:
+/** A rolled map as a landscape, seen from a corner: every second pixel, far rows first.  ground:
  *  the colour behind it. */
-export function drawSurface(canvas, map, [low, high], { turn, tilt }, ground = "card") {
-  const { width, height } = canvas, n = sideOf(map), half = (n + 1) >> 1, count = half, tall = 0.62;
-  const sin = Math.sin(turn), cos = Math.cos(turn), size = Math.min(0.68 * width, 0.88 * height);
+export function drawSurface(canvas, map, [low, high], ground = "card") {
+  const { width, height } = canvas, n = sideOf(map), count = (n + 1) >> 1, tall = 0.62;
+  const turn = 0.6, tilt = 0.95, size = Math.min(0.68 * width, 0.88 * height);
   const points = Array.from({ length: count * count }, (_, k) => {
     const r = 2 * Math.floor(k / count), s = 2 * (k % count);
     const x = s / (n - 1) - 0.5, y = r / (n - 1) - 0.5;
-    const z = (map[((r + half) % n) * n + ((s + half) % n)] - low) / (high - low || 1);
-    const down = (x * sin + y * cos) * Math.cos(tilt) - z * tall * Math.sin(tilt);
-    return { x: width / 2 + size * (x * cos - y * sin), y: height * 0.62 + size * down, z };
+    const z = (map[((r + count) % n) * n + ((s + count) % n)] - low) / (high - low || 1);
+    const down = (x * Math.sin(turn) + y * Math.cos(turn)) * Math.cos(tilt);
+    return { x: width / 2 + size * (x * Math.cos(turn) - y * Math.sin(turn)),
+             y: height * 0.62 + size * (down - z * tall * Math.sin(tilt)), z };
   });
-  // Far quads first: the order of rows and of columns follows from the turn.
-  const order = (back) => Array.from({ length: count - 1 }, (_, i) => (back ? count - 2 - i : i));
-  const rows = order(cos < 0), columns = order(sin < 0), byRow = Math.abs(cos) > Math.abs(sin);
   const context = canvas.getContext("2d");
   context.fillStyle = colour(ground);
   context.fillRect(0, 0, width, height);
-  for (const a of byRow ? rows : columns) for (const b of byRow ? columns : rows) {
-    const k = byRow ? a * count + b : b * count + a;
-    const [p, ...others] = [k, k + 1, k + count + 1, k + count].map((i) => points[i]);
-    const middle = others.reduce((sum, { z }) => sum + z, p.z) / 4;
-    context.fillStyle = context.strokeStyle = shade(middle, p.z - others[1].z);
+  for (let r = 0; r < count - 1; r++) for (let s = 0; s < count - 1; s++) {
+    const k = r * count + s, corners = [k, k + 1, k + count + 1, k + count].map((i) => points[i]);
+    const middle = corners.reduce((sum, { z }) => sum + z, 0) / 4;
+    context.fillStyle = context.strokeStyle = shade(middle, corners[0].z - corners[2].z);
     context.beginPath();
-    context.moveTo(p.x, p.y);
-    for (const { x, y } of others) context.lineTo(x, y);
+    for (const { x, y } of corners) context.lineTo(x, y);
     context.closePath();
     context.fill();
     context.stroke();
@@ -200,18 +199,13 @@ export function drawCurve(canvas, losses) {
   context.clearRect(0, 0, width, height);
   const fillStyle = colour("faint");
   Object.assign(context, { font: "13px system-ui", fillStyle, textAlign: "right" });
-  const tick = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 1e4].find((t) => top / t <= 5);
-  for (let value = 0; value <= top; value += tick ?? top / 4) {
-    context.fillText(String(value), left - 8, y(value) + 4);
+  for (const value of [0, 1, 2, 3, 4].map((i) => (top * i) / 4)) {
+    context.fillText(number(value, 2), left - 8, y(value) + 4);
     line([[left, y(value)], [right, y(value)]], colour("line"), 1);
   }
   context.fillText(`step ${steps}`, right, height - 4);
   context.fillStyle = colour("a");
-  losses.forEach((value, i) => {
-    context.beginPath();
-    context.arc(x(i), y(value), 3, 0, 7);
-    context.fill();
-  });
+  losses.forEach((value, i) => context.fillRect(x(i) - 2, y(value) - 2, 5, 5));
   const means = losses.map((_, i) => {
     const last = losses.slice(Math.max(0, i - 9), i + 1);
     return [x(i), y(last.reduce((a, b) => a + b) / last.length)];

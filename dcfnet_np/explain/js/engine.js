@@ -6,15 +6,6 @@ import { clip, data, fail } from "./state.js";
 const SOURCE = document.getElementById("worker").textContent;
 const ADDRESS = URL.createObjectURL(new Blob([SOURCE], { type: "text/javascript" }));
 
-/** What a worker is, on the page's own thread: where a browser starts none, the page stutters, but
- *  works. */
-function inlineWorker() {
-  const scope = { postMessage: (message) => worker.onmessage({ data: message }) };
-  const worker = { postMessage: (message) => setTimeout(() => scope.onmessage({ data: message })) };
-  new Function("self", SOURCE)(scope);
-  return worker;
-}
-
 /** Parameters of the network: base64 of all in single precision. */
 function unpacked(base64) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)), named = {};
@@ -31,36 +22,24 @@ class Engine {
     this.waiting = new Map(); // questions without an answer, by number
     this.newest = new Map(); // of the questions of `latest`, by name
     this.count = 0;
-    try { this.use(new Worker(ADDRESS)); } catch { this.use(inlineWorker()); }
-    const [weights, random] = [data.weights, data.random].map(unpacked);
-    this.call("start", { ...data, frames: clip.frames, weights, random });
-  }
-
-  use(worker) {
-    let alive = false;
-    this.worker = worker;
-    worker.onmessage = ({ data: { id, result, error } }) => {
+    this.worker = new Worker(ADDRESS);
+    this.worker.onmessage = ({ data: { id, result, error } }) => {
       const { resolve, reject } = this.waiting.get(id);
-      alive = true;
       this.waiting.delete(id);
       if (error === undefined) { resolve(result); return; }
       fail(error);
       reject(new Error(error));
     };
-    worker.onerror = (event) => {
-      if (alive) { fail(event.message); return; }
-      event.preventDefault();
-      this.use(inlineWorker()); // it never started: all over again without it
-      for (const { message } of this.waiting.values()) this.worker.postMessage(message);
-    };
+    this.worker.onerror = (event) => fail(event.message ?? "the browser starts no worker");
+    const [weights, random] = [data.weights, data.random].map(unpacked);
+    this.call("start", { ...data, frames: clip.frames, weights, random });
   }
 
   /** The answer of the session's method, as a promise. */
   call(name, ...parameters) {
     return new Promise((resolve, reject) => {
-      const message = { id: ++this.count, name, parameters };
-      this.waiting.set(message.id, { resolve, reject, message });
-      this.worker.postMessage(message);
+      this.waiting.set(++this.count, { resolve, reject });
+      this.worker.postMessage({ id: this.count, name, parameters });
     });
   }
 

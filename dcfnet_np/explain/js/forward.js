@@ -7,7 +7,6 @@ import { $, D, DEFAULTS, N, chosen, clip, data, label, middle, number, paint, pe
 
 const SEARCH_FRAMES = ["frame-search", "frame-response", "frame-backward"];
 const BINS = N * ((N >> 1) + 1); // of a half spectrum
-const surface = { turn: 0.6, tilt: 0.95 };
 export const listeners = []; // called with every new result
 
 /** Ask for everything anew; the newest settings win. */
@@ -15,8 +14,8 @@ export function update() {
   showControls();
   showFrames();
   engine("main").latest((result) => {
-    view.latest = result;
-    showFeatures(result);
+    view.latest = { ...view.latest, ...result };
+    showFeatures(view.latest);
     showFilter(result);
     showResponse(result);
     for (const listener of listeners) listener();
@@ -44,7 +43,7 @@ function showFeatures(latest) {
 function showFilter({ label: wish, sigma, K, energies, energy, filter, filterImage }) {
   const words = `The wished response, a Gaussian of ${number(sigma)} pixels`;
   showMap("label-map", wish, words, { rolled: true, range: [0, 1] });
-  paint($("label-surface"), () => drawSurface($("label-surface"), wish, [0, 1], surface));
+  paint($("label-surface"), () => drawSurface($("label-surface"), wish, [0, 1]));
   label("label-surface", "The wished response as a surface: one round hill");
   $("sigma-value").textContent = `${number(settings.sigmaFactor)} → ${sigma.toFixed(2)} px`;
   showMap("energy", energy, "Energy of the template by frequency", { kind: "log", band: K });
@@ -74,12 +73,12 @@ function showResponse(latest) {
     `${offset(latest).map((pixels) => signed(pixels)).join(", ")} pixels of the frame.`;
   showMap("response-map", response, text, { rolled: true, cross: [half + row, half + column] });
   for (const [id, ground] of [["response-surface", "card"], ["hero", "page"]]) {
-    paint($(id), () => drawSurface($(id), response, range, surface, ground));
+    paint($(id), () => drawSurface($(id), response, range, ground));
   }
   paint($("dock-response"), () => drawMap($("dock-response"), response, { rolled: true }));
   $("peak").textContent = text;
   $("dock-peak").textContent = `peak ${peak.value.toFixed(3)}, loss ${number(loss)}`;
-  label("response-surface", `The response as a surface. ${text} Arrow keys turn it.`);
+  label("response-surface", `The response as a surface. ${text}`);
   showFrames();
 }
 
@@ -140,12 +139,6 @@ function moveWindow(centre) {
   change({ centre: [inside(centre[0], width), inside(centre[1], height)] });
 }
 
-function turnSurface(turn, tilt) {
-  surface.turn += turn;
-  surface.tilt = Math.min(1.45, Math.max(0.15, surface.tilt - tilt));
-  redraw();
-}
-
 function makeGrid() {
   for (let channel = 0; channel < D; channel++) {
     const button = document.createElement("button");
@@ -188,14 +181,6 @@ export function startForward() {
       moveWindow(at.map((value, k) => value + grip[k]));
     },
     step: (by) => moveWindow(settings.centre.map((value, k) => value + by[k])),
-  });
-  let last;
-  pointer($("response-surface"), {
-    move([x, y], kind) {
-      if (kind === "drag") turnSurface((x - last[0]) * 3, (y - last[1]) * 2);
-      last = [x, y];
-    },
-    step: ([dx, dy]) => turnSurface(dx * 0.1, dy * 0.1),
   });
   makeGrid();
   update();

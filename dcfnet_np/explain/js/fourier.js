@@ -6,6 +6,7 @@
 
 import { NEGLIGIBLE } from "./constants.js";
 import { sideOf } from "./conv.js";
+import { fastPassOfFive } from "./fast.js";
 
 export const columnsOf = (n) => (n >> 1) + 1;
 export const spectrum = (size) => ({ re: new Float64Array(size), im: new Float64Array(size) });
@@ -15,18 +16,23 @@ export const spectrum = (size) => ({ re: new Float64Array(size), im: new Float64
  *  one that holds the result. */
 function fftDown(from, to, n, width) {
   for (let p = 2, done = 1; done < n; p++) for (; (n / done) % p === 0; done *= p) {
-    const run = (n / done / p) * width; // numbers that share their twiddle factors
-    for (let j = 0; j < done; j++) for (let q = 0; q < p; q++) {
-      const out = (j + q * done) * run;
-      for (const part of [to.re, to.im]) part.fill(0, out, out + run);
-      for (let r = 0; r < p; r++) {
-        const turn = (-2 * Math.PI * r * (j + q * done)) / (done * p);
-        addTurned(from, (j * p + r) * run, to, out, run, Math.cos(turn), Math.sin(turn));
-      }
-    }
+    const pass = p === 5 ? fastPassOfFive : fftPass;
+    pass(from, to, p, done, (n / done / p) * width);
     [from, to] = [to, from];
   }
   return from;
+}
+
+/** A factor p after those whose product is `done`; `run` numbers share a twiddle factor. */
+export function fftPass(from, to, p, done, run) {
+  for (let j = 0; j < done; j++) for (let q = 0; q < p; q++) {
+    const out = (j + q * done) * run;
+    for (const part of [to.re, to.im]) part.fill(0, out, out + run);
+    for (let r = 0; r < p; r++) {
+      const turn = (-2 * Math.PI * r * (j + q * done)) / (done * p);
+      addTurned(from, (j * p + r) * run, to, out, run, Math.cos(turn), Math.sin(turn));
+    }
+  }
 }
 
 /** y[k] += x[i] (c + i s) for `run` numbers. */

@@ -54,7 +54,6 @@ async function main() {
   startTraining();
   startTracking();
   startDock();
-  $("check").addEventListener("click", compare);
   paint($("checked"), compare);
   DARK.addEventListener("change", redraw);
 }

@@ -10,7 +10,8 @@ import { lrnBackward, lrnForward } from "./lrn.js";
 export function networkForward(image, { w1, b1, w2, b2 }, same) {
   const around = (x) => (same ? x.map(pad) : x);
   const x1 = around(image), a1 = convForward(x1, w1, b1);
-  const x2 = around(a1.map((map) => map.map((value) => (value > 0 ? value : 0)))); // ReLU
+  for (const map of a1) for (let i = 0; i < map.length; i++) if (map[i] < 0) map[i] = 0; // ReLU
+  const x2 = around(a1);
   const { y, cache } = lrnForward(fastConvForward(x2, w2, b2));
   return { features: y, cache: { x1, x2, lrn: cache, same } };
 }

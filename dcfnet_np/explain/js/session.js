@@ -16,13 +16,17 @@ const WINDOW = hann(N);
 /** Standard deviation of the wish on a map of n pixels. */
 const labelSigma = (n) => (PRESET.sigma_factor * n) / GROW;
 const middleOf = ([x, y, w, h]) => [x + w / 2, y + h / 2];
-const masked = (maps, window) => maps.map((map) => map.map((value, i) => value * window[i]));
+const masked = (maps, window) => maps.map((map) => {
+  const out = map.slice(); // a loop, here and there: `map` of a typed array is slow
+  for (let i = 0; i < out.length; i++) out[i] *= window[i];
+  return out;
+});
 const total = (a, b) => Object.fromEntries(
   Object.entries(a).map(([name, values]) => [name, values.map((value, i) => value + b[name][i])]));
 
 /** The square root of the sum over channels of |x_f|^2, (bins). */
-function magnitude(spectra) {
-  return templateEnergy(spectra, 0, [...spectra[0].re.keys()]).map(Math.sqrt);
+function magnitude(spectra, bins = [...spectra[0].re.keys()]) {
+  return templateEnergy(spectra, 0, bins).map(Math.sqrt);
 }
 
 /** A value for every stored bin as a picture of the whole spectrum, frequency 0 in the middle. */
@@ -59,6 +63,7 @@ export class Session {
   constructor(start) {
     Object.assign(this, start);
     this.kept = new Map();
+    this.sent = {};
   }
 
   /** The value of `make` for these inputs: made once, kept until the inputs change. */
@@ -87,25 +92,36 @@ export class Session {
   }
 
   /** All intermediates for the page's settings; what is slow is computed only where it changes. */
-  intermediates({ frame, centre, padding, sigmaFactor, lambda, band }) {
+  intermediates(settings) {
+    const { frame, centre, padding, sigmaFactor, lambda, band } = settings;
     const template = this.branch("template", 0, middleOf(this.box), padding);
     const search = this.branch("search", frame, centre, padding);
     const sigma = (sigmaFactor * N) / (1 + padding), K = band ?? labelBand(N, sigma);
-    const label = gaussianLabel(N, sigma);
-    const given = { label, labelF: rfft2(label), bins: bandBins(N, K), lambda };
-    return { template, search, sigma, K, ...dcfForward(template.spectra, search.spectra, given) };
+    const wish = this.keep("label", sigma, () => {
+      const label = gaussianLabel(N, sigma);
+      return { label, labelF: rfft2(label) };
+    });
+    return this.keep("layer", { ...settings, channel: 0 }, () => {
+      const given = { ...wish, bins: bandBins(N, K), lambda };
+      return { template, search, sigma, K, ...dcfForward(template.spectra, search.spectra, given) };
+    });
   }
 
-  /** What the page shows of them. */
+  /** What the page shows of them, without patches and features that it has already. */
   forward(settings) {
-    const x = this.intermediates(settings), { template, search, bins, filterF } = x;
-    const energy = templateEnergy(template.spectra, 0, bandBins(N, N));
+    const x = this.intermediates(settings), { bins, filterF } = x, parts = {};
+    for (const name of ["template", "search"]) {
+      const { patch, features } = x[name];
+      if (this.sent[name] !== features) parts[name] = { patch: patch.maps, features };
+      this.sent[name] = features;
+    }
+    const energy = this.keep("energy", settings.padding, () =>
+      templateEnergy(x.template.spectra, 0, bandBins(N, N)));
     const energies = Float64Array.from(bins, (i) => energy[i]).sort();
     return {
-      template: { patch: template.patch.maps, features: template.features },
-      search: { patch: search.patch.maps, features: search.features },
-      label: x.label, sigma: x.sigma, K: x.K, energies, energy: wholeSpectrum(energy),
-      filter: wholeSpectrum(magnitude(filterF)), filterImage: irfft2(filterF[settings.channel], N),
+      ...parts, label: x.label, sigma: x.sigma, K: x.K, energies, energy: wholeSpectrum(energy),
+      filter: wholeSpectrum(magnitude(filterF, bins)),
+      filterImage: irfft2(filterF[settings.channel], N),
       response: x.response, loss: x.loss, peak: peakOf(x.response),
     };
   }
@@ -114,6 +130,7 @@ export class Session {
   broken(settings, flaw) {
     const right = this.intermediates(settings), { templateF, searchF } = right;
     const wrong = {
+      none: () => right,
       lambda: () => dcfForward(templateF, searchF, { ...right, lambda: 0 }),
       single: () => dcfForward(templateF.slice(0, 1), searchF.slice(0, 1), { ...right, lambda: 0 }),
       hann: () => {

@@ -68,7 +68,7 @@ export function paint(element, draw) {
   watcher.observe(element);
 }
 
-/** Draw all again, for new colours or another turn. */
+/** Draw all again, for new colours. */
 export const redraw = () => { for (const [element, draw] of draws) paint(element, draw); };
 
 /** Dragging and arrow keys on a canvas: `move(point, kind)` with the point in [0, 1] x [0, 1] and

@@ -6,8 +6,6 @@ const stage = $("stage"), canvas = $("picture"), pen = canvas.getContext("2d");
 const fields = ["x", "y", "w", "h"].map($);
 const SMALLEST = 4; // pixels: less is a click, not a box
 const KEPT = 150; // scores in the chart
-// from little to much
-const COLOURS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
 let state = "empty"; // then: loading, drawing, running, done
 let limit = Infinity; // bytes of an upload
@@ -27,7 +25,6 @@ function setState(next, text = "") {
   stage.classList.toggle("draws", state === "drawing");
   $("empty").hidden = state !== "empty";
   $("controls").hidden = state === "empty" || state === "loading";
-  $("progress").hidden = true;
   $("numbers").disabled = state !== "drawing";
   $("start").hidden = state !== "drawing";
   $("stop").hidden = state !== "running";
@@ -108,18 +105,13 @@ function drawScores() {
 function drawMap(levels, side) {
   const map = $("map"), image = new ImageData(side, side);
   map.width = map.height = side;
-  levels.forEach((level, index) => {
-    const place = (level / 255) * (COLOURS.length - 1);
-    const low = Math.min(Math.floor(place), COLOURS.length - 2);
-    const mixed = COLOURS[low].map((a, k) => a + (COLOURS[low + 1][k] - a) * (place - low));
-    image.data.set([...mixed, 255], 4 * index);
-  });
+  levels.forEach((level, index) => image.data.set([level, level, level, 255], 4 * index));
   map.getContext("2d").putImageData(image, 0, 0);
 }
 
 // --- a video
 
-function upload(file) {
+async function upload(file) {
   if (state === "loading") return;
   reset();
   if (file.size > limit) {
@@ -127,27 +119,23 @@ function upload(file) {
     return fail(`${file.name} is larger than ${most}.`);
   }
   setState("loading", `Uploading ${file.name} …`);
-  $("progress").hidden = false;
-  const request = new XMLHttpRequest(); // fetch() does not tell how far an upload is
-  const give = (reason) => {
+  let facts;
+  try {
+    const path = `/videos?name=${encodeURIComponent(file.name)}`;
+    facts = await (await fetch(path, { method: "POST", body: file })).json();
+  } catch {
+    facts = { error: `${file.name}: the server does not answer` };
+  }
+  if (facts.error) {
     setState("empty");
-    fail(`${file.name}: ${reason}`);
-  };
-  request.open("POST", `/videos?name=${encodeURIComponent(file.name)}`);
-  request.responseType = "json";
-  request.upload.onprogress = (event) => ($("progress").value = event.loaded / event.total);
-  request.onerror = () => give("the server does not answer");
-  request.onload = () => {
-    const { status, response } = request;
-    if (status !== 200) return give(response?.error ?? `the server answers ${status}`);
-    video = response;
-    const count = video.frames ? `, at most ${video.frames} frames` : "";
-    $("name").textContent = `${video.name}, ${video.width}×${video.height}${count}`;
-    $("from").max = video.frames ? video.frames - 1 : "";
-    $("from").value = 0;
-    showFrame();
-  };
-  request.send(file);
+    return fail(facts.error);
+  }
+  video = facts;
+  const count = video.frames ? `, at most ${video.frames} frames` : "";
+  $("name").textContent = `${video.name}, ${video.width}×${video.height}${count}`;
+  $("from").max = video.frames ? video.frames - 1 : "";
+  $("from").value = 0;
+  showFrame();
 }
 
 async function showFrame() {
