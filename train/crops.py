@@ -69,44 +69,33 @@ def held_out_videos(videos: Sequence[str], share: float = VALIDATION_SHARE) -> n
     return numbers < max(share, np.nextafter(numbers.min(), 1))
 
 
-def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) -> Crops:
-    """Read crops.h5.
+def read_crops(path: str | Path) -> Crops:
+    """Read crops.h5; `crops` is a map of the file, read where it is indexed.
 
-    margin: with the margin around the window, for augmentation; else just the window, as the
-    tracker would take it.  lazy: `crops` is a map of the file, read where it is indexed, so that
-    memory need not hold it; it must not be written to, nor the file replaced meanwhile.  Raises
+    So memory need not hold it; it must not be written to, nor the file replaced meanwhile.  Raises
     ValueError, one line, when it is no such file.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
     try:
-        data = _read_mapped(path)
+        return _read_mapped(path)
     except PermissionError:
         raise
     except Exception as error:  # h5py raises almost anything on a damaged file
-        found = "it is incomplete or something else"
-        if isinstance(error, _OtherFormat):
-            found = f"its format is {error}"
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
+            f"{path} must be a file made by prepare, and it is incomplete or something else "
+            f"({reason}); make it again with dcfnet prepare"
         ) from error
-    pixels, edge = data.crops, data.margin
-    if not margin and edge:
-        pixels, edge = pixels[:, :, edge:-edge, edge:-edge], 0
-    return data._replace(crops=pixels if lazy else np.array(pixels), margin=edge)
-
-
-class _OtherFormat(Exception):
-    """The number of another version's format."""
 
 
 def _read_mapped(path: Path) -> Crops:
-    """The whole file, its pixels with the margin and as a map of it."""
+    """The whole file, its pixels as a map of it."""
     with open_hdf5(path) as file:
         facts = stored_attributes(file, ("format", "padding", "size", "margin", "digest"))
         if int(facts["format"]) != FORMAT_VERSION:
-            raise _OtherFormat(int(facts["format"]))
+            raise ValueError(f"its format is {int(facts['format'])}")
         pixels = _map_pixels(path, stored_dataset(file, "crops"))
         names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
         columns = "sequence", "frame", "box", "validation"
@@ -235,11 +224,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         self._file.seek(0, os.SEEK_END)
 
     def add(self, crops: np.ndarray) -> None:
-        """Write crops (k, 3, side, side) uint8 of the sequence under way."""
-        if crops.dtype != np.uint8 or crops.shape[1:] != self._shape:
-            raise ValueError(
-                f"add: crops must be (k, {self._shape}) uint8, got {crops.shape} {crops.dtype}"
-            )
+        """Write crops (..., 3, side, side) uint8 of the sequence under way."""
         pixels = crops.tobytes()
         self._one.update(pixels)
         self._all.update(pixels)

@@ -143,7 +143,6 @@ class FastSteps(PlainSteps):
         objective: Objective,
         label: np.ndarray | None,
         share: float,
-    ) -> tuple[np.ndarray, network.Parameters]:
+    ) -> tuple[float, network.Parameters]:
         with self.pair(objective) as pair:
-            loss, gradients = pair.gradients(images, form, share, label, self.limit)
-        return np.array([loss]), gradients
+            return pair.gradients(images, form, share, label, self.limit)

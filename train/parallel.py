@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dcfnet_np import backend
-from dcfnet_np.backend import Array, Device, array_module, to_numpy
+from dcfnet_np.backend import Array, Device
 from dcfnet_np.support.machine import allowed_cores
 from dcfnet_np.support.workers import hold_threads
 
@@ -37,8 +37,8 @@ class Processes:
         return value
 
     def add(
-        self, losses: np.ndarray, gradients: dict[str, Array]
-    ) -> tuple[np.ndarray, dict[str, Array]]:
+        self, losses: np.ndarray, gradients: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Sums over all ranks, element by element, of (N,) numbers and of gradients."""
         return losses, gradients
 
@@ -76,19 +76,18 @@ class MpiProcesses(Processes):
         return self._comm.bcast(value)
 
     def add(
-        self, losses: np.ndarray, gradients: dict[str, Array]
-    ) -> tuple[np.ndarray, dict[str, Array]]:
+        self, losses: np.ndarray, gradients: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         # One message, in float64: what it adds is rounded once, at the end.
-        total = np.concatenate(
-            [losses, *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64
-        )
+        parts = [losses, *(gradient.reshape(-1) for gradient in gradients.values())]
+        total = np.concatenate(parts, dtype=np.float64)
         self._comm.Allreduce(self._mpi.IN_PLACE, total)
-        summed, start = {}, len(losses)
-        for name, g in gradients.items():
-            part = total[start : start + g.size].reshape(g.shape)
-            summed[name] = array_module(g).asarray(part, g.dtype)
-            start += g.size
-        return total[: len(losses)], summed
+        losses, *sums = np.split(total, np.cumsum([part.size for part in parts])[:-1])
+        summed = {
+            name: part.reshape(gradient.shape).astype(gradient.dtype)
+            for (name, gradient), part in zip(gradients.items(), sums)
+        }
+        return losses, summed
 
     def device(self, asked: str) -> Device:
         place = backend.select_device(asked)

@@ -171,17 +171,16 @@ def crop_files() -> list[tuple[str, bytes]]:
 
 
 def read_crop_file(path: Path) -> None:
-    for lazy in (False, True):
-        found = read_crops(path, lazy=lazy)
-        n, m, side = len(found.crops), len(found.sequences), found.size + 2 * found.margin
-        assert found.crops.shape == (n, 3, side, side) and found.crops.dtype == np.uint8
-        assert int(found.crops.sum()) >= 0
-        assert found.sequence.shape == found.frame.shape == (n,) and found.box.shape == (n, 4)
-        assert ((found.sequence >= 0) & (found.sequence < m)).all()
-        assert math.isfinite(found.padding) and found.padding > 0 and not np.isinf(found.box).any()
-        with contextlib.suppress(ValueError):
-            pairs = epoch_pairs(found.sequence, found.frame, seed=0, epoch=0)
-            assert pairs.size and pairs.min() >= 0 and pairs.max() < n
+    found = read_crops(path)
+    n, m, side = len(found.crops), len(found.sequences), found.size + 2 * found.margin
+    assert found.crops.shape == (n, 3, side, side) and found.crops.dtype == np.uint8
+    assert int(found.crops.sum()) >= 0
+    assert found.sequence.shape == found.frame.shape == (n,) and found.box.shape == (n, 4)
+    assert ((found.sequence >= 0) & (found.sequence < m)).all()
+    assert math.isfinite(found.padding) and found.padding > 0 and not np.isinf(found.box).any()
+    with contextlib.suppress(ValueError):
+        pairs = epoch_pairs(found.sequence, found.frame, seed=0, epoch=0)
+        assert pairs.size and pairs.min() >= 0 and pairs.max() < n
 
 
 # --- images and videos

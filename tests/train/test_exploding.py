@@ -5,23 +5,16 @@ import math
 
 import numpy as np
 import pytest
-from training import TINY, Killed, config, random_step, read_log, train, write_crops
+from training import Killed, config, read_log, train, write_crops
 
 from dcfnet_np import weights
-from dcfnet_np.ops.fourier import rfft2
 from dcfnet_np.train import loop, optimisers
 from dcfnet_np.train.checkpoint import GROUPS, load_checkpoint
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.train.exploding import Diverged, judge_losses
 from dcfnet_np.train.fast_step import FastSteps
 from dcfnet_np.train.optimisers import first_learnt
-from dcfnet_np.train.plain_step import (
-    Objective,
-    PlainSteps,
-    each_pair_loss,
-    pair_gradients,
-    pair_loss,
-)
+from dcfnet_np.train.plain_step import PlainSteps
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +64,6 @@ def test_a_step_learns_from_the_other_pairs_alone(rng, kind):
     _, want = steps.gradients(kept, total=3)
     for name, gradient in want.items():
         np.testing.assert_allclose(got[name], gradient, atol=1e-6 * abs(gradient).max())
-
-
-def test_all_pairs_at_once_leave_out_the_same(rng):
-    """`pair_gradients` of a whole batch, as array code on a GPU does it."""
-    images, parameters, _ = random_step(rng)
-    label = rng.standard_normal((9, 8))
-    objective = Objective(label, rfft2(label), None, 0.3)
-    _, caches = pair_loss(images, parameters, TINY, objective)
-    losses = each_pair_loss(caches)
-    singles = [pair_loss(images[[i, 3 + i]], parameters, TINY, objective) for i in range(3)]
-    np.testing.assert_allclose(losses, [loss for loss, _ in singles], rtol=1e-12)
-    largest = int(losses.argmax())
-    parts = [pair_gradients(part, 1 / 3) for i, (_, part) in enumerate(singles) if i != largest]
-    got = pair_gradients(caches, limit=np.sort(losses)[1:].mean())
-    for name, gradient in got.items():
-        want = sum(part[name] for part in parts)
-        np.testing.assert_allclose(gradient, want, rtol=1e-9, atol=1e-12)
 
 
 def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):

@@ -5,7 +5,6 @@ import pytest
 from training import config
 
 from dcfnet_np import network
-from dcfnet_np.backend import Device
 from dcfnet_np.fast.strip import make_kernels
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.train.fast_step import FastPair, FastSteps
@@ -19,16 +18,14 @@ from dcfnet_np.train.plain_step import (
 
 
 @pytest.mark.parametrize("window", [False, True], ids=["no window", "window"])
-@pytest.mark.parametrize("architecture", ["light", "conv1", "conv2"])
+@pytest.mark.parametrize("architecture", ["light", "conv2"])
 @pytest.mark.parametrize(
     ("dtype", "loss_limit", "limit"), [(np.float64, 1e-12, 1e-11), (np.float32, 1e-5, 1e-4)]
 )
 def test_loss_and_gradients_of_a_pair(rng, architecture, dtype, loss_limit, limit, window):
     size = 70
     side = network.feature_size(size, architecture, "valid")
-    objective = make_objective(
-        (side, side), 4.2, 0.3, window=window, dtype=dtype, device=Device("cpu")
-    )
+    objective = make_objective((side, side), 4.2, 0.3, window=window, dtype=dtype)
     label = rng.uniform(0, 1, objective.label.shape).astype(dtype)
     band = make_band(label.shape, (14, 17), dtype)
     objective = objective._replace(label=label, band=band, label_f=rfft2(label, band))
@@ -82,17 +79,4 @@ def test_steps(rng, exploding):
 def test_where_there_is_no_fast_way():
     assert FastSteps.reaches(config(), 125)
     assert not FastSteps.reaches(config(arch="conv1-dilation"), 125)
-    assert not FastSteps.reaches(config(band=False), 125)
-
-
-def test_the_result_does_not_depend_on_the_cores(rng, monkeypatch):
-    crops = rng.integers(0, 256, (6, 3, 70, 70), dtype=np.uint8)
-    pairs = np.array([[0, 1], [2, 3], [4, 5], [1, 0], [3, 2]])
-    results = []
-    for cores in (1, 2, 3):
-        monkeypatch.setattr("dcfnet_np.support.threads.usable_cores", lambda cores=cores: cores)
-        results.append(FastSteps(config(), crops).gradients(pairs))
-    for losses, gradients in results[1:]:
-        np.testing.assert_array_equal(losses, results[0][0])
-        for name, gradient in gradients.items():
-            np.testing.assert_array_equal(gradient, results[0][1][name])
+    assert not FastSteps.reaches(config(sigma_factor=0.02), 125)

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.train.optimisers import adam_step, sgd_step, update_average, zero_velocity
@@ -40,16 +39,6 @@ def test_adam_two_steps_by_hand(xp):
             theta -= 0.05 * (m / (1 - 0.6**t) / math.sqrt(s / (1 - 0.99**t)) + 0.1 * theta)
         expected.append(theta)
     np.testing.assert_allclose(to_numpy(parameters["w"]), expected, rtol=1e-9)
-
-
-def test_what_does_not_fit_is_refused():
-    w, how = {"w": np.zeros(3)}, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
-    with pytest.raises(ValueError, match=r"gradients must have 'w' of shape \(3,\), got nothing"):
-        sgd_step(w, {}, w, **how)
-    with pytest.raises(ValueError, match=r"velocity must have 'w' of shape \(3,\), got \(2,\)"):
-        sgd_step(w, w, {"w": np.zeros(2)}, **how)
-    with pytest.raises(ValueError, match=r"adam_step: squares must have 'w' .* got nothing"):
-        adam_step(w, w, w, {}, step=1, **how)
 
 
 def test_average_forgets_the_start_and_then_keeps_its_share(rng):
