@@ -143,15 +143,6 @@ def shift_label(label: Array, shifts: np.ndarray) -> Array:
     return label[xp.asarray(rows)[:, :, None], xp.asarray(columns)[:, None, :]]
 
 
-def check_margin(augmentation: Augmentation, margin: int) -> None:
-    """Raise ValueError when windows would be moved further than the crops' margin reaches."""
-    if augmentation.jitter > margin:
-        raise ValueError(
-            f"train: crops with a margin of {margin} pixels allow a jitter up to {margin}, "
-            f"got {augmentation.jitter}; prepare crops with a larger margin"
-        )
-
-
 def cut_images(
     raw: np.ndarray, pairs: np.ndarray, size: int, epoch: int | None, augmentation: Augmentation
 ) -> np.ndarray:

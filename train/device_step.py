@@ -22,7 +22,7 @@ from dcfnet_np.train.device_chain import DeviceChain
 from dcfnet_np.train.exploding import Outcome, judge_losses
 from dcfnet_np.train.optimisers import Learnt, first_learnt
 from dcfnet_np.train.parallel import Processes
-from dcfnet_np.train.plain_step import map_label
+from dcfnet_np.train.plain_step import objective_of
 
 SLOTS = 4  # steps that can be under way
 STRETCH = 64  # steps after which their losses are looked at
@@ -194,8 +194,9 @@ class DeviceSteps:
 
         lr: None to compute the losses alone.
         """
-        pairs, count = self._whole_batch(pairs, total)
-        slot, chain = self._slots[self._steps % SLOTS], self._chain
+        count, slot, chain = len(pairs), self._slots[self._steps % SLOTS], self._chain
+        # repeated to a whole batch; a rank may have none
+        pairs = np.resize(pairs if count else np.zeros((1, 2), int), (self.config.batch, 2))
         with self._queue.device:
             if self._steps >= SLOTS:
                 self._finish(slot)
@@ -215,19 +216,6 @@ class DeviceSteps:
                 self._queue.fetch(chain.losses, slot.losses)
                 slot.over.record(stream)
         self._steps += 1
-
-    def _whole_batch(self, pairs: np.ndarray, total: int) -> tuple[np.ndarray, int]:
-        """The pairs, repeated to a whole batch, and how many there are."""
-        pairs, batch, crops = np.asarray(pairs), self.config.batch, len(self._crops)
-        count = len(pairs)
-        if pairs.shape[1:] != (2,) or not (count or total) or count > batch:
-            raise ValueError(
-                f"DeviceSteps.step: pairs must be (1 to {batch}, 2), got {pairs.shape}"
-            )
-        pairs = np.resize(pairs if count else np.zeros((1, 2), int), (batch, 2))
-        if pairs.min() < 0 or pairs.max() >= crops:
-            raise ValueError(f"DeviceSteps.step: pairs must be indices below {crops}, got others")
-        return pairs, count
 
     def _fill(self, slot: Slot, pairs: np.ndarray, epoch: int | None) -> bool:
         """Write a batch into page-locked memory and queue its upload.
@@ -316,10 +304,10 @@ def check_kernels(config: Config, size: int, device: Device, tf32: bool) -> None
     ValueError where the kernels cannot do it, DeviceError where TF32 is asked for and there is
     none.
     """
-    label, band = map_label(config, size, np.float32)
+    objective = objective_of(config, size)
     reason = "" if kernels.enabled() else "DCFNET_KERNELS=0"
-    if band is None and len(label) % 2 == 0:
-        reason = f"maps of {len(label)} pixels need the full spectrum of an even size"
+    if objective.band is None and len(objective.label) % 2 == 0:
+        reason = f"maps of {len(objective.label)} pixels need the full spectrum of an even size"
     if reason:
         raise ValueError(
             f"train: the kernels do not do this on {device}: {reason}; use the device cpu"

@@ -18,7 +18,6 @@ import numpy as np
 from dcfnet_np import network, weights
 from dcfnet_np.backend import Device, current, to_numpy
 from dcfnet_np.support.files import make_folder, only_writer, replacing
-from dcfnet_np.train.augment import check_margin
 from dcfnet_np.train.checkpoint import Checkpoint, check_resume, load_checkpoint, save_checkpoint
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops, read_crops
@@ -31,7 +30,6 @@ from dcfnet_np.train.parallel import Processes
 from dcfnet_np.train.plain_step import PlainSteps
 from dcfnet_np.train.validation import load_sequences, track_sequences
 
-HELD = "train: {} already holds a run; resume it, or choose another folder"
 log = logging.getLogger(__name__)
 
 
@@ -125,7 +123,6 @@ class _Run:
         track = options.track
         self.tracked = [] if track is None else load_sequences(track, self.learnt_names)
         self.checkpoint = out / "checkpoint.npz"
-        self.fresh = not processes.broadcast(self.checkpoint.exists())
         self.state = self._first_state()
         batches = self.draw_batches(0)
         self.pairs = sum(map(len, batches))  # in this epoch as in every other
@@ -138,21 +135,20 @@ class _Run:
 
     def _first_state(self) -> Checkpoint:
         """The last checkpoint, or that of a run that begins."""
-        config, digest = self.config, self.data.digest
-        if self.fresh:
+        config, digest, ranks = self.config, self.data.digest, self.processes
+        if not ranks.broadcast(self.checkpoint.exists()):
             return Checkpoint(0, {}, {}, config.as_dict(), digest).with_learnt(first_learnt(config))
         if not self.options.resume:
-            raise ValueError(HELD.format(self.out))
-        state = self.processes.broadcast(load_checkpoint(self.checkpoint) if self.writes else None)
+            raise ValueError(
+                f"train: {self.out} already holds a run; resume it, or choose another folder"
+            )
+        state = ranks.broadcast(load_checkpoint(self.checkpoint) if self.writes else None)
         assert state is not None
         check_resume(state, config, digest)
         return state
 
     def begin(self, watcher: Watcher) -> None:
         """Write a first checkpoint, so that there is something to resume from now on."""
-        # another process was quicker, and is done
-        if self.writes and self.fresh and self.checkpoint.exists():
-            raise ValueError(HELD.format(self.out))
         self.save()
         state, begun = self.state, self.draw_batches(0)[: self.state.steps]
         done = state.epoch * self.pairs + sum(map(len, begun))
@@ -332,7 +328,11 @@ def read_data(path: str | Path, config: Config, processes: Processes) -> Crops:
         raise ValueError(
             f"train: padding must be that of {path}, {data.padding:g}, got {config.padding:g}"
         )
-    check_margin(config.augmentation, data.margin)
+    if config.jitter > data.margin:
+        raise ValueError(
+            f"train: {path} has a margin of {data.margin} pixels and so allows a jitter up to "
+            f"{data.margin}, got {config.jitter}; prepare crops with a larger margin"
+        )
     if any(digest != data.digest for digest in processes.gather(data.digest)):
         raise ValueError(f"train: {path} must be the same on all machines, got different ones")
     return data

@@ -68,14 +68,13 @@ def make_objective(
     return Objective(label, rfft2(label, kept), kept, lam, hann_window)
 
 
-def map_label(config: Config, size: int, dtype: Any) -> tuple[np.ndarray, Band | None]:
-    """The label on the feature map of crops of `size` pixels, and the band that it needs.
-
-    The band is None where the label needs the full spectrum.
-    """
+def objective_of(
+    config: Config, size: int, *, window: bool = False, dtype: Any = np.float32
+) -> Objective:
+    """The objective of a run on crops of `size` pixels, NumPy arrays."""
     side = network.feature_size(size, config.arch, "valid")
-    label = gaussian_label((side, side), config.label_sigma(size), dtype)
-    return label, label_band(label, dtype)
+    sigma, lam = config.label_sigma(size), config.regulariser(size)
+    return make_objective((side, side), sigma, lam, window=window, dtype=dtype)
 
 
 def pair_loss(
@@ -188,11 +187,8 @@ class PlainSteps:
         self.learnt = first_learnt(config, dtype) if learnt is None else learnt
         self.config, self._processes, self._cores = config, processes, Cores()
         self.pairs = pairs = PairImages(crops, config.mean, dtype, config.augmentation, size=size)
-        side = network.feature_size(pairs.size, config.arch, "valid")
-        sigma, lam = config.label_sigma(pairs.size), config.regulariser(pairs.size)
         self.objectives = [  # of steps without and with the Hann window
-            make_objective((side, side), sigma, lam, window=window, dtype=dtype)
-            for window in (False, True)
+            objective_of(config, pairs.size, window=window, dtype=dtype) for window in (False, True)
         ]
         # Of a pair.  A response of zeros costs the label's own energy.
         self.limit = config.divergence * float((self.objectives[0].label ** 2).sum())

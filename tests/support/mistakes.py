@@ -100,7 +100,7 @@ MISTAKES = [
          "self.learnt.average or self.learnt.parameters", "self.learnt.parameters"),
         ("training: nothing is augmented", "pairs, epoch, raw, total=", "pairs, None, raw, total="),
         ("training: lambda in place of the regulariser",
-         "config.regulariser(pairs.size)", "config.lam"),
+         "config.regulariser(size)", "config.lam"),
         ("training: no step has the window",
          "self.objectives[self.config.windowed(self.learnt.steps + 1)]", "self.objectives[False]"),
         ("training: the window one step early",
@@ -108,7 +108,7 @@ MISTAKES = [
         ("training: validation never has the window",
          "self.objectives[self.config.cosine_window == 1]", "self.objectives[False]"),
         ("training: sigma of the map, not of the crop",
-         "config.label_sigma(pairs.size)", "config.label_sigma(side)"),
+         "config.label_sigma(size)", "config.label_sigma(side)"),
     ]),
     *in_file("train/optimisers.py", "test_train_recomputed.py", [
         ("training: Adam's correction is always the first step's",

@@ -13,7 +13,6 @@ from dcfnet_np.train.augment import (
     label_shifts,
     shift_label,
 )
-from dcfnet_np.train.config import Config
 from dcfnet_np.train.plain_step import PairImages
 from dcfnet_np.vision.windows import gaussian_label
 
@@ -91,17 +90,6 @@ def test_the_response_peaks_where_the_shifted_label_does(rng, flip, warp):
     assert len(peaks) > 4
 
 
-def test_each_pair_has_a_label_of_its_own(rng):
-    crops, pairs = rng.integers(0, 256, (3, 3, 45, 45), dtype=np.uint8), np.array([[0, 1], [2, 0]])
-    label, jitter = gaussian_label((29, 29), 3.0, np.float32), Augmentation(jitter=6)
-    images = PairImages(crops, (100.0, 110.0, 120.0), np.float32, jitter, size=33)
-    assert images.labels(pairs, None, label) is None  # validation
-    shifts = label_shifts(pairs, 2, jitter)
-    for got, shift in zip(images.labels(pairs, 2, label), shifts, strict=True):
-        np.testing.assert_array_equal(got, np.roll(label, shift, (0, 1)))
-        assert shift.any()
-
-
 @pytest.mark.parametrize(
     "warp",
     [
@@ -159,17 +147,6 @@ def test_a_pair_is_changed_alike_in_any_batch_and_inputs_stay(raw, images):
     whole = augment_images(images, PAIRS, 2, EVERYTHING)
     part = augment_images(images[[1, 5]], PAIRS[1:2], 2, EVERYTHING)
     np.testing.assert_array_equal(whole[[1, 5]], part)
-
-
-def test_one_change_does_not_alter_what_another_draws():
-    alone = {"shift": {"jitter": 5}, "gray": {"gray": 0.5}, "blur": {"blur": 1.5}}
-    alone |= {"angle": {"rotate": 20}, "stretch": {"stretch": 0.1}, "scale": {"scale": 0.1}}
-    for name, settings in alone.items():
-        some, all_of_them = (
-            getattr(draw_cuts(PAIRS, 0, augmentation), name)
-            for augmentation in (Augmentation(**settings, seed=4), EVERYTHING)
-        )
-        np.testing.assert_array_equal(some, all_of_them)
 
 
 # --- what is drawn, and what it does
@@ -242,12 +219,6 @@ def test_all_numbers_hang_on_seed_epoch_template_and_search(what):
     }[what]()
     for name, values in drawn(STRONG).items():
         assert abs(np.corrcoef(values, other[name])[0, 1]) < 0.08, name
-
-
-def test_the_settings_of_a_run_reach_the_augmentation():
-    settings = STRONG._asdict()
-    assert Config(**settings).augmentation == STRONG
-    assert Config(seed=5).augmentation == Augmentation(seed=5)
 
 
 def test_the_label_moves_with_the_target_in_the_windows_own_pixels():

@@ -6,7 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from layouts import HEIGHT, WIDTH, coded_frame, otb, write_frames, write_png
+from layouts import HEIGHT, WIDTH, coded_frame, write_frames, write_png
 from test_prepare import BOXES, MARGIN, SIZE, check_crop
 
 from dcfnet_np.train.crops import read_crops
@@ -139,16 +139,6 @@ def test_yolo_with_numbered_targets_makes_pairs(tmp_path, made, layout):
     check(data, {"walk.4": four, "walk.9": [(1, 1, BOXES[2])]})
 
 
-def test_yolo_stills_beside_a_video(tmp_path, made):
-    tables = [[yolo_row(BOXES[0]), yolo_row(BOXES[1])], [], [yolo_row(BOXES[2])]]
-    yolo(tmp_path / "data", tables, "a{}.png")
-    expected = [("a0.1", 0, 0), ("a0.2", 0, 1), ("a2.1", 2, 2)]
-    _, data = made(tmp_path / "data")
-    check(data, {name: [(0, image, BOXES[box])] for name, image, box in expected})
-    otb(tmp_path, "ant", BOXES)
-    assert made(tmp_path / "ant", tmp_path / "data")[0] == {"crops": 8}
-
-
 def test_an_image_of_another_size_is_left_out(tmp_path, made):
     annotations = [annotation(i, i, BOXES[i], track_id=1) for i in range(3)]
     path = coco(tmp_path, [coco_image(i) for i in range(3)], annotations)
@@ -158,27 +148,19 @@ def test_an_image_of_another_size_is_left_out(tmp_path, made):
     assert data.frame.tolist() == [0, 2]
 
 
-def test_files_of_other_programs(tmp_path, made):
-    """UTF-16, and names with Windows' separators."""
-    image = coco_image(0)
-    path = coco(tmp_path, [image], [annotation(1, 0, BOXES[0])])
-    image["file_name"] = "images\\000000.png"
-    text = json.dumps({"images": [image], "annotations": [annotation(1, 0, BOXES[0])]})
-    path.write_bytes(text.encode("utf-16"))
-    check(made(path)[1], {"images/000000.1": [(0, 0, BOXES[0])]})
-
-
 def test_coco_of_a_folder_for_each_video(tmp_path, made):
-    """Without video_id a track id means another target in another folder of images."""
+    """Without video_id a track id means another target in another folder of images.  In UTF-16,
+    and with Windows' separators.
+    """
     frames = {"ant": (0, 3), "bee": (1, 4)}
     images, annotations = [], []
     for video, numbers in frames.items():
         for i in numbers:
             write_png(tmp_path / f"images/{video}/{i:06d}.png", coded_frame(i))
-            images.append(coco_image(i, file_name=f"{video}/{i:06d}.png"))
+            images.append(coco_image(i, file_name=f"{video}\\{i:06d}.png"))
             annotations.append(annotation(i, i, BOXES[i], track_id=1))
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    path.write_bytes(json.dumps({"images": images, "annotations": annotations}).encode("utf-16"))
     expected = {f"{video}.1": [(i, i, BOXES[i]) for i in frames[video]] for video in frames}
     check(made(path)[1], expected)
 
@@ -192,7 +174,6 @@ GOOD = [float(value) for value in BOXES[0]]
     "change, message",
     [
         ({"bbox": [1, 2, 3]}, r"annotation 1: bbox must be \[x, y, w, h\] in .*, got \[1, 2, 3\]"),
-        ({"bbox": None, "segmentation": [[1, 2, 3]]}, "annotation 1: bbox must be"),
         ({"bbox": [1, 2, float("nan"), 3]}, "annotation 1: bbox must be"),
         ({"bbox": [150, 140, 200, 190]}, "most boxes reach out of their .*two corners"),
         ({"image_id": 7}, "annotation 1 is of image 7, which is not listed"),
@@ -245,7 +226,7 @@ def test_json_of_another_shape(tmp_path, content):
     refused(tmp_path / "a.json", "a.json is not as COCO has it")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "[" * 100_000])
 def test_no_coco(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     refused(tmp_path / "a.json", 'neither a folder nor a COCO file with "images" and "annotations"')
@@ -257,7 +238,6 @@ def test_no_coco(tmp_path, content):
     [
         ("0 66 70 20 31", "line 1: expected class x y w h, shares .*, got '0 66 70 20 31'"),
         ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", "line 1: .*no polygon"),
-        ("0 0.1 0.1 0.2", "line 1: expected"),
         ("person 0.1 0.1 0.2 0.2", "line 1: expected"),
         ("0 0.1 0.1 0.2 nan", "line 1: expected"),
         ("0 0.1 0.1 0.2 0.2 0.87", "line 1: .*no confidence"),

@@ -8,7 +8,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from layouts import HEIGHT, LAYOUTS, WIDTH, davis, otb, write_png, write_rows, write_xml
+from layouts import HEIGHT, LAYOUTS, WIDTH, davis, otb, write_png, write_rows
 
 from dcfnet_np import datasets
 from dcfnet_np.train.crops import held_out_videos, read_crops
@@ -77,26 +77,8 @@ def test_other_sizes(tmp_path, made, padding, size, margin):
     otb(tmp_path, "ant", BOXES)
     _, data = made(tmp_path / "ant", window=(padding, size, margin))
     assert (data.padding, data.size, data.margin) == (padding, size, margin)
-    assert data.crops.shape == (5, 3, size + 2 * margin, size + 2 * margin)
     for index, crop in enumerate(data.crops):
         check_crop(crop, BOXES[index], index, padding, size, margin)
-
-
-def test_inside_its_margin_a_crop_is_that_of_no_margin(tmp_path, rng):
-    """Noise, in which a shift by a fraction of a pixel shows; rounding may differ by a level."""
-    write_rows(tmp_path / "ant/groundtruth_rect.txt", BOXES + np.array([1.3, 0.8, 0, 0]))
-    for index in range(len(BOXES)):
-        (tmp_path / "ant/img").mkdir(exist_ok=True)
-        noise = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-        assert cv2.imwrite(str(tmp_path / f"ant/img/{index}.png"), noise)
-    found = []
-    for margin in (0, 7):
-        window = Window(size=SIZE, margin=margin)
-        prepare_crops([tmp_path / "ant"], tmp_path / "crops.h5", window)
-        inner = slice(margin, margin + SIZE)
-        found.append(read_crops(tmp_path / "crops.h5").crops[:, :, inner, inner].astype(int))
-    difference = abs(found[0] - found[1])
-    assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path, made):
@@ -140,34 +122,13 @@ def test_windows_of_one_colour_are_left_out(tmp_path, made):
 
 
 def test_labels_of_the_data_sets_hide_frames(tmp_path, made):
-    """Three formats' labels, and Tiger1, whose first five frames OTB leaves out."""
-    for layout, file, labels in (
-        ("got10k", "cover.label", [[8], [0], [1], [8], [8]]),
-        ("lasot", "out_of_view.txt", [[0, 0, 1, 0, 0]]),
-        ("nuspro", "occlusion.txt", [[0], [1], [2], [0], [0]]),
-    ):
-        LAYOUTS[layout](tmp_path / layout, layout, BOXES)
-        (folder,) = (path.parent for path in (tmp_path / layout).rglob("groundtruth.txt"))
-        write_rows(folder / file, labels)
+    """GOT-10k's, and Tiger1, whose first five frames OTB leaves out."""
+    LAYOUTS["got10k"](tmp_path, "got10k", BOXES)
+    write_rows(tmp_path / "got10k/cover.label", [[8], [0], [1], [8], [8]])
     otb(tmp_path, "Tiger1", np.tile(BOXES[:1], (8, 1)))
-    names = "Tiger1", "got10k", "lasot", "nuspro"
-    counts, data = made(*(tmp_path / name for name in names))
-    assert counts == {"crops": 15, "the target is hidden": 8} and data.sequences == names
-    kept = [6, 7, 8], [1, 3, 4, 5], [1, 2, 4, 5], [1, 2, 4, 5]
-    assert tuple(data.frame[data.sequence == k].tolist() for k in range(4)) == kept
-
-
-def test_xml_of_two_targets(tmp_path, made):
-    LAYOUTS["vid"](tmp_path / "data", "ant", BOXES)
-    folder = next((tmp_path / "data/Annotations").rglob("*.xml")).parent
-    write_xml(folder / "000001.xml", [(7, BOXES[0], 0), (0, BOXES[1], 1)])
-    write_xml(folder / "000002.xml", [])
-    (folder / "000003.xml").unlink()
-    counts, data = made(tmp_path / "data")
-    assert data.sequences == ("ant.0", "ant.7")
-    assert counts == {"crops": 3, "the target is hidden": 1, "the target is absent": 2 + 3}
-    assert data.frame.tolist() == [0, 4, 1]
-    np.testing.assert_array_equal(data.box, BOXES[[0, 4, 0]])
+    counts, data = made(tmp_path / "Tiger1", tmp_path / "got10k")
+    assert counts == {"crops": 7, "the target is hidden": 6}
+    assert data.frame.tolist() == [6, 7, 8, 1, 3, 4, 5]
 
 
 def test_two_targets_of_one_video(tmp_path, made):
@@ -231,7 +192,7 @@ def test_what_the_file_says_of_itself(tmp_path, made):
     assert data.digest == hashlib.sha256(data.crops.tobytes()).hexdigest()
 
 
-def test_read_crops_refuses_other_files(tmp_path, made, monkeypatch):
+def test_read_crops_refuses_other_files(tmp_path, made):
     path, damaged = tmp_path / "crops.h5", "made by prepare, and it is incomplete or something else"
 
     def refused(message=damaged):
@@ -240,32 +201,17 @@ def test_read_crops_refuses_other_files(tmp_path, made, monkeypatch):
         assert "\n" not in str(info.value)
 
     refused("there is no file .*crops.h5; make one with dcfnet prepare")
-    for content in (b"no HDF5", b"\x89HDF\r\n\x1a\n" * 9):
-        path.write_bytes(content)
-        refused()
+    path.write_bytes(b"no HDF5")
+    refused()
     with h5py.File(path, "w", libver="v110") as file:
         file.attrs["format"] = 99
     refused("its format is 99")
     otb(tmp_path, "ant", BOXES)
     made(tmp_path / "ant")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    refused()
-    path.write_bytes(whole)
     with h5py.File(path, "a") as file:
         del file["frame"]
         file["frame"] = np.arange(3)
-    refused()
-    # HDF5 may never come back from damage in a file without checksums.
-    path.rename(tmp_path / "new.h5")
-    with h5py.File(tmp_path / "new.h5", "r") as file, h5py.File(path, "w") as old:
-        for name in file:
-            file.copy(name, old)
-        old.attrs.update(file.attrs)
-    opened = []
-    monkeypatch.setattr(h5py, "File", lambda *words, **more: opened.append(words))
-    refused()
-    assert opened == []
+    refused("sizes that do not fit together")
 
 
 # --- bad input: one clear line

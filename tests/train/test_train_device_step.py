@@ -88,48 +88,25 @@ def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, 
         assert moved > 0 and error < 10 * EXACT[dtype] * moved + rounding, name
 
 
-@pytest.mark.parametrize("size_of_batch", [3, 2])
-def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, size_of_batch):
-    """A template of a single gray but for one pixel, in the second step, of 3 pairs and of 2."""
+def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng):
+    """A template of a single gray but for one pixel, in the second step, a short one."""
     config, crops = make_config(lam=1e-6), make_crops(rng)
     crops[6], crops[6, :, 11, 11] = 130, 131
-    batches = [
-        np.array([[0, 1], [2, 3], [4, 5]]),
-        np.array([[0, 2], [6, 4], [3, 1]])[:size_of_batch],
-        np.array([[1, 4]]),
-    ]
+    batches = [np.array(pairs) for pairs in ([[0, 1], [2, 3], [4, 5]], [[0, 2], [6, 4]], [[1, 4]])]
     plain, start = PlainSteps(config, crops, dtype=np.float64), first_learnt(config)
     steps = DeviceSteps(config, crops, options=CHECK)
     plain.learnt = plain.learnt._replace(
         parameters={k: v.astype(float) for k, v in start.parameters.items()}
     )
     outcomes, want = (list(s.epoch(batches, 1e-4, 0, 0.5)) for s in (steps, plain))
-    assert [outcome.left_out.tolist() for outcome in outcomes] == [
-        [False] * 3,
-        [False, True, False][:size_of_batch],
-        [False],
-    ]
-    assert outcomes[1].surplus == pytest.approx(0.2 + 1 - 0.1 * size_of_batch)
+    left_out = [outcome.left_out.tolist() for outcome in outcomes]
+    assert left_out == [[False] * 3, [False, True], [False]]
+    assert outcomes[1].surplus == pytest.approx(0.2 + 1 - 0.2)
     for ours, theirs in zip(outcomes, want):
         np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-8)
     for name, value in steps.learnt.parameters.items():
         moved = abs(value - start.parameters[name]).max()
         assert 0 < moved < 1 and abs(value - plain.learnt.parameters[name]).max() < 1e-8 * moved
-
-
-def test_adam_goes_on_where_it_was(full_size_device, rng):
-    config, crops = make_config(optimiser="adam", averaging=0.7), make_crops(rng)
-    batches = [rng.integers(0, len(crops), (3, 2)) for _ in range(3)]
-    whole, first = (DeviceSteps(config, crops, options=CHECK) for _ in range(2))
-    for pairs in batches:
-        whole.step(pairs, 1e-3)
-    for pairs in batches[:2]:
-        first.step(pairs, 1e-3)
-    rest = DeviceSteps(config, crops, first.learnt, options=CHECK)
-    rest.step(batches[2], 1e-3)
-    for ours, theirs in zip(rest.learnt[:4], whole.learnt[:4]):
-        for name, value in ours.items():
-            np.testing.assert_array_equal(value, theirs[name])
 
 
 @pytest.mark.gpu
@@ -149,18 +126,8 @@ def test_graph_and_launches_agree(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(5, 3, 4, 6), (2, 3, 17, 19), (1, 3, 1, 1)])
-def test_gather(device, rng, shape, dtype):
-    crops, mean = rng.integers(0, 256, shape).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
-    index = rng.integers(0, shape[0], 7).astype(np.int32)
-    got = gather.gather(device(crops), device(index), device(mean))
-    assert got.dtype == dtype
-    assert (to_numpy(got) == crops[index] - mean.reshape(3, 1, 1)).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3, "colour": 0.2}]
+    "settings", [{}, {"flip": True}, {"flip": True, "light": 0.3, "colour": 0.2}]
 )
 def test_gather_changes_as_augment_does(device, rng, settings, dtype):
     crops = rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8)
@@ -174,7 +141,8 @@ def test_gather_changes_as_augment_does(device, rng, settings, dtype):
     level = images.mean((1, 2, 3))
     offsets = (level * brightness)[:, None] * colour
     changes = np.column_stack([mirrored, level, contrast, offsets]).astype(dtype)
-    got = gather.gather(device(crops), device(index), device(mean), changes=device(changes))
+    changes = device(changes) if settings else None
+    got = gather.gather(device(crops), device(index), device(mean), changes=changes)
     assert (to_numpy(got) == want).all()
 
 
@@ -183,7 +151,8 @@ def test_a_run_with_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch,
     crops = write_crops(tmp_path, 7, window=Window(size=SIZE))
     config = Config(
         batch=4, epochs=2, pairs_per_epoch=7, validation_pairs=3, lr_start=1e-4, lr_end=5e-5,
-        seed=7, flip=True, light=0.2, cosine_window=0.5, initial_scale=0.4,
+        seed=7, flip=True, light=0.2, cosine_window=0.5, initial_scale=0.4, optimiser="adam",
+        averaging=0.7, momentum=0.5,
     )  # fmt: skip
     cpu = train(crops, config, tmp_path / "cpu")
     stand_in = backend.cupy() is cuda_on_cpu.unwatched
@@ -257,14 +226,8 @@ def test_where_the_kernels_do_not_reach(monkeypatch, rng):
         steps_for(rng, Device("cuda", 1), tf32=True)
 
 
-def test_what_is_refused(full_size_device, rng):
-    config, crops = make_config(), make_crops(rng)
+def test_parameters_of_another_network(full_size_device, rng):
+    config = make_config()
     with pytest.raises(ValueError, match=r"conv1\.weight"):
-        DeviceSteps(config, crops, first_learnt(dataclasses.replace(config, arch="conv1")))
-    steps = DeviceSteps(config, crops, options=DeviceOptions(graph=False))
-    for wrong in ((4, 2), (0, 2), (3, 3)):
-        message = rf"pairs must be \(1 to 3, 2\), got \({wrong[0]}, {wrong[1]}\)"
-        with pytest.raises(ValueError, match=message):
-            steps.step(np.zeros(wrong, int), 1e-6)
-    with pytest.raises(ValueError, match="indices below 7"):
-        steps.step(np.full((3, 2), 7), 1e-6)
+        other = first_learnt(dataclasses.replace(config, arch="conv1"))
+        DeviceSteps(config, make_crops(rng), other)
