@@ -2,8 +2,8 @@
 
 The crops of a batch are copied to the GPU while the step before it computes, the chain runs as a
 CUDA graph, and the optimiser follows.  The host hands over which pairs come next and never waits
-for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.  With
-several processes NCCL adds the gradients between the graph and the optimiser.
+for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.  Several
+processes add their gradients on the host, between the graph and the optimiser.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import kernels, network
-from dcfnet_np.backend import Array, Device
+from dcfnet_np.backend import Array, Device, to_numpy
 from dcfnet_np.fast.graph import DeviceQueue, Stage, launch_stages
 from dcfnet_np.kernels import conv_tf32, gather
 from dcfnet_np.train.augment import cut_images, draw_changes, label_shifts, shift_label
@@ -99,8 +99,6 @@ class DeviceSteps:
         self._losses: list[np.ndarray] = []
         self._queue = queue = DeviceQueue(device, graph=options.graph)
         self._uploads = queue.new_stream()
-        with queue.device:
-            self._add = processes.adder_on(Device("cuda", device))
         with queue.active() as cp:
             self._in_order = cp.arange(2 * config.batch, dtype=np.int32)
             self._mean_pixel = cp.asarray(np.asarray(config.mean, self.dtype))
@@ -263,8 +261,10 @@ class DeviceSteps:
         chain = self._chain
         chain.choose_window(self.config.windowed(chain.steps + 1))
         self._queue.replay((*chain.forward, *chain.backward))
-        if self._add is not None:
-            self._add(chain.gradients.flat, self._queue.stream)
+        if self._processes.size > 1:
+            flat = chain.gradients.flat
+            _, total = self._processes.add(np.empty(0), {"all": to_numpy(flat)})
+            self._queue.put(flat, total["all"])
         chain.steps += 1
         chain.descend(lr)  # outside of the graph, which would keep the numbers of its capture
 

@@ -2,18 +2,16 @@
 
 `mpirun -n 4 dcfnet train ...` starts four equal processes, ranks 0 to 3.  Each draws the same
 pairs, takes every fourth of a batch, and after `Processes.add` (MPI's Allreduce, which gives all
-ranks the same bits) makes the same step.  Rank 0 alone writes files.  On GPUs, one a rank, NCCL
-adds the gradients where they lie.
+ranks the same bits) makes the same step.  Rank 0 alone writes files.
 """
 
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from dcfnet_np import backend
-from dcfnet_np.backend import Array, Device
+from dcfnet_np.backend import Device
 from dcfnet_np.support.machine import allowed_cores
 from dcfnet_np.support.workers import hold_threads
 
@@ -45,10 +43,6 @@ class Processes:
     def device(self, asked: str) -> Device:
         """Where this rank computes; without a number each rank of a machine has its own GPU."""
         return backend.select_device(asked)
-
-    def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        """A function (array, stream) that adds all ranks' arrays in place; None for one rank."""
-        return None
 
     def abort(self, code: int) -> None:
         """End all other ranks, and this one with this exit code; nothing to do for a single one."""
@@ -94,29 +88,8 @@ class MpiProcesses(Processes):
         own = place.kind == "cuda" and ":" not in asked
         return backend.select_device(f"cuda:{self._local_rank}") if own else place
 
-    def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        return NcclAdder(self) if device.kind == "cuda" else None
-
     def abort(self, code: int) -> None:
         self._comm.Abort(code)
-
-
-class NcclAdder:
-    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.
-
-    Call it on all ranks.  Made on the current device.  DeviceError where CuPy finds no NCCL.
-    """
-
-    def __init__(self, processes: Processes) -> None:
-        self._nccl = backend.nccl()
-        name = processes.broadcast(self._nccl.get_unique_id() if processes.rank == 0 else None)
-        self._communicator = self._nccl.NcclCommunicator(processes.size, name, processes.rank)
-        nccl = self._nccl
-        self._types = {np.dtype("f4"): nccl.NCCL_FLOAT32, np.dtype("f8"): nccl.NCCL_FLOAT64}
-
-    def __call__(self, array: Array, stream: Any) -> None:
-        where, kind, add = array.data.ptr, self._types[array.dtype], self._nccl.NCCL_SUM
-        self._communicator.allReduce(where, where, array.size, kind, add, stream.ptr)
 
 
 def join_processes() -> Processes:

@@ -13,6 +13,7 @@ import json
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,14 +70,13 @@ class Item(NamedTuple):
     sample: tuple[Path, ...]  # some of its frames, for `duplicates`
 
 
-class Block(NamedTuple):
-    """Some frames of a sequence, and where the target is in them; picklable."""
+class Frame(NamedTuple):
+    """A frame of a sequence, and where the target is in it."""
 
-    frames: tuple[Path, ...]
-    boxes: np.ndarray  # (k, 4) 0-based
-    hidden: np.ndarray  # (k,) bool, by the data set's labels
-    sizes: Sequence[tuple[int, int]]  # (k) widths and heights of the frames, 0 where not known
-    window: Window
+    path: Path
+    box: np.ndarray  # (4,) 0-based
+    hidden: bool  # by the data set's labels
+    size: tuple[int, int]  # width and height by the annotations, 0 where not known
 
 
 def prepare_crops(
@@ -265,7 +265,7 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
 
 
 def box_fault(
-    box: np.ndarray, hidden: bool, frame_shape: tuple[int, ...] = (np.inf, np.inf)
+    box: np.ndarray, hidden: bool, frame_shape: tuple[float, ...] = (np.inf, np.inf)
 ) -> str | None:
     """Why nothing can be learnt from a box (x, y, w, h), 0-based, or None.
 
@@ -283,12 +283,9 @@ def box_fault(
     return None
 
 
-def cut_block(block: Block) -> list[np.ndarray | str]:
+def cut_block(frames: Sequence[Frame], window: Window) -> list[np.ndarray | str]:
     """The crop of each frame, (3, stored, stored) uint8, or why there is none."""
-    return [
-        _cut_frame(path, box, hidden, size, block.window)
-        for path, box, hidden, size in zip(block.frames, block.boxes, block.hidden, block.sizes)
-    ]
+    return [_cut_frame(*frame, window) for frame in frames]
 
 
 def _cut_frame(
@@ -318,16 +315,16 @@ def _cut_frame(
     return crop
 
 
-def split_into_blocks(sequence: datasets.Sequence, window: Window) -> Iterator[Block]:
-    """A sequence in blocks of BLOCK frames."""
+def _blocks(sequence: datasets.Sequence) -> Iterator[list[Frame]]:
+    """A sequence, BLOCK frames at a time."""
     hidden = np.arange(len(sequence)) < sequence.first
     if sequence.visible is not None:
         hidden |= ~sequence.visible
     unknown = ((0, 0),) * len(sequence)
     sizes = sequence.sizes if isinstance(sequence, detections.Target) else unknown
-    for start in range(0, len(sequence), BLOCK):
-        part = slice(start, start + BLOCK)
-        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], sizes[part], window)
+    frames = [*map(Frame, sequence.frames, sequence.boxes, hidden, sizes)]
+    for start in range(0, len(frames), BLOCK):
+        yield frames[start : start + BLOCK]
 
 
 def _cut_and_write(
@@ -337,7 +334,7 @@ def _cut_and_write(
     left = items[len(writer.records) :]
     under_way: deque[datasets.Sequence] = deque()
 
-    def tasks() -> Iterator[Block]:
+    def tasks() -> Iterator[list[Frame]]:
         for entry, targets in itertools.groupby(left, key=lambda item: item.entry):
             sequences = _read_entry(entry)
             for item in targets:
@@ -347,12 +344,12 @@ def _cut_and_write(
                         f"prepare: {item.name} has changed while it was read; start again"
                     )
                 under_way.append(sequence)
-                yield from split_into_blocks(sequence, window)
+                yield from _blocks(sequence)
 
     total = sum(item.frames for item in items)
     done = total - sum(item.frames for item in left)
     progress("frames", done, total)
-    results = map_in_order(cut_block, tasks(), workers)
+    results = map_in_order(partial(cut_block, window=window), tasks(), workers)
     for item in left:
         kept, skipped, number = [], Counter[str](), 0
         while number < item.frames:

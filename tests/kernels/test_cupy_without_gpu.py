@@ -109,24 +109,6 @@ def test_training_works(tmp_path):
     assert (tmp_path / "a" / "weights.h5").exists()
 
 
-NCCL = """
-import warnings
-import cupy
-from dcfnet_np import backend
-warnings.simplefilter("ignore")
-backend._load_cupy = lambda: (cupy, 1, "")
-try:
-    print(callable(backend.nccl().get_unique_id))
-except backend.DeviceError as error:
-    print(str(error).startswith("NCCL"))
-"""
-
-
-def test_nccl_is_found_or_missed(tmp_path):
-    """CuPy imports it by name only: `cupy.cuda.nccl` alone is an AttributeError (CuPy 8710)."""
-    assert run("-c", NCCL, cwd=tmp_path).stdout == "True\n"
-
-
 COMPILE = """
 from cupy_backends.cuda.libs import nvrtc
 from dcfnet_np import kernels

@@ -109,6 +109,24 @@ def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng):
         assert 0 < moved < 1 and abs(value - plain.learnt.parameters[name]).max() < 1e-8 * moved
 
 
+class Twins(Processes):
+    """Two ranks that have the same pairs, without MPI."""
+
+    size = 2
+
+    def add(self, losses, gradients):
+        return losses, {name: 2 * gradient for name, gradient in gradients.items()}
+
+
+def test_ranks_add_their_gradients(full_size_device, rng):
+    config, crops, pairs = make_config(), make_crops(rng), rng.integers(0, 7, (3, 2))
+    alone, shared = (DeviceSteps(config, crops, processes=p()) for p in (Processes, Twins))
+    alone.step(pairs, 1e-5)
+    shared.step(pairs, 1e-5, total=6)
+    for name, value in alone.learnt.parameters.items():
+        np.testing.assert_allclose(shared.learnt.parameters[name], value, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.gpu
 def test_graph_and_launches_agree(rng):
     on_gpu()

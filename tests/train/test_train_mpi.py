@@ -12,7 +12,7 @@ import pytest
 from processes import PATIENCE
 from training import read_log, write_crops, write_sequence
 
-from dcfnet_np import backend, weights
+from dcfnet_np import weights
 from dcfnet_np.train import parallel
 from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.config import Config
@@ -157,22 +157,3 @@ def test_without_mpi4py_it_says_so(monkeypatch):
         match=r"started by mpirun, and mpi4py cannot be used .*; install the extra train",
     ):
         parallel.join_processes()
-
-
-@pytest.mark.gpu
-def test_one_rank_adds_by_nccl(xp):
-    if xp is np:
-        pytest.skip("NCCL is for GPUs: the variant of this test for CuPy")
-    device = backend.select_device("cuda")
-    with backend.current(device):
-        try:
-            add = parallel.NcclAdder(parallel.Processes())
-        except backend.DeviceError as error:
-            pytest.skip(str(error))
-        stream = xp.cuda.Stream(non_blocking=True)
-        for dtype in (xp.float32, xp.float64):
-            with stream:
-                values = xp.arange(7, dtype=dtype)
-                add(values, stream)
-            stream.synchronize()
-            np.testing.assert_array_equal(backend.to_numpy(values), np.arange(7))
