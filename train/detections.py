@@ -272,7 +272,7 @@ def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
     rows = []
     for number, line in enumerate(read_text(text).splitlines(), start=1):
         try:
-            _, *box = map(float, line.split() or [0])
+            _, *box = map(float, line.split() or ["0"])
         except ValueError:
             box = [np.nan]
         good = all(-0.01 <= share <= 1.01 for share in box[:4]) and len(box) in (0, 4, 5)
