@@ -259,10 +259,9 @@ def measure_training(
         found = measure_rate(lambda seed: step(draw(config, seed)), args.seconds, finish)
         return {**found, "pairs_per_s": args.batch * found["per_second"]}
 
-    for resident, graph, precision in itertools.product((True, False), (True, False), precisions):
-        where = f"{'resident' if resident else 'streamed'}, {'graph' if graph else 'launches'}"
-        tf32 = precision == "tf32"
-        options = DeviceOptions(graph=graph, resident=resident, tf32=tf32)
+    for graph, precision in itertools.product((True, False), precisions):
+        where = "graph" if graph else "launches"
+        options = DeviceOptions(graph=graph, tf32=precision == "tf32")
         step = DeviceSteps(config, crops, options=options)
         row[f"{where}, {precision}"] = rate(functools.partial(step.step, lr=LR), step.losses)
         say(f"{config.arch}, {where}, {precision}: {row[f'{where}, {precision}']}")

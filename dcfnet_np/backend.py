@@ -170,21 +170,6 @@ def cupy() -> ModuleType:
     return module
 
 
-def nccl() -> ModuleType:
-    """CuPy's NCCL, which `cupy.cuda` has only once it is imported by name.
-
-    Raises DeviceError where there is none.
-    """
-    cupy()
-    module = importlib.import_module("cupy.cuda.nccl")
-    if not module.available:
-        raise DeviceError(
-            "NCCL, which adds the gradients of several GPUs, is not there; install "
-            "nvidia-nccl-cu12 or nvidia-nccl-cu13, or train by one process"
-        )
-    return module
-
-
 # --- arrays
 
 

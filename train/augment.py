@@ -7,9 +7,8 @@ shade, and it never sees a target off the middle or of another size.
 Crops may be stored with a margin around the network's input.  Two steps lead from there to the
 network:
 
-    cut_images      on bytes, on the CPU: the window that the network sees, moved, scaled, turned;
-                    upside down; gray; blurred
-    augment_images  on floats, on any device: mirror images, contrast, brightness and colour
+    cut_images      on bytes: the window that the network sees, moved, scaled, turned; gray; blurred
+    augment_images  on floats: mirror images, contrast, brightness and colour
 
 The window of the template is never moved, scaled or turned, only that of the search image: the
 filter is learnt from a centred, upright target.  Where the search window moves by (dx, dy), the
@@ -26,7 +25,7 @@ import numpy as np
 from dcfnet_np.backend import Array, array_module
 
 GRAY = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601, as OpenCV's
-DRAWS = 20  # random numbers of a pair
+DRAWS = 20  # random numbers of a pair; number 14 is not used
 
 
 class Augmentation(NamedTuple):
@@ -37,7 +36,6 @@ class Augmentation(NamedTuple):
     colour: float = 0.0  # brightness of each colour of each image, by up to exp(+-colour)
     jitter: int = 0  # move the search window by up to so many pixels of the input, on each axis
     scale: float = 0.0  # scale the search window by up to exp(+-scale)
-    upside_down: bool = False  # mirror half of the pairs, top to bottom
     gray: float = 0.0  # share of the pairs that lose their colour
     blur: float = 0.0  # blur half of the images, standard deviation up to so many pixels
     rotate: float = 0.0  # turn the search window about the target by up to so many degrees
@@ -52,7 +50,7 @@ class Augmentation(NamedTuple):
     @property
     def cuts(self) -> bool:
         """Whether `cut_images` does anything but cut the middle out."""
-        return self.jitter > 0 or self.warps or self.upside_down or self.gray > 0 or self.blur > 0
+        return self.jitter > 0 or self.warps or self.gray > 0 or self.blur > 0
 
     @property
     def warps(self) -> bool:
@@ -74,7 +72,6 @@ class Cuts(NamedTuple):
 
     shift: np.ndarray  # (N, 2) int, by which the search window moves, right and down
     scale: np.ndarray  # (N,), of the search window
-    upside_down: np.ndarray  # (N,) bool
     gray: np.ndarray  # (N,) bool
     blur: np.ndarray  # (N, 2) standard deviations in pixels, of template and search
     angle: np.ndarray  # (N,) radians, of the search window
@@ -115,7 +112,6 @@ def draw_cuts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> Cuts
         np.floor((draws[:, :2] + 1) / 2 * (2 * augmentation.jitter + 1)).astype(int)
         - augmentation.jitter,
         np.exp(augmentation.scale * draws[:, 2]),
-        (draws[:, 3] < 0) & augmentation.upside_down,
         share < augmentation.gray,
         np.maximum(draws[:, 5:7], 0) * augmentation.blur,
         np.radians(augmentation.rotate * draws[:, 7]),
@@ -135,8 +131,7 @@ def label_shifts(pairs: np.ndarray, epoch: int, augmentation: Augmentation) -> n
     mirrored = draw_changes(pairs, epoch, augmentation, float).mirrored[: len(pairs)]
     # A window of another scale shows the same way in other pixels: to the nearest whole one.
     right, down = np.rint(cuts.shift / cuts.scale[:, None]).astype(int).T
-    rows, columns = np.where(cuts.upside_down, down, -down), np.where(mirrored, right, -right)
-    return np.stack([rows, columns], axis=1)
+    return np.stack([-down, np.where(mirrored, right, -right)], axis=1)
 
 
 def shift_label(label: Array, shifts: np.ndarray) -> Array:
@@ -146,15 +141,6 @@ def shift_label(label: Array, shifts: np.ndarray) -> Array:
     rows = (np.arange(height) - shifts[:, :1]) % height
     columns = (np.arange(width) - shifts[:, 1:]) % width
     return label[xp.asarray(rows)[:, :, None], xp.asarray(columns)[:, None, :]]
-
-
-def check_margin(augmentation: Augmentation, margin: int) -> None:
-    """Raise ValueError when windows would be moved further than the crops' margin reaches."""
-    if augmentation.jitter > margin:
-        raise ValueError(
-            f"train: crops with a margin of {margin} pixels allow a jitter up to {margin}, "
-            f"got {augmentation.jitter}; prepare crops with a larger margin"
-        )
 
 
 def cut_images(
@@ -188,8 +174,6 @@ def cut_images(
             if cuts.gray[i]:
                 gray = np.tensordot(GRAY, image.astype(np.float32), 1)
                 image[...] = np.rint(gray).astype(np.uint8)
-        if cuts.upside_down[i]:
-            images[:, i] = images[:, i, :, ::-1].copy()
     return images
 
 
@@ -216,8 +200,8 @@ def _warped(crop: np.ndarray, size: int, cuts: Cuts, i: int) -> np.ndarray:
 
 
 def augment_images(
-    images: Array, pairs: np.ndarray, epoch: int, augmentation: Augmentation
-) -> Array:
+    images: np.ndarray, pairs: np.ndarray, epoch: int, augmentation: Augmentation
+) -> np.ndarray:
     """Mirrored and re-lit copies of a batch of pairs.
 
     images: (2N, 3, H, W) float, 0..255, the N templates first, then their N searches; pairs: (N, 2)
@@ -225,15 +209,11 @@ def augment_images(
     """
     if not augmentation.relights:
         return images
-    xp = array_module(images)
     changes = draw_changes(pairs, epoch, augmentation, images.dtype)
     if augmentation.light > 0 or augmentation.colour > 0:
         level = images.mean((1, 2, 3), keepdims=True)
-        contrast, brightness, colour = (
-            xp.asarray(f).reshape(len(images), -1, 1, 1) for f in changes[1:]
-        )
-        images = xp.clip((images - level) * contrast + level * brightness * colour, 0, 255)
+        contrast, brightness, colour = (f.reshape(len(images), -1, 1, 1) for f in changes[1:])
+        images = np.clip((images - level) * contrast + level * brightness * colour, 0, 255)
     if augmentation.flip:
-        mirrored = xp.asarray(changes.mirrored)[:, None, None, None]
-        images = xp.where(mirrored, images[..., ::-1], images)
+        images = np.where(changes.mirrored[:, None, None, None], images[..., ::-1], images)
     return images

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcfnet_np import network
 from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.support.archives import open_stored_zip
 from dcfnet_np.support.files import replacing
+from dcfnet_np.train.config import Config
 from dcfnet_np.train.optimisers import Learnt
 
 FORMAT_VERSION = 3
@@ -92,3 +94,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except Exception as error:  # a torn file can fail in zipfile, json or numpy
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is no readable checkpoint ({line})") from None
+
+
+def check_resume(state: Checkpoint, config: Config, digest: str) -> None:
+    """Raise CheckpointError unless a checkpoint belongs to these settings and crops."""
+    if state.digest != digest:
+        raise CheckpointError(
+            "train: the checkpoint was made with other crops; give the same file or start anew"
+        )
+    other = [
+        f"{name} {state.config.get(name)!r}"
+        for name, value in config.as_dict().items()
+        if value != state.config.get(name)
+    ]
+    if other:
+        raise CheckpointError(
+            f"train: the checkpoint was made with {', '.join(other)}; give the same or start anew"
+        )
+    network.check_parameters(config.arch, state.parameters)

@@ -36,12 +36,11 @@ class Config:
     initial_scale: float = 1.0  # of the first weights, times He's
     # share of the steps whose features have a Hann window, as in tracking
     cosine_window: float = 0.0
-    flip: bool = False  # this and the next nine: see train.augment.Augmentation
+    flip: bool = False  # this and the next eight: see train.augment.Augmentation
     light: float = 0.0
     colour: float = 0.0
     jitter: int = 0
     scale: float = 0.0
-    upside_down: bool = False
     gray: float = 0.0
     blur: float = 0.0
     rotate: float = 0.0
@@ -49,11 +48,9 @@ class Config:
     optimiser: str = "sgd"  # or adam: see train.optimisers
     # what a step leaves of the running average of the weights; 0: no average
     averaging: float = 0.0
-    # of the learning rate: constant, step, logspace, cosine; see train.optimisers
-    schedule: str = "logspace"
+    schedule: str = "logspace"  # see `learning_rate`
     lr_start: float = 1e-2
     lr_end: float = 1e-5  # of logspace and cosine
-    lr_steps: tuple[int, ...] = ()  # of step: a tenth after so many epochs
     momentum: float = 0.9
     weight_decay: float = 5e-5  # see train.optimisers; the MATLAB codes have 5e-4
     # as in tracking; the released code trained with 109, 120, 119
@@ -61,27 +58,20 @@ class Config:
     # the crops' validation sequences give no training pairs; else they are learnt from too
     hold_out: bool = True
     validation_pairs: int = 512  # the same in every epoch and run
-    band: bool = True  # only the frequencies that the label needs, exact to rounding
     # a pair whose loss is so many times that of a response of zeros is left out
     divergence: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lr_steps", tuple(self.lr_steps))  # JSON has lists
-        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "mean", tuple(self.mean))  # JSON has lists
         for name, (good, expected) in self._rules().items():
             if not good:
                 raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
-        if self.schedule == "step" and not self.lr_steps:
-            raise ValueError(
-                "Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, "
-                "got none"
-            )
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         """{field: (whether it is good, what it must be)}."""
         from dcfnet_np import network, presets
-        from dcfnet_np.train import optimisers, pairs
+        from dcfnet_np.train import pairs
 
         presets.get_preset(self.preset)
         one_of = {
@@ -89,9 +79,9 @@ class Config:
             "lam_divisor": ("none", "elements"),
             "pairs": pairs.MODES,
             "optimiser": ("sgd", "adam"),
-            "schedule": optimisers.SCHEDULES,
+            "schedule": ("constant", "logspace", "cosine"),
         }
-        value, steps = vars(self), self.lr_steps
+        value = vars(self)
         rules = {name: (value[name] in c, f"one of {', '.join(c)}") for name, c in one_of.items()}
         positive = "padding", "sigma_factor", "initial_scale", "lr_start", "lr_end", "divergence"
         for name in positive:
@@ -105,11 +95,7 @@ class Config:
             rules[name] = 0 <= value[name] <= 1, "in [0, 1]"
         for name in ("momentum", "averaging"):
             rules[name] = 0 <= value[name] < 1, "in [0, 1)"
-        rising = all(0 < a < b for a, b in zip(steps, (*steps[1:], math.inf)))
-        return rules | {
-            "lr_steps": (rising, "rising numbers of epochs"),
-            "mean": (len(self.mean) == 3, "three numbers"),
-        }
+        return rules | {"mean": (len(self.mean) == 3, "three numbers")}
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
@@ -123,12 +109,19 @@ class Config:
         return Augmentation(**{name: getattr(self, name) for name in Augmentation._fields})
 
     def learning_rate(self, epoch: int) -> float:
-        """The rate of an epoch, 0-based."""
-        from dcfnet_np.train.optimisers import learning_rate
+        """The rate of an epoch, 0-based.
 
-        return learning_rate(
-            self.lr_start, self.lr_end, self.epochs, epoch, self.schedule, self.lr_steps
-        )
+        constant: lr_start throughout, the paper's.  logspace: evenly spaced in log from lr_start to
+        lr_end, both reached, the released 2.0 codes'.  cosine: half a wave from lr_start down to
+        lr_end, slow at both ends.
+        """
+        first, last = self.lr_start, self.lr_end
+        if self.schedule == "constant" or self.epochs == 1:
+            return first
+        if self.schedule == "cosine":
+            wave = math.cos(math.pi * epoch / (self.epochs - 1))
+            return last + (first - last) * (1 + wave) / 2
+        return float(first * (last / first) ** (epoch / (self.epochs - 1)))
 
     def windowed(self, step: int) -> bool:
         """Whether step number `step`, from 1, has the Hann window: at .5 every second one."""

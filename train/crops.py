@@ -25,7 +25,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,44 +68,33 @@ def held_out_videos(videos: Sequence[str], share: float = VALIDATION_SHARE) -> n
     return numbers < max(share, np.nextafter(numbers.min(), 1))
 
 
-def read_crops(path: str | Path, *, margin: bool = False, lazy: bool = False) -> Crops:
-    """Read crops.h5.
+def read_crops(path: str | Path) -> Crops:
+    """Read crops.h5; `crops` is a map of the file, read where it is indexed.
 
-    margin: with the margin around the window, for augmentation; else just the window, as the
-    tracker would take it.  lazy: `crops` is a map of the file, read where it is indexed, so that
-    memory need not hold it; it must not be written to, nor the file replaced meanwhile.  Raises
+    So memory need not hold it; it must not be written to, nor the file replaced meanwhile.  Raises
     ValueError, one line, when it is no such file.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; make one with dcfnet prepare")
     try:
-        data = _read_mapped(path)
+        return _read_mapped(path)
     except PermissionError:
         raise
     except Exception as error:  # h5py raises almost anything on a damaged file
-        found = "it is incomplete or something else"
-        if isinstance(error, _OtherFormat):
-            found = f"its format is {error}"
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path} must be a file made by prepare, and {found}; make it again with dcfnet prepare"
+            f"{path} must be a file made by prepare, and it is incomplete or something else "
+            f"({reason}); make it again with dcfnet prepare"
         ) from error
-    pixels, edge = data.crops, data.margin
-    if not margin and edge:
-        pixels, edge = pixels[:, :, edge:-edge, edge:-edge], 0
-    return data._replace(crops=pixels if lazy else np.array(pixels), margin=edge)
-
-
-class _OtherFormat(Exception):
-    """The number of another version's format."""
 
 
 def _read_mapped(path: Path) -> Crops:
-    """The whole file, its pixels with the margin and as a map of it."""
+    """The whole file, its pixels as a map of it."""
     with open_hdf5(path) as file:
         facts = stored_attributes(file, ("format", "padding", "size", "margin", "digest"))
         if int(facts["format"]) != FORMAT_VERSION:
-            raise _OtherFormat(int(facts["format"]))
+            raise ValueError(f"its format is {int(facts['format'])}")
         pixels = _map_pixels(path, stored_dataset(file, "crops"))
         names = tuple(stored_dataset(file, "sequences").asstr()[:].tolist())
         columns = "sequence", "frame", "box", "validation"
@@ -140,25 +128,14 @@ class Record(NamedTuple):
 
     name: str
     source: str  # digest of what it was made from
-    frame: np.ndarray  # (k,) int32
-    box: np.ndarray  # (k, 4) float64
+    frame: list[int]  # of each crop
+    box: list[list[float]]  # of each crop; JSON keeps the last bit
     skipped: dict[str, int]  # reason -> count
     digest: str  # SHA-256 over its crops
 
     def line(self) -> str:
-        """As JSON, from which `from_line` makes it again, to the last bit."""
-        arrays = {"frame": self.frame.tolist(), "box": self.box.tolist()}
-        return json.dumps({**self._asdict(), **arrays}) + "\n"
-
-    @classmethod
-    def from_line(cls, line: str) -> "Record":
-        """A line of the journal.
-
-        Raises ValueError or TypeError for one that was not written to its end.
-        """
-        record = cls(**json.loads(line))
-        frame, box = np.array(record.frame, np.int32), np.array(record.box, float).reshape(-1, 4)
-        return record._replace(frame=frame, box=box)
+        """As JSON."""
+        return json.dumps(self._asdict()) + "\n"
 
 
 class CropWriter(AbstractContextManager["CropWriter"]):
@@ -206,15 +183,14 @@ class CropWriter(AbstractContextManager["CropWriter"]):
 
     def _resume(self) -> None:
         """Take over what an earlier run finished, as far as its pixels are as the journal says."""
-        lines: list[str] = []
-        if self.journal.is_file():
-            lines = self.journal.read_text(encoding="utf-8").splitlines()
+        there = self.journal.is_file()
+        lines = self.journal.read_text(encoding="utf-8").splitlines() if there else []
         if lines[:1] != [self._settings]:
             lines = []  # of other settings
         self._file.seek(HEAD)
         for line, (name, source) in zip(lines[1:], self._expected):
             try:
-                record = Record.from_line(line)
+                record = Record(**json.loads(line))
             except (ValueError, TypeError):  # the line that was being written
                 break
             before, one = self._all.copy(), hashlib.sha256()
@@ -235,11 +211,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         self._file.seek(0, os.SEEK_END)
 
     def add(self, crops: np.ndarray) -> None:
-        """Write crops (k, 3, side, side) uint8 of the sequence under way."""
-        if crops.dtype != np.uint8 or crops.shape[1:] != self._shape:
-            raise ValueError(
-                f"add: crops must be (k, {self._shape}) uint8, got {crops.shape} {crops.dtype}"
-            )
+        """Write crops (..., 3, side, side) uint8 of the sequence under way."""
         pixels = crops.tobytes()
         self._one.update(pixels)
         self._all.update(pixels)
@@ -249,8 +221,8 @@ class CropWriter(AbstractContextManager["CropWriter"]):
     def end_sequence(self, frame: np.ndarray, box: np.ndarray, skipped: dict[str, int]) -> None:
         """All crops of the next expected sequence are written: their frames and boxes."""
         name, source = self._expected[len(self.records)]
-        record = Record(name, source, frame, box, skipped, self._one.hexdigest())
-        self._one = hashlib.sha256()
+        digest, self._one = self._one.hexdigest(), hashlib.sha256()
+        record = Record(name, source, frame.tolist(), box.tolist(), skipped, digest)
         with write_errors(self.out):
             self._sync()  # the pixels before the line that speaks of them
             with self.journal.open("a", encoding="utf-8") as stream:
@@ -266,9 +238,9 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         records = self.records
         lengths = [len(record.frame) for record in records]
         index: dict[str, np.ndarray] = {
-            "box": np.concatenate([record.box for record in records]),
+            "box": np.concatenate([np.reshape(record.box, (-1, 4)) for record in records]),
             "sequence": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-            "frame": np.concatenate([record.frame for record in records]),
+            "frame": np.concatenate([np.array(record.frame, np.int32) for record in records]),
             "sequences": _text([record.name for record in records]),
             "videos": _text(videos),
             "validation": np.asarray(validation, bool),
@@ -322,12 +294,7 @@ class CropWriter(AbstractContextManager["CropWriter"]):
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # What the file still holds may not fit on the disk; no finished sequence has it.
         with self._held, suppress(OSError):
             self._file.close()

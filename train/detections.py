@@ -27,17 +27,6 @@ from dcfnet_np.support.files import read_text
 from dcfnet_np.vision.image_files import IMAGE_SUFFIXES, natural_order
 from dcfnet_np.vision.images import SourceError, read_image
 
-# What Python raises when JSON has another shape than COCO's.
-MALFORMED = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    OverflowError,
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Target(Sequence):
@@ -67,9 +56,7 @@ def find_annotations(root: Path) -> list[Entry]:
     if root.is_file():
         if not _is_coco(root):
             raise DatasetError(
-                f'{root} is neither a folder nor a COCO file with "images" and "annotations" in '
-                "whole JSON; name a COCO file, or the folder that has the videos or YOLO's images/ "
-                "and labels/"
+                f'{root} is neither a folder nor a COCO file with "images" and "annotations"'
             )
         return [Entry(root.stem, "coco", root.parent, root)]
     if not root.is_dir():
@@ -78,7 +65,7 @@ def find_annotations(root: Path) -> list[Entry]:
     files = [
         file for folder in folders for file in sorted(folder.glob("*.json"), key=natural_order)
     ]
-    coco = [file for file in files if file.is_file() and _is_coco(file)]
+    coco = [file for file in files if file.is_file() and _is_coco(file)]  # no pipe
     if coco:
         return [Entry(file.stem, "coco", file.parent, file) for file in coco]
     return [entry for folder in folders for entry in _yolo_entries(folder)]
@@ -89,14 +76,14 @@ def read_annotations(entry: Entry) -> list[Sequence]:
     path = entry.truth
     try:
         tracks = _read_coco(path) if entry.format == "coco" else _read_yolo(entry)
-    except DatasetError:
+    except (DatasetError, PermissionError):
         raise
-    except MALFORMED as error:
+    except Exception as error:  # almost anything, for JSON of another shape than COCO's
         line = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         raise DatasetError(f"{path} is not as {entry.format.upper()} has it ({line})") from None
     if not tracks:
         raise DatasetError(f"{path}: no object with a box; nothing can be learnt from it")
-    _check_boxes(path, [box for boxes in tracks.values() for box in boxes])
+    _refuse_corners(path, [box for boxes in tracks.values() for box in boxes if all(box.size)])
     return [_target(entry, video, target, boxes) for (video, target), boxes in tracks.items()]
 
 
@@ -104,12 +91,11 @@ def _target(entry: Entry, video: str, target: Any, boxes: list[Box]) -> Target:
     boxes = sorted(boxes, key=lambda box: box.number)
     for one, two in itertools.pairwise(boxes):
         if one.number == two.number:
-            where = f"at number {one.number}, {one.image.name} and {two.image.name}"
-            where = f"in {one.image.name}" if one.image == two.image else where
             raise DatasetError(
-                f"{entry.truth}: target {target} of {video} has two boxes {where}; give every "
-                "target an id of its own in its video, and every image a number of its own, the "
-                "last in its name or COCO's frame_id"
+                f"{entry.truth}: target {target} of {video} has two boxes at number {one.number}, "
+                f"in {one.image.name} and {two.image.name}; give every target an id of its own in "
+                "its video, and every image a number of its own, the last in its name or COCO's "
+                "frame_id"
             )
     images, numbers, places, sizes = zip(*boxes)
     return Target(
@@ -118,24 +104,16 @@ def _target(entry: Entry, video: str, target: Any, boxes: list[Box]) -> Target:
     )  # fmt: skip
 
 
-def _check_boxes(path: Path, boxes: list[Box]) -> None:
-    """Refuse boxes in other units: shares in place of pixels, corners in place of sizes."""
-    if all(max(box.box) <= 1 for box in boxes):
+def _refuse_corners(path: Path, boxes: list[Box]) -> None:
+    """Boxes that reach out of their images have two corners in place of a corner and a size."""
+    ends = np.array([(x + w, y + h) for _, _, (x, y, w, h), _ in boxes]).reshape(-1, 2)
+    sizes = np.array([box.size for box in boxes]).reshape(-1, 2)
+    out = (ends > 1.01 * sizes + 1).any(axis=1)
+    if out.sum() > len(boxes) / 2:
+        wrong = boxes[int(out.argmax())]
         raise DatasetError(
-            f"{path}: no number of any box is over 1, as of shares; boxes must be in pixels"
-        )
-    sized = [box for box in boxes if all(box.size)]
-    out = [
-        box
-        for box in sized
-        if any(box.box[i] + box.box[i + 2] > 1.01 * box.size[i] + 1 for i in (0, 1))
-    ]
-    if len(out) > len(sized) / 2:
-        size, shown = "{}x{}".format(*out[0].size), [round(value, 1) for value in out[0].box]
-        raise DatasetError(
-            f"{path}: most boxes reach out of their images, as x, y, w, h = {shown} of "
-            f"{out[0].image.name}, {size}; are these two corners in place of a corner and a size, "
-            "or the boxes of larger images?"
+            f"{path}: most boxes reach out of their images, as x, y, w, h = {wrong.box} of "
+            f"{wrong.image.name}; are these two corners, or the boxes of larger images?"
         )
 
 
@@ -153,9 +131,14 @@ def _read_coco(path: Path) -> Tracks:
     content = json.loads(path.read_bytes())
     listed = content.get("videos", ())
     videos = {video["id"]: str(video.get("name", video["id"])) for video in listed}
-    _refuse_twice(path, "images have the id", [image["id"] for image in content["images"]])
-    _refuse_twice(path, "videos have the name", [str(v.get("name", v["id"])) for v in listed])
     images = {image["id"]: image for image in content["images"]}
+    # Else the boxes of one image would be read as another's.
+    if len(images) < len(content["images"]) or len({*videos.values()}) < len(listed):
+        ids = Counter(image["id"] for image in content["images"]) + Counter(videos.values())
+        ((twice, _),) = ids.most_common(1)
+        raise DatasetError(
+            f"{path}: two images or videos are {twice}; number them anew, as when files are merged"
+        )
     names = {key: str(image["file_name"]).replace("\\", "/") for key, image in images.items()}
     files = _image_files(path, names)
     annotations = [
@@ -182,15 +165,6 @@ def _read_coco(path: Path) -> Tracks:
     return tracks
 
 
-def _refuse_twice(path: Path, what: str, values: list[Any]) -> None:
-    """Of two images with one id the boxes of one would be read as the other's."""
-    for value, count in Counter(values).items():
-        if count > 1:
-            raise DatasetError(
-                f"{path}: two {what} {value}; number them anew, as when files are merged"
-            )
-
-
 def _track_id(annotation: Mapping[str, Any]) -> Any:
     """What links an annotation to others of the same target, None where nothing does."""
     known = {**(annotation.get("attributes") or {}), **annotation}
@@ -206,19 +180,13 @@ def _number(path: Path, image: Mapping[str, Any], name: str) -> int:
 
 
 def _coco_box(path: Path, annotation: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    where, box = f"{path}: annotation {annotation.get('id')}", annotation.get("bbox")
-    if not box and annotation.get("segmentation"):
+    box = annotation.get("bbox") or ()
+    if len(box) != 4 or not np.isfinite(np.array(box, float)).all():
         raise DatasetError(
-            f"{where} has a segmentation and no bbox; add the box around it, [x, y, w, h] in pixels"
+            f"{path}: annotation {annotation.get('id')}: bbox must be [x, y, w, h] in pixels, got "
+            f"{str(box)[:60]}"
         )
-    try:
-        x, y, w, h = map(float, box or ())
-    except (TypeError, ValueError):
-        raise DatasetError(
-            f"{where}: bbox must be [x, y, w, h] in pixels, got {str(box)[:60]}"
-        ) from None
-    if not np.isfinite((x, y, w, h)).all():
-        raise DatasetError(f"{where}: bbox must be of finite numbers, got {box}")
+    x, y, w, h = map(float, box)
     return x, y, w, h
 
 
@@ -231,11 +199,11 @@ def _image_files(path: Path, names: Mapping[Any, str]) -> dict[Any, Path]:
     first = next(iter(names.values()), "")
     folder = next((folder for folder in near if (folder / first).is_file()), path.parent)
     files = {key: folder / name for key, name in names.items()}
-    missing = [str(file) for file in files.values() if not file.is_file()]
+    missing = [file for file in files.values() if not file.is_file()]
     if missing:
-        more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise DatasetError(
-            f"{path}: image {missing[0]}{more} is missing; put images beside the file or in images/"
+            f"{path}: {len(missing)} images are missing, as {missing[0]}; put images beside the "
+            "file or in images/"
         )
     return files
 
@@ -294,8 +262,7 @@ def _yolo_tables(entry: Entry) -> dict[Path, list[tuple[float, ...]]]:
     if len(numbered) > 1:
         raise DatasetError(
             f"{numbered[False]} has lines without a target's number, the sixth, and "
-            f"{numbered[True]} has it; it must be in all lines or in none: number these targets, "
-            "or delete their lines"
+            f"{numbered[True]} has it; number these targets, or delete their lines"
         )
     return rows
 
@@ -304,29 +271,19 @@ def _yolo_rows(text: Path) -> list[tuple[float, ...]]:
     """x, y, w, h and, if given, the target's number of every line."""
     rows = []
     for number, line in enumerate(read_text(text).splitlines(), start=1):
-        where, words = f"{text}, line {number}", line.split()
-        if not words:
-            continue
         try:
-            values = [float(word) for word in words]
+            _, *box = map(float, line.split() or ["0"])
         except ValueError:
-            values = []
-        if len(values) not in (5, 6) or not np.isfinite(values).all():
-            polygon = "; a polygon, a pose or a confidence? export boxes alone"
+            box = [np.nan]
+        good = all(-0.01 <= share <= 1.01 for share in box[:4]) and len(box) in (0, 4, 5)
+        if not good or not all(target.is_integer() for target in box[4:]):
             raise DatasetError(
-                f"{where}: expected class x y w h, got {line[:40]!r}"
-                f"{polygon if len(values) > 6 else ''}"
+                f"{text}, line {number}: expected class x y w h, shares of the image from 0 to 1, "
+                f"and the target's number if it has one, got {line[:40]!r}; no polygon, no "
+                "confidence"
             )
-        if max(values[1:5]) > 1.01 or min(values[1:5]) < -0.01:
-            raise DatasetError(
-                f"{where}: x y w h must be shares of the image's width and height, from 0 to 1, "
-                f"got {max(values[1:5], key=abs):g}; divide pixels by the image's size"
-            )
-        if len(values) == 6 and not values[5].is_integer():
-            raise DatasetError(
-                f"{where}: a sixth number is the target's, got {words[5]}; no confidences"
-            )
-        rows.append(tuple(values[1:]))
+        if box:
+            rows.append(tuple(box))
     return rows
 
 

@@ -15,12 +15,11 @@ import numpy as np
 
 from dcfnet_np import backend, network
 from dcfnet_np.backend import Array
-from dcfnet_np.fast.graph import Stage
+from dcfnet_np.fast.graph import Stage, label_spectrum
 from dcfnet_np.kernels import adam, conv, conv_tf32, dcf, dft, lrn, sgd
-from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.optimisers import EPSILON, SQUARES_DECAY, Learnt, average_decay
-from dcfnet_np.train.plain_step import map_label
+from dcfnet_np.train.plain_step import objective_of
 from dcfnet_np.vision.windows import hann
 
 
@@ -50,19 +49,15 @@ class Layer(NamedTuple):
 class FlatParameters:
     """Arrays of all parameters in one flat buffer, on the device, and a view of each."""
 
-    def __init__(
-        self, cp: Any, parameters: network.Parameters, dtype: Any, fill: bool = True
-    ) -> None:
-        """fill: with these parameters; else with zeros."""
+    def __init__(self, cp: Any, parameters: network.Parameters, dtype: Any) -> None:
         self.places: dict[str, tuple[int, tuple[int, ...]]] = {}
         size = 0
         for name, value in parameters.items():
             self.places[name] = size, value.shape
             size += value.size
-        self.flat = cp.zeros(size, dtype)
-        if fill:
-            for name, value in parameters.items():
-                self.view(name)[...] = cp.asarray(value, dtype)
+        self.flat = cp.empty(size, dtype)
+        for name, value in parameters.items():
+            self.view(name)[...] = cp.asarray(value, dtype)
 
     def view(self, name: str, flat: Array | None = None) -> Array:
         """The array of one parameter; in another flat array if one is given."""
@@ -92,7 +87,7 @@ class DeviceChain:
         self.steps = learnt.steps
         self.images = cp.empty((2 * config.batch, 3, size, size), dtype)
         self.parameters = FlatParameters(cp, learnt.parameters, dtype)
-        self.gradients = FlatParameters(cp, learnt.parameters, dtype, fill=False)
+        self.gradients = FlatParameters(cp, learnt.parameters, dtype)
         self._velocity = FlatParameters(cp, learnt.velocity, dtype)
         self._squares = FlatParameters(cp, learnt.squares, dtype)  # empty with SGD
         self.average = FlatParameters(cp, learnt.average, dtype)  # empty without averaging
@@ -162,19 +157,11 @@ class DeviceChain:
     def _make_objective(self, crop_size: int) -> None:
         """The label, its spectrum with the tables of the transform, and the window."""
         cp, config, dtype = self._cp, self.config, self.dtype
-        label, band = map_label(config, crop_size, dtype)
+        label, _, band, self._lam, _ = objective_of(config, crop_size, dtype=dtype)
         size = len(label)
-        if band is None:
-            if size % 2 == 0:
-                raise ValueError(
-                    "DeviceSteps: this label needs the full spectrum, so maps of odd size, "
-                    f"got {size}"
-                )
-            band = make_band((size, size), size // 2, dtype)
         self.limit = config.divergence * float((label**2).sum())
-        self._tables = dft.make_tables(band.shape, band.limits, dtype)
-        self.label, self._label_f = cp.asarray(label), cp.asarray(rfft2(label, band))
-        self._lam = config.regulariser(crop_size)
+        self._tables, self._label_f = label_spectrum(cp, label, band, "DeviceSteps")
+        self.label = cp.asarray(label)
         jitters = config.jitter > 0  # so each pair has a label of its own
         self.labels = cp.empty((config.batch, size, size), dtype) if jitters else None
         hann_window = cp.asarray(hann((size, size), dtype))

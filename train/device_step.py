@@ -1,13 +1,11 @@
 """Steps of training by the kernels of `device_chain` on one GPU.
 
-A batch of crops is gathered on the GPU, the chain runs as a CUDA graph, and the optimiser follows.
-The host hands over which pairs come next and never waits for their loss: it may be SLOTS steps
-ahead, and reads the losses when the steps are over.  With several processes NCCL adds the gradients
-between the graph and the optimiser.
+The crops of a batch are copied to the GPU while the step before it computes, the chain runs as a
+CUDA graph, and the optimiser follows.  The host hands over which pairs come next and never waits
+for their loss: it may be SLOTS steps ahead, and reads the losses when the steps are over.  Several
+processes add their gradients on the host, between the graph and the optimiser.
 """
 
-import dataclasses
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import kernels, network
-from dcfnet_np.backend import Array, Device
+from dcfnet_np.backend import Array, Device, to_numpy
 from dcfnet_np.fast.graph import DeviceQueue, Stage, launch_stages
 from dcfnet_np.kernels import conv_tf32, gather
 from dcfnet_np.train.augment import cut_images, draw_changes, label_shifts, shift_label
@@ -24,26 +22,23 @@ from dcfnet_np.train.device_chain import DeviceChain
 from dcfnet_np.train.exploding import Outcome, judge_losses
 from dcfnet_np.train.optimisers import Learnt, first_learnt
 from dcfnet_np.train.parallel import Processes
-from dcfnet_np.train.plain_step import map_label
+from dcfnet_np.train.plain_step import objective_of
 
 SLOTS = 4  # steps that can be under way
 STRETCH = 64  # steps after which their losses are looked at
-log = logging.getLogger(__name__)
 
 
 class DeviceOptions(NamedTuple):
     """How `DeviceSteps` works.
 
     dtype: float32, or float64 for checks.  graph: capture the step as a CUDA graph; else launch its
-    kernels one by one.  resident: keep all crops on the GPU; else every batch is streamed from
-    page-locked memory while the step before it computes.  tf32: convolutions of more than a few
-    channels on tensor cores, which are fast and round every factor to 10 bits of fraction
-    (docs/reference/kernels.md says what that costs).
+    kernels one by one.  tf32: convolutions of more than a few channels on tensor cores, which are
+    fast and round every factor to 10 bits of fraction (docs/reference/kernels.md says what that
+    costs).
     """
 
     dtype: Any = np.float32
     graph: bool = True
-    resident: bool = True
     tf32: bool = False
 
 
@@ -57,12 +52,11 @@ class Transfer(NamedTuple):
 class Slot(NamedTuple):
     """What one step under way needs of the host."""
 
-    chosen: Transfer  # (2 batch,) int32, which crops: templates first
+    crops: Transfer  # (2 batch, 3, size, size) uint8, templates first
     changes: Transfer  # (2 batch, 6), how they are changed: kernels.gather.CHANGE
     shares: Transfer  # (batch,), how much each pair counts: 0 for those that fill a short batch up
-    crops: Transfer | None  # (2 batch, 3, size, size) uint8, when crops are streamed
     losses: np.ndarray  # (batch,): each pair's share of the loss, page-locked
-    uploaded: Any  # event: crops and index are on the device
+    uploaded: Any  # event: the three are on the device
     over: Any  # event: the step is done and its losses are here
 
 
@@ -95,30 +89,18 @@ class DeviceSteps:
         processes: Processes = Processes(),  # noqa: B008  has no state
         options: DeviceOptions = DeviceOptions(),  # noqa: B008  does not change
     ) -> None:
-        if crops.dtype != np.uint8 or crops.shape[1:] != (3, *crops.shape[-1:] * 2):
-            raise ValueError(
-                "DeviceSteps: crops must be (n, 3, size, size) uint8, "
-                f"got {crops.shape} {crops.dtype}"
-            )
         learnt = first_learnt(config) if learnt is None else learnt
         network.check_parameters(config.arch, learnt.parameters)
         self.config, self.dtype = config, np.dtype(options.dtype)
         self.size = crops.shape[-1] if size is None else size
-        if options.resident and (config.augmentation.cuts or self.size != crops.shape[-1]):
-            raise ValueError(
-                "DeviceSteps: crops with a margin, and all that is done on the CPU, "
-                "need resident=False"
-            )
-        self._processes, self._crops_host = processes, crops
+        self._processes, self._crops = processes, crops
         self._ahead = 0  # steps made whose losses `epoch` has yet to yield
         self._steps = 0  # since the losses were last asked for
         self._losses: list[np.ndarray] = []
         self._queue = queue = DeviceQueue(device, graph=options.graph)
         self._uploads = queue.new_stream()
-        with queue.device:
-            self._add = processes.adder_on(Device("cuda", device))
         with queue.active() as cp:
-            self._crops = cp.asarray(np.ascontiguousarray(crops)) if options.resident else None
+            self._in_order = cp.arange(2 * config.batch, dtype=np.int32)
             self._mean_pixel = cp.asarray(np.asarray(config.mean, self.dtype))
             self._chain = DeviceChain(cp, config, learnt, self.size, self.dtype, options.tf32)
             self._slots = [self._make_slot(cp) for _ in range(SLOTS)]
@@ -210,8 +192,9 @@ class DeviceSteps:
 
         lr: None to compute the losses alone.
         """
-        pairs, count = self._whole_batch(pairs, total)
-        slot, chain = self._slots[self._steps % SLOTS], self._chain
+        count, slot, chain = len(pairs), self._slots[self._steps % SLOTS], self._chain
+        # repeated to a whole batch; a rank may have none
+        pairs = np.resize(pairs if count else np.zeros((1, 2), int), (self.config.batch, 2))
         with self._queue.device:
             if self._steps >= SLOTS:
                 self._finish(slot)
@@ -232,53 +215,24 @@ class DeviceSteps:
                 slot.over.record(stream)
         self._steps += 1
 
-    def _whole_batch(self, pairs: np.ndarray, total: int) -> tuple[np.ndarray, int]:
-        """The pairs, repeated to a whole batch, and how many there are."""
-        pairs, batch, crops = np.asarray(pairs), self.config.batch, len(self._crops_host)
-        count = len(pairs)
-        if pairs.shape[1:] != (2,) or not (count or total) or count > batch:
-            raise ValueError(
-                f"DeviceSteps.step: pairs must be (1 to {batch}, 2), got {pairs.shape}"
-            )
-        pairs = np.resize(pairs if count else np.zeros((1, 2), int), (batch, 2))
-        if pairs.min() < 0 or pairs.max() >= crops:
-            raise ValueError(f"DeviceSteps.step: pairs must be indices below {crops}, got others")
-        return pairs, count
-
     def _fill(self, slot: Slot, pairs: np.ndarray, epoch: int | None) -> bool:
         """Write a batch into page-locked memory and queue its upload.
 
         Returns whether `gather` has to change the crops.
         """
-        index, config = pairs.T.reshape(-1), self.config
-        self._upload(slot.shares)
-        if slot.crops is None:
-            slot.chosen.host[...] = index
-            self._upload(slot.chosen)
-        else:
-            self._read(pairs, index, epoch, slot.crops.host)
-            self._upload(slot.crops)
-        if epoch is None or not config.augmentation.relights:
-            return False
-        crops = self._crops_host[index] if slot.crops is None else slot.crops.host
-        slot.changes.host[...] = self._changes(pairs, epoch, crops)
-        self._upload(slot.changes)
-        return True
-
-    def _upload(self, transfer: Transfer) -> None:
-        self._queue.put(transfer.device, transfer.host, self._uploads)
-
-    def _read(
-        self, pairs: np.ndarray, index: np.ndarray, epoch: int | None, out: np.ndarray
-    ) -> None:
-        """What the network sees of a batch, as bytes, (2 batch, 3, size, size)."""
-        crops, augmentation = self._crops_host, self.config.augmentation
-        if self.size == crops.shape[-1] and (epoch is None or not augmentation.cuts):
+        augmentation, seen = self.config.augmentation, slot.crops.host
+        if self.size == self._crops.shape[-1] and (epoch is None or not augmentation.cuts):
             # in range; "raise" is slower
-            np.take(crops, index, axis=0, out=out, mode="clip")
+            np.take(self._crops, pairs.T.reshape(-1), axis=0, out=seen, mode="clip")
         else:
-            seen = cut_images(np.asarray(crops[pairs.T]), pairs, self.size, epoch, augmentation)
-            out[...] = seen.reshape(out.shape)
+            raw = np.asarray(self._crops[pairs.T])
+            seen[...] = cut_images(raw, pairs, self.size, epoch, augmentation).reshape(seen.shape)
+        changed = epoch is not None and augmentation.relights
+        if epoch is not None and changed:
+            slot.changes.host[...] = self._changes(pairs, epoch, seen)
+        for values in (slot.shares, slot.crops, *[slot.changes] * changed):
+            self._queue.put(values.device, values.host, self._uploads)
+        return changed
 
     def _changes(self, pairs: np.ndarray, epoch: int, crops: np.ndarray) -> np.ndarray:
         """The augmentation of a batch of crops as `gather` takes it, (2 batch, 6)."""
@@ -293,9 +247,8 @@ class DeviceSteps:
 
     def _gather(self, slot: Slot, changed: bool = False) -> None:
         """The batch of a slot as images, the mean taken off."""
-        crops = self._crops if slot.crops is None else slot.crops.device
         changes, out = slot.changes.device if changed else None, self._chain.images
-        gather.gather(crops, slot.chosen.device, self._mean_pixel, changes=changes, out=out)
+        gather.gather(slot.crops.device, self._in_order, self._mean_pixel, changes=changes, out=out)
 
     def _shifted_labels(self, pairs: np.ndarray, epoch: int | None) -> Array:
         """What the responses shall be, (batch, H, W) or the same for all."""
@@ -308,8 +261,10 @@ class DeviceSteps:
         chain = self._chain
         chain.choose_window(self.config.windowed(chain.steps + 1))
         self._queue.replay((*chain.forward, *chain.backward))
-        if self._add is not None:
-            self._add(chain.gradients.flat, self._queue.stream)
+        if self._processes.size > 1:
+            flat = chain.gradients.flat
+            _, total = self._processes.add(np.empty(0), {"all": to_numpy(flat)})
+            self._queue.put(flat, total["all"])
         chain.steps += 1
         chain.descend(lr)  # outside of the graph, which would keep the numbers of its capture
 
@@ -328,47 +283,34 @@ class DeviceSteps:
     def _make_slot(self, cp: Any) -> Slot:
         queue, n = self._queue, 2 * self.config.batch
 
-        def transfer(shape: tuple[int, ...], dtype: Any, fill: Any = 0) -> Transfer:
+        def transfer(shape: tuple[int, ...], dtype: Any) -> Transfer:
             host = queue.pinned(shape, dtype)
-            host[...] = fill
-            return Transfer(host, cp.asarray(host.copy()))
+            host[...] = 0
+            return Transfer(host, cp.zeros(shape, dtype))
 
-        streamed = self._crops is None
         return Slot(
-            # streamed crops come in order
-            chosen=transfer((n,), np.int32, np.arange(n) if streamed else 0),
+            crops=transfer((n, 3, self.size, self.size), np.uint8),
             changes=transfer((n, len(gather.CHANGE)), self.dtype),
             shares=transfer((n // 2,), self.dtype),
-            crops=transfer((n, 3, self.size, self.size), np.uint8) if streamed else None,
             losses=queue.pinned((n // 2,), self.dtype),
             uploaded=queue.new_event(),
             over=queue.new_event(),
         )
 
 
-def kernels_reach(config: Config, size: int, device: Device, tf32: bool = False) -> bool:
-    """Whether `DeviceSteps` can do crops of `size` pixels on this GPU; if not, the log says why.
+def check_kernels(config: Config, size: int, device: Device, tf32: bool) -> None:
+    """Raise an error unless `DeviceSteps` can do crops of `size` pixels on this GPU.
 
-    Raises ValueError when they cannot and TF32 was asked for, DeviceError when the GPU has none.
+    ValueError where the kernels cannot do it, DeviceError where TF32 is asked for and there is
+    none.
     """
-    label, band = map_label(config, size, np.float32)
-    reason = ""
-    if not kernels.enabled():
-        reason = "DCFNET_KERNELS=0"
-    elif band is None and len(label) % 2 == 0:
-        reason = (
-            f"maps of {len(label)} pixels need the full spectrum of an even size, "
-            "which the kernels do not have"
-        )
-    if reason and tf32:
-        raise ValueError(f"train: tf32 is for the kernels, but {reason}; leave tf32 off")
+    objective = objective_of(config, size)
+    reason = "" if kernels.enabled() else "DCFNET_KERNELS=0"
+    if objective.band is None and len(objective.label) % 2 == 0:
+        reason = f"maps of {len(objective.label)} pixels need the full spectrum of an even size"
     if reason:
-        log.info("%s: array code on the GPU in place of kernels, since %s", device, reason)
-    elif tf32:
+        raise ValueError(
+            f"train: the kernels do not do this on {device}: {reason}; use the device cpu"
+        )
+    if tf32:
         conv_tf32.check_device(device.index)
-    return not reason
-
-
-def share_of_batch(config: Config, processes: Processes) -> Config:
-    """The settings of one rank: its share of each batch, rounded up."""
-    return dataclasses.replace(config, batch=-(-config.batch // processes.size))

@@ -18,7 +18,7 @@ from dcfnet_np.ops import dcf
 from dcfnet_np.ops.fourier import irfft2, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.train.config import Config
-from dcfnet_np.train.plain_step import Objective, PlainSteps, map_label
+from dcfnet_np.train.plain_step import Objective, PlainSteps, objective_of
 
 
 class FastPair:
@@ -30,8 +30,7 @@ class FastPair:
 
     def __init__(self, architecture: Any, size: tuple[int, int], objective: Objective) -> None:
         band, dtype = objective.band, objective.label.dtype
-        if band is None:
-            raise ValueError("FastPair: the objective must have a band, got the full spectrum")
+        assert band is not None
         self._objective, self._band = objective, band
         windowed = objective.window is not None
         height, width = (np.hanning(n) if windowed else np.ones(n) for n in band.shape)
@@ -114,7 +113,7 @@ class FastSteps(PlainSteps):
     @staticmethod
     def reaches(config: Config, size: int) -> bool:
         """Whether it can do these crops: not without a band, nor for dilated networks."""
-        return supports(config.arch) and map_label(config, size, np.float32)[1] is not None
+        return supports(config.arch) and objective_of(config, size).band is not None
 
     @contextmanager
     def pair(self, objective: Objective) -> Iterator[FastPair]:
@@ -143,7 +142,6 @@ class FastSteps(PlainSteps):
         objective: Objective,
         label: np.ndarray | None,
         share: float,
-    ) -> tuple[np.ndarray, network.Parameters]:
+    ) -> tuple[float, network.Parameters]:
         with self.pair(objective) as pair:
-            loss, gradients = pair.gradients(images, form, share, label, self.limit)
-        return np.array([loss]), gradients
+            return pair.gradients(images, form, share, label, self.limit)

@@ -1,4 +1,4 @@
-"""SGD, Adam, the running average of the parameters, and the schedules of the learning rate.
+"""SGD, Adam, and the running average of the parameters.
 
 SGD with momentum and weight decay, the paper's:
 
@@ -28,8 +28,6 @@ jump about the minimum.  Source: Polyak and Juditsky, 1992; in the first steps, 
 remember the start, it is shorter.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,11 +49,6 @@ class Learnt(NamedTuple):
     squares: Parameters  # of Adam: the running mean of the gradient's square; {} with SGD
     average: Parameters  # of the parameters; {} without config.averaging
     steps: int = 0
-
-    def mapped(self, function: Callable[[Parameters], Parameters]) -> "Learnt":
-        """The same of function(group) for each of the four groups."""
-        parameters, velocity, squares, average = map(function, self[:4])
-        return Learnt(parameters, velocity, squares, average, self.steps)
 
 
 def first_learnt(config: Config, dtype: Any = np.float32) -> Learnt:
@@ -99,9 +92,8 @@ def sgd_step(
     """One step; writes `parameters` and `velocity` in place.
 
     The three are dicts with the same names and shapes, NumPy or CuPy arrays of one float dtype,
-    which is kept.  Raises ValueError when names or shapes differ.
+    which is kept.
     """
-    _check_same("sgd_step", parameters, gradients=gradients, velocity=velocity)
     for name, theta in parameters.items():
         v = velocity[name]
         v *= momentum
@@ -123,9 +115,8 @@ def adam_step(
 ) -> None:
     """Step number `step`, from 1; writes `parameters`, `velocity` (m) and `squares` (s) in place.
 
-    Dicts as in `sgd_step`.  Raises ValueError when names or shapes differ.
+    Dicts as in `sgd_step`.
     """
-    _check_same("adam_step", parameters, gradients=gradients, velocity=velocity, squares=squares)
     for name, theta in parameters.items():
         m, s, g = velocity[name], squares[name], gradients[name]
         m += (1 - momentum) * (g - m)
@@ -144,40 +135,3 @@ def update_average(average: Parameters, parameters: Parameters, *, step: int, de
     decay = average_decay(decay, step)
     for name, theta in parameters.items():
         average[name] += (1 - decay) * (theta - average[name])
-
-
-def _check_same(function: str, parameters: Parameters, **others: Parameters) -> None:
-    """Raise ValueError unless the others have the names and shapes of the parameters."""
-    for name, theta in parameters.items():
-        for kind, other in others.items():
-            got = other[name].shape if name in other else "nothing"
-            if got != theta.shape:
-                raise ValueError(
-                    f"{function}: {kind} must have {name!r} of shape {theta.shape}, got {got}"
-                )
-
-
-SCHEDULES = ("constant", "step", "logspace", "cosine")
-
-
-def learning_rate(
-    lr_start: float,
-    lr_end: float,
-    epochs: int,
-    epoch: int,
-    schedule: str = "logspace",
-    steps: tuple[int, ...] = (),
-) -> float:
-    """The rate of `epoch` (0-based), of the `epochs` of a run.
-
-    logspace: evenly spaced in log from lr_start to lr_end, both reached, the released 2.0 codes'.
-    constant: lr_start throughout, the paper's.  step: after each number of epochs in `steps` a
-    tenth of what it was.  cosine: half a wave from lr_start down to lr_end, slow at both ends.
-    """
-    if schedule == "step":
-        return lr_start * 0.1 ** sum(epoch >= after for after in steps)
-    if schedule == "constant" or epochs == 1:
-        return lr_start
-    if schedule == "cosine":
-        return lr_end + (lr_start - lr_end) * (1 + math.cos(math.pi * epoch / (epochs - 1))) / 2
-    return float(lr_start * (lr_end / lr_start) ** (epoch / (epochs - 1)))

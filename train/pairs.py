@@ -9,10 +9,16 @@ The paper pairs frames at most 10 apart (Sec. 4.1).  Three ways to spend an epoc
 All are functions of (seed, epoch) alone, so a resumed run needs no saved generator state.
 """
 
+from typing import Any
+
 import numpy as np
+
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.crops import Crops
 
 MAX_GAP = 10  # frames, the paper's limit
 MODES = ("all", "ahead", "near")
+VALIDATION_SEED = 20170413  # one draw of validation pairs for every run, so that runs compare
 
 
 def partner_ranges(
@@ -21,16 +27,9 @@ def partner_ranges(
     """For every crop the range [first, last) of crops that it may be paired with, itself included.
 
     sequence, frame: (n,) integers, sorted by sequence, then by frame, no frame twice.  Returns
-    first, last: (n,) int64.  Raises ValueError when the order is wrong or max_gap < 1.
+    first, last: (n,) int64.  Raises ValueError when the order is wrong.
     """
     sequence, frame = np.asarray(sequence, np.int64), np.asarray(frame, np.int64)
-    if sequence.ndim != 1 or sequence.shape != frame.shape:
-        raise ValueError(
-            "partner_ranges: sequence and frame must be (n,), "
-            f"got {sequence.shape} and {frame.shape}"
-        )
-    if max_gap < 1:
-        raise ValueError(f"partner_ranges: max_gap must be at least 1, got {max_gap}")
     if len(frame) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     # One axis of time for all sequences, with gaps between them that no pair can bridge.
@@ -73,8 +72,6 @@ def epoch_pairs(
     `count` the list is cut, or continued with further rounds, to that many pairs.  A crop with no
     partner is left out.  Raises ValueError when no crop has one.
     """
-    if mode not in MODES:
-        raise ValueError(f"epoch_pairs: mode must be one of {', '.join(MODES)}, got {mode!r}")
     rng = np.random.default_rng([seed, epoch])
     first, last = partner_ranges(sequence, frame, max_gap)
     if mode == "ahead":
@@ -86,10 +83,7 @@ def epoch_pairs(
         raise ValueError(
             f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart"
         )
-    if count is None:
-        count = len(pool)
-    elif count < 1:
-        raise ValueError(f"epoch_pairs: count must be at least 1, got {count}")
+    count = len(pool) if count is None else count
     rounds = -(-count // len(pool))
     drawn = np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count]
     if mode == "all":
@@ -98,3 +92,28 @@ def epoch_pairs(
     search = rng.integers(first[drawn], last[drawn] - 1)
     search += search >= drawn
     return np.stack([drawn, search], axis=1)
+
+
+def draw_training_pairs(data: Crops, config: Config, epoch: int) -> np.ndarray:
+    """The pairs of an epoch, (n, 2) indices of crops; none of the sequences that are held out."""
+    learnt = ~(data.validation & config.hold_out)[data.sequence]
+    count = config.pairs_per_epoch or None
+    return _draw(
+        data, learnt, config, seed=config.seed, epoch=epoch, mode=config.pairs, count=count
+    )
+
+
+def draw_validation_pairs(data: Crops, config: Config) -> np.ndarray:
+    """The pairs of the validation loss, (n, 2) indices: the same in every epoch and run."""
+    held = (data.validation & config.hold_out)[data.sequence]
+    if not held.any():
+        return np.empty((0, 2), np.int64)
+    count = config.validation_pairs
+    return _draw(data, held, config, seed=VALIDATION_SEED, epoch=0, mode="near", count=count)
+
+
+def _draw(data: Crops, chosen: np.ndarray, config: Config, **how: Any) -> np.ndarray:
+    """`epoch_pairs` among the chosen crops (n,) bool, as indices into all crops."""
+    index = np.flatnonzero(chosen)
+    sequence, frame = data.sequence[index], data.frame[index]
+    return index[epoch_pairs(sequence, frame, max_gap=config.max_gap, **how)]

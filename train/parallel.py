@@ -2,18 +2,16 @@
 
 `mpirun -n 4 dcfnet train ...` starts four equal processes, ranks 0 to 3.  Each draws the same
 pairs, takes every fourth of a batch, and after `Processes.add` (MPI's Allreduce, which gives all
-ranks the same bits) makes the same step.  Rank 0 alone writes files.  On GPUs, one a rank, NCCL
-adds the gradients where they lie.
+ranks the same bits) makes the same step.  Rank 0 alone writes files.
 """
 
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from dcfnet_np import backend
-from dcfnet_np.backend import Array, Device, array_module, to_numpy
+from dcfnet_np.backend import Device
 from dcfnet_np.support.machine import allowed_cores
 from dcfnet_np.support.workers import hold_threads
 
@@ -37,18 +35,14 @@ class Processes:
         return value
 
     def add(
-        self, losses: np.ndarray, gradients: dict[str, Array]
-    ) -> tuple[np.ndarray, dict[str, Array]]:
+        self, losses: np.ndarray, gradients: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Sums over all ranks, element by element, of (N,) numbers and of gradients."""
         return losses, gradients
 
     def device(self, asked: str) -> Device:
         """Where this rank computes; without a number each rank of a machine has its own GPU."""
         return backend.select_device(asked)
-
-    def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        """A function (array, stream) that adds all ranks' arrays in place; None for one rank."""
-        return None
 
     def abort(self, code: int) -> None:
         """End all other ranks, and this one with this exit code; nothing to do for a single one."""
@@ -76,48 +70,26 @@ class MpiProcesses(Processes):
         return self._comm.bcast(value)
 
     def add(
-        self, losses: np.ndarray, gradients: dict[str, Array]
-    ) -> tuple[np.ndarray, dict[str, Array]]:
+        self, losses: np.ndarray, gradients: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         # One message, in float64: what it adds is rounded once, at the end.
-        total = np.concatenate(
-            [losses, *(to_numpy(g).reshape(-1) for g in gradients.values())], dtype=np.float64
-        )
+        parts = [losses, *(gradient.reshape(-1) for gradient in gradients.values())]
+        total = np.concatenate(parts, dtype=np.float64)
         self._comm.Allreduce(self._mpi.IN_PLACE, total)
-        summed, start = {}, len(losses)
-        for name, g in gradients.items():
-            part = total[start : start + g.size].reshape(g.shape)
-            summed[name] = array_module(g).asarray(part, g.dtype)
-            start += g.size
-        return total[: len(losses)], summed
+        losses, *sums = np.split(total, np.cumsum([part.size for part in parts])[:-1])
+        summed = {
+            name: part.reshape(gradient.shape).astype(gradient.dtype)
+            for (name, gradient), part in zip(gradients.items(), sums)
+        }
+        return losses, summed
 
     def device(self, asked: str) -> Device:
         place = backend.select_device(asked)
         own = place.kind == "cuda" and ":" not in asked
         return backend.select_device(f"cuda:{self._local_rank}") if own else place
 
-    def adder_on(self, device: Device) -> Callable[[Array, Any], None] | None:
-        return NcclAdder(self) if device.kind == "cuda" else None
-
     def abort(self, code: int) -> None:
         self._comm.Abort(code)
-
-
-class NcclAdder:
-    """Adds flat arrays of all ranks in place, each on its GPU, in the order of a stream.
-
-    Call it on all ranks.  Made on the current device.  DeviceError where CuPy finds no NCCL.
-    """
-
-    def __init__(self, processes: Processes) -> None:
-        self._nccl = backend.nccl()
-        name = processes.broadcast(self._nccl.get_unique_id() if processes.rank == 0 else None)
-        self._communicator = self._nccl.NcclCommunicator(processes.size, name, processes.rank)
-        nccl = self._nccl
-        self._types = {np.dtype("f4"): nccl.NCCL_FLOAT32, np.dtype("f8"): nccl.NCCL_FLOAT64}
-
-    def __call__(self, array: Array, stream: Any) -> None:
-        where, kind, add = array.data.ptr, self._types[array.dtype], self._nccl.NCCL_SUM
-        self._communicator.allReduce(where, where, array.size, kind, add, stream.ptr)
 
 
 def join_processes() -> Processes:

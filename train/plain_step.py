@@ -8,7 +8,6 @@ sigma = sigma_factor * size / (1 + padding) pixels.
 `fast_step` and `device_step` compute the same numbers.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcfnet_np import network
-from dcfnet_np.backend import Array, Device, array_module, to_device, to_numpy
+from dcfnet_np.backend import Array, Device, array_module, to_device
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import Band, label_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
@@ -57,7 +56,7 @@ def make_objective(
     band: bool = True,
     window: bool = False,
     dtype: Any = np.float32,
-    device: Device,
+    device: Device = Device("cpu"),  # noqa: B008  frozen
 ) -> Objective:
     """The objective on maps of `shape`: the Gaussian label of standard deviation sigma (pixels).
 
@@ -69,14 +68,13 @@ def make_objective(
     return Objective(label, rfft2(label, kept), kept, lam, hann_window)
 
 
-def map_label(config: Config, size: int, dtype: Any) -> tuple[np.ndarray, Band | None]:
-    """The label on the feature map of crops of `size` pixels, and the band that it needs.
-
-    The band is None where the label needs the full spectrum, and with config.band off.
-    """
+def objective_of(
+    config: Config, size: int, *, window: bool = False, dtype: Any = np.float32
+) -> Objective:
+    """The objective of a run on crops of `size` pixels, NumPy arrays."""
     side = network.feature_size(size, config.arch, "valid")
-    label = gaussian_label((side, side), config.label_sigma(size), dtype)
-    return label, label_band(label, dtype) if config.band else None
+    sigma, lam = config.label_sigma(size), config.regulariser(size)
+    return make_objective((side, side), sigma, lam, window=window, dtype=dtype)
 
 
 def pair_loss(
@@ -103,21 +101,10 @@ def pair_loss(
     return loss, (network_caches, dcf_cache, loss_cache, objective.window)
 
 
-def each_pair_loss(caches: Any) -> Array:
-    """The loss of each pair, (N,), of which `pair_loss` gave the mean."""
-    residual = caches[2].residual
-    return (residual * residual).sum((1, 2))
-
-
-def pair_gradients(caches: Any, share: float = 1.0, limit: float = math.inf) -> network.Parameters:
-    """Backward pass of `pair_loss`: the gradient of share * loss by every parameter.
-
-    A pair whose loss is over `limit` adds nothing.
-    """
+def pair_gradients(caches: Any, share: float = 1.0) -> network.Parameters:
+    """Backward pass of `pair_loss`: the gradient of share * loss by every parameter."""
     network_caches, dcf_cache, loss_cache, window = caches
-    dresponse = response_loss_backward(loss_cache, share)
-    dresponse *= (each_pair_loss(caches) <= limit)[:, None, None]
-    dtemplate, dsearch = dcf_backward(dresponse, dcf_cache)
+    dtemplate, dsearch = dcf_backward(response_loss_backward(loss_cache, share), dcf_cache)
     dfeatures = array_module(dtemplate).concatenate([dtemplate, dsearch])
     if window is not None:
         dfeatures *= window
@@ -126,7 +113,7 @@ def pair_gradients(caches: Any, share: float = 1.0, limit: float = math.inf) -> 
 
 
 class PairImages:
-    """Crops, and the pairs of a step as normalised images on a device.
+    """Crops, and the pairs of a step as normalised images.
 
     crops: (n, 3, S, S) uint8, in memory or mapped from a file; size: of the network's input, S less
     the margin on both sides; default: S.
@@ -140,11 +127,10 @@ class PairImages:
         augmentation: Augmentation = Augmentation(),  # noqa: B008  a NamedTuple does not change
         *,
         size: int | None = None,
-        device: Device = Device("cpu"),  # noqa: B008  frozen
     ) -> None:
-        self.crops, self.augmentation, self.device = crops, augmentation, device
+        self.crops, self.augmentation = crops, augmentation
         self.size = crops.shape[-1] if size is None else size
-        self.mean = to_device(np.asarray(mean, dtype).reshape(1, 3, 1, 1), device)
+        self.mean = np.asarray(mean, dtype).reshape(1, 3, 1, 1)
 
     def read(self, pairs: np.ndarray) -> np.ndarray:
         """The stored crops of (N, 2) index pairs: (2, N, 3, S, S) uint8, templates and searches."""
@@ -152,20 +138,20 @@ class PairImages:
 
     def images(
         self, pairs: np.ndarray, epoch: int | None = None, raw: np.ndarray | None = None
-    ) -> Array:
+    ) -> np.ndarray:
         """(N, 2) index pairs -> (2N, 3, size, size), templates first, the mean taken off.
 
         epoch: augmented as in this epoch.  raw: what `read` gave for these pairs.
         """
         raw = self.read(pairs) if raw is None else raw
         seen = cut_images(raw, pairs, self.size, epoch, self.augmentation)
-        images = to_device(seen.reshape(-1, *seen.shape[2:]), self.device).astype(self.mean.dtype)
+        images = seen.reshape(-1, *seen.shape[2:]).astype(self.mean.dtype)
         if epoch is not None:
             images = augment_images(images, pairs, epoch, self.augmentation)
         images -= self.mean
         return images
 
-    def labels(self, pairs: np.ndarray, epoch: int | None, label: Array) -> Array | None:
+    def labels(self, pairs: np.ndarray, epoch: int | None, label: np.ndarray) -> np.ndarray | None:
         """What the responses shall be, (N, H, W), where search windows are moved; else None."""
         shifts = None if epoch is None else label_shifts(pairs, epoch, self.augmentation)
         return None if shifts is None else shift_label(label, shifts)
@@ -179,12 +165,14 @@ class PlainSteps:
         trained = steps.learnt.parameters
 
     crops, size: as for `PairImages`.  learnt: what to start with; default: `first_learnt`.
-    processes: those that share each batch.  On a CPU a step is done pair by pair, spread over the
-    cores (see `support.threads.Cores`); gradients are added in order, so the result does not depend
-    on the number of cores.  On a GPU all pairs are done at once.
+    processes: those that share each batch.  A step is done pair by pair, spread over the cores (see
+    `support.threads.Cores`); gradients are added in order, so the result does not depend on the
+    number of cores.
     """
 
     settled = True  # whether `learnt` is that after the step whose outcome `epoch` yielded last
+    # Seconds that the steps of the last `epoch` waited for crops; None where unknown.
+    waited: float | None = 0.0
 
     def __init__(
         self,
@@ -194,28 +182,16 @@ class PlainSteps:
         *,
         size: int | None = None,
         dtype: Any = np.float32,
-        device: Device = Device("cpu"),  # noqa: B008  frozen
         processes: Processes = Processes(),  # noqa: B008  has no state
     ) -> None:
-        learnt = first_learnt(config, dtype) if learnt is None else learnt
-        self.learnt = learnt.mapped(
-            lambda group: {name: to_device(value, device) for name, value in group.items()}
-        )
-        self.config, self._processes = config, processes
-        where: dict[str, Any] = {"size": size, "device": device}
-        self.pairs = pairs = PairImages(crops, config.mean, dtype, config.augmentation, **where)
-        side = network.feature_size(pairs.size, config.arch, "valid")
-        sigma, lam = config.label_sigma(pairs.size), config.regulariser(pairs.size)
-        how: dict[str, Any] = {"band": config.band, "dtype": dtype, "device": device}
+        self.learnt = first_learnt(config, dtype) if learnt is None else learnt
+        self.config, self._processes, self._cores = config, processes, Cores()
+        self.pairs = pairs = PairImages(crops, config.mean, dtype, config.augmentation, size=size)
         self.objectives = [  # of steps without and with the Hann window
-            make_objective((side, side), sigma, lam, window=window, **how)
-            for window in (False, True)
+            objective_of(config, pairs.size, window=window, dtype=dtype) for window in (False, True)
         ]
         # Of a pair.  A response of zeros costs the label's own energy.
         self.limit = config.divergence * float((self.objectives[0].label ** 2).sum())
-        self._cores = Cores() if device.kind == "cpu" else None
-        # Seconds that the steps of the last `epoch` waited for crops; None where unknown.
-        self.waited: float | None = 0.0
 
     def epoch(
         self, batches: Sequence[np.ndarray], lr: float, epoch: int, surplus: float = 0.0
@@ -239,7 +215,7 @@ class PlainSteps:
             losses, gradients = ranks.add(losses, gradients)
             outcome = judge_losses(losses, self.limit, surplus, batch)
             surplus = outcome.surplus
-            if not all(bool(array_module(g).isfinite(g).all()) for g in gradients.values()):
+            if not all(np.isfinite(gradient).all() for gradient in gradients.values()):
                 raise Diverged(losses, self.limit, batch)
             self.learnt = optimiser_step(self.config, self.learnt, gradients, lr)
             yield outcome
@@ -252,12 +228,12 @@ class PlainSteps:
         objective = self.objectives[self.config.cosine_window == 1]
         form = self._form(self.learnt.average or self.learnt.parameters)
 
-        def work(part: np.ndarray, images: Array) -> float:
-            return len(part) * self._loss(images, form, objective)
+        def work(pair: np.ndarray) -> float:
+            return self._loss(self.pairs.images(pair), form, objective)
 
         size, total = self.config.batch, 0.0
         for start in range(0, len(pairs), size):
-            total += sum(self._map_parts(work, pairs[start : start + size]))
+            total += sum(self._cores.map(work, pairs[start : start + size, None]))
         return total / len(pairs)
 
     def gradients(
@@ -274,51 +250,40 @@ class PlainSteps:
         N, when the others of the batch are with other processes.  A pair whose loss is over
         `limit` adds nothing to the gradient.
         """
-        form, total = self._form(self.learnt.parameters), total or len(pairs)
+        form, share = self._form(self.learnt.parameters), 1 / (total or len(pairs))
         objective = self.objectives[self.config.windowed(self.learnt.steps + 1)]
 
-        def work(part: np.ndarray, images: Array) -> tuple[np.ndarray, network.Parameters]:
-            label = self.pairs.labels(part, epoch, objective.label)
-            return self._gradients(images, form, objective, label, len(part) / total)
+        def work(i: int) -> tuple[float, network.Parameters]:
+            pair, crops = pairs[i : i + 1], None if raw is None else raw[:, i : i + 1]
+            images = self.pairs.images(pair, epoch, crops)
+            label = self.pairs.labels(pair, epoch, objective.label)
+            return self._gradients(images, form, objective, label, share)
 
-        losses, gradients = [np.empty(0)], zero_velocity(self.learnt.parameters)
-        for part_losses, dparameters in self._map_parts(work, pairs, epoch, raw):
-            losses.append(part_losses)
-            for name, gradient in dparameters.items():
+        losses, gradients = np.zeros(len(pairs)), zero_velocity(self.learnt.parameters)
+        for i, (loss, of_pair) in enumerate(self._cores.map(work, range(len(pairs)))):
+            losses[i] = loss
+            for name, gradient in of_pair.items():
                 gradients[name] += gradient
-        return np.concatenate(losses), gradients
+        return losses, gradients
 
     def _form(self, parameters: network.Parameters) -> Any:
         """Parameters as the next two take them; made once for many pairs."""
         return parameters
 
-    def _loss(self, images: Array, form: Any, objective: Objective) -> float:
+    def _loss(self, images: np.ndarray, form: Any, objective: Objective) -> float:
         return pair_loss(images, form, self.config.arch, objective)[0]
 
     def _gradients(
-        self, images: Array, form: Any, objective: Objective, label: Array | None, share: float
-    ) -> tuple[np.ndarray, network.Parameters]:
-        """Each loss, and the gradients of share * mean."""
-        _, caches = pair_loss(images, form, self.config.arch, objective, label)
-        return to_numpy(each_pair_loss(caches)), pair_gradients(caches, share, self.limit)
-
-    def _map_parts(
         self,
-        function: Callable[[np.ndarray, Array], Any],
-        pairs: np.ndarray,
-        epoch: int | None = None,
-        raw: np.ndarray | None = None,
-    ) -> list[Any]:
-        """function(pairs, images) of every part of the batch, results in order."""
-        at_once = 1 if self._cores else max(len(pairs), 1)
-
-        def work(start: int) -> Any:
-            part = slice(start, start + at_once)
-            crops = None if raw is None else raw[:, part]
-            return function(pairs[part], self.pairs.images(pairs[part], epoch, crops))
-
-        starts = range(0, len(pairs), at_once)
-        return self._cores.map(work, starts) if self._cores else [work(start) for start in starts]
+        images: np.ndarray,
+        form: Any,
+        objective: Objective,
+        label: np.ndarray | None,
+        share: float,
+    ) -> tuple[float, network.Parameters]:
+        """The loss of a pair, and the gradients of share * loss; {} where it explodes."""
+        loss, caches = pair_loss(images, form, self.config.arch, objective, label)
+        return loss, {} if loss > self.limit else pair_gradients(caches, share)
 
 
 def read_ahead(

@@ -12,7 +12,8 @@ import itertools
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,6 @@ from dcfnet_np.vision.images import SourceError, read_image
 BLOCK = 32  # frames that a worker cuts at a time
 SMALLEST = 20  # pixels of a crop
 LARGEST_NUMBER = 2**31 - 1  # of a frame, in the file
-NOTHING = "the window shows nothing"  # inside the frame it is of one colour
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # (what is done, how many so far, of how many)
@@ -70,21 +70,13 @@ class Item(NamedTuple):
     sample: tuple[Path, ...]  # some of its frames, for `duplicates`
 
 
-class Block(NamedTuple):
-    """Some frames of a sequence, and where the target is in them; picklable."""
+class Frame(NamedTuple):
+    """A frame of a sequence, and where the target is in it."""
 
-    frames: tuple[Path, ...]
-    boxes: np.ndarray  # (k, 4) 0-based
-    hidden: np.ndarray  # (k,) bool, by the data set's labels
-    sizes: Sequence[tuple[int, int]]  # (k) widths and heights of the frames, 0 where not known
-    window: Window
-
-
-class CutBlock(NamedTuple):
-    """What became of a block."""
-
-    crops: np.ndarray  # (j, 3, stored, stored) uint8, j <= k
-    reasons: list[str | None]  # (k,) why there is no crop, or None
+    path: Path
+    box: np.ndarray  # (4,) 0-based
+    hidden: bool  # by the data set's labels
+    size: tuple[int, int]  # width and height by the annotations, 0 where not known
 
 
 def prepare_crops(
@@ -106,21 +98,27 @@ def prepare_crops(
     workers: processes; the file does not depend on their number.
 
     A run that was cut leaves NAME.part.h5 and NAME.part.jsonl; called again with the same
-    arguments, it goes on from there and ends with the same file.  Sequences called like those of
-    OTB or VOT are warned of in the log.  Returns {"crops": number written, reason: number of frames
-    left out, ...}.  Raises ValueError for bad arguments and what `plan_sequences` refuses, and when
-    no crop is left; WriteError when the disk is full.
+    arguments, it goes on from there and ends with the same file.  Returns {"crops": number written,
+    reason: number of frames left out, ...}.  Raises ValueError for bad arguments and what
+    `plan_sequences` refuses, and when no crop is left; WriteError when the disk is full.
     """
     out = Path(out)
     _check_arguments(window, validation, workers, out)
     items = plan_sequences([Path(folder) for folder in folders], exclude, progress)
-    _warn_of_stills(items)
-    _warn_of_known_names(items)
+    stills = sum(item.frames == 1 for item in items)
+    if stills:
+        log.warning("%d targets are in one image each, which no track id links: no pair", stills)
     if benchmarks:
         samples: dict[tuple[Path, ...], str] = {}
         for item in items:  # several targets of one video are its name
             samples[item.sample] = item.entry.name if item.sample in samples else item.name
-        duplicates.refuse_duplicates(samples, benchmarks, workers, progress)
+        found = duplicates.find_duplicates(samples, benchmarks, workers, progress)
+        if found:
+            shown = "; ".join(f"{name} is {where}" for name, where in [*found.items()][:3])
+            raise ValueError(
+                f"prepare: what shall be learnt from is in a benchmark: {shown}; leave it out: "
+                f"--exclude {','.join(found)}"
+            )
 
     settings = {"format": FORMAT_VERSION, **window._asdict()}
     expected = [(item.name, item.source) for item in items]
@@ -128,7 +126,6 @@ def prepare_crops(
         try:
             _cut_and_write(writer, items, window, workers, progress)
             skipped = writer.skipped()
-            _warn_of_flat_windows(writer)
             if writer.count == 0:
                 writer.discard()
                 raise ValueError(f"prepare: no frame can be used ({dict(skipped)})")
@@ -166,50 +163,41 @@ def plan_sequences(
     """All sequences below the folders, by the names of their videos; reads annotations.
 
     Where two have one name, each gets that of its parent folder in front: OTB/Bike and
-    Temple-color-128/Bike.  exclude: names to leave out.  Raises ValueError, one line, for a folder
-    without sequences, annotations that cannot be read or do not fit the frames, an unknown name to
-    exclude, and one sequence given twice.
+    Temple-color-128/Bike.  exclude: names to leave out, with the folder or without.  Raises
+    ValueError, one line, for a folder without sequences, annotations that cannot be read or do not
+    fit the frames, an unknown name to exclude, and one sequence given twice.
     """
     entries = sorted(
         (entry for folder in folders for entry in _find_entries(folder)),
         key=lambda entry: (entry.name, entry.folder.parent.name, entry.truth),
     )
-    excluded: set[str] = set()
-
-    def wanted(entry: datasets.Entry, name: str) -> bool:
-        names = {name, _qualified(entry, name)}
-        if not names & set(exclude):
-            return True
-        excluded.update(names)
-        return False
-
     items: list[Item] = []
+    unknown = set(exclude)
+
+    def is_excluded(entry: datasets.Entry, name: str) -> bool:
+        names = {name, _in_folder(entry, name)} & set(exclude)
+        unknown.difference_update(names)
+        return bool(names)
+
     for number, entry in enumerate(entries, start=1):
-        sequences = _read_entry(entry) if wanted(entry, entry.name) else []
-        items += [
-            _item(entry, target, sequence)
-            for target, sequence in enumerate(sequences)
-            if wanted(entry, sequence.name)
-        ]
+        sequences = [] if is_excluded(entry, entry.name) else _read_entry(entry)
+        for target, sequence in enumerate(sequences):
+            if not is_excluded(entry, sequence.name):
+                items.append(_item(entry, target, sequence))
         progress("annotations", number, len(entries))
-    unknown = sorted(set(exclude) - excluded)
     if unknown:
-        raise ValueError(f"prepare: there is no sequence {', '.join(unknown)} to exclude")
-    return _with_names_of_their_own(items)
-
-
-def _with_names_of_their_own(items: list[Item]) -> list[Item]:
+        raise ValueError(f"prepare: there is no sequence {', '.join(sorted(unknown))} to exclude")
     count = Counter(item.name for item in items)
     items = [
-        item._replace(name=_qualified(item.entry, item.name)) if count[item.name] > 1 else item
+        item._replace(name=_in_folder(item.entry, item.name)) if count[item.name] > 1 else item
         for item in items
     ]
-    twice = [name for name, number in Counter(item.name for item in items).items() if number > 1]
-    got = "none"
-    if twice:
-        got = f"{_shown(twice)}, each more than once; name one of the two folders or files alone"
-    if twice or not items:
-        raise ValueError(f"prepare: sequences must have different names, at least one, got {got}")
+    ((name, most),) = Counter(item.name for item in items).most_common(1) or [("no sequence", 0)]
+    if most != 1:
+        raise ValueError(
+            f"prepare: each sequence must be there once, got {name} {most} times; name one of the "
+            "folders or files alone"
+        )
     return items
 
 
@@ -231,7 +219,7 @@ def _read_entry(entry: datasets.Entry) -> list[datasets.Sequence]:
     return read(entry)
 
 
-def _qualified(entry: datasets.Entry, name: str) -> str:
+def _in_folder(entry: datasets.Entry, name: str) -> str:
     return f"{entry.folder.resolve().parent.name}/{name}"
 
 
@@ -262,68 +250,23 @@ def frame_numbers(sequence: datasets.Sequence) -> np.ndarray:
         if isinstance(sequence, detections.Target)
         else [datasets.frame_number(path) for path in sequence.frames]
     )
+    last = -LARGEST_NUMBER - 1
     for number, path in zip(numbers, sequence.frames):
-        if number is None:
-            raise ValueError(f"prepare: frames must have a number in their name, got {path}")
-        if abs(number) > LARGEST_NUMBER:
+        if number is None or not last < number <= LARGEST_NUMBER:
             raise ValueError(
-                f"prepare: a frame's number must be at most {LARGEST_NUMBER}, "
-                f"got {number} of {path}; renumber"
+                f"prepare: frames must have numbers in their names, each a higher one, at most "
+                f"{LARGEST_NUMBER}, got {path} with number {number}; renumber"
             )
-    places = np.array(numbers, np.int32)
-    for wrong in np.flatnonzero(np.diff(places) <= 0):
-        first, second = sequence.frames[wrong], sequence.frames[wrong + 1]
-        raise ValueError(
-            "prepare: frames must be numbered in order, each number once, "
-            f"got {first.name} and {second.name} in {sequence.frames[0].parent}"
-        )
-    return places
-
-
-# --- warnings
-
-
-def _warn_of_stills(items: Sequence[Item]) -> None:
-    """Say which annotations are of single images, which are read but make no pair."""
-    stills = [item for item in items if item.frames == 1]
-    of_detectors = [item for item in stills if item.entry.format in ("coco", "yolo")]
-    for truth, count in Counter(item.entry.truth for item in of_detectors).items():
-        log.warning(
-            "%s: %d objects are in one image each, which no track id links; they make no pair",
-            truth, count,
-        )  # fmt: skip
-    if len(stills) == len(items):
-        log.warning(
-            "no sequence has two frames, so these crops make no pair, and train will refuse them"
-        )
-
-
-def _warn_of_known_names(items: Sequence[Item]) -> None:
-    known = duplicates.known_names([item.name for item in items])
-    if known:
-        log.warning(
-            "called like sequences of benchmarks: %s; where they are the same videos, exclude them",
-            _shown(f"{name} ({benchmark})" for name, benchmark in known.items()),
-        )
-
-
-def _warn_of_flat_windows(writer: CropWriter) -> None:
-    flat = [(record.name, record.skipped.get(NOTHING, 0)) for record in writer.records]
-    names = [f"{name} ({count})" for name, count in flat if count]
-    if names:
-        log.warning("%s in frames of %s", NOTHING, _shown(names))
-
-
-def _shown(words: Iterable[str]) -> str:
-    """The first 20 of these words."""
-    words = list(words)
-    return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+        last = number
+    return np.array(numbers, np.int32)
 
 
 # --- cutting
 
 
-def box_fault(box: np.ndarray, hidden: bool, frame_shape: tuple[int, ...] | None) -> str | None:
+def box_fault(
+    box: np.ndarray, hidden: bool, frame_shape: tuple[float, ...] = (np.inf, np.inf)
+) -> str | None:
     """Why nothing can be learnt from a box (x, y, w, h), 0-based, or None.
 
     frame_shape: (H, W, 3) of its frame if it is known.
@@ -335,41 +278,31 @@ def box_fault(box: np.ndarray, hidden: bool, frame_shape: tuple[int, ...] | None
     x, y, w, h = box
     if w < 1 or h < 1:
         return "the box is smaller than a pixel"
-    if x + w <= 0 or y + h <= 0 or (frame_shape and (x >= frame_shape[1] or y >= frame_shape[0])):
+    if x + w <= 0 or y + h <= 0 or x >= frame_shape[1] or y >= frame_shape[0]:
         return "the box is outside the frame"
     return None
 
 
-def cut_block(block: Block) -> CutBlock:
-    """The crops of a block of frames."""
-    crops, reasons = [], []
-    for path, box, hidden, size in zip(block.frames, block.boxes, block.hidden, block.sizes):
-        reason, crop = box_fault(box, bool(hidden), None), None
-        if reason is None:
-            try:
-                frame = read_image(path, datasets.frame_number(path) or 0)
-                reason, crop = _cut_frame(frame, box, size, block.window)
-            except SourceError:
-                reason = "the frame does not decode"
-        reasons.append(reason)
-        if crop is not None:
-            crops.append(crop)
-    side = block.window.stored
-    return CutBlock(np.array(crops, np.uint8).reshape(-1, 3, side, side), reasons)
+def cut_block(frames: Sequence[Frame], window: Window) -> list[np.ndarray | str]:
+    """The crop of each frame, (3, stored, stored) uint8, or why there is none."""
+    return [_cut_frame(*frame, window) for frame in frames]
 
 
 def _cut_frame(
-    frame: np.ndarray, box: np.ndarray, annotated: tuple[int, int], window: Window
-) -> tuple[str | None, np.ndarray | None]:
-    """Why there is no crop, or the crop (3, stored, stored).
-
-    annotated: width and height that the frame shall have, 0 where they are not known.
-    """
-    if all(annotated) and frame.shape[:2] != annotated[::-1]:
-        return "the image has another size than annotated", None
-    reason = box_fault(box, False, frame.shape)
+    path: Path, box: np.ndarray, hidden: bool, annotated: tuple[int, int], window: Window
+) -> np.ndarray | str:
+    reason = box_fault(box, hidden)
     if reason:
-        return reason, None
+        return reason  # before the frame is read
+    try:
+        frame = read_image(path, datasets.frame_number(path) or 0)
+    except SourceError:
+        return "the frame does not decode"
+    if all(annotated) and frame.shape[:2] != annotated[::-1]:
+        return "the image has another size than annotated"
+    reason = box_fault(box, hidden, frame.shape)
+    if reason:
+        return reason
     stored, own = window.stored, box[2:] * (1 + window.padding)
     # Neighbouring pixels of the window lie window / (size - 1) apart; so do those of the margin.
     size = own * ((stored - 1) / (window.size - 1))
@@ -378,20 +311,20 @@ def _cut_frame(
     inner = slice(window.margin, stored - window.margin)
     pixels = crop[None, :, inner, inner].astype(np.float32)
     if is_flat(extremes_of_windows(pixels, frame.shape, centre, own[None])):
-        return NOTHING, None
-    return None, crop
+        return "the window shows nothing"  # inside the frame it is of one colour
+    return crop
 
 
-def split_into_blocks(sequence: datasets.Sequence, window: Window) -> Iterator[Block]:
-    """A sequence in blocks of BLOCK frames."""
+def _blocks(sequence: datasets.Sequence) -> Iterator[list[Frame]]:
+    """A sequence, BLOCK frames at a time."""
     hidden = np.arange(len(sequence)) < sequence.first
     if sequence.visible is not None:
         hidden |= ~sequence.visible
     unknown = ((0, 0),) * len(sequence)
     sizes = sequence.sizes if isinstance(sequence, detections.Target) else unknown
-    for start in range(0, len(sequence), BLOCK):
-        part = slice(start, start + BLOCK)
-        yield Block(sequence.frames[part], sequence.boxes[part], hidden[part], sizes[part], window)
+    frames = [*map(Frame, sequence.frames, sequence.boxes, hidden, sizes)]
+    for start in range(0, len(frames), BLOCK):
+        yield frames[start : start + BLOCK]
 
 
 def _cut_and_write(
@@ -401,7 +334,7 @@ def _cut_and_write(
     left = items[len(writer.records) :]
     under_way: deque[datasets.Sequence] = deque()
 
-    def tasks() -> Iterator[Block]:
+    def tasks() -> Iterator[list[Frame]]:
         for entry, targets in itertools.groupby(left, key=lambda item: item.entry):
             sequences = _read_entry(entry)
             for item in targets:
@@ -411,24 +344,24 @@ def _cut_and_write(
                         f"prepare: {item.name} has changed while it was read; start again"
                     )
                 under_way.append(sequence)
-                yield from split_into_blocks(sequence, window)
+                yield from _blocks(sequence)
 
     total = sum(item.frames for item in items)
     done = total - sum(item.frames for item in left)
     progress("frames", done, total)
-    results = map_in_order(cut_block, tasks(), workers)
+    results = map_in_order(partial(cut_block, window=window), tasks(), workers)
     for item in left:
-        reasons: list[str | None] = []
-        while len(reasons) < item.frames:
-            result = next(results)
-            writer.add(result.crops)
-            reasons += result.reasons
-            done += len(result.reasons)
-            progress("frames", done, total)
+        kept, skipped, number = [], Counter[str](), 0
+        while number < item.frames:
+            for result in next(results):
+                if isinstance(result, str):
+                    log.info("%s skipped: %s", under_way[0].frames[number], result)
+                    skipped[result] += 1
+                else:
+                    writer.add(result)
+                    kept.append(number)
+                number += 1
+            progress("frames", done + number, total)
+        done += number
         sequence = under_way.popleft()
-        for path, reason in zip(sequence.frames, reasons):
-            if reason is not None:
-                log.info("%s skipped: %s", path, reason)
-        kept = [index for index, reason in enumerate(reasons) if reason is None]
-        skipped = dict(Counter(reason for reason in reasons if reason is not None))
-        writer.end_sequence(frame_numbers(sequence)[kept], sequence.boxes[kept], skipped)
+        writer.end_sequence(frame_numbers(sequence)[kept], sequence.boxes[kept], dict(skipped))

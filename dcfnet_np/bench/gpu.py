@@ -164,7 +164,7 @@ def training_times(
 
 
 def measure_training(config: Config, crops: np.ndarray, index: int) -> dict[str, Any]:
-    """Times of a step of `config.batch` pairs in float32, its crops on the GPU, and one loss."""
+    """Times of a step of `config.batch` pairs in float32, and one loss."""
     step = DeviceSteps(config, crops, device=index)
     pairs = _pairs(config, crops)
     seconds: list[float] = []

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             "a worker process died (out of memory?); the same command goes on from here"
         ) from None
     crops = counts.pop("crops")
-    data = read_crops(args.out, lazy=True)
+    data = read_crops(args.out)
     held_out = data.validation.sum()
     print(f"{args.out}: crops {crops}, sequences {len(data.sequences)}, held out {held_out}")
     for reason, count in sorted(counts.items()):

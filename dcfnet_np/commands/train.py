@@ -1,12 +1,12 @@
 """`dcfnet train`: the settings of a run, its bar, its lines and pictures."""
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.util
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..support.files import WriteError
 from ..train import parallel
 from ..train.checkpoint import load_checkpoint
 from ..train.config import Config, recipe
-from ..train.loop import RunOptions, TrainingError, train
+from ..train.loop import RunOptions, TrainingError, Watcher, train
 from . import common
 from .prepare import warning_lines
 
@@ -35,7 +35,6 @@ HELP = {  # of those settings whose name does not say it
     "cosine_window": "share of the steps whose features have a Hann window, as in tracking",
     "jitter": "move the search window by up to N pixels, and the label with it",
     "scale": "scale the search window by up to exp(+-X)",
-    "upside_down": "mirror half of the pairs top to bottom",
     "gray": "share of the pairs that lose their colour",
     "blur": "blur half of the images by up to X pixels",
     "rotate": "turn the search window about the target by up to X degrees",
@@ -43,12 +42,9 @@ HELP = {  # of those settings whose name does not say it
     "optimiser": "sgd, the paper's, or adam",
     "averaging": "keep the average of the last steps' weights; of the old average a step leaves X, "
     ".998 say",
-    "schedule": "constant, step, logspace or cosine",
-    "lr_steps": "with step: a tenth of the rate after so many epochs",
+    "schedule": "constant, logspace or cosine",
     "divergence": "leave a pair out whose loss is so many times that of a response of zeros",
 }
-# of Config: --preset is an option of another kind, and only tests turn the band off
-LEFT_OUT = ("preset", "band")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "settings", "each default is the preset's; docs/reference/training.md explains them"
     )
     for field in dataclasses.fields(Config):
-        if field.name not in LEFT_OUT:
+        if field.name != "preset":  # an option of another kind
             option = "--" + field.name.replace("_", "-")
             settings.add_argument(option, help=HELP.get(field.name), **_kind(field.default))
 
@@ -80,22 +76,16 @@ def _kind(default: Any) -> dict[str, Any]:
     if isinstance(default, bool):
         return {"action": argparse.BooleanOptionalAction}
     if isinstance(default, tuple):
-        whole = all(isinstance(number, int) for number in default)
-        kind = (
-            partial(_numbers, int, "whole numbers")
-            if whole
-            else partial(_numbers, float, "numbers")
-        )
-        return {"type": kind, "metavar": "A,B,..."}
+        return {"type": _numbers, "metavar": "A,B,..."}
     return {"type": type(default), "metavar": {int: "N", float: "X", str: "NAME"}[type(default)]}
 
 
-def _numbers(kind: Callable[[str], float], what: str, text: str) -> tuple[float, ...]:
+def _numbers(text: str) -> tuple[float, ...]:
     try:
-        return tuple(kind(word) for word in text.split(","))
+        return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"must be {what} with commas between them, got {text!r}"
+            f"must be numbers with commas between them, got {text!r}"
         ) from None
 
 
@@ -122,7 +112,7 @@ def _run(args: argparse.Namespace, processes: parallel.Processes) -> int:
     if args.track_every < 1 or not args.checkpoint_seconds >= 0:
         raise ValueError("--track-every must be at least 1 and --checkpoint-seconds at least 0")
     first = processes.rank == 0
-    bar = Bar(args.out, config, not args.no_pictures) if first else contextlib.nullcontext()
+    bar = Bar(args.out, config, not args.no_pictures) if first else nullcontext(Watcher())
     names = ("device", "resume", "tf32", "track", "track_every", "checkpoint_seconds")
     options = RunOptions(**{name: getattr(args, name) for name in names})
     with warning_lines(), bar as watcher:
@@ -134,17 +124,20 @@ def _run(args: argparse.Namespace, processes: parallel.Processes) -> int:
 
 def settings(args: argparse.Namespace) -> Config:
     """The preset's settings, or with --resume those of the run, with the given options on top."""
-    names = {field.name for field in dataclasses.fields(Config)} - {"band"}
+    names = [field.name for field in dataclasses.fields(Config)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     checkpoint = args.out / "checkpoint.npz"
+    config = recipe(args.preset or "default")
     if args.resume and checkpoint.exists():
-        return dataclasses.replace(Config(**load_checkpoint(checkpoint).config), **given)
-    return dataclasses.replace(recipe(args.preset or "default"), **given)
+        # one of an older version may have more of them
+        of_run = load_checkpoint(checkpoint).config
+        config = Config(**{name: of_run[name] for name in names if name in of_run})
+    return dataclasses.replace(config, **given)
 
 
-class Bar(contextlib.AbstractContextManager["Bar"]):
+class Bar(Watcher, AbstractContextManager["Bar"]):
     """Shows a run: a bar on a terminal's stderr, a line for each epoch on stdout, pictures in
-    RUN_DIR.  `start`, `step` and `epoch`: see `train.loop.Watcher`.
+    RUN_DIR.
     """
 
     def __init__(self, out: Path, config: Config, pictures: bool) -> None:
@@ -168,7 +161,7 @@ class Bar(contextlib.AbstractContextManager["Bar"]):
         self._bar.set_postfix_str(f"{epoch}, loss {loss:.2f}{share}", False)
         self._bar.update(pairs)
 
-    def epoch(self, record: dict[str, Any], parameters: Mapping[str, Any]) -> None:
+    def epoch(self, record: dict[str, Any], parameters: dict[str, Any]) -> None:
         """Print a line, and draw."""
         self._records.append(record)
         self._bar.write(describe_epoch(record, self._config.epochs), file=sys.stdout)

@@ -21,7 +21,7 @@ import numpy as np
 from .. import backend, kernels, network
 from ..backend import Array
 from ..kernels import conv, crop, dcf, dft, lrn, peak
-from ..ops.fourier import label_band, make_band, rfft2
+from ..ops.fourier import label_band
 from ..presets import Preset, get_preset
 from ..tracking.features import NOTHING_TO_TRACK, is_flat
 from ..tracking.target import size_limits
@@ -29,7 +29,7 @@ from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label, hann
 from ..weights import Weights, load_weights
-from .graph import DeviceQueue, Stage, launch_stages
+from .graph import DeviceQueue, Stage, label_spectrum, launch_stages
 
 NO_THRESHOLDS = "the kernels do not know min_score and min_psr"
 
@@ -206,15 +206,7 @@ class DeviceStep:
         self._window = put(hann((size, size), dtype)) if preset.cosine_window else None
         label = gaussian_label((size, size), preset.sigma, dtype)
         band = label_band(label, dtype)
-        if band is None:
-            if size % 2 == 0:
-                raise ValueError(
-                    "DeviceStep: this label needs the full spectrum, so an odd input size, "
-                    f"got {size}"
-                )
-            band = make_band((size, size), size // 2, dtype)
-        self._tables = dft.make_tables(band.shape, band.limits, dtype)
-        self._label_f = cp.asarray(rfft2(label, band))
+        self._tables, self._label_f = label_spectrum(cp, label, band, "DeviceStep")
         self._penalties = cp.asarray(np.asarray(preset.scale_penalties, np.float64))
         self._factors = cp.asarray(np.asarray(preset.scale_factors, np.float64))
         self._channels = network.output_channels(architecture)

@@ -13,6 +13,8 @@ import numpy as np
 
 from dcfnet_np import backend
 from dcfnet_np.backend import Array
+from dcfnet_np.kernels import dft
+from dcfnet_np.ops.fourier import Band, make_band, rfft2
 
 
 class Stage(NamedTuple):
@@ -26,6 +28,22 @@ def launch_stages(stages: Iterable[Stage]) -> None:
     """Run the stages one by one, in order."""
     for stage in stages:
         stage.run()
+
+
+def label_spectrum(
+    cp: Any, label: np.ndarray, band: Band | None, who: str
+) -> tuple[dft.DftTables, Array]:
+    """The tables of the transform that a label (N, N) needs, and its spectrum, on the device.
+
+    band: None where it needs the full one.  Then ValueError, in the name of `who`, for an even N.
+    """
+    size = len(label)
+    if band is None:
+        if size % 2 == 0:
+            raise ValueError(f"{who}: this label needs the full spectrum of an even size, {size}")
+        band = make_band((size, size), size // 2, label.dtype)
+    tables = dft.make_tables(band.shape, band.limits, label.dtype)
+    return tables, cp.asarray(rfft2(label, band))
 
 
 class DeviceQueue:

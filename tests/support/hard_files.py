@@ -255,14 +255,13 @@ def crop_files() -> list[tuple[str, bytes]]:
 
 
 def read_crop_file(path: Path) -> None:
-    for lazy in (False, True):
-        found = read_crops(path, lazy=lazy)
-        n, m, side = len(found.crops), len(found.sequences), found.size + 2 * found.margin
-        assert found.crops.shape == (n, 3, side, side) and found.crops.dtype == np.uint8
-        assert int(found.crops.sum()) >= 0
-        assert found.sequence.shape == found.frame.shape == (n,) and found.box.shape == (n, 4)
-        assert ((found.sequence >= 0) & (found.sequence < m)).all()
-        assert math.isfinite(found.padding) and found.padding > 0 and not np.isinf(found.box).any()
+    found = read_crops(path)
+    n, m, side = len(found.crops), len(found.sequences), found.size + 2 * found.margin
+    assert found.crops.shape == (n, 3, side, side) and found.crops.dtype == np.uint8
+    assert int(found.crops.sum()) >= 0
+    assert found.sequence.shape == found.frame.shape == (n,) and found.box.shape == (n, 4)
+    assert ((found.sequence >= 0) & (found.sequence < m)).all()
+    assert math.isfinite(found.padding) and found.padding > 0 and not np.isinf(found.box).any()
 
 
 # --- images and videos

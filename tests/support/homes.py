@@ -44,7 +44,7 @@ STEPS = [
     Step("filter layer, Eqs. 2, 3, 7 to 11", ("ops.dcf.dcf_forward", "ops.dcf.dcf_backward"),
          ("train.fast_step.FastPair",), ("kernels/dcf.cu",), (f"{JS}/dcf.js",), "autograd",
          ("test_kernels_dcf.test_the_layer_and_its_gradients",
-          "test_fast_step.test_loss_and_gradients_of_a_pair")),
+          "test_fast_step.test_steps")),
     Step("objective, Eq. 4", ("ops.loss.response_loss_forward", "ops.loss.response_loss_backward"),
          ("train.fast_step.FastPair",), ("kernels/dcf.cu",), (f"{JS}/training.js",), "autograd",
          ("test_kernels_dcf.test_response_loss",)),

@@ -83,6 +83,8 @@ MISTAKES = [
         ("training: the rate one epoch late, the log right",
          "        lr = self.config.learning_rate(before.epoch)",
          "        lr = self.config.learning_rate(max(before.epoch - 1, 0))"),
+    ]),
+    *in_file("train/pairs.py", "test_train_recomputed.py", [
         ("training: validation pairs hang on the run's seed",
          "seed=VALIDATION_SEED, epoch=0", "seed=config.seed, epoch=0"),
     ]),
@@ -91,9 +93,9 @@ MISTAKES = [
          "self.learnt.average or self.learnt.parameters", "self.learnt.parameters"),
         ("training: nothing is augmented", "pairs, epoch, raw, total=", "pairs, None, raw, total="),
         ("training: lambda in place of the regulariser",
-         "config.regulariser(pairs.size)", "config.lam"),
+         "config.regulariser(size)", "config.lam"),
         ("training: sigma of the map, not of the crop",
-         "config.label_sigma(pairs.size)", "config.label_sigma(side)"),
+         "config.label_sigma(size)", "config.label_sigma(side)"),
     ]),
     *in_file("train/optimisers.py", "test_train_recomputed.py", [
         ("Adam: m as it stands", "m / (1 - momentum**step)", "m"),
@@ -110,8 +112,7 @@ MISTAKES = [
          "np.rint(cuts.shift / cuts.scale[:, None])", "np.trunc(cuts.shift / cuts.scale[:, None])"),
     ]),
     *in_file("train/plain_step.py", "test_exploding.py", [
-        ("exploding: learnt from, plain",
-         "dresponse *= (each_pair_loss(caches) <= limit)[:, None, None]", "dresponse *= 1"),
+        ("exploding: learnt from, plain", "{} if loss > self.limit else", "{} if False else"),
     ]),
     *in_file("train/exploding.py", "test_exploding.py", [
         ("exploding: the surplus is never less", " - EXPECTED * len(losses))", ")"),

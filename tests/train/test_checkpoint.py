@@ -10,12 +10,14 @@ import pytest
 from processes import PATIENCE
 from training import config
 
-from dcfnet_np.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from dcfnet_np.train.loop import first_checkpoint
+from dcfnet_np.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from dcfnet_np.train.optimisers import first_learnt
 
 
 def state_of(epoch):
-    return first_checkpoint(config(optimiser="adam", averaging=0.5), "abc")._replace(epoch=epoch)
+    settings = config(optimiser="adam", averaging=0.5)
+    state = Checkpoint(epoch, {}, {}, settings.as_dict(), "abc")
+    return state.with_learnt(first_learnt(settings))
 
 
 def test_round_trip(tmp_path):

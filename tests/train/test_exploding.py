@@ -5,23 +5,16 @@ import math
 
 import numpy as np
 import pytest
-from training import TINY, Killed, config, random_step, read_log, train, write_crops
+from training import Killed, config, read_log, train, write_crops
 
 from dcfnet_np import weights
-from dcfnet_np.ops.fourier import rfft2
 from dcfnet_np.train import loop, optimisers
-from dcfnet_np.train.checkpoint import GROUPS, load_checkpoint
+from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.train.exploding import Diverged, judge_losses
 from dcfnet_np.train.fast_step import FastSteps
 from dcfnet_np.train.optimisers import first_learnt
-from dcfnet_np.train.plain_step import (
-    Objective,
-    PlainSteps,
-    each_pair_loss,
-    pair_gradients,
-    pair_loss,
-)
+from dcfnet_np.train.plain_step import PlainSteps
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +66,6 @@ def test_a_step_learns_from_the_other_pairs_alone(rng, kind):
         np.testing.assert_allclose(got[name], gradient, atol=1e-6 * abs(gradient).max())
 
 
-def test_all_pairs_at_once_leave_out_the_same(rng):
-    """`pair_gradients` of a whole batch, as array code on a GPU does it."""
-    images, parameters, _ = random_step(rng)
-    label = rng.standard_normal((9, 8))
-    objective = Objective(label, rfft2(label), None, 0.3)
-    _, caches = pair_loss(images, parameters, TINY, objective)
-    losses = each_pair_loss(caches)
-    singles = [pair_loss(images[[i, 3 + i]], parameters, TINY, objective) for i in range(3)]
-    np.testing.assert_allclose(losses, [loss for loss, _ in singles], rtol=1e-12)
-    largest = int(losses.argmax())
-    parts = [pair_gradients(part, 1 / 3) for i, (_, part) in enumerate(singles) if i != largest]
-    got = pair_gradients(caches, limit=np.sort(losses)[1:].mean())
-    for name, gradient in got.items():
-        want = sum(part[name] for part in parts)
-        np.testing.assert_allclose(gradient, want, rtol=1e-9, atol=1e-12)
-
-
 def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):
     settings = config(initial_scale=0.41)
     run = train(crops_file, settings, tmp_path / "run")
@@ -115,38 +91,6 @@ def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):
         assert np.isfinite(value).all() and 0 < abs(value - start[name]).max() < 1
 
 
-def cut_short(monkeypatch, place, after, *run):
-    """A run that ends at once when an optimiser makes the step after so many."""
-    calls, real = [], getattr(optimisers, place)
-
-    def interrupted(*arguments, **how):
-        calls.append(1)
-        if len(calls) > after:
-            raise Killed
-        real(*arguments, **how)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(optimisers, place, interrupted)
-        with pytest.raises(Killed):
-            train(*run, checkpoint_seconds=0)
-
-
-@pytest.mark.parametrize("after", [3, 4, 7])
-def test_resume_is_bit_identical(crops_file, tmp_path, monkeypatch, after):
-    """The count of pairs left out, and how near the run is to its end, go into the checkpoint."""
-    settings, cut = config(initial_scale=0.41, optimiser="adam", averaging=0.9), tmp_path / "cut"
-    whole = train(crops_file, settings, tmp_path / "whole")
-    cut_short(monkeypatch, "adam_step", after, crops_file, settings, cut)
-    train(crops_file, settings, cut, resume=True)
-    first, second = (load_checkpoint(run / "checkpoint.npz") for run in (whole, cut))
-    assert first.surplus == second.surplus
-    for key in ("loss", "left_out", "validation_loss"):
-        assert [r[key] for r in first.records] == [r[key] for r in second.records]
-    for group in GROUPS:
-        for name, value in getattr(first, group).items():
-            np.testing.assert_array_equal(value, getattr(second, group)[name])
-
-
 def test_the_count_is_kept_within_an_epoch(crops_file, tmp_path, monkeypatch):
     """A checkpoint between two steps has the pairs left out so far, and the surplus."""
     states = []
@@ -162,8 +106,19 @@ def test_the_count_is_kept_within_an_epoch(crops_file, tmp_path, monkeypatch):
 
 def test_a_resumed_run_ends_where_the_whole_one_does(crops_file, tmp_path, monkeypatch):
     """Killed after the first of the two steps that it makes before it ends."""
-    settings, run = config(divergence=1e-3), tmp_path / "run"
-    cut_short(monkeypatch, "sgd_step", 1, crops_file, settings, run)
+    settings, run, real = config(divergence=1e-3), tmp_path / "run", optimisers.sgd_step
+
+    def interrupted(*arguments, **how):
+        real(*arguments, **how)
+        monkeypatch.setattr(optimisers, "sgd_step", killed)
+
+    def killed(*arguments, **how):
+        raise Killed
+
+    monkeypatch.setattr(optimisers, "sgd_step", interrupted)
+    with pytest.raises(Killed):
+        train(crops_file, settings, run, checkpoint_seconds=0)
+    monkeypatch.setattr(optimisers, "sgd_step", real)
     state = load_checkpoint(run / "checkpoint.npz")
     assert (state.steps, state.left_out, state.surplus) == (1, 5, 4.5)
     with pytest.raises(loop.TrainingError, match="leave out the sequences that were named"):

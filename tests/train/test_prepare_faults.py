@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from layouts import otb
 
-from dcfnet_np.support.files import WriteError
 from dcfnet_np.train.crops import read_crops
 from dcfnet_np.train.prepare import Window, prepare_crops
 
@@ -56,16 +55,10 @@ def whole(root, tmp_path_factory):
     return out.read_bytes()
 
 
-def test_any_number_of_workers_makes_the_same_file(root, whole, tmp_path):
-    go_through(command(root, tmp_path / "crops.h5", "--workers", 2))
-    assert (tmp_path / "crops.h5").read_bytes() == whole
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_moment_the_next_run_ends_with_the_same_file(root, whole, tmp_path, workers):
+def test_killed_at_any_moment_the_next_run_ends_with_the_same_file(root, whole, tmp_path):
     """kill -9 again and again, always a little later, until a run is through."""
     out, journal = tmp_path / "crops.h5", tmp_path / "crops.part.jsonl"
-    words, kept = command(root, out, "--workers", workers), []
+    words, kept = command(root, out, "--workers", 2), []
 
     def lines():
         return len(journal.read_bytes().splitlines()) if journal.exists() else 0
@@ -105,7 +98,7 @@ def test_killed_while_the_file_is_finished(root, whole, tmp_path, moment):
     assert (tmp_path / "crops.h5").read_bytes() == whole
 
 
-@pytest.mark.parametrize("missing", [0.7, 0.3, 1e-9, "room"])
+@pytest.mark.parametrize("missing", [0.7, 1e-9, "room"])
 def test_a_full_disk_is_one_line_and_the_run_goes_on(root, whole, tmp_path, missing):
     """A limit on the size of files fails like a full disk: in the crops, and behind them."""
     size = int(len(whole) * (1 - missing)) - 1 if missing != "room" else len(whole) + 100_000
@@ -132,20 +125,8 @@ def cut_short(root, out, window=WINDOW):
     return out.with_name("crops.part.h5"), out.with_name("crops.part.jsonl")
 
 
-def test_what_is_kept_is_not_made_again(root, whole, tmp_path):
-    out = tmp_path / "crops.h5"
-    _, journal = cut_short(root, out)
-    lines = journal.read_text().splitlines()
-    assert 2 < len(lines) <= SEQUENCES
-    seen = []
-    prepare_crops([root], out, WINDOW, progress=lambda *words: seen.append(words))
-    first = next(words for words in seen if words[0] == "frames")
-    assert first[1] == sum(len(list((root / f"s{k}/img").iterdir())) for k in range(len(lines) - 1))
-    assert out.read_bytes() == whole
-
-
 @pytest.mark.parametrize(
-    "damage", ["pixel", "half a line", "no pixels", "no journal", "other settings"]
+    "damage", ["none", "pixel", "half a line", "no pixels", "no journal", "other settings"]
 )
 def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
     out = tmp_path / "crops.h5"
@@ -153,6 +134,7 @@ def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
         root, out, WINDOW._replace(padding=1.5) if damage == "other settings" else WINDOW
     )
     lines = journal.read_bytes().splitlines(keepends=True)
+    assert 2 < len(lines) <= SEQUENCES
     if damage == "pixel":
         pixels = bytearray(part.read_bytes())
         pixels[200_000] ^= 1
@@ -163,7 +145,11 @@ def test_what_does_not_hold_is_made_again(root, whole, tmp_path, damage):
         part.write_bytes(part.read_bytes()[:5000])
     elif damage == "no journal":
         journal.unlink()
-    prepare_crops([root], out, WINDOW)
+    begins = []
+    prepare_crops([root], out, WINDOW, progress=lambda what, done, total: begins.append(done))
+    kept = {"none": len(lines) - 1, "half a line": 1, "no journal": 0, "other settings": 0}
+    if damage in kept:  # frames of whole sequences, after those of the annotations
+        assert begins[SEQUENCES] == sum(8 + 9 * index for index in range(kept[damage]))
     assert out.read_bytes() == whole
 
 
@@ -178,14 +164,6 @@ def test_annotations_that_changed_are_read_again(root, tmp_path):
     np.testing.assert_array_equal(data.box[data.sequence == 1][0], [62, 51, 20, 31])
     prepare_crops([copy], tmp_path / "anew.h5", WINDOW)
     assert out.read_bytes() == (tmp_path / "anew.h5").read_bytes()
-
-
-def test_a_place_that_cannot_be_written(root, tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    tmp_path.chmod(0o500)
-    with pytest.raises((ValueError, WriteError), match="cannot write"):
-        prepare_crops([root], tmp_path / "crops.h5")
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):

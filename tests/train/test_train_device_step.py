@@ -6,25 +6,26 @@ import cuda_on_cpu
 import numpy as np
 import pytest
 from kernel_device import on_cpu, on_gpu, relative_error
-from training import train, write_crops, write_sequence
+from training import train, write_crops
 
 from dcfnet_np import backend, weights
 from dcfnet_np.backend import Device, to_numpy
 from dcfnet_np.kernels import conv_tf32, gather
-from dcfnet_np.train import loop, plain_step
+from dcfnet_np.train import loop
 from dcfnet_np.train.augment import Augmentation, augment_images, draw_changes
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
-from dcfnet_np.train.device_step import SLOTS, DeviceOptions, DeviceSteps, kernels_reach
+from dcfnet_np.train.device_step import SLOTS, DeviceOptions, DeviceSteps
 from dcfnet_np.train.exploding import Diverged
 from dcfnet_np.train.optimisers import first_learnt
 from dcfnet_np.train.parallel import Processes
 from dcfnet_np.train.plain_step import PlainSteps
-from dcfnet_np.train.prepare import Window, prepare_crops
+from dcfnet_np.train.prepare import Window
 
 SIZE = 23  # of the crops
 EXACT = {np.float32: 2e-5, np.float64: 1e-11}  # of a parameter's largest step
 CHECK = DeviceOptions(dtype=np.float64)
+MANY_CHANGES = {"flip": True, "jitter": 3, "scale": 0.1, "gray": 0.5, "blur": 1.0, "colour": 0.2}
 
 
 def make_crops(rng, count=7, margin=0):
@@ -40,25 +41,19 @@ def make_config(arch="light", **settings):
 
 
 @pytest.mark.parametrize(
-    "arch, dtype, settings, resident",
+    "arch, dtype, settings, margin",
     [
-        ("light", np.float64, {"cosine_window": 1.0}, True),
-        ("light", np.float32, {"flip": True, "light": 0.4, "seed": 3, "cosine_window": 0.5}, False),
-        (
-            "light",
-            np.float64,
-            {"flip": True, "jitter": 3, "scale": 0.1, "gray": 0.5, "blur": 1.0, "colour": 0.2},
-            False,
-        ),
-        ("light", np.float64, {"band": False, "flip": True, "light": 0.2}, True),
-        ("light", np.float64, {"optimiser": "adam", "averaging": 0.7}, True),
-        ("conv1-dilation", np.float64, {}, True),
-        ("conv2", np.float32, {}, True),
+        ("light", np.float32, {"flip": True, "light": 0.4, "seed": 3, "cosine_window": 0.5}, 4),
+        ("light", np.float64, MANY_CHANGES, 4),
+        ("light", np.float64, {"sigma_factor": 0.02, "cosine_window": 1.0}, 0),  # no band
+        ("light", np.float64, {"optimiser": "adam", "averaging": 0.7}, 0),
+        ("conv1-dilation", np.float64, {}, 0),
+        ("conv2", np.float32, {}, 0),
     ],
 )
-def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, resident):
+def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, margin):
     """Steps of the third epoch; the last batch is a short one, and has another rate."""
-    config, crops = make_config(arch, **settings), make_crops(rng, margin=0 if resident else 4)
+    config, crops = make_config(arch, **settings), make_crops(rng, margin=margin)
     many = arch == "light" and dtype == np.float32
     batches = [rng.integers(0, len(crops), (3, 2)) for _ in range(SLOTS + 1 if many else 2)]
     last = rng.integers(0, len(crops), (2, 2))
@@ -67,7 +62,7 @@ def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, 
     want_gradients = plain.gradients(last, 2)[1]
     losses += [outcome.losses.mean() for outcome in plain.epoch([last], 3e-7, 2)]
 
-    options = DeviceOptions(dtype=dtype, resident=resident)
+    options = DeviceOptions(dtype=dtype)
     start = first_learnt(config, dtype)
     steps = DeviceSteps(config, crops, start, size=SIZE, options=options)
     for pairs in batches:
@@ -93,28 +88,20 @@ def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, 
         assert moved > 0 and error < 10 * EXACT[dtype] * moved + rounding, name
 
 
-@pytest.mark.parametrize("size_of_batch", [3, 2])
-def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, size_of_batch):
-    """A template of a single gray but for one pixel, in the second step, of 3 pairs and of 2."""
+def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng):
+    """A template of a single gray but for one pixel, in the second step, a short one."""
     config, crops = make_config(lam=1e-6), make_crops(rng)
     crops[6], crops[6, :, 11, 11] = 130, 131
-    batches = [
-        np.array([[0, 1], [2, 3], [4, 5]]),
-        np.array([[0, 2], [6, 4], [3, 1]])[:size_of_batch],
-        np.array([[1, 4]]),
-    ]
+    batches = [np.array(pairs) for pairs in ([[0, 1], [2, 3], [4, 5]], [[0, 2], [6, 4]], [[1, 4]])]
     plain, start = PlainSteps(config, crops, dtype=np.float64), first_learnt(config)
     steps = DeviceSteps(config, crops, options=CHECK)
     plain.learnt = plain.learnt._replace(
         parameters={k: v.astype(float) for k, v in start.parameters.items()}
     )
     outcomes, want = (list(s.epoch(batches, 1e-4, 0, 0.5)) for s in (steps, plain))
-    assert [outcome.left_out.tolist() for outcome in outcomes] == [
-        [False] * 3,
-        [False, True, False][:size_of_batch],
-        [False],
-    ]
-    assert outcomes[1].surplus == pytest.approx(0.2 + 1 - 0.1 * size_of_batch)
+    left_out = [outcome.left_out.tolist() for outcome in outcomes]
+    assert left_out == [[False] * 3, [False, True], [False]]
+    assert outcomes[1].surplus == pytest.approx(0.2 + 1 - 0.2)
     for ours, theirs in zip(outcomes, want):
         np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-8)
     for name, value in steps.learnt.parameters.items():
@@ -122,30 +109,32 @@ def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng, s
         assert 0 < moved < 1 and abs(value - plain.learnt.parameters[name]).max() < 1e-8 * moved
 
 
-def test_adam_goes_on_where_it_was(full_size_device, rng):
-    config, crops = make_config(optimiser="adam", averaging=0.7), make_crops(rng)
-    batches = [rng.integers(0, len(crops), (3, 2)) for _ in range(3)]
-    whole, first = (DeviceSteps(config, crops, options=CHECK) for _ in range(2))
-    for pairs in batches:
-        whole.step(pairs, 1e-3)
-    for pairs in batches[:2]:
-        first.step(pairs, 1e-3)
-    rest = DeviceSteps(config, crops, first.learnt, options=CHECK)
-    rest.step(batches[2], 1e-3)
-    for ours, theirs in zip(rest.learnt[:4], whole.learnt[:4]):
-        for name, value in ours.items():
-            np.testing.assert_array_equal(value, theirs[name])
+class Twins(Processes):
+    """Two ranks that have the same pairs, without MPI."""
+
+    size = 2
+
+    def add(self, losses, gradients):
+        return losses, {name: 2 * gradient for name, gradient in gradients.items()}
+
+
+def test_ranks_add_their_gradients(full_size_device, rng):
+    config, crops, pairs = make_config(), make_crops(rng), rng.integers(0, 7, (3, 2))
+    alone, shared = (DeviceSteps(config, crops, processes=p()) for p in (Processes, Twins))
+    alone.step(pairs, 1e-5)
+    shared.step(pairs, 1e-5, total=6)
+    for name, value in alone.learnt.parameters.items():
+        np.testing.assert_allclose(shared.learnt.parameters[name], value, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.gpu
-def test_graph_launches_and_streaming_agree(rng):
+def test_graph_and_launches_agree(rng):
     on_gpu()
     config, crops = make_config(), make_crops(rng)
     batches = [rng.integers(0, len(crops), (3, 2)) for _ in range(3 * SLOTS)]
     results = []
-    for graph, resident in ((True, True), (False, True), (True, False)):
-        options = DeviceOptions(graph=graph, resident=resident)
-        steps = DeviceSteps(config, crops, options=options)
+    for graph in (True, False):
+        steps = DeviceSteps(config, crops, options=DeviceOptions(graph=graph))
         for pairs in batches:
             steps.step(pairs, 1e-6)
         results.append((steps.losses(), steps.learnt.parameters))
@@ -155,18 +144,8 @@ def test_graph_launches_and_streaming_agree(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(5, 3, 4, 6), (2, 3, 17, 19), (1, 3, 1, 1)])
-def test_gather(device, rng, shape, dtype):
-    crops, mean = rng.integers(0, 256, shape).astype(np.uint8), rng.uniform(0, 200, 3).astype(dtype)
-    index = rng.integers(0, shape[0], 7).astype(np.int32)
-    got = gather.gather(device(crops), device(index), device(mean))
-    assert got.dtype == dtype
-    assert (to_numpy(got) == crops[index] - mean.reshape(3, 1, 1)).all()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "settings", [{"flip": True}, {"light": 0.5}, {"flip": True, "light": 0.3, "colour": 0.2}]
+    "settings", [{}, {"flip": True}, {"flip": True, "light": 0.3, "colour": 0.2}]
 )
 def test_gather_changes_as_augment_does(device, rng, settings, dtype):
     crops = rng.integers(0, 256, (6, 3, 17, 19)).astype(np.uint8)
@@ -180,7 +159,8 @@ def test_gather_changes_as_augment_does(device, rng, settings, dtype):
     level = images.mean((1, 2, 3))
     offsets = (level * brightness)[:, None] * colour
     changes = np.column_stack([mirrored, level, contrast, offsets]).astype(dtype)
-    got = gather.gather(device(crops), device(index), device(mean), changes=device(changes))
+    changes = device(changes) if settings else None
+    got = gather.gather(device(crops), device(index), device(mean), changes=changes)
     assert (to_numpy(got) == want).all()
 
 
@@ -189,7 +169,8 @@ def test_a_run_with_kernels_is_the_run_on_the_cpu(full_size_device, monkeypatch,
     crops = write_crops(tmp_path, 7, window=Window(size=SIZE))
     config = Config(
         batch=4, epochs=2, pairs_per_epoch=7, validation_pairs=3, lr_start=1e-4, lr_end=5e-5,
-        seed=7, flip=True, light=0.2, cosine_window=0.5, initial_scale=0.4,
+        seed=7, flip=True, light=0.2, cosine_window=0.5, initial_scale=0.4, optimiser="adam",
+        averaging=0.7, momentum=0.5,
     )  # fmt: skip
     cpu = train(crops, config, tmp_path / "cpu")
     stand_in = backend.cupy() is cuda_on_cpu.unwatched
@@ -247,58 +228,24 @@ def steps_for(rng, place, size=SIZE, tf32=False, **settings):
     return loop.make_steps(config, data, first_learnt(config), place, tf32, Processes())
 
 
-def test_where_there_is_no_tf32(monkeypatch, rng):
+def test_where_the_kernels_do_not_reach(monkeypatch, rng):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
     with pytest.raises(ValueError, match="tf32 is for a GPU"):
         steps_for(rng, Device("cpu"), tf32=True)
     monkeypatch.setenv("DCFNET_KERNELS", "0")
-    with pytest.raises(ValueError, match="tf32 is for the kernels, but DCFNET_KERNELS=0"):
-        steps_for(rng, Device("cuda"), tf32=True)
+    with pytest.raises(ValueError, match="kernels do not do this on cuda:0: DCFNET_KERNELS=0; use"):
+        steps_for(rng, Device("cuda"))
     monkeypatch.delenv("DCFNET_KERNELS")
+    with pytest.raises(ValueError, match="maps of 20 pixels need the full spectrum"):
+        steps_for(rng, Device("cuda"), 24, sigma_factor=0.02)
     conv_tf32.check_device.cache_clear()
     monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
     with pytest.raises(backend.DeviceError, match=r"TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):
         steps_for(rng, Device("cuda", 1), tf32=True)
 
 
-@pytest.mark.parametrize(
-    "off, why", [("kernels", "DCFNET_KERNELS=0"), ("size", "even size"), ("band", "even size")]
-)
-def test_array_code_where_kernels_do_not_reach(monkeypatch, rng, caplog, off, why):
-    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
-    caplog.set_level("INFO")
-    if off == "kernels":
-        monkeypatch.setenv("DCFNET_KERNELS", "0")
-    size, settings = (24, {"sigma_factor": 0.05}) if off == "size" else (64, {"band": False})
-    assert type(steps_for(rng, Device("cuda"), size, **settings)) is PlainSteps
-    assert why in caplog.text
-    if off == "kernels":
-        monkeypatch.delenv("DCFNET_KERNELS")
-        assert kernels_reach(make_config(), SIZE, Device("cuda"))
-
-
-def test_array_code_trains_on_the_gpu_that_was_asked_for(monkeypatch, tmp_path):
-    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
-    monkeypatch.setenv("DCFNET_KERNELS", "0")
-    monkeypatch.setattr(plain_step, "pair_loss", cuda_on_cpu.on_this_device(plain_step.pair_loss))
-    prepare_crops([write_sequence(tmp_path / "ant", 5)], tmp_path / "crops.h5", Window(size=SIZE))
-    cuda_on_cpu.devices_used.clear()
-    train(tmp_path / "crops.h5", Config(batch=8, epochs=1), tmp_path / "run", device="cuda:1")
-    assert cuda_on_cpu.devices_used == {1}
-
-
-def test_what_is_refused(full_size_device, rng):
-    config, crops = make_config(), make_crops(rng)
-    with pytest.raises(ValueError, match=r"crops must be .* uint8, got \(7, 3, 23, 22\)"):
-        DeviceSteps(config, crops[..., 1:])
+def test_parameters_of_another_network(full_size_device, rng):
+    config = make_config()
     with pytest.raises(ValueError, match=r"conv1\.weight"):
-        DeviceSteps(config, crops, first_learnt(dataclasses.replace(config, arch="conv1")))
-    with pytest.raises(ValueError, match="maps of odd size, got 18"):
-        DeviceSteps(make_config(band=False), crops[..., 1:, 1:])
-    steps = DeviceSteps(config, crops, options=DeviceOptions(graph=False))
-    for wrong in ((4, 2), (0, 2), (3, 3)):
-        message = rf"pairs must be \(1 to 3, 2\), got \({wrong[0]}, {wrong[1]}\)"
-        with pytest.raises(ValueError, match=message):
-            steps.step(np.zeros(wrong, int), 1e-6)
-    with pytest.raises(ValueError, match="indices below 7"):
-        steps.step(np.full((3, 2), 7), 1e-6)
+        other = first_learnt(dataclasses.replace(config, arch="conv1"))
+        DeviceSteps(config, make_crops(rng), other)

@@ -16,7 +16,7 @@ from training import read_log, train, write_crops
 
 from dcfnet_np import weights
 from dcfnet_np.network import ARCHITECTURES, Conv
-from dcfnet_np.train import augment, loop, pairs
+from dcfnet_np.train import augment, pairs
 from dcfnet_np.train.checkpoint import load_checkpoint
 from dcfnet_np.train.config import recipe
 from dcfnet_np.train.prepare import Window
@@ -173,7 +173,7 @@ class Run:
         is.
         """
         config = self.config
-        drawn = self.draw(self.held, loop.VALIDATION_SEED, 0, "near", config.validation_pairs)
+        drawn = self.draw(self.held, pairs.VALIDATION_SEED, 0, "near", config.validation_pairs)
         return self.losses(self.average, *self.scene(drawn, None), config.cosine_window == 1).mean()
 
 
@@ -186,10 +186,7 @@ RUNS = {
         "weight_decay": 0.3, "lr_end": 1e-3, "lam": 1e5,
     },
     "paper": {"max_gap": 2, "weight_decay": 0.02, "lr_start": 0.02, "lam": 1e5},
-    "matlab-v1": {
-        "weight_decay": 0.02, "lr_start": 0.02, "schedule": "step", "lr_steps": (1,),
-        "cosine_window": 1.0, "lam": 10.0,
-    },
+    "matlab-v1": {"weight_decay": 0.02, "lr_start": 0.02, "cosine_window": 1.0, "lam": 10.0},
     "matlab-v2": {
         "weight_decay": 0.02, "lr_start": 0.02, "lr_end": 0.01, "averaging": 0.9, "lam": 10.0,
     },
@@ -198,12 +195,11 @@ RUNS = {
         "rotate": 9.0, "lam": 1e5,
     },
 }  # fmt: skip
-# The rate of each epoch: half a cosine wave, constant, a tenth after the first, and evenly in the
-# logarithm.
+# The rate of each epoch: half a cosine wave, constant, and evenly in the logarithm.
 RATES = {
     "default": (4e-3, 2.5e-3, 1e-3),
     "paper": (0.02, 0.02, 0.02),
-    "matlab-v1": (0.02, 2e-3, 2e-3),
+    "matlab-v1": (0.02, 0.02, 0.02),
     "matlab-v2": (0.02, math.sqrt(2) * 0.01, 0.01),
     "pytorch": (2e-3, math.sqrt(2) * 1e-3, 1e-3),
 }
