@@ -71,11 +71,10 @@ class Config:
         object.__setattr__(self, "mean", tuple(self.mean))
         for name, (good, expected) in self._rules().items():
             if not good:
-                raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
         if self.schedule == "step" and not self.lr_steps:
             raise ValueError(
-                "Config: schedule 'step' needs lr_steps, the epochs after which the rate falls, "
-                "got none"
+                "schedule 'step' needs lr_steps, the epochs after which the rate falls, got none"
             )
 
     def _rules(self) -> dict[str, tuple[bool, str]]:

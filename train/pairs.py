@@ -11,6 +11,8 @@ All are functions of (seed, epoch) alone, so a resumed run needs no saved genera
 
 import numpy as np
 
+from dcfnet_np.support.words import counted
+
 MAX_GAP = 10  # frames, the paper's limit
 MODES = ("all", "ahead", "near")
 
@@ -84,7 +86,7 @@ def epoch_pairs(
         pool = all_pairs(sequence, frame, max_gap)
     if len(pool) == 0:
         raise ValueError(
-            f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart"
+            f"no two crops of one sequence are at most {counted(max_gap, 'frame')} apart"
         )
     if count is None:
         count = len(pool)

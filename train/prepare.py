@@ -20,6 +20,7 @@ import numpy as np
 
 from dcfnet_np import datasets
 from dcfnet_np.support.files import WriteError, check_output
+from dcfnet_np.support.words import counted
 from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.tracking.features import extremes_of_windows, is_flat
 from dcfnet_np.train import detections, duplicates
@@ -136,7 +137,7 @@ def prepare_crops(
             attributes = {**settings, "skipped": json.dumps(skipped)}
             writer.finish(videos, held_out_videos(videos, validation), attributes)
         except WriteError as full:
-            kept = f"{len(writer.records)} of {len(items)} sequences are kept"
+            kept = f"{len(writer.records)} of {counted(len(items), 'sequence')} kept"
             raise WriteError(f"{full}; {kept}, and the same command goes on from there") from full
     return {"crops": writer.count, **skipped}
 
@@ -289,8 +290,8 @@ def _warn_of_stills(items: Sequence[Item]) -> None:
     of_detectors = [item for item in stills if item.entry.format in ("coco", "yolo")]
     for truth, count in Counter(item.entry.truth for item in of_detectors).items():
         log.warning(
-            "%s: %d objects are in one image each, which no track id links; they make no pair",
-            truth, count,
+            "%s: %s with no track id; an object in one image alone makes no pair",
+            truth, counted(count, "object"),
         )  # fmt: skip
     if len(stills) == len(items):
         log.warning(

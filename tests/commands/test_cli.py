@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -54,6 +55,7 @@ def fails(dcfnet):
         got, out, err = dcfnet(*[word for each in words for word in str(each).split()])
         assert err.startswith("dcfnet: error: ") and err.count("\n") == 1 and err.endswith("\n")
         assert text in err, err
+        assert not re.match(r"dcfnet: error: ([A-Z][a-z]\w*|\w+_\w+): ", err), "names our Python"
         assert (got, out) == (code, "")
 
     return run
@@ -181,7 +183,11 @@ BAD = [
     ("convert {tmp}/bad.pth {tmp}/a.h5 --arch foo", "--arch must be one of conv1, "),
     ("gradcheck --report {tmp}/report.txt", "report.txt: a report must end in .json"),
     ("gradcheck --report {tmp}/no/report.json", "there is no folder"),
-    ("doctor --compile 90", "archs must be names like sm_90, got '90'"),
+    ("gradcheck relu fly", "error: there is no check fly; there are conv, "),
+    ("gradcheck relu --mutants", "--mutants needs every check"),
+    ("train {tmp}/no.h5 --out {tmp}/run --arch foo", "error: arch must be one of conv1, "),
+    (f"{HERE} --preset default:num_scales=4", "default:num_scales=4: num_scales must be odd"),
+    ("doctor --compile 90", "error: archs must be names like sm_90, got '90'"),
 ]
 
 
@@ -272,7 +278,7 @@ def test_undecodable_frame_midway(track, folder, tmp_path, suffix):
     code, out, err = track(folder, f"--save-boxes {path} --save-video {video}")
     assert (code, out, err.count("\n")) == (1, "", 1)
     why = "does not decode as an image; replace it or leave it out"
-    assert f"{why}; the 3 boxes before it are in {path}" in err
+    assert f"{why}; 3 boxes before it kept in {path}" in err
     boxes = read_boxes(path)
     assert len(boxes) == 3 and iou(boxes, expected_boxes(3)).min() > 0.6
     with open_source(video) as source:
@@ -319,7 +325,7 @@ def test_ctrl_c_keeps_the_boxes(folder, network_file, tmp_path, signal_name):
 @pytest.mark.parametrize(
     ("output", "size", "text"),
     [
-        ("--save-boxes {}/a.csv", 500, "make room or choose another folder; the "),
+        ("--save-boxes {}/a.csv", 500, "make room or choose another folder; "),
         ("--save-video {}/a.avi", 20000, "make room or choose another folder"),
         ("--save-video {}/a.mp4", 20000, "only "),
     ],
@@ -339,7 +345,7 @@ def test_a_full_disk_midway(tmp_path, rng, network_file, output, size, text):
     assert text in err
     if option == "--save-boxes":
         count = len(read_boxes(path))
-        assert count > 3 and f"the {count} boxes before it are in {path}" in err
+        assert count > 3 and f"; {count} boxes before it kept in {path}" in err
 
 
 def test_debug_shows_the_traceback(dcfnet, folder):
@@ -405,6 +411,14 @@ def test_gradcheck(dcfnet, few_cases, option):
     if option:
         limits = [float(line.split()[-2]) for line in lines[1:-1]]
         assert all(1e-7 < limit < 0.01 for limit in limits if limit)  # 0 for an empty batch
+
+
+def test_gradcheck_of_one_op(dcfnet, few_cases, tmp_path):
+    path = tmp_path / "report.json"
+    code, out, err = dcfnet("gradcheck", "relu", "--report", path)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[1:-2]] == ["relu", "relu"]
+    assert [curve["gradient"] for curve in json.loads(path.read_text())["sweeps"]] == ["dx"]
 
 
 def test_gradcheck_of_a_wrong_gradient(dcfnet, few_cases, monkeypatch):

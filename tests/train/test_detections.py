@@ -122,7 +122,7 @@ def test_stills_make_no_pair_and_the_command_says_so(tmp_path, dcfnet):
     crops = tmp_path / "crops.h5"
     code, out, err = dcfnet("prepare", path, "--out", crops, "--size", SIZE, "--margin", MARGIN)
     assert code == 0 and "crops 3, sequences 3" in out
-    stills = "3 objects are in one image each, which no track id links; they make no pair"
+    stills = "3 objects with no track id; an object in one image alone makes no pair"
     assert f"{path}: {stills}" in err
     assert "no sequence has two frames, so these crops make no pair" in err
     data = read_crops(crops, margin=True)
@@ -157,7 +157,7 @@ def test_yolo_stills_beside_a_video(tmp_path, made, caplog):
     otb(tmp_path, "ant", BOXES)
     caplog.clear()
     assert made(tmp_path / "ant", tmp_path / "data")[0] == {"crops": 8}
-    assert "3 objects are in one image" in caplog.text
+    assert "3 objects with no track id" in caplog.text
     assert "no sequence has two frames" not in caplog.text
 
 
