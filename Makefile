@@ -25,7 +25,7 @@ help:
 	@echo "make notebooks  run examples/ and keep the outputs"
 	@echo "make vot        the VOT and GOT-10k toolkits run our tracker, in $(VOT)"
 	@echo "make baselines  OpenCV's contrib trackers, in $(BASELINES); with DATA=DIR the table of the README"
-	@echo "make ablation   DATA=DIR: the paper's ablations, into docs/results/ablation.md; WEIGHTS=\"conv2=FILE ...\" for weights of your own"
+	@echo "make ablation   DATA=DIR: the paper's ablations, by dcfnet eval, into $(ABLATION)"
 	@echo "make weights    with DATA=DIR: train light and conv1 by the recipe default, three seeds each, and score them"
 	@echo "make gpu        on a machine with a GPU: its tests and measurements, with PYTHON's own packages; downloads nothing"
 	@echo "make clean      remove what was built; make distclean removes $(VENV), $(VOT), $(BASELINES) and $(DOCS) too"
@@ -97,12 +97,13 @@ $(BASELINES)/.ready: setup.py pyproject.toml
 	$(BASELINES)/bin/python -m pip install --quiet --disable-pip-version-check opencv-contrib-python-headless
 	@touch $@
 
-# The paper's Tables 1 and 2 on a folder of sequences; an --out of its own for each set of weights.
+# The paper's Tables 1 and 2 on a folder of sequences.
 ABLATION ?= out/ablation
 ablation: $(VENV)/.test
 	@[ -n "$(DATA)" ] || { echo "name a folder of sequences: make ablation DATA=DIR"; exit 2; }
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/studies/ablation.py "$(DATA)" --weights $(WEIGHTS) --out $(ABLATION) \
-	  --json benchmarks/results/ablation.json --page docs/results/ablation.md
+	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)" --preset default --out $(ABLATION) \
+	  --trackers conv1=dcfnet:conv1,conv1-dilation=dcfnet:conv1-dilation,conv2=dcfnet:conv2,conv1-1s=dcfnet:conv1:default:num_scales=1,\
+	conv1-5s=dcfnet:conv1:default:num_scales=5,conv1-7s=dcfnet:conv1:default:num_scales=7
 
 # The recipe `default`, docs/reference/training.md: DATA has train/, validation/ and sequences/. A run that was cut goes on.
 # OTHERS=released=dcfnet:FILE.h5:pytorch scores that too, to compare with.
@@ -118,8 +119,7 @@ weights: $(VENV)/.test
 	  $(BIN)/dcfnet train $(TRAINED)/crops.h5 --out $$run --resume --arch $$network --seed $$seed $(RECIPE); \
 	done; done; \
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/sequences" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/scores; \
-	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/validation; \
-	$(BIN)/python benchmarks/studies/seeds.py $(TRAINED)/validation $(TRAINED)/scores --json $(TRAINED)/seeds.json
+	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet eval "$(DATA)/validation" --workers 2 --trackers $${trackers#,} --out $(TRAINED)/validation
 
 # A part that fails does not hide the others; the exit code tells. It ends after GPU_SECONDS; tests and bench that hang
 # leave time for the rest, what ignores SIGTERM is killed GPU_GRACE seconds later, and what has goals comes first.

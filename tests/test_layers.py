@@ -24,7 +24,7 @@ LAYERS = [
     ["tracking"],
     ["fast"],
     ["tracker"],
-    ["evaluation", "train", "gradcheck", "kernels.ladder"],
+    ["evaluation", "train", "gradcheck"],
     ["adapters", "trace", "follow", "bench", "serve", "explain"],
     ["commands"],
     ["cli", "__main__"],
@@ -76,8 +76,6 @@ def imported_names(source, module, is_package):
 def room_of(name):
     """The room of a dotted name in dcfnet_np: "dcfnet_np.ops.conv.x" lies in "ops"."""
     parts = name.split(".")
-    if parts[1:3] == ["kernels", "ladder"]:  # a program, which the library never imports
-        return "kernels.ladder"
     return parts[1] if len(parts) > 1 else "__init__"
 
 

@@ -2,9 +2,7 @@
 here.
 """
 
-import importlib
 import json
-from pathlib import Path
 
 import cv2
 import pytest
@@ -64,13 +62,3 @@ def test_pinned_gives_the_cores_back():
 def test_bad_input_is_one_line(dcfnet, folder, words, said):
     code, out, err = dcfnet("bench", folder, *words)
     assert (code, out) == (2, "") and said in err and len(err.splitlines()) == 1
-
-
-def test_the_ladder_runs(monkeypatch, rng):
-    """Every version of every step; `patch_steps` compares their results."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks" / "studies"))
-    ladder = importlib.import_module("ladder")
-    groups = [*ladder.patch_steps().values(), ladder.pair_steps()]
-    groups.append(ladder.frame_steps(list(make_frames(rng, 3)), (20, 10, 16, 12)))
-    for steps in groups:
-        assert all(ms > 0 for ms in ladder.in_turns(steps, turns=1).values())

@@ -76,7 +76,6 @@ elsewhere, and the test in the last column compares them.
 FOOT = """
 `make equations` writes this page from `tests/support/homes.py`.
 [Equations](../learn/equations.md) has the same for each equation of the paper.
-A [ladder](kernels.md#a-ladder-to-run) of kernels leads from the plainest version to the one in use.
 """
 
 
