@@ -141,7 +141,7 @@ function upload(file) {
     const { status, response } = request;
     if (status !== 200) return give(response?.error ?? `the server answers ${status}`);
     video = response;
-    const count = video.frames ? `, at most ${video.frames} frames` : "";
+    const count = video.frames ? `, at most ${video.frames} frame${video.frames === 1 ? "" : "s"}` : "";
     $("name").textContent = `${video.name}, ${video.width}×${video.height}${count}`;
     $("from").max = video.frames ? video.frames - 1 : "";
     $("from").value = 0;
@@ -275,7 +275,7 @@ function finish(which) {
   socket = null;
   which.close();
   if (state !== "running") return;
-  setState("done", frames ? `Tracked ${frames} frames.` : "");
+  setState("done", frames ? `Tracked ${frames} frame${frames === 1 ? "" : "s"}.` : "");
   $("again").focus();
 }
 
