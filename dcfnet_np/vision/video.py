@@ -170,7 +170,7 @@ class VideoSource(Source):
             )
         if max(2, 0.05 * announced) < announced - reached < math.inf:
             if is_avi(self._where):
-                what = f"{frame} does not decode, but the file counts {counted(announced, 'frame')}"
+                what = f"{frame} does not decode, but the file counts {announced} frames"
                 raise SourceError(f"{what}; {self._advice}")
             warn_of_source(
                 f"{self._where} ends after {counted(count, 'frame')}, though its header tells "

@@ -141,7 +141,7 @@ function upload(file) {
     const { status, response } = request;
     if (status !== 200) return give(response?.error ?? `the server answers ${status}`);
     video = response;
-    const count = video.frames ? `, at most ${video.frames} frame${video.frames === 1 ? "" : "s"}` : "";
+    const count = video.frames ? `, at most ${counted(video.frames)}` : "";
     $("name").textContent = `${video.name}, ${video.width}×${video.height}${count}`;
     $("from").max = video.frames ? video.frames - 1 : "";
     $("from").value = 0;
@@ -270,12 +270,14 @@ function stop() {
   else finish(socket);
 }
 
+const counted = (frames) => `${frames} frame${frames === 1 ? "" : "s"}`;
+
 function finish(which) {
   if (which !== socket) return;
   socket = null;
   which.close();
   if (state !== "running") return;
-  setState("done", frames ? `Tracked ${frames} frame${frames === 1 ? "" : "s"}.` : "");
+  setState("done", frames ? `Tracked ${counted(frames)}.` : "");
   $("again").focus();
 }
 
