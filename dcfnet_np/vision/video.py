@@ -173,10 +173,9 @@ class VideoSource(Source):
                 what = f"{frame} does not decode, but the file counts {announced} frames"
                 raise SourceError(f"{what}; {self._advice}")
             warn_of_source(
-                f"{self._where} ends after {counted(count, 'frame')}, though its header tells "
-                f"of {announced}; "
-                "that is usual where the sound is longer or the file was cut without encoding, but "
-                "damage looks the same"
+                f"{self._where} ends after {counted(count, 'frame')}, though its header tells of "
+                f"{announced}; that is usual where the sound is longer or the file was cut without "
+                "encoding, but damage looks the same"
             )
 
     def close(self) -> None:
