@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .support.words import counted
 from .tracker import MultiTracker
 from .vision.box_files import BoxRow
 from .vision.boxes import Box, iou
@@ -110,7 +111,7 @@ class Summary:
 
     def line(self, name: str, dropped: int = 0) -> str:
         """Frames, speed of tracking alone, mean score, and mean IoU where there is ground truth."""
-        parts = [f"{name}: {self.frames} frame{'' if self.frames == 1 else 's'}"]
+        parts = [f"{name}: {counted(self.frames, 'frame')}"]
         if dropped:
             parts.append(f"{dropped} dropped to keep up")
         if self._seconds > 0:

@@ -99,7 +99,7 @@ class Preset:
         )
         for name, (good, expected) in rules.items():
             if not good:
-                raise ValueError(f"Preset: {name} must be {expected}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
     @property
     def sigma(self) -> float:

@@ -56,7 +56,7 @@ def compile_all(archs: Sequence[str] = ARCHITECTURES) -> Iterator[Row]:
     """
     for arch in archs:
         if not re.fullmatch(r"sm_\d+[af]?", arch):
-            raise ValueError(f"compile_all: archs must be names like sm_90, got {arch!r}")
+            raise ValueError(f"archs must be names like sm_90, got {arch!r}")
     for file, names in expressions().items():
         for arch in archs:
             if not too_old(arch, file):

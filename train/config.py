@@ -66,7 +66,7 @@ class Config:
         object.__setattr__(self, "mean", tuple(self.mean))  # JSON has lists
         for name, (good, expected) in self._rules().items():
             if not good:
-                raise ValueError(f"Config: {name} must be {expected}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         """{field: (whether it is good, what it must be)}."""

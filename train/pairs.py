@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dcfnet_np.support.words import counted
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
 
@@ -81,7 +82,7 @@ def epoch_pairs(
         pool = all_pairs(sequence, frame, max_gap)
     if len(pool) == 0:
         raise ValueError(
-            f"epoch_pairs: no two crops of one sequence are at most {max_gap} frames apart"
+            f"no two crops of one sequence are at most {counted(max_gap, 'frame')} apart"
         )
     count = len(pool) if count is None else count
     rounds = -(-count // len(pool))

@@ -21,6 +21,7 @@ import numpy as np
 
 from dcfnet_np import datasets
 from dcfnet_np.support.files import WriteError, check_output
+from dcfnet_np.support.words import counted
 from dcfnet_np.support.workers import map_in_order
 from dcfnet_np.tracking.features import extremes_of_windows, is_flat
 from dcfnet_np.train import detections, duplicates
@@ -133,7 +134,7 @@ def prepare_crops(
             attributes = {**settings, "skipped": json.dumps(skipped)}
             writer.finish(videos, held_out_videos(videos, validation), attributes)
         except WriteError as full:
-            kept = f"{len(writer.records)} of {len(items)} sequences are kept"
+            kept = f"{len(writer.records)} of {counted(len(items), 'sequence')} kept"
             raise WriteError(f"{full}; {kept}, and the same command goes on from there") from full
     return {"crops": writer.count, **skipped}
 

@@ -9,6 +9,7 @@ import numpy as np
 from .. import kernels
 from ..backend import Device, current
 from ..support.machine import describe_gpu, describe_machine, gpu_driver, gpu_facts
+from ..support.words import counted
 from ..tracker import Tracker
 from ..train.config import Config
 from ..weights import Weights
@@ -92,8 +93,9 @@ def as_text(report: dict[str, Any]) -> str:
         lines += ["", *_stage_lines(report)]
     if "training" in report:
         train = report["training"]
-        about = f"{train['architecture']}, {train['batch']} pairs of {SIZE}x{SIZE} a step"
-        lines += ["", f"training: {about}", *_rate_lines(train, "pairs_per_second", "pairs/s")]
+        step = f"{counted(train['batch'], 'pair')} of {SIZE}x{SIZE} a step"
+        about = f"training: {train['architecture']}, {step}"
+        lines += ["", about, *_rate_lines(train, "pairs_per_second", "pairs/s")]
         if "torch_loss" in train:
             lines.append(f"  losses   {train['loss']:.4f} and {train['torch_loss']:.4f}")
     if "kernels" in report:
@@ -103,15 +105,17 @@ def as_text(report: dict[str, Any]) -> str:
 
 def _machine_lines(report: dict[str, Any]) -> list[str]:
     host = report["machine"]
-    cores = f"{host['cores']} cores; Python {host['python']}, NumPy {host['packages']['numpy']}"
-    lines = [f"{host['processor']}, {cores}"]
+    lines = [
+        f"{host['processor']}, {counted(host['cores'], 'core')}; "
+        f"Python {host['python']}, NumPy {host['packages']['numpy']}"
+    ]
     if "gpu" in report:
         about = report["environment"]
         versions = f"driver {about['driver']}, CuPy {about['cupy']}, commit {about['commit']}"
         lines.append(f"{report['gpu']}; {versions}")
     for blas in host["blas"]:
         which = f"{blas['internal_api']} {blas['version']}, {blas['architecture']}"
-        lines.append(f"BLAS: {which}, {blas['num_threads']} threads")
+        lines.append(f"BLAS: {which}, {counted(blas['num_threads'], 'thread')}")
     for name in FORCING & set(host["variables"]):
         value = host["variables"][name]
         lines.append(
@@ -123,7 +127,7 @@ def _machine_lines(report: dict[str, Any]) -> list[str]:
 
 def _tracking_lines(report: dict[str, Any]) -> list[str]:
     track = report["tracking"]
-    about = f"{report['weights']}, preset {report['preset']}, {track['frames']} frames"
+    about = f"{report['weights']}, preset {report['preset']}, {counted(track['frames'], 'frame')}"
     lines = [f"tracking: {about}, {report['device']}"]
     if "made_up" in report:
         lines.append(f"  frames   made up; {report['made_up']}")

@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 
 from .. import trace
+from ..support.words import counted
 from ..vision.sources import open_source
 from . import common
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         first, second = (recorder.steps(frames, box, training=False) for recorder in recorders)
     found, steps = trace.differences(first, second, args.tolerance)
     if not found:
-        print(f"no difference beyond {args.tolerance:g} in {steps} steps")
+        print(f"no difference beyond {args.tolerance:g} in {counted(steps, 'step')}")
     for number, difference in enumerate(found):
         print(f"{'  then' if number else 'first difference'}: {difference}")
     return 0

@@ -16,6 +16,7 @@ from functools import partial
 from .. import __version__
 from ..support import machine
 from ..support.errors import Failed
+from ..support.words import counted
 
 MODULES = {"numpy": "numpy", "scipy": "scipy", "opencv": "cv2", "h5py": "h5py"}
 
@@ -75,7 +76,7 @@ def _blas() -> Iterator[str]:
     libraries = machine.blas_libraries()
     for each in libraries:
         kernel = f", kernel {each['architecture']}" if each["architecture"] else ""
-        threads = f"{each['num_threads']} threads ({each['file']})"
+        threads = f"{counted(each['num_threads'], 'thread')} ({each['file']})"
         yield f"{each['internal_api']} {each['version']}{kernel}, {threads}"
     if not libraries:
         yield "none that threadpoolctl knows"

@@ -9,6 +9,7 @@ from ..evaluation import report, results, runner
 from ..evaluation.rules import get_rules
 from ..evaluation.trackers import parse_tracker
 from ..support.errors import Failed
+from ..support.words import counted
 from . import common
 
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     options = (args.protocol, args.rules, args.attributes)
     evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
     jobs = run_with_bar(evaluation, args.out, args)
-    how = f"{args.workers} process{'es' if args.workers > 1 else ''}"
+    how = counted(args.workers, "process")
     if args.dask:
         how = f"Dask at {args.dask}"
     found = results.build_results(evaluation, args.out, jobs, skipped, how)
@@ -114,6 +115,8 @@ def _check_dataset(args: argparse.Namespace) -> int:
         print(f"{'error' if problem.fatal else 'note':<6} {problem.sequence}: {problem.text}")
     fatal = sum(problem.fatal for problem in problems)
     if fatal:
-        raise Failed(f"{fatal} problems in {args.dataset} keep sequences from being evaluated")
-    print(f"{args.dataset}: no sequence is broken, {len(problems)} notes")
+        raise Failed(
+            f"{args.dataset}: {counted(fatal, 'problem')}; a sequence with one is not evaluated"
+        )
+    print(f"{args.dataset}: no sequence is broken, {counted(len(problems), 'note')}")
     return 0

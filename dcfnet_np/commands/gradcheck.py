@@ -10,12 +10,15 @@ from ..gradcheck import cases, mutants, report
 from ..gradcheck.mutants import Verdict
 from ..gradcheck.pair import GradientResult
 from ..support.errors import Failed
+from ..support.words import counted
 from . import common
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where, how precisely, and what to write."""
+    """What, where, how precisely, and what to write."""
     flag = partial(parser.add_argument, action="store_true")
+    names = "conv, lrn, 'equation 4', ...; a wrong name lists them; default: all"
+    parser.add_argument("ops", metavar="OP", nargs="*", help=names)
     common.add_device(parser, "cpu")
     flag("--float32", help="in float32, with the limits that rounding allows")
     content = "a .json: every check, error over step, mutants"
@@ -31,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     """Print a table; exit code 1 where a gradient is wrong, or a mutant survives."""
     if args.report:
         report.check_report(args.report)
-    rows = cases.run_all(args.device, precision=np.float32 if args.float32 else np.float64)
+    if args.ops and args.mutants:
+        raise ValueError("--mutants needs every check: name no op beside it")
+    only = args.ops or None
+    rows = cases.run_all(args.device, only, np.float32 if args.float32 else np.float64)
     common.print_table(
         [("op", "eq.", "shape", "gradient", "error", "limit", ""), *map(_words, rows)]
     )
@@ -39,15 +45,15 @@ def run(args: argparse.Namespace) -> int:
     for row in wrong:
         print(row)
     verdict = f"{len(wrong)} failed" if wrong else "all within their limits"
-    print(f"{len(rows)} checks, {verdict}")
+    print(f"{counted(len(rows), 'check')}, {verdict}")
     verdicts = _judge_mutants() if args.mutants and not wrong else None
     if args.report:
-        report.write_report(args.report, rows, cases.sweep_all(), verdicts)
+        report.write_report(args.report, rows, cases.sweep_all(only), verdicts)
         print(f"wrote {args.report}")
     if wrong or not rows:
-        raise Failed(f"{len(wrong)} of {len(rows)} checks failed; the table above names them")
+        raise Failed(f"{len(wrong)} of {counted(len(rows), 'check')} failed, named above")
     if verdicts and (survived := report.score(verdicts)["survived"]):
-        raise Failed(f"{survived} mutants survived; they are listed above")
+        raise Failed(f"{counted(survived, 'mutant')} survived, listed above")
     return 0
 
 

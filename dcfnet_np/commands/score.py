@@ -7,6 +7,7 @@ from .. import datasets
 from ..evaluation import compare_rules, result_files, results
 from ..evaluation.protocols import is_annotated
 from ..evaluation.rules import RULES, get_rules
+from ..support.words import counted
 from . import common
 
 
@@ -28,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     pairs = result_files.find_results(args.result, sequences)
     missing = sorted({each.name for each in sequences} - {each.name for each, _ in pairs})
     if missing:
-        count = f"{len(missing)} of {len(sequences)}"
-        common.warn(f"no result for {count} sequences: {results.first_names(missing)}")
+        count = f"{len(missing)} of {counted(len(sequences), 'sequence')}"
+        common.warn(f"no result for {count}: {results.first_names(missing)}")
     supervised = any(result_files.is_supervised(result) for _, result in pairs)
     if supervised:
         common.print_table(compare_rules.vot_table(pairs))

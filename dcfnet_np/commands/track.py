@@ -17,6 +17,7 @@ import numpy as np
 from ..follow import Painter, Step, Summary, follow
 from ..support.errors import Failed
 from ..support.files import WriteError
+from ..support.words import counted
 from ..tracker import MultiTracker
 from ..vision.box_files import BoxWriter, read_boxes
 from ..vision.boxes import check_box
@@ -162,7 +163,7 @@ class Outputs:
         if not self.writers or not self.writers[0].count:
             return ""
         paths = ", ".join(str(writer.path) for writer in self.writers)
-        return f"; the {self.writers[0].count} boxes before it are in {paths}"
+        return f"; {counted(self.writers[0].count, 'box')} before it kept in {paths}"
 
 
 def take_all(steps: Iterator[Step], outputs: Outputs, length: int | None) -> bool:
@@ -178,7 +179,8 @@ def take_all(steps: Iterator[Step], outputs: Outputs, length: int | None) -> boo
             pass
         except KeyboardInterrupt:
             bar.close()
-            print(f"dcfnet: stopped after {outputs.summary.frames} frames", file=sys.stderr)
+            frames = counted(outputs.summary.frames, "frame")
+            print(f"dcfnet: stopped after {frames}", file=sys.stderr)
             return True
         except Exception as error:
             ours = isinstance(error, (ValueError, WriteError))

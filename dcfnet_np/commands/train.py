@@ -13,6 +13,7 @@ from typing import Any
 
 from ..support.errors import Failed
 from ..support.files import WriteError
+from ..support.words import counted
 from ..train import parallel
 from ..train.checkpoint import load_checkpoint
 from ..train.config import Config, recipe
@@ -182,7 +183,7 @@ def describe_epoch(record: dict[str, Any], epochs: int) -> str:
     if record["validation_loss"] is not None:
         words.append(f"validation {record['validation_loss']:.3f}")
     if record["left_out"]:
-        words.append(f"{record['left_out']} pairs left out")
+        words.append(f"{counted(record['left_out'], 'pair')} left out")
     if "success" in record:
         words.append(f"tracked AUC {record['success']:.3f}")
     words.append(f"learning rate {record['lr']:.2g}, {record['pairs_per_second']:.0f} pairs/s")

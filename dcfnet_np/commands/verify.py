@@ -9,6 +9,7 @@ from .. import datasets
 from ..evaluation import runner
 from ..evaluation.trackers import RANDOM
 from ..support.errors import Failed
+from ..support.words import counted
 from . import common
 from .eval import add_run_options, run_with_bar
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             far = "another length or state"
         print(f"{each.tracker} on {each.result}: {far}")
     if bad:
-        raise Failed(f"{len(bad)} of {len(compared)} results differ from {args.out}")
+        raise Failed(f"different from {args.out}: {len(bad)} of {counted(len(compared), 'result')}")
     exact = f"to {args.tolerance:g} pixels" if args.tolerance else "to the byte"
-    print(f"{len(compared)} results, all equal {exact}")
+    print(f"{counted(len(compared), 'result')}, all equal {exact}")
     return 0

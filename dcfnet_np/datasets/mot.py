@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..support.words import counted
 from ..vision.box_files import read_numbers
 from ..vision.boxes import from_otb
 from .sequence import Entry, Sequence, entry_of_folder, frame_number
@@ -52,7 +53,7 @@ def _read_rows(path: Path) -> np.ndarray:
     rows = read_numbers(path)
     if rows.shape[1] < 6:
         wanted = "frame,target,x,y,w,h,... in a row"
-        raise ValueError(f"{path}: expected {wanted}, got {rows.shape[1]} numbers")
+        raise ValueError(f"{path}: expected {wanted}, got {counted(rows.shape[1], 'number')}")
     if not np.isfinite(rows[:, :6]).all() or (rows[:, :2] != np.floor(rows[:, :2])).any():
         wanted = "frames and targets must be whole numbers, and boxes without nan"
         raise ValueError(f"{path}: {wanted}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..support.files import read_text
+from ..support.words import counted
 from ..vision.box_files import parse_numbers
 from .rows import Truth, make_sequence
 from .sequence import Entry, Sequence, files_in
@@ -47,7 +48,9 @@ def _read_rows(path: Path) -> np.ndarray:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         words, where = line.split()[:9], f"{path}, line {number}"  # the label may have blanks in it
         if 0 < len(words) < 9:
-            raise ValueError(f"{where}: expected nine numbers and a label, got {len(words)} words")
+            raise ValueError(
+                f"{where}: expected nine numbers and a label, got {counted(len(words), 'word')}"
+            )
         if words:
             rows.append(parse_numbers(words, where))
     if (count := len({row[0] for row in rows})) != 1:

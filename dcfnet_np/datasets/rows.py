@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..support.words import counted
 from ..vision.box_files import parse_numbers, read_numbers, split_rows
 from ..vision.boxes import polygon_to_box
 from .sequence import Entry, Sequence, frame_number
@@ -104,7 +105,7 @@ def _mask(values: list[float], where: str) -> _Region:
     """The smallest box around the pixels of a mask; the mask itself is never made."""
     if len(values) < 4 or not all(value.is_integer() for value in values) or min(values[2:]) < 0:
         wanted = "a mask, m and whole numbers x,y,w,h,n0,n1,..."
-        raise ValueError(f"{where}: expected {wanted}, got {len(values)} numbers")
+        raise ValueError(f"{where}: expected {wanted}, got {counted(len(values), 'number')}")
     left, top, width, height, *runs = map(int, values)
     ends = np.cumsum(runs, dtype=np.int64)
     if runs and ends[-1] > width * height:
@@ -169,8 +170,8 @@ def make_sequence(
     notes: tuple[str, ...] = ()
     if len(files) != len(boxes):
         kept = "rows" if len(files) < len(boxes) else "frames"
-        what = f"{len(files)} frames but {len(boxes)} rows in {entry.truth.name}"
-        notes = (f"{what}; the first {kept}, {count}, are used",)
+        rows = f"{counted(len(boxes), 'row')} in {entry.truth.name}"
+        notes = (f"{counted(len(files), 'frame')} but {rows}; the first {kept}, {count}, are used",)
     return Sequence(
         entry.name,
         entry.format,
@@ -198,7 +199,7 @@ def _visible(folder: Path, labels: Labels, count: int) -> np.ndarray | None:
         if path.is_file():
             values = read_numbers(path).ravel()  # LaSOT: one row of all frames; GOT-10k: a row each
             if len(values) != count:
-                wanted = f"a label for each of {count} rows of ground truth"
+                wanted = f"a label for each of {counted(count, 'row')} of ground truth"
                 raise ValueError(f"{path}: expected {wanted}, got {len(values)}")
             visible &= shown(values)
     return visible

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..support.words import counted
 from ..vision.box_files import read_numbers
 from .rows import make_sequence, read_truth
 from .sequence import Entry, Sequence, files_in
@@ -26,6 +27,6 @@ def read_sequences(entry: Entry, files: list[Path]) -> list[Sequence]:
         numbers = read_numbers(file).ravel()
         if len(numbers) != 2 or not np.isfinite(numbers).all():
             wanted = "the numbers of the first and the last frame"
-            raise ValueError(f"{file}: expected {wanted}, got {len(numbers)} numbers")
+            raise ValueError(f"{file}: expected {wanted}, got {counted(len(numbers), 'number')}")
         part = int(numbers[0]), int(numbers[1])
     return [make_sequence(entry, files, read_truth(entry.truth, origin=1), part=part)]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.files import replacing
+from ..support.words import counted
 from ..vision.draw import draw_box
 from .metrics import Scores, is_box, score_frames
 from .protocols import Trajectory
@@ -345,7 +346,7 @@ def first_failure(run: Trajectory) -> Failure | None:
     started = np.flatnonzero(run.states[first:] == STARTED)
     if started.size:
         shown.append((first + int(started[0]), "started again"))
-    text = f"{failed.size} failure{'s' if failed.size > 1 else ''}"
+    text = counted(failed.size, "failure")
     return Failure(float(failed.size), text, shown)
 
 

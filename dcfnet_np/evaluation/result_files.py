@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import datasets
+from ..support.words import counted
 from ..vision.box_files import BOX_SUFFIXES, LARGEST, read_numbered_boxes, read_numbers, split_rows
 from ..vision.boxes import from_otb, polygon_to_box
 from .protocols import Trajectory
@@ -120,8 +121,8 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Trajectory:
         boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])
         states = np.concatenate([np.full(sequence.first, UNKNOWN, np.int8), states])
     if len(boxes) != len(sequence):
-        frames = f"{sequence.name} has {len(sequence)} frames"
-        raise ValueError(f"{path} has {len(boxes)} rows, {frames}")
+        frames = f"{sequence.name} has {counted(len(sequence), 'frame')}"
+        raise ValueError(f"{path} has {counted(len(boxes), 'row')}, {frames}")
     given = (states == STARTED) & np.isnan(boxes).all(axis=1)
     boxes[given] = sequence.boxes[given]
     nothing = np.full(len(boxes), np.nan)

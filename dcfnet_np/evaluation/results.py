@@ -14,6 +14,7 @@ import numpy as np
 from .. import datasets
 from ..support.files import replacing
 from ..support.machine import describe_machine
+from ..support.words import counted
 from .metrics import NORMALISED_THRESHOLDS, Scores, SequenceScores, combine_sequences
 from .protocols import Trajectory, is_annotated, score_runs
 from .rules import Rules, get_rules
@@ -250,7 +251,7 @@ def vot_figures(vot: dict[str, Any]) -> tuple[str, ...]:
 
 def unscored_line(names: Sequence[str], count: int) -> str:
     """A line on those of `count` sequences that cannot be scored, "" for none."""
-    words = f"no score for {len(names)} of {count} sequences"
+    words = f"no score for {len(names)} of {counted(count, 'sequence')}"
     reason = "of which only the first frame has ground truth"
     return f"{words}, {reason}: {first_names(names)}" if names else ""
 

@@ -65,16 +65,14 @@ class Rules:
         for field in dataclasses.fields(self):
             allowed, value = getattr(field.type, "__args__", None), getattr(self, field.name)
             if allowed is not None and value not in allowed:
-                raise ValueError(f"Rules: {field.name} must be one of {allowed}, got {value!r}")
+                raise ValueError(f"{field.name} must be one of {allowed}, got {value!r}")
         if self.overlap_thresholds < 2 or self.precision_thresholds < 21:
             raise ValueError(
-                "Rules: needs at least 2 overlap_thresholds and 21 precision_thresholds (DP is "
+                "rules need at least 2 overlap_thresholds and 21 precision_thresholds (DP is "
                 f"read at 20 pixels), got {self.overlap_thresholds}, {self.precision_thresholds}"
             )
         if self.average == "frames" and self.statistic == "median":
-            raise ValueError(
-                "Rules: statistic 'median' is over sequences, so average must be 'sequences'"
-            )
+            raise ValueError("statistic 'median' is over sequences, so average must be 'sequences'")
 
 
 RULES: dict[str, Rules] = {

@@ -27,6 +27,7 @@ import numpy as np
 
 from .. import datasets
 from ..support.files import make_folder, only_writer, replacing
+from ..support.words import counted
 from ..support.workers import hold_threads, worker_pool
 from ..vision.box_files import read_boxes, split_rows
 from ..vision.boxes import to_otb
@@ -180,7 +181,7 @@ def run_jobs(
             else:
                 yield job, found
     if failed:
-        more = f" (and {len(failed) - 1} more runs)" if len(failed) > 1 else ""
+        more = f" (and {counted(len(failed) - 1, 'more run')})" if len(failed) > 1 else ""
         raise RunError(f"{failed[0]}{more}; the other results are kept")
 
 

@@ -61,7 +61,7 @@ class DeviceStep:
     ) -> None:
         self.preset = get_preset(preset)
         if self.preset.min_score or self.preset.min_psr:
-            raise ValueError(f"DeviceStep: {NO_THRESHOLDS}, as preset {self.preset.name!r} has")
+            raise ValueError(f"{NO_THRESHOLDS}, as preset {self.preset.name!r} has")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets, self.dtype = targets, np.dtype(dtype)
         self.frame_shape = (*frame_shape[:2], 3)

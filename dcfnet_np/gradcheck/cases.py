@@ -6,6 +6,7 @@ together.
 """
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -259,7 +260,8 @@ def run(
     chosen = list(CASES) if only is None else list(only)
     unknown = [name for name in chosen if name not in CASES]
     if unknown:
-        raise ValueError(f"run_all: only must be of {', '.join(CASES)}, got {', '.join(unknown)}")
+        known = ", ".join(map(shlex.quote, CASES))
+        raise ValueError(f"there is no check {', '.join(unknown)}; there are {known}")
     target = select_device(device)
     with cupy().cuda.Device(target.index) if target.kind == "cuda" else contextlib.nullcontext():
         for name in chosen:
@@ -284,11 +286,14 @@ def _not_comparable(name: str, note: str, shape: tuple[int, ...] = ()) -> Gradie
     return GradientResult(name, "all", shape, np.inf, VALUE_LIMIT, ok=False, note=note)
 
 
-def sweep_all() -> list[Sweep]:
-    """`sweep` of the first pair of every case that has one, on the CPU in float64."""
+def sweep_all(only: Iterable[str] | None = None) -> list[Sweep]:
+    """`sweep` of the first pair of every case that has one, on the CPU in float64.
+
+    only: names of CASES, None for all.
+    """
     curves: list[Sweep] = []
-    for case in CASES.values():
-        items = case(Place(Device("cpu"), np.float64))
+    for name in CASES if only is None else only:
+        items = CASES[name](Place(Device("cpu"), np.float64))
         pair = next((item for item in items if isinstance(item, Pair)), None)
         if pair is not None:
             arguments = pair.arguments()

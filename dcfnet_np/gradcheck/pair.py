@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..backend import Array, Device, array_module, to_device, to_numpy
+from ..support.words import counted
 
 VALUE_LIMIT = 5e-8  # of a value, in float64
 # By NumPy's characters of the dtypes.
@@ -124,7 +125,7 @@ class Op:
         self.names = list(gradient_names) or [f"gradient {i}" for i in range(count)]
         if len(self.names) != count:
             got = len(self.names)
-            raise ValueError(f"check: gradient_names must have {count} names, got {got}")
+            raise ValueError(f"check: gradient_names must have {counted(count, 'name')}, got {got}")
         _require_arguments("forward", forward, [f"input {i}" for i in range(count)], options)
         _require_arguments("backward", backward, ["dy", "cache"], {})
         self.precision = PRECISIONS[self.values[0].dtype.char]
@@ -165,7 +166,7 @@ class Op:
             gradients = (gradients,)
         expected = len(self.values)
         if len(gradients) != expected:
-            self.fail(f"backward must return {expected} gradients, got {len(gradients)}")
+            self.fail(f"backward must return {counted(expected, 'gradient')}, got {len(gradients)}")
         for label, gradient, value in zip(self.names, gradients, self.values):
             got, form = _kind(gradient), _kind(value)
             if got != form:

@@ -23,6 +23,7 @@ from ..support.files import (
     sync_and_move,
     write_errors,
 )  # fmt: skip
+from ..support.words import counted
 from .boxes import Box, from_otb, to_otb
 
 # 50,3, 40,7, 24,2: a blank after every second comma only
@@ -102,7 +103,8 @@ def read_numbers(path: str | os.PathLike[str]) -> np.ndarray:
             advice = "write nan for every number, like nan,nan,nan,nan"
             raise ValueError(f"{where}: a lone nan; {advice}")
         if rows and len(row) != len(rows[0]):
-            raise ValueError(f"{where}: expected {len(rows[0])} numbers as above, got {len(row)}")
+            wanted = counted(len(rows[0]), "number")
+            raise ValueError(f"{where}: expected {wanted} as above, got {len(row)}")
         rows.append(row)
     if not rows:
         raise ValueError(f"{path}: holds no boxes")
@@ -160,7 +162,7 @@ def _csv_records(text: str) -> Iterator[dict[str, str]]:
         raise ValueError(f"a column is there twice: {head.strip()}")
     for row in rows:
         if len(row) > 1 and len(row) != len(names):
-            count = f"{len(row)} columns, the first line {len(names)}"
+            count = f"{counted(len(row), 'column')}, the first line {len(names)}"
             raise ValueError(f"line {rows.line_num} has {count}")
         if len(row) > 1 or "".join(row).strip():  # no empty line
             yield dict(zip(names, row))
@@ -235,7 +237,8 @@ class BoxWriter(AbstractContextManager["BoxWriter"]):
                 if keep:
                     self._write(self._format.tail)
             except WriteError as full:
-                raise WriteError(f"{full}; the {self.count} boxes are in {self._part}") from full
+                kept = f"{counted(self.count, 'box')} kept in {self._part}"
+                raise WriteError(f"{full}; {kept}") from full
             finally:
                 self._file.close()
             if keep:

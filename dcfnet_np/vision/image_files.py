@@ -15,6 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..support.words import counted
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 MASK_WORDS = {
@@ -166,8 +168,8 @@ def _without_masks(files: list[Path]) -> list[Path]:
     }
     if masks:
         first = min(masks)
-        what = f"{first.parent}: {len(masks)} images beside frames, like {first.name}"
-        warn_of_source(f"{what}, count as masks and are left out; to take them, give a pattern")
+        what = f"{first.parent}: {counted(len(masks), 'image')} beside frames, like {first.name}"
+        warn_of_source(f"{what}, left out as masks; to take them, give a pattern")
     frames = [file for file in files if file not in masks]
     _warn_of_twins(frames)
     return frames

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from .. import datasets
+from ..support.words import counted
 from .frames import Frame, Part, Source, check_frame_size
 from .image_files import IMAGE_SUFFIXES, frames_among, is_image
 from .images import SourceError, read_image, stack_pages
@@ -228,7 +229,7 @@ class _ImageSource(Source):
         self._images = part.of(images, self.fps)
         if not self._images:
             none = "none between the start and end asked for"
-            raise SourceError(f"{name} has {len(files)} frames and {none}")
+            raise SourceError(f"{name} has {counted(len(files), 'frame')} and {none}")
         self.length = len(self._images)
         if boxes is not None:
             rows = [number for number, _ in self._images if number < len(boxes)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..support.files import BYTE_ORDER_MARKS
+from ..support.words import counted
 from .crop import to_bgr
 from .frames import DEFAULT_FPS, Frame, Part, Source, check_frame_size
 from .image_files import warn_of_source
@@ -172,9 +173,9 @@ class VideoSource(Source):
                 what = f"{frame} does not decode, but the file counts {announced} frames"
                 raise SourceError(f"{what}; {self._advice}")
             warn_of_source(
-                f"{self._where} ends after {count} frames, though its header tells of {announced}; "
-                "that is usual where the sound is longer or the file was cut without encoding, but "
-                "damage looks the same"
+                f"{self._where} ends after {counted(count, 'frame')}, though its header tells of "
+                f"{announced}; that is usual where the sound is longer or the file was cut without "
+                "encoding, but damage looks the same"
             )
 
     def close(self) -> None:

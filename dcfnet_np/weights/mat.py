@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..network import Lrn
+from ..support.words import counted
 from .container import INCOMPLETE, MEAN_RGB, ForeignNetwork, Weights, WeightsError, weights_errors
 
 UNEVEN = 1e-3  # grey levels by which the pixels of a mean image may differ
@@ -235,7 +236,7 @@ def _matrix(content: memoryview, depth: int) -> tuple[str, Any]:
         return name, None
     values = elements.numbers()
     if len(values) != count:
-        raise MatlabError(f"{len(values)} numbers for a shape of {count}")
+        raise MatlabError(f"{counted(len(values), 'number')} for a shape of {count}")
     return name, values[0].item() if count == 1 else values.reshape(shape, order="F")
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.archives import open_stored_zip
+from ..support.words import counted
 from .container import INCOMPLETE, MEAN_BGR, ForeignNetwork, Weights, WeightsError, weights_errors
 
 LARGEST_PICKLE = 64 << 10  # bytes; the table of a state dict has 1 KB
@@ -222,6 +223,6 @@ def _tensor_values(tensor: _Tensor, storages: Values) -> np.ndarray:
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides))
     if 0 in shape or last >= len(values) or math.prod(shape) > len(values):
         what = f"a tensor of shape {shape} reaches beyond"
-        raise WeightsError(f"{what} the {len(values)} values of its storage")
+        raise WeightsError(f"{what} its storage of {counted(len(values), 'value')}")
     steps = [stride * values.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(values[offset:], shape, steps).copy()

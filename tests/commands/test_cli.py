@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def fails(dcfnet):
         got, out, err = dcfnet(*[word for each in words for word in str(each).split()])
         assert err.startswith("dcfnet: error: ") and err.count("\n") == 1 and err.endswith("\n")
         assert text in err, err
+        assert not re.match(r"dcfnet: error: ([A-Z][a-z]\w*|\w+_\w+): ", err), "names our Python"
         assert (got, out) == (code, "")
 
     return run
@@ -127,7 +129,11 @@ BAD = [
     ("convert {tmp}/bad.pth {tmp}/a.npz", "the output must end in .h5"),
     ("convert {tmp}/bad.pth {tmp}/a.h5 --arch foo", "argument --arch: invalid choice: 'foo'"),
     ("gradcheck --report {tmp}/report.txt", "report.txt: a report must end in .json"),
-    ("doctor --compile 90", "archs must be names like sm_90, got '90'"),
+    ("gradcheck relu fly", "error: there is no check fly; there are conv, "),
+    ("gradcheck relu --mutants", "--mutants needs every check"),
+    ("train {tmp}/no.h5 --out {tmp}/run --arch foo", "error: arch must be one of conv1, "),
+    (f"{HERE} --preset default:num_scales=4", "default:num_scales=4: num_scales must be odd"),
+    ("doctor --compile 90", "error: archs must be names like sm_90, got '90'"),
 ]
 
 
@@ -218,7 +224,7 @@ def test_undecodable_frame_midway(track, folder, tmp_path, suffix):
     code, out, err = track(folder, f"--save-boxes {path} --save-video {video}", box=BOX)
     assert (code, out, err.count("\n")) == (1, "", 1)
     why = "does not decode as an image; replace it or leave it out"
-    assert f"{why}; the 3 boxes before it are in {path}" in err
+    assert f"{why}; 3 boxes before it kept in {path}" in err
     boxes = read_boxes(path)
     assert len(boxes) == 3 and iou(boxes, expected_boxes(3)).min() > 0.6
     with open_source(video) as source:
@@ -309,6 +315,14 @@ def test_gradcheck(dcfnet, few_cases, option):
     if option:
         limits = [float(line.split()[-2]) for line in lines[1:-1]]
         assert all(1e-7 < limit < 0.01 for limit in limits if limit)  # 0 for an empty batch
+
+
+def test_gradcheck_of_one_op(dcfnet, few_cases, tmp_path):
+    path = tmp_path / "report.json"
+    code, out, err = dcfnet("gradcheck", "relu", "--report", path)
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[1:-2]] == ["relu", "relu"]
+    assert [curve["gradient"] for curve in json.loads(path.read_text())["sweeps"]] == ["dx"]
 
 
 def test_gradcheck_of_a_wrong_gradient(dcfnet, few_cases, monkeypatch):

@@ -181,7 +181,7 @@ def test_a_log_without_scores_is_damaged(finished, data, tmp_path, dcfnet, word)
 # --- bad input
 
 RANGE = "expected FIELD=LOW:HIGH"
-SCALES = "--search allows num_scales=4, but Preset: num_scales must be odd"
+SCALES = "--search allows num_scales=4, but num_scales must be odd"
 
 
 @pytest.mark.parametrize(("search", "message"), [
@@ -194,7 +194,7 @@ SCALES = "--search allows num_scales=4, but Preset: num_scales must be odd"
     ("learning_rate=0:0.1:log", "`low > 0` must hold for `log=True`"),
     ("learning_rate=0.1:0.2:0.5", "the step must be at most the range, got 0.5"),
     ("learning_rate=0.1:0.2:linear", "learning_rate must be a finite number, got 'linear'"),
-    ("learning_rate=0.5:2", "--search allows learning_rate=2.0, but Preset: learning_rate must"),
+    ("learning_rate=0.5:2", "--search allows learning_rate=2.0, but learning_rate must"),
     ("num_scales=3:7", SCALES),
     ("num_scales=3|5.5", "num_scales must be a whole number, got '5.5'"),
     ("rounded_crop=false:true", "rounded_crop has no range; give choices"),

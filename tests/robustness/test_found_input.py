@@ -267,7 +267,7 @@ def nested(depth):
 @pytest.mark.parametrize(
     ("element", "message"),
     [
-        (matrix(6, (2**31 - 1, 2**31 - 1), (9, bytes(8))), "1 numbers for a shape"),
+        (matrix(6, (2**31 - 1, 2**31 - 1), (9, bytes(8))), "1 number for a shape"),
         (matrix(1, (2**31 - 1, 2**31 - 1)), "more cells or structures than there are bytes"),
         (matrix(1, (20, 1)), "more cells or structures than there are bytes"),
         (

@@ -91,7 +91,7 @@ BOUNDS = {
 )
 def test_a_value_out_of_range_is_refused(field, good, bad):
     assert getattr(Preset("mine", **{field: good}), field) == good
-    with pytest.raises(ValueError, match=f"Preset: {field} must be"):
+    with pytest.raises(ValueError, match=f"^{field} must be"):
         Preset("mine", **{field: bad})
 
 
@@ -150,7 +150,7 @@ def test_a_file_and_words_change_fields(tmp_path):
             f'{{"padding": {"[" * 900}{"]" * 900}}}',
             "mine.json: padding must be a finite number, got [[[[[[[...]]]]]]]",
         ),
-        ('{"num_scales": 4}', "mine.json: Preset: num_scales must be odd and positive, got 4"),
+        ('{"num_scales": 4}', "mine.json: num_scales must be odd and positive, got 4"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path, content, message):
@@ -165,7 +165,7 @@ def test_a_wrong_file_is_one_line(tmp_path, content, message):
     [
         ("none.json", "cannot read the preset none.json: No such file"),
         ("default:paddding=2", "unknown field 'paddding' of a preset"),
-        ("default:num_scales=4", "default:num_scales=4: Preset: num_scales must be odd"),
+        ("default:num_scales=4", "default:num_scales=4: num_scales must be odd"),
     ],
 )
 def test_wrong_words(text, message):

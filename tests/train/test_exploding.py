@@ -83,7 +83,7 @@ def test_a_run_goes_on_and_says_so(crops_file, tmp_path, caplog, dcfnet):
         "--device", "cpu", "--no-pictures", "--pairs", "near", "--light", 0, "--blur", 0,
         "--jitter", 0,
     )  # fmt: skip
-    assert code == 0 and "1 pairs left out" in out
+    assert code == 0 and "1 pair left out" in out
     assert err.startswith("dcfnet: warning: ant, frame 3 with frame ") and err.count("\n") == 1
     # The parameters stay what ordinary pairs make of them.
     start = first_learnt(settings).parameters

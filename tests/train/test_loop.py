@@ -142,7 +142,7 @@ def test_bad_settings():
     with pytest.raises(TypeError, match="momentun"):
         Config(momentun=0.9)
     for name, bad in BAD.items():
-        with pytest.raises(ValueError, match=f"Config: {name} must be"):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
             Config(**{name: bad})
 
 

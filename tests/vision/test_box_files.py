@@ -188,6 +188,6 @@ def test_a_full_disk_keeps_whole_rows_and_names_the_file(tmp_path, suffix, missi
     all_fit = (suffix, missing) == (".json", 1)  # but not the last line
     assert kept == (part if all_fit else path)
     if all_fit:
-        assert f"the 8 boxes are in {part}" in last
+        assert f"8 boxes kept in {part}" in last
         part.write_text(part.read_text() + "]")
     np.testing.assert_allclose(read_boxes(kept), [(i, 2, 30, 40) for i in range(7 + all_fit)])

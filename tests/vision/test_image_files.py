@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from scenes import make_frames, write_images
 
+from dcfnet_np.support.words import counted
 from dcfnet_np.vision.image_files import SourceWarning, frames_among, image_files, natural_order
 from dcfnet_np.vision.images import SourceError
 from dcfnet_np.vision.sources import open_source
@@ -81,8 +82,8 @@ def test_masks_are_left_out(kind):
     frames, masks = MASKS[kind]
     found, (said,) = names_of(frames + masks)
     assert found == frames
-    beside = f"{len(masks)} images beside frames, like {min(masks)}"
-    assert said.startswith(f"walk: {beside}, count as masks")
+    beside = f"{counted(len(masks), 'image')} beside frames, like {min(masks)}"
+    assert said.startswith(f"walk: {beside}, left out as masks")
 
 
 @pytest.mark.parametrize("name", ["{}_{:04d}.png", "{1:04d}_{0}.png"])

@@ -251,7 +251,7 @@ def mat_files():
         "half a million structures": (compressed(array_of(2, (many, 1), *names, empty * many)), ""),
         "two million variables": (empty * (2 * MB - 16), "too large for a network"),
         "numbers without end": (
-            compressed(matrix(6, (2**31 - 1,) * 2, (9, bytes(8)))), "1 numbers for a shape of",
+            compressed(matrix(6, (2**31 - 1,) * 2, (9, bytes(8)))), "1 number for a shape of",
         ),
     }  # fmt: skip
     start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"

@@ -48,7 +48,7 @@ async function run() {
   $("train").textContent = running ? "Pause" : "Train";
   while (running) await step();
   $("train").textContent = "Train";
-  $("status").textContent = `Training paused after ${losses.length} steps.`;
+  $("status").textContent = `Training paused; steps so far: ${losses.length}.`;
 }
 
 export function startTraining() {

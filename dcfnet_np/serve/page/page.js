@@ -131,7 +131,7 @@ async function upload(file) {
     return fail(facts.error);
   }
   video = facts;
-  const count = video.frames ? `, at most ${video.frames} frames` : "";
+  const count = video.frames ? `, at most ${counted(video.frames)}` : "";
   $("name").textContent = `${video.name}, ${video.width}×${video.height}${count}`;
   $("from").max = video.frames ? video.frames - 1 : "";
   $("from").value = 0;
@@ -258,12 +258,14 @@ function stop() {
   else finish(socket);
 }
 
+const counted = (frames) => `${frames} frame${frames === 1 ? "" : "s"}`;
+
 function finish(which) {
   if (which !== socket) return;
   socket = null;
   which.close();
   if (state !== "running") return;
-  setState("done", frames ? `Tracked ${frames} frames.` : "");
+  setState("done", frames ? `Tracked ${counted(frames)}.` : "");
   $("again").focus();
 }
 
