@@ -17,9 +17,16 @@ from ..support.files import replacing
 from ..vision.draw import draw_box
 from .metrics import Scores, is_box, score_frames
 from .protocols import Trajectory
-from .results import ranked_trackers, sortable, success_name, unscored_line
+from .result_files import Run
+from .results import (
+    difference_text,
+    interval_text,
+    ranked_trackers,
+    sortable,
+    success_name,
+    unscored_line,
+)  # fmt: skip
 from .rules import Rules
-from .runner import Job, read_job
 from .vot import FAILED, STARTED
 
 COLOURS = (
@@ -48,13 +55,10 @@ def check_report_packages() -> None:
             raise ValueError(f"a report needs {name}; {advice}") from None
 
 
-def write_report(
-    out: Path, results: Results, jobs: Sequence[Job], other: Results | None = None
-) -> None:
+def write_report(out: Path, results: Results, runs: Sequence[Run]) -> None:
     """Write report.html and plots/*.svg, *.png into `out`.
 
-    jobs: those of the run, for the frames of the failure gallery.  other: the results of another
-    run, to be compared with.  Raises WriteError.
+    runs: those of the first tracker, for the frames of the failure gallery.  Raises WriteError.
     """
     import jinja2
     from markupsafe import Markup
@@ -76,10 +80,7 @@ def write_report(
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        **page_tables(results),
-        **failure_gallery(out, results, jobs),
-        plots=inline,
-        comparison=None if other is None else compare_results(results, other),
+        **page_tables(results), **failure_gallery(results, runs), plots=inline
     )
     with replacing(out / "report.html") as part:
         part.write_text(page, encoding="utf-8")
@@ -104,12 +105,19 @@ def page_tables(results: Results) -> dict[str, Any]:
     trackers = []
     for label, f in zip(labels, facts):
         won = {name: value is not None and f[key][name] == value for name, value in best.items()}
-        trackers.append({**f, "label": label, "colour": _colour(results, label), "best": won})
+        texts: dict[str, Any] = {
+            "interval_text": interval_text(f),
+            "difference_text": difference_text(f),
+            "low": (f.get("interval") or [None])[0],
+            "less": f.get("to_first", {}).get("mean"),
+        }
+        colour = _colour(results, label)
+        trackers.append({**f, **texts, "label": label, "colour": colour, "best": won})
     known = results["dataset"]["sequences"]
     attributes = []
     for word in [] if vot else sorted({word for f in facts for word in f["attributes"]}):
-        values = [f["attributes"][word]["success"] for f in facts]
-        count = facts[0]["attributes"][word]["sequences"]
+        values = [f["attributes"].get(word, {}).get("success") for f in facts]
+        count = max(f["attributes"].get(word, {}).get("sequences", 0) for f in facts)
         row = {"name": word, "sequences": count, "values": values, "best": _best(values)}
         attributes.append(row)
     return {
@@ -118,11 +126,16 @@ def page_tables(results: Results) -> dict[str, Any]:
         "unscored": unscored_line(results["unscored"], len(known)),
         "trackers": trackers,
         "sequences": [
-            {"name": name, **about, "values": [f["sequences"][name][measure] for f in facts]}
+            {
+                "name": name,
+                **about,
+                "values": [f["sequences"].get(name, {}).get(measure) for f in facts],
+            }
             for name, about in known.items()
         ],
         "attributes": attributes,
         "success_name": success_name(results),
+        "first": next(iter(results["trackers"])),
     }
 
 
@@ -130,40 +143,6 @@ def _best(values: Sequence[float | None], name: str = "") -> float | None:
     known = [value for value in values if value is not None]
     best = min if name in ("cle", "failures") else max
     return best(known, default=None)
-
-
-def compare_results(results: Results, other: Results) -> dict[str, Any]:
-    """Trackers and sequences that both runs have, the largest difference of a sequence first."""
-    here, there = results["protocol"], other["protocol"]
-    if "vot" in (here, there):
-        raise ValueError("VOT runs are not compared: --compare takes runs of ope, tre or sre")
-    warnings = [] if here == there else [f"The protocols differ: {here} here, {there} there."]
-    rules = other["rules"]
-    pairs = [(k, v, rules.get(k)) for k, v in results["rules"].items() if rules.get(k) != v]
-    if pairs:
-        differing = ", ".join(f"{k} ({ours}, {theirs})" for k, ours, theirs in pairs)
-        warnings.append(f"The rules differ in {differing}.")
-    rows: list[dict[str, Any]] = []
-    for label in ranked_trackers(results):
-        if label not in other["trackers"]:
-            warnings.append(f"The other run has no {label}.")
-            continue
-        ours, theirs = (each["trackers"][label]["sequences"] for each in (results, other))
-        names = [name for name in ours if name in theirs]
-        both = [(name, ours[name]["success"], theirs[name]["success"]) for name in names]
-        both = [row for row in both if None not in row]
-        if not both:
-            continue
-        means = [float(np.mean([row[column] for row in both])) for column in (1, 2)]
-        both.sort(key=lambda row: -abs(row[1] - row[2]))
-        rows += [
-            {"tracker": label, "sequence": name, "words": f"mean of {len(both)}"}
-            | {"this": this, "other": that, "difference": this - that}
-            for name, this, that in [("", *means), *both]
-        ]
-    made_by = other["environment"]
-    origin = f"dcfnet_np {made_by['dcfnet_np']} {made_by['commit'][:10]}".strip()
-    return {"name": f"{other['dataset']['name']}, {origin}", "warnings": warnings, "rows": rows}
 
 
 # --- plots
@@ -285,29 +264,27 @@ class Failure(NamedTuple):
     shown: list[tuple[int, str]]  # frames of the run, with words
 
 
-def failure_gallery(out: Path, results: Results, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Frames of the worst failures of the first tracker on the command line."""
+def failure_gallery(results: Results, runs: Sequence[Run]) -> dict[str, Any]:
+    """Frames of the worst failures of the first tracker, whose runs these are."""
     label = next(iter(results["trackers"]))
     supervised = results["protocol"] == "vot"
-    first_runs: dict[str, Job] = {}  # TRE and SRE: one run a sequence will do
-    for job in jobs:
-        if job.spec.label == label:
-            first_runs.setdefault(job.sequence.name, job)
+    first_runs: dict[str, Run] = {}  # TRE and SRE: one run a sequence will do
+    for run in runs:
+        first_runs.setdefault(run.sequence.name, run)
     found = []
-    for job in first_runs.values():
-        run = read_job(out, job)
-        failure = first_failure(run) if supervised else longest_loss(job, run)
+    for run in first_runs.values():
+        failure = first_failure(run.found) if supervised else longest_loss(run)
         if failure is not None:
-            found.append((failure, job, run))
+            found.append((failure, run))
     found.sort(key=lambda each: (-each[0].weight, each[1].sequence.name))
     colour = tuple(int(_colour(results, label)[k : k + 2], 16) for k in (5, 3, 1))  # BGR
     failures = [
         {
-            "sequence": job.stem,
+            "sequence": run.sequence.name,
             "text": failure.text,
-            "pictures": [_picture(job, run, *each, colour) for each in failure.shown],
+            "pictures": [_picture(run, *each, colour) for each in failure.shown],
         }
-        for failure, job, run in found[:GALLERY]
+        for failure, run in found[:GALLERY]
     ]
     words = "A frame before each sequence's first failure, the failure, and the new start."
     if not supervised:
@@ -318,10 +295,10 @@ def failure_gallery(out: Path, results: Results, jobs: Sequence[Job]) -> dict[st
     return {"failures": failures, "failure_label": label, "failure_words": words}
 
 
-def longest_loss(job: Job, run: Trajectory) -> Failure | None:
+def longest_loss(run: Run) -> Failure | None:
     """The longest part of a run with hardly any overlap, ranked by the share of lost frames."""
-    truth = job.sequence.boxes[job.segment.start :]
-    overlap = score_frames(run.boxes, truth, Rules(truth="size")).overlap
+    truth = run.sequence.boxes[run.segment.start :]
+    overlap = score_frames(run.found.boxes, truth, Rules(truth="size")).overlap
     lost = is_box(truth) & (overlap < LOST_BELOW)
     if not lost.any():
         return None
@@ -349,18 +326,18 @@ def first_failure(run: Trajectory) -> Failure | None:
     return Failure(float(failed.size), text, shown)
 
 
-def _picture(job: Job, run: Trajectory, index: int, words: str, colour: Any) -> dict[str, Any]:
+def _picture(run: Run, index: int, words: str, colour: Any) -> dict[str, Any]:
     """One frame with both boxes, small, as a data URI."""
     import cv2
 
-    number = job.segment.start + index
-    frame = job.sequence.frame(number)
+    number = run.segment.start + index
+    frame = run.sequence.frame(number)
     scale = PICTURE_WIDTH / frame.shape[1]
     width, height = PICTURE_WIDTH, max(1, round(frame.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(frame, (width, height), interpolation=how)
-    small = draw_box(small, job.sequence.boxes[number] * scale, WHITE, 2)
-    small = draw_box(small, run.boxes[index] * scale, colour, 2)
+    small = draw_box(small, run.sequence.boxes[number] * scale, WHITE, 2)
+    small = draw_box(small, run.found.boxes[index] * scale, colour, 2)
     good, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not good:
         raise RuntimeError("OpenCV cannot write JPEG")

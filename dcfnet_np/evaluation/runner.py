@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from ..vision.box_files import read_boxes, split_rows
 from ..vision.boxes import to_otb
 from .baselines import Unavailable
 from .protocols import Segment, Trajectory, plan_segments, run_tracker
-from .result_files import read_vot, unsupervised_states
+from .result_files import Run, read_vot, unsupervised_states
 from .rules import get_rules
 from .trackers import TrackerSpec, describe_tracker, make_tracker
 from .vot import BOX
@@ -205,6 +205,29 @@ def _dask_pool(address: str) -> Iterator[Executor]:
 
 def write_record(out: Path, evaluation: Evaluation) -> None:
     """Write run.json.  ValueError where one is there whose results cannot be kept."""
+    record = _joined_record(out, evaluation)
+    with replacing(out / "run.json") as part:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def join_evaluation(out: Path, evaluation: Evaluation) -> Evaluation:
+    """The evaluation, and what the run.json in `out` has beside: the earlier come first.
+
+    ValueError where that is of another data set or protocol, of other rules, or where another
+    tracker or sequence has the same name.
+    """
+    record = _joined_record(out, evaluation)
+    known = {sequence.name: sequence for sequence in evaluation.sequences}
+    others = [name for name in record["sequences"] if name not in known]
+    if others:
+        found = datasets.load_dataset(evaluation.dataset, others, evaluation.attributes)
+        known |= {sequence.name: sequence for sequence in found}
+    sequences = [known[name] for name in record["sequences"]]
+    trackers = recorded_trackers(record)
+    return dataclasses.replace(evaluation, trackers=trackers, sequences=sequences)
+
+
+def _joined_record(out: Path, evaluation: Evaluation) -> dict[str, Any]:
     attributes = evaluation.attributes
     record: dict[str, Any] = {
         "dataset": str(Path(evaluation.dataset).resolve()),
@@ -214,20 +237,21 @@ def write_record(out: Path, evaluation: Evaluation) -> None:
         "sequences": {sequence.name: len(sequence) for sequence in evaluation.sequences},
         "trackers": {spec.label: describe_tracker(spec) for spec in evaluation.trackers},
     }
-    path = out / "run.json"
-    if path.is_file():
-        before = read_record(out)
-        for key in ("dataset", "protocol", "rules"):
-            if before[key] != record[key]:
-                other = f"a run with {key} {before[key]}, not {record[key]}"
-                raise ValueError(f"{out} holds {other}; choose another --out")
-        for key in ("trackers", "sequences"):
-            for name, facts in before[key].items():
-                if record[key].setdefault(name, facts) != facts:
-                    advice = "choose another --out or another name"
-                    raise ValueError(f"{out} holds results of another {name}; {advice}")
-    with replacing(path) as part:
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if not (out / "run.json").is_file():
+        return record
+    before = read_record(out)
+    for key in ("dataset", "protocol", "rules"):
+        if before[key] != record[key]:
+            other = f"a run with {key} {before[key]}, not {record[key]}"
+            raise ValueError(f"{out} holds {other}; choose another --out")
+    for key in ("trackers", "sequences"):
+        joined = before[key] | record[key]
+        for name, facts in before[key].items():
+            if joined[name] != facts:
+                advice = "choose another --out or another name"
+                raise ValueError(f"{out} holds results of another {name}; {advice}")
+        record[key] = joined
+    return record
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -331,6 +355,35 @@ def read_job(out: Path, job: Job) -> Trajectory:
         wanted = f"{job.frames} rows of 4 numbers, with times"
         raise ValueError(f"{path}: expected {wanted}; delete it and run again")
     return Trajectory(boxes, times, decoding, states)
+
+
+def jobs_there(
+    out: Path, evaluation: Evaluation, planned: Collection[Job] = ()
+) -> dict[str, dict[str, list[Job]]]:
+    """The jobs of each tracker and sequence that is done, or will be when `planned` are."""
+    found: dict[str, dict[str, list[Job]]] = {spec.label: {} for spec in evaluation.trackers}
+    for job in plan_jobs(evaluation):
+        found[job.spec.label].setdefault(job.sequence.name, []).append(job)
+    for label, jobs in found.items():
+        done = (
+            name
+            for name, each in jobs.items()
+            if all(job in planned or box_file(out, job).is_file() for job in each)
+        )
+        found[label] = {name: jobs[name] for name in done}
+    return found
+
+
+def read_runs(out: Path, evaluation: Evaluation) -> dict[str, list[Run]]:
+    """What each tracker did on the sequences that are done, by its label."""
+    return {
+        label: [
+            Run(job.sequence, job.segment, read_job(out, job), box_file(out, job))
+            for jobs in done.values()
+            for job in jobs
+        ]
+        for label, done in jobs_there(out, evaluation).items()
+    }
 
 
 def _check_start(out: Path, job: Job) -> None:

@@ -9,9 +9,14 @@ import pytest
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import compare_rules
-from dcfnet_np.evaluation.metrics import combine_sequences, score_frames, score_sequence
-from dcfnet_np.evaluation.protocols import Trajectory
-from dcfnet_np.evaluation.result_files import find_results
+from dcfnet_np.evaluation.metrics import (
+    combine_sequences,
+    mean_interval,
+    score_frames,
+    score_sequence,
+)  # fmt: skip
+from dcfnet_np.evaluation.protocols import Segment, Trajectory
+from dcfnet_np.evaluation.result_files import NO_BOX, Run, find_results
 from dcfnet_np.evaluation.rules import RULES, Rules, get_rules
 from dcfnet_np.evaluation.vot import BOX
 
@@ -114,6 +119,13 @@ def test_mean_median_and_frames():
     assert combined(statistic="median")[0].op == 1
     assert combined(statistic="median")[1].success[0] == pytest.approx(2 / 3)
     assert combined(average="frames")[0].op == pytest.approx(6 / 7)
+
+
+def test_the_interval_of_a_mean_by_hand():
+    """Mean 5, deviation 2.582 over the root of 4, and Student's table: 3.182 at 3 degrees."""
+    low, high = mean_interval([2, 4, 6, 8])
+    assert (low, high) == pytest.approx((5 - 3.1824 * 1.29099, 5 + 3.1824 * 1.29099), abs=1e-3)
+    assert mean_interval([3, 3, 3]) == (3, 3) and np.isnan(mean_interval([3])).all()
 
 
 def test_a_sequence_in_which_nothing_counts():
@@ -234,7 +246,8 @@ def test_rules_side_by_side():
     boxes[1:5] += 500  # in the frames that OTB's toolkit leaves out
     rules = [RULES["otb"], RULES["pytracking"], RULES["paper"]]
     result = Trajectory(boxes, *np.full((2, 20), np.nan), np.full(20, BOX))
-    table = compare_rules.score_table([(sequence, result)], rules)
+    run = Run(sequence, Segment("", 0, NO_BOX), result, Path())
+    table = compare_rules.score_table([run], rules)
     rows = {row[0]: row[1:] for row in table}
     assert rows[""] == ("otb", "pytracking", "paper")
     assert rows["success"][:2] == ("0.9524 (AUC)", f"{16 / 20 * 20 / 21:.4f} (AUC)")
@@ -255,8 +268,9 @@ def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
     for file in (Path(__file__).parents[1] / "golden/pytorch").glob("*.txt"):
         # without its comment
         (tmp_path / file.name).write_text(file.read_text().partition("\n")[2])
-    pairs = find_results(tmp_path, datasets.load_dataset(data_dir / "sequences"))
-    found = {sequence.name: scores(run.boxes, sequence.boxes).success for sequence, run in pairs}
+    runs = find_results(tmp_path, datasets.load_dataset(data_dir / "sequences"))
+    pairs = [(run.sequence, run.found.boxes) for run in runs]
+    found = {sequence.name: scores(boxes, sequence.boxes).success for sequence, boxes in pairs}
     assert {name: round(value, 3) for name, value in found.items()} == pytest.approx(
         PUBLISHED, abs=0.0011
     )

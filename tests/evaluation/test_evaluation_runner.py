@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from processes import PATIENCE
@@ -17,12 +18,14 @@ from scenes import make_sequence, write_sequence
 from dcfnet_np import datasets, network, weights
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import results, runner
+from dcfnet_np.evaluation.metrics import mean_interval
 from dcfnet_np.evaluation.trackers import TrackerSpec
 from dcfnet_np.support.machine import usable_cores
 from dcfnet_np.support.workers import hold_threads
 from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
+no_contrib = pytest.mark.skipif(hasattr(cv2, "TrackerCSRT_create"), reason="KCF is there")
 TRACKERS = ["--trackers", "gray-dcf,identity,other=gray-dcf"]
 
 
@@ -251,6 +254,80 @@ def test_a_tracker_that_cannot_start(data, tmp_path, dcfnet):
     assert [path.name for path in whole_files(out)] == ["walk.txt"]
 
 
+# --- several runs in one folder
+
+
+def test_later_runs_are_merged(data, finished, tmp_path, dcfnet):
+    """Trackers, then sequences, one after the other: the figures of a single run."""
+    out = tmp_path / "out"
+    words = ["eval", data, "--out", out, "--trackers"]
+    assert dcfnet(*words, "gray-dcf,identity", "--sequences", "walk0,walk1")[0] == 0
+    assert dcfnet(*words, "other=gray-dcf", "--sequences", "walk0,walk1")[0] == 0
+    assert list(results.load_results(out)["trackers"]) == ["gray-dcf", "identity", "other"]
+    code, printed, err = dcfnet(*words, "identity", "--sequences", "walk2")
+    lacking = "gray-dcf has no boxes of walk2; other has no boxes of walk2; add them, or give"
+    assert (code, printed) == (2, "") and lacking in err
+    assert not (out / "boxes/identity/walk2.txt").exists()  # before any work
+    code, printed, err = dcfnet(*words, "identity", "--sequences", "walk2", "--partial")
+    assert code == 0 and "warning: gray-dcf has no boxes of walk2" in err
+    row = next(line.split() for line in printed.splitlines() if line.startswith("walk2 "))
+    assert row.count("-") == 2
+    assert dcfnet(*words, "gray-dcf,identity,other=gray-dcf")[::2] == (0, "")
+    assert files(out) == files(finished) and figures(out) == figures(finished)
+    assert (out / "report.html").read_text().count("walk3") > 1
+
+
+def test_the_report_comes_from_boxes_alone(data, finished, tmp_path, dcfnet):
+    """Nothing but box files: the same figures but for speeds and settings."""
+    shutil.copytree(finished / "boxes", tmp_path / "boxes")
+    words = ["score", tmp_path / "boxes", data, "--out", tmp_path / "out"]
+    assert dcfnet(*words)[::2] == (0, "")
+    again, before = figures(tmp_path / "out"), figures(finished)
+    for facts in (*again["trackers"].values(), *before["trackers"].values()):
+        facts.pop("settings")
+    assert again == before
+    assert "walk3" in (tmp_path / "out/report.html").read_text()
+
+
+def test_intervals_over_sequences(finished, dcfnet, data):
+    """Of the means, and of the differences to the first tracker, which are pairs."""
+    found = results.load_results(finished)["trackers"]
+    scores = {
+        label: [row["success"] for row in facts["sequences"].values()]
+        for label, facts in found.items()
+    }
+    ours, still = (np.array(scores[label]) for label in ("gray-dcf", "identity"))
+    assert found["identity"]["interval"] == pytest.approx(mean_interval(still))
+    told = found["identity"]["to_first"]
+    assert (told["tracker"], told["sequences"]) == ("gray-dcf", 4)
+    expected = ((still - ours).mean(), *mean_interval(still - ours))
+    assert [told[key] for key in ("mean", "low", "high")] == pytest.approx(expected)
+    assert "to_first" not in found["gray-dcf"]
+    assert found["other"]["to_first"]["high"] == 0  # the same tracker again
+    printed = dcfnet("score", finished / "boxes", data)[1].splitlines()
+    low, high = found["gray-dcf"]["interval"]
+    assert f"  {low:.3f} to {high:.3f}" in printed[1]
+    assert f"  {told['mean']:+.3f} ({told['low']:+.3f} to {told['high']:+.3f})" in printed[3]
+    assert [line.split()[0] for line in printed[5:]] == ["AUC", "walk0", "walk1", "walk2", "walk3"]
+
+
+def test_attributes_that_cover_no_sequence(data, finished, tmp_path, dcfnet):
+    (tmp_path / "a.json").write_text('{"walk0": ["SV"], "Basketball": ["OCC"]}')
+    words = ["score", finished / "boxes", data, "--attributes", tmp_path / "a.json"]
+    warning = f"{tmp_path / 'a.json'} has no attributes of 3 of 4 sequences: walk1, walk2, walk3"
+    assert dcfnet(*words)[::2] == (0, f"dcfnet: warning: {warning}\n")
+    out = ["eval", *words[2:], "--trackers", "identity", "--sequences", "walk0", "--out"]
+    assert dcfnet(*out, tmp_path / "out")[::2] == (0, "")
+
+
+def test_signs_of_life_without_a_terminal(data, tmp_path, dcfnet, monkeypatch):
+    monkeypatch.setattr("dcfnet_np.commands.eval.LIFE_SIGN", 0)
+    words = ["--trackers", "identity", "--sequences", "walk0,walk1", "--out", tmp_path]
+    err = dcfnet("eval", data, *words)[2].splitlines()
+    counts = [int(re.match(r"dcfnet: (\d+) of 48 frames, \d+ s$", line)[1]) for line in err]
+    assert counts == [0, 24, 48]
+
+
 # --- verify
 
 
@@ -340,28 +417,6 @@ def test_a_run_json_that_does_not_fit(finished, tmp_path, dcfnet, change, messag
     assert (code, printed) == (2, "") and re.search(message, err) and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("change", [
-    lambda r: r.update(trackers=[]),
-    lambda r: r["trackers"].update(identity=7),
-    lambda r: identity(r).pop("sequences"),
-    lambda r: identity(r)["sequences"].update(walk0=[1]),
-    lambda r: identity(r)["sequences"]["walk0"].update(success="x"),
-    lambda r: r.pop("rules"),
-    lambda r: r.update(rules=[1]),
-    lambda r: r.update(dataset={}),
-    lambda r: r.pop("environment"),
-    lambda r: r["environment"].update(commit=None),
-])  # fmt: skip
-def test_a_results_json_that_does_not_fit(finished, data, tmp_path, dcfnet, change):
-    """Said before the run, not by a report that fails after it."""
-    shutil.copy(finished / "results.json", tmp_path)
-    edit(tmp_path / "results.json", change)
-    words = ["--trackers", "identity", "--out", tmp_path / "out", "--compare", tmp_path]
-    code, printed, err = dcfnet("eval", data, *words)
-    assert (code, printed) == (2, "") and "results.json is damaged: it lacks some of what" in err
-    assert not (tmp_path / "out").exists()
-
-
 def test_verify_sees_other_weights(data, tmp_path, dcfnet):
     for seed in (1, 2):
         made = weights.Weights("light", network.initialise("light", seed=seed))
@@ -377,22 +432,22 @@ def test_verify_sees_other_weights(data, tmp_path, dcfnet):
 # --- the commands
 
 
+@no_contrib
 def test_skipped_trackers_are_named(data, tmp_path, dcfnet):
-    words = ["--trackers", "identity,nano", "--sequences", "walk0", "--out", tmp_path / "out"]
-    warning = "dcfnet: warning: nano is skipped: no model file; name it: nano:FOLDER\n"
+    words = ["--trackers", "identity,kcf", "--sequences", "walk0", "--out", tmp_path / "out"]
     code, _, err = dcfnet("eval", data, *words)
-    assert (code, err) == (0, warning)
-    assert list(results.load_results(tmp_path / "out")["skipped"]) == ["nano"]
-    assert "nano was skipped" in (tmp_path / "out/report.html").read_text()
+    assert code == 0 and err.startswith("dcfnet: warning: kcf is skipped: OpenCV")
+    assert list(results.load_results(tmp_path / "out")["skipped"]) == ["kcf"]
+    assert "kcf was skipped" in (tmp_path / "out/report.html").read_text()
+    code, _, err = dcfnet("eval", data, *words, "--trackers", "kcf")
+    assert code == 2 and "no tracker is left to run" in err
 
 
 @pytest.mark.parametrize(("words", "text"), [
     (["--trackers", "x"], "unknown tracker 'x'"),
-    (["--trackers", "nano"], "no tracker is left to run"),
     (["--trackers", "identity,identity"], "two trackers are called identity"),
     (["--trackers", "identity", "--sequences", "run"], "has no sequence run"),
     (["--rules", "x"], "unknown rules 'x'"),
-    (["--compare", "."], "has no results.json"),
     (["--workers", 2, "--dask", "x"], "not allowed with argument"),
 ])  # fmt: skip
 def test_bad_words(data, tmp_path, dcfnet, words, text):
@@ -422,15 +477,16 @@ def test_score(finished, data, dcfnet, tmp_path):
     whole = results.load_results(finished)["trackers"]["gray-dcf"]["scores"]
     boxes = finished / "boxes/gray-dcf"
     code, out, _ = dcfnet("score", boxes, data)
-    assert code == 0 and f"success{' ' * 18}{whole['success']:.4f} (AUC)" in out
+    assert code == 0 and f"gray-dcf  {whole['success']:.3f}" in out
     code, out, _ = dcfnet("score", boxes / "walk1.txt", data / "walk1", "--explain")
     lines = out.splitlines()
     assert code == 0 and lines[0].split() == ["otb", "got10k", "pytracking", "paper"]
+    assert f"{whole['success']:.4f} (AUC)" in dcfnet("score", boxes, data, "--explain")[1]
     assert any(line.split() == ["statistic", "mean", "mean", "mean", "median"] for line in lines)
-    assert lines[-1].startswith("paper: an inference")
+    assert any(line.startswith("paper: an inference") for line in lines)
     (tmp_path / "short.txt").write_text("1,2,3,4\n")
     for result, folder, text in [
-        (finished / "boxes", data, "has no file named like a sequence"),
+        (finished / "plots", data, "has no file named like a sequence"),
         (tmp_path / "short.txt", data / "walk1", "has 1 rows, walk1 has 24 frames"),
     ]:
         code, _, err = dcfnet("score", result, folder)
