@@ -1,7 +1,6 @@
 """`dcfnet tune`: a search for the settings of a preset."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -48,16 +47,11 @@ def run(args: argparse.Namespace) -> int:
     tune.parse_search_space(config.search, config.preset)  # before the sequences, which may be many
     sequences = datasets.load_dataset(args.dataset, args.sequences)
     search = tune.PresetSearch(config, sequences, args.out)
-    done = len(search.trials())
-    with search, common.progress_bar(unit="frame", smoothing=0.05) as bar:
-        bar.reset(search.frames() * args.trials)
-        bar.initial = bar.n = search.frames() * min(done, args.trials)
+    with search:
         try:
-            for trial in search.run(args.trials, args.workers, bar.update):
-                bar.write(tune.trial_line(trial, search.best()), file=sys.stdout)
-                sys.stdout.flush()
+            for trial in search.run(args.trials, args.workers):
+                print(tune.trial_line(trial, search.best()), flush=True)
         except KeyboardInterrupt:
-            bar.close()
             raise Failed(
                 f"stopped; the same command goes on from here, {args.out} keeps what is done"
             ) from None

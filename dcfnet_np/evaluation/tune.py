@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 OTB = get_rules("otb")
-TOLD_SETTINGS = ("search", "starts", "frames", "strides", "seed", "data_digest")  # in best.json
+TOLD_SETTINGS = ("weights", "search", "starts", "frames", "strides", "seed", "data_digest")
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,6 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
     def __exit__(self, *error: object) -> None:
         self._held.close()
 
-    def frames(self) -> int:
-        """Frames that a trial tracks."""
-        return sum(job.frames for job in self._jobs({}))
-
     def trials(self) -> list[ScoredTrial]:
         """Those that are done."""
         from optuna.trial import TrialState
@@ -208,16 +204,19 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         """The first of the best."""
         return max(self.trials(), key=lambda trial: trial.score)
 
-    def run(
-        self, trials: int, workers: int = 1, progress: Callable[[int], None] = lambda frames: None
-    ) -> Iterator[ScoredTrial]:
+    def base_and_best(self) -> dict[str, dict[str, float]]:
+        """Scores of the preset as it is and of the best trial, by sequence."""
+        pair = (np.mean(trial.scores, axis=0).tolist() for trial in (self.trials()[0], self.best()))
+        names = (sequence.name for sequence in self.sequences)
+        return {name: {"base": old, "best": new} for name, old, new in zip(names, *pair)}
+
+    def run(self, trials: int, workers: int = 1) -> Iterator[ScoredTrial]:
         """Trials until there are so many, each with the files written.
 
-        workers: processes; 1 is this one.  progress: called with the frames of each run.
-        Raises RunError when a run fails.
+        workers: processes; 1 is this one.  Raises RunError when a run fails.
         """
         while len(self.trials()) < trials:
-            self.next_trial(lambda jobs: self.measure(jobs, workers, progress))
+            self.next_trial(lambda jobs: self.measure(jobs, workers))
             self.write_files()
             yield self.trials()[-1]
         self.write_files()
@@ -242,16 +241,13 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         asked.set_user_attr("scores", scores)
         self.study.tell(asked, float(np.mean(scores)))
 
-    def measure(
-        self, jobs: list[Job], workers: int, progress: Callable[[int], None]
-    ) -> list[list[float]]:
+    def measure(self, jobs: list[Job], workers: int) -> list[list[float]]:
         """AUC of each sequence, the mean over its runs, in a row for each weights."""
         scores = {}
         # the longest first: workers end at about the same time
         for job, found in run_jobs(sorted(jobs, key=lambda job: -job.frames), workers):
-            runs = [(job.segment, found)]
-            scores[job] = score_runs(job.sequence, runs, OTB).scores.success
-            progress(job.frames)
+            scored = score_runs(job.sequence, [(job.segment, found)], OTB)
+            scores[job] = scored.scores.success
         in_order = iter([scores[job] for job in jobs])
         return [
             [float(np.mean([next(in_order) for _ in runs])) for runs in self.runs]
@@ -275,17 +271,12 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         root, fields = split_preset_text(join_preset_text(self.text, best.fields))
         plain = vars(PRESETS[root])
         mean, error = paired_difference(base, best)
-        by_weights = _base_and_best(self.config.weights, base, best, axis=1)
-        for name, digest in self.settings["weights"].items():
-            by_weights[name]["digest"] = digest
-        names = [sequence.name for sequence in self.sequences]
         provenance = {
             "made_by": f"dcfnet tune, dcfnet_np {__version__}",
             "base": self.text,
             "score": {"base": base.score, "best": best.score},
             "difference": {"mean": mean, "standard_error": None if np.isnan(error) else error},
-            "sequences": _base_and_best(names, base, best, axis=0),
-            "weights": by_weights,
+            "sequences": self.base_and_best(),
             "trials": len(trials),
             **{key: self.settings[key] for key in TOLD_SETTINGS},
         }
@@ -342,22 +333,10 @@ def _open_study(path: Path) -> "Study":
 # --- what is told
 
 
-def _base_and_best(
-    names: Sequence[str], base: ScoredTrial, best: ScoredTrial, axis: int
-) -> dict[str, dict[str, Any]]:
-    """Scores of two trials by sequence (axis 0) or by weights (axis 1)."""
-    means = (np.mean(trial.scores, axis=axis).tolist() for trial in (base, best))
-    return {name: {"base": old, "best": new} for name, old, new in zip(names, *means)}
-
-
 def search_table(search: PresetSearch) -> list[tuple[str, ...]]:
-    """Rows for a terminal: base and best on every sequence, and by weights where there are more."""
+    """Rows for a terminal: base and best on every sequence."""
     base, best = search.trials()[0], search.best()
-    rows = _base_and_best([sequence.name for sequence in search.sequences], base, best, axis=0)
-    if len(search.config.weights) > 1:
-        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]  # RUN/FILE
-        rows |= _base_and_best([f"mean, {name}" for name in short], base, best, axis=1)
-    rows["mean"] = {"base": base.score, "best": best.score}
+    rows = search.base_and_best() | {"mean": {"base": base.score, "best": best.score}}
     table: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
     for name, row in rows.items():
         old, new = row["base"], row["best"]
@@ -380,7 +359,7 @@ def search_verdict(search: PresetSearch) -> str:
     mean, error = paired_difference(base, best)
     if np.isnan(error):
         return f"difference {mean:+.4f} on one sequence: that may be chance"
-    count = len(search.sequences)
-    line = f"difference {mean:+.4f}, standard error {error:.4f} over {count} sequences"
-    noise = mean < 2 * error
-    return line + (": no more than noise may give" if noise else "; the best of many is flattered")
+    line = f"difference {mean:+.4f}, standard error {error:.4f}"
+    if mean < 2 * error:
+        return f"{line}: no more than noise may give"
+    return f"{line}; the best of many is flattered"

@@ -225,14 +225,6 @@ def test_the_first_target_that_the_first_frame_shows_is_tracked(tmp_path, dcfnet
     assert [one.name for one in load_dataset(tmp_path)] == ["Jogging"]
 
 
-def test_frames_without_a_target_are_not_counted(tmp_path, dcfnet):
-    frames, boxes = make_sequence(np.random.default_rng(3), 6)
-    boxes[2:4] = -1
-    write_sequence(tmp_path / "a", frames, boxes, images=".", truth="groundtruth.txt", origin=0)
-    code, out, _ = dcfnet("track", tmp_path / "a")
-    assert code == 0 and "over 4 annotated frames" in out
-
-
 # --- which frames the rows are for
 
 

@@ -48,13 +48,6 @@ def test_names(text, spec):
     assert parse_tracker(text) == TrackerSpec(*spec)
 
 
-def test_options_are_what_a_plain_dcfnet_takes():
-    found = parse_tracker("dcfnet", "conv1", FIELDS, "cpu")
-    assert found == TrackerSpec("dcfnet", "dcfnet", "conv1", FIELDS, "cpu")
-    settings = describe_tracker(found)["settings"]
-    assert settings["num_scales"] == 5 and settings["padding"] == 2.0
-
-
 def test_files_are_named_once_and_for_all(tmp_path, monkeypatch):
     """A later run must not depend on what is in a preset's file then, nor on the folder."""
     (tmp_path / "mine.json").write_text('{"preset": "paper", "num_scales": 5}')
@@ -155,13 +148,6 @@ def test_filters_on_hand_made_features(scene, name, channels, size):
 
 
 # --- trackers
-
-
-def test_dcfnet_and_identity(scene):
-    frames, boxes = scene
-    assert follow(make_tracker(parse_tracker("dcfnet", device="cpu")), frames, boxes).min() > 0.7
-    kept = follow(make_tracker(parse_tracker("identity")), frames, boxes)
-    np.testing.assert_allclose(kept, iou(boxes[0], boxes[1:]))
 
 
 @pytest.mark.parametrize("name", baselines.OPENCV)

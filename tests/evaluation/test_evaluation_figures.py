@@ -86,24 +86,6 @@ def test_verify_says_how_far(sequence, tmp_path, first, second, pixels):
     assert runner.compare_jobs(old, new, [supervised])[0].pixels == np.inf
 
 
-def test_what_a_folder_of_results_remembers(sequence, tmp_path):
-    plan = runner.Evaluation(str(tmp_path / "set"), [IDENTITY], [sequence])
-    runner.write_record(tmp_path, plan)
-    runner.write_record(tmp_path, dataclasses.replace(plan, trackers=[OTHER]))
-    specs = runner.recorded_trackers(runner.read_record(tmp_path))
-    assert [spec.label for spec in specs] == ["identity", "other"]
-    shorter = dataclasses.replace(sequence, frames=sequence.frames[:-1])
-    for changes, message in [
-        ({"dataset": str(tmp_path)}, "holds a run with dataset"),
-        ({"protocol": "tre"}, "holds a run with protocol ope, not tre"),
-        ({"rules": "paper"}, "holds a run with rules otb, not paper"),
-        ({"trackers": [parse_tracker("identity=gray-dcf")]}, "holds results of another identity"),
-        ({"sequences": [shorter]}, "holds results of another walk"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            runner.write_record(tmp_path, dataclasses.replace(plan, **changes))
-
-
 # --- results
 
 
@@ -117,37 +99,9 @@ def test_speeds_by_hand():
     assert found == pytest.approx({"fps": 3 / 0.4, "fps_with_decoding": 3 / 1.2})
 
 
-def build(runs, sequences, rules="otb"):
-    about = ("ope", RULES[rules], {}, {}, "")
-    return results.build_results("set", sequences, runs, *about)
-
-
 def as_run(sequence, boxes, name="", start=0, states=None):
     segment = Segment(name, start, tuple(TRUTH[start]))
     return Run(sequence, segment, run(boxes, states), Path(__file__))
-
-
-def test_what_results_json_holds(sequence, tmp_path):
-    jobs = [job(sequence), job(sequence, OTHER)]
-    for each in jobs:
-        runner.save_job(tmp_path, each, run(TRUTH))
-    plan = runner.Evaluation(str(tmp_path), (IDENTITY, OTHER), [sequence], rules="got10k")
-    found = build(runner.read_runs(tmp_path, plan), [sequence], "got10k")
-    limits = {name: (len(v), v[0], v[-1]) for name, v in found["thresholds"].items()}
-    assert limits == {"success": (101, 0, 1), "precision": (51, 0, 50), "normalised": (51, 0, 0.5)}
-    assert found["rules"] == dataclasses.asdict(RULES["got10k"]) and found["unscored"] == []
-    for facts in found["trackers"].values():
-        for name, values in facts["curves"].items():
-            assert len(values) == limits[name][0]
-        assert facts["scores"]["success"] == 1 and "median" not in facts
-
-
-def test_a_digest_knows_names_and_bytes(tmp_path):
-    a, b, c = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))
-    for path, text in ((a, "1"), (b, "2"), (c, "1")):
-        path.write_text(text)
-    digests = [results.digest_files(each) for each in ([a, b], [b, a], [b, c], [a], [c])]
-    assert digests[0] == digests[1] and len(set(digests)) == 4
 
 
 def test_runs_of_a_sequence_are_pooled_and_attributes_are_apart(tmp_path):

@@ -172,10 +172,3 @@ def test_in_the_dark_and_on_a_telephone(runs, tmp_path):
     seen, console = browse(runs["ope"], tmp_path, *options)
     assert console == [] and seen["errors"] == [] and seen["wide"]
     assert seen["background"] == "rgb(20, 24, 29)" and seen["ink"] == "rgb(228, 232, 236)"
-
-
-@pytest.mark.needs_browser
-def test_a_vot_report_in_a_browser(runs, tmp_path):
-    seen, console = browse(runs["vot"], tmp_path)
-    assert console == [] and seen["errors"] == []
-    assert len(seen["plots"]) == 1 and seen["plots"][0]["lines"] >= 2

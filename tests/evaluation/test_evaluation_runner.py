@@ -15,14 +15,11 @@ import pytest
 from processes import PATIENCE
 from scenes import make_sequence, write_sequence
 
-from dcfnet_np import datasets, network, weights
+from dcfnet_np import network, weights
 from dcfnet_np.cli import main
 from dcfnet_np.evaluation import results, runner
 from dcfnet_np.evaluation.metrics import mean_interval
 from dcfnet_np.evaluation.trackers import TrackerSpec
-from dcfnet_np.support.machine import usable_cores
-from dcfnet_np.support.workers import hold_threads
-from dcfnet_np.vision.box_files import read_boxes
 
 FRAMES = 24
 no_contrib = pytest.mark.skipif(hasattr(cv2, "TrackerCSRT_create"), reason="KCF is there")
@@ -69,21 +66,6 @@ def figures(out):
 # --- files and figures
 
 
-def test_files_of_a_run(finished, data):
-    truth = datasets.load_dataset(data)
-    for tracker in ("gray-dcf", "identity", "other"):
-        for sequence in truth:
-            boxes = read_boxes(finished / "boxes" / tracker / f"{sequence.name}.txt")
-            np.testing.assert_allclose(boxes[0], sequence.boxes[0], atol=1e-4)
-            assert len(boxes) == FRAMES
-            got10k = finished / "got10k" / tracker / sequence.name
-            rows = np.loadtxt(got10k / f"{sequence.name}_001.txt", delimiter=",")
-            np.testing.assert_allclose(rows - np.array([1, 1, 0, 0]), boxes, atol=6e-4)
-            assert np.loadtxt(got10k / f"{sequence.name}_time.txt").shape == (FRAMES,)
-    assert (finished / "report.html").is_file() and (finished / "plots/success.png").is_file()
-    assert not list(finished.rglob("*.part*"))
-
-
 def test_results_json(finished, data, dcfnet):
     found = results.load_results(finished)
     assert list(found["trackers"]) == ["gray-dcf", "identity", "other"] and found["skipped"] == {}
@@ -112,8 +94,7 @@ def test_results_json(finished, data, dcfnet):
 
 
 @pytest.mark.parametrize(("protocol", "trackers", "count"), [
-    ("ope", "gray-dcf,identity", 4), ("tre", "gray-dcf,identity", 10),
-    ("sre", "gray-dcf,identity", 24), ("vot", "gray-dcf,identity", 2), ("ope", "dcfnet", 2),
+    ("ope", "dcfnet", 2), ("tre", "gray-dcf,identity", 10), ("vot", "gray-dcf,identity", 2),
 ])  # fmt: skip
 def test_two_workers_and_one_give_the_same_files(data, tmp_path, dcfnet, protocol, trackers, count):
     words = ["--sequences", "walk3", "--trackers", trackers, "--protocol", protocol]
@@ -124,21 +105,6 @@ def test_two_workers_and_one_give_the_same_files(data, tmp_path, dcfnet, protoco
         assert (code, err) == (0, "")
     assert files(one) == files(two) and len(files(one)) == count  # OPE has GOT-10k's layout too
     assert figures(one) == figures(two)
-
-
-def test_workers_share_the_cores(monkeypatch):
-    import cv2
-    import threadpoolctl
-
-    monkeypatch.setenv("DCFNET_CORES", "")  # hold_threads sets it; put back by monkeypatch
-    blas, opencv = threadpoolctl.threadpool_info(), cv2.getNumThreads()
-    try:
-        hold_threads(1)
-        assert usable_cores() == 1 and cv2.getNumThreads() == 1
-        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
-    finally:
-        cv2.setNumThreads(opencv)
-        threadpoolctl.threadpool_limits({pool["filepath"]: pool["num_threads"] for pool in blas})
 
 
 def test_dask(data, tmp_path, dcfnet, finished, monkeypatch):
@@ -191,7 +157,7 @@ NO_PROC = not Path("/proc/self/task").is_dir()
 
 
 @pytest.mark.skipif(NO_PROC, reason="looks for worker processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_and_started_again(data, tmp_path, whole, how):
     cut = tmp_path / "cut"
     words = ["eval", str(data), *KILLED, "--workers", "2", "--out", str(cut)]
@@ -218,13 +184,18 @@ def test_killed_and_started_again(data, tmp_path, whole, how):
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())  # not run again
 
 
-def test_results_of_another_run_are_not_taken(data, finished, dcfnet):
-    for words, text in [
-        (["identity", "--protocol", "tre"], "holds a run with protocol ope, not tre"),
-        (["identity=gray-dcf"], "holds results of another identity"),
+def test_results_of_another_run_are_not_taken(data, finished, tmp_path, dcfnet):
+    shutil.copytree(data / "walk0", tmp_path / "walk0")
+    before = contents(finished)
+    for root, words, text in [
+        (data, ["identity", "--protocol", "tre"], "holds a run with protocol ope, not tre"),
+        (data, ["identity", "--rules", "paper"], "holds a run with rules otb, not paper"),
+        (tmp_path, ["identity"], "holds a run with dataset"),
+        (data, ["identity=gray-dcf"], "holds results of another identity"),
     ]:
-        code, out, err = dcfnet("eval", data, "--trackers", *words, "--out", finished)
+        code, out, err = dcfnet("eval", root, "--trackers", *words, "--out", finished)
         assert (code, out) == (2, "") and text in err and err.count("\n") == 1
+    assert contents(finished) == before
 
 
 def test_boxes_of_another_ground_truth_are_not_taken(data, tmp_path, dcfnet):
@@ -349,13 +320,6 @@ def test_verify(finished, dcfnet, tmp_path):
     assert code == 2 and "has no run.json, which" in err
 
 
-@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1", "1,5"])
-@pytest.mark.parametrize("command", [["verify", "DIR"], ["diff", "A.h5", "B.h5"]])
-def test_a_tolerance_under_which_nothing_would_differ(dcfnet, command, tolerance):
-    code, _, err = dcfnet(*command, f"--tolerance={tolerance}")
-    assert code == 2 and f"--tolerance: must be a number of at least 0, got '{tolerance}'" in err
-
-
 def edit(path, change):
     content = json.loads(path.read_text())
     change(content)
@@ -367,8 +331,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("label", [
-    "../../outside", "/tmp/outside", "a/b", "a\\b", "..", ".", "", ".hidden", "a\n", "a\0", 7, None,
-    ["a"],
+    "../../outside", "/tmp/outside", "a\\b", "..", "", "a\n", "a\0", 7,
 ], ids=repr)  # fmt: skip
 def test_a_label_of_run_json_is_no_path(finished, tmp_path, dcfnet, label):
     """Boxes are written below a label: that of a folder from elsewhere must not lead out of it."""
@@ -398,14 +361,10 @@ def identity(record):
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda r: r.update(trackers=[]), r"run.json is damaged: trackers is \[\]"),
-    (lambda r: r.update(sequences=["walk0"]), "run.json is damaged: sequences is"),
-    (lambda r: r.update(protocol=None), "run.json is damaged: protocol is None"),
     (lambda r: r.update(protocol="../x"), "protocol must be one of ope, tre, sre, vot"),
     (lambda r: r.update(rules="../x"), "unknown rules '../x'"),
-    (lambda r: r.update(sequences={"../walk0": 24}), "has no sequence ../walk0"),
     (lambda r: r.update(trackers={}), "holds no tracker whose boxes can be compared"),
     (lambda r: r["trackers"].update(identity=7), "its trackers cannot be read"),
-    (lambda r: identity(r).pop("kind"), "its trackers cannot be read"),
     (lambda r: identity(r).update(kind="x"), "unknown tracker 'x'; known: dcfnet,"),
     (lambda r: identity(r).update(model=["x"]), "tracker settings must be words"),
     (lambda r: identity(r).update(label="walk"), "listed under other names than theirs"),

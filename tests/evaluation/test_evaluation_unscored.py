@@ -94,14 +94,6 @@ def test_a_mixed_folder_scores_what_is_annotated(mixed, tmp_path, dcfnet, protoc
     assert f"No score for 1 of 3 sequences, {WORDS}: S_1" in page and 'id="plots"' in page
 
 
-def test_vot_without_any_score(split, tmp_path, dcfnet):
-    words = ["--trackers", "identity", "--protocol", "vot", "--out", tmp_path / "out"]
-    code, printed, err = dcfnet("eval", split, *words)
-    assert (code, err) == (0, "") and printed.splitlines()[1].split() == ["identity", *"----"]
-    facts = results.load_results(tmp_path / "out")["trackers"]["identity"]["vot"]
-    assert facts["lengths"] == [108, 371] and facts["failures"] is None and facts["eao"] is None
-
-
 def test_score_and_verify(split, mixed, tmp_path, dcfnet):
     out = tmp_path / "out"
     assert dcfnet("eval", mixed, "--trackers", "gray-dcf", "--out", out)[0] == 0
