@@ -86,8 +86,10 @@ def run(args: argparse.Namespace) -> int:
     options = (args.protocol, args.rules, args.attributes)
     evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
     whole = runner.join_evaluation(args.out, evaluation)
-    done = runner.jobs_there(args.out, whole, set(runner.plan_jobs(evaluation)))
-    refuse_missing(done, whole.sequences, args.partial)
+    there: dict[str, set[str]] = {spec.label: set() for spec in whole.trackers}
+    for job in runner.whole_jobs(args.out, whole, set(runner.plan_jobs(evaluation))):
+        there[job.spec.label].add(job.sequence.name)
+    refuse_missing(there, whole.sequences, args.partial)
     run_with_bar(evaluation, args.out, args)
     how = f"{args.workers} process{'es' if args.workers > 1 else ''}"
     if args.dask:

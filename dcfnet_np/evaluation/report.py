@@ -16,7 +16,6 @@ import numpy as np
 from ..support.files import replacing
 from ..vision.draw import draw_box
 from .metrics import Scores, is_box, score_frames
-from .protocols import Trajectory
 from .result_files import Run
 from .results import (
     difference_text,
@@ -27,7 +26,6 @@ from .results import (
     unscored_line,
 )  # fmt: skip
 from .rules import Rules
-from .vot import FAILED, STARTED
 
 COLOURS = (
     "#3b7dd8", "#e07b2e", "#33a06f", "#d64550", "#8e6bbf",
@@ -68,7 +66,7 @@ def write_report(out: Path, results: Results, runs: Sequence[Run]) -> None:
     inline = []
     for plot in plan_plots(results):
         for suffix in ("png", "svg"):
-            drawn = draw_plot(plot, suffix)
+            drawn = draw_plot(plot, suffix, list(results["trackers"]))
             with replacing(folder / f"{plot.name}.{suffix}") as part:
                 part.write_bytes(drawn)
         inline.append({"name": plot.name, "svg": Markup(_inline(drawn.decode(), plot.name))})
@@ -148,25 +146,15 @@ def _best(values: Sequence[float | None], name: str = "") -> float | None:
 # --- plots
 
 
-class Line(NamedTuple):
-    """The curve of one tracker."""
-
-    label: str
-    score: float | None
-    values: Sequence[float | None]
-    colour: str
-    style: str
-
-
 class Plot(NamedTuple):
-    """One figure; x are the places of all values."""
+    """One figure; x are the places of all values.  lines: label, score and values, best first."""
 
     name: str  # of its files
     title: str
     x_label: str
     y_label: str
     x: Sequence[float]
-    lines: list[Line]
+    lines: list[tuple[str, float | None, Sequence[float | None]]]
 
 
 def plan_plots(results: Results) -> Iterator[Plot]:
@@ -174,15 +162,10 @@ def plan_plots(results: Results) -> Iterator[Plot]:
     if len(results["unscored"]) == len(results["dataset"]["sequences"]):
         return
     trackers = results["trackers"]
-    order = list(trackers)
 
-    def lines(scores: dict[str, Any], curves: dict[str, Any]) -> list[Line]:
-        found = []
-        for label in sorted(ranked_trackers(results), key=lambda label: -sortable(scores[label])):
-            style = STYLES[order.index(label) // len(COLOURS) % len(STYLES)]
-            colour = _colour(results, label)
-            found.append(Line(label, scores[label], curves[label], colour, style))
-        return found
+    def lines(scores: dict[str, Any], curves: dict[str, Any]) -> list[Any]:
+        order = sorted(ranked_trackers(results), key=lambda label: -sortable(scores[label]))
+        return [(label, scores[label], curves[label]) for label in order]
 
     if results["protocol"] == "vot":
         eao = {label: facts["vot"]["eao"] for label, facts in trackers.items()}
@@ -206,8 +189,11 @@ def plan_plots(results: Results) -> Iterator[Plot]:
         yield Plot(name, title, x_label, y_label, x, lines(scores, curves))
 
 
-def draw_plot(plot: Plot, suffix: str) -> bytes:
-    """One plot as a file's bytes, the same for the same figures."""
+def draw_plot(plot: Plot, suffix: str, order: Sequence[str]) -> bytes:
+    """One plot as a file's bytes, the same for the same figures.
+
+    order: all labels; a tracker's place settles its colour and style.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -226,11 +212,14 @@ def draw_plot(plot: Plot, suffix: str) -> bytes:
         height = 3.7 + 0.2 * -(-len(plot.lines) // 2)
         figure = Figure(figsize=(5.0, height), layout="constrained")
         axes = figure.add_subplot()
-        for line in plot.lines:
-            values = np.array([np.nan if value is None else value for value in line.values])
-            score = "–" if line.score is None else f"{line.score:.3f}"
-            look: Any = {"color": line.colour, "linestyle": line.style, "linewidth": 2.0}
-            axes.plot(plot.x[: len(values)], values, label=f"{line.label} [{score}]", **look)
+        for label, score, curve in plot.lines:
+            values = np.array([np.nan if value is None else value for value in curve])
+            place, text = order.index(label), "–" if score is None else f"{score:.3f}"
+            style = STYLES[place // len(COLOURS) % len(STYLES)]
+            look: Any = {"color": COLOURS[place % len(COLOURS)], "linestyle": style}
+            axes.plot(
+                plot.x[: len(values)], values, label=f"{label} [{text}]", linewidth=2.0, **look
+            )
         axes.set_title(plot.title, loc="left", fontsize=12, fontweight="bold")
         limits = (plot.x[0], plot.x[-1])
         axes.set(xlabel=plot.x_label, ylabel=plot.y_label, xlim=limits, ylim=(0, 1))
@@ -265,17 +254,12 @@ class Failure(NamedTuple):
 
 
 def failure_gallery(results: Results, runs: Sequence[Run]) -> dict[str, Any]:
-    """Frames of the worst failures of the first tracker, whose runs these are."""
+    """Frames of the worst losses of the first tracker, whose runs these are; none of VOT's."""
     label = next(iter(results["trackers"]))
-    supervised = results["protocol"] == "vot"
     first_runs: dict[str, Run] = {}  # TRE and SRE: one run a sequence will do
-    for run in runs:
+    for run in runs if results["protocol"] != "vot" else ():
         first_runs.setdefault(run.sequence.name, run)
-    found = []
-    for run in first_runs.values():
-        failure = first_failure(run.found) if supervised else longest_loss(run)
-        if failure is not None:
-            found.append((failure, run))
+    found = [(failure, run) for run in first_runs.values() if (failure := longest_loss(run))]
     found.sort(key=lambda each: (-each[0].weight, each[1].sequence.name))
     colour = tuple(int(_colour(results, label)[k : k + 2], 16) for k in (5, 3, 1))  # BGR
     failures = [
@@ -286,13 +270,7 @@ def failure_gallery(results: Results, runs: Sequence[Run]) -> dict[str, Any]:
         }
         for failure, run in found[:GALLERY]
     ]
-    words = "A frame before each sequence's first failure, the failure, and the new start."
-    if not supervised:
-        words = (
-            "Where it lost the target for longest: the last good frame, the first with an overlap "
-            f"below {LOST_BELOW}, and one in the middle of the loss."
-        )
-    return {"failures": failures, "failure_label": label, "failure_words": words}
+    return {"failures": failures, "failure_label": label, "lost_below": LOST_BELOW}
 
 
 def longest_loss(run: Run) -> Failure | None:
@@ -310,20 +288,6 @@ def longest_loss(run: Run) -> Failure | None:
     before = int(good[-1]) if good.size else max(start - 1, 0)
     shown = [(before, "before"), (start, "lost"), ((start + end) // 2, "later")]
     return Failure(float(lost.mean()), f"lost in {int(lost.sum())} of {len(lost)} frames", shown)
-
-
-def first_failure(run: Trajectory) -> Failure | None:
-    """The first failure of a supervised run, ranked by how many there are."""
-    failed = np.flatnonzero(run.states == FAILED)
-    if not failed.size:
-        return None
-    first = int(failed[0])
-    shown = [(first - 1, "before"), (first, "failed")]
-    started = np.flatnonzero(run.states[first:] == STARTED)
-    if started.size:
-        shown.append((first + int(started[0]), "started again"))
-    text = f"{failed.size} failure{'s' if failed.size > 1 else ''}"
-    return Failure(float(failed.size), text, shown)
 
 
 def _picture(run: Run, index: int, words: str, colour: Any) -> dict[str, Any]:

@@ -14,13 +14,7 @@ import numpy as np
 from .. import datasets
 from ..support.files import replacing
 from ..support.machine import describe_machine
-from .metrics import (
-    NORMALISED_THRESHOLDS,
-    Scores,
-    SequenceScores,
-    combine_sequences,
-    mean_interval,
-)  # fmt: skip
+from .metrics import NORMALISED_THRESHOLDS, Scores, combine_sequences, mean_interval  # fmt: skip
 from .protocols import Trajectory, is_annotated, score_runs
 from .result_files import Run
 from .rules import Rules
@@ -132,12 +126,8 @@ def score_facts(
         if having:
             scores = combine_sequences(having, rules)[0]._asdict()
             facts["attributes"][word] = {**scores, "sequences": len(having)}
-    facts["sequences"] = {name: _sequence_scores(each) for name, each in scored.items()}
+    facts["sequences"] = {name: each.scores._asdict() for name, each in scored.items()}
     return facts
-
-
-def _sequence_scores(scored: SequenceScores) -> dict[str, Any]:
-    return {**scored.scores._asdict(), "curves": _lists(scored.curves)}
 
 
 def _lists(arrays: Any) -> dict[str, Any]:

@@ -128,12 +128,8 @@ def run_evaluation(
     make_folder(out)
     with only_writer(out):
         write_record(out, evaluation)
-        jobs, open_jobs = plan_jobs(evaluation), []
-        for job in jobs:
-            if box_file(out, job).is_file():
-                _check_start(out, job)
-            else:
-                open_jobs.append(job)
+        jobs = plan_jobs(evaluation)
+        open_jobs = [job for job in jobs if not is_done(out, job)]
         total = sum(job.frames for job in jobs)
         progress(total - sum(job.frames for job in open_jobs), total)
         if open_jobs:
@@ -357,43 +353,36 @@ def read_job(out: Path, job: Job) -> Trajectory:
     return Trajectory(boxes, times, decoding, states)
 
 
-def jobs_there(
-    out: Path, evaluation: Evaluation, planned: Collection[Job] = ()
-) -> dict[str, dict[str, list[Job]]]:
-    """The jobs of each tracker and sequence that is done, or will be when `planned` are."""
-    found: dict[str, dict[str, list[Job]]] = {spec.label: {} for spec in evaluation.trackers}
-    for job in plan_jobs(evaluation):
-        found[job.spec.label].setdefault(job.sequence.name, []).append(job)
-    for label, jobs in found.items():
-        done = (
-            name
-            for name, each in jobs.items()
-            if all(job in planned or box_file(out, job).is_file() for job in each)
-        )
-        found[label] = {name: jobs[name] for name in done}
-    return found
+def is_done(out: Path, job: Job) -> bool:
+    """Whether the boxes of a job are there.
 
-
-def read_runs(out: Path, evaluation: Evaluation) -> dict[str, list[Run]]:
-    """What each tracker did on the sequences that are done, by its label."""
-    return {
-        label: [
-            Run(job.sequence, job.segment, read_job(out, job), box_file(out, job))
-            for jobs in done.values()
-            for job in jobs
-        ]
-        for label, done in jobs_there(out, evaluation).items()
-    }
-
-
-def _check_start(out: Path, job: Job) -> None:
-    """ValueError where a job was done from another first box: its ground truth was corrected."""
+    ValueError where it was done from another first box: its ground truth was corrected.
+    """
     path = box_file(out, job)
+    if not path.is_file():
+        return False
     _, words = next(split_rows(path), ("", []))
     given = [f"{value:.4f}" for value in to_otb(job.segment.box)]
     if not job.segment.supervised and words != given:
         what = f"the box that {job.sequence.name} has now"
         raise ValueError(f"{path} does not begin at {what}; delete that file")
+    return True
+
+
+def whole_jobs(out: Path, evaluation: Evaluation, planned: Collection[Job] = ()) -> list[Job]:
+    """Jobs of the sequences that are done by a tracker, or will be when `planned` are."""
+    jobs = plan_jobs(evaluation)
+    cut = {(job.spec, job.sequence) for job in jobs if job not in planned and not is_done(out, job)}
+    return [job for job in jobs if (job.spec, job.sequence) not in cut]
+
+
+def read_runs(out: Path, evaluation: Evaluation) -> dict[str, list[Run]]:
+    """What each tracker did on the sequences that are done, by its label."""
+    runs: dict[str, list[Run]] = {spec.label: [] for spec in evaluation.trackers}
+    for job in whole_jobs(out, evaluation):
+        file = box_file(out, job)
+        runs[job.spec.label].append(Run(job.sequence, job.segment, read_job(out, job), file))
+    return {label: own for label, own in runs.items() if own}
 
 
 class Difference(NamedTuple):

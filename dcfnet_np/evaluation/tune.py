@@ -148,7 +148,7 @@ def _values(axis: Any) -> Sequence[Any]:
 # --- the search
 
 
-class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
+class PresetSearch(contextlib.ExitStack):
     """A search in the folder `out`, begun or gone on with; nobody else may write there meanwhile.
 
     Raises ValueError for anything wrong, before any work, files.WriteError where another search is
@@ -158,6 +158,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
     def __init__(
         self, config: SearchConfig, sequences: Sequence[datasets.Sequence], out: Path
     ) -> None:
+        super().__init__()
         self.config, self.sequences, self.out = config, list(sequences), out
         self.base = get_preset(config.preset)
         self.text = join_preset_text(*split_preset_text(config.preset))
@@ -166,8 +167,7 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         make_tracker(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.runs = [_plan_runs(sequence, config) for sequence in self.sequences]
         make_folder(out)
-        self._held = contextlib.ExitStack()
-        self._held.enter_context(only_writer(out))
+        self.enter_context(only_writer(out))
         truth = b"".join(each.boxes.astype("<f8").tobytes() for each in self.sequences)
         settings = {
             "preset": {**dataclasses.asdict(self.base), "name": ""},
@@ -184,9 +184,6 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
             if before.get(key) != value:
                 raise ValueError(f"{out} holds a search with another {key}; choose another --out")
         self.study.set_user_attr("settings", self.settings)
-
-    def __exit__(self, *error: object) -> None:
-        self._held.close()
 
     def trials(self) -> list[ScoredTrial]:
         """Those that are done."""

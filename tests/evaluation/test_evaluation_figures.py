@@ -167,7 +167,7 @@ def test_what_is_best_and_which_colour():
     assert [row["colour"] for row in rows] == [report.COLOURS[k] for k in (1, 0, 2)]
     best = {row["label"]: row["best"] for row in rows}
     assert best["a"]["cle"] and not best["c"]["cle"] and best["b"]["success"]
-    plots = {plot.name: [line.label for line in plot.lines] for plot in report.plan_plots(found)}
+    plots = {plot.name: [label for label, *_ in plot.lines] for plot in report.plan_plots(found)}
     assert plots == {"success": list("bac"), "precision": list("acb"), "normalised": list("bac")}
 
 
@@ -179,12 +179,6 @@ def test_the_longest_loss_is_shown(sequence):
     assert share == pytest.approx(4 / 12) and text == "lost in 4 of 12 frames"
     assert shown == [(6, "before"), (7, "lost"), (8, "later")]
     assert report.longest_loss(as_run(sequence, TRUTH)) is None
-
-
-def test_the_first_failure_is_shown():
-    states = [STARTED, BOX, BOX, FAILED, *[UNKNOWN] * 4, STARTED, BOX, FAILED, UNKNOWN]
-    shown = [(2, "before"), (3, "failed"), (8, "started again")]
-    assert report.first_failure(run(TRUTH, states)) == (2.0, "2 failures", shown)
 
 
 def test_pictures_of_a_failure(sequence):
