@@ -336,8 +336,9 @@ def search_table(search: PresetSearch) -> list[tuple[str, ...]]:
     rows = search.base_and_best() | {"mean": {"base": base.score, "best": best.score}}
     table: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
     for name, row in rows.items():
-        old, new = row["base"], row["best"]
-        table.append((name, f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}"))
+        old, new, digits = row["base"], row["best"], 4 if name == "mean" else 3
+        figures = (f"{old:.{digits}f}", f"{new:.{digits}f}", f"{new - old:+.{digits}f}")
+        table.append((name, *figures))
     return table
 
 

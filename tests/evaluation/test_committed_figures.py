@@ -9,6 +9,7 @@ import pytest
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import protocols
+from dcfnet_np.evaluation.metrics import mean_interval
 from dcfnet_np.evaluation.rules import RULES
 from dcfnet_np.evaluation.trackers import TrackerSpec, make_tracker
 
@@ -68,6 +69,15 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
     packaged, _ = rows(architecture)
     score = protocols.run_and_score(tracker, sequence, segment, RULES["otb"])
     assert score == pytest.approx(packaged["auc"][name], abs=0.005)
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("light", 51), ("conv1", 91)])
+def test_the_readme_has_the_committed_run_s_intervals(architecture, size):
+    first = f"packaged `{architecture}`, {size} KB" + ", the default" * (architecture == "light")
+    packaged, _ = rows(architecture)
+    scores = list(packaged["auc"].values())
+    expected = [np.mean(scores), *mean_interval(scores)]
+    assert table_row("README.md", first) == pytest.approx(expected, abs=5e-4)
 
 
 # --- `careful`

@@ -239,5 +239,8 @@ def test_the_golden_boxes_score_what_the_yardstick_scored(data_dir, tmp_path):
     assert {name: round(value, 3) for name, value in found.items()} == pytest.approx(
         PUBLISHED, abs=0.0011
     )
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    low, high = (f"{end:.3f}"[1:] for end in mean_interval(list(found.values())))
+    assert f"`pytorch` | .694 | {low} to {high} |" in readme
     for sequence, _ in pairs:
         assert scores(sequence.boxes, sequence.boxes).success == pytest.approx(20 / 21, abs=1e-12)

@@ -314,6 +314,8 @@ def test_verify(finished, dcfnet, tmp_path):
     assert code == 1 and out == "identity on walk1: up to 0.2500 pixels\n"
     assert "1 of 3 results differ" in err
     assert dcfnet(*words, "--tolerance", 0.5)[0] == 0
+    for word in ("nan", "inf", "-1"):  # nothing would differ
+        assert "must be a number of at least 0" in dcfnet(*words, f"--tolerance={word}")[2]
     path.unlink()
     assert "has no boxes of identity on walk1" in dcfnet(*words)[2]
     code, _, err = dcfnet("verify", tmp_path)
