@@ -63,7 +63,7 @@ def find_trackers(result: Path, sequences: Sequence[datasets.Sequence]) -> dict[
     folders = [result]
     if result.is_dir() and not _match(_candidates(result), sequences):
         inside = sorted(path for path in result.iterdir() if path.is_dir())
-        folders = [path for path in inside if _match(_candidates(path), sequences)] or folders
+        folders = [path for path in inside if _candidates(path)] or folders
     return {
         (path.resolve().name if path.is_dir() else path.stem): find_results(path, sequences)
         for path in folders

@@ -224,8 +224,7 @@ def results_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
         vot: list[tuple[str, ...]] = []
         for label, facts in ranked:
             digits = (0 if name == "failures" else 3 for name in names)
-            figures = (format_figure(facts["vot"][name], each) for name, each in zip(names, digits))
-            vot.append((label, *figures))
+            vot.append((label, *map(format_figure, (facts["vot"][n] for n in names), digits)))
         return [("tracker", "accuracy", "failures", "robustness", "EAO"), *vot]
     auc, first = success_name(results), next(iter(results["trackers"]))
     heading = ("tracker", auc, "OP@.5", "DP@20", "norm. P", "CLE", f"median {auc}")

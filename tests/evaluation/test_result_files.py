@@ -1,6 +1,7 @@
 """`dcfnet score` on results as this and other tools write them: names, forms of rows, order."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,9 @@ def test_others_that_do_not_fit(published, dcfnet):
     assert sorted(row[1:])[0] == "-"
     # no sequence that both have
     assert results.load_results(published / "out")["trackers"]["KCF"]["to_first"]["mean"] is None
+    rows(published / "others/other/Skating.txt")
+    assert "other has no file named like a sequence" in dcfnet(*words)[2]
+    shutil.rmtree(published / "others/other")
     (published / "ours").rename(published / "KCF")
     words[1] = published / "KCF"
     assert "two trackers are called KCF; rename a folder" in dcfnet(*words)[2]
