@@ -251,6 +251,8 @@ MISTAKES = [
     ]),
     *in_file("dcfnet_np/evaluation/metrics.py", "test_evaluation_metrics.py", [
         ("curves are medians", "np.mean(column, axis=0)", "np.median(column, axis=0)"),
+        ("an interval of n degrees", "stdtrit(len(values) - 1, ", "stdtrit(len(values), "),
+        ("an interval of one side", "(1 + level) / 2)", "level)"),
         ("inclusive area of the result alone",
          "        truth[:, 2:] += 1\n", "        truth[:, 2:] += 0\n"),
     ]),
@@ -323,6 +325,8 @@ MISTAKES = [
          "boxes.append(values if is_box", "boxes.append(list(from_otb(values)) if is_box"),
         ("boxes of a text file from 0",
          "boxes = from_otb(polygon_to_box", "boxes = np.array(polygon_to_box"),
+        ("boxes of a .mat from 0",
+         "boxes = from_otb(rows.astype(float))", "boxes = rows.astype(float)"),
         ("frames in the order of the file",
          "frames, boxes = frames[order], boxes[order]", "frames = frames[order]"),
         ("gaps are taken", "if after != before + 1:", "if after == before:"),
