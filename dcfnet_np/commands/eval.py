@@ -37,17 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trackers", "T,T,...", common.parse_names, trackers)
     parser.set_defaults(trackers=["dcfnet"])
     add("--rules", "NAME", str, "otb, got10k, pytracking, paper", "otb")
-    add_attributes(parser)
+    add("--attributes", "FILE", str, 'JSON: {"David": ["IV", ...], ...}')
     add_partial(parser)
     add_run_options(parser)
     common.add_network_options(parser)
     common.add_device(parser)
-
-
-def add_attributes(parser: argparse.ArgumentParser) -> None:
-    """--attributes."""
-    form = 'JSON: {"David": ["IV", ...], ...}'
-    common.add_value(parser, "--attributes", "FILE", str, form)
 
 
 def add_partial(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +72,7 @@ def run(args: argparse.Namespace) -> int:
         common.warn(f"{label} is skipped: {reason}")
     if not specs:
         raise ValueError("no tracker is left to run")
-    sequences = datasets.load_dataset(args.dataset, args.sequences, args.attributes)
-    for sequence in sequences:
-        for note in sequence.notes:
-            common.warn(f"{sequence.name}: {note}")
-    warn_bare(args.attributes, sequences)
+    sequences = _load_sequences(args)
     options = (args.protocol, args.rules, args.attributes)
     evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
     whole = runner.join_evaluation(args.out, evaluation)
@@ -105,14 +95,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def warn_bare(attributes: str | None, sequences: Sequence[datasets.Sequence]) -> None:
-    """A warning where the file that was given has nothing on some sequences."""
+def _load_sequences(args: argparse.Namespace) -> list[datasets.Sequence]:
+    """The sequences, with warnings about what is not as it should be."""
+    sequences = datasets.load_dataset(args.dataset, args.sequences, args.attributes)
+    for sequence in sequences:
+        for note in sequence.notes:
+            common.warn(f"{sequence.name}: {note}")
     bare = [sequence.name for sequence in sequences if not sequence.attributes]
-    if attributes and bare:
-        count = f"{len(bare)} of {len(sequences)}"
-        common.warn(
-            f"{attributes} has no attributes of {count} sequences: {results.first_names(bare)}"
-        )
+    if args.attributes and bare:
+        count, names = f"{len(bare)} of {len(sequences)}", results.first_names(bare)
+        common.warn(f"{args.attributes} has no attributes of {count} sequences: {names}")
+    return sequences
 
 
 def refuse_missing(

@@ -10,7 +10,7 @@ from ..evaluation.result_files import find_trackers, is_supervised
 from ..evaluation.rules import RULES, get_rules
 from ..support.files import make_folder
 from . import common
-from .eval import add_attributes, add_partial, print_tables, refuse_missing, warn_bare, write_files
+from .eval import add_partial, print_tables, refuse_missing, write_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--against", "DIR", Path, others)
     add("--sequences", "A,B,...", common.parse_names, "default: all")
     add("--rules", "NAME", str, "", "otb")
-    add_attributes(parser)
     add_partial(parser)
     add("--out", "DIR", Path, "write results.json and the report there")
     every = "by all rules side by side, and what tells them apart"
@@ -36,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     rules = get_rules(args.rules)
     if args.out is not None:
         report.check_report_packages()
-    sequences = datasets.load_dataset(args.dataset, args.sequences, args.attributes)
-    warn_bare(args.attributes, sequences)
+    sequences = datasets.load_dataset(args.dataset, args.sequences)
     trackers = find_trackers(args.result, sequences)
     if args.against is not None:
         others = find_trackers(args.against, sequences)

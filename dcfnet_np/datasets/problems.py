@@ -82,7 +82,7 @@ def _problems_of_rows(sequence: Sequence) -> Iterator[tuple[str, bool]]:
 
 
 def _problems_of_frames(sequence: Sequence, decode: bool) -> Iterator[Problem]:
-    """Frames that do not decode or have another size, and boxes outside."""
+    """Frames that do not decode or have another size."""
     size = None
     for index in range(len(sequence)) if decode else sorted({0, len(sequence) - 1}):
         try:
@@ -95,13 +95,6 @@ def _problems_of_frames(sequence: Sequence, decode: bool) -> Iterator[Problem]:
             here, first = f"{width}x{height} pixels", f"{size[0]}x{size[1]}"
             text = f"{sequence.frames[index].name} is {here}, the first frame {first}"
             yield Problem(sequence.name, text)
-    if size is None:
-        return
-    low, far = sequence.boxes[:, :2], sequence.boxes[:, :2] + sequence.boxes[:, 2:]
-    outside = np.flatnonzero(((low >= size) | (far <= 0)).any(axis=1))
-    if len(outside):
-        text = f"the box lies outside the frame in {_rows(outside)}"
-        yield Problem(sequence.name, text, fatal=False)
 
 
 def _rows(indices: np.ndarray) -> str:

@@ -88,9 +88,6 @@ def score_frames(
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.shape != truth.shape:
         shapes = f"{boxes.shape} and {truth.shape}"
         raise ValueError(f"score_frames: boxes and truth must both be (n, 4), got {shapes}")
-    if rules.clip_to_frame and frame_size is None:
-        cut = f"the rules {rules.name!r} cut boxes at the frame's edges"
-        raise ValueError(f"score_frames: {cut} and need frame_size")
     there = is_there(truth, rules)
     if visible is not None:
         there &= np.asarray(visible, bool)
@@ -188,11 +185,8 @@ def combine_sequences(parts: Sequence[SequenceScores], rules: Rules) -> tuple[Sc
     """Scores and curves of a set of sequences, by the rules' average and statistic.
 
     Sequences in which no frame counts are left out; without any other, scores and curves are NaN.
-    Raises ValueError when there are no sequences.
     """
     counted = [part for part in parts if part.scores.frames] or list(parts[:1])
-    if not counted:
-        raise ValueError("combine_sequences: needs at least one sequence")
     if rules.average == "frames":
         pooled = score_sequence([part.frames for part in counted], rules)
         return pooled.scores, pooled.curves

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..support.files import replacing
 from ..vision.draw import draw_box
-from .metrics import Scores, is_box, score_frames
+from .metrics import is_box, score_frames
 from .result_files import Run
 from .results import (
     difference_text,
@@ -95,14 +95,11 @@ def _colour(results: Results, label: str) -> str:
 def page_tables(results: Results) -> dict[str, Any]:
     """What the template shows but for plots, failures and the comparison."""
     vot = results["protocol"] == "vot"
-    key, measure = ("vot", "failures") if vot else ("scores", "success")
-    names = ["accuracy", "eao", "failures"] if vot else list(Scores._fields[:5])
+    measure = "failures" if vot else "success"
     labels = ranked_trackers(results)
     facts = [results["trackers"][label] for label in labels]
-    best = {name: _best([f[key][name] for f in facts], name) for name in names}
     trackers = []
     for label, f in zip(labels, facts):
-        won = {name: value is not None and f[key][name] == value for name, value in best.items()}
         texts: dict[str, Any] = {
             "interval_text": interval_text(f),
             "difference_text": difference_text(f),
@@ -110,13 +107,13 @@ def page_tables(results: Results) -> dict[str, Any]:
             "less": f.get("to_first", {}).get("mean"),
         }
         colour = _colour(results, label)
-        trackers.append({**f, **texts, "label": label, "colour": colour, "best": won})
+        trackers.append({**f, **texts, "label": label, "colour": colour})
     known = results["dataset"]["sequences"]
     attributes = []
     for word in [] if vot else sorted({word for f in facts for word in f["attributes"]}):
         values = [f["attributes"].get(word, {}).get("success") for f in facts]
         count = max(f["attributes"].get(word, {}).get("sequences", 0) for f in facts)
-        row = {"name": word, "sequences": count, "values": values, "best": _best(values)}
+        row = {"name": word, "sequences": count, "values": values}
         attributes.append(row)
     return {
         **results,
@@ -135,12 +132,6 @@ def page_tables(results: Results) -> dict[str, Any]:
         "success_name": success_name(results),
         "first": next(iter(results["trackers"])),
     }
-
-
-def _best(values: Sequence[float | None], name: str = "") -> float | None:
-    known = [value for value in values if value is not None]
-    best = min if name in ("cle", "failures") else max
-    return best(known, default=None)
 
 
 # --- plots
@@ -302,9 +293,7 @@ def _picture(run: Run, index: int, words: str, colour: Any) -> dict[str, Any]:
     small = cv2.resize(frame, (width, height), interpolation=how)
     small = draw_box(small, run.sequence.boxes[number] * scale, WHITE, 2)
     small = draw_box(small, run.found.boxes[index] * scale, colour, 2)
-    good, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    if not good:
-        raise RuntimeError("OpenCV cannot write JPEG")
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
     uri = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
     caption = f"frame {number + 1}, {words}"
     return {"uri": uri, "width": width, "height": height, "caption": caption}

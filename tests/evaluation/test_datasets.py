@@ -476,7 +476,6 @@ def test_check_names_what_is_wrong(tmp_path):
     there = "4,3,4,5\n5,3,4,5\n6,3,4,5\n"
     rows = dict.fromkeys(["Good", "Gap", "Broken", "Size", "Jogging"], there)
     rows |= {"Words": "1,2,3,4\none,2,3,4\n", "Start": "0,0,0,0\n2,2,2,2\n2,2,0,2\n"}
-    rows |= {"Outside": "4,3,4,5\n64,3,4,5\n6,-30,4,5\n"}
     for name, text in rows.items():
         truth = "groundtruth_rect.2.txt" if name == "Jogging" else "groundtruth_rect.txt"
         make(tmp_path, f"{name}/img", {f"{name}/{truth}": text}, 3)
@@ -495,7 +494,6 @@ def test_check_names_what_is_wrong(tmp_path):
         "Frames": [(True, f"{tmp_path / 'Frames'} has frames but no ground truth")],
         "Gap": [(False, "gaps in the frame numbers: 2, the first after 000001.jpg")],
         "Size": [(True, "000003.jpg is 8x9 pixels, the first frame 60x40")],
-        "Outside": [(False, "the box lies outside the frame in rows 2, 3")],
         "Start": [
             (True, nothing), (False, "no target, or no positive width and height, in row 3"),
         ],

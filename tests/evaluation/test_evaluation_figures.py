@@ -160,13 +160,11 @@ def test_the_table_is_ranked():
 # --- report
 
 
-def test_what_is_best_and_which_colour():
+def test_the_order_and_the_colours():
     found = made_up()
     rows = report.page_tables(found)["trackers"]
     assert [row["label"] for row in rows] == ["b", "a", "c"]
     assert [row["colour"] for row in rows] == [report.COLOURS[k] for k in (1, 0, 2)]
-    best = {row["label"]: row["best"] for row in rows}
-    assert best["a"]["cle"] and not best["c"]["cle"] and best["b"]["success"]
     plots = {plot.name: [label for label, *_ in plot.lines] for plot in report.plan_plots(found)}
     assert plots == {"success": list("bac"), "precision": list("acb"), "normalised": list("bac")}
 

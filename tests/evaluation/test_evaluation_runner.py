@@ -283,13 +283,13 @@ def test_intervals_over_sequences(finished, dcfnet, data):
     assert [line.split()[0] for line in printed[5:]] == ["AUC", "walk0", "walk1", "walk2", "walk3"]
 
 
-def test_attributes_that_cover_no_sequence(data, finished, tmp_path, dcfnet):
+def test_attributes_that_cover_no_sequence(data, tmp_path, dcfnet):
     (tmp_path / "a.json").write_text('{"walk0": ["SV"], "Basketball": ["OCC"]}')
-    words = ["score", finished / "boxes", data, "--attributes", tmp_path / "a.json"]
-    warning = f"{tmp_path / 'a.json'} has no attributes of 3 of 4 sequences: walk1, walk2, walk3"
-    assert dcfnet(*words)[::2] == (0, f"dcfnet: warning: {warning}\n")
-    out = ["eval", *words[2:], "--trackers", "identity", "--sequences", "walk0", "--out"]
-    assert dcfnet(*out, tmp_path / "out")[::2] == (0, "")
+    words = ["eval", data, "--attributes", tmp_path / "a.json", "--trackers", "identity"]
+    words += ["--out", tmp_path / "out", "--sequences"]
+    assert dcfnet(*words, "walk0")[::2] == (0, "")
+    warning = f"{tmp_path / 'a.json'} has no attributes of 2 of 3 sequences: walk1, walk2"
+    assert dcfnet(*words, "walk0,walk1,walk2")[::2] == (0, f"dcfnet: warning: {warning}\n")
 
 
 def test_signs_of_life_without_a_terminal(data, tmp_path, dcfnet, monkeypatch):
