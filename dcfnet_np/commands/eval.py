@@ -1,16 +1,23 @@
 """`dcfnet eval`: trackers over a data set, or what is wrong with a copy of one."""
 
 import argparse
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .. import datasets
 from ..evaluation import report, results, runner
+from ..evaluation.result_files import Run
 from ..evaluation.rules import get_rules
 from ..evaluation.trackers import parse_tracker
 from ..support.errors import Failed
 from ..support.words import counted
 from . import common
+
+LIFE_SIGN = 30  # seconds between lines where stderr is no terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,17 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protocols = ("ope", "tre", "sre", "vot")
     parser.add_argument("--protocol", choices=protocols, default="ope", help="default: ope")
     trackers = (
-        "dcfnet[:WEIGHTS[:PRESET]], hog-dcf, gray-dcf, csrt, kcf, mosse, mil, nano:FOLDER, "
-        "vit:FILE, identity; NAME=T renames one; default: dcfnet"
+        "dcfnet[:WEIGHTS[:PRESET]], hog-dcf, gray-dcf, csrt, kcf, mosse, identity; "
+        "NAME=T renames one; default: dcfnet"
     )
     add("--trackers", "T,T,...", common.parse_names, trackers)
     parser.set_defaults(trackers=["dcfnet"])
     add("--rules", "NAME", str, "otb, got10k, pytracking, paper", "otb")
     add("--attributes", "FILE", str, 'JSON: {"David": ["IV", ...], ...}')
-    add("--compare", "DIR", Path, "another --out, to be held beside this one")
+    add_partial(parser)
     add_run_options(parser)
     common.add_network_options(parser)
     common.add_device(parser)
+
+
+def add_partial(parser: argparse.ArgumentParser) -> None:
+    """--partial."""
+    lacking = "go on where a tracker lacks sequences: score what it has"
+    parser.add_argument("--partial", action="store_true", help=lacking)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -54,44 +67,103 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give --out DIR for the results, or --check to look at the data set only")
     get_rules(args.rules)
     report.check_report_packages()  # now rather than after the run
-    other = None if args.compare is None else results.load_results(args.compare)
     parsed = [parse_tracker(t, args.weights, args.preset, args.device) for t in args.trackers]
     specs, skipped = runner.available_trackers(parsed)
     for label, reason in skipped.items():
         common.warn(f"{label} is skipped: {reason}")
     if not specs:
         raise ValueError("no tracker is left to run")
+    sequences = _load_sequences(args)
+    options = (args.protocol, args.rules, args.attributes)
+    evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
+    whole = runner.join_evaluation(args.out, evaluation)
+    there: dict[str, set[str]] = {spec.label: set() for spec in whole.trackers}
+    for job in runner.whole_jobs(args.out, whole, set(runner.plan_jobs(evaluation))):
+        there[job.spec.label].add(job.sequence.name)
+    refuse_missing(there, whole.sequences, args.partial)
+    run_with_bar(evaluation, args.out, args)
+    how = f"{args.workers} process{'es' if args.workers > 1 else ''}"
+    if args.dask:
+        how = f"Dask at {args.dask}"
+    settings = runner.read_record(args.out)["trackers"]
+    runs = runner.read_runs(args.out, whole)
+    about = (args.protocol, get_rules(args.rules), settings, skipped, how)
+    found = results.build_results(args.dataset, whole.sequences, runs, *about)
+    print_tables(found)
+    if found["unscored"] and args.protocol == "ope":
+        print(f"{args.out / 'got10k'} has the files for a server")
+    write_files(args.out, found, runs)
+    return 0
+
+
+def _load_sequences(args: argparse.Namespace) -> list[datasets.Sequence]:
+    """The sequences, with warnings about what is not as it should be."""
     sequences = datasets.load_dataset(args.dataset, args.sequences, args.attributes)
     for sequence in sequences:
         for note in sequence.notes:
             common.warn(f"{sequence.name}: {note}")
-    options = (args.protocol, args.rules, args.attributes)
-    evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
-    jobs = run_with_bar(evaluation, args.out, args)
-    how = counted(args.workers, "process")
-    if args.dask:
-        how = f"Dask at {args.dask}"
-    found = results.build_results(evaluation, args.out, jobs, skipped, how)
-    results.write_results(args.out / "results.json", found)
-    report.write_report(args.out, results.load_results(args.out), jobs, other)
+    bare = [sequence.name for sequence in sequences if not sequence.attributes]
+    if args.attributes and bare:
+        count, names = f"{len(bare)} of {len(sequences)}", results.first_names(bare)
+        common.warn(f"{args.attributes} has no attributes of {count} sequences: {names}")
+    return sequences
+
+
+def refuse_missing(
+    there: Mapping[str, Collection[str]], sequences: Sequence[datasets.Sequence], partial: bool
+) -> None:
+    """Say which sequences a tracker lacks: a warning with --partial, else ValueError.
+
+    there: names of the sequences of each tracker.
+    """
+    line = results.missing_line(there, [sequence.name for sequence in sequences])
+    if line and not partial:
+        raise ValueError(f"{line}; add them, or give --partial to score what is there")
+    if line:
+        common.warn(line)
+
+
+def print_tables(found: dict[str, Any]) -> None:
+    """Scores of all sequences, then of each, and what has none."""
+    sequences = found["dataset"]["sequences"]
     common.print_table(results.results_table(found))
+    print()
+    common.print_table(results.sequences_table(found))
     if line := results.unscored_line(found["unscored"], len(sequences)):
-        server = f"; {args.out / 'got10k'} has the files for a server"
-        print(line + (server if args.protocol == "ope" else ""))
-    if args.protocol == "vot" and len(sequences) < 60:
+        print(line)
+    if found["protocol"] == "vot" and len(sequences) < 60:
         print("VOT's measures on so few sequences test the code; they are no score")
-    print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")
-    return 0
+
+
+def write_files(out: Path, found: dict[str, Any], runs: Mapping[str, list[Run]]) -> None:
+    """results.json and the report."""
+    results.write_results(out / "results.json", found)
+    first, *_ = runs.values()
+    report.write_report(out, results.load_results(out), first)
+    print(f"wrote {out / 'results.json'} and {out / 'report.html'}")
 
 
 def run_with_bar(
     evaluation: runner.Evaluation, out: Path, args: argparse.Namespace
 ) -> list[runner.Job]:
-    """Run what is not there yet, with a bar of frames on a terminal; returns all jobs."""
+    """Run what is not there yet, and show how far it is; returns all jobs.
+
+    On a terminal by a bar of frames, elsewhere by a line every LIFE_SIGN seconds.
+    """
+    began = told = time.monotonic()
+    done = 0
     with common.progress_bar(unit="frame", smoothing=0.05) as bar:
 
         def progress(frames: int, total: int) -> None:
-            if bar.total is None:
+            nonlocal done, told
+            done += frames
+            if bar.disable:
+                if time.monotonic() >= told + LIFE_SIGN:
+                    told = time.monotonic()
+                    print(
+                        f"dcfnet: {done} of {total} frames, {told - began:.0f} s", file=sys.stderr
+                    )
+            elif bar.total is None:
                 bar.reset(total)
                 bar.initial = bar.n = frames  # found done: they say nothing about the speed
                 bar.refresh()

@@ -1,16 +1,11 @@
 """`dcfnet tune`: a search for the settings of a preset."""
 
 import argparse
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from .. import datasets
 from ..evaluation import runner, tune
-from ..evaluation.search_space import parse_search_space
 from ..support.errors import Failed
 from . import common
 
@@ -49,22 +44,14 @@ def run(args: argparse.Namespace) -> int:
     weights, strides = tuple(args.weights), tuple(args.strides)
     settings = (args.starts, args.frames, args.seed, args.device, strides)
     config = tune.SearchConfig(args.search, args.preset, weights, *settings)
-    parse_search_space(config.search, config.preset)  # before the sequences, which may be many
+    tune.parse_search_space(config.search, config.preset)  # before the sequences, which may be many
     sequences = datasets.load_dataset(args.dataset, args.sequences)
     search = tune.PresetSearch(config, sequences, args.out)
-    done, began = len(search.trials()), time.monotonic()
-    with search, common.progress_bar(unit="frame", smoothing=0.05) as bar:
-        bar.reset(search.frames() * args.trials)
-        bar.initial = bar.n = search.frames() * min(done, args.trials)
+    with search:
         try:
-            for trial in search.run(args.trials, args.workers, bar.update):
-                a_trial = (time.monotonic() - began) / (trial.number + 1 - done)
-                left = tqdm.format_interval(a_trial * (args.trials - trial.number - 1))
-                line = f"{tune.trial_line(trial, search.best())}; {left} left"
-                bar.write(line, file=sys.stdout)
-                sys.stdout.flush()
+            for trial in search.run(args.trials, args.workers):
+                print(tune.trial_line(trial, search.best()), flush=True)
         except KeyboardInterrupt:
-            bar.close()
             raise Failed(
                 f"stopped; the same command goes on from here, {args.out} keeps what is done"
             ) from None

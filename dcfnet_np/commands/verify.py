@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .. import datasets
 from ..evaluation import runner
-from ..evaluation.trackers import RANDOM
 from ..support.errors import Failed
 from ..support.words import counted
 from . import common
@@ -27,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run it into a temporary folder, and say what differs."""
     record = runner.read_record(args.out)
-    specs = [spec for spec in runner.recorded_trackers(record) if spec.kind not in RANDOM]
-    for label in sorted(set(record["trackers"]) - {spec.label for spec in specs}):
-        common.warn(f"{label} draws random numbers and is not compared")
+    specs = runner.recorded_trackers(record)
     if not specs:
         raise ValueError(f"{args.out} holds no tracker whose boxes can be compared")
     names = args.sequences or list(record["sequences"])

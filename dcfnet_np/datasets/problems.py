@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..support.files import read_text
 from ..vision.images import SourceError
 from .layouts import find_sequences, read_entry
 from .sequence import DatasetError, Entry, Sequence, folders_in, frame_number, frames_of
@@ -31,7 +30,7 @@ def check_dataset(
     Raises DatasetError when there is no data set at all.
     """
     entries = find_sequences(root)
-    yield from _missing_sequences(Path(root), entries)
+    yield from _bare_folders(Path(root), entries)
     seen: set[str] = set()
     for entry in entries:
         if names is not None and not any(map(entry.holds, names)):
@@ -53,19 +52,8 @@ def check_dataset(
             yield from _problems_of_frames(sequence, decode)
 
 
-def _missing_sequences(root: Path, entries: list[Entry]) -> Iterator[Problem]:
-    """What list.txt names and is not there, and folders of frames without ground truth."""
-    listed = root / "list.txt"
-    if listed.is_file():
-        # Jogging: Jogging.1
-        there = {name for entry in entries for name in (entry.name, entry.folder.resolve().name)}
-        nothing = "there is no such folder with ground truth"
-        try:
-            for name in read_text(listed).split():
-                if name not in there:
-                    yield Problem(name[:60], f"{listed} names it, but {nothing}")
-        except (OSError, ValueError) as error:
-            yield Problem(listed.name, str(error))
+def _bare_folders(root: Path, entries: list[Entry]) -> Iterator[Problem]:
+    """Folders of frames without ground truth."""
     known = {folder for entry in entries for folder in (entry.folder, *entry.folder.parents)}
     for folder in folders_in(root):
         if folder not in known and frames_of(folder):
@@ -94,7 +82,7 @@ def _problems_of_rows(sequence: Sequence) -> Iterator[tuple[str, bool]]:
 
 
 def _problems_of_frames(sequence: Sequence, decode: bool) -> Iterator[Problem]:
-    """Frames that do not decode or have another size, and boxes outside."""
+    """Frames that do not decode or have another size."""
     size = None
     for index in range(len(sequence)) if decode else sorted({0, len(sequence) - 1}):
         try:
@@ -107,13 +95,6 @@ def _problems_of_frames(sequence: Sequence, decode: bool) -> Iterator[Problem]:
             here, first = f"{width}x{height} pixels", f"{size[0]}x{size[1]}"
             text = f"{sequence.frames[index].name} is {here}, the first frame {first}"
             yield Problem(sequence.name, text)
-    if size is None:
-        return
-    low, far = sequence.boxes[:, :2], sequence.boxes[:, :2] + sequence.boxes[:, 2:]
-    outside = np.flatnonzero(((low >= size) | (far <= 0)).any(axis=1))
-    if len(outside):
-        text = f"the box lies outside the frame in {_rows(outside)}"
-        yield Problem(sequence.name, text, fatal=False)
 
 
 def _rows(indices: np.ndarray) -> str:

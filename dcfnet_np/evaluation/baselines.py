@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,8 @@ from ..presets import Preset
 from ..tracker import Tracker
 from ..vision.boxes import Box
 
-CONTRIB = ("csrt", "kcf", "mosse")
-OPENCV = (*CONTRIB, "mil", "nano", "vit")
+OPENCV = {"csrt": "CSRT", "kcf": "KCF", "mosse": "MOSSE"}
 SMALLEST = 6  # pixels of a target that OpenCV's trackers are given
-NANO_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
 
 class Unavailable(RuntimeError):
@@ -41,8 +38,7 @@ class OpenCVTracker:
         self._tracker = self._create()
         x, y, w, h = (round(value) for value in box)
         height, width = frame.shape[:2]
-        # They need some of the target inside the frame, and MIL looks for features in a target of 3
-        # pixels for ever.
+        # they need some of the target inside the frame
         left, top = min(max(x, 0), width - SMALLEST), min(max(y, 0), height - SMALLEST)
         right = max(min(x + w, width), left + SMALLEST)
         bottom = max(min(y + h, height), top + SMALLEST)
@@ -58,41 +54,20 @@ class OpenCVTracker:
         return tuple(float(value) for value in box) if found else None
 
 
-def find_opencv(kind: str, model: str = "") -> Callable[[], Any]:
-    """What makes a tracker of OpenCV's.
-
-    kind: one of OPENCV.  model: the model file of `vit`, the folder of `nano`.
-    Raises Unavailable with the reason.
-    """
+def find_opencv(kind: str) -> Callable[[], Any]:
+    """What makes a tracker of OpenCV's, one of OPENCV.  Raises Unavailable with the reason."""
     import cv2
 
-    name = {"csrt": "CSRT", "kcf": "KCF", "mosse": "MOSSE", "mil": "MIL"}.get(kind)
-    if name:
-        for module in (cv2, getattr(cv2, "legacy", None)):
-            create = getattr(module, f"Tracker{name}_create", None)
-            create = create or getattr(getattr(module, f"Tracker{name}", None), "create", None)
-            if create is not None:
-                return create
-        raise Unavailable(
-            f"OpenCV {cv2.__version__} here has no Tracker{name}; it is in opencv-contrib-python, "
-            "for which `make baselines` makes an environment"
-        )
-    if not model:
-        wanted = "nano:FOLDER" if kind == "nano" else "vit:FILE.onnx"
-        raise Unavailable(f"no model file; name it: {wanted}")
-    path = Path(model)
-    files = [path / file for file in NANO_FILES] if kind == "nano" else [path]
-    for file in files:
-        if not file.is_file():
-            raise Unavailable(f"there is no model file {file}")
-    vision: Any = cv2  # its stubs lack these two
-    if kind == "nano":
-        parameters = vision.TrackerNano_Params()
-        parameters.backbone, parameters.neckhead = map(str, files)
-        return lambda: vision.TrackerNano_create(parameters)
-    parameters = vision.TrackerVit_Params()
-    parameters.net = str(path)
-    return lambda: vision.TrackerVit_create(parameters)
+    name = f"Tracker{OPENCV[kind]}"
+    for module in (cv2, getattr(cv2, "legacy", None)):
+        create = getattr(module, f"{name}_create", None)
+        create = create or getattr(getattr(module, name, None), "create", None)
+        if create is not None:
+            return create
+    raise Unavailable(
+        f"OpenCV {cv2.__version__} here has no {name}; it is in opencv-contrib-python, "
+        "for which `make baselines` makes an environment"
+    )
 
 
 # --- hand-made features

@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..support.files import replacing
-from ..support.words import counted
 from ..vision.draw import draw_box
-from .metrics import Scores, is_box, score_frames
-from .protocols import Trajectory
-from .results import ranked_trackers, sortable, success_name, unscored_line
+from .metrics import is_box, score_frames
+from .result_files import Run
+from .results import (
+    difference_text,
+    interval_text,
+    ranked_trackers,
+    sortable,
+    success_name,
+    unscored_line,
+)  # fmt: skip
 from .rules import Rules
-from .runner import Job, read_job
-from .vot import FAILED, STARTED
 
 COLOURS = (
     "#3b7dd8", "#e07b2e", "#33a06f", "#d64550", "#8e6bbf",
@@ -49,13 +53,10 @@ def check_report_packages() -> None:
             raise ValueError(f"a report needs {name}; {advice}") from None
 
 
-def write_report(
-    out: Path, results: Results, jobs: Sequence[Job], other: Results | None = None
-) -> None:
+def write_report(out: Path, results: Results, runs: Sequence[Run]) -> None:
     """Write report.html and plots/*.svg, *.png into `out`.
 
-    jobs: those of the run, for the frames of the failure gallery.  other: the results of another
-    run, to be compared with.  Raises WriteError.
+    runs: those of the first tracker, for the frames of the failure gallery.  Raises WriteError.
     """
     import jinja2
     from markupsafe import Markup
@@ -65,7 +66,7 @@ def write_report(
     inline = []
     for plot in plan_plots(results):
         for suffix in ("png", "svg"):
-            drawn = draw_plot(plot, suffix)
+            drawn = draw_plot(plot, suffix, list(results["trackers"]))
             with replacing(folder / f"{plot.name}.{suffix}") as part:
                 part.write_bytes(drawn)
         inline.append({"name": plot.name, "svg": Markup(_inline(drawn.decode(), plot.name))})
@@ -77,10 +78,7 @@ def write_report(
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        **page_tables(results),
-        **failure_gallery(out, results, jobs),
-        plots=inline,
-        comparison=None if other is None else compare_results(results, other),
+        **page_tables(results), **failure_gallery(results, runs), plots=inline
     )
     with replacing(out / "report.html") as part:
         part.write_text(page, encoding="utf-8")
@@ -97,21 +95,25 @@ def _colour(results: Results, label: str) -> str:
 def page_tables(results: Results) -> dict[str, Any]:
     """What the template shows but for plots, failures and the comparison."""
     vot = results["protocol"] == "vot"
-    key, measure = ("vot", "failures") if vot else ("scores", "success")
-    names = ["accuracy", "eao", "failures"] if vot else list(Scores._fields[:5])
+    measure = "failures" if vot else "success"
     labels = ranked_trackers(results)
     facts = [results["trackers"][label] for label in labels]
-    best = {name: _best([f[key][name] for f in facts], name) for name in names}
     trackers = []
     for label, f in zip(labels, facts):
-        won = {name: value is not None and f[key][name] == value for name, value in best.items()}
-        trackers.append({**f, "label": label, "colour": _colour(results, label), "best": won})
+        texts: dict[str, Any] = {
+            "interval_text": interval_text(f),
+            "difference_text": difference_text(f),
+            "low": (f.get("interval") or [None])[0],
+            "less": f.get("to_first", {}).get("mean"),
+        }
+        colour = _colour(results, label)
+        trackers.append({**f, **texts, "label": label, "colour": colour})
     known = results["dataset"]["sequences"]
     attributes = []
     for word in [] if vot else sorted({word for f in facts for word in f["attributes"]}):
-        values = [f["attributes"][word]["success"] for f in facts]
-        count = facts[0]["attributes"][word]["sequences"]
-        row = {"name": word, "sequences": count, "values": values, "best": _best(values)}
+        values = [f["attributes"].get(word, {}).get("success") for f in facts]
+        count = max(f["attributes"].get(word, {}).get("sequences", 0) for f in facts)
+        row = {"name": word, "sequences": count, "values": values}
         attributes.append(row)
     return {
         **results,
@@ -119,76 +121,31 @@ def page_tables(results: Results) -> dict[str, Any]:
         "unscored": unscored_line(results["unscored"], len(known)),
         "trackers": trackers,
         "sequences": [
-            {"name": name, **about, "values": [f["sequences"][name][measure] for f in facts]}
+            {
+                "name": name,
+                **about,
+                "values": [f["sequences"].get(name, {}).get(measure) for f in facts],
+            }
             for name, about in known.items()
         ],
         "attributes": attributes,
         "success_name": success_name(results),
+        "first": next(iter(results["trackers"])),
     }
-
-
-def _best(values: Sequence[float | None], name: str = "") -> float | None:
-    known = [value for value in values if value is not None]
-    best = min if name in ("cle", "failures") else max
-    return best(known, default=None)
-
-
-def compare_results(results: Results, other: Results) -> dict[str, Any]:
-    """Trackers and sequences that both runs have, the largest difference of a sequence first."""
-    here, there = results["protocol"], other["protocol"]
-    if "vot" in (here, there):
-        raise ValueError("VOT runs are not compared: --compare takes runs of ope, tre or sre")
-    warnings = [] if here == there else [f"The protocols differ: {here} here, {there} there."]
-    rules = other["rules"]
-    pairs = [(k, v, rules.get(k)) for k, v in results["rules"].items() if rules.get(k) != v]
-    if pairs:
-        differing = ", ".join(f"{k} ({ours}, {theirs})" for k, ours, theirs in pairs)
-        warnings.append(f"The rules differ in {differing}.")
-    rows: list[dict[str, Any]] = []
-    for label in ranked_trackers(results):
-        if label not in other["trackers"]:
-            warnings.append(f"The other run has no {label}.")
-            continue
-        ours, theirs = (each["trackers"][label]["sequences"] for each in (results, other))
-        names = [name for name in ours if name in theirs]
-        both = [(name, ours[name]["success"], theirs[name]["success"]) for name in names]
-        both = [row for row in both if None not in row]
-        if not both:
-            continue
-        means = [float(np.mean([row[column] for row in both])) for column in (1, 2)]
-        both.sort(key=lambda row: -abs(row[1] - row[2]))
-        rows += [
-            {"tracker": label, "sequence": name, "words": f"mean of {len(both)}"}
-            | {"this": this, "other": that, "difference": this - that}
-            for name, this, that in [("", *means), *both]
-        ]
-    made_by = other["environment"]
-    origin = f"dcfnet_np {made_by['dcfnet_np']} {made_by['commit'][:10]}".strip()
-    return {"name": f"{other['dataset']['name']}, {origin}", "warnings": warnings, "rows": rows}
 
 
 # --- plots
 
 
-class Line(NamedTuple):
-    """The curve of one tracker."""
-
-    label: str
-    score: float | None
-    values: Sequence[float | None]
-    colour: str
-    style: str
-
-
 class Plot(NamedTuple):
-    """One figure; x are the places of all values."""
+    """One figure; x are the places of all values.  lines: label, score and values, best first."""
 
     name: str  # of its files
     title: str
     x_label: str
     y_label: str
     x: Sequence[float]
-    lines: list[Line]
+    lines: list[tuple[str, float | None, Sequence[float | None]]]
 
 
 def plan_plots(results: Results) -> Iterator[Plot]:
@@ -196,15 +153,10 @@ def plan_plots(results: Results) -> Iterator[Plot]:
     if len(results["unscored"]) == len(results["dataset"]["sequences"]):
         return
     trackers = results["trackers"]
-    order = list(trackers)
 
-    def lines(scores: dict[str, Any], curves: dict[str, Any]) -> list[Line]:
-        found = []
-        for label in sorted(ranked_trackers(results), key=lambda label: -sortable(scores[label])):
-            style = STYLES[order.index(label) // len(COLOURS) % len(STYLES)]
-            colour = _colour(results, label)
-            found.append(Line(label, scores[label], curves[label], colour, style))
-        return found
+    def lines(scores: dict[str, Any], curves: dict[str, Any]) -> list[Any]:
+        order = sorted(ranked_trackers(results), key=lambda label: -sortable(scores[label]))
+        return [(label, scores[label], curves[label]) for label in order]
 
     if results["protocol"] == "vot":
         eao = {label: facts["vot"]["eao"] for label, facts in trackers.items()}
@@ -228,8 +180,11 @@ def plan_plots(results: Results) -> Iterator[Plot]:
         yield Plot(name, title, x_label, y_label, x, lines(scores, curves))
 
 
-def draw_plot(plot: Plot, suffix: str) -> bytes:
-    """One plot as a file's bytes, the same for the same figures."""
+def draw_plot(plot: Plot, suffix: str, order: Sequence[str]) -> bytes:
+    """One plot as a file's bytes, the same for the same figures.
+
+    order: all labels; a tracker's place settles its colour and style.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -248,11 +203,14 @@ def draw_plot(plot: Plot, suffix: str) -> bytes:
         height = 3.7 + 0.2 * -(-len(plot.lines) // 2)
         figure = Figure(figsize=(5.0, height), layout="constrained")
         axes = figure.add_subplot()
-        for line in plot.lines:
-            values = np.array([np.nan if value is None else value for value in line.values])
-            score = "–" if line.score is None else f"{line.score:.3f}"
-            look: Any = {"color": line.colour, "linestyle": line.style, "linewidth": 2.0}
-            axes.plot(plot.x[: len(values)], values, label=f"{line.label} [{score}]", **look)
+        for label, score, curve in plot.lines:
+            values = np.array([np.nan if value is None else value for value in curve])
+            place, text = order.index(label), "–" if score is None else f"{score:.3f}"
+            style = STYLES[place // len(COLOURS) % len(STYLES)]
+            look: Any = {"color": COLOURS[place % len(COLOURS)], "linestyle": style}
+            axes.plot(
+                plot.x[: len(values)], values, label=f"{label} [{text}]", linewidth=2.0, **look
+            )
         axes.set_title(plot.title, loc="left", fontsize=12, fontweight="bold")
         limits = (plot.x[0], plot.x[-1])
         axes.set(xlabel=plot.x_label, ylabel=plot.y_label, xlim=limits, ylim=(0, 1))
@@ -286,43 +244,30 @@ class Failure(NamedTuple):
     shown: list[tuple[int, str]]  # frames of the run, with words
 
 
-def failure_gallery(out: Path, results: Results, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Frames of the worst failures of the first tracker on the command line."""
+def failure_gallery(results: Results, runs: Sequence[Run]) -> dict[str, Any]:
+    """Frames of the worst losses of the first tracker, whose runs these are; none of VOT's."""
     label = next(iter(results["trackers"]))
-    supervised = results["protocol"] == "vot"
-    first_runs: dict[str, Job] = {}  # TRE and SRE: one run a sequence will do
-    for job in jobs:
-        if job.spec.label == label:
-            first_runs.setdefault(job.sequence.name, job)
-    found = []
-    for job in first_runs.values():
-        run = read_job(out, job)
-        failure = first_failure(run) if supervised else longest_loss(job, run)
-        if failure is not None:
-            found.append((failure, job, run))
+    first_runs: dict[str, Run] = {}  # TRE and SRE: one run a sequence will do
+    for run in runs if results["protocol"] != "vot" else ():
+        first_runs.setdefault(run.sequence.name, run)
+    found = [(failure, run) for run in first_runs.values() if (failure := longest_loss(run))]
     found.sort(key=lambda each: (-each[0].weight, each[1].sequence.name))
     colour = tuple(int(_colour(results, label)[k : k + 2], 16) for k in (5, 3, 1))  # BGR
     failures = [
         {
-            "sequence": job.stem,
+            "sequence": run.sequence.name,
             "text": failure.text,
-            "pictures": [_picture(job, run, *each, colour) for each in failure.shown],
+            "pictures": [_picture(run, *each, colour) for each in failure.shown],
         }
-        for failure, job, run in found[:GALLERY]
+        for failure, run in found[:GALLERY]
     ]
-    words = "A frame before each sequence's first failure, the failure, and the new start."
-    if not supervised:
-        words = (
-            "Where it lost the target for longest: the last good frame, the first with an overlap "
-            f"below {LOST_BELOW}, and one in the middle of the loss."
-        )
-    return {"failures": failures, "failure_label": label, "failure_words": words}
+    return {"failures": failures, "failure_label": label, "lost_below": LOST_BELOW}
 
 
-def longest_loss(job: Job, run: Trajectory) -> Failure | None:
+def longest_loss(run: Run) -> Failure | None:
     """The longest part of a run with hardly any overlap, ranked by the share of lost frames."""
-    truth = job.sequence.boxes[job.segment.start :]
-    overlap = score_frames(run.boxes, truth, Rules(truth="size")).overlap
+    truth = run.sequence.boxes[run.segment.start :]
+    overlap = score_frames(run.found.boxes, truth, Rules(truth="size")).overlap
     lost = is_box(truth) & (overlap < LOST_BELOW)
     if not lost.any():
         return None
@@ -336,35 +281,19 @@ def longest_loss(job: Job, run: Trajectory) -> Failure | None:
     return Failure(float(lost.mean()), f"lost in {int(lost.sum())} of {len(lost)} frames", shown)
 
 
-def first_failure(run: Trajectory) -> Failure | None:
-    """The first failure of a supervised run, ranked by how many there are."""
-    failed = np.flatnonzero(run.states == FAILED)
-    if not failed.size:
-        return None
-    first = int(failed[0])
-    shown = [(first - 1, "before"), (first, "failed")]
-    started = np.flatnonzero(run.states[first:] == STARTED)
-    if started.size:
-        shown.append((first + int(started[0]), "started again"))
-    text = counted(failed.size, "failure")
-    return Failure(float(failed.size), text, shown)
-
-
-def _picture(job: Job, run: Trajectory, index: int, words: str, colour: Any) -> dict[str, Any]:
+def _picture(run: Run, index: int, words: str, colour: Any) -> dict[str, Any]:
     """One frame with both boxes, small, as a data URI."""
     import cv2
 
-    number = job.segment.start + index
-    frame = job.sequence.frame(number)
+    number = run.segment.start + index
+    frame = run.sequence.frame(number)
     scale = PICTURE_WIDTH / frame.shape[1]
     width, height = PICTURE_WIDTH, max(1, round(frame.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(frame, (width, height), interpolation=how)
-    small = draw_box(small, job.sequence.boxes[number] * scale, WHITE, 2)
-    small = draw_box(small, run.boxes[index] * scale, colour, 2)
-    good, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    if not good:
-        raise RuntimeError("OpenCV cannot write JPEG")
+    small = draw_box(small, run.sequence.boxes[number] * scale, WHITE, 2)
+    small = draw_box(small, run.found.boxes[index] * scale, colour, 2)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
     uri = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
     caption = f"frame {number + 1}, {words}"
     return {"uri": uri, "width": width, "height": height, "caption": caption}

@@ -5,11 +5,12 @@ A file holds a row for each frame:
     SEQUENCE.txt    x,y,w,h from 1, as OTB has it; a fifth number is a confidence, eight are the
                     corners of a polygon.  VOT's: 1 where the tracker was started, 2 where it
                     failed, 0 where it has no box, else boxes or polygons from 0
+    SEQUENCE.mat    what OTB's toolkit writes: results{1}.res of type rect, from 1
     SEQUENCE.csv    columns x, y, w, h from 0, in the order of a column `frame` where there is one
     SEQUENCE.json   a list of objects with these names
 
-Toolkits also write SEQUENCE/SEQUENCE_001.txt, and each spells names in its own way: Jogging-1,
-jogging_1, Jogging.1.
+Toolkits also write SEQUENCE/SEQUENCE_001.txt and SEQUENCE_TRACKER.mat, and each spells names in its
+own way: Jogging-1, jogging_1, Jogging.1.
 """
 
 import itertools
@@ -17,6 +18,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,16 +26,52 @@ from .. import datasets
 from ..support.words import counted
 from ..vision.box_files import BOX_SUFFIXES, LARGEST, read_numbered_boxes, read_numbers, split_rows
 from ..vision.boxes import from_otb, polygon_to_box
-from .protocols import Trajectory
+from ..weights.mat import read_mat
+from .protocols import Segment, Trajectory
+from .rules import Rules
 from .vot import BOX, FAILED, STARTED, UNKNOWN
 
+SUFFIXES = (*BOX_SUFFIXES, ".mat")
 CODES = (UNKNOWN, STARTED, FAILED)
 FIRST_RUN = "_001"  # toolkits repeat the runs of a random tracker, and score the first
+NO_BOX = (0.0, 0.0, 0.0, 0.0)  # a segment's box, which scoring does not look at
 
-Pair = tuple[datasets.Sequence, Trajectory]  # a sequence and a tracker's boxes for all its frames
+
+class Run(NamedTuple):
+    """What a tracker did in a segment of a sequence, and the file that says so."""
+
+    sequence: datasets.Sequence
+    segment: Segment
+    found: Trajectory
+    file: Path
+
+    def start_by(self, rules: Rules) -> "Run":
+        """Without the first frames where the rules, or the tool that made the file, leave them out.
+
+        Of a run over all frames.
+        """
+        left_out = bool(np.isnan(self.found.boxes[0]).any())
+        start = self.sequence.first if rules.omit_initial or left_out else 0
+        found = Trajectory(*(values[start:] for values in self.found))
+        return self._replace(segment=Segment("", start, NO_BOX), found=found)
 
 
-def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[Pair]:
+def find_trackers(result: Path, sequences: Sequence[datasets.Sequence]) -> dict[str, list[Run]]:
+    """The runs of one tracker, or of one in each folder of `result`, by the name of file or folder.
+
+    Raises ValueError as `find_results` does.
+    """
+    folders = [result]
+    if result.is_dir() and not _match(_candidates(result), sequences):
+        inside = sorted(path for path in result.iterdir() if path.is_dir())
+        folders = [path for path in inside if _candidates(path)] or folders
+    return {
+        (path.resolve().name if path.is_dir() else path.stem): find_results(path, sequences)
+        for path in folders
+    }
+
+
+def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[Run]:
     """The sequences that a result file, or a folder of them, has boxes for, with these boxes.
 
     Raises ValueError when no file fits a sequence, when two fit the same one, or when a file is
@@ -53,16 +91,21 @@ def find_results(result: Path, sequences: Sequence[datasets.Sequence]) -> list[P
                 f"{result} is named like none of the {len(sequences)} sequences; {advice}"
             )
         files = files or {first: result}
-    return [(each, read_result(files[each.name], each)) for each in sequences if each.name in files]
+    runs = []
+    for sequence in sequences:
+        if path := files.get(sequence.name):
+            runs.append(Run(sequence, Segment("", 0, NO_BOX), read_result(path, sequence), path))
+    return runs
 
 
 def _candidates(folder: Path) -> list[tuple[str, Path]]:
     """(name, file) for all that may be a result: SEQUENCE.txt and SEQUENCE/SEQUENCE_001.txt."""
-    found = [(path.stem, path) for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    found = [(path.stem.removesuffix(f"_{folder.name}"), path) for path in files]
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         stems = (inner.name, inner.name + FIRST_RUN)
         found += [(inner.name, path) for path in sorted(inner.iterdir()) if path.stem in stems]
-    return [(name, path) for name, path in found if path.suffix.lower() in BOX_SUFFIXES]
+    return [(name, path) for name, path in found if path.suffix.lower() in SUFFIXES]
 
 
 def _spelling(name: str) -> str:
@@ -115,6 +158,9 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Trajectory:
     """
     if path.suffix.lower() == ".txt":
         boxes, states = _read_text(path)
+    elif path.suffix.lower() == ".mat":
+        boxes = _read_mat(path)
+        states = unsupervised_states(len(boxes))
     else:
         boxes, states = _read_table(path, sequence)
     if len(boxes) == len(sequence) - sequence.first:
@@ -129,9 +175,9 @@ def read_result(path: Path, sequence: datasets.Sequence) -> Trajectory:
     return Trajectory(boxes, nothing, nothing, states)
 
 
-def is_supervised(result: Trajectory) -> bool:
+def is_supervised(found: Trajectory) -> bool:
     """Whether a tracker was started again after failures, as in VOT's supervised experiment."""
-    return bool((result.states == FAILED).any() or (result.states == STARTED).sum() > 1)
+    return bool((found.states == FAILED).any() or (found.states == STARTED).sum() > 1)
 
 
 def unsupervised_states(count: int) -> np.ndarray:
@@ -155,6 +201,22 @@ def _read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{path}: expected {wanted}, got {columns}")
     boxes = from_otb(polygon_to_box(rows) if columns == 8 else rows[:, :4])
     return boxes, unsupervised_states(len(boxes))
+
+
+def _read_mat(path: Path) -> np.ndarray:
+    """The boxes of the first run in a file of OTB's toolkit, (n, 4), 0-based."""
+    try:
+        runs = read_mat(path.read_bytes()).get("results")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    first = runs[0] if isinstance(runs, list) and runs else runs
+    kind, rows = (first.get("type"), first.get("res")) if isinstance(first, dict) else ("", None)
+    if kind != "rect" or not isinstance(rows, np.ndarray) or rows.shape[1:] != (4,):
+        wanted = "results{1}.res of x,y,w,h rows and results{1}.type 'rect'"
+        raise ValueError(f"{path}: expected {wanted}, as OTB's toolkit writes them")
+    boxes = from_otb(rows.astype(float))
+    boxes[(abs(boxes) > LARGEST).any(axis=1)] = np.nan
+    return boxes
 
 
 def _read_table(path: Path, sequence: datasets.Sequence) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,11 @@
-"""From result files to results.json: every figure, the configuration, the environment."""
+"""From runs to results.json: every figure, the configuration, the environment; and the tables."""
 
 import dataclasses
 import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +15,45 @@ from .. import datasets
 from ..support.files import replacing
 from ..support.machine import describe_machine
 from ..support.words import counted
-from .metrics import NORMALISED_THRESHOLDS, Scores, SequenceScores, combine_sequences
+from .metrics import NORMALISED_THRESHOLDS, Scores, combine_sequences, mean_interval
 from .protocols import Trajectory, is_annotated, score_runs
-from .rules import Rules, get_rules
-from .runner import Evaluation, Job, box_file, read_job, read_result_json
-from .trackers import describe_tracker
+from .result_files import Run
+from .rules import Rules
+from .runner import read_result_json
 from .vot import VOT2015_LENGTHS, VotScores, vot_overlaps, vot_scores
 
 FORMAT_VERSION = 1
-VOT_HEADING = ("tracker", "accuracy", "failures", "robustness", "EAO")
-
-Runs = Sequence[tuple[Job, Trajectory]]
 
 
 def build_results(
-    evaluation: Evaluation, out: Path, jobs: Sequence[Job], skipped: dict[str, str], workers: str
+    dataset: str,
+    sequences: Sequence[datasets.Sequence],
+    runs: Mapping[str, Sequence[Run]],
+    protocol: str,
+    rules: Rules,
+    settings: Mapping[str, Any],
+    skipped: dict[str, str],
+    workers: str,
 ) -> dict[str, Any]:
-    """All figures of a finished run, as plain values.
+    """All figures of finished runs, as plain values.
 
-    skipped: labels of trackers that could not be had, with reasons.  workers: how it was run, for
-    who reads the speeds.
+    runs, settings: of each tracker, by label.  skipped: labels of trackers that could not be had,
+    with reasons.  workers: how it was run, for who reads the speeds; "" where that is not known.
     """
-    rules, sequences = get_rules(evaluation.rules), evaluation.sequences
-    trackers = {}
-    for spec in evaluation.trackers:
-        runs = [(job, read_job(out, job)) for job in jobs if job.spec == spec]
-        trackers[spec.label] = {
-            "settings": describe_tracker(spec),
-            "speed": tracking_speed([found for _, found in runs]),
-            "boxes_digest": digest_files([box_file(out, job) for job, _ in runs]),
-            **(
-                _vot_facts(runs)
-                if evaluation.protocol == "vot"
-                else score_facts(runs, sequences, rules)
-            ),
+    trackers: dict[str, Any] = {}
+    for label, own in runs.items():
+        trackers[label] = {
+            "settings": settings.get(label, {}),
+            "speed": tracking_speed([run.found for run in own]),
+            "boxes_digest": digest_files([run.file for run in own]),
+            **(_vot_facts(own) if protocol == "vot" else score_facts(own, sequences, rules)),
         }
-    folder = Path(evaluation.dataset).resolve()
+    if protocol != "vot" and (rules.average, rules.statistic) == ("sequences", "mean"):
+        add_intervals(trackers)
+    folder = Path(dataset).resolve()
     return {
         "format": FORMAT_VERSION,
-        "protocol": evaluation.protocol,
+        "protocol": protocol,
         "rules": dataclasses.asdict(rules),
         "dataset": {
             "path": str(folder),
@@ -84,20 +84,9 @@ def load_results(out: Path) -> dict[str, Any]:
     """results.json of a folder.  ValueError when there is none or it is of another format."""
     path = out / "results.json"
     results = read_result_json(path, "format", "trackers")
-    if results.get("format") != FORMAT_VERSION:
-        written = f"{results.get('format')!r:.60}"
+    if results["format"] != FORMAT_VERSION:
+        written = f"{results['format']!r:.60}"
         raise ValueError(f"{path} has format {written}, this version reads {FORMAT_VERSION}")
-    try:
-        words = [results["protocol"], results["dataset"]["name"]]
-        words += [results["environment"].get(key) for key in ("dcfnet_np", "commit")]
-        tables = [facts["sequences"] for facts in results["trackers"].values()]
-        scores = [row.get("success") for table in tables for row in table.values()]
-        whole = isinstance(results["rules"], dict) and all(isinstance(word, str) for word in words)
-        whole &= all(isinstance(score, int | float | None) for score in scores)
-    except (KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise ValueError(f"{path} is damaged: it lacks some of what `dcfnet eval` writes")
     return results
 
 
@@ -112,17 +101,18 @@ def load_scored_results(out: Path) -> dict[str, Any]:
 # --- the parts
 
 
-def score_sequences(runs: Runs, rules: Rules) -> dict[str, SequenceScores]:
-    """Scores of one tracker by sequence; the segments of a sequence are pooled."""
-    parts = defaultdict(list)
-    for job, found in runs:
-        parts[job.sequence].append((job.segment, found))
-    return {sequence.name: score_runs(sequence, own, rules) for sequence, own in parts.items()}
+def score_facts(
+    runs: Sequence[Run], sequences: Sequence[datasets.Sequence], rules: Rules
+) -> dict[str, Any]:
+    """Scores and curves of one tracker: over all sequences, by attribute and by sequence.
 
-
-def score_facts(runs: Runs, sequences: Sequence[datasets.Sequence], rules: Rules) -> dict[str, Any]:
-    """Scores and curves of one tracker: over all sequences, by attribute and by sequence."""
-    scored = score_sequences(runs, rules)
+    The segments of a sequence are pooled.
+    """
+    segments = defaultdict(list)
+    for run in runs:
+        segments[run.sequence.name].append((run.segment, run.found))
+    known = [sequence for sequence in sequences if sequence.name in segments]
+    scored = {each.name: score_runs(each, segments[each.name], rules) for each in known}
     parts = list(scored.values())
     overall, curves = combine_sequences(parts, rules)
     facts: dict[str, Any] = {"scores": overall._asdict(), "curves": _lists(curves)}
@@ -131,19 +121,13 @@ def score_facts(runs: Runs, sequences: Sequence[datasets.Sequence], rules: Rules
             by = dataclasses.replace(rules, statistic=statistic)
             facts[statistic] = combine_sequences(parts, by)[0]._asdict()
     facts["attributes"] = {}
-    for word in sorted({word for sequence in sequences for word in sequence.attributes}):
-        having = [scored[each.name] for each in sequences if word in each.attributes]
+    for word in sorted({word for sequence in known for word in sequence.attributes}):
+        having = [scored[each.name] for each in known if word in each.attributes]
         having = [each for each in having if each.scores.frames]
         if having:
             scores = combine_sequences(having, rules)[0]._asdict()
             facts["attributes"][word] = {**scores, "sequences": len(having)}
-    facts["sequences"] = {
-        each.name: {
-            **scored[each.name].scores._asdict(),
-            "curves": _lists(scored[each.name].curves),
-        }
-        for each in sequences
-    }
+    facts["sequences"] = {name: each.scores._asdict() for name, each in scored.items()}
     return facts
 
 
@@ -151,17 +135,39 @@ def _lists(arrays: Any) -> dict[str, Any]:
     return {name: values.tolist() for name, values in arrays._asdict().items()}
 
 
-def _vot_facts(runs: Runs) -> dict[str, Any]:
+def add_intervals(trackers: dict[str, Any]) -> None:
+    """Put 95 % intervals of the success score over sequences into the facts of `score_facts`.
+
+    `interval` is that of the tracker's mean, `to_first` that of its difference to the first
+    tracker, over the sequences that both have.
+    """
+    first, *_ = trackers
+    successes = {
+        label: {name: row["success"] for name, row in facts["sequences"].items() if row["frames"]}
+        for label, facts in trackers.items()
+    }
+    for label, own in successes.items():
+        trackers[label]["interval"] = mean_interval(list(own.values()))
+        if label == first:
+            continue
+        pairs = [own[name] - successes[first][name] for name in own if name in successes[first]]
+        low, high = mean_interval(pairs)
+        mean = float(np.mean(pairs)) if pairs else math.nan
+        facts = {"tracker": first, "mean": mean, "low": low, "high": high, "sequences": len(pairs)}
+        trackers[label]["to_first"] = facts
+
+
+def _vot_facts(runs: Sequence[Run]) -> dict[str, Any]:
     by_sequence: dict[str, Any] = {}
     overlaps, states = [], []
-    for job, found in runs:
+    for run in runs:
         facts: dict[str, Any] = {"accuracy": None, "failures": None}
-        if is_annotated(job.sequence, job.segment.start):
-            overlaps.append(vot_overlaps(job.sequence, found.boxes, found.states))
-            states.append(found.states)
+        if is_annotated(run.sequence, run.segment.start):
+            overlaps.append(vot_overlaps(run.sequence, run.found.boxes, run.found.states))
+            states.append(run.found.states)
             one = vot_scores(overlaps[-1:], states[-1:])
             facts = {"accuracy": one.accuracy, "failures": one.failures}
-        by_sequence[job.sequence.name] = facts
+        by_sequence[run.sequence.name] = facts
     whole: dict[str, Any] = dict.fromkeys(VotScores._fields)
     whole |= {"lengths": VOT2015_LENGTHS, "curve": []}
     if overlaps:
@@ -208,23 +214,56 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# --- tables for a terminal
+# --- tables and lines for a terminal
 
 
 def results_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows for a terminal, a heading first, the best tracker at the top; "-" for no score."""
     ranked = [(label, results["trackers"][label]) for label in ranked_trackers(results)]
     if results["protocol"] == "vot":
-        return [VOT_HEADING, *((label, *vot_figures(facts["vot"])) for label, facts in ranked)]
-    auc = success_name(results)
-    rows: list[tuple[str, ...]] = [
-        ("tracker", auc, "OP@.5", "DP@20", "norm. P", "CLE", f"median {auc}")
-    ]
+        names = ("accuracy", "failures", "robustness", "eao")
+        vot: list[tuple[str, ...]] = []
+        for label, facts in ranked:
+            digits = (0 if name == "failures" else 3 for name in names)
+            vot.append((label, *map(format_figure, (facts["vot"][n] for n in names), digits)))
+        return [("tracker", "accuracy", "failures", "robustness", "EAO"), *vot]
+    auc, first = success_name(results), next(iter(results["trackers"]))
+    heading = ("tracker", auc, "OP@.5", "DP@20", "norm. P", "CLE", f"median {auc}")
+    rows: list[tuple[str, ...]] = [(*heading, "95 % interval", f"less {first}, 95 % interval")]
     for label, facts in ranked:
         scores: Any = Scores(**facts["scores"])
         shares = (scores.success, scores.op, scores.dp, scores.normalised_precision)
         median = format_figure(facts["median"]["success"] if "median" in facts else None)
-        rows.append((label, *map(format_figure, shares), format_figure(scores.cle, 1), median))
+        figures = (*map(format_figure, shares), format_figure(scores.cle, 1), median)
+        rows.append((label, *figures, interval_text(facts), difference_text(facts)))
+    return rows
+
+
+def interval_text(facts: dict[str, Any]) -> str:
+    """The interval of a tracker's success score: "0.571 to 0.735"; "-" for none."""
+    low, high = facts.get("interval") or (None, None)
+    return "-" if format_figure(low) == "-" else f"{low:.3f} to {high:.3f}"
+
+
+def difference_text(facts: dict[str, Any]) -> str:
+    """A tracker's difference to the first: "+0.016 (-0.031 to +0.063)"; "" for the first itself."""
+    told = facts.get("to_first")
+    if told is None or format_figure(told["mean"]) == "-":
+        return ""
+    inside = "-"
+    if format_figure(told["low"]) != "-":
+        inside = f"{told['low']:+.3f} to {told['high']:+.3f}"
+    return f"{told['mean']:+.3f} ({inside})"
+
+
+def sequences_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Success, or VOT's failures, of every tracker on every sequence; a heading first."""
+    labels, vot = ranked_trackers(results), results["protocol"] == "vot"
+    rows: list[tuple[str, ...]] = [("failures" if vot else success_name(results), *labels)]
+    for name in results["dataset"]["sequences"]:
+        told = [results["trackers"][label]["sequences"].get(name, {}) for label in labels]
+        key, digits = ("failures", 0) if vot else ("success", 3)
+        rows.append((name, *(format_figure(each.get(key), digits) for each in told)))
     return rows
 
 
@@ -243,12 +282,6 @@ def success_name(results: dict[str, Any]) -> str:
     return "AO" if results["rules"]["success_score"] == "overlap" else "AUC"
 
 
-def vot_figures(vot: dict[str, Any]) -> tuple[str, ...]:
-    """VOT's measures as VOT_HEADING names them."""
-    names = ("accuracy", "failures", "robustness", "eao")
-    return tuple(format_figure(vot[name], 0 if name == "failures" else 3) for name in names)
-
-
 def unscored_line(names: Sequence[str], count: int) -> str:
     """A line on those of `count` sequences that cannot be scored, "" for none."""
     words = f"no score for {len(names)} of {counted(count, 'sequence')}"
@@ -256,9 +289,21 @@ def unscored_line(names: Sequence[str], count: int) -> str:
     return f"{words}, {reason}: {first_names(names)}" if names else ""
 
 
-def first_names(names: Sequence[str]) -> str:
-    """The first three names."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def missing_line(there: Mapping[str, Collection[str]], sequences: Sequence[str]) -> str:
+    """A line on the sequences that a tracker has no boxes of, "" for none.
+
+    there: names of the sequences of each tracker.
+    """
+    parts = []
+    for label, names in there.items():
+        if lost := [name for name in sequences if name not in names]:
+            parts.append(f"{label} has no boxes of {first_names(lost, 12)}")
+    return "; ".join(parts)
+
+
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """The first names."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:

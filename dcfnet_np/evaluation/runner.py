@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from ..vision.box_files import read_boxes, split_rows
 from ..vision.boxes import to_otb
 from .baselines import Unavailable
 from .protocols import Segment, Trajectory, plan_segments, run_tracker
-from .result_files import read_vot, unsupervised_states
+from .result_files import Run, read_vot, unsupervised_states
 from .rules import get_rules
 from .trackers import TrackerSpec, describe_tracker, make_tracker
 from .vot import BOX
@@ -129,12 +129,8 @@ def run_evaluation(
     make_folder(out)
     with only_writer(out):
         write_record(out, evaluation)
-        jobs, open_jobs = plan_jobs(evaluation), []
-        for job in jobs:
-            if box_file(out, job).is_file():
-                _check_start(out, job)
-            else:
-                open_jobs.append(job)
+        jobs = plan_jobs(evaluation)
+        open_jobs = [job for job in jobs if not is_done(out, job)]
         total = sum(job.frames for job in jobs)
         progress(total - sum(job.frames for job in open_jobs), total)
         if open_jobs:
@@ -206,6 +202,29 @@ def _dask_pool(address: str) -> Iterator[Executor]:
 
 def write_record(out: Path, evaluation: Evaluation) -> None:
     """Write run.json.  ValueError where one is there whose results cannot be kept."""
+    record = _joined_record(out, evaluation)
+    with replacing(out / "run.json") as part:
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def join_evaluation(out: Path, evaluation: Evaluation) -> Evaluation:
+    """The evaluation, and what the run.json in `out` has beside: the earlier come first.
+
+    ValueError where that is of another data set or protocol, of other rules, or where another
+    tracker or sequence has the same name.
+    """
+    record = _joined_record(out, evaluation)
+    known = {sequence.name: sequence for sequence in evaluation.sequences}
+    others = [name for name in record["sequences"] if name not in known]
+    if others:
+        found = datasets.load_dataset(evaluation.dataset, others, evaluation.attributes)
+        known |= {sequence.name: sequence for sequence in found}
+    sequences = [known[name] for name in record["sequences"]]
+    trackers = recorded_trackers(record)
+    return dataclasses.replace(evaluation, trackers=trackers, sequences=sequences)
+
+
+def _joined_record(out: Path, evaluation: Evaluation) -> dict[str, Any]:
     attributes = evaluation.attributes
     record: dict[str, Any] = {
         "dataset": str(Path(evaluation.dataset).resolve()),
@@ -215,20 +234,21 @@ def write_record(out: Path, evaluation: Evaluation) -> None:
         "sequences": {sequence.name: len(sequence) for sequence in evaluation.sequences},
         "trackers": {spec.label: describe_tracker(spec) for spec in evaluation.trackers},
     }
-    path = out / "run.json"
-    if path.is_file():
-        before = read_record(out)
-        for key in ("dataset", "protocol", "rules"):
-            if before[key] != record[key]:
-                other = f"a run with {key} {before[key]}, not {record[key]}"
-                raise ValueError(f"{out} holds {other}; choose another --out")
-        for key in ("trackers", "sequences"):
-            for name, facts in before[key].items():
-                if record[key].setdefault(name, facts) != facts:
-                    advice = "choose another --out or another name"
-                    raise ValueError(f"{out} holds results of another {name}; {advice}")
-    with replacing(path) as part:
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if not (out / "run.json").is_file():
+        return record
+    before = read_record(out)
+    for key in ("dataset", "protocol", "rules"):
+        if before[key] != record[key]:
+            other = f"a run with {key} {before[key]}, not {record[key]}"
+            raise ValueError(f"{out} holds {other}; choose another --out")
+    for key in ("trackers", "sequences"):
+        joined = before[key] | record[key]
+        for name, facts in before[key].items():
+            if joined[name] != facts:
+                advice = "choose another --out or another name"
+                raise ValueError(f"{out} holds results of another {name}; {advice}")
+        record[key] = joined
+    return record
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -334,14 +354,36 @@ def read_job(out: Path, job: Job) -> Trajectory:
     return Trajectory(boxes, times, decoding, states)
 
 
-def _check_start(out: Path, job: Job) -> None:
-    """ValueError where a job was done from another first box: its ground truth was corrected."""
+def is_done(out: Path, job: Job) -> bool:
+    """Whether the boxes of a job are there.
+
+    ValueError where it was done from another first box: its ground truth was corrected.
+    """
     path = box_file(out, job)
+    if not path.is_file():
+        return False
     _, words = next(split_rows(path), ("", []))
     given = [f"{value:.4f}" for value in to_otb(job.segment.box)]
     if not job.segment.supervised and words != given:
         what = f"the box that {job.sequence.name} has now"
         raise ValueError(f"{path} does not begin at {what}; delete that file")
+    return True
+
+
+def whole_jobs(out: Path, evaluation: Evaluation, planned: Collection[Job] = ()) -> list[Job]:
+    """Jobs of the sequences that are done by a tracker, or will be when `planned` are."""
+    jobs = plan_jobs(evaluation)
+    cut = {(job.spec, job.sequence) for job in jobs if job not in planned and not is_done(out, job)}
+    return [job for job in jobs if (job.spec, job.sequence) not in cut]
+
+
+def read_runs(out: Path, evaluation: Evaluation) -> dict[str, list[Run]]:
+    """What each tracker did on the sequences that are done, by its label."""
+    runs: dict[str, list[Run]] = {spec.label: [] for spec in evaluation.trackers}
+    for job in whole_jobs(out, evaluation):
+        file = box_file(out, job)
+        runs[job.spec.label].append(Run(job.sequence, job.segment, read_job(out, job), file))
+    return {label: own for label, own in runs.items() if own}
 
 
 class Difference(NamedTuple):

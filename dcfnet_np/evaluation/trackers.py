@@ -5,8 +5,6 @@
     hog-dcf, gray-dcf           the same tracker on 31-channel HOG, or on gray values, instead of
                                 learnt features
     csrt, kcf, mosse            OpenCV's, from opencv-contrib-python
-    mil, nano:FOLDER, vit:FILE  OpenCV's; mil draws random numbers by the clock, nano and vit need
-                                their model files
     identity                    keeps the first box: what a sequence gives away
 
 `NAME=SPEC` gives a tracker another name.
@@ -28,15 +26,13 @@ from . import baselines
 from .protocols import EvaluatedTracker
 
 KINDS = ("dcfnet", *baselines.FEATURES, *baselines.OPENCV, "identity")
-RANDOM = ("mil",)  # boxes differ from run to run: MIL seeds its random numbers by the clock
 
 
 @dataclass(frozen=True)
 class TrackerSpec:
     """A tracker by name and settings; `make_tracker` builds one.
 
-    label: its name in files and tables.  kind: one of KINDS.  model: weights (dcfnet) or model file
-    or folder.
+    label: its name in files and tables.  kind: one of KINDS.  model: weights of dcfnet.
     Raises ValueError for anything else: a label is a part of paths that are written.
     """
 
@@ -70,20 +66,16 @@ def parse_tracker(
     kind, *words = re.split(r":(?!\w+=)", rest)  # a preset's fields stay with it
     if kind not in KINDS:
         raise ValueError(f"unknown tracker {kind!r}; known: {', '.join(KINDS)}")
-    if len(words) > {"dcfnet": 2, "nano": 1, "vit": 1}.get(kind, 0):
-        wanted = "dcfnet:WEIGHTS:PRESET, nano:FOLDER, vit:FILE or a bare name"
-        raise ValueError(f"tracker {rest!r}: expected {wanted}")
-    model, preset = (words + [weights, preset][len(words) :])[:2]
+    if len(words) > (2 if kind == "dcfnet" else 0):
+        raise ValueError(f"tracker {rest!r}: expected dcfnet:WEIGHTS:PRESET or a bare name")
     if kind != "dcfnet":
-        model, preset, device = "".join(words), "", "auto"
-        label = kind
-    else:
-        label = re.sub(r"[^\w.-]", "-", "-".join([kind, *map(_stem, words)]))
-        preset = join_preset_text(
-            *split_preset_text(preset)
-        )  # not the name of a file, which may change
+        return TrackerSpec(name or kind, kind)
+    model, preset = (words + [weights, preset][len(words) :])[:2]
+    label = re.sub(r"[^\w.-]", "-", "-".join([kind, *map(_stem, words)]))
+    # not the name of a file, which may change
+    preset = join_preset_text(*split_preset_text(preset))
     # a later run, or another machine, may have another working folder
-    if model and Path(model).exists():
+    if Path(model).exists():
         model = str(Path(model).resolve())
     return TrackerSpec(name or label, kind, model, preset, device)
 
@@ -105,7 +97,7 @@ def make_tracker(spec: TrackerSpec) -> EvaluatedTracker:
         return BoxTracker(baselines.make_feature_tracker(spec.kind))
     if spec.kind == "identity":
         return baselines.IdentityTracker()
-    return baselines.OpenCVTracker(baselines.find_opencv(spec.kind, spec.model))
+    return baselines.OpenCVTracker(baselines.find_opencv(spec.kind))
 
 
 def describe_tracker(spec: TrackerSpec) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Search a preset's online settings for the best mean success AUC on annotated sequences.
 
-optuna draws and keeps the trials; here is what one trial scores, and what is left behind.  What is
-maximised is a mean over sequences of a mean over starts, strides and weights: one run is won or
-lost as a whole, and settings are not to fit one start or one training.  A folder of a search holds
+optuna draws and keeps the trials; here is what may be drawn, what a trial scores, and what is left
+behind.  What is maximised is a mean over sequences of a mean over starts, strides and weights: one
+run is won or lost as a whole, and settings are not to fit one start or one training.  A folder of a
+search holds
 
     study.log     optuna's journal of all trials; a search that was killed goes on from it
     best.json     the best settings so far, a file that `presets.get_preset` takes, with how they
@@ -18,10 +19,10 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,25 +30,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import __version__, datasets, weights
-from ..presets import PRESETS, get_preset, join_preset_text, split_preset_text
-from ..support.files import check_output, make_folder, only_writer, replacing
-from ..support.workers import worker_pool
-from .protocols import even_segments, is_annotated, run_and_score
+from ..presets import PRESETS, get_preset, join_preset_text, parse_field, split_preset_text
+from ..support.files import make_folder, only_writer, replacing
+from .protocols import even_segments, is_annotated, score_runs
 from .rules import get_rules
-from .runner import DIED, Job, RunError
-from .search_space import holds, parse_search_space
+from .runner import Job, run_jobs
 from .trackers import TrackerSpec, make_tracker
 
 if TYPE_CHECKING:
     from optuna import Study
 
 OTB = get_rules("otb")
-TOLD_SETTINGS = ("search", "starts", "frames", "strides", "seed", "data_digest")  # in best.json
+TOLD_SETTINGS = ("weights", "search", "starts", "frames", "strides", "seed", "data_digest")
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What is searched, and how it is judged.  ValueError for what stands twice, or a bad seed.
+    """What is searched, and how it is judged.
 
     preset: its text, as `get_preset` takes it.  weights: names or files.
     search: FIELD=LOW:HIGH[:log], =LOW:HIGH:STEP or =A|B|C, with commas between.
@@ -65,26 +64,20 @@ class SearchConfig:
     strides: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
-        for name in self.weights:
-            if self.weights.count(name) > 1:
-                raise ValueError(f"--weights names {name} twice; each counts once")
-        for stride in self.strides:
-            if stride == 0 or self.strides.count(stride) > 1:
-                raise ValueError(f"--strides must be whole numbers but 0, each once, got {stride}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
+        if 0 in self.strides:
+            raise ValueError("--strides must be whole numbers but 0")
 
 
 class ScoredTrial(NamedTuple):
-    """fields: what differs from the preset.  scores: AUC, (weights, sequences)."""
+    """fields: what differs from the preset.  scores: AUC, a row for each weights."""
 
     number: int
     fields: dict[str, Any]
-    scores: np.ndarray
+    scores: list[list[float]]
 
     @property
     def score(self) -> float:
-        return float(self.scores.mean())
+        return float(np.mean(self.scores))
 
 
 def paired_difference(base: ScoredTrial, best: ScoredTrial) -> tuple[float, float]:
@@ -92,15 +85,68 @@ def paired_difference(base: ScoredTrial, best: ScoredTrial) -> tuple[float, floa
 
     Both tracked the same sequences, so these are pairs.
     """
-    each = (best.scores - base.scores).mean(axis=0)
+    each = np.subtract(best.scores, base.scores).mean(axis=0)
     error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan
     return float(each.mean()), float(error)
+
+
+# --- what may be drawn
+
+
+def parse_search_space(text: str, preset: str) -> dict[str, Any]:
+    """The fields of a search with optuna's distributions of what they may be.
+
+    ValueError, one line, for what no trial could use.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        advice = "install the extra: pip install 'dcfnet_np[train]'"
+        raise ValueError(f"dcfnet tune needs optuna; {advice}")
+    base, space = get_preset(preset), dict[str, Any]()
+    for part in text.split(","):
+        name, equals, values = (word.strip() for word in part.partition("="))
+        if not equals or name in space:
+            forms = "FIELD=LOW:HIGH, FIELD=LOW:HIGH:log, FIELD=LOW:HIGH:STEP or FIELD=A|B"
+            raise ValueError(f"--search {part!r}: expected {forms}, each field once")
+        try:
+            space[name] = _parse_axis(name, values)
+            for value in _values(space[name]):
+                dataclasses.replace(base, **{name: value})
+        except ValueError as error:
+            raise ValueError(f"--search {part}: {error}") from None
+    return space
+
+
+def _parse_axis(name: str, text: str) -> Any:
+    """One distribution of optuna's, which refuses a range that is none."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if ":" not in text:
+        return CategoricalDistribution(
+            [parse_field(name, word.strip()) for word in text.split("|")]
+        )
+    low, high, *rest = (word.strip() for word in text.split(":"))
+    first, last = parse_field(name, low), parse_field(name, high)
+    if isinstance(first, bool | str):
+        raise ValueError(f"{name} has no range; give choices: {name}=A|B")
+    log = rest == ["log"]
+    step = None if log or not rest else parse_field(name, ":".join(rest))
+    if isinstance(first, int):
+        return IntDistribution(first, last, log=log, step=1 if step is None else step)
+    return FloatDistribution(first, last, log=log, step=step)
+
+
+def _values(axis: Any) -> Sequence[Any]:
+    """The values of an axis where they are counted, else its ends."""
+    if hasattr(axis, "choices"):
+        return tuple(axis.choices)
+    whole = isinstance(axis.low, int)
+    return range(axis.low, axis.high + 1, axis.step) if whole else (axis.low, axis.high)
 
 
 # --- the search
 
 
-class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
+class PresetSearch(contextlib.ExitStack):
     """A search in the folder `out`, begun or gone on with; nobody else may write there meanwhile.
 
     Raises ValueError for anything wrong, before any work, files.WriteError where another search is
@@ -110,27 +156,24 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
     def __init__(
         self, config: SearchConfig, sequences: Sequence[datasets.Sequence], out: Path
     ) -> None:
+        super().__init__()
         self.config, self.sequences, self.out = config, list(sequences), out
-        self.base, self.text = (
-            get_preset(config.preset),
-            join_preset_text(*split_preset_text(config.preset)),
-        )
+        self.base = get_preset(config.preset)
+        self.text = join_preset_text(*split_preset_text(config.preset))
         self.space = parse_search_space(config.search, config.preset)
         used = {name: weights.load_weights(name).parameters for name in config.weights}
         make_tracker(self._spec(config.weights[0], {}))  # for what is wrong with the device
         self.runs = [_plan_runs(sequence, config) for sequence in self.sequences]
         make_folder(out)
-        self._held = contextlib.ExitStack()
-        self._held.enter_context(only_writer(out))
-        for name in ("study.log", "best.json", "trials.csv"):
-            check_output(out / name)
+        self.enter_context(only_writer(out))
+        truth = b"".join(each.boxes.astype("<f8").tobytes() for each in self.sequences)
         settings = {
             "preset": {**dataclasses.asdict(self.base), "name": ""},
             "search": "".join(config.search.split()),
             **{name: getattr(config, name) for name in ("starts", "frames", "strides", "seed")},
             "weights": {name: weights.parameter_digest(each) for name, each in used.items()},
             "sequences": [sequence.name for sequence in self.sequences],
-            "data_digest": digest_sequences(self.sequences),
+            "data_digest": hashlib.sha256(truth).hexdigest(),
         }
         self.settings = json.loads(json.dumps(settings))
         self.study = _open_study(out / "study.log")
@@ -140,71 +183,49 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
                 raise ValueError(f"{out} holds a search with another {key}; choose another --out")
         self.study.set_user_attr("settings", self.settings)
 
-    def __exit__(self, *error: object) -> None:
-        self._held.close()
-
-    def frames(self) -> int:
-        """Frames that a trial tracks."""
-        return sum(job.frames for job in self._jobs({}))
-
     def trials(self) -> list[ScoredTrial]:
         """Those that are done."""
         from optuna.trial import TrialState
 
-        found = []
         done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        for number, trial in enumerate(done):
-            fields = trial.user_attrs.get("fields")
-            scores = np.array(trial.user_attrs.get("scores"))
-            shape = len(self.config.weights), len(self.sequences)
-            if not isinstance(fields, dict) or scores.dtype != float or scores.shape != shape:
-                what = f"{self.out / 'study.log'} is damaged: trial {number} has no scores"
-                raise ValueError(f"{what}; choose another --out")
-            found.append(ScoredTrial(number, fields, scores))
-        return found
+        try:
+            told = [(trial.user_attrs["fields"], trial.user_attrs["scores"]) for trial in done]
+        except KeyError:
+            what = f"{self.out / 'study.log'} is damaged: a trial has no scores"
+            raise ValueError(f"{what}; choose another --out") from None
+        return [ScoredTrial(number, *each) for number, each in enumerate(told)]
 
     def best(self) -> ScoredTrial:
         """The first of the best."""
         return max(self.trials(), key=lambda trial: trial.score)
 
-    def run(
-        self, trials: int, workers: int = 1, progress: Callable[[int], None] = lambda frames: None
-    ) -> Iterator[ScoredTrial]:
+    def base_and_best(self) -> dict[str, dict[str, float]]:
+        """Scores of the preset as it is and of the best trial, by sequence."""
+        pair = (np.mean(trial.scores, axis=0).tolist() for trial in (self.trials()[0], self.best()))
+        names = (sequence.name for sequence in self.sequences)
+        return {name: {"base": old, "best": new} for name, old, new in zip(names, *pair)}
+
+    def run(self, trials: int, workers: int = 1) -> Iterator[ScoredTrial]:
         """Trials until there are so many, each with the files written.
 
-        workers: processes; 1 is this one.  progress: called with the frames of each run.
-        Raises RunError when a run fails.
+        workers: processes; 1 is this one.  Raises RunError when a run fails.
         """
-        from optuna.trial import TrialState
-
-        for cut in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study.tell(cut.number, state=TrialState.FAIL)  # it is done again
-        with contextlib.ExitStack() as stack:
-            map_ = stack.enter_context(worker_pool(workers)).map if workers > 1 else map
-            while len(self.trials()) < trials:
-                self.next_trial(lambda jobs: self.measure(jobs, map_, progress))
-                self.write_files()
-                yield self.trials()[-1]
-        if self.trials():
+        while len(self.trials()) < trials:
+            self.next_trial(lambda jobs: self.measure(jobs, workers))
             self.write_files()
+            yield self.trials()[-1]
+        self.write_files()
 
-    def next_trial(self, measure: Callable[[list[Job]], np.ndarray]) -> None:
+    def next_trial(self, measure: Callable[[list[Job]], list[list[float]]]) -> None:
         """Draw the next settings and tell optuna how they score: the preset's first."""
         from optuna.samplers import TPESampler
         from optuna.trial import create_trial
 
         done, base = self.trials(), vars(self.base)
-        if not done:
-            # Not drawn, for it may lie outside what is searched; optuna learns from what is inside.
-            inside = {n: axis for n, axis in self.space.items() if holds(axis, base[n])}
+        if not done:  # not drawn, for it may lie outside what is searched
             scores = measure(self._jobs({}))
-            trial = create_trial(
-                value=float(scores.mean()),
-                params={name: base[name] for name in inside},
-                distributions=inside,
-                user_attrs={"fields": {}, "scores": scores.tolist()},
-            )
-            self.study.add_trial(trial)
+            told: dict[str, Any] = {"fields": {}, "scores": scores}
+            self.study.add_trial(create_trial(value=float(np.mean(scores)), user_attrs=told))
             return
         self.study.sampler = TPESampler(seed=self.config.seed + len(done))
         asked = self.study.ask(self.space)
@@ -212,31 +233,26 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         same = [other.scores for other in done if other.fields == fields]
         scores = same[0] if same else measure(self._jobs(fields))
         asked.set_user_attr("fields", fields)
-        asked.set_user_attr("scores", scores.tolist())
-        self.study.tell(asked, float(scores.mean()))
+        asked.set_user_attr("scores", scores)
+        self.study.tell(asked, float(np.mean(scores)))
 
-    def measure(
-        self, jobs: list[Job], map_: Callable[..., Any], progress: Callable[[int], None]
-    ) -> np.ndarray:
-        """AUC of each weights and sequence, means over its runs: (weights, sequences)."""
+    def measure(self, jobs: list[Job], workers: int) -> list[list[float]]:
+        """AUC of each sequence, the mean over its runs, in a row for each weights."""
+        scores = {}
         # the longest first: workers end at about the same time
-        order = sorted(range(len(jobs)), key=lambda index: -jobs[index].frames)
-        scores = np.empty(len(jobs))
-        try:
-            for index, score in zip(order, map_(_score_job, [jobs[index] for index in order])):
-                scores[index] = score
-                progress(jobs[index].frames)
-        except BrokenProcessPool:
-            raise RunError(DIED) from None
-        rows = scores.reshape(len(self.config.weights), -1)
-        ends = np.cumsum([len(runs) for runs in self.runs])
-        return np.array([[part.mean() for part in np.split(row, ends[:-1])] for row in rows])
+        for job, found in run_jobs(sorted(jobs, key=lambda job: -job.frames), workers):
+            scored = score_runs(job.sequence, [(job.segment, found)], OTB)
+            scores[job] = scored.scores.success
+        in_order = iter([scores[job] for job in jobs])
+        return [
+            [float(np.mean([next(in_order) for _ in runs])) for runs in self.runs]
+            for _ in self.config.weights
+        ]
 
     def _spec(self, name: str, fields: dict[str, Any]) -> TrackerSpec:
         label = re.sub(r"[^\w-]", "-", name)
-        return TrackerSpec(
-            label, "dcfnet", name, join_preset_text(self.text, fields), self.config.device
-        )
+        preset = join_preset_text(self.text, fields)
+        return TrackerSpec(label, "dcfnet", name, preset, self.config.device)
 
     def _jobs(self, fields: dict[str, Any]) -> list[Job]:
         """All runs of a trial: weights, then sequences, then their runs."""
@@ -250,17 +266,12 @@ class PresetSearch(contextlib.AbstractContextManager["PresetSearch"]):
         root, fields = split_preset_text(join_preset_text(self.text, best.fields))
         plain = vars(PRESETS[root])
         mean, error = paired_difference(base, best)
-        by_weights = _base_and_best(self.config.weights, base, best, axis=1)
-        for name, digest in self.settings["weights"].items():
-            by_weights[name]["digest"] = digest
-        names = [sequence.name for sequence in self.sequences]
         provenance = {
             "made_by": f"dcfnet tune, dcfnet_np {__version__}",
             "base": self.text,
             "score": {"base": base.score, "best": best.score},
             "difference": {"mean": mean, "standard_error": None if np.isnan(error) else error},
-            "sequences": _base_and_best(names, base, best, axis=0),
-            "weights": by_weights,
+            "sequences": self.base_and_best(),
             "trials": len(trials),
             **{key: self.settings[key] for key in TOLD_SETTINGS},
         }
@@ -294,15 +305,6 @@ def _plan_runs(sequence: datasets.Sequence, config: SearchConfig) -> list[tuple[
     return runs
 
 
-def _score_job(job: Job) -> float:
-    """Success AUC of one run, in a process of its own."""
-    try:
-        return run_and_score(make_tracker(job.spec), job.sequence, job.segment, OTB)
-    except Exception as error:
-        where = f"{job.spec.label} on {job.sequence.name}"
-        raise RunError(f"{where}: {type(error).__name__}: {error}") from error
-
-
 def _open_study(path: Path) -> "Study":
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -323,47 +325,24 @@ def _open_study(path: Path) -> "Study":
         raise ValueError(f"{path} is damaged ({error}); delete it to begin again") from None
 
 
-def digest_sequences(sequences: Sequence[datasets.Sequence]) -> str:
-    """SHA-256 over names, boxes and frames."""
-    total = hashlib.sha256()
-    for sequence in sequences:
-        total.update(f"{sequence.name} {len(sequence)}\n".encode())
-        total.update(np.ascontiguousarray(sequence.boxes, "<f8").tobytes())
-        for frame in sequence.frames:
-            total.update(frame.read_bytes())
-    return total.hexdigest()
-
-
 # --- what is told
 
 
-def _base_and_best(
-    names: Sequence[str], base: ScoredTrial, best: ScoredTrial, axis: int
-) -> dict[str, dict[str, Any]]:
-    """Scores of two trials by sequence (axis 0) or by weights (axis 1)."""
-    means = (trial.scores.mean(axis=axis).tolist() for trial in (base, best))
-    return {name: {"base": old, "best": new} for name, old, new in zip(names, *means)}
-
-
 def search_table(search: PresetSearch) -> list[tuple[str, ...]]:
-    """Rows for a terminal: base and best on every sequence, and by weights where there are more."""
+    """Rows for a terminal: base and best on every sequence."""
     base, best = search.trials()[0], search.best()
-    parts = [([sequence.name for sequence in search.sequences], 0)]
-    if len(search.config.weights) > 1:
-        short = ["/".join(Path(name).parts[-2:]) for name in search.config.weights]  # RUN/FILE
-        parts.append(([f"mean, {name}" for name in short], 1))
-    rows: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
-    for names, axis in parts:
-        for name, old, new in zip(names, base.scores.mean(axis=axis), best.scores.mean(axis=axis)):
-            rows.append((name, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}"))
-    old, new = base.score, best.score
-    return [*rows, ("mean", f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}")]
+    rows = search.base_and_best() | {"mean": {"base": base.score, "best": best.score}}
+    table: list[tuple[str, ...]] = [("", "base", f"trial {best.number}", "difference")]
+    for name, row in rows.items():
+        old, new, digits = row["base"], row["best"], 4 if name == "mean" else 3
+        figures = (f"{old:.{digits}f}", f"{new:.{digits}f}", f"{new - old:+.{digits}f}")
+        table.append((name, *figures))
+    return table
 
 
 def trial_line(trial: ScoredTrial, best: ScoredTrial) -> str:
     """A trial in a line, beside the best one so far."""
-    fields = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in trial.fields.items()}
-    settings = ", ".join(f"{n} {v}" for n, v in fields.items()) or "the preset as it is"
+    settings = join_preset_text("", trial.fields)[1:] or "the preset as it is"
     line = f"trial {trial.number}: {trial.score:.4f} with {settings}"
     return f"{line}; best {best.score:.4f}, trial {best.number}"
 
@@ -374,9 +353,7 @@ def search_verdict(search: PresetSearch) -> str:
     if best.number == 0:
         return f"no trial is better than {search.config.preset}"
     mean, error = paired_difference(base, best)
-    if np.isnan(error):
-        return f"difference {mean:+.4f} on one sequence: that may be chance"
-    count = len(search.sequences)
-    line = f"difference {mean:+.4f}, standard error {error:.4f} over {count} sequences"
-    noise = mean < 2 * error
-    return line + (": no more than noise may give" if noise else "; the best of many is flattered")
+    line = f"difference {mean:+.4f}, standard error {error:.4f}"
+    if mean >= 2 * error:  # never where one sequence has no error
+        return f"{line}; the best of many is flattered"
+    return f"{line}: no more than noise may give"

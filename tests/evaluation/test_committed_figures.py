@@ -9,6 +9,7 @@ import pytest
 
 from dcfnet_np import datasets
 from dcfnet_np.evaluation import protocols
+from dcfnet_np.evaluation.metrics import mean_interval
 from dcfnet_np.evaluation.rules import RULES
 from dcfnet_np.evaluation.trackers import TrackerSpec, make_tracker
 
@@ -68,6 +69,18 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
     packaged, _ = rows(architecture)
     score = protocols.run_and_score(tracker, sequence, segment, RULES["otb"])
     assert score == pytest.approx(packaged["auc"][name], abs=0.005)
+
+
+@pytest.mark.parametrize(("first", "tracker"), [
+    ("packaged `light`, 51 KB, the default", "light"), ("packaged `conv1`, 91 KB", "conv1"),
+    ("the same filter on HOG features", "hog-dcf"), ("CSRT of OpenCV 5.0", "csrt"),
+    ("KCF of OpenCV 5.0", "kcf"),
+])  # fmt: skip
+def test_the_readme_has_the_committed_runs_intervals(first, tracker):
+    others = {row["tracker"]: row for row in committed("baselines.json")["scores"]}
+    scores = list((others.get(tracker) or rows(tracker)[0])["auc"].values())
+    expected = [np.mean(scores), *mean_interval(scores)]
+    assert table_row("README.md", first) == pytest.approx(expected, abs=5e-4)
 
 
 # --- `careful`

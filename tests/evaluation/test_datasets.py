@@ -225,14 +225,6 @@ def test_the_first_target_that_the_first_frame_shows_is_tracked(tmp_path, dcfnet
     assert [one.name for one in load_dataset(tmp_path)] == ["Jogging"]
 
 
-def test_frames_without_a_target_are_not_counted(tmp_path, dcfnet):
-    frames, boxes = make_sequence(np.random.default_rng(3), 6)
-    boxes[2:4] = -1
-    write_sequence(tmp_path / "a", frames, boxes, images=".", truth="groundtruth.txt", origin=0)
-    code, out, _ = dcfnet("track", tmp_path / "a")
-    assert code == 0 and "over 4 annotated frames" in out
-
-
 # --- which frames the rows are for
 
 
@@ -484,11 +476,10 @@ def test_check_names_what_is_wrong(tmp_path):
     there = "4,3,4,5\n5,3,4,5\n6,3,4,5\n"
     rows = dict.fromkeys(["Good", "Gap", "Broken", "Size", "Jogging"], there)
     rows |= {"Words": "1,2,3,4\none,2,3,4\n", "Start": "0,0,0,0\n2,2,2,2\n2,2,0,2\n"}
-    rows |= {"Outside": "4,3,4,5\n64,3,4,5\n6,-30,4,5\n"}
     for name, text in rows.items():
         truth = "groundtruth_rect.2.txt" if name == "Jogging" else "groundtruth_rect.txt"
         make(tmp_path, f"{name}/img", {f"{name}/{truth}": text}, 3)
-    make(tmp_path, "Frames/img", {"list.txt": "Jogging\nSkating2\n"}, 2)
+    make(tmp_path, "Frames/img", {}, 2)
     make(tmp_path, "Jogging", {"Jogging/groundtruth_rect.1.txt": there}, 0)
     (tmp_path / "Gap/img/000002.jpg").rename(tmp_path / "Gap/img/000005.jpg")
     (tmp_path / "Broken/img/000002.jpg").write_bytes(b"no image")
@@ -503,14 +494,12 @@ def test_check_names_what_is_wrong(tmp_path):
         "Frames": [(True, f"{tmp_path / 'Frames'} has frames but no ground truth")],
         "Gap": [(False, "gaps in the frame numbers: 2, the first after 000001.jpg")],
         "Size": [(True, "000003.jpg is 8x9 pixels, the first frame 60x40")],
-        "Outside": [(False, "the box lies outside the frame in rows 2, 3")],
         "Start": [
             (True, nothing), (False, "no target, or no positive width and height, in row 3"),
         ],
     }  # fmt: skip
     assert {name: said[name] for name in expected} == expected
-    assert said.keys() == {*expected, "Broken", "Skating2"}
+    assert said.keys() == {*expected, "Broken"}
     assert said["Broken"][0][0] and "does not decode" in said["Broken"][0][1]
-    assert said["Skating2"][0][0] and "list.txt names it, but" in said["Skating2"][0][1]
     # only first and last are decoded
     assert "Broken" not in {each.sequence for each in check_dataset(tmp_path)}

@@ -2,17 +2,17 @@
 
 import base64
 import dataclasses
-import json
-import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from scenes import write_sequence
 
-from dcfnet_np import datasets, weights
-from dcfnet_np.evaluation import report, results, runner, search_space, tune
+from dcfnet_np import datasets
+from dcfnet_np.evaluation import report, results, runner
 from dcfnet_np.evaluation.protocols import Segment, Trajectory
+from dcfnet_np.evaluation.result_files import Run
 from dcfnet_np.evaluation.rules import RULES
 from dcfnet_np.evaluation.trackers import parse_tracker
 from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
@@ -86,24 +86,6 @@ def test_verify_says_how_far(sequence, tmp_path, first, second, pixels):
     assert runner.compare_jobs(old, new, [supervised])[0].pixels == np.inf
 
 
-def test_what_a_folder_of_results_remembers(sequence, tmp_path):
-    plan = runner.Evaluation(str(tmp_path / "set"), [IDENTITY], [sequence])
-    runner.write_record(tmp_path, plan)
-    runner.write_record(tmp_path, dataclasses.replace(plan, trackers=[OTHER]))
-    specs = runner.recorded_trackers(runner.read_record(tmp_path))
-    assert [spec.label for spec in specs] == ["other", "identity"]
-    shorter = dataclasses.replace(sequence, frames=sequence.frames[:-1])
-    for changes, message in [
-        ({"dataset": str(tmp_path)}, "holds a run with dataset"),
-        ({"protocol": "tre"}, "holds a run with protocol ope, not tre"),
-        ({"rules": "paper"}, "holds a run with rules otb, not paper"),
-        ({"trackers": [parse_tracker("identity=mil")]}, "holds results of another identity"),
-        ({"sequences": [shorter]}, "holds results of another walk"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            runner.write_record(tmp_path, dataclasses.replace(plan, **changes))
-
-
 # --- results
 
 
@@ -117,27 +99,9 @@ def test_speeds_by_hand():
     assert found == pytest.approx({"fps": 3 / 0.4, "fps_with_decoding": 3 / 1.2})
 
 
-def test_what_results_json_holds(sequence, tmp_path):
-    jobs = [job(sequence), job(sequence, OTHER)]
-    for each in jobs:
-        runner.save_job(tmp_path, each, run(TRUTH))
-    plan = runner.Evaluation(str(tmp_path), (IDENTITY, OTHER), [sequence], rules="got10k")
-    found = results.build_results(plan, tmp_path, jobs, {}, "1 process")
-    limits = {name: (len(v), v[0], v[-1]) for name, v in found["thresholds"].items()}
-    assert limits == {"success": (101, 0, 1), "precision": (51, 0, 50), "normalised": (51, 0, 0.5)}
-    assert found["rules"] == dataclasses.asdict(RULES["got10k"]) and found["unscored"] == []
-    for facts in found["trackers"].values():
-        for name, values in facts["curves"].items():
-            assert len(values) == limits[name][0]
-        assert facts["scores"]["success"] == 1 and "median" not in facts
-
-
-def test_a_digest_knows_names_and_bytes(tmp_path):
-    a, b, c = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))
-    for path, text in ((a, "1"), (b, "2"), (c, "1")):
-        path.write_text(text)
-    digests = [results.digest_files(each) for each in ([a, b], [b, a], [b, c], [a], [c])]
-    assert digests[0] == digests[1] and len(set(digests)) == 4
+def as_run(sequence, boxes, name="", start=0, states=None):
+    segment = Segment(name, start, tuple(TRUTH[start]))
+    return Run(sequence, segment, run(boxes, states), Path(__file__))
 
 
 def test_runs_of_a_sequence_are_pooled_and_attributes_are_apart(tmp_path):
@@ -145,8 +109,8 @@ def test_runs_of_a_sequence_are_pooled_and_attributes_are_apart(tmp_path):
     first = dataclasses.replace(first, attributes=("SV",))
     second = dataclasses.replace(second, attributes=("FM", "SV"))
     far = TRUTH + 500
-    runs = [(job(first, name="1"), run(TRUTH)), (job(first, name="2", start=8), run(far[8:]))]
-    runs += [(job(second), run(far)), (job(third), run(TRUTH))]
+    runs = [as_run(first, TRUTH, "1"), as_run(first, far[8:], "2", start=8)]
+    runs += [as_run(second, far), as_run(third, TRUTH)]
     found = results.score_facts(runs, [first, second, third], RULES["otb"])
     # Of `a` 13 of 16 frames are right, the later run's first too; of `b` the first; 20 of 21
     # thresholds.
@@ -190,20 +154,18 @@ def made_up():
 def test_the_table_is_ranked():
     rows = results.results_table(made_up())
     assert [row[0] for row in rows] == ["tracker", "b", "a", "c"]
-    assert rows[2] == ("a", "0.500", "0.600", "0.900", "0.800", "3.0", "0.250")
+    assert rows[2] == ("a", "0.500", "0.600", "0.900", "0.800", "3.0", "0.250", "-", "")
 
 
 # --- report
 
 
-def test_what_is_best_and_which_colour():
+def test_the_order_and_the_colours():
     found = made_up()
     rows = report.page_tables(found)["trackers"]
     assert [row["label"] for row in rows] == ["b", "a", "c"]
     assert [row["colour"] for row in rows] == [report.COLOURS[k] for k in (1, 0, 2)]
-    best = {row["label"]: row["best"] for row in rows}
-    assert best["a"]["cle"] and not best["c"]["cle"] and best["b"]["success"]
-    plots = {plot.name: [line.label for line in plot.lines] for plot in report.plan_plots(found)}
+    plots = {plot.name: [label for label, *_ in plot.lines] for plot in report.plan_plots(found)}
     assert plots == {"success": list("bac"), "precision": list("acb"), "normalised": list("bac")}
 
 
@@ -211,26 +173,18 @@ def test_the_longest_loss_is_shown(sequence):
     boxes = TRUTH.copy()
     boxes[[3, 7, 8, 9]] += 500
     boxes[11, 2] *= 0.2  # overlap .2: bad, not lost
-    share, text, shown = report.longest_loss(job(sequence), run(boxes))
+    share, text, shown = report.longest_loss(as_run(sequence, boxes))
     assert share == pytest.approx(4 / 12) and text == "lost in 4 of 12 frames"
     assert shown == [(6, "before"), (7, "lost"), (8, "later")]
-    assert report.longest_loss(job(sequence), run(TRUTH)) is None
+    assert report.longest_loss(as_run(sequence, TRUTH)) is None
 
 
-def test_the_first_failure_is_shown():
-    states = [STARTED, BOX, BOX, FAILED, *[UNKNOWN] * 4, STARTED, BOX, FAILED, UNKNOWN]
-    shown = [(2, "before"), (3, "failed"), (8, "started again")]
-    assert report.first_failure(run(TRUTH, states)) == (2.0, "2 failures", shown)
-
-
-def test_pictures_of_a_failure(sequence, tmp_path):
+def test_pictures_of_a_failure(sequence):
     """Of a run that begins at frame 2: frames by their gray values, boxes by their colours."""
     boxes = TRUTH[2:].copy()
     boxes[4:, :2] = 3, 36
-    jobs = [job(sequence, start=2), job(sequence, OTHER)]
-    runner.save_job(tmp_path, jobs[0], run(boxes))
     told = {"protocol": "ope", "trackers": {"identity": 0, "other": 0}}
-    (failure,) = report.failure_gallery(tmp_path, told, jobs)["failures"]
+    (failure,) = report.failure_gallery(told, [as_run(sequence, boxes, start=2)])["failures"]
     pictures = failure["pictures"]
     captions = ["frame 6, before", "frame 7, lost", "frame 10, later"]
     assert [picture["caption"] for picture in pictures] == captions
@@ -246,101 +200,3 @@ def test_pictures_of_a_failure(sequence, tmp_path):
     box = slice(136, 224), slice(4, 120)
     assert nearest((blue, green, red), *box) < 30 < nearest((red, green, blue), *box)
     assert nearest((255, 255, 255), slice(52, 134), slice(120, 240)) < 30
-
-
-# --- tune
-
-
-@pytest.fixture
-def search(tmp_path):
-    return new_search(make_sequences(tmp_path / "set", "a", "b"), tmp_path / "out")
-
-
-def new_search(sequences, out, **options):
-    pytest.importorskip("optuna", reason="optuna is not installed")
-    config = tune.SearchConfig("learning_rate=0.01:0.05", starts=1, **options)
-    return tune.PresetSearch(config, sequences, out)
-
-
-def add(search, *scores):
-    """Trials with these scores of the sequences; the first is the preset as it is."""
-    for number, row in enumerate(scores):
-        search.next_trial(lambda jobs, row=row: np.array([row], float))
-        assert list(search.trials()[-1].fields) == (["learning_rate"] if number else [])
-
-
-@pytest.mark.parametrize(("best", "words"), [
-    ((0.4, 0.5), "no trial is better than default"),
-    ((0.5, 0.6),
-     r"difference \+0.0500, standard error 0.0500 over 2 sequences: no more than noise"),
-    ((0.56, 0.68), r"\+0.1200, standard error 0.0600 .*; the best of many is flattered"),
-    ((0.56, 0.7), r"\+0.1300, standard error 0.0700 .*: no more than noise"),
-])  # fmt: skip
-def test_the_verdict(search, best, words):
-    add(search, (0.5, 0.5), best)
-    assert re.search(words, tune.search_verdict(search))
-
-
-def test_the_first_of_the_best(search):
-    add(search, (0.5, 0.5), (0.7, 0.6), (0.6, 0.7), (0.1, 0.1))
-    assert tune.search_table(search) == [
-        ("", "base", "trial 1", "difference"),
-        ("a", "0.500", "0.700", "+0.200"),
-        ("b", "0.500", "0.600", "+0.100"),
-        ("mean", "0.5000", "0.6500", "+0.1500"),
-    ]
-
-
-def test_draws_depend_on_the_seed_and_the_trial(search, tmp_path):
-    drawn = []
-    others = [new_search(search.sequences, tmp_path / str(seed), seed=seed) for seed in (0, 1)]
-    for each in (search, *others):
-        add(each, (0.5, 0.5), (0.5, 0.5), (0.5, 0.5))
-        drawn.append([trial.fields["learning_rate"] for trial in each.trials()[1:]])
-    first, same, other = drawn
-    assert first == same and first[0] not in (first[1], other[0])
-
-
-def test_a_mean_over_runs_then_sequences(search):
-    """Sequence `a` has two runs here and `b` one; the values are told by their places."""
-    search.runs[0] = [search.runs[0][0], search.runs[0][0]]
-    jobs = search._jobs({})
-
-    def tell(function, wanted):
-        return [{"a": 0.4, "b": 0.9}[job.sequence.name] + 0.1 * (job is jobs[1]) for job in wanted]
-
-    np.testing.assert_allclose(search.measure(jobs, tell, lambda frames: None), [[0.45, 0.9]])
-
-
-def test_a_digest_of_the_data(tmp_path):
-    (sequence,) = make_sequences(tmp_path, "a")
-    before = tune.digest_sequences([sequence])
-    assert tune.digest_sequences(datasets.load_dataset(tmp_path)) == before
-    moved = dataclasses.replace(sequence, boxes=sequence.boxes + 0.5)
-    renamed = dataclasses.replace(sequence, name="b")
-    frame = sequence.frames[5]
-    frame.write_bytes(frame.read_bytes() + b"0")
-    assert len({before, *(tune.digest_sequences([s]) for s in (moved, renamed, sequence))}) == 4
-
-
-def test_what_a_range_holds():
-    distributions = pytest.importorskip("optuna.distributions")
-    steps = distributions.FloatDistribution(0.5, 1.5, step=0.25)
-    values = (0.5, 0.75, 0.8, 1.5, 1.75, 0.25)
-    assert [value for value in values if search_space.holds(steps, value)] == [0.5, 0.75, 1.5]
-    choices = distributions.CategoricalDistribution([1, 3])
-    assert [value for value in (1, 2, 3) if search_space.holds(choices, value)] == [1, 3]
-
-
-def test_every_weights_has_its_digest(tmp_path, network_file):
-    names = ("light", str(network_file))
-    sequences = make_sequences(tmp_path / "set", "a", "b")
-    search = new_search(sequences, tmp_path / "out", weights=names)
-    search.next_trial(lambda jobs: np.array([[0.5, 0.7], [0.1, 0.2]]))
-    search.write_files()
-    told = json.loads((tmp_path / "out/best.json").read_text())["provenance"]
-    for name in names:
-        digest = weights.parameter_digest(weights.load_weights(name).parameters)
-        assert told["weights"][name]["digest"] == digest
-    assert [told["weights"][name]["base"] for name in names] == pytest.approx([0.6, 0.15])
-    assert [told["sequences"][name]["base"] for name in "ab"] == pytest.approx([0.3, 0.45])

@@ -143,14 +143,6 @@ def test_tre_starts_by_hand():
     assert protocols.tre_starts(np.ones(60, bool), first=5)[0] == 5
 
 
-def test_tre_runs_to_the_end(sequence):
-    parts = plan_segments(sequence, "tre", Rules())
-    assert [part.name for part in parts] == [f"{k:02d}" for k in range(1, len(parts) + 1)]
-    assert all(part.box == tuple(sequence.boxes[part.start]) for part in parts)
-    last = run_tracker(Script(sequence, {}), sequence, parts[-1])
-    np.testing.assert_array_equal(last.boxes, sequence.boxes[-20:])
-
-
 def test_sre_boxes_by_hand(sequence):
     boxes = protocols.sre_boxes((100, 60, 40, 25), (320, 240))
     assert boxes == {

@@ -1,13 +1,16 @@
 """`dcfnet score` on results as this and other tools write them: names, forms of rows, order."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from scenes import make_sequence, write_sequence
 
 from dcfnet_np.datasets import Sequence
+from dcfnet_np.evaluation import results
 from dcfnet_np.evaluation.result_files import find_results, is_supervised, read_result, read_vot
 from dcfnet_np.evaluation.vot import BOX, FAILED, STARTED, UNKNOWN
 
@@ -41,16 +44,16 @@ def test_spellings_of_a_name(tmp_path, file):
     for beside in ("Jogging-1_time.txt", "Jogging-1_001_time.value", "times/x_time.txt"):
         rows(tmp_path / beside, np.ones((COUNT, 1)))
     found = find_results(tmp_path, [sequence("Jogging.1"), sequence("Jogging.2"), sequence("Man")])
-    assert [each.name for each, _ in found] == ["Jogging.1", "Jogging.2"]
-    np.testing.assert_allclose(found[0][1].boxes, BOXES, atol=1e-4)
-    np.testing.assert_allclose(found[1][1].boxes, OURS + np.array([3, 3, 5, 5]), atol=1e-4)
+    assert [each.name for each, *_ in found] == ["Jogging.1", "Jogging.2"]
+    np.testing.assert_allclose(found[0].found.boxes, BOXES, atol=1e-4)
+    np.testing.assert_allclose(found[1].found.boxes, OURS + np.array([3, 3, 5, 5]), atol=1e-4)
 
 
 def test_the_surest_name_comes_first(tmp_path):
     for shift, file in enumerate(("seq_001", "seq", "SEQ-001")):
         rows(tmp_path / f"{file}.txt", BOXES + shift)
     found = find_results(tmp_path, [sequence("seq"), sequence("seq_001")])
-    np.testing.assert_allclose([result.boxes[0, 2] for _, result in found], (13, 12))
+    np.testing.assert_allclose([run.found.boxes[0, 2] for run in found], (13, 12))
     # of this one OTB has the second target alone
     rows(tmp_path / "human4_2.txt")
     assert len(find_results(tmp_path, [sequence("Human4")])) == 1
@@ -72,10 +75,10 @@ def test_names_that_are_not_clear(tmp_path):
 
 def test_a_single_file(tmp_path):
     two = [sequence("Man"), sequence("Jogging.2")]
-    ((found, _),) = find_results(rows(tmp_path / "jogging-2_001.txt"), two)
+    ((found, *_),) = find_results(rows(tmp_path / "jogging-2_001.txt"), two)
     assert found.name == "Jogging.2"
     other = rows(tmp_path / "other.txt")
-    assert find_results(other, two[:1])[0][0].name == "Man"
+    assert find_results(other, two[:1])[0].sequence.name == "Man"
     text = "named like none of the 2 sequences; rename it, as Man.txt is named"
     with pytest.raises(ValueError, match=text):
         find_results(other, two)
@@ -198,8 +201,15 @@ def test_the_order_does_not_change_a_score(tmp_path, dcfnet):
     (tmp_path / "folder").mkdir()
     table(tmp_path / "folder/b.json", order, truth[order])
     code, out, err = dcfnet("score", tmp_path / "folder", tmp_path / "set")
-    assert code == 0 and "0.9524 (AUC)" in out
-    assert err == "dcfnet: warning: no result for 1 of 2 sequences: a\n"
+    missing = "folder has no boxes of a"
+    assert (code, out) == (2, "")
+    assert err == f"dcfnet: error: {missing}; add them, or give --partial to score what is there\n"
+    code, out, err = dcfnet("score", tmp_path / "folder", tmp_path / "set", "--partial")
+    assert code == 0 and out.splitlines()[1].split()[:2] == ["folder", "0.952"]
+    assert err == f"dcfnet: warning: {missing}\n"
+    words = ["score", tmp_path / "folder", tmp_path / "set", "--sequences"]
+    assert dcfnet(*words, "b")[::2] == (0, "")
+    assert "has no sequence c" in dcfnet(*words, "b,c")[2]
 
 
 def test_a_supervised_result_has_vot_s_measures(tmp_path, dcfnet):
@@ -212,6 +222,80 @@ def test_a_supervised_result_has_vot_s_measures(tmp_path, dcfnet):
     (tmp_path / "a_001.txt").write_text("\n".join(lines) + "\n")
     code, out, _ = dcfnet("score", tmp_path / "a_001.txt", tmp_path / "a", "--explain")
     assert code == 0
-    head, figures, words = out.splitlines()
-    assert head.split() == ["accuracy", "failures", "robustness", "EAO"]
-    assert figures.split() == ["0.500", "1", "1.000", "-"] and "VOT's measures" in words
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["tracker", "accuracy", "failures", "robustness", "EAO"]
+    assert rows[1] == ["a_001", "0.500", "1", "1.000", "-"] and rows[4] == ["a", "1"]
+    assert "so VOT's measures apply and the rules do not" in out.splitlines()[-1]
+
+
+# --- other trackers' boxes
+
+
+def write_mat(path, boxes, kind="rect"):
+    """As OTB's toolkit does: a cell of structures, of which the first is OPE's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs = np.empty((1, 2), object)
+    runs[0] = [{"type": kind, "res": boxes, "fps": 20.0, "len": len(boxes)}, {"res": boxes + 50}]
+    scipy.io.savemat(path, {"results": runs})
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Two sequences; ours in text, one tracker's files of MATLAB and one's of text beside."""
+    frames, truth = make_sequence(np.random.default_rng(1), COUNT, 96, 72, (24, 18), step=(4, 3))
+    for name in ("Man", "Jogging"):
+        write_sequence(tmp_path / "set" / name, frames, truth)
+        rows(tmp_path / f"ours/{name}.txt", truth + np.array([1, 1, 0, 0]))
+        shifted = truth + np.array([1 + 12, 1, 0, 0])
+        write_mat(tmp_path / f"others/KCF/{name.lower()}_KCF.mat", shifted)
+        rows(tmp_path / f"others/still/{name}.txt", np.repeat(truth[:1], COUNT, 0) + 1)
+    return tmp_path
+
+
+def test_others_are_scored_by_the_same_rules(published, dcfnet):
+    words = ["score", published / "ours", published / "set", "--against", published / "others"]
+    code, out, err = dcfnet(*words, "--out", published / "out")
+    assert (code, err) == (0, "")
+    found = results.load_results(published / "out")["trackers"]
+    assert list(found) == ["ours", "KCF", "still"]
+    assert found["ours"]["scores"]["success"] == pytest.approx(20 / 21, abs=1e-4)
+    # counted from 1: exactly 12 pixels beside the truth in all frames but the first
+    assert found["KCF"]["scores"]["cle"] == pytest.approx(12 * (COUNT - 1) / COUNT, abs=1e-3)
+    assert out.splitlines()[1].startswith("ours ") and "less ours" in out.splitlines()[0]
+    page = (published / "out/report.html").read_text(encoding="utf-8")
+    assert "OPE on set" in page and "run by" not in page
+    # the report again, from boxes alone
+    before = (published / "out/results.json").read_bytes()
+    assert dcfnet(*words, "--out", published / "out")[0] == 0
+    assert (published / "out/results.json").read_bytes() == before
+
+
+def test_others_that_do_not_fit(published, dcfnet):
+    words = ["score", published / "ours", published / "set", "--against", published / "others"]
+    (published / "others/KCF/man_KCF.mat").unlink()
+    (published / "ours/Jogging.txt").unlink()
+    lost = "ours has no boxes of Jogging; KCF has no boxes of Man; add them, or give --partial"
+    code, out, err = dcfnet(*words, "--out", published / "out")
+    assert (code, out) == (2, "") and lost in err and not (published / "out").exists()
+    code, out, err = dcfnet(*words, "--partial", "--out", published / "out")
+    assert code == 0 and "warning: ours has no boxes of Jogging" in err
+    row = next(line.split() for line in out.splitlines() if line.startswith("Man "))
+    assert sorted(row[1:])[0] == "-"
+    # no sequence that both have
+    assert results.load_results(published / "out")["trackers"]["KCF"]["to_first"]["mean"] is None
+    rows(published / "others/other/Skating.txt")
+    assert "other has no file named like a sequence" in dcfnet(*words)[2]
+    shutil.rmtree(published / "others/other")
+    (published / "ours").rename(published / "KCF")
+    words[1] = published / "KCF"
+    assert "two trackers are called KCF; rename a folder" in dcfnet(*words)[2]
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("ivtAff", (COUNT, 6)), ("rect", (COUNT, 6))])
+def test_files_of_matlab_that_are_no_boxes(tmp_path, kind, shape):
+    write_mat(tmp_path / "a.mat", np.ones(shape), kind)
+    with pytest.raises(ValueError, match=r"a\.mat: expected results\{1\}\.res of x,y,w,h rows"):
+        read_result(tmp_path / "a.mat", sequence("a"))
+    (tmp_path / "a.mat").write_bytes(b"no file of MATLAB")
+    with pytest.raises(ValueError, match=r"a\.mat: not a \.mat file of MATLAB 5"):
+        read_result(tmp_path / "a.mat", sequence("a"))

@@ -150,6 +150,10 @@ MISTAKES = [
         ("got10k repairs failed frames",
          '            failed_frame="miss",\n', '            failed_frame="previous",\n'),
     ]),
+    *in_file("dcfnet_np/evaluation/metrics.py", "test_evaluation_metrics.py", [
+        ("curves are medians", "np.mean(column, axis=0)", "np.median(column, axis=0)"),
+        ("an interval of n degrees", "stdtrit(len(values) - 1, ", "stdtrit(len(values), "),
+    ]),
     *in_file("dcfnet_np/evaluation/vot.py", "test_evaluation_rules.py", [
         ("the range of lengths ends early",
          "inside = curve[lengths[0] - 1 : lengths[1]]",
@@ -179,6 +183,9 @@ MISTAKES = [
     *in_file("dcfnet_np/evaluation/result_files.py", "test_result_files.py", [
         ("VOT's boxes from 1",
          "boxes.append(values if is_box", "boxes.append(list(from_otb(values)) if is_box"),
+        ("boxes of a .mat from 0",
+         "boxes = from_otb(rows.astype(float))", "boxes = rows.astype(float)"),
+        ("gaps are taken", "if after != before + 1:", "if after == before:"),
         ("skipped frames at the end",
          "boxes = np.vstack([np.full((sequence.first, 4), np.nan), boxes])",
          "boxes = np.vstack([boxes, np.full((sequence.first, 4), np.nan)])"),
