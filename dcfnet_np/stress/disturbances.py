@@ -18,6 +18,7 @@ import numpy as np
 from ..vision.boxes import iou
 
 NOWHERE = np.full(4, np.nan)
+OCCLUDER = 1.4  # its width and height, of the target's
 COMES = 5  # frames that an occluder takes to come, and to go
 PANS = 10  # frames that the camera takes to look away, and back
 RAMP = 30  # frames of a slow change
@@ -28,8 +29,8 @@ BLINK = 3  # frames of a flash
 class Moment(NamedTuple):
     """One frame of a disturbance.
 
-    time: frames since it began, 0 for the first.  strength: see `Disturbance.unit`.  direction: a
-    drawn angle in radians.  texture: (h, w, 3), a piece of another real video.  seed: of this frame.
+    time: frames since it began, 0 for the first.  strength: in `Disturbance.unit`.  direction: a
+    drawn angle in radians.  texture: (h, w, 3), a piece of another video.  seed: of this frame.
     """
 
     time: int
@@ -191,41 +192,35 @@ def _inside(box: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def occlude(frame: np.ndarray, box: np.ndarray, now: Moment) -> Changed:
     """Something larger than the target crosses it from one side and hides it for some frames."""
-    place = _crossing(now.time, now.strength)
-    size = 1.4 * box[2:]
-    hidden = abs(place) < 0.2
-    reach = (size[0] + box[2]) / 2
-    return _covered(frame, box, size, np.array([place * reach, 0]), now, hidden)
+    place = _crossing(now)
+    return _covered(frame, box, place, now), NOWHERE if abs(place) < 0.2 else box
 
 
 def occlude_half(frame: np.ndarray, box: np.ndarray, now: Moment) -> Changed:
     """Something comes from the side, hides half of the target for some frames, and goes back."""
-    size = 1.4 * box[2:]
-    reach = (size[0] + box[2]) / 2
-    place = 1 - (1 - abs(_crossing(now.time, now.strength))) * box[2] / 2 / reach
-    side = 1 if np.cos(now.direction) > 0 else -1
-    return _covered(frame, box, size, np.array([side * place * reach, 0]), now, False)
+    half = box[2] / 2 / _reach(box)
+    place = 1 - (1 - abs(_crossing(now))) * half
+    return _covered(frame, box, place if np.cos(now.direction) > 0 else -place, now), box
 
 
-def _crossing(time: int, held: float) -> float:
+def _crossing(now: Moment) -> float:
     """Where an occluder is: from -1, beside the target, to 0, on it, for some frames, and to 1."""
-    if time < COMES:
-        return progress(time, COMES) - 1
-    return min(1.0, max(0.0, (time + 1 - COMES - held) / COMES))
+    if now.time < COMES:
+        return progress(now.time, COMES) - 1
+    return min(1.0, max(0.0, (now.time + 1 - COMES - now.strength) / COMES))
 
 
-def _covered(
-    frame: np.ndarray,
-    box: np.ndarray,
-    size: np.ndarray,
-    offset: np.ndarray,
-    now: Moment,
-    hidden: bool,
-) -> Changed:
-    width, height = np.maximum(np.round(size).astype(int), 1)
-    patch = cv2.resize(now.texture, (int(width), int(height)), interpolation=cv2.INTER_AREA)
-    changed = paste(frame, patch, box[:2] + box[2:] / 2 + offset)
-    return changed, NOWHERE if hidden else box
+def _reach(box: np.ndarray) -> float:
+    """Pixels between the middles of target and occluder when they touch."""
+    return float(1 + OCCLUDER) / 2 * box[2]
+
+
+def _covered(frame: np.ndarray, box: np.ndarray, place: float, now: Moment) -> np.ndarray:
+    if abs(place) >= 1:
+        return frame
+    width, height = np.maximum(np.round(OCCLUDER * box[2:]).astype(int), 1).tolist()
+    patch = cv2.resize(now.texture, (width, height), interpolation=cv2.INTER_AREA)
+    return paste(frame, patch, box[:2] + box[2:] / 2 + np.array([place * _reach(box), 0]))
 
 
 def look_alike(frame: np.ndarray, box: np.ndarray, now: Moment) -> Changed:

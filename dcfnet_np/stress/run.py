@@ -46,7 +46,10 @@ class Task(NamedTuple):
 
 
 class TrialRecord(NamedTuple):
-    """What a tracker did in one trial.  boxes, truth: (n, 4); scores: (n,), NaN where it has none."""
+    """What a tracker did in one trial.
+
+    boxes, truth: (n, 4); scores: (n,), NaN where the tracker has none.
+    """
 
     trial: Trial
     boxes: np.ndarray
@@ -86,11 +89,11 @@ def run_stress(
             _append(out, task.spec.label, records)
             done[task.spec.label] += records
             progress(f"{task.spec.label} on {task.sequence.name}", number, len(tasks))
-    wanted = {trial for plan in plans.values() for trial in plan}
-    return {
-        label: [record for record in records if record.trial in wanted]
-        for label, records in done.items()
+    wanted = [trial for plan in plans.values() for trial in plan]
+    by_trial = {
+        label: {record.trial: record for record in records} for label, records in done.items()
     }
+    return {label: [records[trial] for trial in wanted] for label, records in by_trial.items()}
 
 
 def run_task(task: Task) -> list[TrialRecord]:
@@ -110,7 +113,9 @@ def run_task(task: Task) -> list[TrialRecord]:
             found.append(_usable(answer, found))
             truth.append(scene.box)
             scores.append(getattr(tracker, "score", np.nan))
-        records.append(TrialRecord(trial, np.array(found), np.array(truth), np.array(scores)))
+        # rounded as in the file, so that a run that was cut ends with the same figures
+        rows = (np.round(found, 2), np.round(truth, 2), np.round(np.array(scores, float), 4))
+        records.append(TrialRecord(trial, *rows))
     return records
 
 
@@ -161,9 +166,9 @@ def _append(out: Path, label: str, records: Sequence[TrialRecord]) -> None:
         json.dumps(
             {
                 "trial": [*vars(record.trial).values()],
-                "boxes": np.round(record.boxes, 2).tolist(),
-                "truth": _with_null(np.round(record.truth, 2)),
-                "scores": _with_null(np.round(record.scores, 4)),
+                "boxes": record.boxes.tolist(),
+                "truth": _with_null(record.truth),
+                "scores": _with_null(record.scores),
             }
         )
         for record in records
