@@ -30,6 +30,7 @@ COMMANDS = {  # what each does; its module in `commands` has the same name
     "eval": "run trackers over a data set: boxes, scores and a report; or check a copy",
     "score": "score box files against ground truth",
     "verify": "run an evaluation again and compare every box",
+    "stress": "disturb annotated videos in known ways: what a tracker loses, and finds again",
     "tune": "search a preset's settings for the best success AUC on annotated sequences",
     "prepare": "cut training crops out of annotated sequences, into one HDF5 file",
     "train": "train a network from crops; `mpirun -n N dcfnet train ...` shares the work",

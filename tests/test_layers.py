@@ -25,7 +25,7 @@ LAYERS = [
     ["fast"],
     ["tracker"],
     ["evaluation", "train", "gradcheck", "kernels.ladder"],
-    ["adapters", "trace", "follow", "bench", "serve", "explain"],
+    ["stress", "adapters", "trace", "follow", "bench", "serve", "explain"],
     ["commands"],
     ["cli", "__main__"],
     ["__init__"],  # dcfnet_np itself: the public names, imported by nobody inside

@@ -119,13 +119,17 @@ def describe_tracker(spec: TrackerSpec) -> dict[str, Any]:
 
 
 class BoxTracker:
-    """Our tracker, reduced to its boxes."""
+    """Our tracker, reduced to its boxes.  score: of the last frame, 1 in the first."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self.score = 1.0
 
     def init(self, frame: np.ndarray, box: Box) -> None:
         self._tracker.init(frame, box)
+        self.score = 1.0
 
     def update(self, frame: np.ndarray) -> Box:
-        return self._tracker.update(frame).box
+        result = self._tracker.update(frame)
+        self.score = result.score
+        return result.box
