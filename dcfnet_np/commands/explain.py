@@ -9,7 +9,7 @@ from pathlib import Path
 from ..explain import page
 from ..support.files import check_output
 from ..vision.image_files import IMAGE_SUFFIXES
-from ..vision.images import count_pages, read_image
+from ..vision.images import read_image, stack_pages
 from ..vision.sources import open_source
 from ..weights import load_weights
 from . import common
@@ -60,7 +60,7 @@ def read_clip(
     ValueError without a box.
     """
     path = Path(source)
-    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and count_pages(path) < 2:
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and len(stack_pages(path)) < 2:
         if not box:
             raise ValueError(f"{source} has no ground truth to start from; give --box X,Y,W,H")
         frames = page.moved(read_image(path, 1), count)

@@ -282,7 +282,8 @@ def noise(frame: np.ndarray, box: np.ndarray, now: Moment) -> Changed:
 def jpeg(frame: np.ndarray, box: np.ndarray, now: Moment) -> Changed:
     """Much compressed.  The strength is 100 less JPEG's quality."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(100 - now.strength)]
-    return cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR), box
+    decoded = cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR)
+    return np.asarray(decoded), box
 
 
 def coarse(frame: np.ndarray, box: np.ndarray, now: Moment) -> Changed:

@@ -150,6 +150,6 @@ def picture_uri(frame: np.ndarray, boxes: Sequence[np.ndarray]) -> str:
     for place, box in enumerate(boxes):
         colour = COLOURS[(place - 1) % len(COLOURS)] if place else "#ffffff"
         blue, green, red = (int(colour[k : k + 2], 16) for k in (5, 3, 1))
-        picture = draw_box(picture, box * scale, (blue, green, red), 2)
+        picture = draw_box(picture, (box * scale).tolist(), (blue, green, red), 2)
     data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -102,7 +102,8 @@ def run_task(task: Task) -> list[TrialRecord]:
     tracker = make_tracker(task.spec)
     records = []
     for trial in task.trials:
-        found, truth, scores = [], [], []
+        found: list[Box] = []
+        truth, scores = [], []
         for scene in make_scenes(trial, frames, boxes, other, task.seed):
             if not found:
                 x, y, w, h = scene.box.tolist()
@@ -204,5 +205,6 @@ def read_records(out: Path, label: str) -> list[TrialRecord]:
 
 
 def _with_null(values: np.ndarray) -> Any:
-    """Lists for JSON, which has no NaN."""
-    return np.where(np.isnan(values), None, values.astype(object)).tolist()
+    """Lists for JSON, which has no NaN: of numbers (n,), or of boxes (n, 4)."""
+    flat = [None if np.isnan(value) else float(value) for value in values.flat]
+    return flat if values.ndim == 1 else [flat[k : k + 4] for k in range(0, len(flat), 4)]

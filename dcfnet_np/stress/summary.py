@@ -49,7 +49,7 @@ def _figures(verdicts: Sequence[tuple[TrialRecord, Verdict]]) -> dict[str, Any]:
         return {"trials": 0}
     means = [float(np.mean(each)) for each in by_video.values()]
     outcomes = [verdict.outcome for _, verdict in verdicts]
-    found = [v.found_after for _, v in verdicts if v.outcome == "found"]
+    found = [v.found_after or 0 for _, v in verdicts if v.outcome == "found"]
     return {
         "trials": len(verdicts),
         "survived": float(np.mean(means)),
