@@ -12,7 +12,7 @@ from .. import datasets
 from ..evaluation import report, results, runner
 from ..evaluation.result_files import Run
 from ..evaluation.rules import get_rules
-from ..evaluation.trackers import parse_tracker
+from ..evaluation.trackers import TrackerSpec, parse_tracker
 from ..support.errors import Failed
 from ..support.words import counted
 from . import common
@@ -67,12 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give --out DIR for the results, or --check to look at the data set only")
     get_rules(args.rules)
     report.check_report_packages()  # now rather than after the run
-    parsed = [parse_tracker(t, args.weights, args.preset, args.device) for t in args.trackers]
-    specs, skipped = runner.available_trackers(parsed)
-    for label, reason in skipped.items():
-        common.warn(f"{label} is skipped: {reason}")
-    if not specs:
-        raise ValueError("no tracker is left to run")
+    specs, skipped = wanted_trackers(args)
     sequences = _load_sequences(args)
     options = (args.protocol, args.rules, args.attributes)
     evaluation = runner.Evaluation(args.dataset, specs, sequences, *options)
@@ -82,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         there[job.spec.label].add(job.sequence.name)
     refuse_missing(there, whole.sequences, args.partial)
     run_with_bar(evaluation, args.out, args)
-    how = f"{args.workers} process{'es' if args.workers > 1 else ''}"
+    how = counted(args.workers, "process")
     if args.dask:
         how = f"Dask at {args.dask}"
     settings = runner.read_record(args.out)["trackers"]
@@ -94,6 +89,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out / 'got10k'} has the files for a server")
     write_files(args.out, found, runs)
     return 0
+
+
+def wanted_trackers(args: argparse.Namespace) -> tuple[list[TrackerSpec], dict[str, str]]:
+    """The trackers of --trackers that can be made here; and why not, by label, with warnings."""
+    parsed = [parse_tracker(t, args.weights, args.preset, args.device) for t in args.trackers]
+    specs, skipped = runner.available_trackers(parsed)
+    for label, reason in skipped.items():
+        common.warn(f"{label} is skipped: {reason}")
+    if not specs:
+        raise ValueError("no tracker is left to run")
+    return specs, skipped
 
 
 def _load_sequences(args: argparse.Namespace) -> list[datasets.Sequence]:

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from .. import datasets
-from ..evaluation import runner
-from ..evaluation.trackers import parse_tracker
+from ..evaluation.report import check_report_packages
 from ..stress import report
 from ..stress import run as tunnel
 from ..stress.disturbances import DISTURBANCES
 from ..stress.summary import summarise, summary_table
 from ..support.errors import Failed
 from . import common
+from .eval import wanted_trackers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         known = ", ".join(DISTURBANCES)
         raise ValueError(f"there is no disturbance {unknown[0]!r}; known: {known}")
-    report.check_report_packages()  # now rather than after the run
-    parsed = [parse_tracker(t, args.weights, args.preset, args.device) for t in args.trackers]
-    specs, skipped = runner.available_trackers(parsed)
-    for label, reason in skipped.items():
-        common.warn(f"{label} is skipped: {reason}")
-    if not specs:
-        raise ValueError("no tracker is left to run")
+    check_report_packages()  # now rather than after the run
+    specs, _ = wanted_trackers(args)
     config = tunnel.StressConfig(
         specs, load_videos(args.dataset, args.sequences), args.disturbances, args.starts, args.seed
     )

@@ -58,7 +58,6 @@ def write_report(out: Path, results: Results, runs: Sequence[Run]) -> None:
 
     runs: those of the first tracker, for the frames of the failure gallery.  Raises WriteError.
     """
-    import jinja2
     from markupsafe import Markup
 
     folder = out / "plots"
@@ -70,18 +69,23 @@ def write_report(out: Path, results: Results, runs: Sequence[Run]) -> None:
             with replacing(folder / f"{plot.name}.{suffix}") as part:
                 part.write_bytes(drawn)
         inline.append({"name": plot.name, "svg": Markup(_inline(drawn.decode(), plot.name))})
+    values = {**page_tables(results), **failure_gallery(results, runs), "plots": inline}
+    write_page(out / "report.html", "dcfnet_np.evaluation", values)
+
+
+def write_page(path: Path, package: str, values: dict[str, Any]) -> None:
+    """Fill the template `report.html.j2` of a package, and write the page."""
+    import jinja2
+
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dcfnet_np.evaluation", "."),
+        loader=jinja2.PackageLoader(package, "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2").render(
-        **page_tables(results), **failure_gallery(results, runs), plots=inline
-    )
-    with replacing(out / "report.html") as part:
-        part.write_text(page, encoding="utf-8")
+    with replacing(path) as part:
+        part.write_text(environment.get_template("report.html.j2").render(values), encoding="utf-8")
 
 
 # --- tables

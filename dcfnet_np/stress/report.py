@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.report import COLOURS, check_report_packages
+from ..evaluation.report import COLOURS, write_page
 from ..support.files import replacing
 from ..vision.draw import draw_box
 from .disturbances import DISTURBANCES
 from .run import StressConfig, TrialRecord, load_video
 from .trials import Trial, judge, make_scenes
-
-__all__ = ["check_report_packages", "write_report", "write_results"]
 
 PICTURE_HEIGHT = 150  # pixels of a picture of a film strip
 Found = dict[str, dict[str, Any]]  # by tracker and disturbance, see `summary.summarise`
@@ -41,28 +39,19 @@ def write_report(
     out: Path, config: StressConfig, records: dict[str, list[TrialRecord]], found: Found
 ) -> None:
     """Write report.html: a table, curves of survival over strength, and a film strip of losses."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dcfnet_np.stress", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
-        trackers=[{"label": label, "colour": colour_of(found, label)} for label in found],
-        found=found,
-        names=list(next(iter(found.values()))),
-        units={each.name: each.unit for each in DISTURBANCES.values()},
-        videos=len(config.sequences),
-        seed=config.seed,
-        curves=Markup(draw_curves(found)),
-        strips=list(film_strips(config, records)),
-    )
-    with replacing(out / "report.html") as part:
-        part.write_text(page, encoding="utf-8")
+    values = {
+        "trackers": [{"label": label, "colour": colour_of(found, label)} for label in found],
+        "found": found,
+        "names": list(next(iter(found.values()))),
+        "units": {each.name: each.unit for each in DISTURBANCES.values()},
+        "videos": len(config.sequences),
+        "seed": config.seed,
+        "curves": Markup(draw_curves(found)),
+        "strips": list(film_strips(config, records)),
+    }
+    write_page(out / "report.html", "dcfnet_np.stress", values)
 
 
 def colour_of(found: Found, label: str) -> str:
