@@ -11,7 +11,12 @@ setup(
     packages=[
         *find_packages(include=["dcfnet_np", "dcfnet_np.*"]),
         "dcfnet_np.kernels",
+        "dcfnet_np.kernels.ladder",
         "dcfnet_np.train",
     ],
-    package_dir={"dcfnet_np.kernels": "kernels", "dcfnet_np.train": "train"},
+    package_dir={
+        "dcfnet_np.kernels": "kernels",
+        "dcfnet_np.kernels.ladder": "kernels/ladder",
+        "dcfnet_np.train": "train",
+    },
 )

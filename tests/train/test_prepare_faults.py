@@ -107,7 +107,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(root, whole, tmp_path, miss
     done = run(command(root, out), **limits)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"dcfnet: error: cannot write {out}: File too large; make room")
-    assert done.stderr.count("\n") == 1 and f"of {SEQUENCES} sequences are kept" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"of {SEQUENCES} sequences kept" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["crops.part.h5", "crops.part.jsonl"]
     go_through(command(root, out))
     assert out.read_bytes() == whole
