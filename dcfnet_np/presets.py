@@ -75,9 +75,9 @@ class Preset:
     min_share: float = 0.0
     usual_rate: float = 0.1
     lost_after: int = 10  # frames in a row that are unsure, until the target counts as lost
-    # windows a frame in which the target is also looked for, once so many frames in a row are
-    # unsure: the nearest ones first, on and on through the whole frame and again.  As many as the
-    # frame has: the whole frame at once.
+    # windows a frame in which the target is also looked for, after so many unsure frames in a row:
+    # the nearest ones first, on and on through the whole frame and again.  As many as the frame
+    # has: the whole frame at once.
     redetection: int = 0
     redetection_after: int = 10
     # what PSR and share must reach to be believed there: many windows are many chances to err
@@ -106,8 +106,8 @@ class Preset:
             "at least min_psr, where there is redetection",
         )
         rules["redetection"] = (
-            self.redetection == 0 or self.min_psr > 0 or self.min_share > 0,
-            "0 where neither min_psr nor min_share is above 0, since then no frame is unsure",
+            self.redetection == 0 or self.has_thresholds,
+            "0 where min_score, min_psr and min_share are 0, since then no frame is unsure",
         )
         for name, (good, expected) in rules.items():
             if not good:
@@ -117,6 +117,11 @@ class Preset:
     def sigma(self) -> float:
         """Standard deviation of the label in pixels of the feature map."""
         return self.sigma_factor * self.input_size / (1 + self.padding)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether a response can be too weak to be believed."""
+        return bool(self.min_score or self.min_psr or self.min_share)
 
     @property
     def exponents(self) -> np.ndarray:
