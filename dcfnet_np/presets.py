@@ -29,7 +29,7 @@ POSITIVE = (
     *("padding", "sigma_factor", "scale_step", "scale_penalty"),
     *("min_scale", "min_size", "max_scale"),
 )
-NOT_NEGATIVE = ("lam", "min_score", "min_psr", "redetection")
+NOT_NEGATIVE = ("lam", "min_score", "min_psr", "min_share", "redetection", "redetection_share")
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,28 @@ class Preset:
     # With a lower peak or PSR the tracker is unsure and learns nothing; 0: always sure.
     min_score: float = 0.0
     min_psr: float = 0.0
+    # The same for the score as a share of the target's usual one, a running mean over the frames
+    # in which the tracker was sure; the newest weighs usual_rate.
+    min_share: float = 0.0
+    usual_rate: float = 0.1
     lost_after: int = 10  # frames in a row that are unsure, until the target counts as lost
-    # windows a frame in which a lost target is looked for, beside its last place: the nearest ones
-    # first, on and on through the whole frame and again.  As many as the frame has: the whole frame
-    # at once.
+    # windows a frame in which the target is also looked for, after so many unsure frames in a row:
+    # the nearest ones first, on and on through the whole frame and again.  As many as the frame
+    # has: the whole frame at once.
     redetection: int = 0
-    # what the PSR must reach to be believed there: many windows are many chances to err
+    redetection_after: int = 10
+    # what PSR and share must reach to be believed there: many windows are many chances to err
     redetection_psr: float = 0.0
+    redetection_share: float = 0.0
 
     def __post_init__(self) -> None:
         rules = {
             "input_size": (self.input_size >= 8, ">= 8"),
             "num_scales": (self.num_scales >= 1 and self.num_scales % 2 == 1, "odd and positive"),
             "learning_rate": (0 <= self.learning_rate <= 1, "in [0, 1]"),
+            "usual_rate": (0 <= self.usual_rate <= 1, "in [0, 1]"),
             "lost_after": (self.lost_after >= 1, ">= 1"),
+            "redetection_after": (self.redetection_after >= 1, ">= 1"),
         }
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), get_args(field.type)
@@ -94,8 +102,12 @@ class Preset:
             elif field.name in NOT_NEGATIVE:
                 rules[field.name] = (value >= 0, ">= 0")
         rules["redetection_psr"] = (
-            self.redetection == 0 or self.redetection_psr >= self.min_psr > 0,
-            "at least min_psr, and min_psr above 0, where there is redetection",
+            self.redetection == 0 or self.redetection_psr >= self.min_psr,
+            "at least min_psr, where there is redetection",
+        )
+        rules["redetection"] = (
+            self.redetection == 0 or self.has_thresholds,
+            "0 where min_score, min_psr and min_share are 0, since then no frame is unsure",
         )
         for name, (good, expected) in rules.items():
             if not good:
@@ -105,6 +117,11 @@ class Preset:
     def sigma(self) -> float:
         """Standard deviation of the label in pixels of the feature map."""
         return self.sigma_factor * self.input_size / (1 + self.padding)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether a response can be too weak to be believed."""
+        return bool(self.min_score or self.min_psr or self.min_share)
 
     @property
     def exponents(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from ..stress import report
 from ..stress import run as tunnel
 from ..stress.disturbances import DISTURBANCES
 from ..stress.summary import summarise, summary_table
+from ..stress.trials import tracked_rows
 from ..support.errors import Failed
 from . import common
 from .eval import wanted_trackers
@@ -56,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_videos(folders: list[str], names: list[str] | None) -> list[datasets.Sequence]:
-    """The sequences of all folders, or those of these names.  ValueError for what is not there."""
+    """The sequences of all folders, or those of these names, with a warning for what is left out.
+
+    Raises ValueError for what is not there, and where none can be used.
+    """
     videos = []
     for folder in folders:
         entries = datasets.find_sequences(Path(folder))
@@ -68,7 +72,16 @@ def load_videos(folders: list[str], names: list[str] | None) -> list[datasets.Se
     if missing or twice:
         what = f"no sequence {missing[0]}" if missing else f"more than one sequence {twice[0]}"
         raise ValueError(f"there is {what} in {', '.join(folders)}; name others with --sequences")
-    return videos
+    usable = []
+    for video in videos:
+        try:
+            tracked_rows(video)
+            usable.append(video)
+        except datasets.DatasetError as error:
+            common.warn(f"{error}; it is left out")
+    if not usable:
+        raise ValueError(f"no video in {', '.join(folders)} can be used")
+    return usable
 
 
 def run_with_bar(

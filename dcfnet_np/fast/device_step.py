@@ -31,7 +31,7 @@ from ..vision.windows import gaussian_label, hann
 from ..weights import Weights, load_weights
 from .graph import DeviceQueue, Stage, label_spectrum, launch_stages
 
-NO_THRESHOLDS = "the kernels do not know min_score and min_psr"
+NO_THRESHOLDS = "the kernels do not know min_score, min_psr and min_share"
 
 
 class DeviceStep:
@@ -60,7 +60,7 @@ class DeviceStep:
         graph: bool = True,
     ) -> None:
         self.preset = get_preset(preset)
-        if self.preset.min_score or self.preset.min_psr:
+        if self.preset.has_thresholds:
             raise ValueError(f"{NO_THRESHOLDS}, as preset {self.preset.name!r} has")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets, self.dtype = targets, np.dtype(dtype)

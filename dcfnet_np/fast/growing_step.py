@@ -100,7 +100,7 @@ class GrowingDeviceStep:
 def reason_against(preset: Preset, band: str | None) -> str:
     """Why array code is to track on a GPU in place of kernels; "" where they do it."""
     size = preset.input_size
-    if preset.min_score or preset.min_psr:
+    if preset.has_thresholds:
         return NO_THRESHOLDS
     if not kernels.enabled():
         return "DCFNET_KERNELS=0"

@@ -66,7 +66,7 @@ def tracked_rows(sequence: datasets.Sequence) -> range:
     if len(longest) < FEWEST_FRAMES:
         raise datasets.DatasetError(
             f"{sequence.name}: nowhere is the target annotated, visible and at least {SMALLEST} "
-            f"pixels wide and high for {FEWEST_FRAMES} frames; leave it out"
+            f"pixels wide and high for {FEWEST_FRAMES} frames"
         )
     return longest[:MOST_FRAMES]
 

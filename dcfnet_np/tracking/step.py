@@ -143,7 +143,7 @@ class PlainStep:
 
         results = self._each(find, count)
         for i, target in enumerate(targets):
-            if self.preset.redetection and target.lost:
+            if self.preset.redetection and target.unsure >= self.preset.redetection_after:
                 results[i] = self._redetect(frame, target, response) or results[i]
 
         # Learning: the template at the new place.
@@ -184,18 +184,17 @@ class PlainStep:
             peak = peak_place(maps[best], preset)
             self._tell("move", peak=peak, window=windows[best])
             target.move(peak, windows[best])
-        score, psr = quality
-        target.judge(score > 0 and score >= preset.min_score and psr >= preset.min_psr)
+        target.judge(quality)
         return target.result(maps[best], quality, response)
 
     def _redetect(self, frame: np.ndarray, target: Target, response: bool) -> TrackResult | None:
-        """Look for a lost target at some other places; None when it is not there."""
+        """Look for a target at some other places; None when it is not there."""
         preset = self.preset
         places = search_places(target.centre, target.size, frame.shape)
         count = min(preset.redetection, len(places))
         if count == 0:
             return None
-        begin = (target.unsure - preset.lost_after) * count
+        begin = (target.unsure - preset.redetection_after) * count
         places = np.take(places, range(begin, begin + count), axis=0, mode="wrap")
         window = target.windows()[0]
         found, found_map, found_place = NOTHING, None, target.centre
@@ -212,14 +211,13 @@ class PlainStep:
                 quality = measure(map_) if answered else NOTHING
                 if quality.psr > found.psr:
                     found, found_map, found_place = quality, map_.copy(), place
-        believed = found.psr >= preset.redetection_psr and found.score >= preset.min_score
-        if found_map is None or not believed:
+        if found_map is None or not target.found_by(found):
             return None
         peak = peak_place(found_map, preset)
         self._tell("redetection move", centre=found_place, peak=peak, window=window)
         target.centre = found_place
         target.move(peak, window)
-        target.judge(True)
+        target.recognise(found)
         return target.result(found_map, found, response)
 
     def _template(self, frame: np.ndarray, targets: Sequence[Target]) -> Extracted:

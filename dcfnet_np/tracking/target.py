@@ -36,6 +36,7 @@ class Target:
         limits = size_limits(self.size, frame_shape, preset)
         self.min_size, self.max_size = np.reshape(limits, (2, 2))
         self.preset = preset
+        self.usual = 0.0  # score, the running mean over the frames in which it was recognised
         self.unsure = 0  # frames in a row
         self.sure_place = self.centre, self.size  # the last one
         self.template_window = self.windows()[0]  # (w, h) of what is to be learned next
@@ -56,18 +57,31 @@ class Target:
         self.size = np.minimum(np.maximum(found, self.min_size), self.max_size)
         self.template_window = window if preset.update_crop == "window" else self.windows()[0]
 
-    def judge(self, sure: bool) -> None:
-        """Count unsure frames.  A target that is lost by now is where it was surely seen last."""
-        if sure:
-            self.unsure, self.sure_place = 0, (self.centre, self.size)
+    def judge(self, quality: Quality) -> None:
+        """Recognise it where it is now, or count an unsure frame.
+
+        A target that is lost by now is where it was recognised last.
+        """
+        preset = self.preset
+        least = max(preset.min_score, preset.min_share * self.usual)
+        if quality.score > 0 and quality.score >= least and quality.psr >= preset.min_psr:
+            self.recognise(quality)
             return
         self.unsure += 1
-        if self.lost:
+        if self.unsure >= preset.lost_after:
             self.centre, self.size = self.sure_place
 
-    @property
-    def lost(self) -> bool:
-        return self.unsure >= self.preset.lost_after
+    def recognise(self, quality: Quality) -> None:
+        """It is here for sure."""
+        rate = self.preset.usual_rate if self.usual else 1.0
+        self.usual += rate * (quality.score - self.usual)
+        self.unsure, self.sure_place = 0, (self.centre, self.size)
+
+    def found_by(self, quality: Quality) -> bool:
+        """Whether to believe a response somewhere else."""
+        preset = self.preset
+        least = max(preset.min_score, preset.redetection_share * self.usual)
+        return quality.psr >= preset.redetection_psr and quality.score >= least
 
     def result(self, response: np.ndarray, quality: Quality, with_response: bool) -> TrackResult:
         """As things stand.  response: with zero displacement at (0, 0)."""

@@ -353,13 +353,14 @@ def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, 
 
 def test_what_the_page_s_tracker_does_not_know_is_off():
     """Whoever switches one of these on in `default` has to teach session.js."""
-    known = {*OTHER, "name", "input_size", "lost_after", "redetection_psr"}
+    known = {*OTHER, "name", "input_size", "lost_after", "redetection_psr", "redetection_share"}
+    known |= {"usual_rate", "redetection_after"}
     fields = dataclasses.asdict(page.PRESET)
     assert {name: value for name, value in fields.items() if name not in known} == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped",
         "scale_exponents": "centred", "swapped_clamp": False, "rounded_crop": True,
         "cosine_window": True, "column_major_ties": False, "wrap_before_half": False,
-        "min_score": 0.0, "min_psr": 0.0, "redetection": 0,
+        "min_score": 0.0, "min_psr": 0.0, "min_share": 0.0, "redetection": 0,
     }  # fmt: skip
 
 

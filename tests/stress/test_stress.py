@@ -51,7 +51,7 @@ def test_only_the_longest_part_with_a_target_is_used():
     sequence = datasets.Sequence("a", "otb", (None,) * 40, boxes, visible=visible)
     assert tracked_rows(sequence) == range(4, 20)
     short = datasets.Sequence("b", "otb", (None,) * 9, boxes[4:13])
-    with pytest.raises(datasets.DatasetError, match=r"^b: nowhere is the target .* leave it out$"):
+    with pytest.raises(datasets.DatasetError, match="^b: nowhere is the target annotated"):
         tracked_rows(short)
 
 
@@ -169,6 +169,16 @@ def test_a_run_that_was_cut_goes_on_and_more_can_be_added(finished, data, tmp_pa
         return json.loads((folder / "results.json").read_text())["trackers"]
 
     assert trackers(out) == trackers(finished)  # and the number of processes does not matter
+
+
+def test_a_video_that_cannot_be_used_is_left_out(data, tmp_path, dcfnet):
+    scene = make_sequence(np.random.default_rng(5), 6, 128, 96)
+    write_sequence(tmp_path / "data/short", *scene)
+    words = ["--trackers", "identity", "--disturbances", "none", "--out", tmp_path / "out"]
+    code, _, err = dcfnet("stress", tmp_path / "data", *words)
+    assert code == 2 and err.splitlines()[-1].endswith("/data can be used")
+    code, _, err = dcfnet("stress", tmp_path / "data", data, *words)
+    assert code == 0 and err.startswith("dcfnet: warning: short: nowhere is the target annotated")
 
 
 @pytest.mark.parametrize(("words", "line"), [

@@ -16,12 +16,14 @@ from dcfnet_np.presets import Preset, get_preset
 from dcfnet_np.tracker import MultiTracker, Tracker
 from dcfnet_np.tracking import step as plain_step
 from dcfnet_np.tracking.features import Extracted
-from dcfnet_np.tracking.response import NOTHING, search_places
+from dcfnet_np.tracking.response import NOTHING, Quality, search_places
 from dcfnet_np.tracking.step import PlainStep
 from dcfnet_np.tracking.target import Target
 from dcfnet_np.vision.boxes import iou
 
-CAREFUL = dataclasses.replace(get_preset("careful"), min_score=0.4, lost_after=3)
+CAREFUL = dataclasses.replace(
+    get_preset("careful"), min_score=0.4, lost_after=3, redetection_after=3
+)
 NOWHERE = dataclasses.replace(CAREFUL, redetection=0)
 
 
@@ -89,6 +91,30 @@ def test_it_is_found_elsewhere(video, redetection):
     assert redetection == 1000 or found[0].state == "lost"  # the nearest places come first
 
 
+def test_a_share_of_its_usual_score_makes_it_unsure():
+    """The usual score is the first sure one, then a running mean; unsure frames leave it alone."""
+    preset = Preset("share", min_share=0.5, usual_rate=0.2)
+    target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), preset)
+    usual = 0.0
+    for score, sure in ((0.8, True), (0.3, False), (0.41, True), (0.35, False), (0.5, True)):
+        target.judge(Quality(score, 0.0))
+        assert (target.unsure == 0) == sure
+        if sure:
+            usual = score if usual == 0 else 0.8 * usual + 0.2 * score
+        assert target.usual == pytest.approx(usual)
+
+
+@pytest.mark.parametrize(("score", "psr", "found"), [
+    (0.5, 9.0, True), (0.47, 9.0, False), (0.5, 7.9, False), (0.29, 9.0, False),
+])  # fmt: skip
+def test_what_is_believed_elsewhere(score, psr, found):
+    preset = Preset("share", min_share=0.5, min_score=0.3, redetection=4, redetection_psr=8.0,
+                    redetection_share=0.6)  # fmt: skip
+    target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), preset)
+    target.judge(Quality(0.8, 0.0))
+    assert target.found_by(Quality(score, psr)) == found
+
+
 @pytest.mark.parametrize("lost_after", [1, 2, 5])
 def test_counting_unsure_frames(lost_after):
     """Where it is after each frame, sure or not; it moves by (10, 1) and grows by 1 each time."""
@@ -99,7 +125,7 @@ def test_counting_unsure_frames(lost_after):
     for sure in [True, False, False, True, False, False, False, False, False, False, True, False]:
         centre, size = np.add(centre, (10, 1)), size + 1
         target.centre, target.size = centre, size
-        target.judge(sure)
+        target.judge(Quality(float(sure), 0.0))
         unsure = 0 if sure else unsure + 1
         if sure:
             sure_place = centre, size
@@ -145,7 +171,8 @@ class Answers:
 def sought(monkeypatch, features, unsure, frame_shape, **options):
     """A frame for a target that is lost after 3 frames and unsure in `unsure` ones by now."""
     monkeypatch.setattr(plain_step, "irfft2", lambda maps, *_: maps)
-    preset = dataclasses.replace(get_preset("careful"), lost_after=3, **options)
+    options = {"lost_after": 3, "redetection_after": 3, **options}
+    preset = dataclasses.replace(get_preset("careful"), **options)
     step = PlainStep(preset, features, None, Device("cpu"), new_filter=Passing)
     step.start(np.zeros(frame_shape, np.uint8), (100.0, 70.0, 30.0, 26.0), 0, "test")
     targets, shape = step.copy_of_targets("test")
@@ -209,7 +236,7 @@ def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, 
     caplog.set_level("INFO")
     frames, boxes, empty = video
     small = dataclasses.replace(CAREFUL, input_size=31)
-    with pytest.raises(ValueError, match="min_score and min_psr, as preset 'careful' has"):
+    with pytest.raises(ValueError, match="min_psr and min_share, as preset 'careful' has"):
         DeviceStep("light", small, frames[0].shape)
     trackers = [Tracker(preset=small, device=device) for device in ("cuda", "cpu")]
     assert "the kernels do not know min_score" in caplog.text

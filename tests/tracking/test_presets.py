@@ -16,7 +16,8 @@ ALL = {
     "input_size": 125, "sigma_factor": 0.1, "lam": 1e-4, "num_scales": 3, "min_scale": 0.2,
     "min_size": 4.0, "max_scale": 5.0, "cosine_window": True, "scale_exponents": "centred",
     "swapped_clamp": False, "min_score": 0.0, "min_psr": 0.0, "lost_after": 10, "redetection": 0,
-    "redetection_psr": 0.0,
+    "redetection_psr": 0.0, "min_share": 0.0, "usual_rate": 0.1, "redetection_share": 0.0,
+    "redetection_after": 10,
 }  # fmt: skip
 MATLAB = {
     "update_crop": "window",
@@ -81,7 +82,9 @@ BOUNDS = {
     "min_score": (0, -0.1), "min_psr": (0, -0.1), "lost_after": (1, 0), "scale_step": (0.01, 0),
     "scale_penalty": (0.01, 0), "min_scale": (0.01, 0), "min_size": (0.01, 0),
     "max_scale": (0.01, 0), "sigma_factor": (0.01, 0), "padding": (0.01, 0),
-    "redetection": (0, -1), "update_crop": ("window", "clampd"), "update_rule": ("ratio", "mean"),
+    "redetection": (0, -1), "min_share": (0, -0.1), "usual_rate": (0, 1.1),
+    "redetection_share": (0, -0.1), "redetection_after": (1, 0),
+    "update_crop": ("window", "clampd"), "update_rule": ("ratio", "mean"),
 }  # fmt: skip
 
 
@@ -102,10 +105,10 @@ def test_a_preset_is_frozen_and_knows_its_fields():
         Preset("mine", paddding=2.0)
     with pytest.raises(ValueError, match="num_scales must be odd"):
         Preset("mine", num_scales=2)
-    for psr, least in ((0.0, 0.0), (6.9, 7.0)):
-        message = "redetection_psr must be at least min_psr, and min_psr above 0"
-        with pytest.raises(ValueError, match=message):
-            Preset("mine", redetection=3, redetection_psr=psr, min_psr=least)
+    with pytest.raises(ValueError, match="redetection_psr must be at least min_psr"):
+        Preset("mine", redetection=3, redetection_psr=6.9, min_psr=7.0)
+    with pytest.raises(ValueError, match="redetection must be 0 where min_score, min_psr and"):
+        Preset("mine", redetection=3)
     with pytest.raises(ValueError, match="unknown preset 'papr'; known: default, paper"):
         get_preset("papr")
     mine = Preset("mine", padding=1.0)
