@@ -91,7 +91,10 @@ def draw_curves(found: Found) -> str:
 def film_strips(
     config: StressConfig, records: dict[str, list[TrialRecord]]
 ) -> Iterator[dict[str, Any]]:
-    """For each disturbance the weakest trial that most trackers lose, in five pictures."""
+    """For each disturbance the weakest trial that most trackers lose, in five pictures.
+
+    Videos in which a tracker loses the target anyway come last.
+    """
     by_trial: dict[Trial, dict[str, TrialRecord]] = {}
     for label, mine in records.items():
         for record in mine:
@@ -104,10 +107,18 @@ def film_strips(
             if not judge(trial, record.truth, record.boxes).survived
         ]
 
+    hard = {trial.sequence for trial in by_trial if trial.disturbance == "none" and lost_by(trial)}
     for name in DISTURBANCES:
         trials = [trial for trial in by_trial if trial.disturbance == name and lost_by(trial)]
         if trials:
-            chosen = max(trials, key=lambda trial: (len(lost_by(trial)), -trial.strength))
+            chosen = max(
+                trials,
+                key=lambda trial: (
+                    trial.sequence not in hard,
+                    len(lost_by(trial)),
+                    -trial.strength,
+                ),
+            )
             pictures = list(draw_trial(config, chosen, by_trial[chosen]))
             yield {"name": name, "trial": chosen, "lost": lost_by(chosen), "pictures": pictures}
 
