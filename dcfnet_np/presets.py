@@ -105,10 +105,15 @@ class Preset:
             self.redetection == 0 or self.redetection_psr >= self.min_psr,
             "at least min_psr, where there is redetection",
         )
-        rules["redetection"] = (
-            self.redetection == 0 or self.has_thresholds,
-            "0 where min_score, min_psr and min_share are 0, since then no frame is unsure",
+        rules["redetection_share"] = (
+            self.redetection_share >= (self.min_share if self.redetection else 0),
+            ">= 0, and at least min_share where there is redetection",
         )
+        if self.redetection > 0:
+            rules["redetection"] = (
+                self.has_thresholds,
+                "0 where min_score, min_psr and min_share are 0: any response would be believed",
+            )
         for name, (good, expected) in rules.items():
             if not good:
                 raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 from .. import datasets
 from ..evaluation.report import check_report_packages
+from ..evaluation.runner import DIED
 from ..stress import report
 from ..stress import run as tunnel
 from ..stress.disturbances import DISTURBANCES
@@ -38,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not there yet, then write results.json and the report."""
     if args.out is None:
         raise ValueError("give --out DIR for the results")
+    if args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {args.seed}")
     unknown = [name for name in args.disturbances if name not in DISTURBANCES]
     if unknown:
         known = ", ".join(DISTURBANCES)
@@ -98,6 +102,8 @@ def run_with_bar(
 
         try:
             return tunnel.run_stress(config, args.out, args.workers, progress)
+        except BrokenProcessPool:
+            raise Failed(DIED) from None
         except KeyboardInterrupt:
             raise Failed(
                 f"stopped; the same command goes on from here, {args.out} keeps what is done"

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import datasets
+from ..evaluation.runner import read_result_json
 from ..evaluation.trackers import TrackerSpec, describe_tracker, make_tracker
 from ..support.files import make_folder, only_writer, replacing
 from ..support.workers import map_in_order
@@ -151,7 +152,7 @@ def _write_settings(out: Path, config: StressConfig) -> None:
         "trackers": {spec.label: describe_tracker(spec) for spec in config.trackers},
     }
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_result_json(path, *settings)
         if before["seed"] != config.seed:
             raise ValueError(f"{out} holds a run of --seed {before['seed']}; choose another --out")
         for key in ("sequences", "trackers"):

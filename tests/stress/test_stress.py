@@ -185,6 +185,7 @@ def test_a_video_that_cannot_be_used_is_left_out(data, tmp_path, dcfnet):
     (["--disturbances", "rain"], "there is no disturbance 'rain'; known: none, occlusion,"),
     (["--sequences", "walk0,walk7"], "there is no sequence walk7 in "),
     (["--trackers", "magic"], "unknown tracker 'magic'"),
+    (["--seed", "-1"], "--seed must be at least 0, got -1"),
 ])  # fmt: skip
 def test_bad_input_is_one_line_before_any_work(data, tmp_path, dcfnet, words, line):
     code, out, err = dcfnet("stress", data, "--out", tmp_path / "out", *words)
@@ -195,6 +196,13 @@ def test_bad_input_is_one_line_before_any_work(data, tmp_path, dcfnet, words, li
 def test_another_seed_needs_another_folder(finished, data, dcfnet):
     code, _, err = dcfnet("stress", data, *FEW, "--out", finished, "--seed", "4")
     assert code == 2 and err.endswith("holds a run of --seed 0; choose another --out\n")
+
+
+@pytest.mark.parametrize(("text", "line"), [("{", "is damaged"), ("{}", "it has no seed")])
+def test_damaged_settings_are_named(data, tmp_path, dcfnet, text, line):
+    (tmp_path / "settings.json").write_text(text)
+    code, _, err = dcfnet("stress", data, "--trackers", "identity", "--out", tmp_path)
+    assert code == 2 and f"{tmp_path / 'settings.json'} is damaged" in err and line in err
 
 
 def test_a_damaged_line_is_named(finished, data, tmp_path, dcfnet):

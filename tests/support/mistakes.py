@@ -271,7 +271,7 @@ MISTAKES = [
     ]),
     *in_file("dcfnet_np/presets.py", "test_presets.py", [
         ("redetection without a PSR to believe",
-         "self.redetection == 0 or self.has_thresholds,", "True,"),
+         "                self.has_thresholds,", "                True,"),
     ]),
     *in_file("train/config.py", "test_recipes.py", [
         ("regulariser: one side of the map", "self.lam * side * side *", "self.lam * side *"),

@@ -107,6 +107,10 @@ def test_a_preset_is_frozen_and_knows_its_fields():
         Preset("mine", num_scales=2)
     with pytest.raises(ValueError, match="redetection_psr must be at least min_psr"):
         Preset("mine", redetection=3, redetection_psr=6.9, min_psr=7.0)
+    with pytest.raises(ValueError, match="redetection must be >= 0, got -1"):
+        get_preset("careful:redetection=-1")
+    with pytest.raises(ValueError, match="redetection_share must be .* at least min_share"):
+        Preset("mine", redetection=3, redetection_share=0.4, min_share=0.5)
     with pytest.raises(ValueError, match="redetection must be 0 where min_score, min_psr and"):
         Preset("mine", redetection=3)
     with pytest.raises(ValueError, match="unknown preset 'papr'; known: default, paper"):
