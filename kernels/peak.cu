@@ -5,17 +5,22 @@
 //   (row, column) = its peak, past the middle negative,
 //   centre += (column, row) * window / N,   size = clip(window / (1 + padding), smallest, largest)
 //
+// and whether it is believed:
+//
+//   sure = score >= max(min_score, min_share * usual score)  and  psr >= min_psr
+//
 // Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; maps_f (M, bins),
 //   their half spectra of `columns` columns, those of the highest frequencies may be missing;
 //   penalties, factors (S) double; windows (M, 4) and update_windows (T, 4) double: cx, cy, w, h,
 //   what crop.cu reads; ranges (M, 3, 2) and update_ranges (T, 3, 2) float: smallest and largest
-//   value of each colour, see ranges.cuh; the state of a target 8 doubles:
+//   value of each colour, see ranges.cuh; the state of a target 14 doubles:
 //     0 cx  1 cy  2 w  3 h  4 smallest w  5 smallest h  6 largest w  7 largest h
-//   and its result 8 doubles:
-//     0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 ok  5 score  6 psr
-//     7 index of the scale, -1 for no response
-// Reference: dcfnet_np.tracking: `PlainStep._find`, `Target.move`, `response`; to the bit but for
-//   psr.
+//     8 usual score  9 unsure frames in a row  10 to 13 cx, cy, w, h in the last sure frame
+//   and its result 9 doubles:
+//     0 x  1 y  2 w  3 h (top-left corner, 0-based)  4 sure  5 score  6 psr
+//     7 index of the scale, -1 for no response  8 unsure frames in a row
+// Reference: dcfnet_np.tracking: `PlainStep._find`, `Target.move`, `Target.judge`, `response`; to
+//   the bit but for score and psr.
 // Launch: map_peaks with grid = (M), block = 512; then move_targets with grid = (T), block = 128.
 //
 // Version 1: the maps come to the host.
@@ -101,11 +106,11 @@ __device__ __forceinline__ double score_of(double peak, double amplitude, int pi
     return peak > 1 ? fmin(peak * pixels / amplitude, 1.) : peak;
 }
 
-// Per target: choose, move, clamp, and leave the windows of the update and of the next frame
+// Per target: choose, move, clamp, judge, and leave the windows of the update and of the next frame
 // behind, their ranges empty. A target whose windows are flat, or whose responses hold NaN or
-// infinity at any scale, has no response. One that has none, or none above zero, is lost: it stays
-// where it is and its rate becomes 0. The threads share out the peak's neighbourhood, then the
-// first one does the rest.
+// infinity at any scale, has no response. One that has none, or none above zero, stays where it is.
+// One that is not sure has the rate 0, and from `lost_after` such frames on it is where it was sure
+// last. The threads share out the peak's neighbourhood, then the first one does the rest.
 //
 // grid = (T), block = 128
 template <class T>
@@ -117,7 +122,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
              double* __restrict__ windows, double* __restrict__ update_windows,
              T* __restrict__ rates, double* __restrict__ results, float* __restrict__ ranges,
              float* __restrict__ update_ranges, int S, int H, int W, int bins, int columns,
-             double padding, T rate, int wrap_before_half, int update_on_window)
+             double padding, T rate, int wrap_before_half, int update_on_window, double min_score,
+             double min_share, double min_psr, double usual_rate, double lost_after)
 {
     __shared__ double totals[128], squares[128], amplitudes[128];
     const int t = threadIdx.x, first = blockIdx.x * S;
@@ -171,8 +177,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
     }
     if (t > 0) return;
 
-    double* target = state + 8 * static_cast<size_t>(blockIdx.x);
-    double* result = results + 8 * static_cast<size_t>(blockIdx.x);
+    double* target = state + 14 * static_cast<size_t>(blockIdx.x);
+    double* result = results + 9 * static_cast<size_t>(blockIdx.x);
     const double* window = windows + 4 * static_cast<size_t>(first + best);
     double cx = target[0], cy = target[1], w = target[2], h = target[3];
     double psr = 0;
@@ -193,19 +199,41 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
             if (variance > 0) psr = (peaks[first + best] - mean) / sqrt(variance);
         }
     }
+
+    const double score = ok ? score_of(peaks[first + best], amplitudes[0], H * W) : 0.;
+    const double least = fmax(min_score, product(min_share, target[8]));
+    const bool sure = score > 0 && score >= least && psr >= min_psr;
+    if (sure) {
+        const double weight = target[8] == 0 ? 1. : usual_rate;
+        target[8] = sum(target[8], product(weight, score - target[8]));
+        target[9] = 0;
+        target[10] = cx;
+        target[11] = cy;
+        target[12] = w;
+        target[13] = h;
+    } else {
+        target[9] += 1;
+        if (target[9] >= lost_after) {
+            cx = target[10];
+            cy = target[11];
+            w = target[12];
+            h = target[13];
+        }
+    }
     target[0] = cx;
     target[1] = cy;
     target[2] = w;
     target[3] = h;
-    rates[blockIdx.x] = ok ? rate : T(0);
+    rates[blockIdx.x] = sure ? rate : T(0);
     result[0] = cx - w / 2;
     result[1] = cy - h / 2;
     result[2] = w;
     result[3] = h;
-    result[4] = ok;
-    result[5] = ok ? score_of(peaks[first + best], amplitudes[0], H * W) : 0.;
+    result[4] = sure;
+    result[5] = score;
     result[6] = psr;
     result[7] = !answered ? -1 : ok ? best : 0;
+    result[8] = target[9];
     double* update = update_windows + 4 * static_cast<size_t>(blockIdx.x);
     update[0] = cx;
     update[1] = cy;

@@ -17,8 +17,11 @@ EXPRESSIONS = (
 )
 
 # Columns of a target's state and of its result; see peak.cu.
-STATE = ("cx", "cy", "w", "h", "smallest_w", "smallest_h", "largest_w", "largest_h")
-RESULT = ("x", "y", "w", "h", "ok", "score", "psr", "scale")
+STATE = (
+    *("cx", "cy", "w", "h", "smallest_w", "smallest_h", "largest_w", "largest_h"),
+    *("usual", "unsure", "sure_cx", "sure_cy", "sure_w", "sure_h"),
+)
+RESULT = ("x", "y", "w", "h", "ok", "score", "psr", "scale", "unsure")
 
 
 class Peaks(NamedTuple):
@@ -32,12 +35,12 @@ class Peaks(NamedTuple):
 class Targets(NamedTuple):
     """T targets on the device, what `move_targets` reads and writes."""
 
-    state: Array  # (T, 8) float64, columns as in STATE
+    state: Array  # (T, 14) float64, columns as in STATE
     windows: Array  # (T * S, 4) float64: centre x, y, width, height of the search windows
     update_windows: Array  # (T, 4) float64, the same for learning
-    # (T,) float32 or float64: weight of the newest frame in the model, 0 for a lost target
+    # (T,) float32 or float64: weight of the newest frame in the model, 0 for an unsure target
     rates: Array
-    # (T, 8) float64, columns as in RESULT; scale is the best one's index, -1 for no response
+    # (T, 9) float64, columns as in RESULT; scale is the best one's index, -1 for no response
     results: Array
     # (T * S, 3, 2) float32, by `crop`: smallest and largest value of each colour of the search
     # windows
@@ -52,6 +55,18 @@ class MoveRules(NamedTuple):
     learning_rate: float
     wrap_before_half: bool = False
     update_on_window: bool = False  # its update_crop is "window"
+    min_score: float = 0.0
+    min_share: float = 0.0
+    min_psr: float = 0.0
+    usual_rate: float = 0.1
+    lost_after: int = 10
+
+    @classmethod
+    def of(cls, preset: Any) -> "MoveRules":
+        """Those of a `presets.Preset`."""
+        window = preset.update_crop == "window"
+        fields = {name: getattr(preset, name) for name in cls._fields if hasattr(preset, name)}
+        return cls(update_on_window=window, **fields)
 
 
 def make_peaks(maps: int, dtype: Any) -> Peaks:
@@ -102,7 +117,8 @@ def move_targets(
     require(maps_f, f"{who}: maps_f", COMPLEX[np.dtype(maps.dtype)], (count, None, None))
     _require_peaks(peaks, f"{who}: peaks", count, maps.dtype)
     require_all(who, double, (scales,), penalties=penalties, factors=factors)
-    require_all(who, double, (t, 8), state=targets.state, results=targets.results)
+    require(targets.state, f"{who}: state", double, (t, len(STATE)))
+    require(targets.results, f"{who}: results", double, (t, len(RESULT)))
     require(targets.windows, f"{who}: windows", double, (count, 4))
     require(targets.update_windows, f"{who}: update_windows", double, (t, 4))
     require(targets.rates, f"{who}: rates", maps.dtype, (t,))
@@ -112,7 +128,9 @@ def move_targets(
     launch("peak.cu", f"move_targets<{ctype}>", (t,), (128,), maps, maps_f, *peaks, penalties,
            factors, *targets, scales, height, width, rows * columns, columns, double(rules.padding),
            maps.dtype.type(rules.learning_rate), int(rules.wrap_before_half),
-           int(rules.update_on_window))  # fmt: skip
+           int(rules.update_on_window), double(rules.min_score), double(rules.min_share),
+           double(rules.min_psr), double(rules.usual_rate),
+           double(rules.lost_after))  # fmt: skip
 
 
 def _require_peaks(peaks: Peaks, name: str, count: int, dtype: Any) -> None:

@@ -10,6 +10,9 @@
 in buffers that are made once.  Nothing in it is allocated, waits for the host or depends on a value
 that the host would have to read, so the chain is captured once as a CUDA graph and replayed for
 every frame.  Without a graph the same launches go out one by one.
+
+A target that is to be looked for elsewhere is rare.  The host sees so in the results, and launches
+what that takes after the chain.
 """
 
 from collections.abc import Callable
@@ -18,20 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, kernels, network
+from .. import backend, network
 from ..backend import Array
 from ..kernels import conv, crop, dcf, dft, lrn, peak
 from ..ops.fourier import label_band
 from ..presets import Preset, get_preset
 from ..tracking.features import NOTHING_TO_TRACK, is_flat
-from ..tracking.target import size_limits
+from ..tracking.response import peak_place
+from ..tracking.step import look_elsewhere
+from ..tracking.target import Target, size_limits
 from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label, hann
 from ..weights import Weights, load_weights
-from .graph import DeviceQueue, Stage, label_spectrum, launch_stages
-
-NO_THRESHOLDS = "the kernels do not know min_score, min_psr and min_share"
+from .graph import DeviceQueue, Stage, frame_on_device, label_spectrum, launch_stages
 
 
 class DeviceStep:
@@ -39,13 +42,12 @@ class DeviceStep:
 
         step = DeviceStep("light", "default", frame_shape=(480, 640), targets=2)
         step.start(frame, [(x, y, w, h), (x, y, w, h)])
-        results = step.step(frame)      # (targets, 8) float64, columns as in kernels.peak.RESULT
+        results = step.step(frame)      # (targets, 9) float64, columns as in kernels.peak.RESULT
 
     weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for
     checks.  graph: capture the step as a CUDA graph; else launch its kernels one by one.
     Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the
-    full spectrum of an even size, which has no band, or has settings that the kernels do not know
-    (`NO_THRESHOLDS`).
+    full spectrum of an even size, which has no band.
     """
 
     def __init__(
@@ -60,8 +62,6 @@ class DeviceStep:
         graph: bool = True,
     ) -> None:
         self.preset = get_preset(preset)
-        if self.preset.has_thresholds:
-            raise ValueError(f"{NO_THRESHOLDS}, as preset {self.preset.name!r} has")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets, self.dtype = targets, np.dtype(dtype)
         self.frame_shape = (*frame_shape[:2], 3)
@@ -74,10 +74,13 @@ class DeviceStep:
         with self._queue.active() as cp:
             self._make_constants(cp)
             self._make_buffers(cp)
+            self._found: dict[int, np.ndarray] = {}  # responses elsewhere in this frame
             self.frame = self._queue.pinned(self.frame_shape, np.uint8)
             self.results = self._queue.pinned((targets, len(peak.RESULT)), np.float64)
             detection, self._learning = self._detection_stages(), self._learning_stages()
             self.stages = [*detection, *self._learning]
+            elsewhere = self._elsewhere, self._elsewhere_ranges, len(self._elsewhere)
+            self._look = self._feature_stages("elsewhere", *elsewhere)
             self._queue.stream.synchronize()
 
     def __reduce__(self) -> Any:
@@ -106,7 +109,9 @@ class DeviceStep:
             for target in np.flatnonzero(new):
                 x, y, w, h = check_box(boxes[target], self.frame_shape, who)
                 centre, size = np.array([x + w / 2, y + h / 2]), np.array([w, h])
-                state[target] = [*centre, *size, *size_limits(size, self.frame_shape, self.preset)]
+                place = *centre, *size
+                limits = size_limits(size, self.frame_shape, self.preset)
+                state[target] = [*place, *limits, 0, 0, *place]
                 own = windows[target * scales : (target + 1) * scales]
                 own[:, :2] = centre
                 own[:, 2:] = self.preset.scale_factors[:, None] * size * grow
@@ -128,7 +133,7 @@ class DeviceStep:
                 raise ValueError(f"{who}: {NOTHING_TO_TRACK}")
 
     def step(self, frame: Any = None) -> np.ndarray:
-        """Follow every target into the next frame.  Returns (targets, 8), as `kernels.peak.RESULT`.
+        """Follow every target into the next frame.  Returns (targets, 9), as `kernels.peak.RESULT`.
 
         `frame` is a NumPy array that `vision.crop.to_bgr` takes; an array on the GPU
         (`frame_on_device`); or None when the caller has written uint8 BGR (H, W, 3) into the
@@ -140,10 +145,17 @@ class DeviceStep:
             self._queue.replay(self.stages)
             self._queue.fetch(self.rows.results, self.results)
             self._queue.stream.synchronize()
+            self._found.clear()
+            if self.preset.redetection:
+                w, unsure = (self.results[:, peak.RESULT.index(name)] for name in ("w", "unsure"))
+                for target in np.flatnonzero((w > 0) & (unsure >= self.preset.redetection_after)):
+                    self._redetect(int(target))
         return self.results
 
     def submit(self, frame: Any) -> Array:
         """As `step`, but nothing comes back and nothing waits: the results stay on the GPU.
+
+        So no target is looked for elsewhere: the host does not see which of them are unsure.
 
         Returns the array of the results there, the same one every time.  What the caller does with
         it in the stream that is current now comes after this step and before the next one.
@@ -163,6 +175,8 @@ class DeviceStep:
         Zeros for a flat window or a response that is not finite, the first scale's map for another
         lost target.
         """
+        if target in self._found:
+            return self._found[target]
         with self._queue.active():
             scale = int(backend.to_numpy(self.rows.results[target])[peak.RESULT.index("scale")])
             maps = self._maps[target * self.preset.num_scales + max(scale, 0)]
@@ -171,7 +185,7 @@ class DeviceStep:
     def forget(self, target: int) -> None:
         """Nothing happens to this target any more, until `start` gives its row to another one."""
         with self._queue.after_caller():
-            for array in self.model[:2]:
+            for array in (self.rows.state, *self.model[:2]):
                 array[target] = 0
 
     def take_over(self, other: "DeviceStep") -> None:
@@ -227,6 +241,10 @@ class DeviceStep:
         self._response_f = cp.empty((batch, *bins), complex_)
         self._maps = cp.empty((batch, size, size), dtype)
         self._peaks = peak.make_peaks(batch, dtype)
+        most = min(batch, self.preset.redetection)  # windows elsewhere, of one target at a time
+        self._elsewhere = cp.zeros((most, 4))
+        self._elsewhere_ranges = crop.empty_ranges(most)
+        self._elsewhere_maps = cp.empty((most, size, size), dtype)
         # Zeros: a target that never came has no response, so it counts as lost and nothing happens
         # to it.
         self.rows = peak.Targets(
@@ -247,19 +265,14 @@ class DeviceStep:
     def _detection_stages(self) -> list[Stage]:
         """From the search windows to the targets' new places, every buffer bound."""
         preset, rows, batch = self.preset, self.rows, self.targets * self.preset.num_scales
-        size, columns = preset.input_size, self._tables.spectrum_shape[1]
-        work = self._work.reshape(-1)[: batch * size * columns].reshape(batch, size, columns)
         respond = partial(
             dcf.respond, self.model.model_f, self._features_f, self.model.gain_f,
             scales=preset.num_scales, out=self._response_f,
         )  # fmt: skip
-        invert = partial(dft.irfft2, self._response_f, self._tables, out=self._maps, work=work)
+        invert = partial(self._invert, self._response_f, self._maps)
         ties = preset.column_major_ties
         find = partial(peak.map_peaks, self._maps, by_columns=ties, out=self._peaks)
-        rules = peak.MoveRules(
-            preset.padding, preset.learning_rate, preset.wrap_before_half,
-            update_on_window=preset.update_crop == "window",
-        )  # fmt: skip
+        rules = peak.MoveRules.of(preset)
         move = partial(
             peak.move_targets, self._maps, self._response_f, self._peaks, self._penalties,
             self._factors, rows, rules,
@@ -271,6 +284,12 @@ class DeviceStep:
             Stage("search: peaks", find),
             Stage("search: move", move),
         ]
+
+    def _invert(self, response_f: Array, maps: Array) -> None:
+        """The responses (n, N, N) of their spectra."""
+        n, size, columns = len(maps), self.preset.input_size, self._tables.spectrum_shape[1]
+        work = self._work.reshape(-1)[: n * size * columns].reshape(n, size, columns)
+        dft.irfft2(response_f, self._tables, out=maps, work=work)
 
     def _learning_stages(self) -> list[Stage]:
         """From the windows at the new places to the new models."""
@@ -328,6 +347,55 @@ class DeviceStep:
             plan=conv.Plan(self._packed[name], out),
         )  # fmt: skip
 
+    def _redetect(self, row: int) -> None:
+        """Look for a target at some other places in this frame, and learn it where it is found."""
+        values = backend.to_numpy(self.rows.state[row])
+        place, size, smallest, largest = values[:8].reshape(4, 2)
+        target = Target((*(place - size / 2), *size), self.frame_shape, self.preset)
+        target.centre, target.size = place, size
+        target.min_size, target.max_size = smallest, largest
+        target.usual, target.unsure = float(values[8]), int(values[9])
+        answer = partial(self._answer_elsewhere, row)
+        found = look_elsewhere(target, self.frame_shape, len(self._elsewhere), answer)
+        if found is None:
+            return
+        place, self._found[row], quality = found
+        target.reappear(place, peak_place(self._found[row], self.preset), quality)
+
+        # Back to the device, and learn: of all targets this one alone has a rate.
+        here, scales, put = [*target.centre, *target.size], self.preset.num_scales, self._queue.put
+        put(self.rows.state[row], np.array([*here, *values[4:8], target.usual, 0, *here]))
+        windows = target.windows(self.preset.scale_factors)
+        centres = np.tile(target.centre, (scales, 1))
+        put(self.rows.windows[row * scales : (row + 1) * scales], np.hstack([centres, windows]))
+        put(self.rows.update_windows[row], np.array([*target.centre, *target.template_window]))
+        put(self.rows.update_ranges[row], np.tile(np.array(crop.EMPTY_RANGE, np.float32), (3, 1)))
+        rates = np.zeros(self.targets, self.dtype)
+        rates[row] = self.preset.learning_rate
+        put(self.rows.rates, rates)
+        launch_stages(self._learning)
+        self.results[row] = [*target.box, 1, *quality, 0, 0]
+
+    def _answer_elsewhere(
+        self, row: int, places: np.ndarray, windows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Responses of a target's filter (P, N, N) at these places, and extremes (P, 3, 2)."""
+        n, most = len(places), len(self._elsewhere)
+        values = np.hstack([places, windows])
+        self._queue.put(self._elsewhere, values[np.minimum(np.arange(most), n - 1)])
+        empty = np.tile(np.array(crop.EMPTY_RANGE, np.float32), (most, 3, 1))
+        self._queue.put(self._elsewhere_ranges, empty)
+        launch_stages(self._look)
+        model, own = self.model, slice(row, row + 1)
+        response_f = self._response_f[:most]
+        dcf.respond(
+            model.model_f[own], self._features_f[:most], model.gain_f[own],
+            scales=most, out=response_f,
+        )  # fmt: skip
+        self._invert(response_f, self._elsewhere_maps)
+        maps, ranges = self._elsewhere_maps[:n], self._elsewhere_ranges[:n]
+        return backend.to_numpy(maps), backend.to_numpy(ranges)
+
     def _put_frame(self, frame: Any) -> None:
         """Bring a frame into the fixed buffer that the step reads."""
         if isinstance(frame, np.ndarray) or frame is None:
@@ -349,36 +417,6 @@ class DeviceStep:
                 f"DeviceStep: the frame must be {self.frame_shape} uint8, "
                 f"got {frame.shape} {frame.dtype}"
             )
-
-
-def frame_on_device(cp: Any, frame: Any) -> Array:
-    """A frame that lies on the current GPU as uint8 (H, W, 3) or gray (H, W, 1), without a copy.
-
-    It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or
-    (H, W, 1) gray, (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for
-    others.
-    """
-    if not (hasattr(frame, "__cuda_array_interface__") or hasattr(frame, "__dlpack__")):
-        raise TypeError(
-            f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}"
-        )
-    if isinstance(frame, cp.ndarray):
-        array = frame
-    else:
-        # DLPack first: by it the producer orders its stream before ours.
-        array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
-    here, there = cp.cuda.Device().id, kernels.device_of(array)
-    if there != here:
-        raise ValueError(f"the frame is on cuda:{there}, the tracker on cuda:{here}")
-    if array.dtype != np.uint8:
-        raise TypeError(f"a frame on the GPU must be uint8, got {array.dtype}")
-    array = array[:, :, None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
-        raise ValueError(
-            "frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, "
-            f"got {array.shape}"
-        )
-    return array[:, :, :3]
 
 
 def _fused(before: network.Spec | None, spec: network.Spec) -> bool:

@@ -1,4 +1,4 @@
-"""What the device steps of tracking and of training need of CUDA: a stream and a graph.
+"""What the device steps of tracking and of training need of CUDA: a stream, a graph, a frame.
 
 A step is a list of stages, mostly one kernel launch each, in buffers that are made once.  Nothing
 in it is allocated, waits for the host or depends on a value that the host would have to read.  So
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcfnet_np import backend
+from dcfnet_np import backend, kernels
 from dcfnet_np.backend import Array
 from dcfnet_np.kernels import dft
 from dcfnet_np.ops.fourier import Band, make_band, rfft2
@@ -44,6 +44,36 @@ def label_spectrum(
         band = make_band((size, size), size // 2, label.dtype)
     tables = dft.make_tables(band.shape, band.limits, label.dtype)
     return tables, cp.asarray(rfft2(label, band))
+
+
+def frame_on_device(cp: Any, frame: Any) -> Array:
+    """A frame that lies on the current GPU as uint8 (H, W, 3) or gray (H, W, 1), without a copy.
+
+    It comes as an array of CuPy, or of anybody by `__cuda_array_interface__` or DLPack: (H, W) or
+    (H, W, 1) gray, (H, W, 3) BGR or (H, W, 4) BGRA, uint8.  Raises TypeError and ValueError for
+    others.
+    """
+    if not (hasattr(frame, "__cuda_array_interface__") or hasattr(frame, "__dlpack__")):
+        raise TypeError(
+            f"frame must be a NumPy array or an array on the GPU, got {type(frame).__name__}"
+        )
+    if isinstance(frame, cp.ndarray):
+        array = frame
+    else:
+        # DLPack first: by it the producer orders its stream before ours.
+        array = cp.from_dlpack(frame) if hasattr(frame, "__dlpack__") else cp.asarray(frame)
+    here, there = cp.cuda.Device().id, kernels.device_of(array)
+    if there != here:
+        raise ValueError(f"the frame is on cuda:{there}, the tracker on cuda:{here}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"a frame on the GPU must be uint8, got {array.dtype}")
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            "frame must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) and not empty, "
+            f"got {array.shape}"
+        )
+    return array[:, :, :3]
 
 
 class DeviceQueue:

@@ -20,7 +20,8 @@ from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label
 from ..weights import Weights
-from .device_step import NO_THRESHOLDS, DeviceStep, frame_on_device
+from .device_step import DeviceStep
+from .graph import frame_on_device
 
 
 class GrowingDeviceStep:
@@ -36,7 +37,6 @@ class GrowingDeviceStep:
         self._preset = preset
         self.step: Any = None  # the DeviceStep of the newest frame size
         self._first_sizes: dict[int, float] = {}  # of the targets that there are
-        self._unsure: dict[int, int] = {}  # their frames in a row without a response
 
     def start(self, frame: Any, box: Any, row: int, who: str) -> None:
         """As `FrameStep.start`."""
@@ -54,7 +54,6 @@ class GrowingDeviceStep:
         boxes[row] = box
         step.start(frame, boxes, who)
         self.step, self._first_sizes[row] = step, float(np.sqrt(w * h))
-        self._unsure[row] = 0
 
     def update(
         self, frame: Any, rows: Sequence[int], response: bool, who: str
@@ -67,9 +66,8 @@ class GrowingDeviceStep:
         found = self.step.step(frame).tolist()
         results = []
         for row in rows:
-            x, y, w, h, ok, score, psr, _ = found[row]
-            self._unsure[row] = 0 if ok else self._unsure[row] + 1
-            state = state_after(self._unsure[row], self._preset.lost_after)
+            x, y, w, h, ok, score, psr, _, unsure = found[row]
+            state = state_after(int(unsure), self._preset.lost_after)
             scale = float(np.sqrt(w * h)) / self._first_sizes[row]
             map_ = np.fft.fftshift(self.step.response(row)) if response else None
             results.append(TrackResult((x, y, w, h), bool(ok), score, psr, scale, map_, state))
@@ -100,8 +98,6 @@ class GrowingDeviceStep:
 def reason_against(preset: Preset, band: str | None) -> str:
     """Why array code is to track on a GPU in place of kernels; "" where they do it."""
     size = preset.input_size
-    if preset.has_thresholds:
-        return NO_THRESHOLDS
     if not kernels.enabled():
         return "DCFNET_KERNELS=0"
     if band is None:

@@ -19,7 +19,7 @@ from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label
 from .features import NOTHING_TO_TRACK, Extracted, Features, is_flat
-from .response import NOTHING, measure, peak_place, search_places
+from .response import NOTHING, Quality, measure, peak_place, search_places
 from .target import Target, TrackResult, check_frame_shape
 
 # of an event's name and its values, see `tracker.Tracker`
@@ -189,36 +189,23 @@ class PlainStep:
 
     def _redetect(self, frame: np.ndarray, target: Target, response: bool) -> TrackResult | None:
         """Look for a target at some other places; None when it is not there."""
-        preset = self.preset
-        places = search_places(target.centre, target.size, frame.shape)
-        count = min(preset.redetection, len(places))
-        if count == 0:
-            return None
-        begin = (target.unsure - preset.redetection_after) * count
-        places = np.take(places, range(begin, begin + count), axis=0, mode="wrap")
-        window = target.windows()[0]
-        found, found_map, found_place = NOTHING, None, target.centre
-        most = preset.num_scales * self._batch  # windows in one call
-        for first in range(0, count, most):
-            some = places[first : first + most]
-            windows = np.tile(window, (len(some), 1))
-            spectra, extremes = self.features(frame, some, windows)
+
+        def answer(places: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            spectra, extremes = self.features(frame, places, windows)
             maps = self._respond(target, spectra)
-            values = {"centres": some, "windows": windows, "spectra": spectra, "response": maps}
+            values = {"centres": places, "windows": windows, "spectra": spectra, "response": maps}
             self._tell("redetection", **values)
-            for place, map_, own_extremes in zip(some, maps, extremes):
-                answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()
-                quality = measure(map_) if answered else NOTHING
-                if quality.psr > found.psr:
-                    found, found_map, found_place = quality, map_.copy(), place
-        if found_map is None or not target.found_by(found):
+            return maps, extremes
+
+        most = self.preset.num_scales * self._batch  # windows in one call
+        found = look_elsewhere(target, frame.shape, most, answer)
+        if found is None:
             return None
-        peak = peak_place(found_map, preset)
-        self._tell("redetection move", centre=found_place, peak=peak, window=window)
-        target.centre = found_place
-        target.move(peak, window)
-        target.recognise(found)
-        return target.result(found_map, found, response)
+        place, map_, quality = found
+        peak, window = peak_place(map_, self.preset), target.windows()[0]
+        self._tell("redetection move", centre=place, peak=peak, window=window)
+        target.reappear(place, peak, quality)
+        return target.result(map_, quality, response)
 
     def _template(self, frame: np.ndarray, targets: Sequence[Target]) -> Extracted:
         """What is to be learned of each target where it is now."""
@@ -247,6 +234,35 @@ class PlainStep:
     def _tell(self, event: str, **values: Any) -> None:
         if self._observer is not None:
             self._observer(event, values)
+
+
+def look_elsewhere(
+    target: Target,
+    frame_shape: tuple[int, ...],
+    most: int,
+    answer: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, Quality] | None:
+    """The place, response and quality of where a target is found again; None where it is not.
+
+    Looks at the next `redetection` places, and believes the best one or none.  answer(places,
+    windows), (P, 2) both, gives responses (P, N, N) and extremes (P, 3, 2); at most `most` places a
+    call.
+    """
+    preset = target.preset
+    places = search_places(target.centre, target.size, frame_shape)
+    count = min(preset.redetection, len(places))
+    begin = (target.unsure - preset.redetection_after) * count
+    places = places[np.arange(begin, begin + count) % max(len(places), 1)]
+    best, found = NOTHING, None
+    for first in range(0, count, most):
+        some = places[first : first + most]
+        maps, extremes = answer(some, np.tile(target.windows(), (len(some), 1)))
+        for place, map_, own_extremes in zip(some, maps, extremes):
+            answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()
+            quality = measure(map_) if answered else NOTHING
+            if quality.psr > best.psr:
+                best, found = quality, (place, map_.copy())
+    return (*found, best) if found is not None and target.found_by(best) else None
 
 
 def check_copy(device: Device, who: str) -> None:

@@ -77,20 +77,30 @@ class Target:
         self.usual += rate * (quality.score - self.usual)
         self.unsure, self.sure_place = 0, (self.centre, self.size)
 
+    def reappear(self, place: np.ndarray, peak: tuple[int, int], quality: Quality) -> None:
+        """It is found again, by the peak of a response in its window at another place."""
+        self.centre = place
+        self.move(peak, self.windows()[0])
+        self.recognise(quality)
+
     def found_by(self, quality: Quality) -> bool:
         """Whether to believe a response somewhere else."""
         preset = self.preset
         least = max(preset.min_score, preset.redetection_share * self.usual)
         return quality.psr >= preset.redetection_psr and quality.score >= least
 
+    @property
+    def box(self) -> Box:
+        """x, y, w, h in pixels, 0-based, top-left corner."""
+        x, y = self.centre - self.size / 2
+        return float(x), float(y), float(self.size[0]), float(self.size[1])
+
     def result(self, response: np.ndarray, quality: Quality, with_response: bool) -> TrackResult:
         """As things stand.  response: with zero displacement at (0, 0)."""
-        x, y = self.centre - self.size / 2
-        box = (float(x), float(y), float(self.size[0]), float(self.size[1]))
         scale = float(np.sqrt((self.size / self.first_size).prod()))
         state = state_after(self.unsure, self.preset.lost_after)
         map_ = np.fft.fftshift(response) if with_response else None
-        return TrackResult(box, state == "tracking", *quality, scale, map_, state)
+        return TrackResult(self.box, state == "tracking", *quality, scale, map_, state)
 
 
 def state_after(unsure: int, lost_after: int) -> str:

@@ -15,7 +15,6 @@ from dcfnet_np.presets import PRESETS
 from dcfnet_np.tracker import MultiTracker, Tracker
 from dcfnet_np.tracking import step as plain_step
 
-NAMES = [name for name in PRESETS if name != "careful"]  # which kernels do not know
 NAN = [np.nan] * 4
 
 
@@ -72,7 +71,7 @@ def test_targets_are_independent(full_size_device, rng):
     assert result[4] == 0 and tuple(result[:4]) == box
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRESETS)
 def test_tracker_on_cuda_and_on_cpu_say_the_same(both, rng, name):
     """Every preset, response maps too, over a frame with nothing in it: lost, then found again."""
     images, box = sequence(rng)
@@ -98,6 +97,35 @@ def test_tracker_on_cuda_and_on_cpu_say_the_same(both, rng, name):
     for tracker in (gpu, cpu):
         with pytest.raises(ValueError, match="the frame must be 96x72 as the first one, got 72x96"):
             tracker.update(images[0].transpose(1, 0, 2))
+
+
+SHARE = {"min_share": 0.3, "redetection_after": 1, "redetection_share": 0.35}
+
+
+@pytest.mark.parametrize(("redetection", "lost_after"), [(5, 2), (1000, 50)])
+def test_a_target_that_is_found_elsewhere(both, rng, redetection, lost_after):
+    """It hides, jumps out of its window, and is learned where it is found; the others go on."""
+    images, box = sequence(rng, frames=7, shape=(110, 150))
+    empty = np.tile(np.linspace(60, 160, 150).astype(np.uint8)[:, None], (110, 1, 3))
+    far = [np.roll(image, (35, 60), axis=(0, 1)) for image in images[2:]]
+    boxes = [(22.0, 20.0, 30.0, 12.0), box, (40.0, 30.0, 20.0, 25.0)]
+    changes = {**SHARE, "redetection": redetection, "lost_after": lost_after}
+    pair = both(make_weights(), make_preset("default", 45, **changes), MultiTracker)
+    for tracker in pair:
+        for b in boxes:
+            tracker.add(images[0], b)
+    states = []
+    for image in (images[1], empty, empty, *far):
+        got, want = (tracker.update(image, response=True) for tracker in pair)
+        states.append(want[1].state)
+        for id in range(3):
+            np.testing.assert_allclose(got[id].box, want[id].box, rtol=1e-9)
+            np.testing.assert_allclose(got[id][1:5], want[id][1:5], rtol=2e-3)
+            np.testing.assert_allclose(got[id].response, want[id].response, atol=2e-5)
+            assert got[id].state == want[id].state
+    assert states[0] == "tracking" and states[1] == "unsure" and states[-1] == "tracking"
+    x, y = 30 + 3 * 6 + 60, 24 + 2 * 6 + 35
+    assert np.hypot(want[1].box[0] - x, want[1].box[1] - y) < 9
 
 
 @pytest.mark.parametrize("name", ["default", "matlab-v1"])

@@ -8,7 +8,8 @@ import pytest
 from dcfnet_np.backend import to_numpy
 from dcfnet_np.kernels import peak
 from dcfnet_np.presets import PRESETS
-from dcfnet_np.tracking.response import peak_place, peak_to_sidelobe
+from dcfnet_np.tracking.response import NOTHING, measure, peak_place
+from dcfnet_np.tracking.target import Target
 
 SMALLEST, LARGEST = (4.0, 5.0), (60.0, 45.0)
 
@@ -50,46 +51,59 @@ def test_nan_is_the_largest(device, rng):
     assert indices[1] == 4 * 8 + 2
 
 
+def resting(preset, box):
+    """A target that has been followed for a while, as a `Target`."""
+    x, y, w, h = box
+    target = Target(tuple(box), (100, 200, 3), preset)
+    target.min_size, target.max_size = np.array(SMALLEST), np.array(LARGEST)
+    target.usual, target.unsure = 0.9, 1
+    target.sure_place = np.array([x - 7, y + 5]), np.array([w + 1, h + 2])
+    return target
+
+
 def make_targets(put, preset, boxes, dtype):
     """T targets at rest and the windows of their search, as the tracker has them before a frame."""
-    centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
-    state = np.hstack(
-        [centre, size, np.tile(SMALLEST, (len(boxes), 1)), np.tile(LARGEST, (len(boxes), 1))]
-    )
-    sizes = preset.scale_factors[None, :, None] * size[:, None] * (1 + preset.padding)
-    centres = np.broadcast_to(centre[:, None], sizes.shape)
-    windows = np.concatenate([centres, sizes], axis=2).reshape(-1, 4)
-    t = len(boxes)
-    ranges = np.tile(np.array([3, 250], np.float32), (len(windows), 3, 1))
+    targets = [resting(preset, box) for box in boxes]
+    t, windows = len(targets), []
+    for target in targets:
+        sizes = target.windows(preset.scale_factors)
+        windows.append(np.hstack([np.tile(target.centre, (len(sizes), 1)), sizes]))
+    ranges = np.tile(np.array([3, 250], np.float32), (t * preset.num_scales, 3, 1))
     arrays = (
-        state,
-        windows,
+        np.array([state_of(target) for target in targets]),
+        np.concatenate(windows),
         np.empty((t, 4)),
         np.empty(t, dtype),
-        np.empty((t, 8)),
+        np.empty((t, len(peak.RESULT))),
         ranges,
         ranges[:t].copy(),
     )
     return peak.Targets(*map(put, arrays))
 
 
+def state_of(target):
+    """Columns as in peak.STATE."""
+    limits = *target.min_size, *target.max_size
+    sure = *target.sure_place[0], *target.sure_place[1]
+    return [*target.centre, *target.size, *limits, target.usual, target.unsure, *sure]
+
+
 def expected(preset, response, box, flat):
-    """What `PlainStep` does between response and learning, by its own functions, for one target."""
-    size = np.array(box[2:])
-    centre = np.array(box[:2]) + size / 2
-    windows = preset.scale_factors[:, None] * size * (1 + preset.padding)
+    """What `PlainStep` does between response and learning, by its own functions, for one target.
+
+    Returns the target, the quality of its response, and the best scale, -1 for no response.
+    """
+    target = resting(preset, box)
+    windows = target.windows(preset.scale_factors)
     peaks = response.reshape(len(response), -1).max(1) * preset.scale_penalties
-    if flat or not np.isfinite(peaks).all() or peaks.max() <= 0:
-        return centre, size, size * (1 + preset.padding), False, 0.0, 0.0, None
-    best = int(peaks.argmax())
-    row, column = peak_place(response[best], preset)
-    centre = centre + np.array([column, row]) * windows[best] / response.shape[1]
-    new = np.clip(windows[best] / (1 + preset.padding), SMALLEST, LARGEST)
-    update = windows[best] if preset.update_crop == "window" else new * (1 + preset.padding)
-    peak = score = float(response[best].max())
-    if peak > 1:
-        score = peak / abs(np.fft.fft2(response[best].astype(float))).mean()
-    return centre, new, update, True, score, peak_to_sidelobe(response[best]), best
+    answered = not flat and np.isfinite(peaks).all()
+    best, quality = 0 if answered else -1, NOTHING
+    if answered and peaks.max() > 0:
+        best = int(peaks.argmax())
+        quality = measure(response[best])
+        target.move(peak_place(response[best], preset), windows[best])
+    target.judge(quality)
+    return target, quality, best
 
 
 def half_spectra(maps):
@@ -107,19 +121,19 @@ def move(put, preset, maps, targets):
         put(preset.scale_penalties),
         put(preset.scale_factors),
         targets,
-        peak.MoveRules(
-            preset.padding,
-            preset.learning_rate,
-            preset.wrap_before_half,
-            update_on_window=preset.update_crop == "window",
-        ),
+        peak.MoveRules.of(preset),
     )
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "careful"])
+SHARE = {"min_share": 0.45, "min_score": 0.1, "usual_rate": 0.3, "lost_after": 2}
+
+
 @pytest.mark.parametrize("dtype, size", [(np.float32, 25), (np.float64, 16), (np.float32, 9)])
+@pytest.mark.parametrize("name", [*PRESETS, "share"])
 def test_move_targets(device, rng, name, dtype, size):
-    preset = dataclasses.replace(PRESETS[name], input_size=size)
+    """Found, at the edges of the map, unsure and lost ones, and those without a response."""
+    changes = SHARE if name == "share" else {}
+    preset = dataclasses.replace(PRESETS.get(name, PRESETS["default"]), input_size=size, **changes)
     s = preset.num_scales
     boxes = np.array(
         [
@@ -148,17 +162,23 @@ def test_move_targets(device, rng, name, dtype, size):
     for ranges in both_ranges:
         assert ranges.shape[1:] == (3, 2) and (ranges == [np.inf, 0]).all()
     for t, box in enumerate(boxes):
-        centre, new, update, ok, score, psr, best = expected(preset, maps[t], box, t == 4)
-        assert (state[t, :4] == [*centre, *new]).all()
-        assert (state[t, 4:] == [*SMALLEST, *LARGEST]).all()
-        assert (updates[t] == [*centre, *update]).all()
-        sizes = preset.scale_factors[:, None] * new * (1 + preset.padding)
-        assert (windows[t * s : (t + 1) * s] == np.hstack([np.tile(centre, (s, 1)), sizes])).all()
-        assert rates[t] == (dtype(preset.learning_rate) if ok else 0)
-        assert (results[t, :5] == [*(centre - new / 2), *new, ok]).all()
-        assert results[t, 5] == pytest.approx(score, rel=1e-6)
-        assert results[t, 6] == pytest.approx(psr, rel=1e-9)
-        assert results[t, 7] == (best if ok else -1 if t in (3, 4) else 0)
+        target, quality, best = expected(preset, maps[t], box, t == 4)
+        np.testing.assert_allclose(state[t], state_of(target), rtol=1e-7)
+        exact = [*range(8), *range(9, 14)]  # all but the usual score
+        assert (state[t, exact] == np.array(state_of(target))[exact]).all()
+        sure = target.unsure == 0
+        if sure:
+            assert (updates[t] == [*target.centre, *target.template_window]).all()
+        sizes = target.windows(preset.scale_factors)
+        centres = np.tile(target.centre, (s, 1))
+        assert (windows[t * s : (t + 1) * s] == np.hstack([centres, sizes])).all()
+        assert rates[t] == (dtype(preset.learning_rate) if sure else 0)
+        assert (results[t, :5] == [*target.box, sure]).all()
+        assert results[t, 5] == pytest.approx(quality.score, rel=1e-6)
+        assert results[t, 6] == pytest.approx(quality.psr, rel=1e-9)
+        assert (results[t, 7:] == [best, target.unsure]).all()
+    if name == "share":
+        assert set(state[:, 9]) == {0, 2}  # some are sure, some are lost
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -173,7 +193,7 @@ def test_a_value_that_is_not_finite_is_no_response(device, rng, scale, value, dt
     targets = make_targets(device, preset, np.array([box, box]), dtype)
     move(device, preset, maps, targets)
     state, _, _, rates, results, *_ = map(to_numpy, targets)
-    assert tuple(results[0]) == (*box, 0, 0, 0, -1) and rates[0] == 0
+    assert tuple(results[0]) == (*box, 0, 0, 0, -1, 2) and rates[0] == 0
     assert tuple(state[0, :4]) == (39, 26, 18, 12)
     assert results[1, 4] == 1 and results[1, 5] == dtype(0.8) and rates[1] > 0
     np.testing.assert_allclose(state[1, :2], [39 + 3 * 54 / 9, 26 + 2 * 36 / 9])

@@ -228,7 +228,7 @@ MISTAKES = [
     ]),
     *in_file("dcfnet_np/tracking/step.py", "test_lost.py -k 'place or unsure or elsewhere'", [
         ("redetection: the highest score wins",
-         "if quality.psr > found.psr:", "if quality.score > found.score:"),
+         "if quality.psr > best.psr:", "if quality.score > best.score:"),
         ("redetection looks at the same places in every frame",
          "begin = (target.unsure - preset.redetection_after) * count", "begin = 0"),
         ("redetection believes a flat window",

@@ -2,15 +2,12 @@
 
 import dataclasses
 
-import cuda_on_cpu
 import numpy as np
 import pytest
-from kernel_device import on_cpu
 from scenes import make_sequence
 from trackers import Watched, same_model
 
 from dcfnet_np.backend import Device
-from dcfnet_np.fast.device_step import DeviceStep
 from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.presets import Preset, get_preset
 from dcfnet_np.tracker import MultiTracker, Tracker
@@ -229,20 +226,3 @@ def test_search_places_in_order():
     edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))
     grid = {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)}
     assert {tuple(place) for place in edge} == grid - {(20, 8)}
-
-
-def test_on_a_gpu_array_code_does_it_and_the_kernels_refuse(monkeypatch, video, caplog):
-    on_cpu(monkeypatch, cuda_on_cpu.unwatched)
-    caplog.set_level("INFO")
-    frames, boxes, empty = video
-    small = dataclasses.replace(CAREFUL, input_size=31)
-    with pytest.raises(ValueError, match="min_psr and min_share, as preset 'careful' has"):
-        DeviceStep("light", small, frames[0].shape)
-    trackers = [Tracker(preset=small, device=device) for device in ("cuda", "cpu")]
-    assert "the kernels do not know min_score" in caplog.text
-    for tracker in trackers:
-        tracker.init(frames[0], boxes[0])
-    for frame in (frames[1], *[empty] * 4, frames[2]):
-        got, want = (tracker.update(frame) for tracker in trackers)
-        assert got.state == want.state
-        np.testing.assert_allclose(got.box, want.box, rtol=1e-6)
