@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     )
     records = run_with_bar(config, args)
     found = {label: summarise(each) for label, each in records.items()}
-    report.write_results(args.out, config, found)
+    report.write_results(args.out, config, records, found)
     report.write_report(args.out, config, records, found)
     common.print_table(summary_table(found))
     print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")

@@ -119,17 +119,17 @@ def describe_tracker(spec: TrackerSpec) -> dict[str, Any]:
 
 
 class BoxTracker:
-    """Our tracker, reduced to its boxes.  score: of the last frame, 1 in the first."""
+    """Our tracker, reduced to its boxes.  score, ok: of the last frame, 1 and True in the first."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self.score = 1.0
+        self.score, self.ok = 1.0, True
 
     def init(self, frame: np.ndarray, box: Box) -> None:
         self._tracker.init(frame, box)
-        self.score = 1.0
+        self.score, self.ok = 1.0, True
 
     def update(self, frame: np.ndarray) -> Box:
         result = self._tracker.update(frame)
-        self.score = result.score
+        self.score, self.ok = result.score, result.ok
         return result.box

@@ -1,7 +1,8 @@
 """Run trackers through the tunnel.  A folder of results holds
 
     settings.json     what was run: seed, starts, digest of the videos' annotations, trackers
-    TRACKER.jsonl     a line a trial: boxes and scores of the tracker, and the truth
+    TRACKER.jsonl     a line a trial: boxes and scores of the tracker, whether it was sure of
+                      them, and the truth
     results.json      outcomes by tracker and disturbance, see `summary`
     report.html       the same for people, see `report`
 
@@ -49,13 +50,15 @@ class Task(NamedTuple):
 class TrialRecord(NamedTuple):
     """What a tracker did in one trial.
 
-    boxes, truth: (n, 4); scores: (n,), NaN where the tracker has none.
+    boxes, truth: (n, 4); scores, sure: (n,), the latter 1 where the tracker believes its box, 0
+    where it does not.  NaN where the tracker has none.
     """
 
     trial: Trial
     boxes: np.ndarray
     truth: np.ndarray
     scores: np.ndarray
+    sure: np.ndarray
 
 
 def run_stress(
@@ -104,7 +107,7 @@ def run_task(task: Task) -> list[TrialRecord]:
     records = []
     for trial in task.trials:
         found: list[Box] = []
-        truth, scores = [], []
+        truth, scores, sure = [], [], []
         for scene in make_scenes(trial, frames, boxes, other, task.seed):
             if not found:
                 x, y, w, h = scene.box.tolist()
@@ -115,9 +118,11 @@ def run_task(task: Task) -> list[TrialRecord]:
             found.append(_usable(answer, found))
             truth.append(scene.box)
             scores.append(getattr(tracker, "score", np.nan))
+            sure.append(getattr(tracker, "ok", np.nan))
         # rounded as in the file, so that a run that was cut ends with the same figures
-        rows = (np.round(found, 2), np.round(truth, 2), np.round(np.array(scores, float), 4))
-        records.append(TrialRecord(trial, *rows))
+        boxes_and_truth = np.round(found, 2), np.round(truth, 2)
+        numbers = np.round(np.array(scores, float), 4), np.array(sure, float)
+        records.append(TrialRecord(trial, *boxes_and_truth, *numbers))
     return records
 
 
@@ -171,6 +176,7 @@ def _append(out: Path, label: str, records: Sequence[TrialRecord]) -> None:
                 "boxes": record.boxes.tolist(),
                 "truth": _with_null(record.truth),
                 "scores": _with_null(record.scores),
+                "sure": _with_null(record.sure),
             }
         )
         for record in records
@@ -196,8 +202,9 @@ def read_records(out: Path, label: str) -> list[TrialRecord]:
         try:
             row = json.loads(line)
             trial = Trial(*row["trial"])
-            arrays = [np.array(row[key], float) for key in ("boxes", "truth", "scores")]
-            if [each.shape for each in arrays] != [(trial.frames, 4)] * 2 + [(trial.frames,)]:
+            names = ("boxes", "truth", "scores", "sure")
+            arrays = [np.array(row[name], float) for name in names]
+            if [each.shape for each in arrays] != [(trial.frames, 4)] * 2 + [(trial.frames,)] * 2:
                 raise ValueError("another number of frames")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: line {number} is damaged ({error}); delete it") from None

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from ..vision.boxes import iou
 from .disturbances import DISTURBANCES
 from .run import TrialRecord
 from .trials import Verdict, judge
 
 DRAWS = 2000  # of the bootstrap
 RUNAWAY = 2.0  # times the true size
+RIGHT = 0.5  # overlap of a box that counts as right
 
 
 def interval(by_video: Sequence[float]) -> tuple[float, float]:
@@ -60,6 +62,28 @@ def _figures(verdicts: Sequence[tuple[TrialRecord, Verdict]]) -> dict[str, Any]:
         "after": float(np.mean([v.after for _, v in verdicts])),
         "runaway": sum(v.growth > RUNAWAY for _, v in verdicts),
     }
+
+
+def calibrate(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """How often a tracker's boxes are right, by what it says of them; empty where it says nothing.
+
+    Right is an overlap with the truth of .5 at least; a box is wrong where the target is not to be
+    seen.  Rows: all boxes of which it was sure, all others, and those of scores from 0 to .1 and so
+    on, with "frames" and the share "right" of each.  The first frame of a trial does not count.
+    """
+    right = [np.nan_to_num(iou(each.boxes, each.truth))[1:] >= RIGHT for each in records]
+    flags = np.concatenate(right)
+    scores = np.concatenate([each.scores[1:] for each in records])
+    sure = np.concatenate([each.sure[1:] for each in records])
+    groups = {"sure": sure == 1, "not sure": sure == 0}
+    for low in range(10):
+        inside = (scores >= low / 10) & (scores < (low + 1) / 10 if low < 9 else scores <= 1)
+        groups[f"score .{low} to {'1' if low == 9 else f'.{low + 1}'}"] = inside
+    return [
+        {"what": what, "frames": int(chosen.sum()), "right": float(flags[chosen].mean())}
+        for what, chosen in groups.items()
+        if chosen.any()
+    ]
 
 
 def summary_table(found: dict[str, dict[str, Any]]) -> list[list[str]]:

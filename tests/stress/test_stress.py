@@ -9,7 +9,7 @@ from scenes import make_sequence, write_sequence
 
 from dcfnet_np import datasets
 from dcfnet_np.stress import run
-from dcfnet_np.stress.summary import interval, summarise
+from dcfnet_np.stress.summary import calibrate, interval, summarise
 from dcfnet_np.stress.trials import Trial, judge, make_scenes, there_and_back, tracked_rows
 
 FEW = ["--disturbances", "none,jump", "--trackers", "identity,gray-dcf"]
@@ -122,7 +122,7 @@ def test_the_share_of_survivors_is_a_mean_over_videos():
         trial = Trial(video, "occlusion", strength, 0)
         truth = np.tile(TRUTH[0], (trial.frames, 1))
         boxes = truth + (np.arange(trial.frames) >= 30)[:, None] * 60 * lost
-        return run.TrialRecord(trial, boxes, truth, np.zeros(trial.frames))
+        return run.TrialRecord(trial, boxes, truth, *np.zeros((2, trial.frames)))
 
     rows = [record("a", 5.0, False), record("a", 10.0, True), record("b", 5.0, True)]
     found = summarise(rows)
@@ -137,6 +137,29 @@ def test_the_interval_covers_the_mean_of_videos():
     low, high = interval([0.0, 1.0] * 50)  # a mean of .5, whose deviation is .05
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02)
     assert high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
+
+
+def test_what_a_score_is_worth():
+    """By hand: right from an overlap of .5 on, never where the target is hidden."""
+    n, truth = TRIAL.frames, TRUTH.copy()
+    boxes, scores, sure = truth.copy(), np.full(n, 0.45), np.ones(n)
+    truth[5:7] = np.nan  # hidden; both scored .45
+    boxes[10:14] = AWAY
+    scores[10:13], sure[10:13] = 0.1, 0
+    scores[20], scores[0] = 1.0, 0.2  # the first frame is given
+    rows = {
+        row.pop("what"): row
+        for row in calibrate([run.TrialRecord(TRIAL, boxes, truth, scores, sure)])
+    }
+    assert rows == {
+        "sure": {"frames": n - 4, "right": (n - 4 - 3) / (n - 4)},
+        "not sure": {"frames": 3, "right": 0},
+        "score .1 to .2": {"frames": 3, "right": 0},
+        "score .4 to .5": {"frames": n - 5, "right": pytest.approx((n - 5 - 3) / (n - 5))},
+        "score .9 to 1": {"frames": 1, "right": 1},
+    }  # fmt: skip
+    silent = run.TrialRecord(TRIAL, boxes, truth, *np.full((2, n), np.nan))
+    assert calibrate([silent]) == []
 
 
 # --- runs
