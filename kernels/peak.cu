@@ -109,8 +109,8 @@ __device__ __forceinline__ double score_of(double peak, double amplitude, int pi
 // Per target: choose, move, clamp, judge, and leave the windows of the update and of the next frame
 // behind, their ranges empty. A target whose windows are flat, or whose responses hold NaN or
 // infinity at any scale, has no response. One that has none, or none above zero, stays where it is.
-// One that is not sure has the rate 0, and from `lost_after` such frames on it is where it was sure
-// last. The threads share out the peak's neighbourhood, then the first one does the rest.
+// One that is not sure has the rate 0 and the size that it had when it was sure. The threads share
+// out the peak's neighbourhood, then the first one does the rest.
 //
 // grid = (T), block = 128
 template <class T>
@@ -123,7 +123,7 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
              T* __restrict__ rates, double* __restrict__ results, float* __restrict__ ranges,
              float* __restrict__ update_ranges, int S, int H, int W, int bins, int columns,
              double padding, T rate, int wrap_before_half, int update_on_window, double min_score,
-             double min_share, double min_psr, double usual_rate, double lost_after)
+             double min_share, double min_psr, double usual_rate)
 {
     __shared__ double totals[128], squares[128], amplitudes[128];
     const int t = threadIdx.x, first = blockIdx.x * S;
@@ -213,12 +213,8 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
         target[13] = h;
     } else {
         target[9] += 1;
-        if (target[9] >= lost_after) {
-            cx = target[10];
-            cy = target[11];
-            w = target[12];
-            h = target[13];
-        }
+        w = target[12];
+        h = target[13];
     }
     target[0] = cx;
     target[1] = cy;

@@ -59,7 +59,6 @@ class MoveRules(NamedTuple):
     min_share: float = 0.0
     min_psr: float = 0.0
     usual_rate: float = 0.1
-    lost_after: int = 10
 
     @classmethod
     def of(cls, preset: Any) -> "MoveRules":
@@ -129,8 +128,7 @@ def move_targets(
            factors, *targets, scales, height, width, rows * columns, columns, double(rules.padding),
            maps.dtype.type(rules.learning_rate), int(rules.wrap_before_half),
            int(rules.update_on_window), double(rules.min_score), double(rules.min_share),
-           double(rules.min_psr), double(rules.usual_rate),
-           double(rules.lost_after))  # fmt: skip
+           double(rules.min_psr), double(rules.usual_rate))  # fmt: skip
 
 
 def _require_peaks(peaks: Peaks, name: str, count: int, dtype: Any) -> None:

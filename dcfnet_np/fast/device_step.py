@@ -241,7 +241,7 @@ class DeviceStep:
         self._response_f = cp.empty((batch, *bins), complex_)
         self._maps = cp.empty((batch, size, size), dtype)
         self._peaks = peak.make_peaks(batch, dtype)
-        most = min(batch, self.preset.redetection)  # windows elsewhere, of one target at a time
+        most = batch if self.preset.redetection else 0  # windows elsewhere, of one target at a time
         self._elsewhere = cp.zeros((most, 4))
         self._elsewhere_ranges = crop.empty_ranges(most)
         self._elsewhere_maps = cp.empty((most, size, size), dtype)
@@ -355,12 +355,14 @@ class DeviceStep:
         target.centre, target.size = place, size
         target.min_size, target.max_size = smallest, largest
         target.usual, target.unsure = float(values[8]), int(values[9])
+        target.sure_place = values[10:12], values[12:14]
         answer = partial(self._answer_elsewhere, row)
         found = look_elsewhere(target, self.frame_shape, len(self._elsewhere), answer)
         if found is None:
             return
-        place, self._found[row], quality = found
-        target.reappear(place, peak_place(self._found[row], self.preset), quality)
+        peak = peak_place(found.response, self.preset)
+        target.reappear(found.place, found.window, peak, found.quality)
+        self._found[row] = found.response
 
         # Back to the device, and learn: of all targets this one alone has a rate.
         here, scales, put = [*target.centre, *target.size], self.preset.num_scales, self._queue.put
@@ -374,7 +376,7 @@ class DeviceStep:
         rates[row] = self.preset.learning_rate
         put(self.rows.rates, rates)
         launch_stages(self._learning)
-        self.results[row] = [*target.box, 1, *quality, 0, 0]
+        self.results[row] = [*target.box, 1, *found.quality, 0, 0]
 
     def _answer_elsewhere(
         self, row: int, places: np.ndarray, windows: np.ndarray

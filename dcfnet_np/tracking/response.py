@@ -73,7 +73,7 @@ def peak_place(response: np.ndarray, preset: Preset) -> tuple[int, int]:
 
 
 def search_places(centre: np.ndarray, size: np.ndarray, frame_shape: tuple[int, ...]) -> np.ndarray:
-    """Where else a target may be: (P, 2) centres in the frame, the nearest first; not `centre`.
+    """Where a target may be: (P, 2) centres in the frame, the nearest first, so `centre` itself.
 
     They are one target apart.  So the target is off the middle of some window by half its size at
     most, which the cosine window still shows.
@@ -82,5 +82,4 @@ def search_places(centre: np.ndarray, size: np.ndarray, frame_shape: tuple[int, 
     across, down = (np.arange(low, high + 1) for low, high in zip(lows, highs))
     offsets = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
     rings = abs(offsets).max(axis=1)
-    order = rings.argsort(kind="stable")
-    return centre + offsets[order[rings[order] > 0]] * size
+    return centre + offsets[rings.argsort(kind="stable")] * size

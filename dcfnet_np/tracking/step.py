@@ -6,7 +6,7 @@ what a CPU runs: only its features and its filter may be faster ones.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -201,11 +201,10 @@ class PlainStep:
         found = look_elsewhere(target, frame.shape, most, answer)
         if found is None:
             return None
-        place, map_, quality = found
-        peak, window = peak_place(map_, self.preset), target.windows()[0]
-        self._tell("redetection move", centre=place, peak=peak, window=window)
-        target.reappear(place, peak, quality)
-        return target.result(map_, quality, response)
+        peak = peak_place(found.response, self.preset)
+        self._tell("redetection move", centre=found.place, peak=peak, window=found.window)
+        target.reappear(found.place, found.window, peak, found.quality)
+        return target.result(found.response, found.quality, response)
 
     def _template(self, frame: np.ndarray, targets: Sequence[Target]) -> Extracted:
         """What is to be learned of each target where it is now."""
@@ -236,33 +235,74 @@ class PlainStep:
             self._observer(event, values)
 
 
+class Found(NamedTuple):
+    """A response elsewhere: of the window (w, h) around a place (x, y), pixels."""
+
+    place: np.ndarray
+    window: np.ndarray
+    response: np.ndarray  # (N, N)
+    quality: Quality
+
+
 def look_elsewhere(
     target: Target,
     frame_shape: tuple[int, ...],
     most: int,
     answer: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, np.ndarray, Quality] | None:
-    """The place, response and quality of where a target is found again; None where it is not.
+) -> Found | None:
+    """Where a target is found again; None where it is not.
 
-    Looks at the next `redetection` places, and believes the best one or none.  answer(places,
-    windows), (P, 2) both, gives responses (P, N, N) and extremes (P, 3, 2); at most `most` places a
-    call.
+    Looks at the next `redetection` places.  The best one may show the target at the edge of its
+    window, so it is looked at once more, with the target in the middle and at every scale, and then
+    believed or not.  answer(places, windows), (P, 2) both, gives responses (P, N, N) and extremes
+    (P, 3, 2); at most `most` places a call.
     """
-    preset = target.preset
-    places = search_places(target.centre, target.size, frame_shape)
+    preset, window = target.preset, target.windows()[0]
+    places = next_places(target, frame_shape)
+    first = _best(places, np.tile(window, (len(places), 1)), np.ones(len(places)), most, answer)
+    if first is None or not target.recognises(first.quality):
+        return None
+    row, column = peak_place(first.response, preset)
+    place = first.place + np.array([column, row]) * window / preset.input_size
+    windows = target.windows(preset.scale_factors)
+    centres = np.tile(place, (len(windows), 1))
+    again = _best(centres, windows, preset.scale_penalties, most, answer)
+    return again if again is not None and target.found_by(again.quality) else None
+
+
+def next_places(target: Target, frame_shape: tuple[int, ...]) -> np.ndarray:
+    """The places (P, 2) at which an unsure target is looked for in this frame.
+
+    They are around the last sure place: in every second frame the nearest ones, in between the next
+    ones outwards, and from the frame's edges on again from the middle.
+    """
+    preset, (centre, size) = target.preset, target.sure_place
+    places = search_places(centre, size, frame_shape)
     count = min(preset.redetection, len(places))
-    begin = (target.unsure - preset.redetection_after) * count
-    places = places[np.arange(begin, begin + count) % max(len(places), 1)]
-    best, found = NOTHING, None
-    for first in range(0, count, most):
-        some = places[first : first + most]
-        maps, extremes = answer(some, np.tile(target.windows(), (len(some), 1)))
-        for place, map_, own_extremes in zip(some, maps, extremes):
-            answered = not is_flat(own_extremes[None]) and np.isfinite(map_).all()
-            quality = measure(map_) if answered else NOTHING
-            if quality.psr > best.psr:
-                best, found = quality, (place, map_.copy())
-    return (*found, best) if found is not None and target.found_by(best) else None
+    frames = target.unsure - preset.redetection_after
+    block = (frames + 1) // 2 if frames % 2 else 0
+    return np.take(places, range(block * count, (block + 1) * count), axis=0, mode="wrap")
+
+
+def _best(
+    places: np.ndarray,
+    windows: np.ndarray,
+    penalties: np.ndarray,
+    most: int,
+    answer: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> Found | None:
+    """The response with the highest peak, times its penalty; None where nothing answers."""
+    found, highest = None, 0.0
+    for first in range(0, len(places), most):
+        some = slice(first, first + most)
+        maps, extremes = answer(places[some], windows[some])
+        for i, map_ in enumerate(maps, start=first):
+            answered = np.isfinite(map_).all() and not is_flat(extremes[i - first][None])
+            peak = map_.max() * penalties[i] if answered else 0.0
+            if peak > highest:
+                highest = peak
+                found = Found(places[i], windows[i], map_.copy(), measure(map_))
+    return found
 
 
 def check_copy(device: Device, who: str) -> None:

@@ -60,16 +60,20 @@ class Target:
     def judge(self, quality: Quality) -> None:
         """Recognise it where it is now, or count an unsure frame.
 
-        A target that is lost by now is where it was recognised last.
+        An unsure target has the size that it had when it was recognised last: weak peaks say little
+        of size.
         """
-        preset = self.preset
-        least = max(preset.min_score, preset.min_share * self.usual)
-        if quality.score > 0 and quality.score >= least and quality.psr >= preset.min_psr:
+        if self.recognises(quality):
             self.recognise(quality)
             return
         self.unsure += 1
-        if self.unsure >= preset.lost_after:
-            self.centre, self.size = self.sure_place
+        self.size = self.sure_place[1]
+
+    def recognises(self, quality: Quality) -> bool:
+        """Whether to believe a response in its own window."""
+        preset = self.preset
+        least = max(preset.min_score, preset.min_share * self.usual)
+        return quality.score > 0 and quality.score >= least and quality.psr >= preset.min_psr
 
     def recognise(self, quality: Quality) -> None:
         """It is here for sure."""
@@ -77,10 +81,12 @@ class Target:
         self.usual += rate * (quality.score - self.usual)
         self.unsure, self.sure_place = 0, (self.centre, self.size)
 
-    def reappear(self, place: np.ndarray, peak: tuple[int, int], quality: Quality) -> None:
-        """It is found again, by the peak of a response in its window at another place."""
+    def reappear(
+        self, place: np.ndarray, window: np.ndarray, peak: tuple[int, int], quality: Quality
+    ) -> None:
+        """It is found again, by the peak of the response of a window (w, h) at another place."""
         self.centre = place
-        self.move(peak, self.windows()[0])
+        self.move(peak, window)
         self.recognise(quality)
 
     def found_by(self, quality: Quality) -> bool:

@@ -125,7 +125,7 @@ def move(put, preset, maps, targets):
     )
 
 
-SHARE = {"min_share": 0.45, "min_score": 0.1, "usual_rate": 0.3, "lost_after": 2}
+SHARE = {"min_share": 0.45, "min_score": 0.1, "usual_rate": 0.3}
 
 
 @pytest.mark.parametrize("dtype, size", [(np.float32, 25), (np.float64, 16), (np.float32, 9)])
@@ -193,8 +193,10 @@ def test_a_value_that_is_not_finite_is_no_response(device, rng, scale, value, dt
     targets = make_targets(device, preset, np.array([box, box]), dtype)
     move(device, preset, maps, targets)
     state, _, _, rates, results, *_ = map(to_numpy, targets)
-    assert tuple(results[0]) == (*box, 0, 0, 0, -1, 2) and rates[0] == 0
-    assert tuple(state[0, :4]) == (39, 26, 18, 12)
+    unsure = resting(preset, box)
+    unsure.judge(NOTHING)
+    assert tuple(results[0]) == (*unsure.box, 0, 0, 0, -1, 2) and rates[0] == 0
+    assert tuple(state[0, :4]) == (39, 26, *unsure.size)
     assert results[1, 4] == 1 and results[1, 5] == dtype(0.8) and rates[1] > 0
     np.testing.assert_allclose(state[1, :2], [39 + 3 * 54 / 9, 26 + 2 * 36 / 9])
 

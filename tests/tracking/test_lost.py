@@ -7,21 +7,16 @@ import pytest
 from scenes import make_sequence
 from trackers import Watched, same_model
 
-from dcfnet_np.backend import Device
-from dcfnet_np.filter import OnlineFilter
 from dcfnet_np.presets import Preset, get_preset
 from dcfnet_np.tracker import MultiTracker, Tracker
-from dcfnet_np.tracking import step as plain_step
-from dcfnet_np.tracking.features import Extracted
-from dcfnet_np.tracking.response import NOTHING, Quality, search_places
-from dcfnet_np.tracking.step import PlainStep
+from dcfnet_np.tracking.response import NOTHING, Quality, measure, search_places
+from dcfnet_np.tracking.step import look_elsewhere, next_places
 from dcfnet_np.tracking.target import Target
 from dcfnet_np.vision.boxes import iou
 
 CAREFUL = dataclasses.replace(
     get_preset("careful"), min_score=0.4, lost_after=3, redetection_after=3
 )
-NOWHERE = dataclasses.replace(CAREFUL, redetection=0)
 
 
 @pytest.fixture
@@ -35,11 +30,11 @@ def video(rng):
 
 @pytest.mark.parametrize("many", [False, True])
 def test_states_of_a_target_that_goes_and_comes_back(video, many):
-    """It is unsure, learns nothing, is lost at its last sure place, and found there again."""
+    """It is unsure, learns nothing, keeps its size, is lost, and found at its last sure place."""
     frames, boxes, empty = video
-    tracker = Watched(preset=NOWHERE)
+    tracker = Watched(preset=CAREFUL)
     tracker.init(frames[0], boxes[0])
-    group = MultiTracker(preset=NOWHERE, device="cpu")
+    group = MultiTracker(preset=CAREFUL, device="cpu")
     group.add(frames[0], boxes[0])
 
     def update(frame):
@@ -53,7 +48,7 @@ def test_states_of_a_target_that_goes_and_comes_back(video, many):
     gone = [update(empty) for _ in range(6)]
     assert [result.state for result in gone] == ["unsure"] * 2 + ["lost"] * 4
     assert not any(result.ok for result in gone)
-    assert {result.box for result in gone[2:]} == {sure[-1].box}
+    assert {result.box[2:] for result in gone} == {sure[-1].box[2:]}
     assert max(result.psr for result in gone) < min(result.psr for result in sure)
     assert same_model(tracker.filter, model)
     back = update(frames[9])
@@ -101,17 +96,6 @@ def test_a_share_of_its_usual_score_makes_it_unsure():
         assert target.usual == pytest.approx(usual)
 
 
-@pytest.mark.parametrize(("score", "psr", "found"), [
-    (0.5, 9.0, True), (0.47, 9.0, False), (0.5, 7.9, False), (0.29, 9.0, False),
-])  # fmt: skip
-def test_what_is_believed_elsewhere(score, psr, found):
-    preset = Preset("share", min_share=0.5, min_score=0.3, redetection=4, redetection_psr=8.0,
-                    redetection_share=0.6)  # fmt: skip
-    target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), preset)
-    target.judge(Quality(0.8, 0.0))
-    assert target.found_by(Quality(score, psr)) == found
-
-
 @pytest.mark.parametrize("lost_after", [1, 2, 5])
 def test_counting_unsure_frames(lost_after):
     """Where it is after each frame, sure or not; it moves by (10, 1) and grows by 1 each time."""
@@ -126,103 +110,138 @@ def test_counting_unsure_frames(lost_after):
         unsure = 0 if sure else unsure + 1
         if sure:
             sure_place = centre, size
-        elif unsure >= lost_after:
-            centre, size = sure_place
+        else:
+            size = sure_place[1]
         assert target.unsure == unsure
         assert tuple(target.centre) == tuple(centre) and tuple(target.size) == tuple(size)
         wanted = "tracking" if unsure == 0 else "lost" if unsure >= lost_after else "unsure"
         assert target.result(np.zeros((3, 3)), NOTHING, False).state == wanted
 
 
-class Passing(OnlineFilter):
-    """A filter that answers with what it is asked."""
+# --- elsewhere, with answers by hand
 
-    def update(self, template_f):
-        pass
+SIZE, FRAME = 25, (180, 240, 3)
+SOUGHT = Preset("sought", min_share=0.5, redetection=4, redetection_after=1, redetection_share=0.75,
+                redetection_psr=6.0, input_size=SIZE, lost_after=50)  # fmt: skip
 
-    def response_f(self, search_f):
-        return search_f[:, 0]
+
+def unsure_target(preset=SOUGHT, unsure=1):
+    """A target of 30 x 26 pixels that was sure at (115, 83), with a score of .8."""
+    target = Target((100.0, 70.0, 30.0, 26.0), FRAME, preset)
+    target.recognise(Quality(0.8, 20.0))
+    target.unsure, target.centre = unsure, np.array([140.0, 60.0])  # where a weak peak was
+    return target
 
 
 class Answers:
-    """Features that make these responses (P, N, N) of the places that a lost target is sought at.
+    """Responses of windows elsewhere, as many as asked for; hears where they are."""
 
-    The first call is for the template, the second one for the search windows, which find nothing.
-    """
+    def __init__(self, peaks, rng):
+        """peaks: (height, row, column) of each window that is asked for, in turn."""
+        self.maps = [bump(SIZE, row, column, height, rng) for height, row, column in peaks]
+        self.extremes = np.tile([10.0, 200.0], (len(self.maps), 3, 1))
+        self.places, self.windows = np.empty((0, 2)), np.empty((0, 2))
+        self.calls = []
 
-    def __init__(self, maps, extremes=None):
-        self.calls, self.maps, self.extremes = [], maps, extremes
-
-    def __call__(self, frame, centres, windows):
-        before = sum(len(call) for call in self.calls[2:])
-        self.calls.append(np.hstack([np.broadcast_to(centres, windows.shape), windows]))
-        first = len(self.calls) <= 2
-        which = (before + np.arange(len(windows))) % len(self.maps)
-        maps = np.zeros_like(self.maps[:1]).repeat(len(windows), 0) if first else self.maps[which]
-        extremes = np.tile([10.0, 200.0], (len(windows), 3, 1))
-        if self.extremes is not None and not first:
-            extremes = self.extremes[which]
-        return Extracted(maps[:, None], extremes)
+    def __call__(self, places, windows):
+        begin, count = len(self.places), len(places)
+        self.calls.append(count)
+        self.places = np.concatenate([self.places, places])
+        self.windows = np.concatenate([self.windows, windows])
+        return np.array(self.maps[begin : begin + count]), self.extremes[begin : begin + count]
 
 
-def sought(monkeypatch, features, unsure, frame_shape, **options):
-    """A frame for a target that is lost after 3 frames and unsure in `unsure` ones by now."""
-    monkeypatch.setattr(plain_step, "irfft2", lambda maps, *_: maps)
-    options = {"lost_after": 3, "redetection_after": 3, **options}
-    preset = dataclasses.replace(get_preset("careful"), **options)
-    step = PlainStep(preset, features, None, Device("cpu"), new_filter=Passing)
-    step.start(np.zeros(frame_shape, np.uint8), (100.0, 70.0, 30.0, 26.0), 0, "test")
-    targets, shape = step.copy_of_targets("test")
-    targets[0].unsure = unsure - 1
-    step.go_on_with((targets, shape))
-    with np.errstate(all="raise"):  # nobody calculates with what is not finite
-        (result,) = step.update(np.zeros(frame_shape, np.uint8), [0], True, "test")
-    return result, targets[0]
-
-
-def bump(size, row, column, height, noise, rng):
-    map_ = rng.normal(0, noise, (size, size)).astype(np.float32)
+def bump(size, row, column, height, rng):
+    map_ = rng.normal(0, 0.02, (size, size)).astype(np.float32)
     map_[row, column] = height
     return map_
 
 
-@pytest.mark.parametrize("case", ["best", "low psr", "low score", "flat", "not finite"])
-def test_the_place_with_the_best_psr_is_believed(monkeypatch, rng, case):
-    """Not the one with the highest peak; none too low, of nothing, or that is not finite."""
-    size, shape = 125, (180, 240, 3)
-    options = {"low psr": {"redetection_psr": 60.0}, "low score": {"min_score": 0.45}}.get(case, {})
-    maps = np.array([bump(size, 9, 4, 0.9, 0.05, rng) for _ in range(5)])
-    maps[3] = bump(size, 121, 7, 0.4, 0.01, rng)  # PSR 40, the others 18
-    extremes = np.tile([10.0, 200.0], (5, 3, 1))
+FAINT, MIDDLE = (0.1, 3, 3), (0.7, 1, 24)
+
+
+def test_a_place_is_looked_at_once_more(rng):
+    """At the edge of its window a target is faint: in the middle, at the right scale, it is not."""
+    faint = (0.45, 21, 2)  # row 21 of 25 is 4 above
+    answers = Answers([FAINT, FAINT, faint, FAINT, (0.6, 0, 0), (0.65, 0, 0), MIDDLE], rng)
+    target = unsure_target()
+    found = look_elsewhere(target, FRAME, 3, answers)
+    assert answers.calls == [3, 1, 3]
+    window, places = (
+        np.array([90.0, 78.0]),
+        search_places(np.array([115.0, 83.0]), target.size, FRAME),
+    )
+    np.testing.assert_allclose(answers.places[:4], places[:4])
+    np.testing.assert_allclose(answers.windows[:4], np.tile(window, (4, 1)))
+    middle = places[2] + np.array([2, -4]) / SIZE * window
+    np.testing.assert_allclose(answers.places[4:], np.tile(middle, (3, 1)))
+    np.testing.assert_allclose(answers.windows[4:], SOUGHT.scale_factors[:, None] * window)
+    np.testing.assert_allclose(found.place, middle)
+    np.testing.assert_allclose(found.window, SOUGHT.scale_factors[2] * window)
+    assert found.quality == measure(answers.maps[6]) and (found.response == answers.maps[6]).all()
+
+
+@pytest.mark.parametrize(("first", "again", "change", "believed"), [
+    (0.45, 0.65, {}, True),
+    (0.35, 0.65, {}, False),  # below min_share of .8: not worth a second look
+    (0.45, 0.55, {}, False),  # below redetection_share
+    (0.45, 0.65, {"redetection_psr": 60.0}, False),
+    (0.45, 0.65, {"min_score": 0.5}, False),
+    (0.45, 0.65, {"min_psr": 30.0, "redetection_psr": 30.0}, False),
+])  # fmt: skip
+def test_what_is_believed(rng, first, again, change, believed):
+    peaks = [FAINT, (first, 2, 2), FAINT, FAINT, (again, 0, 0), FAINT, FAINT]
+    answers = Answers(peaks, rng)
+    found = look_elsewhere(unsure_target(dataclasses.replace(SOUGHT, **change)), FRAME, 9, answers)
+    assert (found is not None) == believed
+    assert len(answers.places) == (7 if first > 0.4 and "min" not in str(change) else 4)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("case", ["flat", "inf", "nan"])
+def test_windows_that_do_not_answer(rng, case, again):
+    """The highest one holds one colour, or is not finite: the next one counts."""
+    answers = Answers(
+        [FAINT, (0.9, 2, 2), (0.5, 2, 2), FAINT, (0.9, 0, 0), (0.7, 0, 0), FAINT], rng
+    )
+    which = 4 if again else 1
     if case == "flat":
-        extremes[3] = 77
-    if case == "not finite":
-        maps[3, 60, 60] = -np.inf
-    features = Answers(maps, extremes)
-    result, target = sought(monkeypatch, features, 3, shape, redetection=5, **options)
-    place = search_places(np.array([115.0, 83.0]), np.array([30.0, 26.0]), shape)[3]
-    if case in ("low psr", "low score"):
-        assert result.state == "lost" and target.unsure == 3
-        assert tuple(target.centre) == (115, 83)
-    elif case == "best":
-        assert result.ok and result.score == pytest.approx(0.4)
-        assert result.psr == pytest.approx(40, rel=0.1)
-        centre = place + np.array([7 * 90, -4 * 78]) / size  # row 121 of 125 is 4 above
-        np.testing.assert_allclose(np.add(result.box[:2], (15, 13)), centre)
-        assert result.box[2:] == (30, 26) and target.unsure == 0
-        assert np.unravel_index(result.response.argmax(), (size, size)) == (62 - 4, 62 + 7)
-        np.testing.assert_allclose(features.calls[-1], [(*centre, 90, 78)])  # to learn from
-        assert tuple(target.sure_place[0]) == tuple(target.centre)
+        answers.extremes[which] = 77
     else:
-        assert result.ok and result.score == pytest.approx(0.9)
+        answers.maps[which][7, 9] = float(case)
+    found = look_elsewhere(unsure_target(), FRAME, 4, answers)
+    assert found.quality.score == pytest.approx(0.7 if again else 0.9)
+    nearest = search_places(np.array([115.0, 83.0]), np.array([30.0, 26.0]), FRAME)
+    place = nearest[1 if again else 2] + 2 / SIZE * np.array([90.0, 78.0])
+    np.testing.assert_allclose(found.place, place)
+
+
+def test_which_places_in_which_frame():
+    """The nearest ones in every second frame, in between further and further ones, then again."""
+    places = search_places(np.array([115.0, 83.0]), np.array([30.0, 26.0]), FRAME)
+    total = len(places)
+    blocks = [0, 1, 0, 2, 0, 3]
+    for frame, block in enumerate(blocks, start=1):
+        wanted = places[np.arange(4 * block, 4 * block + 4)]
+        np.testing.assert_allclose(next_places(unsure_target(unsure=frame), FRAME), wanted)
+    late = next_places(unsure_target(unsure=total), FRAME)
+    assert len(late) == 4 and all(any((place == each).all() for each in places) for place in late)
+    everywhere = dataclasses.replace(SOUGHT, redetection=1000)
+    np.testing.assert_allclose(next_places(unsure_target(everywhere, 2), FRAME), places)
+
+
+def test_a_target_that_went_out_of_the_frame(rng):
+    """Its last sure place is so far outside that no place is inside."""
+    target = unsure_target()
+    target.sure_place = np.array([-5.0, 90.0]), np.array([250.0, 20.0])
+    assert look_elsewhere(target, FRAME, 3, Answers([], rng)) is None
 
 
 def test_search_places_in_order():
-    """The ring row by row from the top left, then the next one; frames are (height, width)."""
+    """The middle, the ring row by row from the top left, the next one; frames (height, width)."""
     places = search_places(np.array([25.0, 12.0]), np.array([20.0, 8.0]), (24, 80, 3))
     ring = [(5, 4), (25, 4), (45, 4), (5, 12), (45, 12), (5, 20), (25, 20), (45, 20)]
-    assert [tuple(place) for place in places] == [*ring, (65, 4), (65, 12), (65, 20)]
+    assert [tuple(each) for each in places] == [(25, 12), *ring, (65, 4), (65, 12), (65, 20)]
     # the frame's edges belong to it
     edge = search_places(np.array([20.0, 8.0]), np.array([20.0, 8.0]), (16, 40, 3))
-    grid = {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)}
-    assert {tuple(place) for place in edge} == grid - {(20, 8)}
+    assert {tuple(place) for place in edge} == {(x, y) for x in (0, 20, 40) for y in (0, 8, 16)}
