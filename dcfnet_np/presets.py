@@ -71,8 +71,10 @@ class Preset:
     min_score: float = 0.0
     min_psr: float = 0.0
     # The same for the score as a share of the target's usual one, a running mean over the frames
-    # in which the tracker was sure; the newest weighs usual_rate.
+    # in which the tracker was sure; the newest weighs usual_rate.  Each unsure frame multiplies
+    # min_share by its decay: a target that has changed is taken for itself in the end.
     min_share: float = 0.0
+    min_share_decay: float = 1.0
     usual_rate: float = 0.1
     lost_after: int = 10  # frames in a row that are unsure, until the target counts as lost
     # windows a frame in which the target is also looked for, after so many unsure frames in a row:
@@ -90,6 +92,7 @@ class Preset:
             "num_scales": (self.num_scales >= 1 and self.num_scales % 2 == 1, "odd and positive"),
             "learning_rate": (0 <= self.learning_rate <= 1, "in [0, 1]"),
             "usual_rate": (0 <= self.usual_rate <= 1, "in [0, 1]"),
+            "min_share_decay": (0 <= self.min_share_decay <= 1, "in [0, 1]"),
             "lost_after": (self.lost_after >= 1, ">= 1"),
             "redetection_after": (self.redetection_after >= 1, ">= 1"),
         }

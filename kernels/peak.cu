@@ -7,7 +7,8 @@
 //
 // and whether it is believed:
 //
-//   sure = score >= max(min_score, min_share * usual score)  and  psr >= min_psr
+//   sure = score >= max(min_score, min_share * min_share_decay^(unsure frames) * usual score)
+//          and psr >= min_psr
 //
 // Layout: maps (M, H, W), M = T targets x S scales, scales of a target together; maps_f (M, bins),
 //   their half spectra of `columns` columns, those of the highest frequencies may be missing;
@@ -123,7 +124,7 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
              T* __restrict__ rates, double* __restrict__ results, float* __restrict__ ranges,
              float* __restrict__ update_ranges, int S, int H, int W, int bins, int columns,
              double padding, T rate, int wrap_before_half, int update_on_window, double min_score,
-             double min_share, double min_psr, double usual_rate)
+             double min_share, double min_share_decay, double min_psr, double usual_rate)
 {
     __shared__ double totals[128], squares[128], amplitudes[128];
     const int t = threadIdx.x, first = blockIdx.x * S;
@@ -201,10 +202,11 @@ move_targets(const T* __restrict__ maps, const Complex<T>* __restrict__ maps_f,
     }
 
     const double score = ok ? score_of(peaks[first + best], amplitudes[0], H * W) : 0.;
-    const double least = fmax(min_score, product(min_share, target[8]));
+    const double share = product(min_share, pow(min_share_decay, target[9]));
+    const double least = fmax(min_score, product(share, target[8]));
     const bool sure = score > 0 && score >= least && psr >= min_psr;
     if (sure) {
-        const double weight = target[8] == 0 ? 1. : usual_rate;
+        const double weight = target[9] > 0 || target[8] == 0 ? 1. : usual_rate;
         target[8] = sum(target[8], product(weight, score - target[8]));
         target[9] = 0;
         target[10] = cx;

@@ -57,6 +57,7 @@ class MoveRules(NamedTuple):
     update_on_window: bool = False  # its update_crop is "window"
     min_score: float = 0.0
     min_share: float = 0.0
+    min_share_decay: float = 1.0
     min_psr: float = 0.0
     usual_rate: float = 0.1
 
@@ -128,7 +129,8 @@ def move_targets(
            factors, *targets, scales, height, width, rows * columns, columns, double(rules.padding),
            maps.dtype.type(rules.learning_rate), int(rules.wrap_before_half),
            int(rules.update_on_window), double(rules.min_score), double(rules.min_share),
-           double(rules.min_psr), double(rules.usual_rate))  # fmt: skip
+           double(rules.min_share_decay), double(rules.min_psr),
+           double(rules.usual_rate))  # fmt: skip
 
 
 def _require_peaks(peaks: Peaks, name: str, count: int, dtype: Any) -> None:

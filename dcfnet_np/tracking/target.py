@@ -72,12 +72,13 @@ class Target:
     def recognises(self, quality: Quality) -> bool:
         """Whether to believe a response in its own window."""
         preset = self.preset
-        least = max(preset.min_score, preset.min_share * self.usual)
+        share = preset.min_share * preset.min_share_decay**self.unsure
+        least = max(preset.min_score, share * self.usual)
         return quality.score > 0 and quality.score >= least and quality.psr >= preset.min_psr
 
     def recognise(self, quality: Quality) -> None:
-        """It is here for sure."""
-        rate = self.preset.usual_rate if self.usual else 1.0
+        """It is here for sure.  After unsure frames its usual score starts anew."""
+        rate = 1.0 if self.unsure or not self.usual else self.preset.usual_rate
         self.usual += rate * (quality.score - self.usual)
         self.unsure, self.sure_place = 0, (self.centre, self.size)
 

@@ -125,7 +125,7 @@ def move(put, preset, maps, targets):
     )
 
 
-SHARE = {"min_share": 0.45, "min_score": 0.1, "usual_rate": 0.3}
+SHARE = {"min_share": 0.45, "min_share_decay": 0.8, "min_score": 0.1, "usual_rate": 0.3}
 
 
 @pytest.mark.parametrize("dtype, size", [(np.float32, 25), (np.float64, 16), (np.float32, 9)])

@@ -93,6 +93,8 @@ KERNELS = [
            "store_empty(update_ranges + 2 * (COLOURS * blockIdx.x + c));", ";"),
     kernel("peak: an unsure target learns", "peak.cu", "move_targets and float64 and share",
            "rates[blockIdx.x] = sure ? rate : T(0);", "rates[blockIdx.x] = rate;"),
+    kernel("peak: a target that has changed is doubted for ever", "peak.cu",
+           "move_targets and float64 and share", "pow(min_share_decay, target[9])", "1."),
     kernel("peak: a weak peak says how large a target is", "peak.cu",
            "move_targets and float64 and share", "        w = target[12];\n", ""),
     kernel("peak: a score above 1", "peak.cu", "move_targets and float64 and default",

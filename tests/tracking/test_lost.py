@@ -84,15 +84,25 @@ def test_it_is_found_elsewhere(video, redetection):
 
 
 def test_a_share_of_its_usual_score_makes_it_unsure():
-    """The usual score is the first sure one, then a running mean; unsure frames leave it alone."""
-    preset = Preset("share", min_share=0.5, usual_rate=0.2)
+    """The usual score is a running mean over sure frames; after unsure ones it starts anew.
+
+    The share that is asked for falls from .5 to .4 and .32 in unsure frames.
+    """
+    preset = Preset("share", min_share=0.5, usual_rate=0.2, min_share_decay=0.8)
     target = Target((8.0, 16.0, 20.0, 10.0), (100, 200, 3), preset)
-    usual = 0.0
-    for score, sure in ((0.8, True), (0.3, False), (0.41, True), (0.35, False), (0.5, True)):
+    for score, unsure, usual in (
+        (0.8, 0, 0.8),
+        (0.39, 1, 0.8),
+        (0.31, 2, 0.8),
+        (0.26, 0, 0.26),
+        (0.5, 0, 0.308),
+        (0.15, 1, 0.308),
+        (0.11, 2, 0.308),
+        (0.09, 3, 0.308),
+        (0.0, 4, 0.308),
+    ):
         target.judge(Quality(score, 0.0))
-        assert (target.unsure == 0) == sure
-        if sure:
-            usual = score if usual == 0 else 0.8 * usual + 0.2 * score
+        assert target.unsure == unsure
         assert target.usual == pytest.approx(usual)
 
 
