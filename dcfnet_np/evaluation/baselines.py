@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..presets import Preset
+from ..presets import PRESETS
 from ..tracker import Tracker
 from ..vision.boxes import Box
 
@@ -75,10 +75,9 @@ def find_opencv(kind: str) -> Callable[[], Any]:
 # Constants of the KCF paper's linear (DCF) variants: padding, label, learning rate, lambda over the
 # number of elements; scale search and window of the released code.  HOG maps have 63 cells of 4
 # pixels, so a window is seen at 252 pixels.  Frozen: no other preset moves them.
-HOG_PRESET = Preset(
-    "hog-dcf", input_size=63, padding=1.5, sigma_factor=0.1, lam=1e-4, lam_divisor="elements",
-    learning_rate=0.02, num_scales=3, scale_step=1.0275, scale_penalty=0.9925,
-    update_rule="averages", update_crop="clamped",
+HOG_PRESET = dataclasses.replace(
+    PRESETS["pytorch"], name="hog-dcf", input_size=63, padding=1.5, lam_divisor="elements",
+    learning_rate=0.02, swapped_clamp=False,
 )  # fmt: skip
 GRAY_PRESET = dataclasses.replace(
     HOG_PRESET, name="gray-dcf", input_size=125, sigma_factor=0.2, learning_rate=0.075

@@ -34,7 +34,10 @@ EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) ([\w$]+)", re.
 
 # The default settings, but with the paper's rule of the update, whose numerator and denominator
 # Fig. 2 shows.
-PRESET: Preset = dataclasses.replace(PRESETS["default"], name="page", update_rule="ratio")
+# the paper's tracker, which believes every response
+PRESET: Preset = dataclasses.replace(
+    PRESETS["default"], name="page", update_rule="ratio", min_share=0.0, redetection=0
+)
 
 # Training in the page: small and short, by plain SGD as the released code has it.
 TRAINING = {

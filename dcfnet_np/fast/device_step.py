@@ -36,6 +36,8 @@ from ..vision.windows import gaussian_label, hann
 from ..weights import Weights, load_weights
 from .graph import DeviceQueue, Stage, frame_on_device, label_spectrum, launch_stages
 
+NO_REUSE = "the kernels do not know reuse_within"
+
 
 class DeviceStep:
     """The tracking step of up to `targets` targets in frames of one size, on one GPU.
@@ -46,8 +48,8 @@ class DeviceStep:
 
     weights, preset: as for `Tracker`.  device: index of the GPU.  dtype: float32, or float64 for
     checks.  graph: capture the step as a CUDA graph; else launch its kernels one by one.
-    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset needs the
-    full spectrum of an even size, which has no band.
+    Raises `backend.DeviceError` when there is no usable GPU, ValueError when the preset has
+    `reuse_within`, or needs the full spectrum of an even size, which has no band.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class DeviceStep:
         graph: bool = True,
     ) -> None:
         self.preset = get_preset(preset)
+        if self.preset.reuse_within:
+            raise ValueError(f"DeviceStep: {NO_REUSE}")
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.targets, self.dtype = targets, np.dtype(dtype)
         self.frame_shape = (*frame_shape[:2], 3)

@@ -20,7 +20,7 @@ from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
 from ..vision.windows import gaussian_label
 from ..weights import Weights
-from .device_step import DeviceStep
+from .device_step import NO_REUSE, DeviceStep
 from .graph import frame_on_device
 
 
@@ -100,6 +100,8 @@ def reason_against(preset: Preset, band: str | None) -> str:
     size = preset.input_size
     if not kernels.enabled():
         return "DCFNET_KERNELS=0"
+    if preset.reuse_within:
+        return NO_REUSE
     if band is None:
         return "band=None is the full spectrum, by CuPy's FFT"
     if size % 2 == 0 and label_band(gaussian_label((size, size), preset.sigma)) is None:

@@ -157,6 +157,22 @@ def irfft2(xf: Array, shape: tuple[int, int], band: Band | None = None) -> Array
     return band.rows.T @ split_parts(xf, band).view(real) @ band.inverse_columns
 
 
+def shift_spectrum(
+    xf: Array, displacement: tuple[int, int], shape: tuple[int, int], band: Band | None = None
+) -> Array:
+    """The spectrum of the image moved by minus `displacement` (rows, columns), around its edges.
+
+    X[u, v] exp(2 pi i (u dr / H + v dc / W)).  xf: as `rfft2` gives it for an image of `shape`.
+    """
+    height, width = shape
+    ku, kv = (height // 2, width // 2) if band is None else band.limits
+    xp, (rows, columns) = array_module(xf), displacement
+    u = xp.arange(xf.shape[-2])
+    u = xp.where(u > ku, u - xf.shape[-2], u)  # from 0 up, then the negative ones
+    angle = (u * rows % height / height)[:, None] + xp.arange(kv + 1) * columns % width / width
+    return xf * xp.exp(2j * np.pi * angle).astype(xf.dtype)
+
+
 def split_parts(xf: Array, band: Band) -> Array:
     """What cosines and sines are to be multiplied with on the way back.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backend import Array, Device, array_module, current, to_device, to_numpy
 from ..filter import OnlineFilter
-from ..ops.fourier import Band, irfft2, rfft2
+from ..ops.fourier import Band, irfft2, rfft2, shift_spectrum
 from ..presets import Preset
 from ..support.threads import Cores, one_blas_thread
 from ..vision.boxes import check_box
@@ -148,14 +148,18 @@ class PlainStep:
 
         # Learning: the template at the new place.
         learners = [target for target, result in zip(targets, results) if result.ok]
-        if learners:
-            template_f, extremes = self._template(frame, learners)
-
-            def learn(i: int) -> None:
+        cropped = [target for target in learners if target.template_f is None]
+        if cropped:
+            template_f, extremes = self._template(frame, cropped)
+            for i, target in enumerate(cropped):
                 if not is_flat(extremes[i : i + 1]):
-                    learners[i].filter.update(template_f[i])
+                    target.template_f = template_f[i]
 
-            self._each(learn, len(learners))
+        def learn(i: int) -> None:
+            if learners[i].template_f is not None:
+                learners[i].filter.update(learners[i].template_f)
+
+        self._each(learn, len(learners))
         self._tell("model", filter=targets[0].filter)  # who observes has one target
         return results
 
@@ -184,6 +188,9 @@ class PlainStep:
             peak = peak_place(maps[best], preset)
             self._tell("move", peak=peak, window=windows[best])
             target.move(peak, windows[best])
+            reach = max(map(abs, peak)) / preset.input_size
+            if preset.reuse_within and reach <= preset.reuse_within:
+                target.template_f = shift_spectrum(search_f[best], peak, self._shape, self.band)
         target.judge(quality)
         return target.result(maps[best], quality, response)
 

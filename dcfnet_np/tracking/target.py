@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backend import Array
 from ..filter import OnlineFilter
 from ..presets import Preset
 from ..vision.boxes import Box
@@ -40,6 +41,7 @@ class Target:
         self.unsure = 0  # frames in a row
         self.sure_place = self.centre, self.size  # the last one
         self.template_window = self.windows()[0]  # (w, h) of what is to be learned next
+        self.template_f: Array | None = None  # (D, bins), its spectrum, where the search gave it
 
     def windows(self, factors: Any = 1.0) -> np.ndarray:
         """Widths and heights of windows around it, (S, 2) pixels; factors on its size, (S,)."""
@@ -56,6 +58,7 @@ class Target:
         found = window / (1 + preset.padding)
         self.size = np.minimum(np.maximum(found, self.min_size), self.max_size)
         self.template_window = window if preset.update_crop == "window" else self.windows()[0]
+        self.template_f = None
 
     def judge(self, quality: Quality) -> None:
         """Recognise it where it is now, or count an unsure frame.
@@ -92,9 +95,8 @@ class Target:
 
     def found_by(self, quality: Quality) -> bool:
         """Whether to believe a response somewhere else."""
-        preset = self.preset
-        least = max(preset.min_score, preset.redetection_share * self.usual)
-        return quality.psr >= preset.redetection_psr and quality.score >= least
+        enough = quality.score >= self.preset.redetection_share * self.usual
+        return self.recognises(quality) and enough and quality.psr >= self.preset.redetection_psr
 
     @property
     def box(self) -> Box:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGED = ("light", "conv1")
 CAREFUL = "careful (loss.md)"  # a row of docs/results/boxes.md
 # rows of docs/results/loss.md
-WHOLE = "AUC, nothing cut out: `default`, `careful` ([boxes](boxes.md))"
+WHOLE = "AUC, nothing cut out: `default` (always sure then), `careful` ([boxes](boxes.md))"
 CUT = "AUC with it cut out at times, frames with it but the first: `default`, `careful`"
 
 

@@ -352,9 +352,9 @@ def test_the_tracker_box_for_box(program, tmp_path, monkeypatch, scene, fields, 
 
 
 def test_what_the_page_s_tracker_does_not_know_is_off():
-    """Whoever switches one of these on in `default` has to teach session.js."""
+    """Whoever switches one of these on in `page.PRESET` has to teach session.js."""
     known = {*OTHER, "name", "input_size", "lost_after", "redetection_psr", "redetection_share"}
-    known |= {"usual_rate", "redetection_after"}
+    known |= {"usual_rate", "redetection_after", "min_share_decay"}
     fields = dataclasses.asdict(page.PRESET)
     assert {name: value for name, value in fields.items() if name not in known} == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped",

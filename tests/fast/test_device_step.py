@@ -71,7 +71,10 @@ def test_targets_are_independent(full_size_device, rng):
     assert result[4] == 0 and tuple(result[:4]) == box
 
 
-@pytest.mark.parametrize("name", PRESETS)
+KNOWN = [name for name in PRESETS if name != "fast"]  # to kernels
+
+
+@pytest.mark.parametrize("name", KNOWN)
 def test_tracker_on_cuda_and_on_cpu_say_the_same(both, rng, name):
     """Every preset, response maps too, over a frame with nothing in it: lost, then found again."""
     images, box = sequence(rng)
@@ -298,7 +301,13 @@ def test_another_gpu_than_the_first(monkeypatch, rng):
 
 
 @pytest.mark.parametrize(
-    "off, why", [("kernels", "DCFNET_KERNELS=0"), ("band", "band=None"), ("size", "even size")]
+    "off, why",
+    [
+        ("kernels", "DCFNET_KERNELS=0"),
+        ("band", "band=None"),
+        ("size", "even size"),
+        ("reuse", "do not know reuse_within"),
+    ],
 )
 def test_array_code_where_kernels_do_not_reach(monkeypatch, steps, rng, caplog, off, why):
     on_cpu(monkeypatch, cuda_on_cpu.unwatched)
@@ -308,6 +317,8 @@ def test_array_code_where_kernels_do_not_reach(monkeypatch, steps, rng, caplog, 
         monkeypatch.setenv("DCFNET_KERNELS", "0")
     if off == "size":
         preset = dataclasses.replace(preset, input_size=32, sigma_factor=0.01)
+    if off == "reuse":
+        preset = dataclasses.replace(preset, reuse_within=0.2)
     images, box = sequence(rng)
     band = None if off == "band" else "auto"
     many = MultiTracker(make_weights(), preset, device="cuda:1", band=band)
@@ -362,6 +373,8 @@ def test_bad_calls(full_size_device):
         step.step(np.zeros((50, 40, 3), np.uint8))
     with pytest.raises(ValueError, match="target"):
         DeviceStep(*settings, targets=0)
+    with pytest.raises(ValueError, match="DeviceStep: the kernels do not know reuse_within"):
+        DeviceStep("light", "fast", (40, 50))
 
 
 @pytest.mark.gpu

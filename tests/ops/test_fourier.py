@@ -12,6 +12,7 @@ from dcfnet_np.ops.fourier import (
     make_band,
     rfft2,
     rfft2_adjoint,
+    shift_spectrum,
 )
 from dcfnet_np.vision.windows import gaussian_label
 
@@ -50,6 +51,17 @@ def test_band_is_a_part_of_the_full_spectrum(xp, rng, shape, limits, dtype, tole
     image = irfft2(xf, shape, band)
     assert image.dtype == dtype
     assert abs(to_numpy(image) - irfft2(padded, shape)).max() <= 4 * tolerance * abs(x).max()
+
+
+@pytest.mark.parametrize("shape, limits", [*((s, None) for s in SHAPES), *BANDS[:3]])
+@pytest.mark.parametrize("displacement", [(0, 0), (2, -1), (-3, 5)])
+def test_a_shifted_spectrum_is_that_of_the_moved_image(xp, rng, shape, limits, displacement):
+    x = rng.standard_normal((2, 3, *shape))
+    band = None if limits is None else make_band(shape, limits, np.float64, xp)
+    moved = np.roll(x, [-step for step in displacement], axis=(-2, -1))
+    got = shift_spectrum(rfft2(xp.asarray(x), band), displacement, shape, band)
+    want = to_numpy(rfft2(xp.asarray(moved), band))
+    np.testing.assert_allclose(to_numpy(got), want, atol=1e-12 * abs(want).max())
 
 
 @pytest.mark.parametrize("shape, limits", [*((s, None) for s in SHAPES), *BANDS[:3]])

@@ -239,7 +239,7 @@ MISTAKES = [
          "np.isfinite(map_).all()"),
     ]),
     *in_file("dcfnet_np/tracking/target.py", "test_lost.py", [
-        ("redetection without a share", "preset.redetection_share * self.usual)", "0)"),
+        ("redetection without a share", "self.preset.redetection_share * self.usual", "0"),
         ("either threshold suffices",
          "quality.score >= least and quality.psr >=", "quality.score >= least or quality.psr >="),
         ("no frame is unsure by its share", "share * self.usual)\n        return quality.score > 0",

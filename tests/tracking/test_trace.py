@@ -69,7 +69,7 @@ def assert_own(record, result, preset):
     else:
         best = record["response"][record["peaks"].argmax()]
         np.testing.assert_array_equal(np.fft.fftshift(best), result.response)
-        assert record["score"] == best.max()
+        assert record["score"] == max(best.max(), 0)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -110,13 +110,17 @@ def test_redetection_is_no_learning(rng):
         assert ("template_f" in record) == result.ok
         if "redetection_f" in record:
             parts = ("centres", "windows", "crop", "features", "f", "response")
-            assert {len(record[f"redetection_{part}"]) for part in parts} == {preset.redetection}
+            (count,) = {len(record[f"redetection_{part}"]) for part in parts}
+            assert count in (preset.redetection, preset.redetection + preset.num_scales)
             windowed = record["redetection_features"] * steps[0]["cosine_window"]
             assert_close(record["redetection_f"], rfft2(windowed, recorder.band))
             searched += 1
         if "redetection_place" in record:
             found += 1
-            peak, window = record["redetection_peak"], record["redetection_windows"][0]
+            peak, windows = record["redetection_peak"], record["redetection_windows"]
+            window = windows[
+                preset.redetection + record["redetection_response"][-3:].max((1, 2)).argmax()
+            ]
             centre = record["box"][:2] + record["box"][2:] / 2
             moved = peak[::-1] * window / preset.input_size
             np.testing.assert_allclose(centre, record["redetection_place"] + moved)

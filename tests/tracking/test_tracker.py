@@ -19,9 +19,12 @@ from trackers import (
     track_sequence,
 )
 
+from dcfnet_np.backend import Device
+from dcfnet_np.ops.fourier import irfft2, rfft2
 from dcfnet_np.presets import PRESETS, Preset
 from dcfnet_np.support.threads import Cores
 from dcfnet_np.tracker import Tracker
+from dcfnet_np.tracking.features import choose_band
 from dcfnet_np.tracking.response import peak_place, peak_to_sidelobe, score_of
 from dcfnet_np.tracking.target import Target
 from dcfnet_np.vision.box_files import read_boxes
@@ -70,6 +73,25 @@ def test_it_follows_in_the_right_direction(scene, dx, dy, rule):
     box = tracker.update(scene(60 + dx, 40 + dy)).box
     pixel = 30 * 3 / 45  # one pixel of the response in the frame
     assert abs(box[0] - 60 - dx) <= pixel and abs(box[1] - 40 - dy) <= pixel
+
+
+@pytest.mark.parametrize("band", ["auto", None], ids=["fast", "plain"])
+@pytest.mark.parametrize(("reuse_within", "reused"), [(0.2, True), (0.05, False)])
+def test_a_template_from_the_search(scene, reuse_within, reused, band):
+    """The spectrum of the window that it was found in, moved to it; a far target is cut out."""
+    preset = dataclasses.replace(SMALL, reuse_within=reuse_within)
+    tracker = started(scene(60, 40), preset, band=band)
+    before = tracker.filter.means[0].copy()
+    tracker.update(scene(66, 43))
+    assert (tracker.names.count("template") == 1) == reused
+    best, peak = tracker.last["response"]["peaks"].argmax(), tracker.last["move"]["peak"]
+    assert max(map(abs, peak)) == 3
+    moved = tracker.last["search"]["spectra"][best]
+    kept = choose_band(preset, Device("cpu")) if band == "auto" else None
+    moved = rfft2(np.roll(irfft2(moved, (45, 45), kept), np.negative(peak), (-2, -1)), kept)
+    template = moved if reused else tracker.last["template"]["spectra"][0]
+    want = (1 - preset.learning_rate) * before + preset.learning_rate * template
+    np.testing.assert_allclose(tracker.filter.means[0], want, atol=1e-5 * abs(want).max())
 
 
 def test_it_follows_a_growing_target(scene):

@@ -44,6 +44,7 @@ DEFAULT = {
 TABLE = {
     "default": DEFAULT,
     "careful": DEFAULT,
+    "fast": DEFAULT,
     "paper": {**V1, "lam_divisor": "none", "pairs": "all"},
     "matlab-v1": V1,
     "matlab-v2": V2,
