@@ -144,7 +144,8 @@ class Tracker(_Base):
                           penalties
         move              peak (row, column), map pixels; window (w, h): the target's now.  Only
                           where there is a peak
-        redetection       as search, and response: of other places, for a lost target; once or more
+        redetection       as search, and response: of other places, for an unsure target; once or
+                          more, and once more where it may be
         redetection move  as move, and centre: the place where it is found
         template          as search: what is learned from.  Not in an unsure frame; in `init` the
                           first event

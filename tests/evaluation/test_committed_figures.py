@@ -15,6 +15,7 @@ from dcfnet_np.evaluation.trackers import TrackerSpec, make_tracker
 
 ROOT = Path(__file__).parents[2]
 PACKAGED = ("light", "conv1")
+ALWAYS_SURE = "default:min_share=0:redetection=0"  # as `default` was then
 CAREFUL = "careful (loss.md)"  # a row of docs/results/boxes.md
 # rows of docs/results/loss.md
 WHOLE = "AUC, nothing cut out: `default` (always sure then), `careful` ([boxes](boxes.md))"
@@ -65,7 +66,7 @@ def test_the_committed_run_is_that_of_the_packaged_weights(data_dir, architectur
     """
     (sequence,) = datasets.load_dataset(data_dir / "sequences", [name])
     (segment,) = protocols.plan_segments(sequence, "ope", RULES["otb"])
-    tracker = make_tracker(TrackerSpec("ours", "dcfnet", architecture, "default", "cpu"))
+    tracker = make_tracker(TrackerSpec("ours", "dcfnet", architecture, ALWAYS_SURE, "cpu"))
     packaged, _ = rows(architecture)
     score = protocols.run_and_score(tracker, sequence, segment, RULES["otb"])
     assert score == pytest.approx(packaged["auc"][name], abs=0.005)
