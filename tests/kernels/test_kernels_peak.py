@@ -151,7 +151,7 @@ def test_move_targets(device, rng, name, dtype, size):
     maps[2] = -abs(maps[2])  # nothing above zero: lost
     maps[3, 0, 2, 2] = np.nan
     maps[5, 0, size // 2 + 1, size // 2] = 12.0  # the middle again, and a scale that is too small
-    maps[5] /= 16  # a peak below 1 is the score itself
+    maps[5] /= 33  # a peak below 1 is the score itself
     targets = make_targets(device, preset, boxes, dtype)
     targets.ranges[4 * s : 6 * s, :, 1] = 3.25  # flat windows
     targets.ranges[4 * s : 6 * s, 1] += 100  # of one colour, which is not gray

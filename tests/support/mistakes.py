@@ -238,6 +238,28 @@ MISTAKES = [
          "np.isfinite(map_).all() and not is_flat(extremes[i - first][None])",
          "np.isfinite(map_).all()"),
     ]),
+    *in_file("dcfnet_np/stress/trials.py", "test_stress.py", [
+        ("stress: found one frame early", "int(off[-1]) + 1", "int(off[-1])"),
+        ("stress: growth against the first size",
+         "np.maximum(true_sizes / true_sizes[0], 1.0)", "1.0"),
+    ]),
+    *in_file("dcfnet_np/stress/summary.py", "test_stress.py", [
+        ("stress: a mean over trials", '"survived": float(np.mean(means))',
+         '"survived": float(np.mean([v.survived for _, v in verdicts]))'),
+        ("stress: a box is right where the target is hidden",
+         "np.nan_to_num(iou(each.boxes, each.truth))[1:] >= RIGHT",
+         "~(iou(each.boxes, each.truth)[1:] < RIGHT)"),
+    ]),
+    *in_file("dcfnet_np/stress/disturbances.py", "test_disturbances.py", [
+        ("stress: an occluder that stays too long",
+         "now.time + 1 - COMES - now.strength", "now.time - 1 - COMES - now.strength"),
+        ("stress: a stretched target's area grows", "np.diag([factor, 1 / factor])",
+         "np.diag([factor, 1])"),
+    ]),
+    *in_file("dcfnet_np/ops/fourier.py", "test_fourier.py", [
+        ("a spectrum shifted the other way", "xp.exp(2j * np.pi * angle)",
+         "xp.exp(-2j * np.pi * angle)"),
+    ]),
     *in_file("dcfnet_np/tracking/target.py", "test_lost.py", [
         ("redetection without a share", "self.preset.redetection_share * self.usual", "0"),
         ("either threshold suffices",
