@@ -200,7 +200,7 @@ PRESETS: dict[str, Preset] = {
         ),
         _PYTORCH,
         dataclasses.replace(_PYTORCH, name="pytorch-py3", scale_exponents="python3"),
-        # A quarter less work: no second crop, docs/results/boxes.md.
+        # A quarter less work: no crop to learn from, docs/results/boxes.md.
         dataclasses.replace(_DEFAULT, name="fast", reuse_within=0.17),
         # Unsure by thresholds that are the same for every target: docs/results/loss.md.
         dataclasses.replace(
