@@ -122,7 +122,7 @@ BAD = [
     (f"{HERE} --save-boxes {{tmp}}/no/a.txt", "there is no folder"),
     (f"{HERE} --save-video {{tmp}}/a.gif", "a video must end in .mp4"),
     (f"{HERE} --save-boxes /proc/b.csv", "cannot write /proc/b.csv: "),
-    (f"{HERE} --preset fast", "unknown preset 'fast'"),
+    (f"{HERE} --preset fats", "unknown preset 'fats'"),
     (f"{HERE} --weights {{tmp}}/bad.h5", "bad.h5"),
     (f"{HERE} --device tpu", "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
     ("convert {tmp}/bad.pth {tmp}/a.h5", "bad.pth"),

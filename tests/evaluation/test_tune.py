@@ -202,7 +202,7 @@ def test_a_wrong_search_is_one_line(search, message, tmp_path, dcfnet):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--sequences", "walk"], "has no sequence walk"),
-    (["--preset", "fast"], "unknown preset 'fast'"),
+    (["--preset", "fats"], "unknown preset 'fats'"),
     (["--weights", "light", "mine.h5"], "'mine.h5' is neither a file nor a packaged name"),
     (["--strides", "1", "0"], "--strides must be whole numbers but 0"),
 ])  # fmt: skip

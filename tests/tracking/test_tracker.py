@@ -300,7 +300,7 @@ def test_bad_calls(scene):
     with pytest.raises(ValueError, match="band must be"):
         Tracker(WEIGHTS, SMALL, band="some")
     with pytest.raises(ValueError, match="unknown preset"):
-        Tracker(WEIGHTS, "fast")
+        Tracker(WEIGHTS, "fats")
 
 
 def test_a_tracker_starts_anew_on_a_turned_frame(scene):
