@@ -156,8 +156,10 @@ class PlainStep:
                     target.template_f = template_f[i]
 
         def learn(i: int) -> None:
-            if learners[i].template_f is not None:
-                learners[i].filter.update(learners[i].template_f)
+            target = learners[i]
+            if target.template_f is not None:
+                target.filter.update(target.template_f)
+                target.template_f = None  # memory of the features, which they use again
 
         self._each(learn, len(learners))
         self._tell("model", filter=targets[0].filter)  # who observes has one target
