@@ -12,7 +12,7 @@ from ..evaluation.runner import DIED
 from ..stress import report
 from ..stress import run as tunnel
 from ..stress.disturbances import DISTURBANCES
-from ..stress.summary import summarise, summary_table
+from ..stress.summary import calibrate, summarise, summary_table
 from ..stress.trials import tracked_rows
 from ..support.errors import Failed
 from . import common
@@ -53,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     )
     records = run_with_bar(config, args)
     found = {label: summarise(each) for label, each in records.items()}
-    report.write_results(args.out, config, records, found)
-    report.write_report(args.out, config, records, found)
+    worth = {label: calibrate(each) for label, each in records.items()}
+    report.write_results(args.out, config, found, worth)
+    report.write_report(args.out, config, records, found, worth)
     common.print_table(summary_table(found))
     print(f"wrote {args.out / 'results.json'} and {args.out / 'report.html'}")
     return 0

@@ -124,9 +124,8 @@ class DeviceStep:
                 self._queue.put(array, values)
             # 1 for a first frame, 0 for who stays as it is
             self._queue.put(self.rows.rates, new.astype(self.dtype))
-            for ranges in (self.rows.ranges, self.rows.update_ranges):
-                empty = np.array(crop.EMPTY_RANGE, np.float32)
-                self._queue.put(ranges, np.tile(empty, (len(ranges), 3, 1)))
+            self._empty(self.rows.ranges)
+            self._empty(self.rows.update_ranges)
             self._put_frame(frame)
             launch_stages(self._learning)
             ranges = backend.to_numpy(self.rows.update_ranges)
@@ -358,7 +357,7 @@ class DeviceStep:
         target = Target((*(place - size / 2), *size), self.frame_shape, self.preset)
         target.centre, target.size = place, size
         target.min_size, target.max_size = smallest, largest
-        target.usual, target.unsure = float(values[8]), int(values[9])
+        target.usual, target.unsure = float(values[8]), int(values[9])  # columns: peak.STATE
         target.sure_place = values[10:12], values[12:14]
         answer = partial(self._answer_elsewhere, row)
         found = look_elsewhere(target, self.frame_shape, len(self._elsewhere), answer)
@@ -375,7 +374,7 @@ class DeviceStep:
         centres = np.tile(target.centre, (scales, 1))
         put(self.rows.windows[row * scales : (row + 1) * scales], np.hstack([centres, windows]))
         put(self.rows.update_windows[row], np.array([*target.centre, *target.template_window]))
-        put(self.rows.update_ranges[row], np.tile(np.array(crop.EMPTY_RANGE, np.float32), (3, 1)))
+        self._empty(self.rows.update_ranges[row : row + 1])
         rates = np.zeros(self.targets, self.dtype)
         rates[row] = self.preset.learning_rate
         put(self.rows.rates, rates)
@@ -389,8 +388,7 @@ class DeviceStep:
         n, most = len(places), len(self._elsewhere)
         values = np.hstack([places, windows])
         self._queue.put(self._elsewhere, values[np.minimum(np.arange(most), n - 1)])
-        empty = np.tile(np.array(crop.EMPTY_RANGE, np.float32), (most, 3, 1))
-        self._queue.put(self._elsewhere_ranges, empty)
+        self._empty(self._elsewhere_ranges)
         launch_stages(self._look)
         model, own = self.model, slice(row, row + 1)
         response_f = self._response_f[:most]
@@ -401,6 +399,11 @@ class DeviceStep:
         self._invert(response_f, self._elsewhere_maps)
         maps, ranges = self._elsewhere_maps[:n], self._elsewhere_ranges[:n]
         return backend.to_numpy(maps), backend.to_numpy(ranges)
+
+    def _empty(self, ranges: Array) -> None:
+        """No pixel has been seen of these windows, (n, 3, 2)."""
+        empty = np.array(crop.EMPTY_RANGE, np.float32)
+        self._queue.put(ranges, np.tile(empty, (len(ranges), 3, 1)))
 
     def _put_frame(self, frame: Any) -> None:
         """Bring a frame into the fixed buffer that the step reads."""

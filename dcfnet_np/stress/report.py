@@ -17,30 +17,32 @@ from ..support.files import replacing
 from ..vision.draw import draw_box
 from .disturbances import DISTURBANCES
 from .run import StressConfig, TrialRecord, load_video
-from .summary import calibrate
 from .trials import Trial, judge, make_scenes
 
 PICTURE_HEIGHT = 150  # pixels of a picture of a film strip
 Found = dict[str, dict[str, Any]]  # by tracker and disturbance, see `summary.summarise`
+Worth = dict[str, list[dict[str, Any]]]  # by tracker, see `summary.calibrate`
 
 
-def write_results(
-    out: Path, config: StressConfig, records: dict[str, list[TrialRecord]], found: Found
-) -> None:
+def write_results(out: Path, config: StressConfig, found: Found, worth: Worth) -> None:
     """Write results.json."""
     facts = {
         "videos": [sequence.name for sequence in config.sequences],
         "starts": config.starts,
         "seed": config.seed,
         "trackers": found,
-        "calibration": {label: calibrate(each) for label, each in records.items()},
+        "calibration": worth,
     }
     with replacing(out / "results.json") as part:
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def write_report(
-    out: Path, config: StressConfig, records: dict[str, list[TrialRecord]], found: Found
+    out: Path,
+    config: StressConfig,
+    records: dict[str, list[TrialRecord]],
+    found: Found,
+    worth: Worth,
 ) -> None:
     """Write report.html: a table, curves of survival over strength, and a film strip of losses."""
     from markupsafe import Markup
@@ -52,7 +54,7 @@ def write_report(
         "units": {each.name: each.unit for each in DISTURBANCES.values()},
         "videos": len(config.sequences),
         "seed": config.seed,
-        "calibration": {label: calibrate(each) for label, each in records.items()},
+        "calibration": worth,
         "curves": Markup(draw_curves(found)),
         "strips": list(film_strips(config, records)),
     }

@@ -22,6 +22,8 @@ from .features import NOTHING_TO_TRACK, Extracted, Features, is_flat
 from .response import NOTHING, Quality, measure, peak_place, search_places
 from .target import Target, TrackResult, check_frame_shape
 
+# of places and windows, (P, 2) both: their responses (P, N, N) and extremes (P, 3, 2)
+Answer: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 # of an event's name and its values, see `tracker.Tracker`
 Observer: TypeAlias = Callable[[str, dict[str, Any]], None]
 
@@ -254,17 +256,13 @@ class Found(NamedTuple):
 
 
 def look_elsewhere(
-    target: Target,
-    frame_shape: tuple[int, ...],
-    most: int,
-    answer: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    target: Target, frame_shape: tuple[int, ...], most: int, answer: Answer
 ) -> Found | None:
     """Where a target is found again; None where it is not.
 
     Looks at the next `redetection` places.  The best one may show the target at the edge of its
     window, so it is looked at once more, with the target in the middle and at every scale, and then
-    believed or not.  answer(places, windows), (P, 2) both, gives responses (P, N, N) and extremes
-    (P, 3, 2); at most `most` places a call.
+    believed or not.  At most `most` places a call of `answer`.
     """
     preset, window = target.preset, target.windows()[0]
     places = next_places(target, frame_shape)
@@ -294,14 +292,11 @@ def next_places(target: Target, frame_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _best(
-    places: np.ndarray,
-    windows: np.ndarray,
-    penalties: np.ndarray,
-    most: int,
-    answer: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    places: np.ndarray, windows: np.ndarray, penalties: np.ndarray, most: int, answer: Answer
 ) -> Found | None:
     """The response with the highest peak, times its penalty; None where nothing answers."""
-    found, highest = None, 0.0
+    found: Any = None
+    highest = 0.0
     for first in range(0, len(places), most):
         some = slice(first, first + most)
         maps, extremes = answer(places[some], windows[some])
@@ -309,9 +304,11 @@ def _best(
             answered = np.isfinite(map_).all() and not is_flat(extremes[i - first][None])
             peak = map_.max() * penalties[i] if answered else 0.0
             if peak > highest:
-                highest = peak
-                found = Found(places[i], windows[i], map_.copy(), measure(map_))
-    return found
+                highest, found = peak, (places[i], windows[i], map_.copy())
+    if found is None:
+        return None
+    place, window, response = found
+    return Found(place, window, response, measure(response))
 
 
 def check_copy(device: Device, who: str) -> None:
