@@ -207,7 +207,7 @@ def _crossing(now: Moment) -> float:
     """Where an occluder is: from -1, beside the target, to 0, on it, for some frames, and to 1."""
     if now.time < COMES:
         return progress(now.time, COMES) - 1
-    return min(1.0, max(0.0, (now.time + 1 - COMES - now.strength) / COMES))
+    return min(1.0, max(0.0, (now.time + 2 - COMES - now.strength) / COMES))
 
 
 def _reach(box: np.ndarray) -> float:

@@ -93,7 +93,7 @@ def test_an_occluder_hides_the_whole_target_for_so_many_frames(strength):
         frame, box = disturbance.change(white, BOX, moment(time, strength))
         hidden.append((frame[..., 0] > 0).sum() == 0)
         absent.append(np.isnan(box).all())
-    assert sum(hidden) >= strength and np.flatnonzero(hidden)[0] == COMES - 1
+    assert sum(hidden) == strength and np.flatnonzero(hidden)[0] == COMES - 1
     assert all(a for h, a in zip(hidden, absent) if h)  # a target that cannot be seen has no truth
     for name in ("occlusion", "half-occlusion"):  # at the end nothing stays beside the target
         frame, _ = DISTURBANCES[name].change(white, BOX, moment(time + 1, strength))
