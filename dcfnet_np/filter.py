@@ -2,11 +2,12 @@
 one.
 """
 
-from typing import Literal
+from typing import get_args
 
 from .backend import Array, array_module
-from .ops.dcf import ridge_loss, template_energy
+from .ops.dcf import ridge_loss
 from .ops.fourier import irfft2
+from .ops.recurrent import Rule, State, answer, blend, newest
 
 
 class OnlineFilter:
@@ -32,13 +33,9 @@ class OnlineFilter:
     """
 
     def __init__(
-        self,
-        label_f: Array,
-        lam: float,
-        learning_rate: float,
-        rule: Literal["ratio", "averages"] = "ratio",
+        self, label_f: Array, lam: float, learning_rate: float, rule: Rule = "ratio"
     ) -> None:
-        if rule not in ("ratio", "averages"):
+        if rule not in get_args(Rule):
             raise ValueError(f"OnlineFilter: rule must be 'ratio' or 'averages', got {rule!r}")
         self.label_f = label_f
         self.lam = lam
@@ -59,19 +56,10 @@ class OnlineFilter:
                 f"OnlineFilter.update: template_f must be ({len(means[0]) if means else 'D'}, "
                 f"{', '.join(map(str, bins))}), got {template_f.shape}"
             )
-        newest = self.of_one_frame(template_f)
-        if means is None:
-            self.means = newest
-        else:
-            (a, b), beta = means, self.learning_rate
-            self.means = (1 - beta) * a + beta * newest[0], (1 - beta) * b + beta * newest[1]
-
-    def of_one_frame(self, template_f: Array) -> tuple[Array, Array]:
-        """What `means` would be by one template alone."""
-        energy = template_energy(template_f[None], self.lam)[0, 0]
-        if self.rule == "ratio":
-            return template_f * self.label_f.conj(), energy
-        return template_f.copy(), self.label_f / energy
+        state = newest(template_f[None], self.label_f, self.lam, self.rule)
+        if means is not None:
+            state = blend(_state(means), state, self.learning_rate)
+        self.means = state.a.reshape(template_f.shape), state.b.reshape(bins)
 
     @property
     def filter_f(self) -> Array:
@@ -81,15 +69,19 @@ class OnlineFilter:
 
     def response_f(self, search_f: Array) -> Array:
         """Eq. 3 in the Fourier domain, for search_f (S, D, bins).  Returns (S, bins)."""
-        a, b = self.learned()
-        products_f = (a.conj() * search_f).sum(1)
-        return products_f / b if self.rule == "ratio" else products_f * b
+        return answer(_state(self.learned()), search_f, self.rule)
 
     def learned(self) -> tuple[Array, Array]:
         """The means; RuntimeError before the first update."""
         if self.means is None:
             raise RuntimeError("OnlineFilter: there is no filter before the first update")
         return self.means
+
+
+def _state(means: tuple[Array, Array]) -> State:
+    """The means of one filter as a batch of one."""
+    a, b = means
+    return State(a[None], b[None, None])
 
 
 def incremental_loss(

@@ -18,7 +18,7 @@ from ..backend import Array, Device, cupy, select_device
 from ..fast import winograd
 from ..fast.strip import BandDft, Kernels, Strip, make_kernels
 from ..ops import conv, dcf, fourier, loss, lrn, relu
-from . import equations
+from . import equations, learnable
 from .checker import Sweep, check, sweep
 from .pair import (
     VALUE_LIMIT,
@@ -236,6 +236,7 @@ CASES: dict[str, Callable[[Place], Findings]] = {
     "relu": _relu,
     "lrn": _lrn,
     **equations.CASES,
+    **learnable.CASES,
     "chain": _chain,
 }
 

@@ -31,6 +31,7 @@ from .. import filter as filter_module
 from .. import network, ops
 from ..backend import Array
 from ..fast import strip, winograd
+from ..vision import windows
 from .cases import CASES, run
 from .checker import check
 
@@ -39,7 +40,7 @@ _PAIRS = ((ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or), (ast.Eq, a
 EXCHANGED: dict[type, type] = {**dict(_PAIRS), **{other: one for one, other in _PAIRS}}
 # calls of which only the argument, or the array, is left
 DROPPED = {"conj", "conjugate", "transpose", "abs"}
-SYMMETRIC = {"add", "multiply", "maximum", "minimum", "max", "min", "result_type"}
+SYMMETRIC = {"inner", "add", "multiply", "maximum", "minimum", "max", "min", "result_type"}
 NOT_MUTATED = {"array_module", "is_numpy"}
 GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition is not run on a CPU
 
@@ -65,6 +66,9 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
     ("ops.conv._unstack_columns", "w + 2", "w + 3", "nobody reads the columns on the right"),
     ("ops.dcf.dcf_backward", "template_f, search_f, label_f", "template_f, label_f, search_f",
      "Eq. 9 knows search and label only by their product"),
+    ("ops.recurrent.answer_backward", "(dresponse_f, answer(state, search_f, rule), b)",
+     "(answer(state, search_f, rule), dresponse_f, b)", "Re(a^* b) is Re(b^* a)"),
+    ("vision.windows.wrapped_index", "index > n", "index >= n", "only its square is used"),
     ("ops.dcf.ridge_loss", "shape[-2:]", "shape[2:]", "a template has four axes"),
     ("ops.lrn.lrn_backward", "lrn_kernels.backward(dy, x", "lrn_kernels.backward(x, dy",
      "only a GPU comes here; tests/test_kernels_lrn.py compares that kernel with this function"),
@@ -335,12 +339,12 @@ def survivors(
 def targets() -> dict[str, Function]:
     """What is mutated of this library.
 
-    Every backward pass, adjoint and update in `ops`, `network`, `fast` and `filter`, every
-    function of `ops` and `filter` whose docstring names an equation, and whatever these call there.
+    Every backward pass, gradient, adjoint and update of the modules below, every function of `ops`
+    and `filter` whose docstring names an equation, and whatever these call there.
     """
     names = [info.name for info in pkgutil.iter_modules(ops.__path__)]
     modules = [importlib.import_module(f"{ops.__name__}.{name}") for name in names]
-    modules += [network, filter_module, strip, winograd]
+    modules += [network, filter_module, strip, winograd, windows]
     own = {module.__name__ for module in modules}
     queue: list[Function] = []
     for module in modules:
@@ -369,7 +373,8 @@ def _is_root(function: Any) -> bool:
     if not _is_function(function) or function.__name__.startswith("__"):
         return False
     named = "Eq. " in (function.__doc__ or "") and function.__module__ != network.__name__
-    return named or function.__name__.endswith(("backward", "_adjoint", "update"))
+    ends = "backward", "_gradient", "_gradient_f", "_adjoint", "update"
+    return named or function.__name__.endswith(ends)
 
 
 def judge(every: int = 1, functions: Iterable[str] | None = None) -> Iterator[Verdict]:

@@ -19,7 +19,7 @@ weights.
 from typing import NamedTuple
 
 from ..backend import Array, array_module
-from .fourier import Band, irfft2, rfft2
+from .fourier import Band, inner, irfft2, rfft2
 
 
 class DcfCache(NamedTuple):
@@ -180,3 +180,40 @@ def template_gradient(
     by_template: Eq. 9; by_conjugate: Eq. 10; both (N, D, bins).  Returns (N, D, H, W).
     """
     return irfft2(by_conjugate + by_template.conj(), shape, band)
+
+
+# --- what the paper types in, and could learn (its Sec. 3.2)
+
+
+def label_gradient(
+    dresponse_f: Array,
+    template_f: Array,
+    search_f: Array,
+    energy: Array,
+    shape: tuple[int, int],
+    band: Band | None = None,
+) -> Array:
+    """dL/dy = F^-1(sum_n dL/dg^* conj(sum_l phi^l(x)^* phi^l(z) / energy)), by the label.
+
+    The response is the label, filtered: g^ = y^ sum_l phi^l(x)^* phi^l(z) / energy.  All N pairs
+    share it.  Returns (H, W).
+    """
+    filtered = (template_f.conj() * search_f / energy).sum(1)
+    return irfft2((dresponse_f * filtered.conj()).sum(0), shape, band)
+
+
+def energy_gradient_f(dresponse_f: Array, response_f: Array, energy: Array) -> Array:
+    """dL/d energy = -Re(dL/dg^ g^) / energy, in each bin: (N, 1, bins), real.
+
+    dL/dg^ is the conjugate of dresponse_f.  The energy divides: g^ = (...) / energy.
+    """
+    return -(dresponse_f.conj() * response_f).real[:, None] / energy
+
+
+def lam_gradient(denergy: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
+    """dL/dlambda = 1 / (H W) sum of dL/d energy over all pairs and all bins of the full spectrum.
+
+    Lambda is a summand of the energy in every bin.  denergy: `energy_gradient_f`.  Returns one
+    number.
+    """
+    return inner(array_module(denergy).ones_like(denergy), denergy, shape, band)

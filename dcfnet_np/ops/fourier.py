@@ -198,6 +198,16 @@ def mirror_count(shape: tuple[int, int], band: Band | None, dtype: Any, xp: Any 
     return count
 
 
+def inner(af: Array, bf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
+    """<a, b> = sum over pixels of a b, from the spectra of real images: Parseval.
+
+    1 / (H W) times the sum over the full spectrum of Re(conj(a^) b^), each stored bin counted as
+    often as it stands there.  af, bf: (..., bins).  Returns one number.
+    """
+    count = mirror_count(shape, band, af.real.dtype, array_module(af, bf))
+    return (count * (af.conj() * bf).real).sum() / (shape[0] * shape[1])
+
+
 def rfft2_adjoint(dxf: Array, shape: tuple[int, int], band: Band | None = None) -> Array:
     """True adjoint of `rfft2`, Eq. 5 with its weights: dL/dx from dxf = dL/dRe X + i dL/dIm X.
 

@@ -20,6 +20,17 @@ def gaussian_label(shape: tuple[int, int], sigma: float, dtype: Any = np.float32
     return np.exp(-(row**2 + column**2) / (2 * sigma**2)).astype(dtype)
 
 
+def sigma_gradient(dlabel: np.ndarray, sigma: float) -> float:
+    """dL/dsigma = sum over pixels of dL/dy y d^2 / sigma^3, through `gaussian_label`.
+
+    dlabel: (H, W).
+    """
+    rows, columns = (wrapped_index(n) for n in dlabel.shape)
+    distances = rows[:, None] ** 2 + columns**2
+    label = gaussian_label(dlabel.shape, sigma, np.float64)
+    return float((dlabel * label * distances).sum() / sigma**3)
+
+
 def wrapped_index(n: int) -> np.ndarray:
     """Signed distance from index 0 on a circle of n: 0, 1, ..., n//2, then up to -1."""
     index = np.arange(n, dtype=np.float64)
@@ -29,3 +40,22 @@ def wrapped_index(n: int) -> np.ndarray:
 def hann(shape: tuple[int, int], dtype: Any = np.float32) -> np.ndarray:
     """The symmetric Hann window, an outer product: zero at the edges, one at the centre."""
     return np.outer(np.hanning(shape[0]), np.hanning(shape[1])).astype(dtype)
+
+
+def hann_power(shape: tuple[int, int], power: float, dtype: Any = np.float32) -> np.ndarray:
+    """The Hann window to a power: narrower for more than 1, wider for less; 0 is no window at all.
+
+    shape: (H, W).  Returns (H, W).
+    """
+    return (hann(shape, np.float64) ** power).astype(dtype)
+
+
+def power_gradient(dwindow: np.ndarray, power: float) -> float:
+    """dL/dp = sum over pixels of dL/dm m log(h), through m = h^p of `hann_power`, p > 0.
+
+    Where h is 0, m stays 0.  dwindow: (H, W).
+    """
+    window = hann(dwindow.shape, np.float64)
+    inside = window > 0
+    logs = np.log(window, where=inside, out=np.zeros_like(window))
+    return float((dwindow * window**power * logs).sum())

@@ -76,7 +76,7 @@ def test_every_op_and_equation_is_right():
 def test_every_op_and_equation_is_right_in_float32():
     rows = run_all(precision=np.float32)
     assert [str(r) for r in rows if not r.ok] == []
-    assert all(r.limit < 0.02 for r in rows)
+    assert all(r.limit < 0.03 for r in rows)
     assert {r.equation for r in rows} >= {*map(str, range(3, 12)), "13", ""}
 
 

@@ -252,7 +252,7 @@ MISTAKES = [
     ]),
     *in_file("dcfnet_np/stress/disturbances.py", "test_disturbances.py", [
         ("stress: an occluder that stays too long",
-         "now.time + 1 - COMES - now.strength", "now.time - 1 - COMES - now.strength"),
+         "now.time + 2 - COMES - now.strength", "now.time - COMES - now.strength"),
         ("stress: a stretched target's area grows", "np.diag([factor, 1 / factor])",
          "np.diag([factor, 1])"),
     ]),
