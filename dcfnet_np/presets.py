@@ -31,8 +31,11 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     *("lam", "min_score", "min_psr", "min_share"),
-    *("redetection", "redetection_psr", "redetection_share", "reuse_within"),
+    *("redetection", "redetection_psr", "redetection_share", "reuse_within", "window_power"),
 )
+# what training can learn beside the network, see train.numbers
+LEARNABLE = "lam", "sigma_factor", "window_power", "learning_rate"
+OWN = "default", "fast", "careful"  # presets that no source fixes
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Preset:
     max_scale: float = 5.0  # largest size over the first one, at most the frame
     swapped_clamp: bool = False  # the PyTorch code compares (w, h) with the frame's (h, w)
     rounded_crop: bool = True  # crop rounded to whole grey levels
-    cosine_window: bool = True
+    window_power: float = 1.0  # of the Hann window that features are multiplied by; 0: no window
     column_major_ties: bool = False  # which of several equal peaks wins: MATLAB walks down columns
     # at N = 125, index 62 means -63 (MATLAB, 1-based test) instead of +62
     wrap_before_half: bool = False
@@ -233,6 +236,21 @@ def get_preset(preset: str | Preset) -> Preset:
         return dataclasses.replace(PRESETS[base], name=preset, **fields)
     except ValueError as error:
         raise ValueError(f"{preset}: {error}") from None
+
+
+def with_learnt(preset: str | Preset, learnt: Any) -> Preset:
+    """A preset, with what its weights have learnt beside the network.
+
+    learnt: {field: number} of LEARNABLE fields, or None.  It stands in for a field of `default`,
+    `fast` and `careful` that the text does not give; the presets of others, and a Preset, stay.
+    """
+    if not (isinstance(preset, str) and isinstance(learnt, dict)):
+        return get_preset(preset)
+    base, given = split_preset_text(preset)
+    if base not in OWN:
+        return get_preset(preset)
+    fields = {name: _checked(name, learnt[name]) for name in LEARNABLE if name in learnt}
+    return dataclasses.replace(PRESETS[base], name=preset, **(fields | given))
 
 
 def split_preset_text(preset: str) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from . import backend
 from .backend import Device
 from .fast import growing_step, strip
 from .fast.features import FastFeatures
-from .presets import Preset, get_preset
+from .presets import Preset, get_preset, with_learnt
 from .support.threads import Turn, exclusive
 from .tracking.features import NetworkMaps, PlainFeatures, choose_band
 from .tracking.step import FrameStep, Observer, PlainStep
@@ -76,9 +76,11 @@ class _Base:
         name = type(self).__name__
         if band not in ("auto", None):
             raise ValueError(f"{name}: band must be 'auto' or None, got {band!r}")
-        self.preset = get_preset(preset)
+        get_preset(preset)  # its errors before any file is read
         if features is None and not isinstance(weights, Weights):
             weights = load_weights(weights)
+        learnt = weights.training.get("learnt") if isinstance(weights, Weights) else None
+        self.preset = with_learnt(preset, learnt)
         source: Any = weights if features is None else features
         self.weights = weights if features is None else None
         own = "an observer needs" if observer else "features of your own need" if features else ""

@@ -18,6 +18,7 @@ from dcfnet_np.backend import Array, to_numpy
 from dcfnet_np.support.archives import open_stored_zip
 from dcfnet_np.support.files import replacing
 from dcfnet_np.train.config import Config
+from dcfnet_np.train.numbers import without_numbers
 from dcfnet_np.train.optimisers import Learnt
 
 FORMAT_VERSION = 3
@@ -111,4 +112,4 @@ def check_resume(state: Checkpoint, config: Config, digest: str) -> None:
         raise CheckpointError(
             f"train: the checkpoint was made with {', '.join(other)}; give the same or start anew"
         )
-    network.check_parameters(config.arch, state.parameters)
+    network.check_parameters(config.arch, without_numbers(state.parameters))

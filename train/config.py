@@ -33,6 +33,10 @@ class Config:
     pairs: str = "near"  # which make an epoch: all, ahead, near; see train.pairs
     pairs_per_epoch: int = 0  # 0: as many as there are
     max_gap: int = 10  # frames between template and search
+    frames: int = 2  # of a clip; 2 are a pair, see train.clip_step
+    # what is learnt beside the network, of lam, sigma, window, rate, with commas; see train.numbers
+    learn: str = ""
+    found_places: bool = False  # clips learn where the response peaks, not where the target is
     initial_scale: float = 1.0  # of the first weights, times He's
     # share of the steps whose features have a Hann window, as in tracking
     cosine_window: float = 0.0
@@ -93,6 +97,12 @@ class Config:
             rules[name] = 0 <= value[name] < math.inf, ">= 0"
         for name in ("cosine_window", "gray"):
             rules[name] = 0 <= value[name] <= 1, "in [0, 1]"
+        rules["frames"] = value["frames"] >= 2, ">= 2"
+        known = "lam", "sigma", "window", "rate"
+        good = set(self.learnt_names) <= set(known) and len(set(self.learnt_names)) == len(
+            self.learnt_names
+        )
+        rules["learn"] = good, f"some of {', '.join(known)}, with commas"
         for name in ("momentum", "averaging"):
             rules[name] = 0 <= value[name] < 1, "in [0, 1)"
         return rules | {"mean": (len(self.mean) == 3, "three numbers")}
@@ -100,6 +110,16 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @property
+    def learnt_names(self) -> tuple[str, ...]:
+        """What `learn` names."""
+        return tuple(self.learn.split(",")) if self.learn else ()
+
+    @property
+    def clips(self) -> bool:
+        """Whether training takes more than pairs and a network."""
+        return self.frames > 2 or bool(self.learn)
 
     @property
     def augmentation(self) -> "Augmentation":

@@ -306,6 +306,8 @@ def check_kernels(config: Config, size: int, device: Device, tf32: bool) -> None
     """
     objective = objective_of(config, size)
     reason = "" if kernels.enabled() else "DCFNET_KERNELS=0"
+    if config.clips:
+        reason = "clips, and numbers beside the network, are learnt on a CPU"
     if objective.band is None and len(objective.label) % 2 == 0:
         reason = f"maps of {len(objective.label)} pixels need the full spectrum of an even size"
     if reason:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from dcfnet_np import network, weights
-from dcfnet_np.backend import Device, current, to_numpy
+from dcfnet_np.backend import Array, Device, current, to_numpy
 from dcfnet_np.support.files import make_folder, only_writer, replacing
+from dcfnet_np.train import numbers
 from dcfnet_np.train.checkpoint import Checkpoint, check_resume, load_checkpoint, save_checkpoint
+from dcfnet_np.train.clip_step import ClipSteps
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops, read_crops
 from dcfnet_np.train.device_step import DeviceOptions, DeviceSteps, check_kernels
@@ -137,7 +139,8 @@ class _Run:
         """The last checkpoint, or that of a run that begins."""
         config, digest, ranks = self.config, self.data.digest, self.processes
         if not ranks.broadcast(self.checkpoint.exists()):
-            return Checkpoint(0, {}, {}, config.as_dict(), digest).with_learnt(first_learnt(config))
+            learnt = first_learnt(config, size=self.data.size)
+            return Checkpoint(0, {}, {}, config.as_dict(), digest).with_learnt(learnt)
         if not self.options.resume:
             raise ValueError(
                 f"train: {self.out} already holds a run; resume it, or choose another folder"
@@ -189,7 +192,7 @@ class _Run:
     def name_left_out(self, batch: np.ndarray, outcome: Outcome) -> None:
         """Say which pairs of a step exploded, each template once."""
         left_out, data = outcome.left_out, self.data
-        for (template, search), loss in zip(batch[left_out], outcome.losses[left_out]):
+        for (template, *_, search), loss in zip(batch[left_out], outcome.losses[left_out]):
             if self.writes and template not in self.named:
                 self.named.add(template)
                 name = data.sequences[data.sequence[template]]
@@ -240,6 +243,8 @@ class _Run:
             "seconds": state.seconds,
             "waiting": self.waiting(),
         }
+        if self.config.learn:
+            record["learnt"] = self.settings()
         if self.tracked and (epoch % self.options.track_every == 0 or epoch == config.epochs):
             record |= self.track()
         records = (*state.records, record)
@@ -280,7 +285,15 @@ class _Run:
                 part.write_text("".join(lines), encoding="utf-8")
 
     def parameters(self) -> network.Parameters:
-        """What is validated and kept: with averaging the average."""
+        """What is kept, of the network."""
+        return numbers.without_numbers(self._kept())
+
+    def settings(self) -> dict[str, float]:
+        """What was learnt beside the network, by the names that a preset has for it."""
+        return numbers.as_settings(self._kept(), self.config, self.data.size)
+
+    def _kept(self) -> dict[str, Array]:
+        """What is validated and written: with averaging the average."""
         return self.state.average or self.state.parameters
 
     def weights(self) -> weights.Weights:
@@ -296,6 +309,8 @@ class _Run:
             "tracked_sequences": [sequence.name for sequence in self.tracked],
             "success": [record.get("success") for record in records],
         }
+        if config.learn:
+            training["learnt"] = self.settings()
         trained = {name: to_numpy(value) for name, value in self.parameters().items()}
         return weights.Weights(config.arch, trained, "bgr", config.mean, training, config.arch)
 
@@ -318,6 +333,8 @@ def make_steps(
     if tf32:
         raise ValueError("train: tf32 is for a GPU, and this run is on the CPU; leave tf32 off")
     kind = FastSteps if FastSteps.reaches(config, data.size) else PlainSteps
+    if config.clips:
+        kind = ClipSteps
     return kind(config, data.crops, learnt, size=data.size, processes=processes)
 
 

@@ -8,8 +8,9 @@ SGD with momentum and weight decay, the paper's:
 The term weight_decay * theta is the gradient of gamma/2 * ||theta||^2 with gamma = `weight_decay`.
 The paper's Eq. 4 prints gamma * ||theta||^2, whose gradient is twice that; its text and both
 released codes mean the usual convention, gamma/2, so their gamma = 5e-4 is weight_decay=5e-4 here.
-Biases are decayed like weights, as in both released codes.  The learning rate multiplies the
-velocity, as in PyTorch and MatConvNet, so a new rate acts at once on the accumulated steps.
+Biases are decayed like weights, as in both released codes; numbers beside the network are not
+(`train.numbers`).  The learning rate multiplies the velocity, as in PyTorch and MatConvNet, so a
+new rate acts at once on the accumulated steps.
 
 Adam, an optimiser beyond the paper:
 
@@ -35,9 +36,11 @@ import numpy as np
 from dcfnet_np import network
 from dcfnet_np.backend import Array, array_module
 from dcfnet_np.train.config import Config
+from dcfnet_np.train.numbers import NAMES, first_numbers
 
 Parameters = dict[str, Array]
 SQUARES_DECAY = 0.99
+BESIDE = set(NAMES.values())  # parameters that are no weights: nothing decays them
 EPSILON = 1e-12  # gradients of this loss may be small throughout
 
 
@@ -51,12 +54,16 @@ class Learnt(NamedTuple):
     steps: int = 0
 
 
-def first_learnt(config: Config, dtype: Any = np.float32) -> Learnt:
-    """What a run starts from, NumPy arrays: He's first weights times config.initial_scale."""
+def first_learnt(config: Config, dtype: Any = np.float32, size: int = 125) -> Learnt:
+    """What a run starts from, NumPy arrays: He's first weights times config.initial_scale.
+
+    size: of the crops, for the numbers that are learnt beside the network.
+    """
     parameters = {
         name: value * np.float32(config.initial_scale)
         for name, value in network.initialise(config.arch, config.seed, dtype).items()
     }
+    parameters |= first_numbers(config, size, dtype)
     squares = zero_velocity(parameters) if config.optimiser == "adam" else {}
     average = {name: value.copy() for name, value in parameters.items()} if config.averaging else {}
     return Learnt(parameters, zero_velocity(parameters), squares, average)
@@ -98,7 +105,7 @@ def sgd_step(
         v = velocity[name]
         v *= momentum
         v += gradients[name]
-        v += weight_decay * theta
+        v += (name not in BESIDE) * weight_decay * theta
         theta -= lr * v
 
 
@@ -122,7 +129,8 @@ def adam_step(
         m += (1 - momentum) * (g - m)
         s += (1 - SQUARES_DECAY) * (g * g - s)
         root = array_module(s).sqrt(s / (1 - SQUARES_DECAY**step))
-        theta -= lr * (m / (1 - momentum**step) / (root + EPSILON) + weight_decay * theta)
+        decay = (name not in BESIDE) * weight_decay
+        theta -= lr * (m / (1 - momentum**step) / (root + EPSILON) + decay * theta)
 
 
 def average_decay(decay: float, step: int) -> float:

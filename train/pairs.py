@@ -95,13 +95,41 @@ def epoch_pairs(
     return np.stack([drawn, search], axis=1)
 
 
+def continue_clips(
+    pairs: np.ndarray,
+    sequence: np.ndarray,
+    frame: np.ndarray,
+    frames: int,
+    rng: np.random.Generator,
+    max_gap: int = MAX_GAP,
+) -> np.ndarray:
+    """Pairs (n, 2) with further frames behind them, (n, frames).
+
+    Each is at most `max_gap` frames from the one before it, on the same side as that is from its
+    own, and at the end of a sequence on the other side.
+    """
+    first, last = partner_ranges(sequence, frame, max_gap)
+    clips = [*pairs.T]
+    forward = clips[1] > clips[0]
+    while len(clips) < frames:
+        now = clips[-1]
+        ahead, behind = last[now] - now - 1, now - first[now]  # how many there are
+        forward = np.where(np.where(forward, ahead, behind) > 0, forward, ~forward)
+        steps = rng.integers(1, np.where(forward, ahead, behind) + 1)
+        clips.append(now + np.where(forward, steps, -steps))
+    return np.stack(clips, axis=1)
+
+
 def draw_training_pairs(data: Crops, config: Config, epoch: int) -> np.ndarray:
-    """The pairs of an epoch, (n, 2) indices of crops; none of the sequences that are held out."""
+    """The pairs, or clips, of an epoch, (n, frames) indices of crops; none of the sequences that
+    are held out.
+    """
     learnt = ~(data.validation & config.hold_out)[data.sequence]
     count = config.pairs_per_epoch or None
-    return _draw(
-        data, learnt, config, seed=config.seed, epoch=epoch, mode=config.pairs, count=count
-    )
+    how: dict[str, Any] = {"seed": config.seed, "epoch": epoch}
+    pairs = _draw(data, learnt, config, **how, mode=config.pairs, count=count)
+    rng = np.random.default_rng([config.seed, epoch, config.frames])
+    return continue_clips(pairs, data.sequence, data.frame, config.frames, rng, config.max_gap)
 
 
 def draw_validation_pairs(data: Crops, config: Config) -> np.ndarray:

@@ -184,7 +184,7 @@ class PlainSteps:
         dtype: Any = np.float32,
         processes: Processes = Processes(),  # noqa: B008  has no state
     ) -> None:
-        self.learnt = first_learnt(config, dtype) if learnt is None else learnt
+        self.learnt = learnt or first_learnt(config, dtype, size or crops.shape[-1])
         self.config, self._processes, self._cores = config, processes, Cores()
         self.pairs = pairs = PairImages(crops, config.mean, dtype, config.augmentation, size=size)
         self.objectives = [  # of steps without and with the Hann window

@@ -32,7 +32,7 @@ from ..tracking.step import look_elsewhere
 from ..tracking.target import Target, size_limits
 from ..vision.boxes import check_box
 from ..vision.crop import to_bgr
-from ..vision.windows import gaussian_label, hann
+from ..vision.windows import gaussian_label, hann_power
 from ..weights import Weights, load_weights
 from .graph import DeviceQueue, Stage, frame_on_device, label_spectrum, launch_stages
 
@@ -220,7 +220,7 @@ class DeviceStep:
         names = [name for name, spec in self._specs if isinstance(spec, network.Conv)]
         self._packed = {name: conv.pack(self._parameters[f"{name}.weight"]) for name in names}
         self._mean = put(np.array(self.weights.mean))
-        self._window = put(hann((size, size), dtype)) if preset.cosine_window else None
+        self._window = put(hann_power((size, size), preset.window_power, dtype))
         label = gaussian_label((size, size), preset.sigma, dtype)
         band = label_band(label, dtype)
         self._tables, self._label_f = label_spectrum(cp, label, band, "DeviceStep")

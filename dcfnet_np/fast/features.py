@@ -28,7 +28,7 @@ class FastFeatures:
         """most: the largest number of windows in one call."""
         size = preset.input_size
         shape = size, size
-        vector = np.hanning(size) if preset.cosine_window else np.ones(size)
+        vector = np.hanning(size) ** preset.window_power  # 1 everywhere to the power of 0
         dft = BandDft(band, shape, (vector, vector))
         channels = network.output_channels(weights.architecture)
         self._reverse = weights.channel_order == "rgb"  # frames are BGR

@@ -36,18 +36,6 @@ class State(NamedTuple):
     b: Array  # (N, 1, bins)
 
 
-class RecurrentCache(NamedTuple):
-    templates_f: Array  # (T, N, D, bins)
-    searches_f: Array  # (T, N, D, bins)
-    label_f: Array  # (bins)
-    lam: Array
-    rates: Array  # (T,)
-    states: list[State]  # the one before the first step, and that of every step
-    rule: Rule
-    shape: tuple[int, int]
-    band: Band | None
-
-
 # --- the three parts of a step
 
 
@@ -133,7 +121,96 @@ def answer_backward(
     return State(dproducts_f.conj() * search_f, db), dproducts_f * a
 
 
-# --- many steps
+# --- many steps, of spectra
+
+
+class Unrolled(NamedTuple):
+    """What `unroll_backward` needs."""
+
+    templates_f: Array  # (T, N, D, bins)
+    searches_f: Array  # (T, N, D, bins)
+    label_f: Array  # (bins)
+    lam: float
+    rates: Array  # (T,)
+    states: list[State]  # the one before the first step, and that of every step
+    rule: Rule
+
+
+def unroll_forward(
+    templates_f: Array,
+    searches_f: Array,
+    label_f: Array,
+    lam: float,
+    rates: Array,
+    rule: Rule,
+    first: State | None = None,
+) -> tuple[Array, Unrolled]:
+    """The responses of T steps, (T, N, bins).  Arguments as for `recurrent_forward`, spectra."""
+    states, responses_f = [_nothing(templates_f[0], label_f, rule) if first is None else first], []
+    for template_f, search_f, rate in zip(templates_f, searches_f, rates):
+        states.append(blend(states[-1], newest(template_f, label_f, lam, rule), rate))
+        responses_f.append(answer(states[-1], search_f, rule))
+    cache = Unrolled(templates_f, searches_f, label_f, lam, rates, states, rule)
+    return array_module(templates_f).stack(responses_f), cache
+
+
+def _nothing(template_f: Array, label_f: Array, rule: Rule) -> State:
+    """Zeros, for a first rate of 1 to replace."""
+    state = newest(template_f, label_f, 1.0, rule)
+    return State(0 * state.a, 0 * state.b)
+
+
+class Gradients(NamedTuple):
+    """By each argument of `recurrent_forward`: images, or of `unroll_forward`: spectra, bins."""
+
+    templates: Array  # (T, N, D, H, W), or (T, N, D, bins)
+    searches: Array
+    label: Array  # (H, W), or (bins)
+    lam: Array
+    rates: Array  # (T,); of one number for all steps it is the sum
+    first: State  # by its bins, in the paper's convention
+
+
+def unroll_backward(
+    dresponses_f: Array,
+    cache: Unrolled,
+    shape: tuple[int, int],
+    band: Band | None = None,
+    dlast: State | None = None,
+) -> Gradients:
+    """Back through time: the gradient by a state is that of its own response, plus what comes from
+    the next step.
+
+    dresponses_f: (T, N, bins).  dlast: what later steps, that are not in the cache, say of the last
+    state: their `Gradients.first`.
+    """
+    templates_f, searches_f, label_f, lam, rates, states, rule = cache
+    xp = array_module(dresponses_f)
+    dtemplates_f, dsearches_f = xp.empty_like(templates_f), xp.empty_like(searches_f)
+    drates, dlabel_f, denergy = xp.empty_like(rates), xp.zeros_like(label_f), 0.0
+    later = State(0.0, 0.0) if dlast is None else dlast  # by a step's state, from all later ones
+    for t in reversed(range(len(templates_f))):
+        template_f = templates_f[t]
+        dstate, dsearches_f[t] = answer_backward(
+            dresponses_f[t], states[t + 1], searches_f[t], rule
+        )
+        dstate = State(dstate.a + later.a, dstate.b + later.b)
+        own = newest(template_f, label_f, lam, rule)
+        later, down, drates[t] = blend_backward(dstate, states[t], own, rates[t], shape, band)
+        dtemplates_f[t], by_label, by_energy = newest_backward(down, template_f, label_f, lam, rule)
+        dlabel_f += by_label
+        denergy = denergy + by_energy
+    dlam = lam_gradient(denergy, shape, band)
+    return Gradients(dtemplates_f, dsearches_f, dlabel_f, dlam, drates, later)
+
+
+# --- and of images
+
+
+class RecurrentCache(NamedTuple):
+    unrolled: Unrolled
+    shape: tuple[int, int]
+    band: Band | None
 
 
 def recurrent_forward(
@@ -153,25 +230,14 @@ def recurrent_forward(
     a filter; otherwise `first` is the state before the first step.  Raises ValueError where shapes
     do not fit.
     """
-    xp, shape = array_module(templates, searches, label), templates.shape[-2:]
+    array_module(templates, searches, label)
     _require_shapes(templates, searches, label, rates)
-    label_f = rfft2(label, band)
-    templates_f, searches_f = rfft2(templates, band), rfft2(searches, band)
-    states = [_nothing(templates_f[0], label_f, rule) if first is None else first]
-    responses_f = []
-    for template_f, search_f, rate in zip(templates_f, searches_f, rates):
-        states.append(blend(states[-1], newest(template_f, label_f, lam, rule), rate))
-        responses_f.append(answer(states[-1], search_f, rule))
-    responses = irfft2(xp.stack(responses_f), shape, band)
-    return responses, RecurrentCache(
-        templates_f, searches_f, label_f, lam, rates, states, rule, shape, band
+    shape = templates.shape[-2:]
+    templates_f, searches_f, label_f = (rfft2(v, band) for v in (templates, searches, label))
+    responses_f, unrolled = unroll_forward(
+        templates_f, searches_f, label_f, lam, rates, rule, first
     )
-
-
-def _nothing(template_f: Array, label_f: Array, rule: Rule) -> State:
-    """Zeros, for a first rate of 1 to replace."""
-    state = newest(template_f, label_f, 1.0, rule)
-    return State(0 * state.a, 0 * state.b)
+    return irfft2(responses_f, shape, band), RecurrentCache(unrolled, shape, band)
 
 
 def _require_shapes(templates: Array, searches: Array, label: Array, rates: Array) -> None:
@@ -185,44 +251,14 @@ def _require_shapes(templates: Array, searches: Array, label: Array, rates: Arra
         raise ValueError(f"{who}: rates must be ({len(templates)},), got {rates.shape}")
 
 
-class Gradients(NamedTuple):
-    """Of `recurrent_forward`, by each of its arguments."""
-
-    templates: Array  # (T, N, D, H, W)
-    searches: Array  # (T, N, D, H, W)
-    label: Array  # (H, W)
-    lam: Array
-    rates: Array  # (T,); of one number for all steps it is the sum
-    first: State  # by its bins, in the paper's convention
-
-
 def recurrent_backward(
     dresponses: Array, cache: RecurrentCache, dlast: State | None = None
 ) -> Gradients:
-    """Back through time: the gradient by a state is that of its own response, plus what comes from
-    the next step.
+    """Gradients of `recurrent_forward`.
 
-    dresponses: dL/dg, (T, N, H, W).  dlast: what later steps, that are not in the cache, say of the
-    last state: their `Gradients.first`.
+    dresponses: dL/dg, (T, N, H, W).  dlast: as for `unroll_backward`.
     """
-    templates_f, searches_f, label_f, lam, rates, states, rule, shape, band = cache
-    xp = array_module(dresponses)
-    dresponses_f = rfft2(dresponses, band)  # Eq. 6
-    dtemplates_f, dsearches_f = xp.empty_like(templates_f), xp.empty_like(searches_f)
-    drates, dlabel_f, denergy = xp.empty_like(rates), xp.zeros_like(label_f), 0.0
-    later = State(0.0, 0.0) if dlast is None else dlast  # by a step's state, from all later ones
-    for t in reversed(range(len(templates_f))):
-        template_f = templates_f[t]
-        dstate, dsearches_f[t] = answer_backward(
-            dresponses_f[t], states[t + 1], searches_f[t], rule
-        )
-        dstate = State(dstate.a + later.a, dstate.b + later.b)
-        own = newest(template_f, label_f, lam, rule)
-        later, down, drates[t] = blend_backward(dstate, states[t], own, rates[t], shape, band)
-        dtemplates_f[t], by_label, by_energy = newest_backward(down, template_f, label_f, lam, rule)
-        dlabel_f += by_label
-        denergy = denergy + by_energy
-    return Gradients(
-        irfft2(dtemplates_f, shape, band), irfft2(dsearches_f, shape, band),
-        irfft2(dlabel_f, shape, band), lam_gradient(denergy, shape, band), drates, later,
-    )  # fmt: skip
+    unrolled, shape, band = cache
+    by = unroll_backward(rfft2(dresponses, band), unrolled, shape, band, dlast)  # Eq. 6
+    dtemplates, dsearches, dlabel = (irfft2(spectra, shape, band) for spectra in by[:3])
+    return Gradients(dtemplates, dsearches, dlabel, by.lam, by.rates, by.first)

@@ -14,7 +14,7 @@ from ..ops.fourier import Band, label_band, rfft2
 from ..presets import Preset
 from ..support.threads import Cores
 from ..vision.crop import crop_patches, window_taps
-from ..vision.windows import gaussian_label, hann
+from ..vision.windows import gaussian_label, hann_power
 from ..weights import Weights
 
 NOTHING_TO_TRACK = (
@@ -79,7 +79,7 @@ class PlainFeatures:
         self, maps: Callable[[np.ndarray], Array], preset: Preset, band: Band | None, device: Device
     ) -> None:
         size = preset.input_size
-        window = hann((size, size)) if preset.cosine_window else np.ones((size, size), np.float32)
+        window = hann_power((size, size), preset.window_power)
         self.maps, self.window = maps, to_device(window, device)
         self._preset, self._band = preset, band
         self._size = size * getattr(maps, "cell", 1)

@@ -359,7 +359,7 @@ def test_what_the_page_s_tracker_does_not_know_is_off():
     assert {name: value for name, value in fields.items() if name not in known} == {
         "lam_divisor": "none", "update_rule": "ratio", "update_crop": "clamped",
         "scale_exponents": "centred", "swapped_clamp": False, "rounded_crop": True,
-        "cosine_window": True, "column_major_ties": False, "wrap_before_half": False,
+        "window_power": 1.0, "column_major_ties": False, "wrap_before_half": False,
         "min_score": 0.0, "min_psr": 0.0, "min_share": 0.0, "redetection": 0,
         "reuse_within": 0.0,
     }  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_clip_in_two_pieces_is_the_clip(rng, rule):
     early, late = ([part[:2] for part in stacks], [part[2:] for part in stacks])
     _, first = recurrent_forward(*early, label, lam, rates[:2], rule=rule)
     response, second = recurrent_forward(
-        *late, label, lam, rates[2:], rule=rule, first=first.states[-1]
+        *late, label, lam, rates[2:], rule=rule, first=first.unrolled.states[-1]
     )
     np.testing.assert_allclose(response, whole[2:], atol=1e-14)
     after = recurrent_backward(upstream[2:], second)

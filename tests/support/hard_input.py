@@ -123,7 +123,7 @@ PRESETS = (
     "careful:input_size=31:lost_after=1",
     "careful:input_size=31:lost_after=2:redetection=1000",
     "default:input_size=31:lam=0.0:min_size=0.5:learning_rate=1.0",
-    "paper:num_scales=1:lam=0.0:cosine_window=false:input_size=8",
+    "paper:num_scales=1:lam=0.0:window_power=0:input_size=8",
     "default:input_size=31:scale_step=3.0:padding=0.1:max_scale=1000.0:min_scale=1e-9",
 )
 SCALES = {"zero": 0.0, "tiny": 1e-30, "huge": 1e30}

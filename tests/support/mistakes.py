@@ -84,6 +84,23 @@ MISTAKES = [
          "        lr = self.config.learning_rate(before.epoch)",
          "        lr = self.config.learning_rate(max(before.epoch - 1, 0))"),
     ]),
+    *in_file("train/clip_step.py", "test_clip_step.py", [
+        ("clips: a template's gradient is moved the wrong way",
+         "by.templates[t, 0], tuple(-place)", "by.templates[t, 0], tuple(place)"),
+        ("clips: the label of the first step for all", "label = gaussian_label(shape, numbers.sigma",
+         "label = gaussian_label(shape, self._begun.sigma"),
+        ("clips: only the first frame of a clip is mirrored",
+         "return shift_label(label, shifts * [1, -1] if mirrored else shifts)",
+         "return shift_label(label, shifts)"),
+    ]),
+    *in_file("train/numbers.py", "test_clip_step.py", [
+        ("numbers: by the rate in place of its logit", "rate * (1 - rate))", "1.0)"),
+        ("numbers: the window is learnt as it is", "else math.exp(u)",
+         "else u if name == 'window' else math.exp(u)"),
+    ]),
+    *in_file("dcfnet_np/presets.py", "test_presets.py", [
+        ("presets: weights win over what was given", "**(fields | given)", "**(given | fields)"),
+    ]),
     *in_file("train/pairs.py", "test_train_recomputed.py", [
         ("training: validation pairs hang on the run's seed",
          "seed=VALIDATION_SEED, epoch=0", "seed=config.seed, epoch=0"),
@@ -100,7 +117,7 @@ MISTAKES = [
     *in_file("train/optimisers.py", "test_train_recomputed.py", [
         ("Adam: m as it stands", "m / (1 - momentum**step)", "m"),
         ("averaging: the start is not forgotten", "min(decay, step / (step + 10))", "decay"),
-        ("SGD: no weight decay", "        v += weight_decay * theta\n", ""),
+        ("SGD: no weight decay", "        v += (name not in BESIDE) * weight_decay * theta\n", ""),
     ]),
     *in_file("train/augment.py", "test_augment.py", [
         ("augmentation: the seed is not used",

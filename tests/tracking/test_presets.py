@@ -7,14 +7,24 @@ import numpy as np
 import pytest
 
 from dcfnet_np.evaluation.baselines import GRAY_PRESET, HOG_PRESET
-from dcfnet_np.presets import PRESETS, Preset, get_preset, join_preset_text, split_preset_text
+from dcfnet_np.presets import (
+    LEARNABLE,
+    PRESETS,
+    Preset,
+    get_preset,
+    join_preset_text,
+    split_preset_text,
+    with_learnt,
+)
+from dcfnet_np.tracker import Tracker
+from dcfnet_np.weights import load_weights
 
 # What all have in common, and each preset's row: Sec. 4.1 of the paper; what it leaves open is
 # MATLAB v1's, its code.  v1 and v2 are the released MATLAB codes (v2 with its .mat file's meta),
 # pytorch the released PyTorch code.
 ALL = {
     "input_size": 125, "sigma_factor": 0.1, "lam": 1e-4, "num_scales": 3, "min_scale": 0.2,
-    "min_size": 4.0, "max_scale": 5.0, "cosine_window": True, "scale_exponents": "centred",
+    "min_size": 4.0, "max_scale": 5.0, "window_power": 1.0, "scale_exponents": "centred",
     "swapped_clamp": False, "min_score": 0.0, "min_psr": 0.0, "lost_after": 10, "redetection": 0,
     "redetection_psr": 0.0, "min_share": 0.0, "min_share_decay": 1.0, "usual_rate": 0.05,
     "redetection_share": 0.0, "redetection_after": 1, "reuse_within": 0.0,
@@ -188,3 +198,21 @@ def test_what_is_no_preset_is_named(wrong):
     message = "^preset must be a name, a .json file or a Preset, got (NoneType|int|dict)$"
     with pytest.raises(TypeError, match=message):
         get_preset(wrong)
+
+
+def test_what_weights_have_learnt():
+    """It stands in for what nobody gave, of our own presets."""
+    learnt = {"lam": 2e-3, "sigma_factor": 0.09, "window_power": 0.7, "learning_rate": 0.02}
+    assert set(learnt) == set(LEARNABLE)
+    weights = load_weights("light")
+    weights = dataclasses.replace(weights, training=weights.training | {"learnt": learnt})
+    preset = Tracker(weights, "careful:lam=0.5", "cpu").preset
+    wanted = {**dataclasses.asdict(PRESETS["careful"]), **learnt, "lam": 0.5}
+    assert dataclasses.asdict(preset) == {**wanted, "name": "careful:lam=0.5"}
+    assert Tracker(weights, "pytorch", "cpu").preset is PRESETS["pytorch"]
+    assert Tracker(weights, PRESETS["default"], "cpu").preset is PRESETS["default"]
+    assert Tracker("light", "default", "cpu").preset is PRESETS["default"]
+    for wrong in ("text", ["lam"], {"unknown": 1}):
+        assert with_learnt("default", wrong) == PRESETS["default"]
+    with pytest.raises(ValueError, match="^lam must be a finite number, got 'much'$"):
+        with_learnt("default", {"lam": "much"})

@@ -24,10 +24,7 @@ from dcfnet_np.weights import Weights, save_weights
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "traces.md"
 SMALL = Preset("small", input_size=45)
-BOTH = [
-    SMALL,
-    Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, cosine_window=False),
-]
+BOTH = [SMALL, Preset("ratio", input_size=32, update_rule="ratio", num_scales=1, window_power=0.0)]
 OPTIONS = {
     name: dataclasses.replace(preset, input_size=63, sigma_factor=0.2)
     for name, preset in PRESETS.items()

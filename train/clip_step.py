@@ -1,0 +1,307 @@
+"""Steps of training on clips: the loss of T frames, and gradients through all of them.
+
+The first frame of a clip gives the first template.  Every later one is searched, and, but for the
+last, learned from: its spectrum, moved to where its target is, is the next template, as the preset
+`fast` does it.  So each frame goes through the network once.  Responses, and gradients back through
+time and by the numbers of `numbers`, are those of `ops.recurrent`.  Two frames are a pair.
+
+`ClipSteps` does what `PlainSteps` does, for clips.  Its network is plain, or `Strip`'s.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcfnet_np import network, presets
+from dcfnet_np.backend import Array
+from dcfnet_np.fast.strip import BandDft, Strip, make_kernels, supports
+from dcfnet_np.filter import OnlineFilter
+from dcfnet_np.ops.fourier import Band, irfft2, label_band, rfft2, shift_spectrum
+from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+from dcfnet_np.ops.recurrent import Rule, unroll_backward, unroll_forward
+from dcfnet_np.ops.window import window_backward, window_forward
+from dcfnet_np.train.augment import draw_changes, label_shifts, shift_label
+from dcfnet_np.train.config import Config
+from dcfnet_np.train.numbers import Numbers, by_parameters, numbers_of, typed_in, without_numbers
+from dcfnet_np.train.plain_step import Objective, PairImages, PlainSteps
+from dcfnet_np.vision.windows import gaussian_label, hann_power, power_gradient, sigma_gradient
+
+NARROWEST = 0.75  # width of a learnt label, of what was typed in, that the spectrum has room for
+
+
+class ClipForm(NamedTuple):
+    """What all clips of a step share."""
+
+    parameters: network.Parameters
+    numbers: Numbers
+    label_f: Array  # of the filter, of width numbers.sigma
+    windows: tuple[Array | None, Array | None]  # of steps without and with the window
+    kernels: Any  # of `Strip`; None for the plain network
+
+
+class Unwound(NamedTuple):
+    """The forward pass of a clip behind the network."""
+
+    displacements: np.ndarray  # (T, 2), rows and columns: where each frame's target is
+    loss_cache: Any
+    unrolled: Any
+
+
+def clip_loss(
+    spectra: Array,
+    displacements: np.ndarray | None,
+    wanted: Array,
+    form: ClipForm,
+    rule: Rule,
+    band: Band | None,
+) -> tuple[float, Unwound]:
+    """The mean loss of the T - 1 responses of a clip.
+
+    spectra: (T, D, bins), of the frames' features; wanted: (T - 1, H, W), the desired responses;
+    displacements: (T, 2), where the targets are, as (0, 0) in the first frame.  None: where the
+    responses say that they are.
+    """
+    shape, rate = wanted.shape[1:], form.numbers.rate
+    if displacements is None:
+        displacements = found_displacements(spectra, form, rule, shape, band)
+    templates_f = np.stack(
+        [
+            shift_spectrum(spectrum, tuple(place), shape, band)
+            for spectrum, place in zip(spectra[:-1], displacements)
+        ]
+    )
+    rates = np.full(len(templates_f), rate, wanted.dtype)
+    rates[0] = 1
+    responses_f, unrolled = unroll_forward(
+        templates_f[:, None], spectra[1:, None], form.label_f, form.numbers.lam, rates, rule
+    )
+    responses = irfft2(responses_f[:, 0], shape, band)
+    loss, loss_cache = response_loss_forward(responses, wanted)
+    return loss, Unwound(displacements, loss_cache, unrolled)
+
+
+def clip_gradients(
+    unwound: Unwound, share: float, form: ClipForm, shape: tuple[int, int], band: Band | None
+) -> tuple[Array, Numbers]:
+    """Of share * loss: by the spectra (T, D, bins), and by lambda, sigma and the rate."""
+    dresponses = response_loss_backward(unwound.loss_cache, share)
+    by = unroll_backward(rfft2(dresponses, band)[:, None], unwound.unrolled, shape, band)
+    dspectra = np.zeros((len(by.searches) + 1, *by.searches.shape[2:]), by.searches.dtype)
+    dspectra[1:] = by.searches[:, 0]
+    for t, place in enumerate(unwound.displacements[:-1]):
+        dspectra[t] += shift_spectrum(by.templates[t, 0], tuple(-place), shape, band)
+    dsigma = sigma_gradient(irfft2(by.label, shape, band), form.numbers.sigma)
+    return dspectra, Numbers(float(by.lam), dsigma, 0.0, float(by.rates[1:].sum()))
+
+
+def found_displacements(
+    spectra: Array, form: ClipForm, rule: Rule, shape: tuple[int, int], band: Band | None
+) -> np.ndarray:
+    """Where the filter itself finds the targets, (T, 2); it learns from there on."""
+    model = OnlineFilter(form.label_f, form.numbers.lam, form.numbers.rate, rule)
+    places = np.zeros((len(spectra), 2), int)
+    model.update(spectra[0])
+    for t in range(1, len(spectra)):
+        response = irfft2(model.response_f(spectra[t : t + 1]), shape, band)[0]
+        place = np.array(np.unravel_index(response.argmax(), shape))
+        places[t] = np.where(place > np.array(shape) // 2, place - shape, place)
+        model.update(shift_spectrum(spectra[t], tuple(places[t]), shape, band))
+    return places
+
+
+class ClipImages(PairImages):
+    """One clip at a time, (1, T) indices of crops: its first frame as the template of a pair, every
+    other one as the search of a pair with it.
+    """
+
+    flips = False  # whether half of the clips are mirrored; the pairs' own augmentation never does
+
+    def images(
+        self, clips: np.ndarray, epoch: int | None = None, raw: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The frames as normalised images (T, 3, size, size), see `PairImages.images`."""
+        raw = self.read(clips) if raw is None else raw
+        others = len(raw) - 1
+        pairs, mirrored = self._pairs(clips, epoch)
+        both = np.stack([np.repeat(raw[:1, 0], others, axis=0), raw[1:, 0]])
+        images = super().images(pairs, epoch, both)
+        frames = np.concatenate([images[:1], images[others:]])
+        return frames[..., ::-1] if mirrored else frames
+
+    def labels(self, clips: np.ndarray, epoch: int | None, label: np.ndarray) -> np.ndarray | None:
+        """What the responses shall be, (T - 1, H, W); None where all targets are in the middle."""
+        pairs, mirrored = self._pairs(clips, epoch)
+        shifts = None if epoch is None else label_shifts(pairs, epoch, self.augmentation)
+        if shifts is None:
+            return None
+        return shift_label(label, shifts * [1, -1] if mirrored else shifts)
+
+    def _pairs(self, clips: np.ndarray, epoch: int | None) -> tuple[np.ndarray, bool]:
+        """The pairs (T - 1, 2), and whether the clip is mirrored: all of it, or nothing of it."""
+        clip = clips[0]
+        pairs = np.stack([np.broadcast_to(clip[0], len(clip) - 1), clip[1:]], axis=1)
+        if epoch is None or not self.flips:
+            return pairs, False
+        changes = draw_changes(pairs[:1], epoch, self.augmentation._replace(flip=True), float)
+        return pairs, bool(changes.mirrored[0])
+
+
+class ClipSteps(PlainSteps):
+    """`PlainSteps` on clips: `epoch` takes batches (n, T) of indices of crops."""
+
+    def __init__(self, config: Config, crops: np.ndarray, *arguments: Any, **options: Any) -> None:
+        super().__init__(config, crops, *arguments, **options)
+        size, mean = self.pairs.size, self.pairs.mean
+        augmentation = config.augmentation._replace(flip=False)
+        self.pairs = images = ClipImages(crops, config.mean, mean.dtype, augmentation, size=size)
+        images.flips = config.flip
+        self._rule = presets.get_preset(config.preset).update_rule
+        self._begun = typed_in(config, size)
+        label = self.objectives[0].label
+        if "sigma" in config.learnt_names:  # room for a narrower label, which has a wider spectrum
+            narrow = gaussian_label(label.shape, NARROWEST * self._begun.sigma, label.dtype)
+            band = label_band(narrow)
+            self.objectives = [each._replace(band=band) for each in self.objectives]
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        fast = supports(config.arch) and self.objectives[0].band is not None
+        self._fast = fast and "window" not in config.learnt_names
+
+    def _form(self, parameters: network.Parameters) -> ClipForm:
+        numbers, objective = numbers_of(parameters, self._begun), self.objectives[0]
+        shape, dtype = objective.label.shape, objective.label.dtype
+        label = gaussian_label(shape, numbers.sigma, dtype)
+        kernels = make_kernels(parameters, self.config.arch) if self._fast else None
+        window = hann_power(shape, numbers.power, dtype)
+        label_f = rfft2(label, objective.band)
+        own = without_numbers(parameters)
+        return ClipForm(own, numbers, label_f, (None, window), kernels)
+
+    def _loss(self, images: np.ndarray, form: ClipForm, objective: Objective) -> float:
+        with self._frames() as frames:
+            spectra = frames.forward(images, form, objective)
+            wanted = np.broadcast_to(objective.label, (len(images) - 1, *objective.label.shape))
+            places = np.zeros((len(images), 2), int)
+            return clip_loss(spectra, places, wanted, form, self._rule, objective.band)[0]
+
+    def _gradients(
+        self,
+        images: np.ndarray,
+        form: ClipForm,
+        objective: Objective,
+        label: np.ndarray | None,
+        share: float,
+    ) -> tuple[float, network.Parameters]:
+        shape, band = objective.label.shape, objective.band
+        wanted, places = label, None
+        if wanted is None:
+            wanted = np.broadcast_to(objective.label, (len(images) - 1, *shape))
+        if not self.config.found_places:
+            places = np.vstack([[0, 0], *map(peak_of, wanted)])
+        with self._frames() as frames:
+            spectra = frames.forward(images, form, objective)
+            loss, unwound = clip_loss(spectra, places, wanted, form, self._rule, band)
+            if loss > self.limit:
+                return loss, {}
+            dspectra, by_numbers = clip_gradients(unwound, share, form, shape, band)
+            gradients, dpower = frames.backward(dspectra, form, objective)
+        names = self.config.learnt_names
+        by_numbers = by_numbers._replace(power=dpower)
+        return loss, gradients | by_parameters(by_numbers, form.numbers, names)
+
+    @contextmanager
+    def _frames(self) -> Iterator[Any]:
+        """The network for one clip, which no other thread has."""
+        try:
+            frames = self._free.get_nowait()
+        except Empty:
+            frames = (StripFrames if self._fast else PlainFrames)(self.config, self.pairs.size)
+        try:
+            yield frames
+        finally:
+            self._free.put(frames)
+
+
+def peak_of(label: np.ndarray) -> list[int]:
+    """The place of a maximum, rows and columns, past the middle as negative ones."""
+    place = np.unravel_index(label.argmax(), label.shape)
+    return [int(p - n if p > n // 2 else p) for p, n in zip(place, label.shape)]
+
+
+class PlainFrames:
+    """From images to the spectra of their windowed features, and back, by `network` and `ops`."""
+
+    def __init__(self, config: Config, size: int) -> None:
+        self._arch = config.arch
+        self._caches: tuple[Any, Any] = (), None
+
+    def forward(self, images: np.ndarray, form: ClipForm, objective: Objective) -> np.ndarray:
+        """images: (T, C, H, W).  Returns (T, D, bins)."""
+        windowed = objective.window is not None
+        features, caches = network.forward(images, form.parameters, self._arch, padding="valid")
+        window_cache = None
+        if windowed:
+            features, window_cache = window_forward(features, form.windows[1])
+        self._caches = caches, window_cache
+        return rfft2(features, objective.band)
+
+    def backward(
+        self, dspectra: np.ndarray, form: ClipForm, objective: Objective
+    ) -> tuple[network.Parameters, float]:
+        """Gradients by the network's parameters, and by the window's power."""
+        caches, window_cache = self._caches
+        dfeatures, dpower = irfft2(dspectra, objective.label.shape, objective.band), 0.0
+        if window_cache is not None:
+            dfeatures, dwindow = window_backward(dfeatures, window_cache)
+            dpower = power_gradient(dwindow, form.numbers.power)
+        return network.backward(dfeatures, caches, input_gradient=False)[1], dpower
+
+
+class StripFrames:
+    """The same by `Strip`, whose window is a Hann window or none."""
+
+    def __init__(self, config: Config, size: int) -> None:
+        self._arch, self._size = config.arch, size
+        self._strips: dict[tuple[bool, int], Strip] = {}
+        self._names = [
+            name for name, spec in network.layers(config.arch) if isinstance(spec, network.Conv)
+        ]
+
+    def forward(self, images: np.ndarray, form: ClipForm, objective: Objective) -> np.ndarray:
+        """As that of `PlainFrames`."""
+        band, channels = objective.band, network.output_channels(self._arch)
+        assert band is not None
+        spectra = np.empty((len(images), channels, *band.spectrum_shape), form.label_f.dtype)
+        nothing = np.zeros((1, 1), objective.label.dtype)
+        for t, image in enumerate(images):
+            strip = self._strip(objective, t)
+            strip.forward(image.transpose(1, 0, 2), nothing, form.kernels, spectra[t])
+        return spectra
+
+    def backward(
+        self, dspectra: np.ndarray, form: ClipForm, objective: Objective
+    ) -> tuple[network.Parameters, float]:
+        """As that of `PlainFrames`; the window's power is not learnt."""
+        total: network.Parameters = {}
+        for t, dspectrum in enumerate(dspectra):
+            of_frame = self._strip(objective, t).backward(dspectrum, form.kernels)
+            for name, (dw, db) in zip(self._names, of_frame):
+                for kind, gradient in (("weight", dw), ("bias", db)):
+                    key = f"{name}.{kind}"
+                    total[key] = total[key] + gradient if key in total else gradient.copy()
+        return total, 0.0
+
+    def _strip(self, objective: Objective, t: int) -> Strip:
+        """That of frame t, made when it is first needed; it keeps what `backward` needs."""
+        windowed = objective.window is not None
+        if (windowed, t) not in self._strips:
+            band = objective.band
+            assert band is not None
+            vectors = [np.hanning(n) if windowed else np.ones(n) for n in band.shape]
+            size = self._size, self._size
+            dft = BandDft(band, size, (vectors[0], vectors[1]))
+            dtype = objective.label.dtype
+            self._strips[windowed, t] = Strip(self._arch, dft, size, dtype=dtype, backward=True)
+        return self._strips[windowed, t]
