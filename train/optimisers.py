@@ -77,11 +77,17 @@ def zero_velocity(parameters: Parameters) -> Parameters:
 def optimiser_step(config: Config, learnt: Learnt, gradients: Parameters, lr: float) -> Learnt:
     """The next step of config's optimiser, and of the average; writes the arrays of `learnt`."""
     step = learnt.steps + 1
-    how = {"lr": lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    if config.optimiser == "adam":
-        adam_step(learnt.parameters, gradients, learnt.velocity, learnt.squares, step=step, **how)
-    else:
-        sgd_step(learnt.parameters, gradients, learnt.velocity, **how)
+    groups = learnt.parameters, gradients, learnt.velocity, learnt.squares
+    for beside, decay in ((False, config.weight_decay), (True, 0.0)):
+        parameters, slopes, velocity, squares = (
+            {name: value for name, value in group.items() if (name in BESIDE) == beside}
+            for group in groups
+        )
+        how = {"lr": lr, "momentum": config.momentum, "weight_decay": decay}
+        if config.optimiser == "adam":
+            adam_step(parameters, slopes, velocity, squares, step=step, **how)
+        else:
+            sgd_step(parameters, slopes, velocity, **how)
     if config.averaging:
         update_average(learnt.average, learnt.parameters, step=step, decay=config.averaging)
     return learnt._replace(steps=step)
@@ -105,7 +111,7 @@ def sgd_step(
         v = velocity[name]
         v *= momentum
         v += gradients[name]
-        v += (name not in BESIDE) * weight_decay * theta
+        v += weight_decay * theta
         theta -= lr * v
 
 
@@ -129,8 +135,7 @@ def adam_step(
         m += (1 - momentum) * (g - m)
         s += (1 - SQUARES_DECAY) * (g * g - s)
         root = array_module(s).sqrt(s / (1 - SQUARES_DECAY**step))
-        decay = (name not in BESIDE) * weight_decay
-        theta -= lr * (m / (1 - momentum**step) / (root + EPSILON) + decay * theta)
+        theta -= lr * (m / (1 - momentum**step) / (root + EPSILON) + weight_decay * theta)
 
 
 def average_decay(decay: float, step: int) -> float:

@@ -117,7 +117,7 @@ MISTAKES = [
     *in_file("train/optimisers.py", "test_train_recomputed.py", [
         ("Adam: m as it stands", "m / (1 - momentum**step)", "m"),
         ("averaging: the start is not forgotten", "min(decay, step / (step + 10))", "decay"),
-        ("SGD: no weight decay", "        v += (name not in BESIDE) * weight_decay * theta\n", ""),
+        ("SGD: no weight decay", "        v += weight_decay * theta\n", ""),
     ]),
     *in_file("train/augment.py", "test_augment.py", [
         ("augmentation: the seed is not used",
