@@ -84,9 +84,9 @@ def optimiser_step(config: Config, learnt: Learnt, gradients: Parameters, lr: fl
             for group in groups
         )
         how = {"lr": lr, "momentum": config.momentum, "weight_decay": decay}
-        if config.optimiser == "adam":
+        if config.optimiser == "adam" and parameters:
             adam_step(parameters, slopes, velocity, squares, step=step, **how)
-        else:
+        elif parameters:
             sgd_step(parameters, slopes, velocity, **how)
     if config.averaging:
         update_average(learnt.average, learnt.parameters, step=step, decay=config.averaging)
