@@ -27,7 +27,13 @@ from dcfnet_np.train.augment import draw_changes, label_shifts, shift_label
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.numbers import Numbers, by_parameters, numbers_of, typed_in, without_numbers
 from dcfnet_np.train.plain_step import Objective, PairImages, PlainSteps
-from dcfnet_np.vision.windows import gaussian_label, hann_power, power_gradient, sigma_gradient
+from dcfnet_np.vision.windows import (
+    gaussian_label,
+    hann_power,
+    log_hann,
+    power_gradient,
+    sigma_gradient,
+)
 
 NARROWEST = 0.75  # width of a learnt label, of what was typed in, that the spectrum has room for
 
@@ -38,8 +44,9 @@ class ClipForm(NamedTuple):
     parameters: network.Parameters
     numbers: Numbers
     label_f: Array  # of the filter, of width numbers.sigma
-    windows: tuple[Array | None, Array | None]  # of steps without and with the window
+    window: Array  # (H, W), of steps that have it
     kernels: Any  # of `Strip`; None for the plain network
+    dfts: tuple[BandDft, ...]  # of `Strip`: for steps without the window, and with it
 
 
 class Unwound(NamedTuple):
@@ -166,18 +173,25 @@ class ClipSteps(PlainSteps):
             band = label_band(narrow)
             self.objectives = [each._replace(band=band) for each in self.objectives]
         self._free: SimpleQueue[Any] = SimpleQueue()
-        fast = supports(config.arch) and self.objectives[0].band is not None
-        self._fast = fast and "window" not in config.learnt_names
+        self._fast = supports(config.arch) and self.objectives[0].band is not None
 
     def _form(self, parameters: network.Parameters) -> ClipForm:
         numbers, objective = numbers_of(parameters, self._begun), self.objectives[0]
         shape, dtype = objective.label.shape, objective.label.dtype
         label = gaussian_label(shape, numbers.sigma, dtype)
-        kernels = make_kernels(parameters, self.config.arch) if self._fast else None
         window = hann_power(shape, numbers.power, dtype)
         label_f = rfft2(label, objective.band)
         own = without_numbers(parameters)
-        return ClipForm(own, numbers, label_f, (None, window), kernels)
+        if not self._fast or objective.band is None:
+            return ClipForm(own, numbers, label_f, window, None, ())
+        size = self.pairs.size, self.pairs.size
+        band, vectors = objective.band, [np.hanning(n) for n in shape]
+        dfts = tuple(
+            BandDft(band, size, (vectors[0] ** power, vectors[1] ** power))
+            for power in (0.0, numbers.power)
+        )
+        kernels = make_kernels(parameters, self.config.arch)
+        return ClipForm(own, numbers, label_f, window, kernels, dfts)
 
     def _loss(self, images: np.ndarray, form: ClipForm, objective: Objective) -> float:
         with self._frames() as frames:
@@ -243,7 +257,7 @@ class PlainFrames:
         features, caches = network.forward(images, form.parameters, self._arch, padding="valid")
         window_cache = None
         if windowed:
-            features, window_cache = window_forward(features, form.windows[1])
+            features, window_cache = window_forward(features, form.window)
         self._caches = caches, window_cache
         return rfft2(features, objective.band)
 
@@ -260,48 +274,42 @@ class PlainFrames:
 
 
 class StripFrames:
-    """The same by `Strip`, whose window is a Hann window or none."""
+    """The same by `Strip`, one for each frame of a clip; it keeps what `backward` needs."""
 
     def __init__(self, config: Config, size: int) -> None:
         self._arch, self._size = config.arch, size
-        self._strips: dict[tuple[bool, int], Strip] = {}
+        self._learns_window = "window" in config.learnt_names
+        self._strips: list[Strip] = []
         self._names = [
             name for name, spec in network.layers(config.arch) if isinstance(spec, network.Conv)
         ]
 
     def forward(self, images: np.ndarray, form: ClipForm, objective: Objective) -> np.ndarray:
         """As that of `PlainFrames`."""
-        band, channels = objective.band, network.output_channels(self._arch)
-        assert band is not None
-        spectra = np.empty((len(images), channels, *band.spectrum_shape), form.label_f.dtype)
-        nothing = np.zeros((1, 1), objective.label.dtype)
+        windowed, shape = objective.window is not None, objective.label.shape
+        dtype = objective.label.dtype
+        dft, size = form.dfts[windowed], (self._size, self._size)
+        logs = log_hann(shape) if windowed and self._learns_window else None
+        channels, nothing = network.output_channels(self._arch), np.zeros((1, 1), dtype)
+        spectra = np.empty((len(images), channels, *dft.band.spectrum_shape), form.label_f.dtype)
         for t, image in enumerate(images):
-            strip = self._strip(objective, t)
-            strip.forward(image.transpose(1, 0, 2), nothing, form.kernels, spectra[t])
+            if t == len(self._strips):
+                self._strips.append(Strip(self._arch, dft, size, dtype=dtype, backward=True))
+            self._strips[t].use(dft, logs)
+            self._strips[t].forward(image.transpose(1, 0, 2), nothing, form.kernels, spectra[t])
         return spectra
 
     def backward(
         self, dspectra: np.ndarray, form: ClipForm, objective: Objective
     ) -> tuple[network.Parameters, float]:
-        """As that of `PlainFrames`; the window's power is not learnt."""
+        """As that of `PlainFrames`."""
         total: network.Parameters = {}
-        for t, dspectrum in enumerate(dspectra):
-            of_frame = self._strip(objective, t).backward(dspectrum, form.kernels)
+        for strip, dspectrum in zip(self._strips, dspectra):
+            of_frame = strip.backward(dspectrum, form.kernels)
             for name, (dw, db) in zip(self._names, of_frame):
                 for kind, gradient in (("weight", dw), ("bias", db)):
                     key = f"{name}.{kind}"
                     total[key] = total[key] + gradient if key in total else gradient.copy()
-        return total, 0.0
-
-    def _strip(self, objective: Objective, t: int) -> Strip:
-        """That of frame t, made when it is first needed; it keeps what `backward` needs."""
-        windowed = objective.window is not None
-        if (windowed, t) not in self._strips:
-            band = objective.band
-            assert band is not None
-            vectors = [np.hanning(n) if windowed else np.ones(n) for n in band.shape]
-            size = self._size, self._size
-            dft = BandDft(band, size, (vectors[0], vectors[1]))
-            dtype = objective.label.dtype
-            self._strips[windowed, t] = Strip(self._arch, dft, size, dtype=dtype, backward=True)
-        return self._strips[windowed, t]
+        learnt = self._learns_window and objective.window is not None
+        dpower = sum(strip.dpower for strip in self._strips[: len(dspectra)]) if learnt else 0.0
+        return total, dpower

@@ -153,6 +153,27 @@ class Strip:
         self._make_buffers([spec.c_out for spec in convolutions], heights, backward)
         if backward:
             self._make_backward_buffers()
+        self.log_window: np.ndarray | None = None
+        self.dpower = 0.0
+
+    def use(self, dft: BandDft, log_window: np.ndarray | None = None) -> None:
+        """Take another window of the same band from here on.
+
+        log_window: (h, w), where the window is a power of another one, the logarithm of that one:
+        `backward` then leaves the gradient by the power in `dpower`.
+        """
+        self.dft = dft
+        np.copyto(self.dft_rows, dft.rows[:, self.first : self.last])
+        self.log_window = None if log_window is None else self._as_tiles(dft, log_window)
+
+    def _as_tiles(self, dft: BandDft, values: np.ndarray) -> np.ndarray:
+        """values (h, w) of a map, as `y` has its pixels: (4, rows, tiles), zeros beyond."""
+        height, (h, w) = dft.rows.shape[1], values.shape
+        top, left = (height - h) // 2, (self.width - w) // 2
+        padded = np.zeros((height, 4 * self.y.shape[-1]), self.dtype)
+        padded[top : top + h, left : left + w] = values
+        tiles = padded[self.first : self.last].reshape(-1, self.y.shape[-1], 4)
+        return np.ascontiguousarray(tiles.transpose(2, 0, 1))
 
     def _make_first_buffers(self, c: int, rows: int) -> None:
         """The image with its padding, and im2col but for its rows: columns (j, c), then ones."""
@@ -333,7 +354,9 @@ class Strip:
         """`ops.lrn.lrn_backward`: d / s**beta - 2 alpha beta y * (sum of d * y / s**(beta + 1))."""
         dfeatures, dy, through = self.features.transpose(2, 1, 0, 3), self.dy, self.through
         np.divide(dfeatures, self.power, out=dy)
-        np.multiply(dy, self.y, out=through)
+        np.multiply(dy, self.y, out=through)  # is window * dL/d(windowed feature) * feature too,
+        if self.log_window is not None:  # and d(window)/d(power) = window * log_window
+            self.dpower = float(np.einsum("krdt,krt->", through, self.log_window))
         through /= self.s
         np.matmul(self.banded, through, out=self.power)
         self.power *= self.y

@@ -53,9 +53,13 @@ def hann_power(shape: tuple[int, int], power: float, dtype: Any = np.float32) ->
 def power_gradient(dwindow: np.ndarray, power: float) -> float:
     """dL/dp = sum over pixels of dL/dm m log(h), through m = h^p of `hann_power`, p > 0.
 
-    Where h is 0, m stays 0.  dwindow: (H, W).
+    dwindow: (H, W).
     """
-    window = hann(dwindow.shape, np.float64)
-    inside = window > 0
-    logs = np.log(window, where=inside, out=np.zeros_like(window))
-    return float((dwindow * window**power * logs).sum())
+    window = hann_power(dwindow.shape, power, np.float64)
+    return float((dwindow * window * log_hann(dwindow.shape)).sum())
+
+
+def log_hann(shape: tuple[int, int]) -> np.ndarray:
+    """log(h) of the Hann window (H, W); 0 where h is 0, since h^p stays 0 there."""
+    window = hann(shape, np.float64)
+    return np.log(window, where=window > 0, out=np.zeros_like(window))

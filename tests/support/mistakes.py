@@ -89,6 +89,7 @@ MISTAKES = [
          "by.templates[t, 0], tuple(-place)", "by.templates[t, 0], tuple(place)"),
         ("clips: the label of the first step for all", "label = gaussian_label(shape, numbers.sigma",
          "label = gaussian_label(shape, self._begun.sigma"),
+        ("clips: the fast network has the first window", "in (0.0, numbers.power)", "in (0.0, 1.0)"),
         ("clips: only the first frame of a clip is mirrored",
          "return shift_label(label, shifts * [1, -1] if mirrored else shifts)",
          "return shift_label(label, shifts)"),
