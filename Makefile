@@ -51,7 +51,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 proof: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -q tests/ops/test_recurrent.py tests/gradcheck/test_gradcheck_functions.py  # beside PyTorch
 	OPENBLAS_NUM_THREADS=1 $(BIN)/dcfnet gradcheck --mutants --report benchmarks/results/gradcheck.json
 	OPENBLAS_NUM_THREADS=1 DCFNET_INPUTS=long $(BIN)/python -m pytest -s tests/robustness/test_hard_input.py
 

@@ -19,23 +19,9 @@
 // Version 1: one thread a bin, all channels in turn: too few threads for one target.
 // Version 2: one warp a bin, lane = channel, shuffles: reads 32 lines of memory for 32 numbers.
 // Version 3: this one.
+#include "bins.cuh"
 #include "complex.cuh"
 #include "ranges.cuh"
-
-constexpr int BINS = 32, GROUPS = 8;
-
-// The sum of `value` over the eight threads of a bin, for all of them.
-template <class T> __device__ __forceinline__ T sum_groups(T value)
-{
-    __shared__ T part[GROUPS][BINS];
-    __syncthreads();  // the last sum has been read
-    part[threadIdx.y][threadIdx.x] = value;
-    __syncthreads();
-    T sum = part[0][threadIdx.x];
-#pragma unroll
-    for (int i = 1; i < GROUPS; ++i) sum += part[i][threadIdx.x];
-    return sum;
-}
 
 // Eq. 2. Reads x twice; the second time it comes from the cache.
 template <class T>

@@ -26,6 +26,7 @@ from dcfnet_np.ops.window import window_backward, window_forward
 from dcfnet_np.train.augment import draw_changes, label_shifts, shift_label
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.numbers import Numbers, by_parameters, numbers_of, typed_in, without_numbers
+from dcfnet_np.train.optimisers import zero_velocity
 from dcfnet_np.train.plain_step import Objective, PairImages, PlainSteps
 from dcfnet_np.vision.windows import (
     gaussian_label,
@@ -232,6 +233,7 @@ class ClipSteps(PlainSteps):
             frames = self._free.get_nowait()
         except Empty:
             frames = (StripFrames if self._fast else PlainFrames)(self.config, self.pairs.size)
+            frames = Recomputed(frames) if self.config.recompute else frames
         try:
             yield frames
         finally:
@@ -303,13 +305,40 @@ class StripFrames:
         self, dspectra: np.ndarray, form: ClipForm, objective: Objective
     ) -> tuple[network.Parameters, float]:
         """As that of `PlainFrames`."""
-        total: network.Parameters = {}
+        total = zero_velocity(form.parameters)
         for strip, dspectrum in zip(self._strips, dspectra):
-            of_frame = strip.backward(dspectrum, form.kernels)
-            for name, (dw, db) in zip(self._names, of_frame):
-                for kind, gradient in (("weight", dw), ("bias", db)):
-                    key = f"{name}.{kind}"
-                    total[key] = total[key] + gradient if key in total else gradient.copy()
+            for name, (dw, db) in zip(self._names, strip.backward(dspectrum, form.kernels)):
+                total[f"{name}.weight"] += dw
+                total[f"{name}.bias"] += db
         learnt = self._learns_window and objective.window is not None
         dpower = sum(strip.dpower for strip in self._strips[: len(dspectra)]) if learnt else 0.0
+        return total, dpower
+
+
+class Recomputed:
+    """The same, one frame at a time: memory holds the features of one, however long the clip is.
+
+    What stays of each frame is its spectrum; `backward` computes its features again.
+    """
+
+    def __init__(self, frames: PlainFrames | StripFrames) -> None:
+        self._frames, self._images = frames, np.empty(0)
+
+    def forward(self, images: np.ndarray, form: ClipForm, objective: Objective) -> np.ndarray:
+        """As that of `PlainFrames`."""
+        self._images = images
+        spectra = [self._frames.forward(image[None], form, objective) for image in images]
+        return np.concatenate(spectra)
+
+    def backward(
+        self, dspectra: np.ndarray, form: ClipForm, objective: Objective
+    ) -> tuple[network.Parameters, float]:
+        """As that of `PlainFrames`."""
+        total, dpower = zero_velocity(form.parameters), 0.0
+        for image, dspectrum in zip(self._images, dspectra):
+            self._frames.forward(image[None], form, objective)
+            gradients, by_power = self._frames.backward(dspectrum[None], form, objective)
+            for name, gradient in gradients.items():
+                total[name] += gradient
+            dpower += by_power
         return total, dpower

@@ -37,6 +37,7 @@ class Config:
     # what is learnt beside the network, of lam, sigma, window, rate, with commas; see train.numbers
     learn: str = ""
     found_places: bool = False  # clips learn where the response peaks, not where the target is
+    recompute: bool = False  # clips hold one frame's features at a time, and compute them twice
     initial_scale: float = 1.0  # of the first weights, times He's
     # share of the steps whose features have a Hann window, as in tracking
     cosine_window: float = 0.0

@@ -12,11 +12,15 @@ from dcfnet_np.support.files import replacing
 
 
 def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Losses, tracking score and learning rate over the epochs, records of log.jsonl, as a PNG."""
+    """Losses, tracking score, learning rate and learnt numbers over the epochs, as a PNG.
+
+    records: of log.jsonl.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    losses, scores, rates = figure.subplots(1, 3)
+    learnt = [record["learnt"] for record in records if "learnt" in record]
+    figure = Figure(figsize=(13 if learnt else 10, 3.2), layout="constrained")
+    losses, scores, rates, *numbers = figure.subplots(1, 4 if learnt else 3)
     epochs = [record["epoch"] for record in records]
     for key, label in (("loss", "training"), ("validation_loss", "validation")):
         values = [np.nan if record[key] is None else record[key] for record in records]
@@ -29,6 +33,12 @@ def draw_curves(records: Sequence[dict[str, Any]], path: Path) -> None:
     scores.set(title="success AUC on tracked sequences", xlabel="epoch", ylim=(0, 1))
     rates.semilogy(epochs, [record["lr"] for record in records], marker=".")
     rates.set(title="learning rate", xlabel="epoch")
+    if learnt:
+        for name, first in learnt[0].items():
+            ratios = [each[name] / first for each in learnt]
+            numbers[0].plot(epochs, ratios, marker=".", label=f"{name}, {first:.3g} at first")
+        numbers[0].set(title="learnt numbers, over the first", xlabel="epoch")
+        numbers[0].legend()
     _write(figure, path)
 
 

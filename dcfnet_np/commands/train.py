@@ -26,12 +26,13 @@ HELP = {  # of those settings whose name does not say it
     "padding": "of the crops: prepare's",
     "lam": "lambda of Eq. 2",
     "lam_divisor": "none or elements",
-    "batch": "pairs a step, of all processes together",
+    "batch": "pairs, or clips, a step, of all processes together",
     "pairs": "which make an epoch: all, ahead or near",
     "pairs_per_epoch": "0: as many as there are",
     "frames": "of a clip: more than 2 give gradients through time",
     "learn": "what else is learnt, of lam, sigma, window, rate, with commas between",
     "found_places": "clips learn where the filter finds the target, not where it is",
+    "recompute": "clips hold one frame's features in memory at a time: slower",
     "hold_out": "keep the crops' validation sequences for validation",
     "flip": "mirror half of the pairs",
     "light": "change contrast and brightness by up to exp(+-X)",
@@ -150,7 +151,7 @@ class Bar(Watcher, AbstractContextManager["Bar"]):
         if pictures and not self._pictures:
             why = "they need matplotlib, which is in the extra train"
             print(f"dcfnet: no pictures: {why}", file=sys.stderr)
-        self._bar = common.progress_bar(unit="pair", smoothing=0.05)
+        self._bar = common.progress_bar(unit=unit_of(config), smoothing=0.05)
 
     def start(self, records: Sequence[dict[str, Any]], done: int, total: int) -> None:
         """Set the bar to what is done already."""
@@ -168,7 +169,7 @@ class Bar(Watcher, AbstractContextManager["Bar"]):
     def epoch(self, record: dict[str, Any], parameters: dict[str, Any]) -> None:
         """Print a line, and draw."""
         self._records.append(record)
-        self._bar.write(describe_epoch(record, self._config.epochs), file=sys.stdout)
+        self._bar.write(describe_epoch(record, self._config), file=sys.stdout)
         sys.stdout.flush()
         if self._pictures:
             from ..train.pictures import draw_curves, draw_filters
@@ -180,16 +181,23 @@ class Bar(Watcher, AbstractContextManager["Bar"]):
         self._bar.close()
 
 
-def describe_epoch(record: dict[str, Any], epochs: int) -> str:
+def describe_epoch(record: dict[str, Any], config: Config) -> str:
     """A line of the log for people."""
-    words = [f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"]
+    what = unit_of(config)
+    words = [f"epoch {record['epoch']}/{config.epochs}: loss {record['loss']:.3f}"]
     if record["validation_loss"] is not None:
         words.append(f"validation {record['validation_loss']:.3f}")
     if record["left_out"]:
-        words.append(f"{counted(record['left_out'], 'pair')} left out")
+        words.append(f"{counted(record['left_out'], what)} left out")
     if "success" in record:
         words.append(f"tracked AUC {record['success']:.3f}")
-    words.append(f"learning rate {record['lr']:.2g}, {record['pairs_per_second']:.0f} pairs/s")
+    words.append(f"learning rate {record['lr']:.2g}, {record['pairs_per_second']:.0f} {what}s/s")
     if record["waiting"] is not None:
         words.append(f"{record['waiting']:.1%} of the time waiting for crops")
+    words += [f"{name} {value:.3g}" for name, value in record.get("learnt", {}).items()]
     return ", ".join(words)
+
+
+def unit_of(config: Config) -> str:
+    """What a step is made of: a pair or a clip."""
+    return "clip" if config.frames > 2 else "pair"

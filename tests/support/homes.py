@@ -51,6 +51,11 @@ STEPS = [
     Step("online update, Eq. 13", ("filter.OnlineFilter",), (),
          ("kernels/dcf.cu",), (f"{JS}/filter.js",), "PyTorch, `benchmarks/yardstick`",
          ("test_kernels_dcf.test_the_online_update_is_the_filters",)),
+    Step("through time, Eq. 13 and its gradients",
+         ("ops.recurrent.recurrent_forward", "ops.recurrent.recurrent_backward"), (),
+         ("kernels/recurrent.cu",), (), "PyTorch's autograd",
+         ("test_kernels_recurrent.test_the_cell_and_its_gradients",
+          "test_recurrent.test_gradients_are_pytorchs")),
     Step("peak and move", ("tracking.response.peak_place", "tracking.target.Target"), (),
          ("kernels/peak.cu",), (f"{JS}/session.js",), "PyTorch, `benchmarks/yardstick`",
          ("test_kernels_peak.test_move_targets",)),
@@ -67,6 +72,11 @@ STEPS = [
          ("train.device_step.DeviceSteps",), (f"{JS}/training.js",),
          "PyTorch, `benchmarks/yardstick`; autograd",
          ("test_fast_step.test_steps", "test_train_device_step.test_steps_are_the_plain_ones")),
+    Step("training step on clips", ("train.clip_step.PlainFrames",),
+         ("train.clip_step.StripFrames",), ("train.device_step.DeviceSteps",), (),
+         "the plain pair; finite differences",
+         ("test_clip_step.test_a_clip_of_two_frames_is_a_pair",
+          "test_clip_step.test_the_fast_network_is_the_plain_one")),
 ]  # fmt: skip
 
 HEAD = """# Where each step is at home

@@ -57,6 +57,30 @@ def test_the_fast_network_is_the_plain_one(rng, found):
         np.testing.assert_allclose(gradients[name], gradient, atol=1e-7 * abs(gradient).max())
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_recomputed_features_are_the_same_and_one_frame_s(rng, fast):
+    crops, clips = crops_of(rng), np.array([[0, 1, 2, 3, 4, 5], [7, 5, 4, 6, 2, 1]])
+    settings = config(frames=6, learn="lam,sigma,window,rate", sigma_factor=0.13, **CHANGED)
+    again = dataclasses.replace(settings, recompute=True)
+    (losses, gradients), (wanted, theirs) = (
+        run_on_clips(each, crops, clips, fast) for each in (again, settings)
+    )
+    np.testing.assert_allclose(losses, wanted, rtol=1e-12)
+    for name, gradient in theirs.items():
+        np.testing.assert_allclose(gradients[name], gradient, atol=1e-10 * abs(gradient).max())
+
+
+def run_on_clips(settings, crops, clips, fast):
+    steps = ClipSteps(settings, crops, size=90, dtype=np.float64)
+    steps._fast = fast
+    found = steps.gradients(clips, 1)
+    if fast:  # one object for each frame that is in memory
+        frames = steps._free.get_nowait()
+        strips = frames._frames._strips if settings.recompute else frames._strips
+        assert len(strips) == (1 if settings.recompute else clips.shape[1])
+    return found
+
+
 @pytest.mark.parametrize("changes", [{}, CHANGED])
 def test_gradients_are_finite_differences(rng, changes, monkeypatch):
     """Through four frames: along a direction of each parameter, and by the numbers."""

@@ -147,19 +147,22 @@ KILLED = Config(
     batch=4, validation_pairs=4, jitter=3, light=0.2, flip=True, lr_end=1e-3, seed=2,
     optimiser="adam", averaging=0.9,
 )  # fmt: skip
+CLIPS = {"frames": 4, "learn": "lam,sigma,window,rate", "cosine_window": 0.5}
 PROGRAM = """
 import dataclasses, sys
-from test_train_command import KILLED
+from test_train_command import CLIPS, KILLED
 from training import train
-config = dataclasses.replace(KILLED, epochs=int(sys.argv[4]))
+more = CLIPS if sys.argv[5] == "clips" else {}
+config = dataclasses.replace(KILLED, epochs=int(sys.argv[4]), **more)
 train(sys.argv[1], config, sys.argv[2], resume=True, track=sys.argv[3],
       track_every=config.epochs // 3, checkpoint_seconds=0)
 """
 
 
-def start(crops_file, run, tracked, epochs):
+def start(crops_file, run, tracked, epochs, what):
     """The run in a process of its own, a checkpoint after every step."""
-    command = [sys.executable, "-c", PROGRAM, *map(str, (crops_file, run, tracked, epochs))]
+    words = map(str, (crops_file, run, tracked, epochs, what))
+    command = [sys.executable, "-c", PROGRAM, *words]
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
 
@@ -177,16 +180,23 @@ def final(run):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-@pytest.mark.parametrize("kills, epochs", [(3, 12), pytest.param(20, 60, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(crops_file, tracked, tmp_path, kills, epochs):
+@pytest.mark.parametrize(
+    "kills, epochs, what",
+    [
+        (3, 12, "pairs"),
+        pytest.param(20, 60, "pairs", marks=pytest.mark.slow),
+        pytest.param(20, 60, "clips", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_random_moments(crops_file, tracked, tmp_path, kills, epochs, what):
     """Until so many kills have hit; every run ends the same."""
     whole, seed, moments = tmp_path / "whole", random.Random(5), []
     began = time.perf_counter()
-    assert start(crops_file, whole, tracked, epochs).wait(PATIENCE) == 0
+    assert start(crops_file, whole, tracked, epochs, what).wait(PATIENCE) == 0
     duration, expected, number = time.perf_counter() - began, final(whole), 0
     while number == 0 or len(moments) < kills:
         broken = tmp_path / f"broken{number}"
-        process = start(crops_file, broken, tracked, epochs)
+        process = start(crops_file, broken, tracked, epochs, what)
         if len(moments) < kills:
             time.sleep(seed.uniform(0.05, 0.6 * duration))
             process.send_signal(signal.SIGKILL)  # does nothing to a run that is over
