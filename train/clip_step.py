@@ -23,7 +23,7 @@ from dcfnet_np.ops.fourier import Band, irfft2, label_band, rfft2, shift_spectru
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
 from dcfnet_np.ops.recurrent import Rule, unroll_backward, unroll_forward
 from dcfnet_np.ops.window import window_backward, window_forward
-from dcfnet_np.train.augment import draw_changes, label_shifts, shift_label
+from dcfnet_np.train.augment import Augmentation, draw_changes, label_shifts, shift_label
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.numbers import Numbers, by_parameters, numbers_of, typed_in, without_numbers
 from dcfnet_np.train.optimisers import zero_velocity
@@ -120,12 +120,55 @@ def found_displacements(
     return places
 
 
+def clip_pairs(clips: np.ndarray) -> np.ndarray:
+    """(N, T) clips -> ((T - 1) N, 2): each later frame with the first one, step by step."""
+    first = np.broadcast_to(clips[:, :1], clips[:, 1:].shape)
+    return np.stack([first.T, clips[:, 1:].T], axis=-1).reshape(-1, 2)
+
+
+def mirrored_clips(clips: np.ndarray, epoch: int | None, augmentation: Augmentation) -> np.ndarray:
+    """Which clips are mirrored, (N,) bool: all of a clip or nothing of it, as its first pair is."""
+    if epoch is None or not augmentation.flip:
+        return np.zeros(len(clips), bool)
+    return draw_changes(clips[:, :2], epoch, augmentation, float).mirrored[: len(clips)]
+
+
+def clip_shifts(
+    clips: np.ndarray, epoch: int | None, augmentation: Augmentation
+) -> np.ndarray | None:
+    """Where the wanted responses peak, ((T - 1) N, 2): see `augment.label_shifts`."""
+    if epoch is None:
+        return None
+    upright = augmentation._replace(flip=False)
+    shifts = label_shifts(clip_pairs(clips), epoch, upright)
+    if shifts is None:
+        return None
+    mirrored = np.tile(mirrored_clips(clips, epoch, augmentation), clips.shape[1] - 1)
+    return np.where(mirrored[:, None], shifts * [1, -1], shifts)
+
+
+def with_room(config: Config, objective: Objective, sigma: float) -> Objective:
+    """Where the label's width is learnt, with the band of a narrower label, which is wider."""
+    if "sigma" not in config.learnt_names:
+        return objective
+    label = objective.label
+    narrow = gaussian_label((len(label), len(label)), NARROWEST * sigma, label.dtype)
+    return objective._replace(band=label_band(narrow))
+
+
 class ClipImages(PairImages):
     """One clip at a time, (1, T) indices of crops: its first frame as the template of a pair, every
     other one as the search of a pair with it.
+
+    augmentation: of the clips; pairs alone would be mirrored one by one.
     """
 
-    flips = False  # whether half of the clips are mirrored; the pairs' own augmentation never does
+    def __init__(
+        self, crops: np.ndarray, mean: tuple[float, ...], dtype: Any, augmentation: Augmentation,
+        *, size: int,
+    ) -> None:  # fmt: skip
+        self.of_clips = augmentation
+        super().__init__(crops, mean, dtype, augmentation._replace(flip=False), size=size)
 
     def images(
         self, clips: np.ndarray, epoch: int | None = None, raw: np.ndarray | None = None
@@ -133,28 +176,15 @@ class ClipImages(PairImages):
         """The frames as normalised images (T, 3, size, size), see `PairImages.images`."""
         raw = self.read(clips) if raw is None else raw
         others = len(raw) - 1
-        pairs, mirrored = self._pairs(clips, epoch)
         both = np.stack([np.repeat(raw[:1, 0], others, axis=0), raw[1:, 0]])
-        images = super().images(pairs, epoch, both)
+        images = super().images(clip_pairs(clips), epoch, both)
         frames = np.concatenate([images[:1], images[others:]])
-        return frames[..., ::-1] if mirrored else frames
+        return frames[..., ::-1] if mirrored_clips(clips, epoch, self.of_clips)[0] else frames
 
     def labels(self, clips: np.ndarray, epoch: int | None, label: np.ndarray) -> np.ndarray | None:
         """What the responses shall be, (T - 1, H, W); None where all targets are in the middle."""
-        pairs, mirrored = self._pairs(clips, epoch)
-        shifts = None if epoch is None else label_shifts(pairs, epoch, self.augmentation)
-        if shifts is None:
-            return None
-        return shift_label(label, shifts * [1, -1] if mirrored else shifts)
-
-    def _pairs(self, clips: np.ndarray, epoch: int | None) -> tuple[np.ndarray, bool]:
-        """The pairs (T - 1, 2), and whether the clip is mirrored: all of it, or nothing of it."""
-        clip = clips[0]
-        pairs = np.stack([np.broadcast_to(clip[0], len(clip) - 1), clip[1:]], axis=1)
-        if epoch is None or not self.flips:
-            return pairs, False
-        changes = draw_changes(pairs[:1], epoch, self.augmentation._replace(flip=True), float)
-        return pairs, bool(changes.mirrored[0])
+        shifts = clip_shifts(clips, epoch, self.of_clips)
+        return None if shifts is None else shift_label(label, shifts)
 
 
 class ClipSteps(PlainSteps):
@@ -163,16 +193,10 @@ class ClipSteps(PlainSteps):
     def __init__(self, config: Config, crops: np.ndarray, *arguments: Any, **options: Any) -> None:
         super().__init__(config, crops, *arguments, **options)
         size, mean = self.pairs.size, self.pairs.mean
-        augmentation = config.augmentation._replace(flip=False)
-        self.pairs = images = ClipImages(crops, config.mean, mean.dtype, augmentation, size=size)
-        images.flips = config.flip
+        self.pairs = ClipImages(crops, config.mean, mean.dtype, config.augmentation, size=size)
         self._rule = presets.get_preset(config.preset).update_rule
         self._begun = typed_in(config, size)
-        label = self.objectives[0].label
-        if "sigma" in config.learnt_names:  # room for a narrower label, which has a wider spectrum
-            narrow = gaussian_label(label.shape, NARROWEST * self._begun.sigma, label.dtype)
-            band = label_band(narrow)
-            self.objectives = [each._replace(band=band) for each in self.objectives]
+        self.objectives = [with_room(config, each, self._begun.sigma) for each in self.objectives]
         self._free: SimpleQueue[Any] = SimpleQueue()
         self._fast = supports(config.arch) and self.objectives[0].band is not None
 
@@ -322,7 +346,8 @@ class Recomputed:
     """
 
     def __init__(self, frames: PlainFrames | StripFrames) -> None:
-        self._frames, self._images = frames, np.empty(0)
+        self._frames = frames
+        self._images: np.ndarray = np.empty(0)
 
     def forward(self, images: np.ndarray, form: ClipForm, objective: Objective) -> np.ndarray:
         """As that of `PlainFrames`."""
