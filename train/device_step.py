@@ -16,10 +16,12 @@ from dcfnet_np import kernels, network
 from dcfnet_np.backend import Array, Device, to_numpy
 from dcfnet_np.fast.graph import DeviceQueue, Stage, launch_stages
 from dcfnet_np.kernels import conv_tf32, gather
-from dcfnet_np.train.augment import cut_images, draw_changes, label_shifts, shift_label
+from dcfnet_np.train.augment import cut_images, draw_changes, shift_label
+from dcfnet_np.train.clip_step import clip_pairs, clip_shifts, mirrored_clips
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.device_chain import DeviceChain
 from dcfnet_np.train.exploding import Outcome, judge_losses
+from dcfnet_np.train.numbers import without_numbers
 from dcfnet_np.train.optimisers import Learnt, first_learnt
 from dcfnet_np.train.parallel import Processes
 from dcfnet_np.train.plain_step import objective_of
@@ -52,20 +54,21 @@ class Transfer(NamedTuple):
 class Slot(NamedTuple):
     """What one step under way needs of the host."""
 
-    crops: Transfer  # (2 batch, 3, size, size) uint8, templates first
-    changes: Transfer  # (2 batch, 6), how they are changed: kernels.gather.CHANGE
-    shares: Transfer  # (batch,), how much each pair counts: 0 for those that fill a short batch up
-    losses: np.ndarray  # (batch,): each pair's share of the loss, page-locked
-    uploaded: Any  # event: the three are on the device
+    crops: Transfer  # (T batch, 3, size, size) uint8, templates first
+    changes: Transfer  # (T batch, 6), how they are changed: kernels.gather.CHANGE
+    shares: Transfer  # (responses,), how much each counts: 0 for those that fill a short batch up
+    places: Transfer  # (T - 1, batch, 2): where the targets are in all frames but the last
+    losses: np.ndarray  # (responses,): each response's share of the loss, page-locked
+    uploaded: Any  # event: the four are on the device
     over: Any  # event: the step is done and its losses are here
 
 
 class DeviceSteps:
-    """Steps of training on one GPU, of `config.batch` pairs each, or fewer.
+    """Steps of training on one GPU, of `config.batch` pairs or clips each, or fewer.
 
         steps = DeviceSteps(config, crops)
-        for pairs in ...:                     # (batch, 2) indices into crops: template, search
-            steps.step(pairs, lr)
+        for pairs in ...:                     # (batch, 2) indices into crops: template, search;
+            steps.step(pairs, lr)             # or clips, (batch, T)
         losses = steps.losses()               # of all these steps; waits for the last one
         trained = steps.learnt.parameters
 
@@ -89,10 +92,10 @@ class DeviceSteps:
         processes: Processes = Processes(),  # noqa: B008  has no state
         options: DeviceOptions = DeviceOptions(),  # noqa: B008  does not change
     ) -> None:
-        learnt = first_learnt(config) if learnt is None else learnt
-        network.check_parameters(config.arch, learnt.parameters)
         self.config, self.dtype = config, np.dtype(options.dtype)
         self.size = crops.shape[-1] if size is None else size
+        learnt = first_learnt(config, size=self.size) if learnt is None else learnt
+        network.check_parameters(config.arch, without_numbers(learnt.parameters))
         self._processes, self._crops = processes, crops
         self._ahead = 0  # steps made whose losses `epoch` has yet to yield
         self._steps = 0  # since the losses were last asked for
@@ -100,7 +103,7 @@ class DeviceSteps:
         self._queue = queue = DeviceQueue(device, graph=options.graph)
         self._uploads = queue.new_stream()
         with queue.active() as cp:
-            self._in_order = cp.arange(2 * config.batch, dtype=np.int32)
+            self._in_order = cp.arange(config.frames * config.batch, dtype=np.int32)
             self._mean_pixel = cp.asarray(np.asarray(config.mean, self.dtype))
             self._chain = DeviceChain(cp, config, learnt, self.size, self.dtype, options.tf32)
             self._slots = [self._make_slot(cp) for _ in range(SLOTS)]
@@ -144,18 +147,22 @@ class DeviceSteps:
     def mean_loss(self, pairs: np.ndarray) -> float:
         """The mean loss of pairs (n, 2) as they are: see `PlainSteps.mean_loss`."""
         size, chain = self.config.batch, self._chain
+        # the rest of a clip does not count
+        pairs = np.column_stack([pairs, *[pairs[:, 1:]] * (self.config.frames - 2)])
         batches = [pairs[first : first + size] for first in range(0, len(pairs), size)]
         parameters = chain.parameters.flat
         with self._queue.active():
             newest = parameters.copy()
-            chain.choose_window(False)
             if self.config.averaging:
                 parameters[...] = chain.average.flat
+                chain.use_numbers(chain.numbers.average)
+            chain.choose_window(self.config.cosine_window == 1)
         for batch in batches:
             self._submit(batch, None, None, len(batch))
         losses = self.losses()
         with self._queue.active():
             parameters[...] = newest
+            chain.use_numbers(chain.numbers.parameters)
         return float(losses @ [len(batch) for batch in batches]) / len(pairs)
 
     # --- step by step
@@ -194,19 +201,31 @@ class DeviceSteps:
         """
         count, slot, chain = len(pairs), self._slots[self._steps % SLOTS], self._chain
         # repeated to a whole batch; a rank may have none
-        pairs = np.resize(pairs if count else np.zeros((1, 2), int), (self.config.batch, 2))
+        whole = self.config.batch, self.config.frames
+        pairs = np.resize(pairs if count else np.zeros((1, whole[1]), int), whole)
         with self._queue.device:
             if self._steps >= SLOTS:
                 self._finish(slot)
-            slot.shares.host[...] = (np.arange(len(pairs)) < count) / self.dtype.type(total)
+            steps = whole[1] - 1
+            shares = slot.shares.host.reshape(steps, -1)
+            shares[...] = (np.arange(len(pairs)) < count) / self.dtype.type(total)
+            if lr is None:
+                shares[1:] = 0
+            else:
+                shares /= steps
+            shifts = clip_shifts(pairs, epoch, self.config.augmentation)
+            slot.places.host[1:] = 0 if shifts is None else shifts.reshape(steps, -1, 2)[:-1]
             changed = self._fill(slot, pairs, epoch)
             slot.uploaded.record(self._uploads)
             with self._queue.stream as stream:
                 stream.wait_event(slot.uploaded)
                 self._gather(slot, changed)
                 chain.shares[...] = slot.shares.device
+                if self.config.clips:
+                    chain.places[...] = slot.places.device
                 if chain.labels is not None:
-                    chain.labels[...] = self._shifted_labels(pairs, epoch)
+                    wanted = chain.label if shifts is None else shift_label(chain.label, shifts)
+                    chain.labels[...] = wanted
                 if lr is None:
                     launch_stages(chain.forward)
                 else:
@@ -225,20 +244,26 @@ class DeviceSteps:
             # in range; "raise" is slower
             np.take(self._crops, pairs.T.reshape(-1), axis=0, out=seen, mode="clip")
         else:
-            raw = np.asarray(self._crops[pairs.T])
-            seen[...] = cut_images(raw, pairs, self.size, epoch, augmentation).reshape(seen.shape)
+            both = clip_pairs(pairs)
+            raw = np.asarray(self._crops[both.T])
+            cut = cut_images(raw, both, self.size, epoch, augmentation)
+            seen[: len(pairs)], seen[len(pairs) :] = cut[0, : len(pairs)], cut[1]
         changed = epoch is not None and augmentation.relights
         if epoch is not None and changed:
             slot.changes.host[...] = self._changes(pairs, epoch, seen)
-        for values in (slot.shares, slot.crops, *[slot.changes] * changed):
+        for values in (slot.shares, slot.places, slot.crops, *[slot.changes] * changed):
             self._queue.put(values.device, values.host, self._uploads)
         return changed
 
     def _changes(self, pairs: np.ndarray, epoch: int, crops: np.ndarray) -> np.ndarray:
-        """The augmentation of a batch of crops as `gather` takes it, (2 batch, 6)."""
-        mirrored, contrast, brightness, colour = draw_changes(
-            pairs, epoch, self.config.augmentation, self.dtype
+        """The augmentation of a batch of crops as `gather` takes it, (T batch, 6)."""
+        augmentation, both = self.config.augmentation, clip_pairs(pairs)
+        n, frames = pairs.shape
+        kept = np.r_[:n, len(both) : 2 * len(both)]  # each template once
+        _, contrast, brightness, colour = (
+            values[kept] for values in draw_changes(both, epoch, augmentation, self.dtype)
         )
+        mirrored = np.tile(mirrored_clips(pairs, epoch, augmentation), frames)
         # The mean grey level, as NumPy has it: the sum of bytes is exact.
         total = crops.sum((1, 2, 3), dtype=np.int64).astype(self.dtype)
         level = total / self.dtype.type(crops[0].size)
@@ -250,28 +275,26 @@ class DeviceSteps:
         changes, out = slot.changes.device if changed else None, self._chain.images
         gather.gather(slot.crops.device, self._in_order, self._mean_pixel, changes=changes, out=out)
 
-    def _shifted_labels(self, pairs: np.ndarray, epoch: int | None) -> Array:
-        """What the responses shall be, (batch, H, W) or the same for all."""
-        label = self._chain.label
-        shifts = None if epoch is None else label_shifts(pairs, epoch, self.config.augmentation)
-        return label if shifts is None else shift_label(label, shifts)
-
     def _learn(self, lr: float) -> None:
         """Gradients, and a step of the optimiser."""
         chain = self._chain
         chain.choose_window(self.config.windowed(chain.steps + 1))
         self._queue.replay((*chain.forward, *chain.backward))
+        by_numbers = chain.number_gradients() if self.config.learn else {}
         if self._processes.size > 1:
             flat = chain.gradients.flat
-            _, total = self._processes.add(np.empty(0), {"all": to_numpy(flat)})
-            self._queue.put(flat, total["all"])
+            _, total = self._processes.add(np.empty(0), {"all": to_numpy(flat)} | by_numbers)
+            self._queue.put(flat, total.pop("all"))
+            by_numbers = total
         chain.steps += 1
         chain.descend(lr)  # outside of the graph, which would keep the numbers of its capture
+        if by_numbers:
+            chain.descend_numbers(lr, by_numbers)
 
     def _finish(self, slot: Slot) -> None:
         """Wait until the step in this slot is over, and keep its losses."""
         slot.over.synchronize()
-        self._losses.append(slot.losses.copy())
+        self._losses.append(slot.losses.reshape(-1, self.config.batch).sum(0, dtype=np.float64))
 
     def _shares_of_losses(self) -> np.ndarray:
         """Those of every pair, (steps, batch), of which the mean loss of a step is the sum."""
@@ -281,7 +304,8 @@ class DeviceSteps:
         return np.array(result, np.float64).reshape(-1, self.config.batch)
 
     def _make_slot(self, cp: Any) -> Slot:
-        queue, n = self._queue, 2 * self.config.batch
+        queue, batch, frames = self._queue, self.config.batch, self.config.frames
+        n, responses = frames * batch, (frames - 1) * batch
 
         def transfer(shape: tuple[int, ...], dtype: Any) -> Transfer:
             host = queue.pinned(shape, dtype)
@@ -291,8 +315,9 @@ class DeviceSteps:
         return Slot(
             crops=transfer((n, 3, self.size, self.size), np.uint8),
             changes=transfer((n, len(gather.CHANGE)), self.dtype),
-            shares=transfer((n // 2,), self.dtype),
-            losses=queue.pinned((n // 2,), self.dtype),
+            shares=transfer((responses,), self.dtype),
+            places=transfer((frames - 1, batch, 2), np.int32),
+            losses=queue.pinned((responses,), self.dtype),
             uploaded=queue.new_event(),
             over=queue.new_event(),
         )
@@ -306,8 +331,8 @@ def check_kernels(config: Config, size: int, device: Device, tf32: bool) -> None
     """
     objective = objective_of(config, size)
     reason = "" if kernels.enabled() else "DCFNET_KERNELS=0"
-    if config.clips:
-        reason = "clips, and numbers beside the network, are learnt on a CPU"
+    if config.found_places or config.recompute:
+        reason = "found_places and recompute are for a CPU"
     if objective.band is None and len(objective.label) % 2 == 0:
         reason = f"maps of {len(objective.label)} pixels need the full spectrum of an even size"
     if reason:

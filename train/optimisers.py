@@ -74,20 +74,29 @@ def zero_velocity(parameters: Parameters) -> Parameters:
     return {name: array_module(value).zeros_like(value) for name, value in parameters.items()}
 
 
+def split_learnt(learnt: Learnt) -> tuple[Learnt, Learnt]:
+    """What was learnt of the network, and of the numbers beside it; the arrays are the same."""
+    parts = []
+    for beside in (False, True):
+        groups = (
+            {name: value for name, value in group.items() if (name in BESIDE) == beside}
+            for group in learnt[:4]
+        )
+        parameters, velocity, squares, average = groups
+        parts.append(Learnt(parameters, velocity, squares, average, learnt.steps))
+    return parts[0], parts[1]
+
+
 def optimiser_step(config: Config, learnt: Learnt, gradients: Parameters, lr: float) -> Learnt:
     """The next step of config's optimiser, and of the average; writes the arrays of `learnt`."""
     step = learnt.steps + 1
-    groups = learnt.parameters, gradients, learnt.velocity, learnt.squares
-    for beside, decay in ((False, config.weight_decay), (True, 0.0)):
-        parameters, slopes, velocity, squares = (
-            {name: value for name, value in group.items() if (name in BESIDE) == beside}
-            for group in groups
-        )
+    for part, decay in zip(split_learnt(learnt), (config.weight_decay, 0.0)):
         how = {"lr": lr, "momentum": config.momentum, "weight_decay": decay}
+        parameters, velocity, squares, _, _ = part
         if config.optimiser == "adam" and parameters:
-            adam_step(parameters, slopes, velocity, squares, step=step, **how)
+            adam_step(parameters, gradients, velocity, squares, step=step, **how)
         elif parameters:
-            sgd_step(parameters, slopes, velocity, **how)
+            sgd_step(parameters, gradients, velocity, **how)
     if config.averaging:
         update_average(learnt.average, learnt.parameters, step=step, decay=config.averaging)
     return learnt._replace(steps=step)

@@ -13,6 +13,7 @@ from dcfnet_np.backend import Device, to_numpy
 from dcfnet_np.kernels import conv_tf32, gather
 from dcfnet_np.train import loop
 from dcfnet_np.train.augment import Augmentation, augment_images, draw_changes
+from dcfnet_np.train.clip_step import ClipSteps
 from dcfnet_np.train.config import Config
 from dcfnet_np.train.crops import Crops
 from dcfnet_np.train.device_step import SLOTS, DeviceOptions, DeviceSteps
@@ -86,6 +87,61 @@ def test_steps_are_the_plain_ones(full_size_device, rng, arch, dtype, settings, 
         rounding = 4 * len(losses) * np.finfo(dtype).eps * abs(value).max()
         error = abs(learnt.parameters[name] - value).max()
         assert moved > 0 and error < 10 * EXACT[dtype] * moved + rounding, name
+
+
+@pytest.mark.parametrize(
+    "dtype, settings, margin",
+    [
+        (np.float64, {"learn": "lam,sigma,window,rate", "cosine_window": 0.5, **MANY_CHANGES}, 4),
+        (np.float64, {"learn": "window,rate", "cosine_window": 1.0, "averaging": 0.7}, 0),
+        (np.float64, {"learn": "lam,rate", "preset": "paper:learning_rate=0.3"}, 0),  # Eq. 13
+        (np.float32, {"flip": True, "jitter": 3, "optimiser": "adam"}, 4),
+        (np.float64, {"frames": 2, "learn": "lam", "light": 0.4}, 0),
+    ],
+)
+def test_clips_are_the_cpu_s(full_size_device, rng, dtype, settings, margin):
+    """Two steps on clips, the second on a short batch, and validation on pairs."""
+    config, crops = make_config(**({"frames": 4} | settings)), make_crops(rng, margin=margin)
+    clips = [rng.integers(0, len(crops), (count, config.frames)) for count in (3, 2)]
+    options = DeviceOptions(dtype=dtype)
+    cpu = ClipSteps(config, crops, size=SIZE, dtype=dtype)
+    steps = DeviceSteps(
+        config, crops, first_learnt(config, dtype, SIZE), size=SIZE, options=options
+    )
+    for batch in clips:
+        (want,), (got,) = (list(each.epoch([batch], 1e-3, 2)) for each in (cpu, steps))
+        np.testing.assert_allclose(got.losses, want.losses, rtol=10 * EXACT[dtype])
+    pairs = clips[0][:, :2]
+    assert steps.mean_loss(pairs) == pytest.approx(cpu.mean_loss(pairs), rel=10 * EXACT[dtype])
+    start, learnt = first_learnt(config, dtype, SIZE), steps.learnt
+    for group in ("parameters", "velocity", "squares", "average"):
+        ours, theirs = getattr(learnt, group), getattr(cpu.learnt, group)
+        assert list(ours) == list(theirs)
+        for name, value in theirs.items():
+            step = abs(value - start.parameters[name] * (group in ("parameters", "average"))).max()
+            assert relative_error(ours[name], value, step) < 300 * EXACT[dtype], (group, name)
+    again = DeviceSteps(config, crops, learnt, size=SIZE, options=options)  # as `--resume` does
+    (went_on,), (alone,) = (list(each.epoch(clips[:1], 1e-3, 3)) for each in (steps, again))
+    np.testing.assert_array_equal(went_on.losses, alone.losses)
+
+
+def test_a_clip_that_explodes_is_left_out(full_size_device, rng):
+    config, crops = make_config(frames=3), make_crops(rng)
+    clips = rng.integers(0, len(crops), (3, 3))
+    cpu, steps = (
+        kind(config, crops, first_learnt(config, float), size=SIZE, **how)
+        for kind, how in ((ClipSteps, {"dtype": np.float64}), (DeviceSteps, {"options": CHECK}))
+    )
+    losses, _ = cpu.gradients(clips, 1)
+    cpu.limit = np.sort(losses)[1:].mean()
+    steps._chain._upstream = steps._chain._upstream._replace(limit=cpu.limit)
+    steps._chain.backward = [
+        *steps._chain._loss_backward_stages(), *steps._chain._network_backward_stages(),
+    ]  # fmt: skip
+    steps.step(clips, 1e-6, epoch=1)
+    _, want = cpu.gradients(clips, 1)
+    for name, gradient in steps.gradients().items():
+        assert relative_error(gradient, want[name]) < 1e-9, name
 
 
 def test_a_pair_that_explodes_is_left_out_as_on_the_cpu(full_size_device, rng):
@@ -238,6 +294,8 @@ def test_where_the_kernels_do_not_reach(monkeypatch, rng):
     monkeypatch.delenv("DCFNET_KERNELS")
     with pytest.raises(ValueError, match="maps of 20 pixels need the full spectrum"):
         steps_for(rng, Device("cuda"), 24, sigma_factor=0.02)
+    with pytest.raises(ValueError, match="found_places and recompute are for a CPU"):
+        steps_for(rng, Device("cuda"), frames=4, recompute=True)
     conv_tf32.check_device.cache_clear()
     monkeypatch.setattr(cuda_on_cpu.Device, "compute_capability", "75")
     with pytest.raises(backend.DeviceError, match=r"TF32 needs .* 8.0 or newer, cuda:1 has 7.5"):

@@ -103,6 +103,19 @@ def test_two_ranks_train_as_one(mpirun, data, tmp_path, dcfnet):
     np.testing.assert_allclose(*(list(scores.values()) for scores in last), atol=0.05)
 
 
+def test_two_ranks_learn_numbers_from_clips_as_one(mpirun, data, tmp_path, dcfnet):
+    words = ["--frames", "3", "--learn", "lam,sigma,window,rate", "--cosine-window", "0.5"]
+    assert dcfnet("train", data / "crops.h5", "--out", tmp_path / "one", *WORDS, *words)[0] == 0
+    code, _, err = train_by(mpirun, 2, data, tmp_path / "two", *words)
+    assert code == 0, err
+    check_same(tmp_path / "one", tmp_path / "two")
+    one, two = (read_log(tmp_path / name)[-1]["learnt"] for name in ("one", "two"))
+    typed_in = {"lam": 1e-4, "sigma_factor": 0.1, "window_power": 1.0, "learning_rate": 0.015}
+    for name, value in typed_in.items():
+        moved = abs(one[name] - value)
+        assert moved > 0 and abs(two[name] - one[name]) < 1e-3 * moved, name
+
+
 def test_bad_input_is_said_once(mpirun, data, tmp_path):
     code, out, err = train_by(mpirun, 2, data, tmp_path / "run", "--arch", "vgg")
     assert code == 2 and out == ""
