@@ -22,6 +22,7 @@ from dcfnet_np.explain import mathml, page
 from dcfnet_np.ops.dcf import dcf_backward, dcf_forward
 from dcfnet_np.ops.fourier import make_band, rfft2
 from dcfnet_np.ops.loss import response_loss_backward, response_loss_forward
+from dcfnet_np.ops.recurrent import unroll_backward, unroll_forward
 from dcfnet_np.tracking.response import score_of
 from dcfnet_np.train import plain_step
 from dcfnet_np.train.optimisers import sgd_step, zero_velocity
@@ -257,6 +258,35 @@ def test_the_fast_filter_is_the_plain_one(browser):
     plain_and_fast(browser, "dcf.js", script)
 
 
+def test_through_time(browser):
+    """Four templates of three channels: the gradients are those of ops.recurrent."""
+    script = """(() => {
+      const numbers = (n, f) => Float64Array.from({ length: n }, (_, i) => Math.sin(f * i * i + f));
+      const spectrum = (f) => ({ re: numbers(16, f), im: numbers(16, f / 3 + 1) });
+      const templates = [1, 2, 3, 4].map((t) => [5, 6, 7].map((l) => spectrum(t * l)));
+      const search = [8, 9, 11].map(spectrum), dg = spectrum(13), y = spectrum(17);
+      const given = { labelF: y, bins: [...y.re.keys()], lambda: 0.7 }, words = [templates, search];
+      const forward = m.throughTime(...words, given, 0.3);
+      const gradients = m.throughTimeBackward(dg, ...words, given, 0.3, forward);
+      return { templates, search, dg, y, g: forward.responseF, gradients };
+    })()"""
+    found = of_module(browser, "recurrent.js", script)
+
+    def spectra(value):
+        if isinstance(value, list):
+            return np.stack([spectra(each) for each in value])
+        return (value["re"].astype(complex) + 1j * value["im"]).reshape(4, 4)
+
+    found = {name: spectra(value) for name, value in found.items()}
+    templates, rates = found["templates"][:, None], np.array([1, 0.3, 0.3, 0.3])
+    searches = np.broadcast_to(found["search"], templates.shape)
+    responses, cache = unroll_forward(templates, searches, found["y"], 0.7, rates, "ratio")
+    close(found["g"], responses[-1, 0])
+    upstream = np.zeros_like(responses)
+    upstream[-1] = found["dg"]
+    close(found["gradients"], unroll_backward(upstream, cache, (4, 6)).templates[:, 0])
+
+
 def test_a_step_of_training(program, tmp_path, monkeypatch, clip):
     """The first two steps from the random weights: pairs, loss, gradients, parameters, with a decay
     that shows.
@@ -428,12 +458,16 @@ def test_every_control_does_something(file, program):
     sliders = {
         "frame": "patch-search", "padding": "patch-template", "sigma": "label-map",
         "lambda": "filter-map", "band": "filter-map", "channel": "eq11",
-        "step": None, "rate": None, "beta": None,
+        "step": None, "rate": None, "beta": "reach",
     }  # fmt: skip
     with Page(program) as browser:
         opened(browser, file)
         ids = "[...document.querySelectorAll('input[type=range]')].map((slider) => slider.id)"
         assert set(browser.run(ids)) == set(sliders), "a slider without a test"
+        scroll(browser, "online")
+        for _ in range(2):  # with one template there is nothing to share out
+            press(browser, "track-step")
+            settle(browser)
         for name, shown in sliders.items():
             scroll(browser, shown or name)
             seen = []

@@ -53,7 +53,7 @@ STEPS = [
          ("test_kernels_dcf.test_the_online_update_is_the_filters",)),
     Step("through time, Eq. 13 and its gradients",
          ("ops.recurrent.recurrent_forward", "ops.recurrent.recurrent_backward"), (),
-         ("kernels/recurrent.cu",), (), "PyTorch's autograd",
+         ("kernels/recurrent.cu",), (f"{JS}/recurrent.js",), "PyTorch's autograd",
          ("test_kernels_recurrent.test_the_cell_and_its_gradients",
           "test_recurrent.test_gradients_are_pytorchs")),
     Step("peak and move", ("tracking.response.peak_place", "tracking.target.Target"), (),

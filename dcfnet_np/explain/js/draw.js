@@ -212,3 +212,17 @@ export function drawCurve(canvas, losses) {
   });
   line(means, colour("accent"), 2.5);
 }
+
+/** Shares of 1 as bars, one for each frame. */
+export function drawShares(canvas, shares) {
+  const context = canvas.getContext("2d"), { width, height } = canvas, bottom = height - 22;
+  const count = Math.max(20, shares.length), step = width / count;
+  context.clearRect(0, 0, width, height);
+  Object.assign(context, { font: "13px system-ui", fillStyle: colour("faint"), textAlign: "left" });
+  context.fillText("template of frame 1", 0, height - 5);
+  context.fillStyle = colour("accent");
+  shares.forEach((share, t) => {
+    const high = Math.max(1, (bottom - 4) * share);
+    context.fillRect(t * step + 1, bottom - high, step - 2, high);
+  });
+}

@@ -1,6 +1,7 @@
-// Section 9: the tracker on the clip, and its numerator and denominator over time.
+// Section 9: the tracker on the clip, its numerator and denominator over time, and how far back a
+// gradient reaches.
 
-import { drawFrame, drawMap, drawPatch, extent, showMap } from "./draw.js";
+import { drawFrame, drawMap, drawPatch, drawShares, extent, showMap } from "./draw.js";
 import { engine } from "./engine.js";
 import { $, N, clip, data, label, norm, number, paint, percent } from "./state.js";
 
@@ -39,6 +40,17 @@ function showTracking() {
   $("track-step").disabled = atEnd();
 }
 
+/** How the gradient of the newest response is shared out. */
+function showReach(shares) {
+  const words = shares.length ? `The first template has ${percent(shares[0])} of the gradient, ` +
+    `the newest ${percent(shares.at(-1))}.` : "None before there is a response.";
+  paint($("reach"), () => drawShares($("reach"), shares));
+  $("reach-text").textContent = words;
+  label("reach", `Shares of the gradient by template. ${words}`);
+}
+
+const askReach = () => engine("tracking").latest(showReach, "trackReach", beta());
+
 /** The middle of a spectrum. */
 function zoomed(map) {
   const first = (N - ZOOM) >> 1, row = (i) => first + Math.floor(i / ZOOM);
@@ -66,6 +78,7 @@ function add(now) {
   steps.push(now);
   addColumn(now);
   showTracking();
+  askReach();
 }
 
 async function startOver() {
@@ -93,7 +106,7 @@ export function startTracking() {
   $("play").addEventListener("click", play);
   $("track-step").addEventListener("click", step);
   $("track-reset").addEventListener("click", startOver);
-  $("beta").addEventListener("input", showTracking);
+  $("beta").addEventListener("input", () => { showTracking(); if (steps.length) askReach(); });
   showTracking();
   paint($("online"), () => steps.length || startOver());
 }

@@ -8,6 +8,7 @@ import { modelResponseF, updateModel } from "./filter.js";
 import { bandBins, columnsOf, gaussianLabel, hann, irfft2, labelBand, rfft2,
          wrapped } from "./fourier.js";
 import { networkBackward, networkForward, sgdStep } from "./network.js";
+import { throughTime, throughTimeBackward } from "./recurrent.js";
 
 const N = PRESET.input_size; // pixels of a patch and of its maps
 const GROW = 1 + PRESET.padding; // a window is so many times the target
@@ -254,7 +255,7 @@ export class Session {
   trackStart() {
     const sigma = labelSigma(N), bins = bandBins(N, labelBand(N, sigma));
     this.track = { frame: 0, centre: middleOf(this.box), size: this.box.slice(2), model: null,
-                   labelF: rfft2(gaussianLabel(N, sigma)), bins };
+                   labelF: rfft2(gaussianLabel(N, sigma)), bins, templates: [], search: null };
     return this.learn(0);
   }
 
@@ -267,9 +268,10 @@ export class Session {
       const responseF = modelResponseF(t.model, spectra, t.bins); // Eq. 3
       const response = irfft2(responseF, N), peak = peakOf(response);
       const weighed = peak.value * PRESET.scale_penalties[i];
-      return { patch, window, responseF, response, peak, weighed };
+      return { patch, window, spectra, responseF, response, peak, weighed };
     });
     const best = scales.reduce((a, b) => (b.weighed > a.weighed ? b : a));
+    t.search = best.spectra;
     const flat = isFlat(scales.map(({ patch }) => patch), N), found = !flat && best.weighed > 0;
     if (found) this.move(best, frame);
     const score = found ? scoreOf(best.peak.value, best.responseF) : 0;
@@ -294,11 +296,30 @@ export class Session {
     const { patch, spectra } = this.extract(cropPatch(this.frames[t.frame], t.centre, window, N));
     const rate = t.model && isFlat([patch], N) ? 0 : beta;
     t.model = updateModel(t.model, spectra, t.labelF, PRESET.lam, rate, t.bins); // Eq. 13
+    if (rate > 0 || t.search === null) t.templates.push(spectra);
     const { denominator } = t.model, top = magnitude(t.model.numerator);
     return {
       frame: t.frame, box: [t.centre[0] - t.size[0] / 2, t.centre[1] - t.size[1] / 2, ...t.size],
       patch: patch.maps, numerator: wholeSpectrum(top), denominator: wholeSpectrum(denominator),
       filter: wholeSpectrum(top.map((a, i) => (denominator[i] > 0 ? a / denominator[i] : 0))),
     };
+  }
+  /** Each template's share of the gradient of || g - g~ ||^2, g the newest response and g~ the label
+   *  at its peak, had the filter been learnt with this beta.  [] before there is a response. */
+  trackReach(beta) {
+    const { templates, search, labelF, bins } = this.track, given = { labelF, bins, lambda: PRESET.lam };
+    if (!search) return [];
+    const before = templates.slice(0, -1), forward = throughTime(before, search, given, beta);
+    const response = irfft2(forward.responseF, N), { shift } = peakOf(response);
+    const label = gaussianLabel(N, labelSigma(N)), inside = (k) => ((k % N) + N) % N;
+    const dresponse = response.map((g, p) => {
+      const row = inside(Math.floor(p / N) - shift[0]), column = inside((p % N) - shift[1]);
+      return 2 * (g - label[row * N + column]);
+    });
+    const twice = (i) => (i % columnsOf(N) ? 2 : 1); // a bin that stands for its mirror image too
+    const sizes = throughTimeBackward(rfft2(dresponse), before, search, given, beta, forward).map(
+      (one) => Math.sqrt(templateEnergy(one, 0, bins).reduce((sum, e, i) => sum + twice(i) * e, 0)));
+    const sum = sizes.reduce((a, b) => a + b);
+    return sizes.map((size) => size / sum);
   }
 }
