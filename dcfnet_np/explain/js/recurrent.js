@@ -14,10 +14,10 @@ export function throughTime(templates, searchF, { labelF, bins, lambda }, beta) 
 }
 
 /** Gradients by the templates, spectra; dg = rfft2(dL/dg).
- *  By the last state: A' = dg^* phi(z) / B and B' = -Re(dg^* g^) / B.  By template t: the part of
- *  that state which it is, beta_t times (1 - beta) for each later frame, of A' y + 2 B' phi(x_t). */
-export function throughTimeBackward(dg, templates, searchF, { labelF, bins }, beta, forward) {
-  const { model: { denominator }, responseF } = forward;
+ *  By the last state: A' = dg^* phi(z) / B, B' = -Re(dg^* g^) / B.  By template t: its
+ *  weight in that state, beta_t times (1 - beta) for each later frame, of A' y + 2 B' phi(x_t). */
+export function throughTimeBackward(dg, templates, searchF, given, beta, forward) {
+  const { labelF, bins } = given, { model: { denominator }, responseF } = forward;
   const byA = searchF.map((z) =>
     eachBin(bins, z, (i) => over(times(conj(at(dg, i)), at(z, i)), denominator[i])));
   const byB = new Float64Array(denominator.length);

@@ -304,11 +304,12 @@ export class Session {
       filter: wholeSpectrum(top.map((a, i) => (denominator[i] > 0 ? a / denominator[i] : 0))),
     };
   }
-  /** Each template's share of the gradient of || g - g~ ||^2, g the newest response and g~ the label
-   *  at its peak, had the filter been learnt with this beta.  [] before there is a response. */
+  /** Each template's share of the gradient of || g - g~ ||^2, g the newest response and g~ the
+   *  label at its peak, had the filter been learnt with this beta.  [] before a response. */
   trackReach(beta) {
-    const { templates, search, labelF, bins } = this.track, given = { labelF, bins, lambda: PRESET.lam };
+    const { templates, search, labelF, bins } = this.track;
     if (!search) return [];
+    const given = { labelF, bins, lambda: PRESET.lam };
     const before = templates.slice(0, -1), forward = throughTime(before, search, given, beta);
     const response = irfft2(forward.responseF, N), { shift } = peakOf(response);
     const label = gaussianLabel(N, labelSigma(N)), inside = (k) => ((k % N) + N) % N;
@@ -317,9 +318,11 @@ export class Session {
       return 2 * (g - label[row * N + column]);
     });
     const twice = (i) => (i % columnsOf(N) ? 2 : 1); // a bin that stands for its mirror image too
-    const sizes = throughTimeBackward(rfft2(dresponse), before, search, given, beta, forward).map(
-      (one) => Math.sqrt(templateEnergy(one, 0, bins).reduce((sum, e, i) => sum + twice(i) * e, 0)));
+    const size = (one) =>
+      Math.sqrt(templateEnergy(one, 0, bins).reduce((sum, e, i) => sum + twice(i) * e, 0));
+    const dg = rfft2(dresponse);
+    const sizes = throughTimeBackward(dg, before, search, given, beta, forward).map(size);
     const sum = sizes.reduce((a, b) => a + b);
-    return sizes.map((size) => size / sum);
+    return sizes.map((one) => one / sum);
   }
 }
