@@ -36,7 +36,7 @@ from dcfnet_np.vision.windows import (
     sigma_gradient,
 )
 
-NARROWEST = 0.75  # width of a learnt label, of what was typed in, that the spectrum has room for
+NARROWEST = 0.9  # a learnt label may get so narrow, of what was typed in, and keep all its waves
 
 
 class ClipForm(NamedTuple):
