@@ -15,6 +15,9 @@
 //   (S, N, D, P), B and g (S, N, P) complex. P = rows x columns of a band or half spectrum.
 // Reference: dcfnet_np.ops.recurrent.
 // Launch: grid = (ceil(P / 32), N), block = (32, 8), see bins.cuh.
+//
+// Version 1: this one, the launch of dcf.cu, all steps in one kernel; the state is in memory, since
+//   the way back needs that of every step. Not measured on a GPU.
 #include "bins.cuh"
 #include "complex.cuh"
 

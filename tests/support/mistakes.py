@@ -90,9 +90,8 @@ MISTAKES = [
         ("clips: the label of the first step for all", "label = gaussian_label(shape, numbers.sigma",
          "label = gaussian_label(shape, self._begun.sigma"),
         ("clips: the fast network has the first window", "in (0.0, numbers.power)", "in (0.0, 1.0)"),
-        ("clips: only the first frame of a clip is mirrored",
-         "return shift_label(label, shifts * [1, -1] if mirrored else shifts)",
-         "return shift_label(label, shifts)"),
+        ("clips: a mirrored clip's labels are not", "np.where(mirrored[:, None], shifts * [1, -1], shifts)",
+         "shifts"),
     ]),
     *in_file("train/numbers.py", "test_clip_step.py", [
         ("numbers: by the rate in place of its logit", "rate * (1 - rate))", "1.0)"),

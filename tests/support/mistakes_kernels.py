@@ -66,7 +66,7 @@ KERNELS = [
            "colour < COLOURS", "colour < 1"),
     kernel("crop: the black outside is content", "crop.cu", "to_the_bit and float32",
            "if (x.within && y.within) range", "range"),
-    kernel("dcf: no barrier between a sum's parts and their reading", "dcf.cu", "filter_and_response",
+    kernel("dcf: no barrier between a sum's parts and their reading", "bins.cuh", "filter_and_response",
            "= value;\n    __syncthreads();", "= value;"),
     kernel("dcf: the wrong factor conjugated in the response", "dcf.cu", "filter_and_response",
            "multiply_conj(model[of_model + channel], z[of_z + channel])",
