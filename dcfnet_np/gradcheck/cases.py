@@ -93,37 +93,42 @@ def _one_strip(
     """shape: (H, W) of the image; size: of the map in its middle; rows: of the image, None: all."""
     rng = np.random.default_rng(12)
     relu_, normalise = network.Relu(), network.Lrn(n=3, alpha=0.9, beta=0.75)
-    convolutions = network.Conv(3, 4), network.Conv(4, 3), network.Conv(3, 5)
+    convolutions = network.Conv(2, 4), network.Conv(4, 3), network.Conv(3, 5)
     architecture = (convolutions[0], relu_, convolutions[1], relu_, convolutions[2], normalise)
     shapes = network.parameter_shapes(architecture)
     parameters = [place.normal(rng, *s) * (0.6 if len(s) > 1 else 0.2) for s in shapes.values()]
-    image, mean = place.normal(rng, 3, *shape), place.normal(rng, 3, 1)
-    windows = place(rng.uniform(0.5, 1.5, size[0])), place(rng.uniform(0.5, 1.5, size[1]))
+    image, mean = place.normal(rng, 2, *shape), place.normal(rng, 2, 1)
+    base = place(rng.uniform(0.5, 1.5, size[0])), place(rng.uniform(0.5, 1.5, size[1]))
+    power, log_base = place(np.array(1.3)), np.log(np.outer(*base))
     band = fourier.make_band(size, (2, 3), place.precision)
-    transform = BandDft(band, shape, windows)
-    strip = Strip(architecture, transform, shape, rows, place.precision, backward=True)
+    flat = BandDft(band, shape, (np.ones(size[0]), np.ones(size[1])))
+    strip = Strip(architecture, flat, shape, rows, place.precision, backward=True)
     spectrum = np.empty((5, *band.spectrum_shape), np.complex128)
 
-    def forward(*values: Array) -> tuple[Array, Kernels]:
-        kernels = make_kernels(dict(zip(shapes, values)), architecture)
+    def forward(*values: Array) -> tuple[Array, tuple[Kernels, tuple[Array, ...]]]:
+        *weights, power = values
+        kernels = make_kernels(dict(zip(shapes, weights)), architecture)
+        strip.use(BandDft(band, shape, (base[0] ** power, base[1] ** power)), log_base)
         strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
-        return fourier.irfft2(spectrum, size, band), kernels
+        return fourier.irfft2(spectrum, size, band), (kernels, values)
 
-    def backward(dy: Array, kernels: Kernels) -> list[Array]:
-        strip.forward(image.transpose(1, 0, 2)[strip.reads], mean, kernels, spectrum)
+    def backward(dy: Array, cache: tuple[Kernels, tuple[Array, ...]]) -> list[Array]:
+        kernels, values = cache
+        forward(*values)
         gradients = strip.backward(fourier.rfft2(dy, band), kernels)
-        return [gradient for pair in gradients for gradient in pair]
+        return [*(gradient for pair in gradients for gradient in pair), np.array(strip.dpower)]
 
     images = (image - mean[:, None])[None]
     features = network.features(images, dict(zip(shapes, parameters)), architecture)[0]
     if rows:
         features[:, : rows[0]] = features[:, rows[1] :] = 0
     top, left = (shape[0] - size[0]) // 2, (shape[1] - size[1]) // 2
-    windowed = features[:, top : top + size[0], left : left + size[1]] * np.outer(*windows)
+    windowed = features[:, top : top + size[0], left : left + size[1]] * np.outer(*base) ** 1.3
     expected = fourier.irfft2(fourier.rfft2(windowed, band), size, band)
     name = f"strip {shape[0]}x{shape[1]}, map {size[0]}x{size[1]}, rows {rows or 'all'}"
-    yield compare(name, forward(*parameters)[0], expected, "against network.features")
-    yield Pair(name, forward, backward, parameters, [f"d{key}" for key in shapes])
+    inputs, names = [*parameters, power], [f"d{key}" for key in (*shapes, "power")]
+    yield compare(name, forward(*inputs)[0], expected, "against network.features")
+    yield Pair(name, forward, backward, inputs, names)
 
 
 def _relu(place: Place) -> Findings:

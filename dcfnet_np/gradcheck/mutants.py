@@ -38,8 +38,7 @@ from .checker import check
 _PAIRS = ((ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or), (ast.Eq, ast.NotEq),
           (ast.Is, ast.IsNot), (ast.Lt, ast.LtE), (ast.Gt, ast.GtE))  # fmt: skip
 EXCHANGED: dict[type, type] = {**dict(_PAIRS), **{other: one for one, other in _PAIRS}}
-# calls of which only the argument, or the array, is left
-DROPPED = {"conj", "conjugate", "transpose", "abs"}
+DROPPED = {"conj", "conjugate", "transpose", "abs"}  # only the argument, or the array, is left
 SYMMETRIC = {"inner", "add", "multiply", "maximum", "minimum", "max", "min", "result_type"}
 NOT_MUTATED = {"array_module", "is_numpy"}
 GPU = ("kernels.enabled()", " is not np")  # a branch with this in its condition is not run on a CPU
@@ -57,6 +56,7 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
      "template_energy(template_f, lam)", "what is given is the same energy"),
     (STRIP, "[:, 1:]", "[:, :]", "the column before the first tile is zero"),
     (STRIP, "[:, 1:]", "[:, 0:]", "the column before the first tile is zero"),
+    ("fast.strip.Strip._first_gradient", "dw[:, 1, -1]", "*", "all three rows hold ones"),
     ("fast.winograd.input_transform_backward", "d0[0] = d5[-1] = 0", "*",
      "these two places lie beyond all tiles and are never read; zero keeps them from growing"),
     (BLOCKS, "step = 1 if xp is np else max(n, 1)", "*",
