@@ -182,8 +182,29 @@ def _recurrent(rule: recurrent.Rule) -> Callable[[Place], Findings]:
             yield Pair(name, forward, _without_first, inputs, names, options=options)
             if clip.first is not None:
                 yield _by_first_state(name, clip)
+                yield _in_pieces(name, clip)
 
     return case
+
+
+def _in_pieces(name: str, clip: _Clip) -> Any:
+    """The gradient by the templates, the last step apart: its state's gradient goes over."""
+
+    def run(part: slice, first: recurrent.State | None) -> tuple[Array, Any]:
+        stacks = clip.templates[part], clip.searches[part]
+        return recurrent.recurrent_forward(
+            *stacks, clip.label, clip.lam, clip.rates[part],
+            rule=clip.rule, band=clip.band, first=first,
+        )  # fmt: skip
+
+    value, cache = run(slice(None), clip.first)
+    _, early = run(slice(-1), clip.first)
+    _, late = run(slice(-1, None), early.unrolled.states[-1])
+    after = recurrent.recurrent_backward(value[-1:], late)
+    before = recurrent.recurrent_backward(value[:-1], early, after.first)
+    pieces = array_module(value).concatenate([before.templates, after.templates])
+    whole = recurrent.recurrent_backward(value, cache).templates
+    return compare(f"{name}, in two pieces", pieces, whole, "against all steps at once")
 
 
 def _without_first(dy: Array, cache: recurrent.RecurrentCache) -> tuple[Array, ...]:
