@@ -45,7 +45,7 @@ class ClipForm(NamedTuple):
     parameters: network.Parameters
     numbers: Numbers
     label_f: Array  # of the filter, of width numbers.sigma
-    window: Array  # (H, W), of steps that have it
+    window: Array | None  # (H, W), of steps that have it; None for `Strip`, whose dfts have it
     kernels: Any  # of `Strip`; None for the plain network
     dfts: tuple[BandDft, ...]  # of `Strip`: for steps without the window, and with it
 
@@ -204,10 +204,10 @@ class ClipSteps(PlainSteps):
         numbers, objective = numbers_of(parameters, self._begun), self.objectives[0]
         shape, dtype = objective.label.shape, objective.label.dtype
         label = gaussian_label(shape, numbers.sigma, dtype)
-        window = hann_power(shape, numbers.power, dtype)
         label_f = rfft2(label, objective.band)
         own = without_numbers(parameters)
         if not self._fast or objective.band is None:
+            window = hann_power(shape, numbers.power, dtype)
             return ClipForm(own, numbers, label_f, window, None, ())
         size = self.pairs.size, self.pairs.size
         band, vectors = objective.band, [np.hanning(n) for n in shape]
@@ -216,7 +216,7 @@ class ClipSteps(PlainSteps):
             for power in (0.0, numbers.power)
         )
         kernels = make_kernels(parameters, self.config.arch)
-        return ClipForm(own, numbers, label_f, window, kernels, dfts)
+        return ClipForm(own, numbers, label_f, None, kernels, dfts)
 
     def _loss(self, images: np.ndarray, form: ClipForm, objective: Objective) -> float:
         with self._frames() as frames:
